@@ -1,0 +1,24 @@
+"""Errors a user can act on: what was given, what is allowed, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input, told in one line; the command line prints it and exits with code 2."""
+
+    exit_code = 2
+
+
+class ResumeError(InputError):
+    """The state on disk does not belong to the run that was asked for."""
+
+
+def unknown_name(what: str, given: str, allowed: Iterable[str]) -> InputError:
+    """Build the error for a name that is not in a list, suggesting the nearest one."""
+    names = list(allowed)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return InputError(f"unknown {what} {given!r}: allowed are {', '.join(names)}{hint}")

@@ -1,0 +1,1 @@
+"""Boxes and windows: tiles of an image are subdomains of a network."""

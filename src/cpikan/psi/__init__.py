@@ -1,0 +1,1 @@
+"""Phase-shifting interferometry, arrays to arrays."""

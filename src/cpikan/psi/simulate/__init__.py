@@ -1,0 +1,1 @@
+"""Surfaces, instruments and faults."""

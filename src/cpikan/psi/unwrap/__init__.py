@@ -1,0 +1,1 @@
+"""Fringe orders of one wavelength."""

@@ -1,0 +1,1 @@
+"""Levelling and surface numbers."""
