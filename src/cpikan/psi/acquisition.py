@@ -30,7 +30,9 @@ class Acquisition:
 
     def __post_init__(self) -> None:
         if not self.wavelengths_nm:
-            raise InputError('no wavelength given: say which, such as wavelengths = ["632.8 nm"] or --wavelength 632.8nm')
+            raise InputError(
+                'no wavelength given: say which, such as wavelengths = ["632.8 nm"] or --wavelength 632.8nm'
+            )
         for value in self.wavelengths_nm:
             if not math.isfinite(value) or value <= 0:
                 raise InputError(f"wavelength {value} nm is not positive: give one above zero")
@@ -40,7 +42,9 @@ class Acquisition:
             raise unknown_name("state of the steps", self.steps, STEP_STATES)
         if self.phase_steps_deg is None:
             if self.steps != "unknown":
-                raise InputError(f"steps are called {self.steps!r} but no phase_steps are given: give them, or say unknown")
+                raise InputError(
+                    f"steps are called {self.steps!r} but no phase_steps are given: give them, or say unknown"
+                )
             return
         if len(self.phase_steps_deg) != len(self.wavelengths_nm):
             raise InputError(
@@ -49,7 +53,9 @@ class Acquisition:
             )
         for row in self.phase_steps_deg:
             if not all(math.isfinite(step) for step in row):
-                raise InputError(f"phase steps {list(row)} are not all finite numbers: give degrees, such as 0,90,180,270")
+                raise InputError(
+                    f"phase steps {list(row)} are not all finite numbers: give degrees, such as 0,90,180,270"
+                )
 
     @property
     def frames_per_wavelength(self) -> int | None:

@@ -1,0 +1,248 @@
+"""Where the heights lie and how the wavelengths stand to each other: relative piston and tilt, centre and extent.
+
+Differences of phases between two pixels know nothing of the pistons between wavelengths. So the orders of a subsample are
+found relative to one of its pixels; what the wavelengths then leave over, averaged, are their pistons and tilts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+# (turns (L, P), variance (L, P), low, range) in turns of the anchor -> order, correction, misfit, runner-up's misfit
+Search = Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, ...]]
+
+_ORIGINS = 24  # pixels tried as the origin
+_THIN = 1500  # pixels that decide between hypotheses
+_OUTLIER_TURNS = 0.2
+_SIGNIFICANT = 5.0  # standard errors
+_GOOD_MISFIT = 1.2  # per degree of freedom: nothing is left for pistons to explain
+_LOOSE_TURNS = 0.008  # phase error allowed for while tilts are not known yet
+_CLEAR = 9.0  # runner-up distance in chi squared
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Phases of P pixels, anchor wavelength first: ``turns`` and their ``variance`` (turns^2), (L, P); ``position`` (P, 2).
+
+    ``position`` is y, x in pixels from the centre of the image. ``ratio`` is anchor over wavelength, (L,).
+    """
+
+    turns: np.ndarray
+    variance: np.ndarray
+    position: np.ndarray
+    ratio: np.ndarray
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Lengths in turns of the anchor: ``full``, what is searched in the end; ``robust``, what can be told apart before
+    pistons are known; ``absolute``, within which a common height of all pistons is looked for."""
+
+    full: float
+    robust: float
+    absolute: float
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Relative piston (L,) and tilt (L, 2; turns per pixel in y, x) and the heights' extent in turns of the anchor.
+
+    ``absolute`` tells whether heights count from where all phases vanish together (no relative piston beyond its error)
+    or from one pixel of the data. ``misfit`` is chi squared per degree of freedom, averaged over pixels that fit.
+    """
+
+    piston_turns: np.ndarray
+    tilt_turns: np.ndarray
+    low_turns: float
+    high_turns: float
+    absolute: bool
+    misfit: float
+
+    @property
+    def centre_turns(self) -> float:
+        return (self.low_turns + self.high_turns) / 2
+
+
+@dataclass(frozen=True)
+class _Guess:
+    """Pistons, tilts and the window of heights, while they are being found."""
+
+    piston: np.ndarray
+    tilt: np.ndarray
+    middle: float
+    span: float
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    heights: np.ndarray
+    residual: np.ndarray
+    misfit: np.ndarray
+    clear: np.ndarray
+
+
+def align(samples: Samples, search: Search, ranges: Ranges) -> Alignment:
+    """Estimate pistons, tilts, centre and extent from a subsample whose heights span at most ``ranges.full``.
+
+    Phases that vanish together are the simplest explanation; only if they leave the data unexplained, pistons and tilts
+    are sought relative to a pixel of the data, by growing the region around it.
+    """
+    plain = _refine(samples, search, _without_pistons(samples, search, ranges), ranges)
+    best = _finish(samples, search, plain, ranges, searched=False)
+    if best.misfit > _GOOD_MISFIT:
+        grown = _refine(samples, search, _from_origin(samples, search, ranges), ranges)
+        other = _finish(samples, search, grown, ranges, searched=True)
+        best = other if other.misfit < 0.95 * best.misfit else best
+    return best
+
+
+def _decode(samples: Samples, search: Search, guess: _Guess, loose: float = 0.0) -> _Decoded:
+    """Heights, residual turns (L, P), misfit and which pixels are unambiguous, under a guess."""
+    turns = samples.turns - guess.piston[:, None] - guess.tilt @ samples.position.T
+    order, correction, best, second = search(
+        turns, samples.variance + loose**2, guess.middle - guess.span / 2, guess.span
+    )
+    heights = turns[0] + order + correction
+    residual = turns - samples.ratio[:, None] * heights
+    return _Decoded(heights, residual - np.rint(residual), best, second - best > _CLEAR)
+
+
+def _without_pistons(samples: Samples, search: Search, ranges: Ranges) -> _Guess:
+    """The window of heights if there are no pistons: the one, near zero first, in which the data fit best."""
+    thin = _thin(samples, _THIN)
+    none, level = np.zeros(len(samples.ratio)), np.zeros((len(samples.ratio), 2))
+    steps = min(10, int(ranges.absolute / ranges.full))
+    found = []
+    for k in sorted(range(-steps, steps + 1), key=abs):
+        guess = _Guess(none, level, k * ranges.full / 2, ranges.full)
+        misfit = float(np.minimum(_decode(thin, search, guess).misfit, 50.0).mean())
+        found.append((misfit, guess))
+        if misfit < len(samples.ratio) - 1:
+            break
+    least = min(misfit for misfit, _ in found)
+    return next(guess for misfit, guess in found if misfit <= 1.01 * least)
+
+
+def _from_origin(samples: Samples, search: Search, ranges: Ranges) -> _Guess:
+    """Pistons relative to one pixel and tilts, grown outward from it; the best of several origins."""
+    total = (samples.ratio[:, None] ** 2 / samples.variance).sum(axis=0)
+    good = np.argsort(-total, kind="stable")[: max(1, total.size // 4)]
+    origins = good[np.linspace(0, good.size - 1, min(_ORIGINS, good.size)).astype(int)]
+    flat = np.zeros((len(samples.ratio), 2))
+    found = []
+    for origin in origins:
+        guess = _Guess(samples.turns[:, origin].copy(), flat, 0.0, ranges.robust)
+        away = np.sqrt(((samples.position - samples.position[origin]) ** 2).sum(axis=1))
+        misfit = np.inf
+        for share in (0.1, 0.2, 0.4, 0.7, 1.0):
+            reach = max(share * away.max(), np.sort(away)[min(149, away.size - 1)])
+            inside = _thin(_subset(samples, away <= reach), _THIN)
+            decoded = _decode(inside, search, guess, _LOOSE_TURNS)
+            guess = _improve(inside, decoded, guess)
+            misfit = float(np.minimum(decoded.misfit, 50.0).mean())
+        found.append((misfit, int(origin), guess))
+    return min(found, key=lambda entry: entry[:2])[2]
+
+
+def _refine(samples: Samples, search: Search, guess: _Guess, ranges: Ranges) -> _Guess:
+    """Pistons and tilts from all pixels, the window centred on the data and widened to the full range."""
+    for span in (guess.span, guess.span, ranges.full):
+        guess = _Guess(guess.piston, guess.tilt, guess.middle, span)
+        decoded = _decode(samples, search, guess)
+        guess = _improve(samples, decoded, guess)
+        low, high = _extent(decoded.heights, decoded.clear)
+        guess = _Guess(guess.piston, guess.tilt, (low + high) / 2, span)
+    return guess
+
+
+def _improve(samples: Samples, decoded: _Decoded, guess: _Guess) -> _Guess:
+    """Take planes through the residuals of the pixels that fit into the pistons and tilts."""
+    fits = (np.abs(decoded.residual) < _OUTLIER_TURNS).all(axis=0)
+    use = fits & decoded.clear if (fits & decoded.clear).sum() >= 20 else fits
+    if use.sum() < 3:
+        return guess
+    piston, tilt = _fit_planes(samples.position[use], decoded.residual[:, use], samples.variance[:, use], samples.ratio)
+    return _Guess(guess.piston + piston, guess.tilt + tilt, guess.middle, guess.span)
+
+
+def _finish(samples: Samples, search: Search, guess: _Guess, ranges: Ranges, *, searched: bool) -> Alignment:
+    """Drop what is not significant, find the height of the origin, and measure extent and misfit as they will be used."""
+    decoded = _decode(samples, search, guess)
+    use = decoded.clear if decoded.clear.any() else np.ones_like(decoded.clear)
+    error = np.sqrt(np.median(samples.variance, axis=1) / use.sum()) + 1e-6
+    tilt = np.where(_significant_tilt(samples, error, guess.tilt)[:, None], guess.tilt, 0.0)
+    height, absolute, piston = 0.0, bool((np.abs(guess.piston) < _tolerance(error)).all()), guess.piston
+    if searched:
+        height, absolute, piston = _absolute(samples, search, piston, error, ranges.absolute)
+    if absolute and not (np.abs(piston) > _SIGNIFICANT * error).any():
+        piston = np.zeros_like(piston)
+    final = _decode(samples, search, _Guess(piston, tilt, guess.middle + height, ranges.full))
+    low, high = _extent(final.heights, final.clear)
+    dof = max(len(samples.ratio) - 1, 1)
+    return Alignment(piston, tilt, low, high, absolute, _trimmed_mean(final.misfit) / dof)
+
+
+def _subset(samples: Samples, keep: np.ndarray) -> Samples:
+    return Samples(samples.turns[:, keep], samples.variance[:, keep], samples.position[keep], samples.ratio)
+
+
+def _thin(samples: Samples, count: int) -> Samples:
+    return _subset(samples, np.arange(samples.turns.shape[1]) % max(1, samples.turns.shape[1] // count) == 0)
+
+
+def _fit_planes(
+    position: np.ndarray, residual: np.ndarray, variance: np.ndarray, ratio: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted plane per wavelength through the residuals; what a common height could explain stays with the height."""
+    scale = max(float(np.abs(position).max()), 1.0)
+    columns = np.column_stack([np.ones(len(position)), position / scale])
+    planes = np.zeros((len(ratio), 3))
+    for i in range(len(ratio)):
+        weight = 1 / np.sqrt(variance[i])
+        planes[i] = np.linalg.lstsq(columns * weight[:, None], residual[i] * weight, rcond=None)[0]
+    worth = ratio / variance.mean(axis=1)
+    planes -= np.outer(ratio, worth @ planes / (worth @ ratio))
+    return planes[:, 0], planes[:, 1:] / scale
+
+
+def _extent(heights: np.ndarray, clear: np.ndarray) -> tuple[float, float]:
+    """Where the unambiguous heights lie, a few stray ones aside."""
+    use = heights[clear] if clear.any() else heights
+    if use.size == 0:
+        return 0.0, 0.0
+    low, high = np.quantile(use, [0.002, 0.998])
+    return float(low), float(high)
+
+
+def _absolute(
+    samples: Samples, search: Search, piston: np.ndarray, error: np.ndarray, range_turns: float
+) -> tuple[float, bool, np.ndarray]:
+    """Does one height explain all pistons? Then it is the height of the origin, and what is left is the relative piston."""
+    allowed = (3 * error[:, None]) ** 2 + 5e-4**2
+    order, correction, _, _ = search(piston[:, None], allowed, -range_turns / 2, range_turns)
+    height = float(piston[0] + order[0] + correction[0])
+    left = piston - samples.ratio * height
+    left = left - np.rint(left)
+    if not (np.abs(left) < _tolerance(error)).all():
+        return 0.0, False, piston
+    return height, True, left
+
+
+def _tolerance(error: np.ndarray) -> np.ndarray:
+    """Pistons below this count as none: a thousandth of a turn is below anything an instrument holds."""
+    return _SIGNIFICANT * error + 1e-3
+
+
+def _significant_tilt(samples: Samples, error: np.ndarray, tilt: np.ndarray) -> np.ndarray:
+    reach = np.abs(samples.position).max(axis=0)
+    spread = np.sqrt((samples.position**2).mean(axis=0)) + 1e-9
+    return (np.abs(tilt * reach) > _SIGNIFICANT * error[:, None] * (reach / spread) + 1e-3).any(axis=1)
+
+
+def _trimmed_mean(misfit: np.ndarray) -> float:
+    """Mean misfit without the few pixels that fit nothing."""
+    keep = misfit <= max(30.0, 8 * float(np.median(misfit))) if misfit.size else misfit.astype(bool)
+    return float(misfit[keep].mean()) if keep.any() else 0.0

@@ -1,0 +1,112 @@
+"""Everything the fused pixel pass needs to know, as a few small arrays; built once per stack."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+AMBIGUOUS_POSTERIOR = 0.99  # an order whose posterior against its runner-up is below this is flagged
+LOW_SIGMA_RAD = 0.5  # a wavelength noisier than this counts as low modulation
+
+
+@dataclass(frozen=True)
+class Demodulation:
+    """Weights and noise of L wavelengths with K frames each; all arrays float64.
+
+    ``cosine``, ``sine``, ``mean``: (L, K), turning frames into u = B cos phi, v = B sin phi and A. ``covariance``: (L, 3),
+    var u, cov(u, v), var v at unit noise. ``noise``: (L, 2), the variance of one sample is noise[0] + noise[1] * A in DN^2.
+    ``phase_floor_rad2``: (L,), phase variance that frame noise does not explain. ``saturation_dn``: samples at or above it
+    are saturated. ``snr_min``: a pixel is measured when sum over wavelengths of B^2 / var B reaches it.
+    """
+
+    cosine: np.ndarray
+    sine: np.ndarray
+    mean: np.ndarray
+    covariance: np.ndarray
+    noise: np.ndarray
+    phase_floor_rad2: np.ndarray
+    saturation_dn: float = math.inf
+    snr_min: float = 0.0
+    carre: bool = False
+
+    @property
+    def wavelengths(self) -> int:
+        return self.cosine.shape[0]
+
+    @property
+    def frames(self) -> int:
+        return self.cosine.shape[1]
+
+
+@dataclass(frozen=True)
+class OrderSearch:
+    """The joint maximum-likelihood search for the fringe order, in turns of the shortest wavelength (the anchor).
+
+    ``order`` lists the wavelengths, anchor first. ``ratio``: anchor wavelength over each, (L,). ``half_wave_nm``: half the
+    anchor wavelength, the height of one turn. ``piston_turns`` (L,) and ``tilt_turns`` (L, 2; per pixel in y, x about
+    ``centre``) are taken off the phases. Heights lie in [low_nm, low_nm + range_nm). When [near_low_nm, near_low_nm +
+    near_range_nm) is narrower it is searched first, and only pixels whose misfit exceeds ``misfit_max`` search the rest.
+    ``finest`` takes the height from the anchor alone instead of from all wavelengths.
+    """
+
+    order: tuple[int, ...]
+    ratio: np.ndarray
+    half_wave_nm: float
+    piston_turns: np.ndarray
+    tilt_turns: np.ndarray
+    centre: tuple[float, float]
+    low_nm: float
+    range_nm: float
+    near_low_nm: float
+    near_range_nm: float
+    misfit_max: float
+    finest: bool = False
+
+    @property
+    def candidates(self) -> int:
+        return math.ceil(self.range_nm / self.half_wave_nm)
+
+    @property
+    def near_candidates(self) -> int:
+        return math.ceil(self.near_range_nm / self.half_wave_nm)
+
+    @property
+    def margin_min(self) -> float:
+        """Smallest runner-up distance in chi squared of an order that is not ambiguous."""
+        return 2 * math.log(AMBIGUOUS_POSTERIOR / (1 - AMBIGUOUS_POSTERIOR))
+
+
+@dataclass(frozen=True)
+class PixelModel:
+    """One stack's model: demodulation, and with two or more wavelengths the order search."""
+
+    demodulation: Demodulation
+    search: OrderSearch | None = None
+    notes: dict[str, float] = field(default_factory=dict)
+
+
+class HeightRows(NamedTuple):
+    """Rows of a height map: height_nm, sigma_nm, modulation (DN, mean over wavelengths), float32; flags uint8; (rows, W)."""
+
+    height_nm: np.ndarray
+    sigma_nm: np.ndarray
+    modulation: np.ndarray
+    flags: np.ndarray
+
+
+class PhaseRows(NamedTuple):
+    """Rows of one wavelength: wrapped phase_rad, sigma_rad, modulation (DN), float32; flags uint8; (rows, W)."""
+
+    phase_rad: np.ndarray
+    sigma_rad: np.ndarray
+    modulation: np.ndarray
+    flags: np.ndarray
+
+
+def empty_rows(rows: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Buffers for `HeightRows` or `PhaseRows`."""
+    first, second, third = (np.empty((rows, width), np.float32) for _ in range(3))
+    return first, second, third, np.empty((rows, width), np.uint8)

@@ -1,0 +1,155 @@
+"""The pixel pass in plain NumPy, float64, readable first: what the fast kernels are held against."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cpikan.psi.flags import Flag
+from cpikan.psi.kernels.model import LOW_SIGMA_RAD, Demodulation, HeightRows, OrderSearch, PhaseRows, PixelModel
+
+_TURN = 2 * np.pi
+
+
+def demodulate(frames: np.ndarray, model: Demodulation) -> tuple[np.ndarray, ...]:
+    """Phase (rad), its variance (rad^2), modulation B, signal-to-noise B^2 / var B: (L, ...); saturated: (...).
+
+    ``frames`` is (L, K, ...). A sample that is not finite makes everything of its wavelength NaN.
+    """
+    stack = np.asarray(frames, np.float64)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        if model.carre:
+            u, v = _carre_phasor(stack, model)
+        else:
+            u = np.einsum("lk,lk...->l...", model.cosine, stack)
+            v = np.einsum("lk,lk...->l...", model.sine, stack)
+        mean = np.einsum("lk,lk...->l...", model.mean, stack)
+        shape = (-1,) + (1,) * (stack.ndim - 2)
+        read, gain = (model.noise[:, i].reshape(shape) for i in range(2))
+        var_u, cov, var_v = (model.covariance[:, i].reshape(shape) for i in range(3))
+        sample_variance = read + gain * np.maximum(mean, 0)
+        power = u * u + v * v
+        modulation_variance = sample_variance * (var_u + var_v) / 2
+        # the noise adds 2 var B to B^2 on average: take it off, or weak pixels would look better than they are
+        true_power = np.maximum(power - 2 * modulation_variance, power / 4)
+        spread = sample_variance * (var_u * v * v - 2 * cov * u * v + var_v * u * u)
+        variance = spread / (power * true_power) + model.phase_floor_rad2.reshape(shape)
+        saturated = (stack >= model.saturation_dn).any(axis=(0, 1))
+        return np.arctan2(v, u), variance, np.sqrt(power), power / modulation_variance, saturated
+
+
+def _carre_phasor(stack: np.ndarray, model: Demodulation) -> tuple[np.ndarray, np.ndarray]:
+    real, imag, scale, sign = (model.cosine[:, i].reshape((-1,) + (1,) * (stack.ndim - 2)) for i in range(4))
+    outer, inner = stack[:, 0] - stack[:, 3], stack[:, 1] - stack[:, 2]
+    even = (stack[:, 1] + stack[:, 2] - stack[:, 0] - stack[:, 3]) * scale
+    odd = sign * np.sqrt(np.abs((3 * inner - outer) * (inner + outer))) * np.sign(inner) * np.abs(scale)
+    return even * real - odd * imag, even * imag + odd * real
+
+
+def _measured(snr: np.ndarray, saturated: np.ndarray, model: Demodulation, mask: np.ndarray | None) -> np.ndarray:
+    total = snr.sum(axis=0)
+    valid = (total >= model.snr_min) & np.isfinite(total) & (total > 0) & ~saturated
+    return valid if mask is None else valid & (np.asarray(mask) != 0)
+
+
+def _flags(valid: np.ndarray, saturated: np.ndarray, low: np.ndarray) -> np.ndarray:
+    flags = np.where(valid, 0, Flag.INVALID).astype(np.uint8)
+    flags |= np.where(saturated, Flag.SATURATED, 0).astype(np.uint8)
+    return flags | np.where(low & ~saturated, Flag.LOW_MODULATION, 0).astype(np.uint8)
+
+
+def phases(frames: np.ndarray, model: PixelModel, mask: np.ndarray | None = None) -> PhaseRows:
+    """Wrapped phase of one wavelength; ``frames`` is (1, K, rows, W), ``mask`` (rows, W) is nonzero where valid."""
+    phase, variance, modulation, snr, saturated = demodulate(frames, model.demodulation)
+    valid = _measured(snr, saturated, model.demodulation, mask)
+    low = _low(variance, snr, model.demodulation)
+    nan = np.where(valid, 0, np.nan)
+    return PhaseRows(
+        (phase[0] + nan).astype(np.float32),
+        (np.sqrt(variance[0]) + nan).astype(np.float32),
+        np.nan_to_num(modulation[0], nan=0.0, posinf=0.0).astype(np.float32),
+        _flags(valid, saturated, low),
+    )
+
+
+def _low(variance: np.ndarray, snr: np.ndarray, model: Demodulation) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        weak = ~(snr.sum(axis=0) >= model.snr_min)
+        return weak | ~(variance <= LOW_SIGMA_RAD**2).all(axis=0)
+
+
+def search_orders(
+    turns: np.ndarray, variance: np.ndarray, search: OrderSearch, low_nm: float, range_nm: float
+) -> tuple[np.ndarray, ...]:
+    """Most likely order by trying every one: order, correction (turns), chi squared, runner-up's chi squared, weight sum.
+
+    ``turns`` (L, ...) are phases in turns, anchor first, pistons removed; ``variance`` in turns^2. For each order k of the
+    anchor the other wavelengths take their nearest order; over the height the misfit is a parabola whose minimum is
+    sum w r^2 - (sum w ratio r)^2 / sum w ratio^2.
+    """
+    ratio = search.ratio.reshape((-1,) + (1,) * (turns.ndim - 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = 1 / variance
+        total = (weight * ratio**2).sum(axis=0)
+        low = low_nm / search.half_wave_nm
+        high = (low_nm + range_nm) / search.half_wave_nm
+        start = np.ceil(low - turns[0])
+        best = np.full(turns.shape[1:], np.inf)
+        second, order, shift = best.copy(), np.zeros_like(best), np.zeros_like(best)
+        for j in range(int(np.ceil(range_nm / search.half_wave_nm))):
+            k = start + j
+            predicted = (turns[0] + k) * ratio - turns
+            residual = -(predicted - np.rint(predicted))
+            slope = (weight * ratio * residual).sum(axis=0)
+            cost = (weight * residual**2).sum(axis=0) - slope**2 / total
+            cost = np.where((turns[0] + k < high) | (j == 0), cost, np.inf)
+            better = cost < best
+            second = np.where(better, best, np.minimum(second, cost))
+            order, shift = np.where(better, k, order), np.where(better, slope / total, shift)
+            best = np.where(better, cost, best)
+    return order, shift, best, second, total
+
+
+def form_height_nm(turns: np.ndarray, order: np.ndarray, shift: np.ndarray, half_wave_nm: float) -> np.ndarray:
+    """Height from the anchor's phase (turns), its order and the correction by the other wavelengths (turns)."""
+    return (turns + order + shift) * half_wave_nm
+
+
+def remove_pistons(phase_rad: np.ndarray, search: OrderSearch, first_row: int) -> np.ndarray:
+    """Phases (L, rows, W) in turns, anchor first, without the relative piston and tilt between wavelengths."""
+    rows, width = phase_rad.shape[1:]
+    y = first_row + np.arange(rows)[:, None] - search.centre[0]
+    x = np.arange(width)[None, :] - search.centre[1]
+    turns = phase_rad[list(search.order)] / _TURN
+    plane = search.piston_turns[:, None, None] + search.tilt_turns[:, 0, None, None] * y
+    return turns - plane - search.tilt_turns[:, 1, None, None] * x
+
+
+def heights(frames: np.ndarray, model: PixelModel, first_row: int = 0, mask: np.ndarray | None = None) -> HeightRows:
+    """Heights of two or more wavelengths; ``frames`` is (L, K, rows, W) and starts at image row ``first_row``."""
+    search = model.search
+    assert search is not None, "two or more wavelengths have an order search"
+    phase, variance, modulation, snr, saturated = demodulate(frames, model.demodulation)
+    valid = _measured(snr, saturated, model.demodulation, mask)
+    turns = remove_pistons(phase, search, first_row)
+    spread = variance[list(search.order)] / _TURN**2
+    order, shift, best, second, total = search_orders(turns, spread, search, search.near_low_nm, search.near_range_nm)
+    if search.near_range_nm < search.range_nm:
+        wide = search_orders(turns, spread, search, search.low_nm, search.range_nm)
+        far = best > search.misfit_max
+        order, shift, best, second = (
+            np.where(far, w, n) for w, n in zip(wide[:4], (order, shift, best, second), strict=True)
+        )
+    if search.finest:
+        shift, total = np.zeros_like(shift), 1 / spread[0]
+    height = form_height_nm(turns[0], order, shift, search.half_wave_nm)
+    sigma = search.half_wave_nm / np.sqrt(total)
+    with np.errstate(invalid="ignore"):
+        ambiguous = valid & ((second - best < search.margin_min) | (best > search.misfit_max))
+    nan = np.where(valid, 0, np.nan)
+    flags = _flags(valid, saturated, _low(variance, snr, model.demodulation))
+    return HeightRows(
+        (height + nan).astype(np.float32),
+        (sigma + nan).astype(np.float32),
+        np.nan_to_num(modulation.mean(axis=0), nan=0.0, posinf=0.0).astype(np.float32),
+        flags | np.where(ambiguous, Flag.AMBIGUOUS, 0).astype(np.uint8),
+    )

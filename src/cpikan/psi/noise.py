@@ -1,0 +1,84 @@
+"""The noise of one sample, read + gain * intensity, fitted once per stack from residuals pooled over many pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from cpikan.psi.schemes import design_matrix
+
+NoiseSource = Literal["residuals", "neighbours", "wavelengths"]
+_BINS = 12
+_CLIP = 30.0  # residuals this many times the median are faults (dust, a moved pixel), not noise
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """Variance of one sample in DN^2: ``read_dn2 + gain_dn * intensity``; where it came from, and on how many pixels."""
+
+    read_dn2: float
+    gain_dn: float
+    source: NoiseSource
+    pixels: int
+
+    def variance(self, intensity_dn: np.ndarray) -> np.ndarray:
+        return self.read_dn2 + self.gain_dn * np.maximum(intensity_dn, 0)
+
+
+def fit_noise(frames: np.ndarray, steps_deg: tuple[float, ...], quantum_dn: float) -> NoiseModel:
+    """Noise of frames (K, P) at known steps, from what the least-squares sinusoid leaves over (K > 3 needed).
+
+    RSS / (K - 3) is an unbiased estimate of the variance in each pixel; averaged in bins of intensity it gives a straight
+    line. ``quantum_dn`` bounds the read noise from below by quantum^2 / 12 (quantisation).
+    """
+    samples = np.asarray(frames, np.float64)
+    matrix = design_matrix(steps_deg)
+    coefficients = np.linalg.pinv(matrix) @ samples
+    residual = samples - matrix @ coefficients
+    degrees = samples.shape[0] - np.linalg.matrix_rank(matrix)
+    variance = (residual**2).sum(axis=0) / degrees
+    # the mean of a clipped chi-squared would be low: clip far out and count what is left
+    usable = np.isfinite(variance)
+    variance, mean = variance[usable], coefficients[0][usable]
+    typical = np.median(variance[variance > 0]) if (variance > 0).any() else 0.0
+    keep = variance <= _CLIP * max(typical, quantum_dn**2 / 12)
+    return _line(mean[keep], variance[keep], quantum_dn**2 / 12, "residuals")
+
+
+def noise_from_neighbours(rows: np.ndarray, quantum_dn: float) -> NoiseModel:
+    """Noise of frames that leave no residual (three of them): second differences along image rows; ``rows`` is (..., W).
+
+    For white noise the second difference has six times the variance of a sample; the median over pixels ignores edges.
+    Fringes denser than about 30 pixels enlarge the estimate.
+    """
+    samples = np.asarray(rows, np.float64)
+    second = samples[..., :-2] - 2 * samples[..., 1:-1] + samples[..., 2:]
+    second = second[np.isfinite(second)]
+    spread = 1.4826 * np.median(np.abs(second)) if second.size else 0.0
+    return NoiseModel(max(spread**2 / 6, quantum_dn**2 / 12), 0.0, "neighbours", int(second.size))
+
+
+def _line(mean: np.ndarray, variance: np.ndarray, smallest: float, source: NoiseSource) -> NoiseModel:
+    """Straight line of variance over intensity, weighted by what each bin is worth; never negative in slope or offset."""
+    if variance.size == 0:
+        return NoiseModel(smallest, 0.0, source, 0)
+    flat = NoiseModel(max(float(variance.mean()), smallest), 0.0, source, variance.size)
+    edges = np.quantile(mean, np.linspace(0, 1, _BINS + 1))
+    if variance.size < 50 * _BINS or edges[-1] - edges[0] < 1e-9:
+        return flat
+    which = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, _BINS - 1)
+    count = np.bincount(which, minlength=_BINS)
+    full = count > 0
+    level = np.bincount(which, variance, minlength=_BINS)[full] / count[full]
+    centre = np.bincount(which, mean, minlength=_BINS)[full] / count[full]
+    weight = np.sqrt(count[full]) / np.maximum(level, smallest)  # a bin's error is proportional to its variance
+    columns = np.stack([np.ones_like(centre), centre], axis=1) * weight[:, None]
+    offset, slope = np.linalg.lstsq(columns, level * weight, rcond=None)[0]
+    if slope <= 0:
+        return flat
+    if offset < smallest:
+        slope = float(np.sum(weight**2 * centre * (level - smallest)) / np.sum(weight**2 * centre**2))
+        return NoiseModel(smallest, max(slope, 0.0), source, variance.size)
+    return NoiseModel(float(offset), float(slope), source, variance.size)

@@ -1,0 +1,66 @@
+"""What a set of wavelengths can resolve: the expected rate of wrong fringe orders, before anything is measured.
+
+An order k of the anchor (the shortest wavelength) is confused with k + j when the noise carries the phases past half the
+distance between the two in phase space, d_j; the union bound over j is the expected rate (interferometry of several
+wavelengths as decoding of a lattice).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import erfc
+
+ACCEPTED_RATE = 1e-6
+_LONGEST_RANGE_NM = 1e7  # no microscope or Fizeau range is longer than 10 mm
+
+
+def squared_distances(wavelengths_nm: Sequence[float], sigma_rad: Sequence[float], orders: int) -> np.ndarray:
+    """Squared distance in units of the noise between an order and the one j turns of the anchor away, j = 1..orders.
+
+    The distance is what remains of the phase difference after the height has taken up what it can.
+    """
+    waves = np.asarray(wavelengths_nm, float)
+    sigma = np.asarray(sigma_rad, float)
+    ratio = waves.min() / waves
+    weight = (2 * np.pi / sigma) ** 2  # per turn squared
+    steps = np.arange(1, orders + 1)[:, None] * ratio
+    residual = steps - np.rint(steps)
+    slope = (weight * ratio * residual).sum(axis=1)
+    return (weight * residual**2).sum(axis=1) - slope**2 / (weight * ratio**2).sum()
+
+
+def smallest_distance_rad(wavelengths_nm: Sequence[float], range_nm: float) -> float:
+    """d_min of the wavelengths over a range of heights, in radians of equal phase noise: the figure to maximise."""
+    orders = math.floor(range_nm / (min(wavelengths_nm) / 2))
+    if orders < 1:
+        return math.inf
+    return float(np.sqrt(squared_distances(wavelengths_nm, np.ones(len(wavelengths_nm)), orders).min()))
+
+
+def expected_wrong_order_rate(wavelengths_nm: Sequence[float], sigma_rad: Sequence[float], range_nm: float) -> float:
+    """Upper bound on the share of pixels whose order comes out wrong over ``range_nm`` at the given phase noise."""
+    orders = math.floor(range_nm / (min(wavelengths_nm) / 2))
+    if orders < 1:
+        return 0.0
+    return min(1.0, float(_rates(wavelengths_nm, sigma_rad, orders).sum()))
+
+
+def _rates(wavelengths_nm: Sequence[float], sigma_rad: Sequence[float], orders: int) -> np.ndarray:
+    distance = np.sqrt(np.maximum(squared_distances(wavelengths_nm, sigma_rad, orders), 0))
+    return erfc(distance / 2 / math.sqrt(2))  # 2 Q(d / 2): a neighbour on either side
+
+
+def widest_range_nm(
+    wavelengths_nm: Sequence[float],
+    sigma_rad: Sequence[float],
+    rate: float = ACCEPTED_RATE,
+    longest_nm: float = _LONGEST_RANGE_NM,
+) -> float:
+    """The longest range whose expected wrong-order rate stays below ``rate``; at least one order of the anchor."""
+    half = min(wavelengths_nm) / 2
+    total = np.cumsum(_rates(wavelengths_nm, sigma_rad, max(1, math.floor(longest_nm / half))))
+    allowed = int(np.searchsorted(total, rate))
+    return (allowed + 1) * half * (1 - 1e-9)  # just below the first order that is too close
