@@ -39,11 +39,13 @@ class Samples:
 @dataclass(frozen=True)
 class Ranges:
     """Lengths in turns of the anchor: ``full``, what is searched in the end; ``robust``, what can be told apart before
-    pistons are known; ``absolute``, within which a common height of all pistons is looked for."""
+    pistons are known; ``absolute``, within which a common height of all pistons is looked for; ``farthest``, how far from
+    zero heights may lie before float32 loses hundredths of a nanometre."""
 
     full: float
     robust: float
     absolute: float
+    farthest: float
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Alignment:
     """Relative piston (L,) and tilt (L, 2; turns per pixel in y, x) and the heights' extent in turns of the anchor.
 
     ``absolute`` tells whether heights count from where all phases vanish together (no relative piston beyond its error)
-    or from one pixel of the data. ``misfit`` is chi squared per degree of freedom, averaged over pixels that fit.
+    or from the middle of the data. ``misfit`` is chi squared per degree of freedom, averaged over pixels that fit.
     """
 
     piston_turns: np.ndarray
@@ -181,6 +183,10 @@ def _finish(samples: Samples, search: Search, guess: _Guess, ranges: Ranges, *, 
         piston = np.zeros_like(piston)
     final = _decode(samples, search, _Guess(piston, tilt, guess.middle + height, ranges.full))
     low, high = _extent(final.heights, final.clear)
+    centre = (low + high) / 2
+    absolute = absolute and abs(centre) <= ranges.farthest
+    if not absolute:  # the height of zero means nothing then: put it in the middle of the data
+        piston, low, high = piston + samples.ratio * centre, low - centre, high - centre
     dof = max(len(samples.ratio) - 1, 1)
     return Alignment(piston, tilt, low, high, absolute, _trimmed_mean(final.misfit) / dof)
 

@@ -21,6 +21,7 @@ from cpikan.psi.schemes import CARRE, LEAST_SQUARES, phasor_weights
 from cpikan.units import format_length
 
 _MISFIT_CHANCE = 1e-7  # a pixel this unlikely to be noise does not fit its order
+_FARTHEST_NM = 131072.0  # float32 heights are spaced by 0.008 nm below it
 _MARGIN = 0.15  # of the heights' extent, searched on either side of it before anything farther
 
 
@@ -187,9 +188,9 @@ def _with_orders(
     ratio = waves.min() / waves[list(order)]
     samples = Samples(phase[list(order)] / (2 * np.pi), variance[list(order)] / (2 * np.pi) ** 2, position, ratio)
     limits = settings.range_nm if isinstance(settings.range_nm, tuple) else None
-    if limits is not None:
-        alignment = _fixed(samples, limits[0] / half, limits[1] / half)
-        range_nm = limits[1] - limits[0]
+    if isinstance(settings.range_nm, tuple):
+        alignment = _fixed(samples, settings.range_nm[0] / half, settings.range_nm[1] / half)
+        range_nm = settings.range_nm[1] - settings.range_nm[0]
     else:
         range_nm = settings.range_nm or planning.widest_range_nm(wavelengths_nm, calibration.sigma_phase_rad)
         alignment = align(
@@ -233,7 +234,7 @@ def _ranges(wavelengths_nm: tuple[float, ...], sigma_rad: tuple[float, ...], ran
     averaged = [s / 30 for s in sigma_rad]  # pistons are means over about a thousand pixels
     robust = min(range_nm, planning.widest_range_nm(wavelengths_nm, loose, rate=1e-3))
     absolute = max(range_nm, planning.widest_range_nm(wavelengths_nm, averaged))
-    return Ranges(range_nm / half, robust / half, absolute / half)
+    return Ranges(range_nm / half, robust / half, absolute / half, _FARTHEST_NM / half)
 
 
 def _range_warnings(rate: float, range_nm: float, extent_nm: float, settings: CalibrationSettings) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def smallest_distance_rad(wavelengths_nm: Sequence[float], range_nm: float) -> f
     orders = math.floor(range_nm / (min(wavelengths_nm) / 2))
     if orders < 1:
         return math.inf
-    return float(np.sqrt(squared_distances(wavelengths_nm, np.ones(len(wavelengths_nm)), orders).min()))
+    return float(np.sqrt(squared_distances(wavelengths_nm, [1.0] * len(wavelengths_nm), orders).min()))
 
 
 def expected_wrong_order_rate(wavelengths_nm: Sequence[float], sigma_rad: Sequence[float], range_nm: float) -> float:

@@ -1,4 +1,4 @@
-"""What every reader of frames and every writer of maps promises; the rest of the project knows files only through these."""
+"""What every reader of frames and every writer of maps promises; all else knows files only through these."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 class FrameReader(Protocol):
     """Frames of one acquisition, opened from headers only, read as windows of image rows.
 
-    ``shape`` is (frames, H, W); ``groups`` is the number of wavelengths when the file itself says so (a 4-D array), else
-    None. ``read_rows`` is called by one thread at a time.
+    ``shape`` is (frames, H, W); ``groups`` is the number of wavelengths when the file itself says so (a 4-D array),
+    else None; ``dtype`` is uint8, uint16, float32 or float64 in native byte order. ``read_rows`` is called by one
+    thread at a time.
     """
 
     @property
@@ -31,12 +32,15 @@ class FrameReader(Protocol):
         ...
 
     def read_rows(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Rows [start, stop) of every frame, shape (frames, stop - start, W); ``out`` is filled and returned when given,
-        otherwise the result may be a read-only view of the file."""
+        """Rows [start, stop) of every frame, shape (frames, stop - start, W).
+
+        ``out`` is filled and returned when given; otherwise the result may be a read-only view of the file. Bands are
+        cheapest in order. Raises InputError, naming the file, when stored pixels are damaged or absent.
+        """
         ...
 
     def fingerprint(self) -> str:
-        """A cheap identity of the input (names, sizes, modification times), so that a resumed run refuses other frames."""
+        """A cheap identity of the input (names, sizes, modification times): a resumed run refuses other frames."""
         ...
 
     def close(self) -> None: ...
@@ -47,8 +51,8 @@ class MapWriter(Protocol):
     """Image rows of several quantities on their way to durable storage.
 
     Rows go to a partial output beside the final name; ``finish`` makes them durable and puts them in place in one step.
-    Every call comes from one thread. ``row_align`` is the multiple at which row ranges must start (chunk rows; 1 = any);
-    the last range may be shorter.
+    Every call comes from one thread. ``row_align`` is the multiple at which row ranges must start (chunk rows; 1 =
+    any); the last range may be shorter.
     """
 
     @property

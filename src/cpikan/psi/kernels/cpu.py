@@ -458,13 +458,14 @@ def search_orders(ratio: np.ndarray) -> Callable[[np.ndarray, np.ndarray, float,
     misfit and the runner-up's misfit, (P,) float64.
     """
     compiled, ratios = _order_search(len(ratio) - 1), np.asarray(ratio, np.float32)
+    totals: Any = _totals
 
     def search(turns: np.ndarray, variance: np.ndarray, low: float, span: float) -> tuple[np.ndarray, ...]:
         n = turns.shape[1]
         weight = (1 / variance).astype(np.float32)
         total, start, best, second, order, shift = (np.empty(n, np.float32) for _ in range(6))
         phases = turns.astype(np.float32)
-        _totals(phases[0], weight, ratios, _f(low), total, start, n)
+        totals(phases[0], weight, ratios, _f(low), total, start, n)
         limit, count = _f(low + span), max(1, int(np.ceil(span)))
         compiled(phases, weight, ratios, start, limit, total, count, n, best, second, order, shift)
         return tuple(a.astype(np.float64) for a in (order, shift, best, second))
@@ -494,29 +495,21 @@ class CpuKernels:
             self._search = _pack_search(search)
         self._level = np.array(level, np.float32)
 
-    def heights(self, frames: np.ndarray, first_row: int, mask: np.ndarray | None, out: HeightRows) -> HeightRows:
-        """Heights of a band that starts at image row ``first_row``."""
-        assert self._model.search is not None, "two or more wavelengths have an order search"
+    def heights(
+        self, frames: np.ndarray, first_row: int, mask: np.ndarray | None, out: HeightRows, table: np.ndarray
+    ) -> HeightRows:
+        """Heights of a band that starts at image row ``first_row``; ``table`` (rows, COLUMNS) gets its statistics."""
+        search = self._model.search
+        assert search is not None, "two or more wavelengths have an order search"
         inside = _mask_argument(mask)
         ratio, planes, limits, counts = self._search
 
+        fixed = (inside, self._weights, self._noise, self._level, ratio, planes, limits, counts, search.finest, *out)
+
         def run(row0: int, rows: int) -> None:
-            self._kernel(
-                frames,
-                row0,
-                rows,
-                first_row,
-                inside,
-                self._weights,
-                self._noise,
-                self._level,
-                ratio,
-                planes,
-                limits,
-                counts,
-                self._model.search.finest,
-                *out,  # type: ignore[union-attr]
-            )
+            self._kernel(frames, row0, rows, first_row, *fixed)
+            part = slice(row0, row0 + rows)
+            row_sums(out.height_nm[part], out.flags[part], table[part])
 
         self._share(frames.shape[2], run)
         return out
@@ -540,6 +533,9 @@ class CpuKernels:
         jobs = [self._pool.submit(run, start, min(piece, rows - start)) for start in range(0, rows, piece)]
         for job in jobs:
             job.result()
+
+    def peak_device_mib(self) -> float | None:
+        return None
 
     def close(self) -> None:
         self._pool.shutdown()

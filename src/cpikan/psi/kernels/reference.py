@@ -33,7 +33,7 @@ def demodulate(frames: np.ndarray, model: Demodulation) -> tuple[np.ndarray, ...
         true_power = np.maximum(power - 2 * modulation_variance, power / 4)
         spread = sample_variance * (var_u * v * v - 2 * cov * u * v + var_v * u * u)
         variance = spread / (power * true_power) + model.phase_floor_rad2.reshape(shape)
-        saturated = (stack >= model.saturation_dn).any(axis=(0, 1))
+        saturated = np.asarray((stack >= model.saturation_dn).any(axis=(0, 1)))
         return np.arctan2(v, u), variance, np.sqrt(power), power / modulation_variance, saturated
 
 

@@ -1,0 +1,190 @@
+"""What to simulate: the surface, the light, the frames, the seed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+
+from cpikan.errors import InputError, unknown_name
+from cpikan.psi.acquisition import Acquisition
+from cpikan.psi.simulate.instrument import Instrument
+from cpikan.psi.steps import check_steps
+
+SURFACE_KINDS = ("wafer", "smooth", "etched", "bumps")
+_FORM_PEAK_NM = 10500.0  # leaves 1.5 um of a +-12 um range for everything else
+_BEAT_SHARE = 0.35  # of the unambiguous range, on either side: the rest is for details and noise
+_SLOPE_SHARE = 1 / 8  # of a wavelength per pixel: half of what one wavelength can unwrap (a quarter)
+
+
+@dataclass(frozen=True)
+class SurfaceSettings:
+    """The parts of a surface: amplitudes in nm, lengths in mm on the wafer, counts; zero switches a part off.
+
+    ``form`` is bow and warp with the largest deviation ``form_peak_nm``, of which warp is about ``warp_share``;
+    ``nano`` is nanotopography of rms ``nano_rms_nm`` in the band ``nano_band_mm`` of spatial wavelengths (not below 12
+    pixels, not above the field); dies are blocks of ``die_step_nm`` times 0..``die_levels`` below the streets; particles
+    stand out and have no fringes. ``max_slope_nm`` (nm per pixel) scales form, nanotopography, bumps and scratches down
+    where pixels are coarse; None sets no limit.
+    """
+
+    disc: bool = True
+    diameter_mm: float = 300.0
+    notch_mm: float = 1.0
+    form_peak_nm: float = _FORM_PEAK_NM
+    warp_share: float = 0.35
+    nano_rms_nm: float = 40.0
+    nano_band_mm: tuple[float, float] = (1.0, 20.0)
+    die_step_nm: float = 120.0
+    die_levels: int = 2
+    die_mm: tuple[float, float] = (26.0, 33.0)
+    street_mm: float = 0.4
+    bumps: int = 10
+    bump_nm: float = 250.0
+    bump_mm: float = 2.5
+    scratches: int = 4
+    scratch_nm: float = 150.0
+    scratch_mm: float = 0.2
+    particles: int = 8
+    particle_nm: float = 500.0
+    particle_mm: float = 0.5
+    max_slope_nm: float | None = None
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            for part in value if isinstance(value, tuple) else (value,):
+                if part is not None and not (math.isfinite(part) and part >= 0):
+                    raise InputError(f"{entry.name} {value} of the surface: give finite numbers, zero or above")
+        if self.diameter_mm <= 0 or min(self.die_mm) <= 0 or not 0 < self.nano_band_mm[0] < self.nano_band_mm[1]:
+            raise InputError("diameter_mm, die_mm and a rising nano_band_mm must be above zero: give lengths in mm")
+
+
+def surface_preset(kind: str, wavelengths_nm: Sequence[float]) -> SurfaceSettings:
+    """The surface called ``kind`` ("wafer", "smooth", "etched", "bumps") in a size that the wavelengths can measure.
+
+    Several wavelengths: bow up to 10.5 um, less where the widest beat of a pair is short. One wavelength: slopes stay
+    below an eighth of a wavelength per pixel and the wafer has no etched steps. Raises InputError for an unknown kind.
+    """
+    if kind not in SURFACE_KINDS:
+        raise unknown_name("kind of surface", kind, SURFACE_KINDS)
+    waves = sorted(Acquisition(tuple(wavelengths_nm)).wavelengths_nm)  # checks them
+    base = SurfaceSettings()
+    if len(waves) == 1:
+        base = replace(base, max_slope_nm=_SLOPE_SHARE * waves[0], die_step_nm=0.0)
+        etched = replace(base, die_step_nm=_SLOPE_SHARE * waves[0], die_levels=1)
+    else:
+        beat = max(a * b / (2 * (b - a)) for a, b in itertools.pairwise(waves))
+        peak = min(_FORM_PEAK_NM, _BEAT_SHARE * beat)
+        base = replace(base, form_peak_nm=peak)
+        etched = replace(base, die_levels=4)
+    plain = replace(base, disc=False, die_step_nm=0.0, bumps=0, scratches=0, particles=0)
+    bumpy = replace(base, die_step_nm=0.0, bumps=120, bump_nm=500.0, scratches=0, particles=0)
+    return {
+        "wafer": base,
+        "smooth": plain,
+        "etched": replace(etched, bumps=0, scratches=0, particles=0),
+        "bumps": bumpy,
+    }[kind]
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """One simulated acquisition; equal settings give equal bytes.
+
+    ``shape`` is (H, W); ``frames`` per wavelength (default 4) spread over one period, unless ``phase_steps_deg`` gives
+    them: one tuple for all wavelengths or one tuple per wavelength. ``surface`` is the name of a preset or explicit
+    settings. ``pixel_um`` None shows the whole wafer; a number shows its centre. Raises InputError for what cannot be
+    simulated.
+
+    >>> settings = SimulationSettings(shape=(256, 256), wavelengths_nm=(5000.0, 5500.0, 6050.0, 6655.0), seed=3)
+    >>> frames, truth = simulate_stack(settings)    # uint8 (4, 4, 256, 256), float32 nm (256, 256)
+    """
+
+    shape: tuple[int, int]
+    wavelengths_nm: tuple[float, ...] = (632.8,)
+    frames: int | None = None
+    phase_steps_deg: tuple[float, ...] | tuple[tuple[float, ...], ...] | None = None
+    seed: int = 0
+    bit_depth: int = 8
+    surface: SurfaceSettings | str = "wafer"
+    instrument: Instrument = field(default_factory=Instrument)
+    pixel_um: float | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 2 or not all(isinstance(n, int) and n >= 8 for n in self.shape):
+            raise InputError(
+                f"shape {self.shape} cannot be simulated: give height and width from 8 pixels, such as 512x512"
+            )
+        if not 8 <= self.bit_depth <= 16:
+            raise InputError(f"bit depth {self.bit_depth} is not supported: give 8 to 16")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed {self.seed} is out of range: give a whole number from 0 to 2**63 - 1")
+        if self.pixel_um is not None and not (math.isfinite(self.pixel_um) and self.pixel_um > 0):
+            raise InputError(f"pixel size {self.pixel_um} um is not a positive length: give one above zero")
+        self._check_steps()
+        check_steps(self.acquisition)
+        _ = self.resolved_surface  # checks its name
+
+    def _check_steps(self) -> None:
+        if self.frames is not None and not 3 <= self.frames <= 1000:
+            raise InputError(
+                f"{self.frames} frames per wavelength: three unknowns a pixel need three frames, give 3 to 1000"
+            )
+        if self.phase_steps_deg is None:
+            return
+        rows = self.steps_deg
+        if not rows or not rows[0] or len({len(row) for row in rows}) != 1:
+            raise InputError("phase steps must be lists of one equal length: give the same number for every wavelength")
+        if self.frames not in (None, len(rows[0])):
+            raise InputError(
+                f"{len(rows[0])} phase steps for {self.frames} frames: give as many, or leave one of them out"
+            )
+
+    @property
+    def steps_deg(self) -> tuple[tuple[float, ...], ...]:
+        """Nominal steps in degrees, one tuple per wavelength."""
+        if self.phase_steps_deg is None:
+            count = 4 if self.frames is None else self.frames
+            return tuple(tuple(360.0 * k / count for k in range(count)) for _ in self.wavelengths_nm)
+        if all(isinstance(row, tuple | list) for row in self.phase_steps_deg):
+            return tuple(tuple(float(step) for step in row) for row in self.phase_steps_deg)  # type: ignore[union-attr]
+        return tuple(tuple(float(step) for step in self.phase_steps_deg) for _ in self.wavelengths_nm)  # type: ignore[arg-type]
+
+    @property
+    def resolved_surface(self) -> SurfaceSettings:
+        """The settings of the surface, with a preset's name looked up."""
+        if isinstance(self.surface, SurfaceSettings):
+            return self.surface
+        return surface_preset(self.surface, self.wavelengths_nm)
+
+    @property
+    def sampling_um(self) -> float:
+        """Size of a pixel on the wafer: as given, or such that the wafer fills 96 % of the shorter side."""
+        if self.pixel_um is not None:
+            return self.pixel_um
+        return round(1e3 * self.resolved_surface.diameter_mm / (0.96 * min(self.shape)), 4)
+
+    @property
+    def stack_shape(self) -> tuple[int, int, int, int]:
+        """(L, K, H, W) of the frames."""
+        return (len(self.wavelengths_nm), len(self.steps_deg[0]), *self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """uint8, or uint16 above 8 bit."""
+        return np.dtype(np.uint8 if self.bit_depth == 8 else np.uint16)
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """What a metrologist would know of this acquisition: nominal steps, trusted only when they are exact."""
+        return Acquisition(
+            wavelengths_nm=tuple(float(value) for value in self.wavelengths_nm),
+            phase_steps_deg=self.steps_deg,
+            steps="trusted" if self.instrument.steps_are_exact else "nominal",
+            pixel_um=self.sampling_um,
+            bit_depth=self.bit_depth,
+        )

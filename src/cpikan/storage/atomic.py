@@ -1,0 +1,128 @@
+"""Files that are whole or absent: atomic text and JSON, durable folders, and what to say when the disk is full."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cpikan.errors import InputError
+
+_MIB = 2**20
+# EFBIG: the limit on one file's size (ulimit -f, or the file system's own) is the same news to the user
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class StorageFull(InputError):
+    """The disk, the quota or the file size limit ran out; what was written so far stays for a resume."""
+
+
+def sync_file(path: Path) -> None:
+    """Make the bytes and the size of a file survive a power cut."""
+    _sync(path)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names inside a folder survive a power cut."""
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(root: Path) -> None:
+    """Make every file and folder under ``root`` survive a power cut, files before the folders that name them."""
+    for folder, _, files in os.walk(root, topdown=False):
+        for name in files:
+            sync_file(Path(folder, name))
+        sync_folder(Path(folder))
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text so that ``path`` holds the old content or the new one, never a part, even after a power cut.
+
+    Raises StorageFull when the disk is full; the old content stays.
+    """
+    path = Path(path)
+    data = text.encode()
+    # a fixed name: a leftover of a killed run is overwritten by the next write instead of piling up
+    temporary = path.with_name(path.name + ".tmp")
+    with full_disk_named(path, len(data)):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+
+
+def write_json(path: Path | str, document: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically; NumPy values become plain ones, NaN and infinities become null."""
+    write_text(path, json.dumps(plain(document), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Turn NumPy scalars and arrays, tuples, paths and non-finite numbers into what strict JSON can hold."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value
+
+
+def check_disk_space(path: Path | str, needed_bytes: int) -> None:
+    """Raise InputError, with both numbers, when the disk of ``path`` has less than ``needed_bytes`` free."""
+    free = free_bytes(Path(path))
+    if free < needed_bytes:
+        raise InputError(
+            f"not enough disk space for {path}: {_mib(needed_bytes)} MiB needed, {free // _MIB} MiB free; "
+            f"free {_mib(needed_bytes - free)} MiB or write to another disk"
+        )
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes an ordinary user may still write on the disk of ``path``, which need not exist yet."""
+    folder = path.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+@contextmanager
+def full_disk_named(path: Path, needed_bytes: int) -> Iterator[None]:
+    """Turn the errors of a full disk into StorageFull; ``needed_bytes`` is about what is still to be written."""
+    try:
+        yield
+    except OSError as failure:
+        if failure.errno not in _FULL:
+            raise
+        lacking = needed_bytes - free_bytes(path)
+        amount = _mib(lacking if lacking > 0 else needed_bytes)
+        raise StorageFull(f"disk full while writing {path}: free {amount} MiB and run again with --resume") from failure
+
+
+def _mib(size: int) -> int:
+    return max(1, -(-size // _MIB))

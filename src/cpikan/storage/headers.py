@@ -1,0 +1,82 @@
+"""Is what a file header claims plausible?  Asked before anything is allocated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from cpikan.errors import InputError
+
+MAX_FRAME_PIXELS = 2**32
+MAX_FRAMES = 2**16
+MAX_EXPANSION = 10_000  # bytes claimed per byte stored; deflate reaches 1032, zstd on a constant frame a few thousand
+
+
+def check_frame_size(label: str, height: int, width: int, frames: int = 1) -> None:
+    """Refuse frames without pixels, frames of more than 2**32 pixels and more than 65536 frames."""
+    if frames > MAX_FRAMES:
+        raise InputError(f"{label} claims {frames} frames: at most {MAX_FRAMES} are read; the header is damaged")
+    if height < 1 or width < 1:
+        raise InputError(f"{label} claims frames of {height} x {width} pixels: give frames that hold pixels")
+    if height * width > MAX_FRAME_PIXELS:
+        raise InputError(
+            f"{label} claims frames of {height} x {width} pixels: at most 2**32 pixels a frame are read; "
+            "the header is damaged, or cut the frames into parts"
+        )
+
+
+def check_raw_size(label: str, claimed_bytes: int, stored_bytes: int) -> None:
+    """Refuse uncompressed data that is shorter or longer than its header says (bytes without the header)."""
+    if claimed_bytes == stored_bytes:
+        return
+    problem = "it is truncated" if stored_bytes < claimed_bytes else "its header does not belong to its data"
+    raise InputError(
+        f"{label} claims {claimed_bytes} bytes of pixels but holds {stored_bytes}: {problem}; copy or write it again"
+    )
+
+
+def check_compressed_size(label: str, claimed_bytes: int, stored_bytes: int) -> None:
+    """Refuse compressed data that would expand more than 10 000 times."""
+    if claimed_bytes > MAX_EXPANSION * stored_bytes:
+        raise InputError(
+            f"{label} claims {claimed_bytes} bytes of pixels but stores {stored_bytes}: at most {MAX_EXPANSION} times "
+            "the stored size is believed; it is truncated or damaged"
+        )
+
+
+def check_pixel_type(label: str, dtype: np.dtype) -> np.dtype:
+    """Return the pixel type in native byte order; anything but uint8, uint16, float32 and float64 is refused."""
+    native = dtype.newbyteorder("=")
+    if native in (np.uint8, np.uint16, np.float32, np.float64):
+        return native
+    hint = "convert the frames"
+    if native == np.int16:
+        hint = "if the camera wrote unsigned values, save them with .view('uint16') or .astype('uint16')"
+    elif native in (np.int8, np.int32, np.uint32, np.int64, np.uint64):
+        hint = "save the frames with .astype('uint16') or .astype('uint8')"
+    elif native == np.float16:
+        hint = "half precision is too coarse for phases, save the frames as float32 or the camera's integers"
+    name = "Python objects" if dtype.hasobject else str(dtype)
+    raise InputError(f"{label} holds {name}: allowed are uint8, uint16, float32 and float64; {hint}")
+
+
+@contextmanager
+def decoding(label: str) -> Iterator[None]:
+    """Turn whatever a decoder raises on damaged or hostile bytes into one InputError that names the file.
+
+    Decoders give no list of their exceptions (index, struct, overflow and memory errors all occur), so all are caught
+    here and nowhere else; the original stays as the cause.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{label} does not exist: check the path") from error
+    except PermissionError as error:
+        raise InputError(f"{label} may not be read: check its permissions") from error
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        raise InputError(f"{label} is damaged or not what its name says ({type(error).__name__}: {reason})") from error

@@ -1,0 +1,117 @@
+"""Frames in a dataset of an HDF5 file, written as ``file.h5::/dataset``."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cpikan.errors import InputError, unknown_name
+from cpikan.storage.headers import check_compressed_size, check_raw_size, decoding
+from cpikan.storage.readers.array import layout_of
+from cpikan.storage.readers.base import BaseReader, fingerprint_files
+from cpikan.storage.readers.blocks import ChunkedRows
+
+_MAX_LISTED = 8
+
+
+class Hdf5Reader(BaseReader):
+    """Rows of an HDF5 dataset (L, K, H, W) or (K, H, W); contiguous data is memory-mapped, chunks are decoded once.
+
+    Raises InputError for a missing or virtual dataset, one with chunks that were never written, other shapes and types,
+    and sizes that the stored bytes cannot hold.
+    """
+
+    def __init__(self, path: Path, dataset: str) -> None:
+        import h5py
+
+        self._path, self._label = path, f"{path}::{dataset}"
+        with decoding(str(path)):
+            self._file: Any = h5py.File(path, "r")
+        try:
+            self._dataset = _find(self._file, dataset, str(path))
+            name = f"{path.name}::{dataset}"
+            with decoding(self._label):
+                super().__init__(layout_of(self._label, self._dataset.shape or (), self._dataset.dtype, name))
+                self._check_stored()
+                self._mapped = self._map()
+            chunks = self._dataset.chunks
+            self._rows_of_chunks = ChunkedRows(self.shape, self.dtype, chunks[-2] if chunks else 1, self._read)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _rows(self, start: int, stop: int) -> np.ndarray:
+        if self._mapped is not None:
+            band = self._mapped[..., start:stop, :]
+            return band.reshape(self.shape[0], stop - start, self.shape[2]).astype(self.dtype, copy=False)
+        return self._rows_of_chunks.rows(start, stop)
+
+    def fingerprint(self) -> str:
+        return fingerprint_files([self._path], self._dataset.name, self.shape, self.dtype)
+
+    def close(self) -> None:
+        self._mapped = None
+        self._rows_of_chunks.close()
+        self._file.close()
+
+    def _check_stored(self) -> None:
+        data, label = self._dataset, self._label
+        if data.is_virtual or data.external:
+            raise InputError(
+                f"{label} only points at data elsewhere: give the file that holds it, or copy it into a dataset"
+            )
+        claimed, stored = math.prod(data.shape) * data.dtype.itemsize, data.id.get_storage_size()
+        if data.chunks is None:
+            check_raw_size(label, claimed, stored)
+            return
+        check_compressed_size(label, claimed, stored)
+        wanted = math.prod(-(-length // chunk) for length, chunk in zip(data.shape, data.chunks, strict=True))
+        written = data.id.get_num_chunks()
+        if written != wanted:
+            raise InputError(
+                f"{label} holds {written} of its {wanted} chunks, the others would read as {data.fillvalue}: copy or "
+                "write it again"
+            )
+
+    def _map(self) -> np.ndarray | None:
+        data = self._dataset
+        offset = data.id.get_offset()
+        if data.chunks is not None or offset is None:
+            return None
+        return np.memmap(self._path, dtype=data.dtype, mode="r", offset=offset, shape=data.shape).view(np.ndarray)
+
+    def _read(self, frames: slice, rows: slice) -> np.ndarray:
+        with decoding(f"{self._label}, rows {rows.start} to {rows.stop}"):
+            if self._dataset.ndim == 3:
+                return self._dataset[frames, rows, :]
+            if frames.stop - frames.start == self.shape[0]:
+                return self._dataset[:, :, rows, :].reshape(self.shape[0], -1, self.shape[2])
+            steps = self._dataset.shape[1]
+            return np.stack([self._dataset[k // steps, k % steps, rows, :] for k in range(frames.start, frames.stop)])
+
+
+def _find(file: Any, name: str, label: str) -> Any:
+    """The dataset of that name, or an error that lists those that could hold frames."""
+    import h5py
+
+    with decoding(label):
+        found = file.get(name) if name else None
+        if isinstance(found, h5py.Dataset):
+            return found
+        names: list[str] = []
+        file.visititems(
+            lambda key, item: (
+                names.append(f"/{key}") if isinstance(item, h5py.Dataset) and item.ndim in (3, 4) else None
+            )
+        )
+    listed = names[:_MAX_LISTED]
+    if not listed:
+        raise InputError(f"{label} holds no dataset of three or four dimensions: give a file that holds frames")
+    if not name:
+        raise InputError(
+            f"{label} is an HDF5 file: name the dataset, such as {label}::{listed[0]} (of {', '.join(listed)})"
+        )
+    raise unknown_name(f"dataset in {label}", name, listed)

@@ -1,0 +1,83 @@
+"""Arrays on disk that live between two passes over an image: written by rows, read back as memory maps."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from cpikan.errors import ResumeError
+from cpikan.storage.atomic import full_disk_named
+from cpikan.storage.writers.preallocated import PreallocatedFile
+
+
+class ScratchArrays:
+    """Raw arrays of one image shape in a folder of their own; a row-wise writer like any other, and a reader.
+
+    ``create`` makes them anew, ``reopen`` continues (ResumeError when one is missing or of another size).
+    """
+
+    row_align = 1
+
+    def __init__(self, folder: Path, shape: tuple[int, int], dtypes: Mapping[str, np.dtype], *, resume: bool) -> None:
+        self.folder, self.shape = folder, shape
+        self._dtypes = {name: np.dtype(dtype) for name, dtype in dtypes.items()}
+        if not resume:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        elif not folder.is_dir():
+            raise ResumeError(f"{folder} is missing: nothing to resume; run again without --resume")
+        self._files: dict[str, PreallocatedFile] = {}
+        with full_disk_named(folder, self.required_bytes(shape, self._dtypes)):
+            for name in self._dtypes:
+                self._files[name] = self._open(name, resume)
+
+    @staticmethod
+    def required_bytes(shape: tuple[int, int], dtypes: Mapping[str, np.dtype]) -> int:
+        return shape[0] * shape[1] * sum(np.dtype(dtype).itemsize for dtype in dtypes.values())
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        return tuple(self._dtypes)
+
+    def write_rows(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
+        """Store rows of any of the arrays."""
+        with full_disk_named(self.folder, self.required_bytes(self.shape, self._dtypes)):
+            for name, array in rows.items():
+                data = np.ascontiguousarray(array, self._dtypes[name])
+                self._files[name].write(start * self.shape[1] * data.itemsize, data)
+
+    def array(self, name: str, *, writable: bool = False) -> np.ndarray:
+        """One of the arrays, (H, W), as a memory map."""
+        mode = "r+" if writable else "r"
+        return np.memmap(self._path(name), self._dtypes[name], mode, shape=self.shape)  # type: ignore[call-overload, no-any-return]
+
+    def sync(self) -> None:
+        for file in self._files.values():
+            file.sync()
+
+    def finish(self) -> None:
+        """Nothing to put in place: the arrays are read where they are, and removed by `remove`."""
+        self.sync()
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def remove(self) -> None:
+        self.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.raw"
+
+    def _open(self, name: str, resume: bool) -> PreallocatedFile:
+        path, size = self._path(name), self.shape[0] * self.shape[1] * self._dtypes[name].itemsize
+        if resume:
+            return PreallocatedFile.reopen(path, size)
+        path.touch()
+        os.truncate(path, 0)
+        return PreallocatedFile.create(path, size)

@@ -1,0 +1,108 @@
+"""What every output has in common: the quantities, their types, and the names of the files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cpikan.errors import InputError, unknown_name
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One map of an output: type in the file, value where nothing was measured, unit, short name for file names."""
+
+    name: str
+    dtype: np.dtype
+    fill: float
+    unit: str | None
+    short: str
+
+
+_TABLE = (
+    Quantity("height_nm", np.dtype("<f4"), np.nan, "nm", "height"),
+    Quantity("sigma_nm", np.dtype("<f4"), np.nan, "nm", "sigma"),
+    Quantity("modulation", np.dtype("<f4"), np.nan, None, "modulation"),
+    Quantity("flags", np.dtype("u1"), 1, None, "flags"),  # 1 = invalid
+    Quantity("component", np.dtype("<i4"), 0, None, "component"),  # 0 = none
+)
+QUANTITIES: Mapping[str, Quantity] = {quantity.name: quantity for quantity in _TABLE}
+
+
+@dataclass(frozen=True)
+class MapLayout:
+    """The output that was asked for: ``path``, ``shape`` (H, W), ``quantities`` in the caller's order, metadata."""
+
+    path: Path
+    shape: tuple[int, int]
+    quantities: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+    @classmethod
+    def checked(
+        cls, path: Path, shape: tuple[int, int], quantities: Mapping[str, np.dtype], attributes: Mapping[str, Any]
+    ) -> MapLayout:
+        """Build a layout, raising InputError for a quantity or a type that has no place in an output."""
+        if len(shape) != 2 or min(shape) < 1:
+            raise InputError(f"a map of shape {shape} cannot be written: give (H, W), each at least 1")
+        for name, dtype in quantities.items():
+            if name not in QUANTITIES:
+                raise unknown_name("quantity", name, QUANTITIES)
+            if np.dtype(dtype) != QUANTITIES[name].dtype:
+                raise InputError(f"{name} of type {np.dtype(dtype)} cannot be written: use {QUANTITIES[name].dtype}")
+        if "height_nm" not in quantities:
+            raise InputError(f"quantities {', '.join(quantities) or 'none'} lack height_nm: a map has a height")
+        return cls(path, (int(shape[0]), int(shape[1])), tuple(quantities), attributes)
+
+    @property
+    def partial(self) -> Path:
+        return partial_of(self.path)
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes of all maps without any overhead."""
+        return self.shape[0] * self.shape[1] * sum(QUANTITIES[name].dtype.itemsize for name in self.quantities)
+
+    def remaining_bytes(self, start: int) -> int:
+        """About what rows from ``start`` on will take; rows are written nearly in order."""
+        return self.raw_bytes * (self.shape[0] - start) // self.shape[0]
+
+    def checked_rows(self, start: int, rows: Mapping[str, np.ndarray], align: int) -> dict[str, np.ndarray]:
+        """Rows as C-contiguous arrays of the type of the file, raising ValueError where they do not fit the output."""
+        if set(rows) != set(self.quantities):
+            raise ValueError(f"rows of {sorted(rows)} given for an output of {sorted(self.quantities)}")
+        count = len(rows[self.quantities[0]])
+        stop = start + count
+        if start % align or start < 0 or not start < stop <= self.shape[0] or (stop % align and stop != self.shape[0]):
+            raise ValueError(f"rows {start}:{stop} of {self.shape[0]}: ranges start and end at multiples of {align}")
+        for name, array in rows.items():
+            if array.shape != (count, self.shape[1]):
+                raise ValueError(f"{name} has shape {array.shape} where {(count, self.shape[1])} is written")
+            if not np.can_cast(array.dtype, QUANTITIES[name].dtype, "same_kind"):
+                raise ValueError(f"{name} has type {array.dtype} where {QUANTITIES[name].dtype} is written")
+        return {name: np.ascontiguousarray(rows[name], QUANTITIES[name].dtype) for name in self.quantities}
+
+
+def partial_of(path: Path) -> Path:
+    """The name an output has until it is finished."""
+    return path.with_name(path.name + ".partial")
+
+
+def npy_path(path: Path, quantity: str) -> Path:
+    """Where a quantity of a .npy output lives: the height at the path itself, the others at STEM.sigma.npy etc."""
+    return path if quantity == "height_nm" else path.with_name(f"{path.stem}.{QUANTITIES[quantity].short}.npy")
+
+
+def document_path(path: Path | str) -> Path:
+    """STEM.json beside an output: acquisition, settings, summary."""
+    return Path(path).with_suffix(".json")
+
+
+def pixel_um(attributes: Mapping[str, Any]) -> float | None:
+    """The lateral sampling in um, when the attributes carry one under ``pixel_um``."""
+    value = attributes.get("pixel_um")
+    return float(value) if isinstance(value, int | float) and value > 0 else None
