@@ -26,7 +26,16 @@ _HOMES = {
     "reconstruct": "cpikan.pipeline.reconstruct",
 }
 
-__all__ = ["Acquisition", "FrameStack", "HeightMap", "InputError", "__version__", "open_height_map", "open_stack", "reconstruct"]
+__all__ = [
+    "Acquisition",
+    "FrameStack",
+    "HeightMap",
+    "InputError",
+    "__version__",
+    "open_height_map",
+    "open_stack",
+    "reconstruct",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -37,11 +38,14 @@ def open_stack(
     ``steps`` trusted, nominal or unknown, ``pixel_size`` with a unit, ``bit_depth``. Raises InputError when the frames
     cannot be read, are not as many as wavelengths x steps, or the metadata is missing or contradicts itself.
     """
+    started = time.perf_counter()
     opened = open_frames(path)
     try:
         flags = AcquisitionFlags(wavelengths, phase_steps, steps, pixel_size, bit_depth)
         acquisition = load_acquisition(opened.path, flags)
-        return FrameStack(opened.reader, acquisition, source=str(path), form=opened.form)
+        stack = FrameStack(opened.reader, acquisition, source=str(path), form=opened.form)
+        stack.seconds_open = time.perf_counter() - started
+        return stack
     except BaseException:
         opened.reader.close()
         raise
@@ -59,6 +63,7 @@ class FrameStack:
         self._reader = reader
         self.acquisition = acquisition
         self.source = source
+        self.seconds_open = 0.0  # what opening took: part of the time of a run
         self.form = form
         self.shape = _stack_shape(reader, acquisition, source)
         self.dtype = reader.dtype

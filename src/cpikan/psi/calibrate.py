@@ -50,13 +50,15 @@ class CalibrationSettings:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The model and what a report says about it; ``sigma_phase_rad`` is the median phase noise of each wavelength."""
+    """The model and what a report says about it; ``sigma_phase_rad`` is the median phase noise of each wavelength,
+    ``sigma_nm_median`` that of the height."""
 
     model: PixelModel
     steps_deg: tuple[tuple[float, ...], ...]
     estimated: tuple[EstimatedSteps, ...] | None
     noise: tuple[NoiseModel, ...]
     sigma_phase_rad: tuple[float, ...]
+    sigma_nm_median: float
     wrong_order_rate: float | None = None
     alignment: Alignment | None = None
     warnings: tuple[str, ...] = field(default=())
@@ -83,7 +85,8 @@ def calibrate(
         )
     sigma = tuple(float(np.sqrt(np.median(v))) for v in variance[:, measured])
     warnings = _step_warnings(estimated)
-    calibration = Calibration(PixelModel(plain), steps, estimated, noise, sigma, warnings=warnings)
+    sigma_nm = sigma[0] * acquisition.wavelengths_nm[0] / (4 * math.pi)
+    calibration = Calibration(PixelModel(plain), steps, estimated, noise, sigma, sigma_nm, warnings=warnings)
     if len(steps) == 1:
         return calibration
     position = sample.position[usable][measured] - (np.asarray(sample.shape) - 1) / 2
@@ -204,10 +207,13 @@ def _with_orders(
     rate = planning.expected_wrong_order_rate(wavelengths_nm, sigma, range_nm)
     search = _search(alignment, order, ratio, half, range_nm, rate, limits, shape, settings.finest)
     extent = (alignment.high_turns - alignment.low_turns) * half
+    spread = samples.variance + floor / (2 * np.pi) ** 2
+    weight = (ratio[:, None] ** 2 / spread)[:1] if settings.finest else ratio[:, None] ** 2 / spread
     return replace(
         calibration,
         model=PixelModel(model, search),
         sigma_phase_rad=sigma,
+        sigma_nm_median=half / float(np.sqrt(np.median(weight.sum(axis=0)))),
         wrong_order_rate=rate,
         alignment=alignment,
         warnings=calibration.warnings + _range_warnings(rate, range_nm, extent, settings),

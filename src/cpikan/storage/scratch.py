@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,7 +52,7 @@ class ScratchArrays:
     def array(self, name: str, *, writable: bool = False) -> np.ndarray:
         """One of the arrays, (H, W), as a memory map."""
         mode = "r+" if writable else "r"
-        return np.memmap(self._path(name), self._dtypes[name], mode, shape=self.shape)  # type: ignore[call-overload, no-any-return]
+        return np.memmap(self._path(name), self._dtypes[name], mode, shape=self.shape)  # type: ignore[call-overload]
 
     def sync(self) -> None:
         for file in self._files.values():
@@ -78,6 +77,4 @@ class ScratchArrays:
         path, size = self._path(name), self.shape[0] * self.shape[1] * self._dtypes[name].itemsize
         if resume:
             return PreallocatedFile.reopen(path, size)
-        path.touch()
-        os.truncate(path, 0)
-        return PreallocatedFile.create(path, size)
+        return PreallocatedFile.create(path, size, b"")

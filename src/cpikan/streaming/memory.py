@@ -37,7 +37,14 @@ class PeakMemory:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def peak(self) -> float:
+        """The largest value up to now."""
+        self.mib = max(self.mib, anonymous_mib())
+        return self.mib
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.set()
         self._thread.join()
         self.mib = max(self.mib, anonymous_mib())

@@ -30,7 +30,9 @@ class Progress:
         self._started = self._shown = time.perf_counter()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._open_line:
             print(file=sys.stderr)
 
@@ -50,9 +52,7 @@ class Progress:
         left = (self._rows - self._done) * elapsed_s / max(self._done, 1)
         share = self._done / max(self._rows, 1)
         bar = ("#" * round(20 * share)).ljust(20, ".")
-        return (
-            f"{self._label} [{bar}] {share:4.0%} {rate:7.1f} MPix/s, {_clock(left)} left, memory {anonymous_mib():.0f} MiB"
-        )
+        return f"{self._label} [{bar}] {share:4.0%} {rate:7.1f} MPix/s, {_clock(left)} left, memory {anonymous_mib():.0f} MiB"
 
     def _show(self, text: str) -> None:
         if self._terminal:

@@ -17,6 +17,7 @@ import numpy as np
 
 from cpikan.psi.flags import Flag
 from cpikan.psi.kernels.model import LOW_SIGMA_RAD, HeightRows, OrderSearch, PhaseRows, PixelModel
+from cpikan.psi.statistics import row_sums
 
 _BLOCK = 512  # pixels: all buffers of a block fit the first-level cache
 _f = np.float32

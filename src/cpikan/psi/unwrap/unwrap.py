@@ -11,6 +11,7 @@ from cpikan.psi.unwrap.grid import TileBox, tile_grid
 from cpikan.psi.unwrap.integer_least_squares import solve_offsets
 from cpikan.psi.unwrap.report import UnwrapReport, UnwrapResult
 from cpikan.psi.unwrap.survey import Survey, TileWork, finished_tiles, work_on_tile
+from cpikan.streaming.engine import ProgressSink
 
 _INT16_PIXELS = 60_000  # below this height + width a smooth surface cannot leave int16: half an order per pixel
 
@@ -25,6 +26,7 @@ def unwrap(
     orders_out: np.ndarray | None = None,
     component_out: np.ndarray | None = None,
     ambiguous_out: np.ndarray | None = None,
+    progress: ProgressSink | None = None,
 ) -> UnwrapResult:
     """Find the integer orders k that make ``phase_rad + 2 pi k`` continuous within each connected component.
 
@@ -54,6 +56,8 @@ def unwrap(
     boxes = tile_grid((height, width), tile, overlap)
     for box, done in finished_tiles(boxes, work, threads):
         survey.add(box, done)
+        if progress is not None and box.x.core_stop == width:
+            progress.advance(box.y.core_stop - box.y.core_start)
 
     nodes = survey.nodes()
     solution = solve_offsets(nodes.size.size, survey.edges(), nodes.size)

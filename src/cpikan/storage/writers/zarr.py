@@ -35,7 +35,6 @@ class ZarrWriter:
         self.pyramid_root = layout.partial
         self._unsynced: list[Path] = []
         self._named = False
-        self._refuse_existing()
         with full_disk_named(layout.path, layout.raw_bytes):
             self._arrays = self._reopen() if resume else self._create()
 

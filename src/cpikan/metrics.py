@@ -1,0 +1,152 @@
+"""Figures of merit of a height map: plain functions of arrays, NaN-aware, and the same figures over streamed rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpikan.errors import InputError
+
+FloatArray = NDArray[np.floating]
+BoolArray = NDArray[np.bool_]
+
+_NORMAL_95 = 1.96  # two-sided 95 % of a normal distribution
+
+
+def wrong_order_limit_nm(wavelengths_nm: tuple[float, ...] | list[float]) -> float:
+    """The height error, in nm, from which a pixel counts as wrong by an order: a quarter of the shortest wavelength.
+
+    In reflection an order is half a wavelength of height, so the limit is half an order. Raises InputError without
+    wavelengths.
+    """
+    if len(wavelengths_nm) == 0:
+        raise InputError("no wavelength given: wrong orders are counted against the shortest one")
+    return float(min(wavelengths_nm)) / 4
+
+
+def rms(values: FloatArray) -> float:
+    """Root mean square of the finite values, accumulated in float64; NaN when there are none."""
+    finite = np.asarray(values, np.float64)[np.isfinite(values)]
+    return math.sqrt(float(finite @ finite) / finite.size) if finite.size else math.nan
+
+
+def remove_piston(difference_nm: FloatArray, limit_nm: float | None = None) -> FloatArray:
+    """Centre a difference of heights: by its median, then by the mean of what is within ``limit_nm`` of zero.
+
+    The median does not move with wrong orders as long as they are fewer than half; without a limit the plain mean is
+    removed. Float64, same shape; NaN stays NaN.
+    """
+    error = np.array(difference_nm, np.float64)
+    finite = np.isfinite(error)
+    if not finite.any():
+        return error
+    if limit_nm is None:
+        return error - error[finite].mean()
+    error -= np.median(error[finite])
+    right = finite & (np.abs(error) <= limit_nm)
+    return error - error[right].mean() if right.any() else error
+
+
+def wrong_order_mask(error_nm: FloatArray, limit_nm: float) -> BoolArray:
+    """Pixels whose error, piston removed, exceeds ``limit_nm``; pixels without an error (NaN) are not wrong."""
+    return np.abs(error_nm) > limit_nm
+
+
+def wrong_order_fraction(error_nm: FloatArray, limit_nm: float) -> float:
+    """Share of the finite pixels that are wrong by an order; NaN when there are none."""
+    valid = int(np.count_nonzero(np.isfinite(error_nm)))
+    return int(np.count_nonzero(wrong_order_mask(error_nm, limit_nm))) / valid if valid else math.nan
+
+
+def relative_l2(height_nm: FloatArray, truth_nm: FloatArray, limit_nm: float | None = None) -> float:
+    """|height - truth| / |truth| in the L2 norm over pixels finite in both, piston removed, truth centred.
+
+    ``limit_nm`` is the wrong-order limit that keeps order errors out of the piston (see ``remove_piston``); their
+    errors still count. NaN when the truth is flat or nothing is finite.
+    """
+    truth = np.asarray(truth_nm, np.float64)
+    error = remove_piston(np.asarray(height_nm, np.float64) - truth, limit_nm)
+    valid = np.isfinite(error)
+    if not valid.any():
+        return math.nan
+    centred = truth[valid] - truth[valid].mean()
+    norm = float(np.linalg.norm(centred))
+    return float(np.linalg.norm(error[valid])) / norm if norm > 0 else math.nan
+
+
+def coverage(error_nm: FloatArray, sigma_nm: FloatArray, width: float = _NORMAL_95) -> float:
+    """Share of the pixels with an error of at most ``width`` sigma; a pixel without a sigma is a miss."""
+    valid = np.isfinite(error_nm)
+    hits = np.abs(error_nm) <= width * np.asarray(sigma_nm)
+    count = int(np.count_nonzero(valid))
+    return int(np.count_nonzero(hits & valid)) / count if count else math.nan
+
+
+@dataclass
+class ErrorTally:
+    """The same figures accumulated over blocks of pixels, in any order, in float64.
+
+    ``add`` takes the errors in nm (NaN where there is none), the truth in nm about any fixed origin near its mean, and
+    sigma in nm or None.
+    """
+
+    limit_nm: float
+    pixels: int = 0
+    wrong: int = 0
+    max_abs_nm: float = 0.0
+    _hits: int = 0
+    _has_sigma: bool = False
+    _square_right: float = 0.0
+    _square_all: float = 0.0
+    _truth_sum: float = 0.0
+    _truth_square: float = 0.0
+
+    def add(self, error_nm: FloatArray, truth_nm: FloatArray, sigma_nm: FloatArray | None = None) -> None:
+        valid = np.isfinite(error_nm)
+        error = np.asarray(error_nm, np.float64)[valid]
+        truth = np.asarray(truth_nm, np.float64)[valid]
+        size = np.abs(error)
+        right = size[size <= self.limit_nm]
+        self.pixels += error.size
+        self.wrong += error.size - right.size
+        self._square_right += float(right @ right)
+        self._square_all += float(error @ error)
+        self._truth_sum += float(truth.sum())
+        self._truth_square += float(truth @ truth)
+        if right.size:
+            self.max_abs_nm = max(self.max_abs_nm, float(right.max()))
+        if sigma_nm is not None:
+            self._has_sigma = True
+            # a wrong order is a miss even where sigma is large enough to hide it
+            hits = (size <= _NORMAL_95 * np.asarray(sigma_nm)[valid]) & (size <= self.limit_nm)
+            self._hits += int(np.count_nonzero(hits))
+
+    @property
+    def rms_nm(self) -> float | None:
+        right = self.pixels - self.wrong
+        return math.sqrt(self._square_right / right) if right else None
+
+    @property
+    def relative_l2(self) -> float | None:
+        if not self.pixels:
+            return None
+        spread = self._truth_square - self._truth_sum**2 / self.pixels
+        # below this the difference of the two sums is rounding only: the truth is flat
+        if spread <= 1e-14 * self._truth_square:
+            return None
+        return math.sqrt(self._square_all / spread)
+
+    def summary(self) -> dict[str, float | int | None]:
+        """The figures under the names of ``cpikan evaluate``; None where a figure does not exist."""
+        right = self.pixels - self.wrong
+        return {
+            "rms_nm": self.rms_nm,
+            "relative_l2": self.relative_l2,
+            "max_abs_nm": self.max_abs_nm if right else None,
+            "wrong_order_fraction": self.wrong / self.pixels if self.pixels else None,
+            "coverage_95": self._hits / self.pixels if self._has_sigma and self.pixels else None,
+            "pixels": self.pixels,
+        }

@@ -1,0 +1,102 @@
+"""Intervals: one axis cut into overlapping pieces that hand over to each other on short ramps."""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from cpikan.errors import InputError
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class Intervals(Generic[Number]):
+    """Pieces of the axis [lower, upper]; piece i reaches over [starts[i], stops[i]).
+
+    Between the pieces i and i + 1 the weight passes from one to the other on the ramp that begins at ``ramps[i]`` and
+    is ``ramp`` long; both pieces cover it, and ramps never overlap, so at most two pieces have weight anywhere.
+    ``cuts[i]`` lies in the middle of that ramp: the cores [cuts[i - 1], cuts[i]) tile the axis without overlap. Whole
+    numbers are pixels (pixel k is the span [k, k + 1), its sample sits at k + 1/2), other numbers are coordinates.
+    """
+
+    lower: Number
+    upper: Number
+    starts: tuple[Number, ...]
+    stops: tuple[Number, ...]
+    ramps: tuple[Number, ...]
+    ramp: Number
+    cuts: tuple[Number, ...]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def extent(self, i: int) -> tuple[Number, Number]:
+        """Everything piece i sees."""
+        return self.starts[i], self.stops[i]
+
+    def core(self, i: int) -> tuple[Number, Number]:
+        """What piece i alone owns."""
+        return (
+            self.cuts[i - 1] if i else self.lower,
+            self.cuts[i] if i < len(self.cuts) else self.upper,
+        )
+
+    def support(self, i: int) -> tuple[Number, Number]:
+        """Where the window of piece i is not zero: its core and the ramps on both sides, inside its extent."""
+        return (
+            self.ramps[i - 1] if i else self.lower,
+            self.ramps[i] + self.ramp if i < len(self.ramps) else self.upper,
+        )
+
+    def owner(self, x: float) -> int:
+        """The piece whose core holds x; a cut belongs to the upper piece, and what lies outside to the nearest end."""
+        return bisect_right(self.cuts, x)
+
+
+def spread_tiles(length: int, tile: int, overlap: int, ramp: int) -> Intervals[int]:
+    """Cover ``length`` pixels with the fewest tiles that overlap by at least ``overlap``, at evenly spread starts.
+
+    No tile is a sliver and none leaves the image; a tile longer than the image is cut to it. The ramp sits in the
+    middle of each overlap; it is shortened when tiles are so close that two ramps would meet. Needs
+    0 <= ramp <= overlap <= tile / 2.
+    """
+    size = min(tile, length)
+    count = 1 if length <= tile else -(-(length - overlap) // (tile - overlap))
+    gaps = max(count - 1, 1)
+    starts = tuple(i * (length - size) // gaps for i in range(count))
+    steps = [later - start for start, later in itertools.pairwise(starts)]
+    width = min([ramp, *steps])
+    ramps = tuple(start + (size + step - width) // 2 for start, step in zip(starts, steps, strict=False))
+    return Intervals(
+        lower=0,
+        upper=length,
+        starts=starts,
+        stops=tuple(start + size for start in starts),
+        ramps=ramps,
+        ramp=width,
+        cuts=tuple(begin + width // 2 for begin in ramps),
+    )
+
+
+def split_range(lower: float, upper: float, count: int, overlap: float) -> Intervals[float]:
+    """Cut the coordinates [lower, upper] into ``count`` equal cores with ramps of ``overlap`` (0 to 1) core widths."""
+    core = (upper - lower) / count
+    cuts = tuple(lower + i * core for i in range(1, count))
+    width = overlap * core if count > 1 else 0.0
+    if any(later <= cut for cut, later in zip((lower, *cuts), (*cuts, upper), strict=True)):
+        raise InputError(
+            f"range {lower} to {upper} is too short for {count} pieces: give a longer range or fewer pieces"
+        )
+    ramps = tuple(cut - width / 2 for cut in cuts)
+    return Intervals(
+        lower=lower,
+        upper=upper,
+        starts=(lower, *ramps),
+        stops=(*(begin + width for begin in ramps), upper),
+        ramps=ramps,
+        ramp=width,
+        cuts=cuts,
+    )

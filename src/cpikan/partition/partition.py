@@ -1,0 +1,197 @@
+"""Partition: the boxes with overlaps that cover an image or a domain, and their windows that sum to one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic
+
+import numpy as np
+
+from cpikan.errors import InputError
+from cpikan.partition.intervals import Intervals, Number, split_range, spread_tiles
+from cpikan.partition.windows import Profile, window
+
+
+@dataclass(frozen=True)
+class Box(Generic[Number]):
+    """One member of a partition: the index-th box, at ``position`` of the grid of boxes.
+
+    ``extent`` is all it sees and ``core`` what it alone owns, each (start, stop) per axis, half open.
+    """
+
+    index: int
+    position: tuple[int, ...]
+    extent: tuple[tuple[Number, Number], ...]
+    core: tuple[tuple[Number, Number], ...]
+
+    @property
+    def shape(self) -> tuple[Number, ...]:
+        """The lengths of the extent; for a tile its shape in pixels."""
+        return tuple(stop - start for start, stop in self.extent)
+
+    def view(self, image: np.ndarray) -> np.ndarray:
+        """The extent of a tile in the last axes of ``image``, a view and no copy."""
+        return _cut(image, self.extent)
+
+    def core_view(self, image: np.ndarray) -> np.ndarray:
+        """The core of a tile in the last axes of ``image``, a view and no copy; the cores together are the image."""
+        return _cut(image, self.core)
+
+
+@dataclass(frozen=True)
+class Partition(Generic[Number]):
+    """A grid of overlapping boxes, the product of one family of intervals per axis, numbered in row-major order.
+
+    Made by ``Partition.tiles`` for an image (whole pixels) or ``Partition.subdomains`` for a domain (coordinates). At
+    every point the windows of its boxes sum to one, and at most two per axis are not zero.
+    """
+
+    axes: tuple[Intervals[Number], ...]
+
+    @staticmethod
+    def tiles(
+        shape: Sequence[int],
+        tile: int | Sequence[int],
+        overlap: int | Sequence[int],
+        *,
+        ramp: int | Sequence[int] | None = None,
+    ) -> Partition[int]:
+        """Cover an image of ``shape`` pixels with tiles at evenly spread starts that overlap by at least ``overlap``.
+
+        ``tile`` and ``overlap`` are one number, or one per axis. ``ramp`` is the length of the blend inside the
+        overlap: all of it by default; 0 leaves the overlap as a halo that is read and thrown away, which reproduces the
+        untiled result exactly for a method that looks no farther than half the overlap. Raises InputError for an
+        overlap of more than half a tile, a ramp longer than the overlap, and sizes below one pixel.
+        """
+        sizes = _whole(shape, len(shape), "image shape", 1)
+        lengths = _whole(tile, len(sizes), "tile", 1)
+        overlaps = _whole(overlap, len(sizes), "overlap", 0)
+        ramps = overlaps if ramp is None else _whole(ramp, len(sizes), "ramp", 0)
+        for length, width, blend in zip(lengths, overlaps, ramps, strict=True):
+            if 2 * width > length:
+                raise InputError(f"overlap {width} is more than half of the tile {length}: give at most {length // 2}")
+            if blend > width:
+                raise InputError(f"ramp {blend} is longer than the overlap {width}: give at most {width}")
+        return Partition(tuple(map(spread_tiles, sizes, lengths, overlaps, ramps)))
+
+    @staticmethod
+    def subdomains(
+        lower: Sequence[float], upper: Sequence[float], counts: Sequence[int], overlap: float
+    ) -> Partition[float]:
+        """Cut the domain from ``lower`` to ``upper`` into ``counts`` boxes per axis with equal cores.
+
+        ``overlap`` is the length of the ramp between neighbours as a share of the core, 0 (sharp cuts) or 1e-6 to 1.
+        Raises InputError for an overlap outside that range, bounds that do not increase, and lists of different
+        lengths.
+        """
+        if not len(lower) == len(upper) == len(counts) >= 1:
+            raise InputError(
+                f"lower, upper and counts have {len(lower)}, {len(upper)} and {len(counts)} entries: give one per axis"
+            )
+        if not (overlap == 0 or 1e-6 <= overlap <= 1):
+            raise InputError(f"overlap {overlap} is no usable share of a core: give 0, or 1e-6 to 1")
+        pieces = _whole(counts, len(counts), "counts", 1)
+        for low, high in zip(lower, upper, strict=True):
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise InputError(f"domain from {low} to {high} is empty: give finite bounds, the lower one first")
+        return Partition(
+            tuple(
+                split_range(float(low), float(high), n, overlap)
+                for low, high, n in zip(lower, upper, pieces, strict=True)
+            )
+        )
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Boxes per axis."""
+        return tuple(len(axis) for axis in self.axes)
+
+    @property
+    def shape(self) -> tuple[Number, ...]:
+        """The size of the whole: pixels of the image, lengths of the domain."""
+        return tuple(axis.upper - axis.lower for axis in self.axes)
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    def __getitem__(self, index: int) -> Box[Number]:
+        """The box with this number; raises IndexError outside [0, len)."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"box {index} of {len(self)}")
+        return self.at(tuple(int(i) for i in np.unravel_index(index, self.counts)))
+
+    def __iter__(self) -> Iterator[Box[Number]]:
+        return map(self.at, itertools.product(*map(range, self.counts)))
+
+    def at(self, position: Sequence[int]) -> Box[Number]:
+        """The box at a position of the grid, one number per axis; raises ValueError outside it."""
+        index = int(np.ravel_multi_index(tuple(position), self.counts))
+        return Box(
+            index=index,
+            position=tuple(position),
+            extent=tuple(axis.extent(i) for axis, i in zip(self.axes, position, strict=True)),
+            core=tuple(axis.core(i) for axis, i in zip(self.axes, position, strict=True)),
+        )
+
+    def owner(self, point: Sequence[float]) -> Box[Number]:
+        """The box whose core holds a pixel or a point; what lies outside belongs to the nearest box."""
+        return self.at([axis.owner(x) for axis, x in zip(self.axes, point, strict=True)])
+
+    def neighbours(self, index: int) -> tuple[int, ...]:
+        """The boxes that share a face, an edge or a corner with box ``index``, rising: windows may overlap there."""
+        position = self[index].position
+        near = (range(max(i - 1, 0), min(i + 2, count)) for i, count in zip(position, self.counts, strict=True))
+        indices = (int(np.ravel_multi_index(found, self.counts)) for found in itertools.product(*near))
+        return tuple(found for found in indices if found != index)
+
+    def bands(self) -> Iterator[tuple[Box[Number], ...]]:
+        """The rows of boxes, from the top: all boxes with the same position on the first axis."""
+        for first in range(self.counts[0]):
+            yield tuple(map(self.at, itertools.product((first,), *map(range, self.counts[1:]))))
+
+    def views(self, image: np.ndarray) -> Iterator[tuple[Box[Number], np.ndarray]]:
+        """Every tile with its window of ``image`` (its last axes are the partition's), views and no copies."""
+        if image.shape[-len(self.axes) :] != self.shape:
+            raise InputError(
+                f"image of shape {image.shape} does not end in {self.shape}: give the image the tiles are for"
+            )
+        return ((box, box.view(image)) for box in self)
+
+    def window(self, index: int, points: np.ndarray) -> Profile:
+        """The window of a box at ``points``, shape (N, axes), float32 or float64.
+
+        Returns the value (N,), the gradient (N, axes) and the unmixed second derivatives (N, axes). Pixel k of an image
+        sits at k + 1/2.
+        """
+        position = self[index].position
+        parts = [window(axis, i, points[:, d]) for d, (axis, i) in enumerate(zip(self.axes, position, strict=True))]
+        values = np.stack([part.value for part in parts], axis=1)
+        others = np.stack([np.delete(values, d, axis=1).prod(axis=1) for d in range(len(parts))], axis=1)
+        return Profile(
+            values.prod(axis=1),
+            others * np.stack([part.d1 for part in parts], axis=1),
+            others * np.stack([part.d2 for part in parts], axis=1),
+        )
+
+
+def _cut(image: np.ndarray, ranges: tuple[tuple[Number, Number], ...]) -> np.ndarray:
+    """The last axes of ``image`` cut to whole-numbered ranges."""
+    cuts: tuple[Any, ...] = (..., *(slice(start, stop) for start, stop in ranges))
+    return image[cuts]
+
+
+def _whole(given: int | Sequence[int], axes: int, what: str, least: int) -> tuple[int, ...]:
+    """One whole number per axis, not below ``least``; a single number stands for all axes."""
+    try:
+        numbers = tuple(map(operator.index, given)) if isinstance(given, Sequence) else (operator.index(given),) * axes
+    except TypeError:
+        raise InputError(f"{what} {given!r} is not made of whole numbers: give pixels, such as 512") from None
+    if len(numbers) != axes or not axes:
+        raise InputError(f"{what} {given!r} has {len(numbers)} entries for {axes} axes: give one, or one per axis")
+    if min(numbers) < least:
+        raise InputError(f"{what} {given!r} is too small: give at least {least}")
+    return numbers

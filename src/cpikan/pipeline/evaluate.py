@@ -1,0 +1,183 @@
+"""Compare a reconstructed height map with the truth, in one pass of bands after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpikan.errors import InputError
+from cpikan.metrics import ErrorTally, wrong_order_limit_nm
+from cpikan.pipeline.height_map import HeightMap, open_height_map
+from cpikan.storage.maps import open_npy
+from cpikan.streaming.bands import Band, split_bands
+from cpikan.surface.alignment import Alignment, Block, align
+from cpikan.surface.components import ComponentScan
+from cpikan.surface.levelling import check_terms
+
+_BLOCK_PIXELS = 1 << 20
+_CHUNK_ROWS = 512  # the largest unit of rows that a file of ours decodes at once
+
+
+class MapRows:
+    """The quantities of a height map read in bands of about a million pixels, every chunk of the file decoded once per
+    sweep.
+
+    Bands hold a power of two of rows, so none crosses a chunk; the rows of the last chunk of each quantity are kept.
+    """
+
+    def __init__(self, height_map: HeightMap) -> None:
+        self.map = height_map
+        height, width = (int(n) for n in height_map.height_nm.shape)
+        self.shape = (height, width)
+        rows = min(_CHUNK_ROWS, max(1, _BLOCK_PIXELS // width))
+        self.bands = split_bands(height, 1 << (rows.bit_length() - 1))
+        self._kept: dict[str, tuple[int, NDArray[Any]]] = {}
+
+    def read(self, name: str, band: Band) -> NDArray[Any] | None:
+        """Rows of the quantity ``name`` (``height_nm``, ``sigma_nm``, ...), None when the map has none."""
+        source = getattr(self.map, name)
+        if source is None or isinstance(source, np.ndarray):
+            return None if source is None else source[band.start : band.stop]
+        first = band.start // _CHUNK_ROWS * _CHUNK_ROWS
+        if name not in self._kept or self._kept[name][0] != first:
+            self._kept[name] = (first, np.asarray(source[first : first + _CHUNK_ROWS, :]))
+        return self._kept[name][1][band.start - first : band.stop - first]
+
+    def heights(self) -> Iterator[tuple[Band, NDArray[Any]]]:
+        """Every band with its heights in nm, from top to bottom."""
+        for band in self.bands:
+            rows = self.read("height_nm", band)
+            assert rows is not None
+            yield band, rows
+
+
+def open_truth(truth: str | Path | NDArray[np.number], shape: tuple[int, int]) -> NDArray[np.number]:
+    """The true heights in nm, (H, W), memory-mapped from a .npy file or an array as it is.
+
+    Raises InputError for a missing or unreadable file, another shape, or anything but real numbers.
+    """
+    name = "the truth" if isinstance(truth, np.ndarray) else f"truth {str(truth)!r}"
+    if not isinstance(truth, np.ndarray):
+        if not Path(truth).is_file():
+            raise InputError(f"{name} is not a file: give a .npy file of heights in nm")
+        truth = open_npy(Path(truth))
+    if truth.ndim != 2 or truth.dtype.kind not in "iuf":
+        raise InputError(
+            f"{name} is an array of {truth.ndim} dimensions and type {truth.dtype}: "
+            "give real heights in nm of shape (H, W)"
+        )
+    if truth.shape != tuple(shape):
+        raise InputError(f"{name} has shape {truth.shape}, the height map {tuple(shape)}: give the truth of this map")
+    return truth
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A height map laid on its truth; ``errors`` gives the error in nm once pistons (and tilt) are removed."""
+
+    rows: MapRows
+    truth: NDArray[np.number]
+    limit_nm: float
+    scan: ComponentScan | None
+    alignment: Alignment
+
+    def blocks(self) -> Iterator[Block]:
+        """The raw difference with the labels of its components, band by band."""
+        return _blocks(self.rows, self.truth, self.scan)
+
+    def errors(self) -> Iterator[tuple[Band, NDArray[np.float64]]]:
+        """Every band with its error in nm (float64, NaN where either map is invalid), from top to bottom."""
+        for band, block in zip(self.rows.bands, self.blocks(), strict=True):
+            yield band, self.alignment.error(block)
+
+
+def _blocks(rows: MapRows, truth: NDArray[np.number], scan: ComponentScan | None) -> Iterator[Block]:
+    for band, height in rows.heights():
+        difference = height.astype(np.float64) - truth[band.start : band.stop].astype(np.float64)
+        difference[~np.isfinite(difference)] = np.nan
+        if scan is not None:
+            labels = scan.rows(band.start, np.isfinite(height)) if scan.count > 1 else None
+        else:
+            component = rows.read("component", band)
+            labels = None if component is None else np.maximum(component, 0).astype(np.int64)
+        yield Block(band.start, difference, labels)
+
+
+def compare(height_map: HeightMap, truth: str | Path | NDArray[np.number], *, remove: Sequence[str] = ()) -> Comparison:
+    """Lay a height map on its truth: a piston per component is always removed, a common tilt when ``remove`` names it.
+
+    Components are those of the map's ``component`` array; without one, a map of a single wavelength is split into the
+    connected parts of its finite pixels. Raises InputError for an unknown term, a truth that does not fit, or a map
+    that does not say its wavelengths.
+    """
+    terms = check_terms(remove)
+    wavelengths = _wavelengths_nm(height_map)
+    rows = MapRows(height_map)
+    heights = open_truth(truth, rows.shape)
+    scan = _scan(rows) if height_map.component is None and len(wavelengths) == 1 else None
+    limit_nm = wrong_order_limit_nm(wavelengths)
+    alignment = align(lambda: _blocks(rows, heights, scan), rows.shape, limit_nm, tilt="tilt" in terms)
+    return Comparison(rows, heights, limit_nm, scan, alignment)
+
+
+def _scan(rows: MapRows) -> ComponentScan:
+    scan = ComponentScan()
+    for band, height in rows.heights():
+        scan.add(band.start, np.isfinite(height))
+    scan.finish()
+    return scan
+
+
+def _wavelengths_nm(height_map: HeightMap) -> list[float]:
+    acquisition = height_map.document.get("acquisition") or {}
+    wavelengths = acquisition.get("wavelengths_nm")
+    if not wavelengths:
+        raise InputError(
+            f"{str(height_map.path)!r} does not say its wavelengths, against which wrong orders are counted: "
+            "keep the .json beside it"
+        )
+    return [float(value) for value in wavelengths]
+
+
+def measure(comparison: Comparison) -> dict[str, Any]:
+    """The figures of a comparison under the names of ``cpikan evaluate``, and what they rest on.
+
+    rms_nm and max_abs_nm are over right-order pixels (error within a quarter of the shortest wavelength), the others
+    over all pixels valid in both maps; coverage_95 is None without sigma, and a wrong order is a miss. Raises
+    InputError when no pixel is valid in both.
+    """
+    tally = ErrorTally(comparison.limit_nm)
+    origin = _typical(comparison.truth)
+    for band, error in comparison.errors():
+        truth = comparison.truth[band.start : band.stop].astype(np.float64) - origin
+        tally.add(error, truth, comparison.rows.read("sigma_nm", band))
+    if not tally.pixels:
+        raise InputError(f"{str(comparison.rows.map.path)!r} and the truth have no valid pixel in common")
+    return tally.summary() | {
+        "wrong_order_limit_nm": comparison.limit_nm,
+        "removed": ["piston", "tilt"] if comparison.alignment.tilt_nm != (0.0, 0.0) else ["piston"],
+        "components": comparison.alignment.components,
+    }
+
+
+def _typical(truth: NDArray[np.number]) -> float:
+    """A height near the mean: sums of squares about it do not cancel."""
+    step = max(1, int(np.sqrt(truth.size / 10_000)))
+    sample = np.asarray(truth[::step, ::step], np.float64)
+    finite = sample[np.isfinite(sample)]
+    return float(np.median(finite)) if finite.size else 0.0
+
+
+def evaluate(output_path: str | Path, truth_path: str | Path, *, remove: Sequence[str] = ()) -> dict[str, Any]:
+    """Compare the map at ``output_path`` with the true heights in nm of a .npy file; see ``compare`` and ``measure``.
+
+    Raises InputError when a file is missing or unreadable, the shapes differ, or the truth is not a 2-D array of
+    numbers.
+    """
+    height_map = open_height_map(output_path)
+    return measure(compare(height_map, truth_path, remove=remove))

@@ -1,0 +1,106 @@
+"""Which pixels count: a mask file or a circle, read by rows like everything else."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cpikan.errors import InputError
+
+
+@dataclass(frozen=True)
+class Circle:
+    """Pixels whose centres lie within ``radius`` of column ``x``, row ``y`` (pixels, first pixel centre at 0)."""
+
+    x: float
+    y: float
+    radius: float
+
+    @classmethod
+    def parse(cls, text: str) -> Circle:
+        """Read ``X,Y,R``; raises InputError for anything else."""
+        parts = re.split(r"[,\s]+", text.strip())
+        try:
+            x, y, radius = (float(part) for part in parts)
+        except ValueError:
+            raise InputError(
+                f"circle {text!r} is not X,Y,R: give centre and radius in pixels, such as 390,295,225"
+            ) from None
+        if not (np.isfinite([x, y, radius]).all() and radius > 0):
+            raise InputError(f"circle {text!r} has no positive radius: give X,Y,R in pixels, such as 390,295,225")
+        return cls(x, y, radius)
+
+    @property
+    def identity(self) -> str:
+        return f"circle {self.x:g},{self.y:g},{self.radius:g}"
+
+    def rows(self, start: int, stop: int, width: int) -> np.ndarray:
+        """Rows [start, stop) as uint8, 1 inside; shape (stop - start, width)."""
+        dy2 = (np.arange(start, stop)[:, None] - self.y) ** 2
+        dx2 = (np.arange(width)[None, :] - self.x) ** 2
+        return (dx2 + dy2 <= self.radius**2).astype(np.uint8)
+
+    def check(self, shape: tuple[int, int]) -> None:
+        """Raise InputError when no pixel of an image (H, W) lies inside."""
+        height, width = shape
+        nearest_x = min(max(round(self.x), 0), width - 1)
+        nearest_y = min(max(round(self.y), 0), height - 1)
+        if (nearest_x - self.x) ** 2 + (nearest_y - self.y) ** 2 > self.radius**2:
+            raise InputError(
+                f"{self.identity} lies outside the image of {width} x {height} pixels: give X,Y,R in pixels"
+            )
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A mask array (H, W), nonzero where pixels count, memory-mapped or in memory; ``label`` names it in messages."""
+
+    array: np.ndarray = field(repr=False)
+    label: str = "mask"
+
+    @classmethod
+    def open(cls, path: str | Path) -> Mask:
+        """Open a mask: .npy, or a grey image; raises InputError when it cannot be read or is not 2-D."""
+        from cpikan.storage.readers.open import open_frames
+
+        path = Path(path)
+        if path.suffix.lower() == ".npy":
+            try:
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as failure:
+                raise InputError(f"mask {path} cannot be read ({failure}): give a .npy or a grey image") from failure
+            return cls(array, str(path))
+        opened = open_frames(path)
+        try:
+            frames, height, _ = opened.reader.shape
+            if frames != 1:
+                raise InputError(f"mask {path} holds {frames} images: give one")
+            return cls(np.array(opened.reader.read_rows(0, height)[0]), str(path))
+        finally:
+            opened.reader.close()
+
+    @property
+    def identity(self) -> str:
+        digest = hashlib.sha256(np.ascontiguousarray(self.array).tobytes()).hexdigest()[:16]
+        return f"{Path(self.label).name} {digest}"
+
+    def rows(self, start: int, stop: int, width: int) -> np.ndarray:
+        """Rows [start, stop) as uint8, 1 where pixels count."""
+        return (np.asarray(self.array[start:stop, :width]) != 0).astype(np.uint8)
+
+    def check(self, shape: tuple[int, int]) -> None:
+        """Raise InputError when the mask does not fit an image (H, W) or is empty."""
+        if self.array.ndim != 2 or self.array.dtype.kind not in "buif":
+            raise InputError(
+                f"mask {self.label} has shape {self.array.shape} and type {self.array.dtype}: give a 2-D array of numbers"
+            )
+        if self.array.shape != shape:
+            raise InputError(
+                f"mask {self.label} is {self.array.shape}, the frames are {shape} (rows, columns): they must agree"
+            )
+        if not any((self.array[start : start + 256] != 0).any() for start in range(0, shape[0], 256)):
+            raise InputError(f"mask {self.label} lets no pixel in: make it nonzero where pixels count")

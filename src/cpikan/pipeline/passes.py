@@ -1,0 +1,128 @@
+"""The passes over an image: frames to heights, frames to phases, phases and orders to heights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cpikan.pipeline.mask import Circle, Mask
+from cpikan.pipeline.row_sink import RowSink
+from cpikan.pipeline.stack import FrameStack
+from cpikan.psi.kernels.model import HeightRows, PhaseRows, empty_rows
+from cpikan.psi.kernels.select import PixelKernels
+from cpikan.psi.statistics import COLUMNS
+from cpikan.streaming.bands import Band, split_bands
+from cpikan.streaming.buffers import BufferPool
+from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
+
+_BAND_BYTES = 8 * 2**20  # of frames: small enough for the last-level cache, large enough to share among threads
+_MAX_ROWS = 512
+_FLAT_BAND_PIXELS = 2**20
+DEPTH = 2
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """What every pass over the frames needs."""
+
+    stack: FrameStack
+    kernels: PixelKernels
+    mask: Mask | Circle | None
+    band_rows: int | None
+    progress: ProgressSink | None
+
+
+@dataclass
+class _Output:
+    rows: tuple[np.ndarray, ...]
+    table: np.ndarray = field(repr=False)
+
+
+def frame_bands(stack: FrameStack, band_rows: int | None, first_row: int) -> list[Band]:
+    """Bands of frames from ``first_row`` on; a power of two of rows, so that they fall in step with chunks."""
+    wavelengths, steps, height, width = stack.shape
+    rows = band_rows or _fitting_rows(_BAND_BYTES // (wavelengths * steps * width * stack.dtype.itemsize))
+    return _bands_from(first_row, height, rows)
+
+
+def flat_bands(shape: tuple[int, int], band_rows: int | None, first_row: int) -> list[Band]:
+    """Bands of a single map."""
+    return _bands_from(first_row, shape[0], band_rows or _fitting_rows(_FLAT_BAND_PIXELS // shape[1]))
+
+
+def _fitting_rows(rows: int) -> int:
+    return 1 << (min(max(rows, 1), _MAX_ROWS).bit_length() - 1)
+
+
+def _bands_from(first_row: int, height: int, rows: int) -> list[Band]:
+    bands = split_bands(height - first_row, rows)
+    return [Band(band.index, band.start + first_row, band.stop + first_row) for band in bands]
+
+
+class _FramePass:
+    """Buffers and reading, the same for both passes over frames."""
+
+    def __init__(self, context: PassContext, sink: RowSink) -> None:
+        stack = context.stack
+        self.context, self.sink = context, sink
+        self.bands = frame_bands(stack, context.band_rows, sink.first_row)
+        most = max((band.rows for band in self.bands), default=0)
+        wavelengths, steps, _, width = stack.shape
+        dtype = stack.dtype.newbyteorder("=")
+        self.frames = BufferPool(lambda: np.empty((wavelengths * steps * most * width,), dtype))
+        self.outputs = BufferPool(lambda: _Output(empty_rows(most, width), np.empty((most, COLUMNS))))
+
+    def read(self, band: Band) -> tuple[np.ndarray, np.ndarray]:
+        """The band's frames in a pooled buffer, and the buffer itself."""
+        wavelengths, steps, _, width = self.context.stack.shape
+        buffer = self.frames.take()
+        # the last band is shorter: the front of the buffer, still C-contiguous
+        view = buffer[: wavelengths * steps * band.rows * width].reshape(wavelengths, steps, band.rows, width)
+        return self.context.stack.rows(band.start, band.stop, view), buffer
+
+    def mask_rows(self, band: Band) -> np.ndarray | None:
+        mask, width = self.context.mask, self.context.stack.shape[3]
+        return None if mask is None else mask.rows(band.start, band.stop, width)
+
+
+def height_pass(context: PassContext, sink: RowSink) -> StreamTimings:
+    """Two or more wavelengths: frames to height, sigma, modulation and flags, one fused sweep."""
+    run = _FramePass(context, sink)
+
+    def compute(band: Band, item: tuple[np.ndarray, np.ndarray]) -> _Output:
+        frames, buffer = item
+        output = run.outputs.take()
+        rows = HeightRows(*(array[: band.rows] for array in output.rows))
+        context.kernels.heights(frames, band.start, run.mask_rows(band), rows, output.table[: band.rows])
+        run.frames.give(buffer)
+        return output
+
+    def write(band: Band, output: _Output) -> None:
+        rows = HeightRows(*(array[: band.rows] for array in output.rows))
+        sink.write(band.start, rows._asdict(), output.table[: band.rows])
+        run.outputs.give(output)
+
+    timings = stream(run.bands, run.read, compute, write, depth=DEPTH, progress=context.progress)
+    sink.finish()
+    return timings
+
+
+def phase_pass(context: PassContext, sink: RowSink) -> StreamTimings:
+    """One wavelength: frames to wrapped phase, sigma, modulation and flags."""
+    run = _FramePass(context, sink)
+
+    def compute(band: Band, item: tuple[np.ndarray, np.ndarray]) -> _Output:
+        frames, buffer = item
+        output = run.outputs.take()
+        context.kernels.phases(frames, run.mask_rows(band), PhaseRows(*(a[: band.rows] for a in output.rows)))
+        run.frames.give(buffer)
+        return output
+
+    def write(band: Band, output: _Output) -> None:
+        sink.write(band.start, PhaseRows(*(a[: band.rows] for a in output.rows))._asdict())
+        run.outputs.give(output)
+
+    timings = stream(run.bands, run.read, compute, write, depth=DEPTH, progress=context.progress)
+    sink.finish()
+    return timings

@@ -1,0 +1,264 @@
+"""Frames to a height map on disk: streamed in bands, resumable, with an uncertainty for every pixel."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cpikan
+from cpikan.errors import InputError, unknown_name
+from cpikan.pipeline.height_map import HeightMap, open_height_map
+from cpikan.pipeline.passes import PassContext, height_pass
+from cpikan.pipeline.pyramid import build_pyramid, pyramid_rows
+from cpikan.pipeline.row_sink import RowSink
+from cpikan.pipeline.settings import ReconstructSettings
+from cpikan.pipeline.stack import FrameStack
+from cpikan.pipeline.subsample import take_subsample
+from cpikan.pipeline.summary import RunFacts, Timings, document, summarize
+from cpikan.pipeline.two_pass import SCRATCH_HEIGHT, SCRATCH_PHASE, TwoPass
+from cpikan.pipeline.workspace import Workspace
+from cpikan.psi.calibrate import Calibration, CalibrationSettings, calibrate
+from cpikan.psi.kernels.model import PixelModel
+from cpikan.psi.kernels.select import PixelKernels, choose_device, make_kernels
+from cpikan.psi.kernels.warm import warm_up
+from cpikan.psi.statistics import MapStatistics
+from cpikan.storage.atomic import check_disk_space
+from cpikan.storage.protocols import MapWriter
+from cpikan.storage.scratch import ScratchArrays
+from cpikan.storage.writers.layout import QUANTITIES
+from cpikan.storage.writers.open import open_writer, required_bytes
+from cpikan.streaming.memory import PeakMemory
+from cpikan.streaming.progress import Progress
+
+
+def reconstruct(
+    stack: FrameStack,
+    output: str | Path,
+    settings: ReconstructSettings | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> HeightMap:
+    """Turn a stack of frames into a height map at ``output`` (.npy, .tif or .zarr) and open it.
+
+    Settings are given as `ReconstructSettings` or as its fields (``range_nm=27e3``, ``combine="finest"``, ...). Memory is
+    bounded by a few bands of rows, whatever the size of the image. A run that was stopped goes on with ``resume``; its
+    arrays are those of an uninterrupted run, byte for byte. The figures are in ``.summary`` of the result. Raises
+    InputError for input that cannot be measured, an output that exists, too little disk; ResumeError for other settings.
+    """
+    if settings is not None and options:
+        raise InputError(f"give settings or {', '.join(options)}, not both")
+    asked = settings or _settings(options)
+    run = _Run(stack, Path(output), asked, progress)
+    return run.go(resume=resume, overwrite=overwrite)
+
+
+def _settings(options: dict[str, Any]) -> ReconstructSettings:
+    known = ReconstructSettings.__dataclass_fields__
+    for name in options:
+        if name not in known:
+            raise unknown_name("setting", name, known)
+    if isinstance(options.get("remove"), str):
+        options = {**options, "remove": tuple(options["remove"].split(","))}
+    return ReconstructSettings(**options)
+
+
+@dataclass
+class _Run:
+    """One reconstruction from claim to commit."""
+
+    stack: FrameStack
+    output: Path
+    settings: ReconstructSettings
+    progress: bool
+    timings: Timings = field(default_factory=Timings)
+
+    def go(self, *, resume: bool, overwrite: bool) -> HeightMap:
+        settings, stack = self.settings, self.stack
+        device = choose_device(settings.device)
+        self._check(device)
+        space = Workspace.open(self.output, self._quantities(), self._plan(device), resume=resume, overwrite=overwrite)
+        if space.state == "finished":
+            return open_height_map(self.output)
+        try:
+            begun = time.perf_counter()
+            warm_up(stack.shape[0], stack.shape[1], stack.dtype, settings.scheme, device)
+            self.timings.start = time.perf_counter() - begun
+            with PeakMemory() as memory:
+                facts = RunFacts(settings.method, device)
+                calibration, statistics = self._measure(space, device, facts)
+                facts.peak_anonymous_mib = memory.peak()
+            self.timings.total = time.perf_counter() - begun - self.timings.start + stack.seconds_open
+            summary = summarize(stack, calibration, statistics, self.timings, facts, str(self.output))
+            space.commit(document(stack, self._plan(device), calibration, summary))
+        finally:
+            space.release()
+        return open_height_map(self.output)
+
+    def _measure(self, space: Workspace, device: str, facts: RunFacts) -> tuple[Calibration, MapStatistics]:
+        """Calibrate, run the passes, put the output in place."""
+        calibration = self._calibrate()
+        facts.sigma_nm_median = calibration.sigma_nm_median
+        facts.methods_used = ["unwrap"] if self.stack.shape[0] == 1 else ["pixel"]
+        kernels = make_kernels(calibration.model, device, self.settings.worker_threads)
+        try:
+            if self._two_passes():
+                statistics = self._by_two_passes(space, kernels, calibration.model, facts)
+            else:
+                statistics = self._directly(space, kernels)
+            facts.peak_device_mib = kernels.peak_device_mib()
+        finally:
+            kernels.close()
+        return calibration, statistics
+
+    def _calibrate(self) -> Calibration:
+        started = time.perf_counter()
+        sample = take_subsample(self.stack, self.settings.mask)
+        self.timings.read += time.perf_counter() - started
+        settings = CalibrationSettings(self.settings.scheme, self.settings.range_nm, self.settings.combine == "finest")
+        calibration = calibrate(sample, self.stack.acquisition, self.stack.saturation_dn, settings)
+        self.timings.calibrate = time.perf_counter() - started
+        return calibration
+
+    def _directly(self, space: Workspace, kernels: PixelKernels) -> MapStatistics:
+        """Two or more wavelengths: one pass writes the output."""
+        assert space.journal is not None
+        writer = self._writer(space)
+        try:
+            sink = RowSink(_Selected(writer, writer.quantities), space.journal, "pixels", self._shape)
+            with self._bar("reconstruct", self._shape[0] - sink.first_row) as bar:
+                self._count(
+                    height_pass(PassContext(self.stack, kernels, self.settings.mask, self._band_rows, bar), sink)
+                )
+            self._finish(space, writer)
+        finally:
+            writer.close()
+        return sink.statistics
+
+    def _by_two_passes(
+        self, space: Workspace, kernels: PixelKernels, model: PixelModel, facts: RunFacts
+    ) -> MapStatistics:
+        """One wavelength, or a datum to remove: scratch files first, the output from them."""
+        assert space.journal is not None
+        again = space.scratch.is_dir() and bool(space.journal.steps)
+        kinds = SCRATCH_PHASE if model.search is None else SCRATCH_HEIGHT
+        scratch = ScratchArrays(space.scratch, self._shape, kinds, resume=again)
+        two = TwoPass(self.stack, self.settings, scratch, space.journal, self._bar, self._band_rows)
+        try:
+            if model.search is None:
+                self._count(two.phases(kernels))
+                started = time.perf_counter()
+                facts.unwrapping, facts.components = two.unwrap()
+                self.timings.orders = time.perf_counter() - started
+            else:
+                self._count(two.heights(kernels))
+            writer = self._writer(space)
+            try:
+                sink = RowSink(_Selected(writer, writer.quantities), space.journal, "output", self._shape)
+                self.timings.write += two.form(sink)
+                self._finish(space, writer)
+            finally:
+                writer.close()
+        finally:
+            scratch.close()
+        return sink.statistics
+
+    def _writer(self, space: Workspace) -> MapWriter:
+        assert space.journal is not None
+        begun = space.journal.last("pixels") or space.journal.last("output")
+        kinds = {name: QUANTITIES[name].dtype for name in self._quantities()}
+        attributes = {
+            "acquisition": self._plan_acquisition(),
+            "settings": self.settings.plan(),
+            "pixel_um": self.stack.acquisition.pixel_um,
+        }
+        return open_writer(self.output, self._shape, kinds, attributes=attributes, resume=begun is not None)
+
+    def _finish(self, space: Workspace, writer: MapWriter) -> None:
+        started = time.perf_counter()
+        rows = pyramid_rows(self._shape, len(writer.quantities)) if self.output.suffix.lower() == ".zarr" else 0
+        with self._bar("pyramid", rows) as bar:
+            build_pyramid(writer, progress=bar)
+        space.replace_old()
+        writer.finish()
+        self.timings.write += time.perf_counter() - started
+
+    def _bar(self, label: str, rows: int) -> Progress:
+        return Progress(label, rows, self._shape[1], enabled=self.progress)
+
+    def _count(self, timings: Any) -> None:
+        self.timings.read += timings.read
+        self.timings.demodulate += timings.compute
+        self.timings.write += timings.write
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.stack.shape[2], self.stack.shape[3]
+
+    @property
+    def _band_rows(self) -> int | None:
+        return self.settings.band_rows
+
+    def _two_passes(self) -> bool:
+        return self.stack.shape[0] == 1 or bool(self.settings.remove)
+
+    def _quantities(self) -> tuple[str, ...]:
+        kind = self.output.suffix.lower()
+        if kind == ".npy" and not self.settings.all_quantities:
+            return ("height_nm",)
+        one = ("component",) if self.stack.shape[0] == 1 and kind not in (".tif", ".tiff") else ()
+        middle = ("sigma_nm", "flags") if kind == ".npy" else ("sigma_nm", "modulation", "flags")
+        return ("height_nm", *middle, *one)
+
+    def _plan_acquisition(self) -> dict[str, Any]:
+        return asdict(self.stack.acquisition)
+
+    def _plan(self, device: str) -> dict[str, Any]:
+        """Everything a resumed run must share with the one it continues."""
+        return {
+            "cpikan": cpikan.__version__,
+            "input": self.stack.fingerprint(),
+            "shape": list(self.stack.shape),
+            "acquisition": self._plan_acquisition(),
+            "settings": {**self.settings.plan(), "device": device},
+            "quantities": list(self._quantities()),
+        }
+
+    def _check(self, device: str) -> None:
+        """Refuse what cannot work before anything is written."""
+        if self.settings.mask is not None:
+            self.settings.mask.check(self._shape)
+        if self.stack.shape[0] == 1 and self.settings.overlap < 2:
+            raise InputError(f"overlap {self.settings.overlap} is too small to join tiles: give 2 to half a tile")
+        if self.stack.shape[0] == 1 and self.settings.range_nm is not None:
+            raise InputError(
+                "--range needs two or more wavelengths: one wavelength has no absolute orders; leave it out"
+            )
+        needed = required_bytes(self.output, self._shape, self._quantities())
+        if self._two_passes():
+            kinds = SCRATCH_PHASE if self.stack.shape[0] == 1 else SCRATCH_HEIGHT
+            needed += ScratchArrays.required_bytes(self._shape, kinds)
+        check_disk_space(self.output, needed)
+
+
+class _Selected:
+    """A writer that is handed more quantities than it stores."""
+
+    def __init__(self, writer: MapWriter, names: tuple[str, ...]) -> None:
+        self._writer, self.quantities, self.row_align = writer, names, writer.row_align
+
+    def write_rows(self, start: int, rows: Any) -> None:
+        self._writer.write_rows(start, {name: rows[name] for name in self.quantities})
+
+    def sync(self) -> None:
+        self._writer.sync()
+
+    def finish(self) -> None:
+        self._writer.finish()
+
+    def close(self) -> None:
+        self._writer.close()

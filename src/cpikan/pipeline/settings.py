@@ -1,0 +1,77 @@
+"""What a user may ask of a reconstruction, checked where it is made."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cpikan.errors import InputError, unknown_name
+from cpikan.pipeline.mask import Circle, Mask
+from cpikan.psi.schemes import CARRE, LEAST_SQUARES, SCHEMES
+from cpikan.surface.levelling import check_terms
+
+METHODS = ("auto", "pixel")
+COMBINATIONS = ("weighted", "finest")
+
+
+@dataclass(frozen=True)
+class ReconstructSettings:
+    """Settings of `reconstruct`; everything that changes a bit of the result is part of the plan a resume compares.
+
+    ``range_nm``: length of the height range, or exact (low, high). ``combine``: height weighted over all wavelengths, or
+    from the finest alone. ``all_quantities``: beside a .npy height also sigma and flags. ``threads`` and ``band_rows``
+    change the speed, never the result.
+    """
+
+    method: str = "auto"
+    scheme: str = LEAST_SQUARES
+    combine: str = "weighted"
+    range_nm: float | tuple[float, float] | None = None
+    mask: Mask | Circle | None = None
+    remove: tuple[str, ...] = ()
+    tile: int = 512
+    overlap: int = 64
+    device: str = "auto"
+    all_quantities: bool = False
+    threads: int | None = None
+    band_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise unknown_name("method", self.method, METHODS)
+        if self.combine not in COMBINATIONS:
+            raise unknown_name("combination", self.combine, COMBINATIONS)
+        if self.scheme not in (names := (LEAST_SQUARES, CARRE, *SCHEMES)):
+            raise unknown_name("scheme", self.scheme, names)
+        check_terms(self.remove)
+        _check_range(self.range_nm)
+        if self.tile < 4:
+            raise InputError(f"tile {self.tile} is too small: give at least 4 pixels, such as 512")
+        if not 0 <= self.overlap <= self.tile // 2:
+            raise InputError(
+                f"overlap {self.overlap} does not fit tile {self.tile}: give 0 to {self.tile // 2} (half a tile)"
+            )
+        for name, value in (("threads", self.threads), ("band rows", self.band_rows)):
+            if value is not None and value < 1:
+                raise InputError(f"{name} {value} is not positive: give at least 1")
+
+    @property
+    def worker_threads(self) -> int:
+        return self.threads or max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+
+    def plan(self) -> dict[str, Any]:
+        """The settings that decide the result, JSON-able."""
+        values = asdict(self)
+        for name in ("threads", "band_rows"):
+            values.pop(name)
+        values["mask"] = None if self.mask is None else self.mask.identity
+        return values
+
+
+def _check_range(range_nm: float | tuple[float, float] | None) -> None:
+    if isinstance(range_nm, tuple):
+        if len(range_nm) != 2 or not range_nm[1] > range_nm[0]:
+            raise InputError(f"height range {range_nm} nm is empty: give (low, high) with low < high")
+    elif range_nm is not None and not 0 < range_nm < float("inf"):
+        raise InputError(f"height range {range_nm} nm is not a positive length: give one, such as 27 um")

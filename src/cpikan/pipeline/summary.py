@@ -1,0 +1,127 @@
+"""The figures of a run: the JSON of `reconstruct`, and the document kept beside the output."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+import cpikan
+from cpikan.pipeline.stack import FrameStack
+from cpikan.psi.calibrate import Calibration
+from cpikan.psi.statistics import MapStatistics
+
+
+@dataclass
+class Timings:
+    """Seconds each part was busy; parts overlap, so they may add up to more than ``total``."""
+
+    start: float = 0.0
+    total: float = 0.0
+    read: float = 0.0
+    calibrate: float = 0.0
+    demodulate: float = 0.0
+    orders: float = 0.0
+    refine: float = 0.0
+    write: float = 0.0
+
+
+@dataclass
+class RunFacts:
+    """What a run found out on its way to the summary."""
+
+    method: str
+    device: str
+    methods_used: list[str] = field(default_factory=list)
+    components: int = 1
+    sigma_nm_median: float | None = None
+    peak_anonymous_mib: float = 0.0
+    peak_device_mib: float | None = None
+    unwrapping: dict[str, Any] | None = None
+
+
+def summarize(
+    stack: FrameStack,
+    calibration: Calibration,
+    statistics: MapStatistics,
+    timings: Timings,
+    facts: RunFacts,
+    output: str,
+) -> dict[str, Any]:
+    """The JSON object of `reconstruct` (design, section 6), with a few more keys."""
+    pixels = stack.shape[2] * stack.shape[3]
+    valid = max(statistics.valid, 1)
+    return {
+        "seconds": timings.total,
+        "seconds_start": timings.start,
+        "seconds_read": timings.read,
+        "seconds_calibrate": timings.calibrate,
+        "seconds_demodulate": timings.demodulate,
+        "seconds_orders": timings.orders,
+        "seconds_refine": timings.refine,
+        "seconds_write": timings.write,
+        "megapixels_per_second": pixels / 1e6 / max(timings.total, 1e-9),
+        "peak_anonymous_mib": facts.peak_anonymous_mib,
+        "peak_device_mib": facts.peak_device_mib,
+        "method": facts.method,
+        "methods_used": facts.methods_used,
+        "device": facts.device,
+        "phase_steps_deg": [list(row) for row in calibration.steps_deg],
+        "steps": stack.acquisition.steps,
+        "sign": "assumed" if stack.acquisition.steps == "unknown" else "from the steps",
+        "valid_fraction": statistics.valid / pixels,
+        "ambiguous_fraction": statistics.ambiguous / valid,
+        "saturated_fraction": statistics.saturated / pixels,
+        "low_modulation_fraction": statistics.low / pixels,
+        "components": facts.components,
+        "sigma_nm_median": facts.sigma_nm_median,
+        "pv_nm": statistics.pv_nm,
+        "rms_nm": statistics.rms_nm,
+        "range_nm": None if calibration.model.search is None else calibration.model.search.range_nm,
+        "expected_wrong_order_rate": calibration.wrong_order_rate,
+        "unwrapping": facts.unwrapping,
+        "warnings": list(calibration.warnings),
+        "output": output,
+    }
+
+
+def document(
+    stack: FrameStack, plan: dict[str, Any], calibration: Calibration, summary: dict[str, Any]
+) -> dict[str, Any]:
+    """What is kept as JSON beside the output: acquisition, settings, calibration, summary, provenance."""
+    return {
+        "acquisition": asdict(stack.acquisition),
+        "settings": plan["settings"],
+        "calibration": describe_calibration(calibration),
+        "summary": summary,
+        "provenance": {
+            "source": stack.source,
+            "form": stack.form,
+            "shape": list(stack.shape),
+            "dtype": str(stack.dtype),
+            "fingerprint": plan["input"],
+            "cpikan": cpikan.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "machine": platform.machine(),
+        },
+        "plan": plan,
+    }
+
+
+def describe_calibration(calibration: Calibration) -> dict[str, Any]:
+    """Calibration as JSON: noise, steps, thresholds, pistons and tilts between wavelengths."""
+    alignment = calibration.alignment
+    return {
+        "noise": [asdict(one) for one in calibration.noise],
+        "sigma_phase_rad": list(calibration.sigma_phase_rad),
+        "phase_floor_rad": [float(v) ** 0.5 for v in calibration.model.demodulation.phase_floor_rad2],
+        "snr_min": calibration.model.demodulation.snr_min,
+        "estimated_steps": None if calibration.estimated is None else [asdict(one) for one in calibration.estimated],
+        "relative_piston_turns": None if alignment is None else alignment.piston_turns.tolist(),
+        "relative_tilt_turns_per_pixel": None if alignment is None else alignment.tilt_turns.tolist(),
+        "absolute_height": None if alignment is None else alignment.absolute,
+        "misfit": None if alignment is None else alignment.misfit,
+    }

@@ -1,0 +1,56 @@
+"""Everything that is compiled once: loaded before the clock of a run starts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cpikan.psi.kernels.cpu import search_orders
+from cpikan.psi.kernels.form import form_rows
+from cpikan.psi.kernels.model import Demodulation, HeightRows, OrderSearch, PhaseRows, PixelModel, empty_rows
+from cpikan.psi.kernels.select import make_kernels
+from cpikan.psi.schemes import CARRE
+from cpikan.psi.statistics import COLUMNS, row_sums
+
+_WIDTH = 8
+
+
+def warm_up(wavelengths: int, frames: int, dtype: np.dtype, scheme: str, device: str) -> None:
+    """Compile the kernels for such a stack, or load them from the cache on disk (seconds the first time, then tenths)."""
+    model = _toy_model(wavelengths, frames, scheme == CARRE)
+    kernels = make_kernels(model, device, 1)
+    rows = empty_rows(1, _WIDTH)
+    stack = np.zeros((wavelengths, frames, 1, _WIDTH), dtype.newbyteorder("="))
+    table = np.empty((1, COLUMNS))
+    if wavelengths > 1:
+        kernels.heights(stack, 0, None, HeightRows(*rows), table)
+        ratio = np.ones(wavelengths)
+        search_orders(ratio)(np.zeros((wavelengths, 4)), np.ones((wavelengths, 4)), 0.0, 1.0)
+    else:
+        kernels.phases(stack, None, PhaseRows(*rows))
+        whole, bits = np.zeros((1, _WIDTH), np.int32), np.zeros((1, _WIDTH), np.uint8)
+        form_rows(rows[0], whole, whole, bits != 0, bits, 1.0, np.zeros(2), np.zeros(2), 0, np.zeros(2), rows[1])
+        row_sums(rows[1], bits, table)
+    kernels.close()
+
+
+def _toy_model(wavelengths: int, frames: int, carre: bool) -> PixelModel:
+    ones = np.ones((wavelengths, frames))
+    demodulation = Demodulation(
+        ones, ones, ones, np.ones((wavelengths, 3)), np.ones((wavelengths, 2)), np.zeros(wavelengths), carre=carre
+    )
+    if wavelengths == 1:
+        return PixelModel(demodulation)
+    search = OrderSearch(
+        tuple(range(wavelengths)),
+        np.ones(wavelengths),
+        1.0,
+        np.zeros(wavelengths),
+        np.zeros((wavelengths, 2)),
+        (0.0, 0.0),
+        0.0,
+        1.0,
+        0.0,
+        1.0,
+        1.0,
+    )
+    return PixelModel(demodulation, search)

@@ -1,0 +1,119 @@
+"""One self-contained HTML page about a height map: pictures, numbers, timing, provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpikan.errors import InputError
+from cpikan.pipeline.evaluate import compare, measure
+from cpikan.pipeline.height_map import HeightMap
+from cpikan.report import numbers
+from cpikan.report.content import Content, section
+from cpikan.report.page import PAGE, STYLE
+from cpikan.report.sections import error_sections, height_sections, histogram_section, profile_section, side_sections
+from cpikan.report.survey import survey
+from cpikan.report.tables import numbers_table, provenance_section, timing_section
+from cpikan.storage.atomic import write_text
+from cpikan.units import format_length
+
+
+def write_report(
+    path: Path | str,
+    height_map: HeightMap,
+    *,
+    truth: Path | str | NDArray[np.number] | None = None,
+    evaluation: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write one HTML page about a height map, below 3 MB, without scripts or outside references; returns its path.
+
+    The map is read in bands, so memory does not grow with it; what it lacks (sigma, flags, times) is left out. With
+    ``truth``, a .npy file or array of heights in nm (H, W), the page shows the error, checks the seams, and gives the
+    figures of ``evaluation`` (computed here when not given). Raises InputError for a missing folder or an unfit truth.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise InputError(f"folder {path.parent} of the report {path.name} does not exist: create it first")
+    comparison = None
+    if truth is not None:
+        removed = (evaluation or {}).get("removed") or ()
+        comparison = compare(height_map, truth, remove=removed)
+        evaluation = measure(comparison) if evaluation is None else evaluation
+    name = Path(height_map.path).name
+    content = Content(name, height_map.document, survey(height_map, comparison), evaluation)
+    write_text(path, render(content))
+    return path
+
+
+def render(content: Content) -> str:
+    """The page as text."""
+    return PAGE.substitute(
+        title=escape(content.name),
+        style=STYLE,
+        lead=_lead(content),
+        keys="\n".join(_keys(content)),
+        sections="\n".join(_sections(content)),
+        footer="Heights in nm unless said otherwise; RMS about the mean; grey is invalid. Written by Scaled-cPIKAN.",
+    )
+
+
+def _lead(content: Content) -> str:
+    height, width = content.survey.shape
+    acquisition, summary = content.part("acquisition"), content.part("summary")
+    wavelengths = [
+        format_length(float(value)).replace(" um", " µm") for value in acquisition.get("wavelengths_nm") or ()
+    ]
+    megapixels = height * width / 1e6
+    size = f"{megapixels:.1f}" if megapixels >= 1 else f"{megapixels:.3f}"
+    parts = [f"{height} × {width} pixels ({size} MPix)", ", ".join(wavelengths)]
+    if summary.get("method"):
+        parts.append(f"method {summary['method']}")
+    if summary.get("device"):
+        parts.append(f"on {summary['device']}")
+    return escape(" · ".join(part for part in parts if part))
+
+
+def _keys(content: Content) -> Iterable[str]:
+    gathered, summary = content.survey, content.part("summary")
+    flat = content.tilted
+    found = gathered.flat if flat else gathered.raw
+    suffix = ", levelled" if flat else ""
+    valid = gathered.raw.pixels / (gathered.shape[0] * gathered.shape[1])
+    yield _key("valid pixels", numbers.percent(valid))
+    yield _key(f"PV{suffix}", numbers.length(found.pv_nm))
+    yield _key(f"RMS{suffix}", numbers.length(found.rms_nm))
+    if gathered.sigma_median_nm is not None:
+        yield _key("median σ of a pixel", numbers.length(gathered.sigma_median_nm))
+    speed = summary.get("megapixels_per_second")
+    if isinstance(speed, int | float):
+        yield _key("speed", (numbers.digits(float(speed), 3), "MPix/s"))
+    if content.evaluation is not None:
+        yield _key("RMS error", numbers.length(content.evaluation.get("rms_nm")))
+        yield _key("wrong orders", numbers.percent(content.evaluation.get("wrong_order_fraction")))
+
+
+def _key(name: str, value: tuple[str, str]) -> str:
+    shown = f"{escape(value[0])} <small>{escape(value[1])}</small>"
+    return f'<div class="key"><span>{escape(name)}</span><b>{shown}</b></div>'
+
+
+def _sections(content: Content) -> Iterable[str]:
+    gathered = content.survey
+    if gathered.raw.pixels:
+        yield from height_sections(content)
+    else:
+        yield section("Height", "No pixel is valid: there is nothing to draw.", "", wide=True)
+    yield from side_sections(content)
+    if gathered.raw.pixels:
+        yield from profile_section(content)
+    if gathered.error is not None:
+        yield from error_sections(content)
+    yield from histogram_section(content)
+    yield section("Numbers", "", numbers_table(content))
+    yield from timing_section(content)
+    yield from provenance_section(content)

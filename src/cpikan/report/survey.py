@@ -1,0 +1,199 @@
+"""What a report shows of a height map, gathered band by band: reduced pictures, histogram, profiles, numbers, seams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpikan.pipeline.evaluate import Comparison, MapRows
+from cpikan.report.reduce import BlockMean, BlockOr, reduction
+from cpikan.report.seams import SeamCheck, SeamSums
+from cpikan.streaming.bands import Band
+from cpikan.surface.levelling import Plane, PlaneFit
+from cpikan.surface.numbers import LevelledRange
+
+if TYPE_CHECKING:
+    from cpikan.pipeline.height_map import HeightMap
+
+FloatArray = NDArray[np.floating]
+
+MAIN_PIXELS, SIDE_PIXELS = 800_000, 240_000  # so that six noisy pictures stay below 3 MB
+_BINS = 240
+_SIGMA_SAMPLE = 500_000
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts per bin, bin edges in the unit of the values, and how many values lie outside the edges."""
+
+    counts: NDArray[np.int64]
+    edges: NDArray[np.float64]
+    outside: int
+
+
+@dataclass(frozen=True)
+class ErrorSurvey:
+    """Against a truth: reduced error in nm, its histogram, and the seams along y and x (None without borders)."""
+
+    picture: FloatArray
+    histogram: Histogram | None
+    limit_nm: float
+    seams: dict[str, SeamCheck]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Pictures are block means (flags: block OR) of the map; heights and sigma in nm, None where the map has none."""
+
+    shape: tuple[int, int]
+    height: FloatArray
+    levelled: FloatArray
+    sigma: FloatArray | None
+    modulation: FloatArray | None
+    flags: NDArray[np.integer] | None
+    flag_shares: dict[int, float]
+    plane: Plane
+    raw: LevelledRange
+    flat: LevelledRange
+    sigma_median_nm: float | None
+    histogram: Histogram | None
+    row: FloatArray
+    column: FloatArray
+    error: ErrorSurvey | None = None
+
+
+def survey(height_map: HeightMap, comparison: Comparison | None = None) -> Survey:
+    """Read a map twice (with a comparison: its error once more) in bands and keep what the report shows."""
+    reader = MapRows(height_map)
+    shape = height, width = reader.shape
+    picture, fit, raw = BlockMean(shape, reduction(shape, MAIN_PIXELS)), PlaneFit(shape), LevelledRange()
+    side = _SidePictures(height_map, shape)
+    row, column = np.zeros(width), np.empty(height)
+    for band, rows in reader.heights():
+        picture.add(band.start, rows)
+        fit.add(band.start, rows)
+        raw.add(band.start, rows)
+        side.add(reader, band)
+        column[band.start : band.stop] = rows[:, width // 2]
+        if band.start <= height // 2 < band.stop:
+            row = np.asarray(rows[height // 2 - band.start], np.float64)
+    plane, flat = fit.solve(), LevelledRange(fit.solve())
+    bins = _Bins(picture.result())
+    for band, rows in reader.heights():
+        flat.add(band.start, rows)
+        bins.add(rows)
+    return Survey(
+        shape=shape,
+        height=picture.result(),
+        levelled=_levelled(picture, plane),
+        sigma=side.mean("sigma_nm"),
+        modulation=side.mean("modulation"),
+        flags=side.flags.result() if side.flags else None,
+        flag_shares=side.flag_shares(),
+        plane=plane,
+        raw=raw,
+        flat=flat,
+        sigma_median_nm=side.sigma_median(),
+        histogram=bins.result(),
+        row=row,
+        column=column,
+        error=None if comparison is None else _survey_error(comparison, height_map.document),
+    )
+
+
+def _levelled(picture: BlockMean, plane: Plane) -> FloatArray:
+    """The reduced heights without the plane, which is averaged over the same blocks."""
+    tilt = BlockMean(picture.shape, picture.factor)
+    step = max(1, (1 << 20) // picture.shape[1])
+    for start in range(0, picture.shape[0], step):
+        tilt.add(start, plane.rows(start, min(start + step, picture.shape[0])))
+    return picture.result() - tilt.result()
+
+
+class _SidePictures:
+    """Sigma, modulation and flags on the way to their pictures."""
+
+    def __init__(self, height_map: HeightMap, shape: tuple[int, int]) -> None:
+        factor = reduction(shape, SIDE_PIXELS)
+        names = [name for name in ("sigma_nm", "modulation") if getattr(height_map, name) is not None]
+        self._means = {name: BlockMean(shape, factor) for name in names}
+        self.flags = BlockOr(shape, factor) if height_map.flags is not None else None
+        self._pixels = shape[0] * shape[1]
+        self._counts: dict[int, int] = {}
+        self._sigma: list[FloatArray] = []
+
+    def add(self, reader: MapRows, band: Band) -> None:
+        for name, mean in self._means.items():
+            rows = reader.read(name, band)
+            assert rows is not None
+            mean.add(band.start, rows)
+            if name == "sigma_nm":
+                step = max(1, self._pixels // _SIGMA_SAMPLE) | 1
+                sample = rows.ravel()[::step]
+                self._sigma.append(sample[np.isfinite(sample)].astype(np.float64))
+        flags = reader.read("flags", band)
+        if flags is not None and self.flags is not None:
+            self.flags.add(band.start, flags)
+            for bit in range(8):
+                share = int(np.count_nonzero(flags & (1 << bit)))
+                self._counts[1 << bit] = self._counts.get(1 << bit, 0) + share
+
+    def mean(self, name: str) -> FloatArray | None:
+        return self._means[name].result() if name in self._means else None
+
+    def flag_shares(self) -> dict[int, float]:
+        return {bit: count / self._pixels for bit, count in self._counts.items()}
+
+    def sigma_median(self) -> float | None:
+        sample = np.concatenate(self._sigma) if self._sigma else np.zeros(0)
+        return float(np.median(sample)) if sample.size else None
+
+
+class _Bins:
+    """A histogram whose edges come from a reduced picture: its range without the outermost thousandth, and some air."""
+
+    def __init__(self, picture: FloatArray, keep: float = 99.9) -> None:
+        finite = picture[np.isfinite(picture)]
+        self._edges = None
+        self._outside = 0
+        if finite.size:
+            low, high = (float(v) for v in np.percentile(finite, [100 - keep, keep]))
+            air = 0.1 * (high - low) or 1.0
+            self._edges = np.linspace(low - air, high + air, _BINS + 1)
+            self._counts = np.zeros(_BINS, np.int64)
+
+    def add(self, rows: FloatArray) -> None:
+        if self._edges is None:
+            return
+        finite = rows[np.isfinite(rows)]
+        counts = np.histogram(finite, self._edges)[0]
+        self._counts += counts
+        self._outside += int(finite.size - counts.sum())
+
+    def result(self) -> Histogram | None:
+        return None if self._edges is None else Histogram(self._counts, self._edges, self._outside)
+
+
+def _survey_error(comparison: Comparison, document: dict[str, Any]) -> ErrorSurvey:
+    shape = comparison.rows.shape
+    factor = reduction(shape, SIDE_PIXELS)
+    of_right, of_all, wrong_share = (BlockMean(shape, factor) for _ in range(3))
+    sums = SeamSums(shape)
+    sample: list[FloatArray] = []
+    for band, error in comparison.errors():
+        right = np.where(np.abs(error) <= comparison.limit_nm, error, np.nan)
+        of_right.add(band.start, right)
+        of_all.add(band.start, error)
+        wrong_share.add(band.start, np.where(np.isfinite(error), np.isnan(right), np.nan))
+        sums.add(band.start, right)
+        step = max(1, shape[0] * shape[1] // _SIGMA_SAMPLE) | 1
+        sample.append(right.ravel()[::step])
+    values = np.concatenate(sample)
+    bins = _Bins(values)
+    bins.add(values)
+    # one wrong order would colour a block of hundreds of right pixels: it shows where it holds a quarter of the block
+    picture = np.where(wrong_share.result() >= 0.25, of_all.result(), of_right.result())
+    return ErrorSurvey(picture, bins.result(), comparison.limit_nm, sums.checks(document.get("settings") or {}))

@@ -1,0 +1,104 @@
+"""The tables of a page: numbers, time, provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cpikan.report import numbers
+from cpikan.report.content import Content, legend, section, table
+
+_STAGES: Mapping[str, tuple[str, str]] = {
+    "seconds_read": ("read", "#0072b2"),
+    "seconds_calibrate": ("calibrate", "#e69f00"),
+    "seconds_demodulate": ("demodulate", "#009e73"),
+    "seconds_orders": ("orders", "#cc79a7"),
+    "seconds_refine": ("refine", "#d55e00"),
+    "seconds_write": ("write", "#56b4e9"),
+}
+
+
+def numbers_table(content: Content) -> str:
+    """Surface numbers, and the figures against a truth."""
+    gathered, summary = content.survey, content.part("summary")
+    rows: list[tuple[str, str]] = [
+        ("valid pixels", f"{gathered.raw.pixels} of {gathered.shape[0] * gathered.shape[1]}"),
+        ("PV, as delivered", numbers.joined(numbers.length(gathered.raw.pv_nm))),
+        ("RMS, as delivered", numbers.joined(numbers.length(gathered.raw.rms_nm))),
+        ("PV, piston and tilt removed", numbers.joined(numbers.length(gathered.flat.pv_nm))),
+        ("RMS, piston and tilt removed", numbers.joined(numbers.length(gathered.flat.rms_nm))),
+        ("tilt along x and y", f"{content.slope} nm per pixel"),
+    ]
+    if gathered.sigma_median_nm is not None:
+        rows.append(("median σ", numbers.joined(numbers.length(gathered.sigma_median_nm))))
+    if summary.get("ambiguous_fraction") is not None:
+        rows.append(("ambiguous orders", numbers.joined(numbers.percent(summary["ambiguous_fraction"]))))
+    if summary.get("components") is not None:
+        rows.append(("components", numbers.plain(summary["components"])))
+    if content.evaluation is not None:
+        rows += _evaluation_rows(content.evaluation)
+    return table(rows)
+
+
+def _evaluation_rows(found: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    coverage = found.get("coverage_95")
+    rows = [
+        ("error: RMS, right orders", numbers.joined(numbers.length(found.get("rms_nm")))),
+        ("error: largest, right orders", numbers.joined(numbers.length(found.get("max_abs_nm")))),
+        ("error: relative L2, all", numbers.plain(found.get("relative_l2"))),
+        ("wrong orders", numbers.joined(numbers.percent(found.get("wrong_order_fraction")))),
+        ("pixels compared", numbers.plain(found.get("pixels"))),
+    ]
+    if coverage is not None:
+        rows.append(("truth inside 95 % interval", numbers.joined(numbers.percent(coverage))))
+    return rows
+
+
+def timing_section(content: Content) -> Iterable[str]:
+    """The time of the stages as a bar, and memory."""
+    summary = content.part("summary")
+    stages = {
+        name: float(summary[key])
+        for key, (name, _) in _STAGES.items()
+        if isinstance(summary.get(key), int | float) and summary[key] > 0
+    }
+    if not stages:
+        return
+    colours = dict(_STAGES.values())
+    total = sum(stages.values())
+    bar = "".join(
+        f'<i style="width:{100 * seconds / total:.2f}%;background:{colours[name]}"></i>'
+        for name, seconds in stages.items()
+    )
+    names = "".join(legend(colours[name], f"{name} {numbers.digits(s, 3)} s") for name, s in stages.items())
+    rows = [(name, numbers.plain(summary[key])) for key, name in _RESOURCES.items() if summary.get(key) is not None]
+    body = f'<div class="bar">{bar}</div><div class="legend">{names}</div>{table(rows)}'
+    yield section("Time and memory", "Stages overlap, so their sum may exceed the wall time.", body)
+
+
+_RESOURCES = {
+    "seconds": "wall time / s",
+    "seconds_start": "start of the program / s",
+    "megapixels_per_second": "MPix/s",
+    "peak_anonymous_mib": "peak memory / MiB",
+    "peak_device_mib": "peak device memory / MiB",
+}
+
+
+_METHOD_KEYS = ("methods_used", "steps", "phase_steps_deg")
+
+
+def provenance_section(content: Content) -> Iterable[str]:
+    """Everything the document says besides the summary."""
+    rows: list[tuple[str, str]] = []
+    for name, value in content.document.items():
+        if name == "summary":
+            continue
+        if isinstance(value, Mapping):
+            rows += [(f"{name}: {key}", numbers.plain(item)) for key, item in value.items()]
+        else:
+            rows.append((str(name), numbers.plain(value)))
+    summary = content.part("summary")
+    rows += [(key, numbers.plain(summary[key])) for key in _METHOD_KEYS if key in summary]
+    if rows:
+        yield section("Provenance", "", table(rows), wide=True)

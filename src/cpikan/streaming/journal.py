@@ -1,0 +1,139 @@
+"""What a run has finished so far, in a file that survives a kill: one checked line per step.
+
+Lines are appended after the data they speak of was handed to the operating system, so a killed process loses nothing that
+is in the journal. A power cut may: lines count across a reboot only up to the last one that says ``synced``, which is
+written after the data was flushed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+from cpikan.errors import InputError, ResumeError
+
+
+class Journal:
+    """The journal at ``path`` of a run described by ``plan``; open it with `start` or `resume`, one process at a time.
+
+    ``steps`` are the entries so far, oldest first.
+    """
+
+    def __init__(self, path: Path, descriptor: int, plan: dict[str, Any], steps: list[dict[str, Any]]) -> None:
+        self.path, self.plan, self.steps = path, plan, steps
+        self._descriptor = descriptor
+
+    @classmethod
+    def start(cls, path: Path, plan: dict[str, Any]) -> Journal:
+        """Begin anew; whatever journal was there is forgotten. Raises InputError while another process holds it."""
+        descriptor = _locked(path)
+        os.ftruncate(descriptor, 0)
+        journal = cls(path, descriptor, plan, [])
+        journal._append({"plan": plan, "boot": _boot()})
+        os.fsync(descriptor)
+        return journal
+
+    @classmethod
+    def resume(cls, path: Path, plan: dict[str, Any]) -> Journal:
+        """Continue the run of the same plan; ResumeError names what differs. A torn last line is dropped."""
+        descriptor = _locked(path)
+        entries, length = _read(path)
+        if not entries:
+            os.ftruncate(descriptor, 0)
+            os.close(descriptor)
+            return cls.start(path, plan)
+        head, steps = entries[0], entries[1:]
+        try:
+            check_same_plan(head["plan"], plan)
+        except ResumeError:
+            os.close(descriptor)
+            raise
+        if head["boot"] != _boot():
+            last = max((i for i, step in enumerate(steps) if step.get("synced")), default=-1)
+            steps = steps[: last + 1]
+        os.ftruncate(descriptor, length)
+        os.lseek(descriptor, 0, os.SEEK_END)
+        return cls(path, descriptor, plan, steps)
+
+    def add(self, step: dict[str, Any], *, synced: bool = False) -> None:
+        """Append a step; ``synced`` says that all data up to it was flushed, and flushes the journal too."""
+        entry = {**step, "synced": True} if synced else step
+        self._append(entry)
+        if synced:
+            os.fsync(self._descriptor)
+        self.steps.append(entry)
+
+    def last(self, stage: str) -> dict[str, Any] | None:
+        """The newest step of a stage."""
+        return next((step for step in reversed(self.steps) if step.get("stage") == stage), None)
+
+    def close(self) -> None:
+        """Release the file, keeping it for a resume."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def remove(self) -> None:
+        """The run is over: forget it."""
+        self.path.unlink(missing_ok=True)
+        self.close()
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        body = json.dumps(entry, separators=(",", ":")).encode()
+        os.write(self._descriptor, b"%08x %s\n" % (zlib.crc32(body), body))
+
+
+def check_same_plan(found: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Raise ResumeError naming the first setting that differs between the run on disk and the one asked for."""
+    now = json.loads(json.dumps(asked))  # as it reads back: tuples are lists
+    for key in sorted(found.keys() | now.keys()):
+        if found.get(key) != now.get(key):
+            raise ResumeError(
+                f"cannot resume: {key} was {_short(found.get(key))}, now {_short(now.get(key))}; use the same settings, "
+                "or run without --resume"
+            )
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _locked(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        pass  # no advisory locks on this system: a single process is trusted
+    except OSError as failure:
+        os.close(descriptor)
+        raise InputError(
+            f"another run is writing here ({path.name} is locked): wait for it or choose another output"
+        ) from (failure)
+    return descriptor
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Entries up to the first damaged line, and the bytes they take."""
+    entries: list[dict[str, Any]] = []
+    length = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        check, _, body = line.rstrip(b"\n").partition(b" ")
+        if not line.endswith(b"\n") or check != b"%08x" % zlib.crc32(body):
+            break
+        entries.append(json.loads(body))
+        length += len(line)
+    return entries, length
+
+
+def _boot() -> str:
+    """Identity of the running system since it was started; empty where it has none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

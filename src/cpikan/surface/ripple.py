@@ -1,0 +1,91 @@
+"""Fringe print-through: how strongly the fringes themselves show in a phase map, harmonic by harmonic."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpikan.errors import InputError
+from cpikan.surface.levelling import scaled_coordinates
+
+HARMONICS = (1, 2, 3, 4)
+
+_SAMPLE = 60_000  # pixels in the fit: 66 columns of float64 stay near 30 MB
+_FEWEST = 1_000  # below this the form of order 10 fits the ripple itself
+
+
+def fringe_ripple(
+    phase_rad: NDArray[np.floating],
+    wrapped_rad: NDArray[np.floating],
+    mask: NDArray[np.bool_] | None = None,
+    form_order: int = 10,
+) -> dict[int, float]:
+    """Amplitudes in mrad of the ripple at 1 to 4 times the fringe frequency of an unwrapped phase map.
+
+    The smooth form (Chebyshev polynomials of total degree up to ``form_order``) is fitted by least squares on the
+    masked area and removed; the rest is regressed jointly on cos(k phi), sin(k phi), k = 1..4, and a constant, phi the
+    wrapped phase. ``phase_rad`` (H, W) is unwrapped phase in rad (for a height multiply by 4 pi / wavelength). k = 1
+    speaks of intensity drift, 2 of step, tilt and vibration errors, 3 and 4 of detector nonlinearity. Large maps are
+    sampled evenly. It needs clearly more fringes across the map than ``form_order``, or the form takes part of the
+    ripple away. Raises InputError when shapes differ or fewer than 1000 pixels are valid.
+    """
+    if np.ndim(phase_rad) != 2 or np.shape(phase_rad) != np.shape(wrapped_rad):
+        raise InputError(
+            f"phase {np.shape(phase_rad)} and wrapped phase {np.shape(wrapped_rad)} differ: "
+            "give two maps of one shape (H, W)"
+        )
+    if mask is not None and np.shape(mask) != np.shape(phase_rad):
+        raise InputError(
+            f"mask {np.shape(mask)} does not fit the phase map {np.shape(phase_rad)}: give one of its shape"
+        )
+    y, x, phase, wrapped = _samples(phase_rad, wrapped_rad, mask)
+    if phase.size < _FEWEST:
+        raise InputError(f"{phase.size} valid pixels are too few for a ripple measure: give at least {_FEWEST}")
+    residual = _least_squares_rest(_form_basis(y, x, form_order), phase)
+    harmonics = [np.ones_like(wrapped)]
+    for k in HARMONICS:
+        harmonics += [np.cos(k * wrapped), np.sin(k * wrapped)]
+    found = np.linalg.lstsq(np.stack(harmonics, 1), residual, rcond=None)[0]
+    return {k: float(1e3 * np.hypot(found[2 * k - 1], found[2 * k])) for k in HARMONICS}
+
+
+def _samples(
+    phase_rad: NDArray[np.floating], wrapped_rad: NDArray[np.floating], mask: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.float64], ...]:
+    """Coordinates in [-1, 1] over the valid area, phase and wrapped phase of an even sample of the valid pixels."""
+    height, width = phase_rad.shape
+    # a coarse grid first, so that a 65 MPix map is never copied whole; then an even pick of what is valid
+    step = max(1, int(np.sqrt(height * width / (16 * _SAMPLE))))
+    phase = np.asarray(phase_rad[::step, ::step], np.float64)
+    wrapped = np.asarray(wrapped_rad[::step, ::step], np.float64)
+    valid = np.isfinite(phase) & np.isfinite(wrapped)
+    if mask is not None:
+        valid &= np.asarray(mask[::step, ::step], bool)
+    chosen = np.flatnonzero(valid)
+    if chosen.size > _SAMPLE:
+        chosen = chosen[np.linspace(0, chosen.size - 1, _SAMPLE).astype(np.int64)]
+    rows, columns = np.unravel_index(chosen, phase.shape)
+    y, x = scaled_coordinates(phase.shape[0])[rows], scaled_coordinates(phase.shape[1])[columns]
+    return _fill_interval(y), _fill_interval(x), phase.ravel()[chosen], wrapped.ravel()[chosen]
+
+
+def _fill_interval(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Stretch coordinates to [-1, 1], where Chebyshev polynomials are well conditioned."""
+    if not values.size or np.ptp(values) == 0:
+        return np.zeros_like(values)
+    return 2 * (values - values.min()) / np.ptp(values) - 1
+
+
+def _form_basis(y: NDArray[np.float64], x: NDArray[np.float64], order: int) -> NDArray[np.float64]:
+    """Columns T_i(y) T_j(x) with i + j <= order."""
+    along_y = np.polynomial.chebyshev.chebvander(y, order)
+    along_x = np.polynomial.chebyshev.chebvander(x, order)
+    columns = [along_y[:, i] * along_x[:, j] for i in range(order + 1) for j in range(order + 1 - i)]
+    return np.stack(columns, 1)
+
+
+def _least_squares_rest(basis: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What is left of the values after their projection on the columns of the basis."""
+    centred = values - values.mean()
+    coefficients = np.linalg.lstsq(basis, centred, rcond=None)[0]
+    return centred - basis @ coefficients
