@@ -41,19 +41,21 @@ def reconstruct(
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    seconds_before: float = 0.0,
     **options: Any,
 ) -> HeightMap:
     """Turn a stack of frames into a height map at ``output`` (.npy, .tif or .zarr) and open it.
 
     Settings are given as `ReconstructSettings` or as its fields (``range_nm=27e3``, ``combine="finest"``, ...). Memory is
-    bounded by a few bands of rows, whatever the size of the image. A run that was stopped goes on with ``resume``; its
+    bounded by a few bands of rows, whatever the size of the image. ``seconds_before`` is what the process spent before
+    the stack was opened; it only counts in ``seconds_start``. A run that was stopped goes on with ``resume``; its
     arrays are those of an uninterrupted run, byte for byte. The figures are in ``.summary`` of the result. Raises
     InputError for input that cannot be measured, an output that exists, too little disk; ResumeError for other settings.
     """
     if settings is not None and options:
         raise InputError(f"give settings or {', '.join(options)}, not both")
     asked = settings or _settings(options)
-    run = _Run(stack, Path(output), asked, progress)
+    run = _Run(stack, Path(output), asked, progress, seconds_before)
     return run.go(resume=resume, overwrite=overwrite)
 
 
@@ -75,6 +77,7 @@ class _Run:
     output: Path
     settings: ReconstructSettings
     progress: bool
+    seconds_before: float
     timings: Timings = field(default_factory=Timings)
 
     def go(self, *, resume: bool, overwrite: bool) -> HeightMap:
@@ -87,12 +90,13 @@ class _Run:
         try:
             begun = time.perf_counter()
             warm_up(stack.shape[0], stack.shape[1], stack.dtype, settings.scheme, device)
-            self.timings.start = time.perf_counter() - begun
+            self.timings.start = self.seconds_before + time.perf_counter() - begun
+            started = time.perf_counter()
             with PeakMemory() as memory:
                 facts = RunFacts(settings.method, device)
                 calibration, statistics = self._measure(space, device, facts)
                 facts.peak_anonymous_mib = memory.peak()
-            self.timings.total = time.perf_counter() - begun - self.timings.start + stack.seconds_open
+            self.timings.total = time.perf_counter() - started + stack.seconds_open
             summary = summarize(stack, calibration, statistics, self.timings, facts, str(self.output))
             space.commit(document(stack, self._plan(device), calibration, summary))
         finally:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from cpikan.errors import InputError
 from cpikan.streaming.bands import Band
 
 Item = TypeVar("Item")
@@ -75,6 +76,8 @@ def stream(
     At most ``depth`` bands wait before and after ``compute``, so memory is bounded by the bands in flight. The first
     exception of any stage ends the run and is raised here; Ctrl-C likewise. Bands whose ``write`` has returned stay written.
     """
+    if depth < 1:
+        raise InputError(f"depth {depth} does not bound the queues: give at least 1")
     stop = threading.Event()
     failures: list[BaseException] = []
     timings = StreamTimings()
@@ -111,9 +114,9 @@ def stream(
                 progress.advance(band.rows)
 
     threads = [threading.Thread(target=guarded(body), name=f"cpikan-{body.__name__}") for body in (reader, writer)]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         for _ in bands:
             got = incoming.get()
             if got is None:
@@ -127,12 +130,13 @@ def stream(
         for thread in threads:
             while thread.is_alive():  # a plain join() would keep Ctrl-C waiting
                 thread.join(_POLL_S)
-    except BaseException:
+    except BaseException as failure:
+        failures.append(failure)
         stop.set()
-        raise
     finally:
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:  # an interrupt may come before the thread was started
+                thread.join()
     if failures:
         raise failures[0]
     return timings

@@ -1,0 +1,7 @@
+"""``python -m cpikan``."""
+
+import sys
+
+from cpikan.cli import main
+
+sys.exit(main())
