@@ -16,7 +16,7 @@ from cpikan.streaming.bands import Band, split_bands
 from cpikan.streaming.buffers import BufferPool
 from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
 
-_BAND_BYTES = 8 * 2**20  # of frames: small enough for the last-level cache, large enough to share among threads
+_BAND_BYTES = 16 * 2**20  # of frames: small enough for the last-level cache, large enough to share among threads
 _MAX_ROWS = 512
 _FLAT_BAND_PIXELS = 2**20
 DEPTH = 2

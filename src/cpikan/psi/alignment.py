@@ -16,6 +16,8 @@ Search = Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, ...]
 
 _ORIGINS = 24  # pixels tried as the origin
 _THIN = 1500  # pixels that decide between hypotheses
+_FEWEST = 3000  # pixels looked at
+_TRIALS = 4e6  # orders tried per look, about
 _OUTLIER_TURNS = 0.2
 _SIGNIFICANT = 5.0  # standard errors
 _GOOD_MISFIT = 1.2  # per degree of freedom: nothing is left for pistons to explain
@@ -53,7 +55,8 @@ class Alignment:
     """Relative piston (L,) and tilt (L, 2; turns per pixel in y, x) and the heights' extent in turns of the anchor.
 
     ``absolute`` tells whether heights count from where all phases vanish together (no relative piston beyond its error)
-    or from the middle of the data. ``misfit`` is chi squared per degree of freedom, averaged over pixels that fit.
+    or from the middle of the data. ``misfit`` is chi squared per degree of freedom, averaged over the
+    ``pixels`` looked at that fit.
     """
 
     piston_turns: np.ndarray
@@ -62,6 +65,7 @@ class Alignment:
     high_turns: float
     absolute: bool
     misfit: float
+    pixels: int
 
     @property
     def centre_turns(self) -> float:
@@ -92,11 +96,12 @@ def align(samples: Samples, search: Search, ranges: Ranges) -> Alignment:
     Phases that vanish together are the simplest explanation; only if they leave the data unexplained, pistons and tilts
     are sought relative to a pixel of the data, by growing the region around it.
     """
-    plain = _refine(samples, search, _without_pistons(samples, search, ranges), ranges)
-    best = _finish(samples, search, plain, ranges, searched=False)
+    few = _thin(samples, max(_FEWEST, int(_TRIALS / max(ranges.full, 1.0))))  # long ranges try many orders a pixel
+    plain = _refine(few, search, _without_pistons(few, search, ranges), ranges)
+    best = _finish(few, search, plain, ranges, searched=False)
     if best.misfit > _GOOD_MISFIT:
-        grown = _refine(samples, search, _from_origin(samples, search, ranges), ranges)
-        other = _finish(samples, search, grown, ranges, searched=True)
+        grown = _refine(few, search, _from_origin(samples, search, ranges), ranges)
+        other = _finish(few, search, grown, ranges, searched=True)
         best = other if other.misfit < 0.95 * best.misfit else best
     return best
 
@@ -188,7 +193,7 @@ def _finish(samples: Samples, search: Search, guess: _Guess, ranges: Ranges, *, 
     if not absolute:  # the height of zero means nothing then: put it in the middle of the data
         piston, low, high = piston + samples.ratio * centre, low - centre, high - centre
     dof = max(len(samples.ratio) - 1, 1)
-    return Alignment(piston, tilt, low, high, absolute, _trimmed_mean(final.misfit) / dof)
+    return Alignment(piston, tilt, low, high, absolute, _trimmed_mean(final.misfit) / dof, final.misfit.size)
 
 
 def _subset(samples: Samples, keep: np.ndarray) -> Samples:

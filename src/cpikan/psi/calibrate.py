@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import gammainc, gammaincc, gammainccinv, gammaincinv
 
 from cpikan.errors import InputError
 from cpikan.psi import planning
@@ -164,14 +164,14 @@ def _snr_threshold(snr: np.ndarray, wavelengths: int) -> float:
     median of that law; the threshold minimises false measurements plus lost ones. Without dark pixels it is near zero.
     """
     snr = snr[np.isfinite(snr)]
-    law = chi2(2 * wavelengths)
+    half_dof = float(wavelengths)  # chi squared with 2 L degrees of freedom, as an incomplete gamma function
     if snr.size == 0:
-        return float(law.ppf(0.999))
-    dark = min(1.0, 2 * float((snr < law.median()).mean()))
-    grid = np.linspace(0.05, 3.0, 120) * float(law.ppf(0.999))
+        return float(2 * gammaincinv(half_dof, 0.999))
+    dark = min(1.0, 2 * float((snr < 2 * gammaincinv(half_dof, 0.5)).mean()))
+    grid = np.linspace(0.05, 3.0, 120) * float(2 * gammaincinv(half_dof, 0.999))
     measured = np.searchsorted(np.sort(snr), grid) / snr.size
-    lost = np.maximum(measured - dark * law.cdf(grid), 0)
-    cost = dark * law.sf(grid) + lost
+    lost = np.maximum(measured - dark * gammainc(half_dof, grid / 2), 0)
+    cost = dark * gammaincc(half_dof, grid / 2) + lost
     return float(grid[int(np.argmin(cost))])
 
 
@@ -201,7 +201,7 @@ def _with_orders(
         )
     if any(one.source == "neighbours" for one in calibration.noise):
         calibration, alignment = _rescaled(calibration, alignment)
-    floor = _phase_floor(alignment.misfit, calibration.sigma_phase_rad, len(waves))
+    floor = _phase_floor(alignment, calibration.sigma_phase_rad, len(waves))
     model = replace(calibration.model.demodulation, phase_floor_rad2=np.full(len(waves), floor))
     sigma = tuple(math.sqrt(s**2 + floor) for s in calibration.sigma_phase_rad)
     rate = planning.expected_wrong_order_rate(wavelengths_nm, sigma, range_nm)
@@ -236,9 +236,9 @@ def _rescaled(calibration: Calibration, alignment: Alignment) -> tuple[Calibrati
 
 def _ranges(wavelengths_nm: tuple[float, ...], sigma_rad: tuple[float, ...], range_nm: float, half: float) -> Ranges:
     """What can be searched while pistons are unknown (phases then err by more than noise), and for the common height."""
-    loose = [math.hypot(s, 0.05) for s in sigma_rad]
+    loose = [math.hypot(s, 0.1) for s in sigma_rad]
     averaged = [s / 30 for s in sigma_rad]  # pistons are means over about a thousand pixels
-    robust = min(range_nm, planning.widest_range_nm(wavelengths_nm, loose, rate=1e-3))
+    robust = min(range_nm, planning.widest_range_nm(wavelengths_nm, loose, rate=1e-4))
     absolute = max(range_nm, planning.widest_range_nm(wavelengths_nm, averaged))
     return Ranges(range_nm / half, robust / half, absolute / half, _FARTHEST_NM / half)
 
@@ -264,14 +264,14 @@ def _fixed(samples: Samples, low: float, high: float) -> Alignment:
     dof = max(len(samples.ratio) - 1, 1)
     keep = best <= max(30.0, 8 * float(np.median(best)))
     zero = np.zeros(len(samples.ratio))
-    return Alignment(zero, np.zeros((len(zero), 2)), low, high, True, float(best[keep].mean()) / dof)
+    return Alignment(zero, np.zeros((len(zero), 2)), low, high, True, float(best[keep].mean()) / dof, int(keep.sum()))
 
 
-def _phase_floor(misfit: float, sigma_rad: tuple[float, ...], wavelengths: int) -> float:
+def _phase_floor(alignment: Alignment, sigma_rad: tuple[float, ...], wavelengths: int) -> float:
     """Phase variance beside frame noise (step errors, harmonics, wavelength errors), from what the wavelengths disagree."""
-    excess = misfit - 1.0
-    # the misfit is an average over thousands of pixels: two per cent is above its own scatter
-    return float(np.mean(np.square(sigma_rad))) * excess if excess > 0.02 else 0.0
+    excess = alignment.misfit - 1.0
+    scatter = math.sqrt(2 / max((wavelengths - 1) * alignment.pixels, 1))
+    return float(np.mean(np.square(sigma_rad))) * excess if excess > 4 * scatter else 0.0
 
 
 def _search(
@@ -303,6 +303,6 @@ def _search(
         range_nm=range_nm,
         near_low_nm=near_low,
         near_range_nm=near,
-        misfit_max=float(chi2.isf(_MISFIT_CHANCE, max(len(ratio) - 1, 1))),
+        misfit_max=float(2 * gammainccinv(max(len(ratio) - 1, 1) / 2, _MISFIT_CHANCE)),
         finest=finest,
     )

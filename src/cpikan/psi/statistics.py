@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,31 +17,80 @@ _INVALID, _SATURATED = int(Flag.INVALID), int(Flag.SATURATED)
 _LOW, _AMBIGUOUS = int(Flag.LOW_MODULATION), int(Flag.AMBIGUOUS)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, boundscheck=False)
+_BLOCK = 512
+_jit: Any = functools.partial(
+    numba.njit, nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, boundscheck=False
+)
+
+
+@_jit
+def _count_flags(bits):  # type: ignore[no-untyped-def]
+    """Valid, ambiguous, saturated, low and whether any is invalid, of one block; mostly all flags of a block are equal."""
+    some, every = np.uint8(0), np.uint8(255)
+    for x in range(bits.shape[0]):
+        some |= bits[x]
+        every &= bits[x]
+    if some == every:
+        n = bits.shape[0]
+        valid = 0 if some & _INVALID else n
+        ambiguous, saturated = (n if some & _AMBIGUOUS else 0), (n if some & _SATURATED else 0)
+        return valid, ambiguous, saturated, (n if some & _LOW else 0), (some & _INVALID) != 0
+    valid = ambiguous = saturated = low = 0
+    for x in range(bits.shape[0]):
+        flag = bits[x]
+        valid += 0 if flag & _INVALID else 1
+        ambiguous += 1 if flag & _AMBIGUOUS else 0
+        saturated += 1 if flag & _SATURATED else 0
+        low += 1 if flag & _LOW else 0
+    return valid, ambiguous, saturated, low, (some & _INVALID) != 0
+
+
+@_jit
 def row_sums(height, flags, table):  # type: ignore[no-untyped-def]
-    """Fill a table (rows, COLUMNS): counts valid, ambiguous, saturated, low; min, max; sums of h, h^2."""
+    """Fill a table (rows, COLUMNS): counts valid, ambiguous, saturated, low; min, max; sums of h, h^2.
+
+    Extremes are kept per lane of a block and reduced once a row: LLVM vectorises that, but not a running minimum.
+    """
     width = height.shape[1]
+    least, most = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
     for y in range(height.shape[0]):
-        row, bits = height[y], flags[y]
+        for x in range(_BLOCK):
+            least[x] = np.float32(np.inf)
+            most[x] = np.float32(-np.inf)
         valid = ambiguous = saturated = low = 0
-        least, most = np.float32(np.inf), np.float32(-np.inf)
-        h1 = h2 = 0.0
-        for x in range(width):
-            flag = bits[x]
-            good = (flag & _INVALID) == 0
-            value = row[x] if good else np.float32(0)
-            here = np.float64(value)
-            valid += 1 if good else 0
-            ambiguous += 1 if flag & _AMBIGUOUS else 0
-            saturated += 1 if flag & _SATURATED else 0
-            low += 1 if flag & _LOW else 0
-            least = min(least, value if good else np.float32(np.inf))
-            most = max(most, value if good else np.float32(-np.inf))
-            h1 += here
-            h2 += here * here
+        total = squares = 0.0
+        for x0 in range(0, width, _BLOCK):
+            n = min(_BLOCK, width - x0)
+            row, bits = height[y, x0 : x0 + n], flags[y, x0 : x0 + n]
+            counted = _count_flags(bits)
+            valid += counted[0]
+            ambiguous += counted[1]
+            saturated += counted[2]
+            low += counted[3]
+            # block sums in float32 hold 1e-6 of the block; blocks are added in float64
+            block, block_squares = np.float32(0), np.float32(0)
+            if counted[4]:
+                for x in range(n):
+                    good = (bits[x] & _INVALID) == 0
+                    here = row[x] if good else np.float32(0)
+                    block += here
+                    block_squares += here * here
+                    least[x] = min(least[x], row[x] if good else np.float32(np.inf))
+                    most[x] = max(most[x], row[x] if good else np.float32(-np.inf))
+            else:
+                for x in range(n):
+                    here = row[x]
+                    block += here
+                    block_squares += here * here
+                    least[x] = min(least[x], here)
+                    most[x] = max(most[x], here)
+            total += block
+            squares += block_squares
+        lowest, highest = least[0], most[0]
+        for x in range(1, _BLOCK):
+            lowest, highest = min(lowest, least[x]), max(highest, most[x])
         table[y, 0], table[y, 1], table[y, 2], table[y, 3] = valid, ambiguous, saturated, low
-        table[y, 4], table[y, 5] = least, most
-        table[y, 6], table[y, 7] = h1, h2
+        table[y, 4], table[y, 5], table[y, 6], table[y, 7] = lowest, highest, total, squares
 
 
 @dataclass
