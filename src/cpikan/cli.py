@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = parsed.run(parsed)
         _show(result, parsed)
     except InputError as failure:
-        print(f"cpikan: error: {failure}", file=sys.stderr)
+        print(f"cpikan: error: {' '.join(str(failure).split())}", file=sys.stderr)  # one line, whatever it quotes
         return failure.exit_code
     except OSError as failure:
         name = f" {failure.filename}" if failure.filename else ""
@@ -288,6 +288,8 @@ def _reconstruct(given: argparse.Namespace) -> dict[str, Any]:
         result = reconstruct(
             stack, given.output, settings, resume=given.resume, overwrite=given.overwrite, seconds_before=before
         )
+    if result.summary.get("already_finished"):
+        print(f"cpikan: {given.output} is already finished: nothing was done", file=sys.stderr)
     for warning in result.summary.get("warnings", ()):
         print(f"cpikan: warning: {warning}", file=sys.stderr)
     if given.report:
@@ -311,10 +313,16 @@ def _tell_reconstruct(result: dict[str, Any]) -> str:
         f"height     PV {result['pv_nm']:.2f} nm, RMS {result['rms_nm']:.2f} nm, sigma {sigma:.3g} nm (median)",
         f"pixels     {result['valid_fraction']:.2%} valid, {result['ambiguous_fraction']:.3g} of them ambiguous, "
         f"{result['components']} component{'s' if result['components'] != 1 else ''}",
+        *_ripple_line(result),
         f"time       {result['seconds']:.2f} s ({result['megapixels_per_second']:.1f} MPix/s), "
         f"memory {result['peak_anonymous_mib']:.0f} MiB",
     ]
     return "\n".join(lines)
+
+
+def _ripple_line(result: dict[str, Any]) -> list[str]:
+    ripple = result.get("ripple_mrad")
+    return [f"ripple     {', '.join(f'{k}x {v:.1f}' for k, v in ripple.items())} mrad"] if ripple else []
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from cpikan.errors import InputError
 
+_BLOCK_ROWS = 256
 
 @dataclass(frozen=True)
 class Circle:
@@ -36,7 +38,7 @@ class Circle:
 
     @property
     def identity(self) -> str:
-        return f"circle {self.x:g},{self.y:g},{self.radius:g}"
+        return f"circle {self.x!r},{self.y!r},{self.radius!r}"
 
     def rows(self, start: int, stop: int, width: int) -> np.ndarray:
         """Rows [start, stop) as uint8, 1 inside; shape (stop - start, width)."""
@@ -57,7 +59,7 @@ class Circle:
 
 @dataclass(frozen=True)
 class Mask:
-    """A mask array (H, W), nonzero where pixels count, memory-mapped or in memory; ``label`` names it in messages."""
+    """A mask array (H, W), nonzero (and not NaN) where pixels count, memory-mapped or in memory; ``label`` names it."""
 
     array: np.ndarray = field(repr=False)
     label: str = "mask"
@@ -65,32 +67,38 @@ class Mask:
     @classmethod
     def open(cls, path: str | Path) -> Mask:
         """Open a mask: .npy, or a grey image; raises InputError when it cannot be read or is not 2-D."""
-        from cpikan.storage.readers.open import open_frames
+        from cpikan.storage.readers.images import IMAGE_SUFFIXES, open_images
 
         path = Path(path)
+        if path.suffix.lower() not in (".npy", *IMAGE_SUFFIXES) or not path.is_file():
+            raise InputError(f"mask {path} is not a file of a known kind: give a .npy or a grey image that exists")
         if path.suffix.lower() == ".npy":
             try:
                 array = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as failure:
+            except (OSError, ValueError, EOFError) as failure:
                 raise InputError(f"mask {path} cannot be read ({failure}): give a .npy or a grey image") from failure
+            if not isinstance(array, np.ndarray):
+                raise InputError(f"mask {path} is an archive, not an array: save the mask with numpy.save")
             return cls(array, str(path))
-        opened = open_frames(path)
+        reader, _ = open_images([path])
         try:
-            frames, height, _ = opened.reader.shape
-            if frames != 1:
-                raise InputError(f"mask {path} holds {frames} images: give one")
-            return cls(np.array(opened.reader.read_rows(0, height)[0]), str(path))
+            return cls(np.array(reader.read_rows(0, reader.shape[1])[0]), str(path))
         finally:
-            opened.reader.close()
+            reader.close()
 
-    @property
+    @cached_property
     def identity(self) -> str:
-        digest = hashlib.sha256(np.ascontiguousarray(self.array).tobytes()).hexdigest()[:16]
-        return f"{Path(self.label).name} {digest}"
+        """Name and content, for the plan of a run; the array is read once, a few rows at a time."""
+        digest = hashlib.sha256()
+        for start in range(0, len(self.array), _BLOCK_ROWS):
+            digest.update(np.ascontiguousarray(self.array[start : start + _BLOCK_ROWS]).data)
+        return f"{Path(self.label).name} {digest.hexdigest()[:16]}"
 
     def rows(self, start: int, stop: int, width: int) -> np.ndarray:
         """Rows [start, stop) as uint8, 1 where pixels count."""
-        return (np.asarray(self.array[start:stop, :width]) != 0).astype(np.uint8)
+        values = np.asarray(self.array[start:stop, :width])
+        counts = values != 0
+        return (counts & ~np.isnan(values) if values.dtype.kind == "f" else counts).astype(np.uint8)
 
     def check(self, shape: tuple[int, int]) -> None:
         """Raise InputError when the mask does not fit an image (H, W) or is empty."""
@@ -102,5 +110,6 @@ class Mask:
             raise InputError(
                 f"mask {self.label} is {self.array.shape}, the frames are {shape} (rows, columns): they must agree"
             )
-        if not any((self.array[start : start + 256] != 0).any() for start in range(0, shape[0], 256)):
+        starts = range(0, shape[0], _BLOCK_ROWS)
+        if not any(self.rows(start, start + _BLOCK_ROWS, shape[1]).any() for start in starts):
             raise InputError(f"mask {self.label} lets no pixel in: make it nonzero where pixels count")

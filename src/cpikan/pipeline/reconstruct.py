@@ -65,7 +65,8 @@ def _settings(options: dict[str, Any]) -> ReconstructSettings:
         if name not in known:
             raise unknown_name("setting", name, known)
     if isinstance(options.get("remove"), str):
-        options = {**options, "remove": tuple(options["remove"].split(","))}
+        terms = (term.strip() for term in options["remove"].split(","))
+        options = {**options, "remove": tuple(term for term in terms if term)}
     return ReconstructSettings(**options)
 
 
@@ -86,8 +87,9 @@ class _Run:
         self._check(device)
         space = Workspace.open(self.output, self._quantities(), self._plan(device), resume=resume, overwrite=overwrite)
         if space.state == "finished":
-            return open_height_map(self.output)
+            return self._opened(already_finished=True)
         try:
+            self._check_disk(space)
             begun = time.perf_counter()
             warm_up(stack.shape[0], stack.shape[1], stack.dtype, settings.scheme, device)
             self.timings.start = self.seconds_before + time.perf_counter() - begun
@@ -101,7 +103,12 @@ class _Run:
             space.commit(document(stack, self._plan(device), calibration, summary))
         finally:
             space.release()
-        return open_height_map(self.output)
+        return self._opened(already_finished=False)
+
+    def _opened(self, *, already_finished: bool) -> HeightMap:
+        height_map = open_height_map(self.output)
+        height_map.summary["already_finished"] = already_finished
+        return height_map
 
     def _measure(self, space: Workspace, device: str, facts: RunFacts) -> tuple[Calibration, MapStatistics]:
         """Calibrate, run the passes, put the output in place."""
@@ -148,7 +155,7 @@ class _Run:
     ) -> MapStatistics:
         """One wavelength, or a datum to remove: scratch files first, the output from them."""
         assert space.journal is not None
-        again = space.scratch.is_dir() and bool(space.journal.steps)
+        again = bool(space.journal.steps)  # then the scratch files must be there: ResumeError if not
         kinds = SCRATCH_PHASE if model.search is None else SCRATCH_HEIGHT
         scratch = ScratchArrays(space.scratch, self._shape, kinds, resume=again)
         two = TwoPass(self.stack, self.settings, scratch, space.journal, self._bar, self._band_rows)
@@ -157,6 +164,7 @@ class _Run:
                 self._count(two.phases(kernels))
                 started = time.perf_counter()
                 facts.unwrapping, facts.components = two.unwrap()
+                facts.ripple_mrad = two.ripple_mrad()
                 self.timings.orders = time.perf_counter() - started
             else:
                 self._count(two.heights(kernels))
@@ -242,11 +250,19 @@ class _Run:
             raise InputError(
                 "--range needs two or more wavelengths: one wavelength has no absolute orders; leave it out"
             )
+        source, target = Path(self.stack.source.partition("::")[0]), self.output
+        names = {label.partition("[")[0] for label in self.stack.labels}
+        if target.exists() and source.exists():
+            inside = target.parent.resolve() == source.resolve() and target.name in names
+            if inside or target.resolve() == source.resolve():
+                raise InputError(f"output {target} holds the frames themselves: choose another name")
+
+    def _check_disk(self, space: Workspace) -> None:
         needed = required_bytes(self.output, self._shape, self._quantities())
         if self._two_passes():
             kinds = SCRATCH_PHASE if self.stack.shape[0] == 1 else SCRATCH_HEIGHT
             needed += ScratchArrays.required_bytes(self._shape, kinds)
-        check_disk_space(self.output, needed)
+        check_disk_space(self.output, needed - space.held_bytes())
 
 
 class _Selected:

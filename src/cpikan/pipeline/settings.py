@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from cpikan.errors import InputError, unknown_name
@@ -44,7 +45,7 @@ class ReconstructSettings:
             raise unknown_name("combination", self.combine, COMBINATIONS)
         if self.scheme not in (names := (LEAST_SQUARES, CARRE, *SCHEMES)):
             raise unknown_name("scheme", self.scheme, names)
-        check_terms(self.remove)
+        object.__setattr__(self, "remove", check_terms(self.remove))  # one order, whatever was written
         _check_range(self.range_nm)
         if self.tile < 4:
             raise InputError(f"tile {self.tile} is too small: give at least 4 pixels, such as 512")
@@ -62,16 +63,15 @@ class ReconstructSettings:
 
     def plan(self) -> dict[str, Any]:
         """The settings that decide the result, JSON-able."""
-        values = asdict(self)
-        for name in ("threads", "band_rows"):
-            values.pop(name)
+        # not asdict: it would copy the mask's array
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("threads", "band_rows")}
         values["mask"] = None if self.mask is None else self.mask.identity
         return values
 
 
 def _check_range(range_nm: float | tuple[float, float] | None) -> None:
     if isinstance(range_nm, tuple):
-        if len(range_nm) != 2 or not range_nm[1] > range_nm[0]:
+        if len(range_nm) != 2 or not math.isfinite(range_nm[1] - range_nm[0]) or not range_nm[1] > range_nm[0]:
             raise InputError(f"height range {range_nm} nm is empty: give (low, high) with low < high")
     elif range_nm is not None and not 0 < range_nm < float("inf"):
         raise InputError(f"height range {range_nm} nm is not a positive length: give one, such as 27 um")

@@ -40,6 +40,7 @@ class RunFacts:
     peak_anonymous_mib: float = 0.0
     peak_device_mib: float | None = None
     unwrapping: dict[str, Any] | None = None
+    ripple_mrad: dict[str, float] | None = None
 
 
 def summarize(
@@ -82,6 +83,7 @@ def summarize(
         "range_nm": None if calibration.model.search is None else calibration.model.search.range_nm,
         "expected_wrong_order_rate": calibration.wrong_order_rate,
         "unwrapping": facts.unwrapping,
+        "ripple_mrad": facts.ripple_mrad,
         "warnings": list(calibration.warnings),
         "output": output,
     }

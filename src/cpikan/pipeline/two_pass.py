@@ -24,6 +24,9 @@ from cpikan.streaming.journal import Journal
 from cpikan.streaming.progress import Progress
 from cpikan.surface.grouped_plane import GroupedPlane, GroupedPlaneFit
 
+_RIPPLE_PIXELS = 250_000  # enough for a form of order 10 and a hundredth of a milliradian
+_RIPPLE_LEAST = 1000
+
 SCRATCH_PHASE: dict[str, np.dtype] = {
     "phase_rad": np.dtype(np.float32),
     "sigma_rad": np.dtype(np.float32),
@@ -99,6 +102,20 @@ class TwoPass:
         self.scratch.sync()
         self.journal.add({"stage": "unwrap", "report": report, "components": components}, synced=True)
         return report, components
+
+    def ripple_mrad(self) -> dict[str, float]:
+        """Fringe ripple of the largest component, k = 1..4 times the fringe, in mrad (interferometric print-through)."""
+        from cpikan.surface.ripple import fringe_ripple
+
+        step = max(1, round((self.shape[0] * self.shape[1] / _RIPPLE_PIXELS) ** 0.5))
+        part = (slice(None, None, step), slice(None, None, step))
+        wrapped = np.array(self.scratch.array("phase_rad")[part], np.float64)
+        order = np.array(self.scratch.array("order")[part])
+        mask = (np.array(self.scratch.array("component")[part]) == 1) & np.isfinite(wrapped)
+        if mask.sum() < _RIPPLE_LEAST:
+            return {}
+        found = fringe_ripple(wrapped + 2 * np.pi * order, wrapped, mask)
+        return {str(k): float(v) for k, v in found.items()}
 
     def form(self, sink: RowSink) -> float:
         """Write the output from the scratch arrays, the datum removed; returns the seconds it took."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from cpikan.errors import InputError, ResumeError
 from cpikan.storage.atomic import write_json
-from cpikan.storage.writers.layout import document_path
+from cpikan.storage.writers.layout import document_path, partial_of
 from cpikan.storage.writers.open import output_paths, partial_paths
 from cpikan.streaming.journal import Journal, check_same_plan
 
@@ -43,52 +43,97 @@ class Workspace:
             raise InputError("--resume and --overwrite exclude each other: continue the old run, or begin anew")
         if not output.parent.is_dir():
             raise InputError(f"folder {output.parent} of the output {output.name} does not exist: create it first")
-        finals = output_paths(output, quantities)  # also refuses an unknown suffix
         log = output.with_name(output.name + ".journal")
-        there = [path for path in finals if path.exists()]
+        # of any quantity: a sigma of an older run beside a new height would pass for its own
+        there = [path for path in output_paths(output) if path.exists()]
         if resume and there and not log.exists():
             return cls._finished(output, quantities, plan)
         if there and not (resume or overwrite):
             raise InputError(f"output {there[0]} exists: add --overwrite to replace it, or choose another name")
         if resume and log.exists():
-            journal = Journal.resume(log, plan)
-            begun = bool(journal.steps)
-            return cls(output, quantities, journal, "unfinished" if begun else "new")
-        return cls(output, quantities, Journal.start(log, plan), "new")
+            space = cls(output, quantities, Journal.resume(log, plan), "unfinished")
+        else:
+            space = cls(output, quantities, Journal.start(log, plan), "new")
+        return space._taken_up(plan)
 
     @classmethod
     def _finished(cls, output: Path, quantities: tuple[str, ...], plan: dict[str, Any]) -> Workspace:
         try:
-            document = json.loads(document_path(output).read_text(encoding="utf-8"))
-            check_same_plan(document["plan"], plan)
-        except (OSError, ValueError, KeyError) as failure:
-            if isinstance(failure, ResumeError):
-                raise
+            check_same_plan(_document(output)["plan"], plan)
+        except KeyError as failure:
             raise ResumeError(
                 f"output {output} exists but says not how it was made: add --overwrite to replace it"
             ) from failure
+        lost = [path for path in output_paths(output, quantities) if not path.exists()]
+        if lost:
+            raise ResumeError(f"{lost[0]} of the finished output is missing: add --overwrite to make it anew")
         return cls(output, quantities, None, "finished")
+
+    def _taken_up(self, plan: dict[str, Any]) -> Workspace:
+        """This workspace, brought to one of three states: nothing there, a part there, or all there but the tidying."""
+        assert self.journal is not None
+        if not self.journal.steps:
+            self._clear()
+            self.state = "new"
+            return self
+        last, partial = self.journal.last("pixels") or self.journal.last("output"), partial_of(self.output)
+        whole = last is not None and last["rows"] == plan["shape"][2]
+        if whole and self.output.exists() and not partial.exists():  # killed after the output got its name
+            if _document(self.output).get("plan") == json.loads(json.dumps(plan)):
+                self._forget()
+                self.state, self.journal = "finished", None
+            else:
+                self.output.rename(partial)
+        return self
 
     def replace_old(self) -> None:
         """Remove what an older run left under the final names, just before the new files take them."""
-        for path in output_paths(self.output, self.quantities):
-            partial = path.with_name(path.name + ".partial")
-            if path.is_dir() and partial.exists():
+        kept = set(output_paths(self.output, self.quantities))
+        for path in output_paths(self.output):
+            if path not in kept:
+                path.unlink(missing_ok=True)
+            elif path.is_dir() and partial_of(path).exists():
                 shutil.rmtree(path)
-
-    def missing_partials(self) -> bool:
-        """Whether a journal stands without its data, so that there is nothing to go on from."""
-        finals, partials = output_paths(self.output, self.quantities), partial_paths(self.output, self.quantities)
-        return any(not partial.exists() and not final.exists() for final, partial in zip(finals, partials, strict=True))
 
     def commit(self, document: dict[str, Any]) -> None:
         """Write the document beside the finished output and forget the journal and the scratch files."""
         write_json(document_path(self.output), document)
+        self._forget()
+
+    def release(self) -> None:
+        """Leave what is done for a resume; where nothing is, leave nothing."""
+        if self.journal is None or self.journal.closed:
+            return
+        if self.journal.steps:
+            self.journal.close()
+        else:
+            self._clear()
+            self.journal.remove()
+
+    def held_bytes(self) -> int:
+        """Disk space that the unfinished files of this run take already."""
+        places = [*partial_paths(self.output, self.quantities), self.scratch]
+        files = [file for place in places for file in (place, *place.rglob("*")) if file.is_file()]
+        return sum(512 * file.stat().st_blocks for file in files)
+
+    def _forget(self) -> None:
         shutil.rmtree(self.scratch, ignore_errors=True)
         if self.journal is not None:
             self.journal.remove()
 
-    def release(self) -> None:
-        """Leave everything as it is for a resume."""
-        if self.journal is not None:
-            self.journal.close()
+    def _clear(self) -> None:
+        """Remove unfinished files, of any quantity."""
+        for path in (*partial_paths(self.output), self.scratch):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _document(output: Path) -> dict[str, Any]:
+    """The document beside an output, empty where there is none to read."""
+    try:
+        document = json.loads(document_path(output).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) and isinstance(document.get("plan"), dict) else {}

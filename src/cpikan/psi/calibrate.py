@@ -22,6 +22,7 @@ from cpikan.units import format_length
 
 _MISFIT_CHANCE = 1e-7  # a pixel this unlikely to be noise does not fit its order
 _FARTHEST_NM = 131072.0  # float32 heights are spaced by 0.008 nm below it
+_EDGE_SIGMA = 8.0  # noise of the anchor allowed for at the ends of the range; pixels differ in modulation
 _MARGIN = 0.15  # of the heights' extent, searched on either side of it before anything farther
 
 
@@ -205,7 +206,9 @@ def _with_orders(
     model = replace(calibration.model.demodulation, phase_floor_rad2=np.full(len(waves), floor))
     sigma = tuple(math.sqrt(s**2 + floor) for s in calibration.sigma_phase_rad)
     rate = planning.expected_wrong_order_rate(wavelengths_nm, sigma, range_nm)
-    search = _search(alignment, order, ratio, half, range_nm, rate, limits, shape, settings.finest)
+    # a height at an end of the range has a phase beyond it as often as not: its order must still be among the candidates
+    edge = min(_EDGE_SIGMA * sigma[order[0]] / (2 * math.pi), 0.25) * half
+    search = _search(alignment, order, ratio, half, range_nm, edge, rate, limits, shape, settings.finest)
     extent = (alignment.high_turns - alignment.low_turns) * half
     spread = samples.variance + floor / (2 * np.pi) ** 2
     weight = (ratio[:, None] ** 2 / spread)[:1] if settings.finest else ratio[:, None] ** 2 / spread
@@ -280,12 +283,14 @@ def _search(
     ratio: np.ndarray,
     half: float,
     range_nm: float,
+    edge_nm: float,
     rate: float,
     limits: tuple[float, float] | None,
     shape: tuple[int, int],
     finest: bool,
 ) -> OrderSearch:
-    low = limits[0] if limits is not None else alignment.centre_turns * half - range_nm / 2
+    low = (limits[0] if limits is not None else alignment.centre_turns * half - range_nm / 2) - edge_nm
+    range_nm = range_nm + 2 * edge_nm
     extent = (alignment.high_turns - alignment.low_turns) * half
     margin = _MARGIN * extent + half
     near_low, near = alignment.low_turns * half - margin, extent + 2 * margin

@@ -124,9 +124,9 @@ def _check_steps(scheme: Scheme, steps_deg: tuple[float, ...], tolerance_deg: fl
         raise InputError(
             f"scheme {scheme.name!r} takes {scheme.frames} frames, the stack has {len(steps_deg)}: use least-squares"
         )
-    off = np.abs(
-        np.asarray(steps_deg) - steps_deg[0] - np.sign(steps_deg[1] - steps_deg[0]) * np.asarray(scheme.steps_deg)
-    )
+    # modulo a turn: estimated steps come in [0, 360)
+    direction = np.sign(_wrap_deg(np.diff(steps_deg[:2])))
+    off = np.abs(_wrap_deg(np.asarray(steps_deg) - steps_deg[0] - direction * np.asarray(scheme.steps_deg)))
     if off.max() > tolerance_deg:
         raise InputError(
             f"scheme {scheme.name!r} is made for steps of {scheme.step_deg:g} deg, given were {list(steps_deg)}: "
@@ -141,17 +141,16 @@ def _carre(steps_deg: tuple[float, ...]) -> PhasorWeights:
     (I2 + I3) - (I1 + I4) = 8 B cos(p) sin(a)^2 cos(a), where p is the phase midway between the frames
     (Carre, Metrologia 2, 13 (1966)).
     """
-    spacing = np.diff(steps_deg)
+    spacing = _wrap_deg(np.diff(steps_deg))
     if len(steps_deg) != 4 or np.ptp(spacing) > 10.0:
         raise InputError(
             f"scheme 'carre' takes four equally spaced frames, given were steps {list(steps_deg)}: use least-squares"
         )
     half = np.radians(spacing.mean()) / 2
     scale = 1 / (8 * np.sin(half) ** 2 * np.cos(half))
-    middle = np.radians(np.mean(steps_deg))
+    middle = np.radians(steps_deg[0] + np.mean([0.0, *np.cumsum(spacing)]))
     rotate = np.exp(-1j * middle)  # from the phase midway back to the phase of step zero
-    # noise of the formula, averaged over the phase: four-frame least squares at the same step is within a few per cent
-    covariance = _least_squares(steps_deg).covariance
+    covariance = _carre_covariance(half, scale, rotate)
     return PhasorWeights(
         np.array([rotate.real, rotate.imag, scale, np.sign(half)]),
         np.zeros(4),
@@ -159,3 +158,20 @@ def _carre(steps_deg: tuple[float, ...]) -> PhasorWeights:
         covariance,
         carre=True,
     )
+
+
+def _carre_covariance(half: float, scale: float, rotate: complex) -> np.ndarray:
+    """(var u, cov u v, var v) at unit noise, to first order; the square root's own variance does not depend on p.
+
+    d sqrt((3 i - o)(i + o)) = ((3 i + o) di + (i - o) do) / sqrt(...), with i = I2 - I3 and o = I1 - I4.
+    """
+    inner, outer = np.sin(half), np.sin(3 * half)
+    odd = 2 * ((3 * inner + outer) ** 2 + (inner - outer) ** 2) * (2 * scale) ** 2 * scale**2
+    even = 4 * scale**2
+    r, i = rotate.real, rotate.imag
+    return np.array([r * r * even + i * i * odd, r * i * (even - odd), i * i * even + r * r * odd])
+
+
+def _wrap_deg(angle: np.ndarray) -> np.ndarray:
+    """Angles in [-180, 180)."""
+    return (np.asarray(angle) + 180.0) % 360.0 - 180.0

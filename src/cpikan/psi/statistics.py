@@ -67,25 +67,31 @@ def row_sums(height, flags, table):  # type: ignore[no-untyped-def]
             ambiguous += counted[1]
             saturated += counted[2]
             low += counted[3]
-            # block sums in float32 hold 1e-6 of the block; blocks are added in float64
+            # sums of a block in float32, about one of its heights: those of the heights themselves would drown in an offset
+            pivot = np.float32(0)
+            for x in range(n):
+                if (bits[x] & _INVALID) == 0:
+                    pivot = row[x]
+                    break
             block, block_squares = np.float32(0), np.float32(0)
             if counted[4]:
                 for x in range(n):
                     good = (bits[x] & _INVALID) == 0
-                    here = row[x] if good else np.float32(0)
+                    here = row[x] - pivot if good else np.float32(0)
                     block += here
                     block_squares += here * here
                     least[x] = min(least[x], row[x] if good else np.float32(np.inf))
                     most[x] = max(most[x], row[x] if good else np.float32(-np.inf))
             else:
                 for x in range(n):
-                    here = row[x]
+                    here = row[x] - pivot
                     block += here
                     block_squares += here * here
-                    least[x] = min(least[x], here)
-                    most[x] = max(most[x], here)
-            total += block
-            squares += block_squares
+                    least[x] = min(least[x], row[x])
+                    most[x] = max(most[x], row[x])
+            base, count = np.float64(pivot), np.float64(counted[0])
+            total += block + count * base
+            squares += block_squares + 2 * base * block + count * base * base
         lowest, highest = least[0], most[0]
         for x in range(1, _BLOCK):
             lowest, highest = min(lowest, least[x]), max(highest, most[x])

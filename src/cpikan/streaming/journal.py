@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cpikan.errors import InputError, ResumeError
+from cpikan.storage.atomic import full_disk_named
 
 
 class Journal:
@@ -70,6 +71,10 @@ class Journal:
         """The newest step of a stage."""
         return next((step for step in reversed(self.steps) if step.get("stage") == stage), None)
 
+    @property
+    def closed(self) -> bool:
+        return self._descriptor < 0
+
     def close(self) -> None:
         """Release the file, keeping it for a resume."""
         if self._descriptor >= 0:
@@ -83,18 +88,29 @@ class Journal:
 
     def _append(self, entry: dict[str, Any]) -> None:
         body = json.dumps(entry, separators=(",", ":")).encode()
-        os.write(self._descriptor, b"%08x %s\n" % (zlib.crc32(body), body))
+        line = memoryview(b"%08x %s\n" % (zlib.crc32(body), body))
+        with full_disk_named(self.path, len(line)):
+            while line:  # a write may be short; a line that stays torn is dropped by the next resume
+                line = line[os.write(self._descriptor, line) :]
 
 
 def check_same_plan(found: dict[str, Any], asked: dict[str, Any]) -> None:
     """Raise ResumeError naming the first setting that differs between the run on disk and the one asked for."""
-    now = json.loads(json.dumps(asked))  # as it reads back: tuples are lists
-    for key in sorted(found.keys() | now.keys()):
-        if found.get(key) != now.get(key):
+    before, now = _flat(found), _flat(json.loads(json.dumps(asked)))  # as it reads back: tuples are lists
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
             raise ResumeError(
-                f"cannot resume: {key} was {_short(found.get(key))}, now {_short(now.get(key))}; use the same settings, "
+                f"cannot resume: {key} was {_short(before.get(key))}, now {_short(now.get(key))}; use the same settings, "
                 "or run without --resume"
             )
+
+
+def _flat(plan: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under names such as ``settings.tile``, so that a message can name the one that differs."""
+    flat: dict[str, Any] = {}
+    for key, value in plan.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def _short(value: object) -> str:

@@ -47,8 +47,9 @@ class OrderSearch:
 
     ``order`` lists the wavelengths, anchor first. ``ratio``: anchor wavelength over each, (L,). ``half_wave_nm``: half the
     anchor wavelength, the height of one turn. ``piston_turns`` (L,) and ``tilt_turns`` (L, 2; per pixel in y, x about
-    ``centre``) are taken off the phases. Heights lie in [low_nm, low_nm + range_nm). When [near_low_nm, near_low_nm +
-    near_range_nm) is narrower it is searched first, and only pixels whose misfit exceeds ``misfit_max`` search the rest.
+    ``centre``) are taken off the phases. Orders are tried that put the anchor's phase into [low_nm, low_nm + range_nm).
+    When [near_low_nm, near_low_nm + near_range_nm) is narrower it is searched first, and only pixels whose misfit exceeds
+    ``misfit_max`` search the rest.
     ``finest`` takes the height from the anchor alone instead of from all wavelengths.
     """
 

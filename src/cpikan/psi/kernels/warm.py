@@ -30,7 +30,17 @@ def warm_up(wavelengths: int, frames: int, dtype: np.dtype, scheme: str, device:
         whole, bits = np.zeros((1, _WIDTH), np.int32), np.zeros((1, _WIDTH), np.uint8)
         form_rows(rows[0], whole, whole, bits != 0, bits, 1.0, np.zeros(2), np.zeros(2), 0, np.zeros(2), rows[1])
         row_sums(rows[1], bits, table)
+        _warm_unwrapping()
     kernels.close()
+
+
+def _warm_unwrapping() -> None:
+    """Both ways of unwrapping a tile: a clean one, and one where the paths disagree."""
+    from cpikan.psi.unwrap.unwrap import unwrap
+
+    y, x = np.mgrid[-8:8, -8:8] + 0.5
+    for phase in (np.zeros((16, 16)), np.arctan2(y, x)):
+        unwrap(phase.astype(np.float32), np.ones((16, 16), np.float32), tile=12, overlap=4, threads=1)
 
 
 def _toy_model(wavelengths: int, frames: int, carre: bool) -> PixelModel:

@@ -1,0 +1,170 @@
+"""The pictures of the documentation, made from a demonstration run: ``python benchmarks/pictures.py``."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize, to_rgba_array
+from matplotlib.figure import Figure
+from numpy.polynomial import legendre
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.spatial import cKDTree
+
+from cpikan.pipeline.evaluate import compare, measure
+from cpikan.pipeline.height_map import HeightMap, open_height_map
+from cpikan.report.demo import run_demo
+
+IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
+INK, PAPER = "#1c2836", "#ffffff"
+_FORM_DEGREE = 8
+_DPI = 130
+_SMOOTH_COLOURS, _NOISE_COLOURS = 77, 21  # of the panels: with paper and ink 254, a palette has 256
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of the row: values, its colours and limits, what it shows, the label of its colour bar."""
+
+    values: NDArray[np.floating]
+    colormap: str
+    limits: tuple[float, float]
+    title: str
+    label: str
+    extend: str = "neither"
+    smooth: bool = True  # False shows single pixels: averaging would make noise look smaller than it is
+
+
+def smooth_form(height: NDArray[np.floating], degree: int) -> NDArray[np.float64]:
+    """Least-squares polynomial of total degree at most ``degree`` in x and y through the finite pixels; same shape."""
+    y, x = (np.linspace(-1, 1, size) for size in height.shape)
+    rows, columns = legendre.legvander(y, degree), legendre.legvander(x, degree)
+    terms = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
+    sample = np.zeros(height.shape, bool)
+    sample[::4, ::4] = True
+    at = np.nonzero(sample & np.isfinite(height))
+    matrix = np.stack([rows[at[0], i] * columns[at[1], j] for i, j in terms], axis=1)
+    found = np.linalg.lstsq(matrix, height[at].astype(np.float64), rcond=None)[0]
+    weights = np.zeros((degree + 1, degree + 1))
+    for (i, j), value in zip(terms, found, strict=True):
+        weights[i, j] = value
+    return np.asarray(rows @ weights @ columns.T)
+
+
+def demo_panels(folder: Path) -> tuple[list[Panel], float]:
+    """A frame, the height, what lies below its smooth form, the error; and the width of the picture in mm."""
+    frames = np.load(folder / "frames" / "frames.npy", mmap_mode="r", allow_pickle=False)
+    height_map: HeightMap = open_height_map(folder / "height.zarr")
+    height = np.asarray(height_map.height_nm[:, :], np.float64)
+    comparison = compare(height_map, folder / "frames" / "truth.npy")
+    figures = measure(comparison)
+    error = np.concatenate([rows for _, rows in comparison.errors()])
+    detail = height - smooth_form(height, _FORM_DEGREE)
+    span = float(np.nanmax(np.abs(height))) / 1e3
+    waves = [value / 1e3 for value in height_map.document["acquisition"]["wavelengths_nm"]]
+    count = frames.shape[0] * frames.shape[1]
+    wide = height.shape[1] * float(height_map.document["acquisition"]["pixel_um"]) / 1e3
+    return [
+        Panel(frames[0, 0].astype(float), "gray", (0, 255), f"one of {count} frames, λ = {waves[0]:g} µm", "DN"),
+        Panel(height / 1e3, "viridis", (-span, span), "height", "µm"),
+        Panel(detail, "magma", (-250, 250), "height without its smooth form", "nm", "both"),
+        Panel(
+            error, "RdBu_r", (-10, 10), f"error against the truth, {figures['rms_nm']:.1f} nm RMS", "nm", "both", False
+        ),
+    ], wide
+
+
+def row_figure(panels: list[Panel], width_mm: float) -> Figure:
+    """The panels side by side, a colour bar below each, a scale bar in the first."""
+    height, width = panels[0].values.shape
+    side = min(height, width)
+    left = (width - side) // 2
+    figure = Figure(figsize=(2.9 * len(panels), 3.65), facecolor=PAPER, dpi=_DPI)
+    figure.set_layout_engine("constrained", w_pad=0.06, h_pad=0.03, wspace=0.01)
+    for axes, panel in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        shown = np.ma.masked_invalid(panel.values[:side, left : left + side])
+        norm = Normalize(*panel.limits)
+        colours = _colours(panel)
+        kind = "antialiased" if panel.smooth else "nearest"
+        axes.imshow(shown, cmap=colours, norm=norm, interpolation=kind, interpolation_stage="data")
+        axes.set_axis_off()
+        axes.set_title(panel.title, fontsize=10.5, color=INK, pad=6)
+        bar = figure.colorbar(
+            ScalarMappable(norm, colours),
+            ax=axes,
+            orientation="horizontal",
+            extend=panel.extend,
+            fraction=0.045,
+            pad=0.03,
+            aspect=28,
+        )
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=9, colors=INK, width=0.6, length=3)
+        bar.set_label(panel.label, size=9.5, color=INK, labelpad=1)
+        if panel is panels[0]:
+            _scale_bar(axes, side, width_mm / width)
+    return figure
+
+
+def _scale_bar(axes: Axes, side: int, mm_per_pixel: float, length_mm: float = 50.0) -> None:
+    """A bar of ``length_mm`` in the lower left corner."""
+    start, level = 0.035 * side, 0.955 * side
+    axes.plot([start, start + length_mm / mm_per_pixel], [level, level], color=PAPER, linewidth=2.2)
+    axes.text(start, level - 0.02 * side, f"{length_mm:g} mm", color=PAPER, fontsize=8.5, va="bottom")
+
+
+def save(figure: Figure, panels: list[Panel], target: Path) -> None:
+    """Write a PNG whose 256 colours are those of the panels: a third of the size, and no new colour anywhere."""
+    tables = [to_rgba_array([PAPER, INK]), *(_table(panel) for panel in panels)]
+    palette = np.round(255 * np.concatenate(tables)[:, :3]).astype(np.uint8)
+    with io.BytesIO() as memory:
+        figure.savefig(memory, format="png")
+        pixels = np.asarray(Image.open(memory).convert("RGB"))
+    nearest = cKDTree(palette).query(pixels.reshape(-1, 3))[1].astype(np.uint8)
+    picture = Image.fromarray(nearest.reshape(pixels.shape[:2]))
+    picture.putpalette(palette.tobytes())
+    picture.save(target, optimize=True)
+
+
+def _count(panel: Panel) -> int:
+    return _SMOOTH_COLOURS if panel.smooth else _NOISE_COLOURS
+
+
+def _colours(panel: Panel) -> Colormap:
+    return colormaps[panel.colormap].resampled(_count(panel))
+
+
+def _table(panel: Panel) -> NDArray[np.float64]:
+    return np.asarray(_colours(panel)(np.linspace(0, 1, _count(panel))))
+
+
+def make_demo_picture(folder: Path | None, target: Path) -> None:
+    """Write the picture of the README; without a finished demo in ``folder``, run the small one."""
+    with tempfile.TemporaryDirectory() as temporary:
+        if folder is None:
+            folder = Path(temporary) / "demo"
+            run_demo(folder, small=True, overwrite=True, progress=False)
+        panels, width_mm = demo_panels(folder)
+        save(row_figure(panels, width_mm), panels, target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--demo", type=Path, help="folder of a finished `cpikan demo`; default: run the small one")
+    given = parser.parse_args()
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    target = IMAGES / "demo.png"
+    make_demo_picture(given.demo, target)
+    print(f"{target.name}: {target.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
