@@ -446,9 +446,12 @@ class TestZarrWriter(WriterContract):
         assert not list(path.rglob("*.partial"))
 
     def test_an_existing_output_is_never_replaced(self, tmp_path: Path) -> None:
+        """A folder cannot be replaced in one step: the old one stays until the caller takes it away."""
         (tmp_path / "out.zarr").mkdir()
+        writer = fresh(tmp_path / "out.zarr", (5, 6))
+        writer.write_rows(0, maps((5, 6)))
         with pytest.raises(InputError, match="exists already"):
-            fresh(tmp_path / "out.zarr", (5, 6))
+            writer.finish()
 
 
 def test_a_bad_request_says_what_is_allowed(tmp_path: Path) -> None:

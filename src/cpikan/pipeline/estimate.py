@@ -7,6 +7,7 @@ from typing import Any
 from cpikan.pipeline.passes import DEPTH, frame_bands
 from cpikan.pipeline.stack import FrameStack
 from cpikan.pipeline.two_pass import SCRATCH_PHASE
+from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.storage.scratch import ScratchArrays
 from cpikan.storage.writers.open import required_bytes
 
@@ -18,7 +19,7 @@ def estimate_run(stack: FrameStack) -> dict[str, Any]:
     """Method, bands, disk per output format and memory; JSON-able, bytes and MiB."""
     wavelengths, steps, height, width = stack.shape
     shape = (height, width)
-    rows = frame_bands(stack, None, 0)[0].rows
+    rows = frame_bands(stack, None, 0, CpuKernels.band_bytes)[0].rows
     frames_mib = wavelengths * steps * rows * width * stack.dtype.itemsize / 2**20
     maps_mib = 13 * rows * width / 2**20  # height, sigma, modulation, flags
     scratch = ScratchArrays.required_bytes(shape, SCRATCH_PHASE) if wavelengths == 1 else 0

@@ -14,6 +14,7 @@ from cpikan.errors import InputError
 
 _BLOCK_ROWS = 256
 
+
 @dataclass(frozen=True)
 class Circle:
     """Pixels whose centres lie within ``radius`` of column ``x``, row ``y`` (pixels, first pixel centre at 0)."""

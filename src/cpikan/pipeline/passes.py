@@ -16,8 +16,7 @@ from cpikan.streaming.bands import Band, split_bands
 from cpikan.streaming.buffers import BufferPool
 from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
 
-_BAND_BYTES = 16 * 2**20  # of frames: small enough for the last-level cache, large enough to share among threads
-_MAX_ROWS = 512
+_MAX_ROWS = 1024
 _FLAT_BAND_PIXELS = 2**20
 DEPTH = 2
 
@@ -39,10 +38,10 @@ class _Output:
     table: np.ndarray = field(repr=False)
 
 
-def frame_bands(stack: FrameStack, band_rows: int | None, first_row: int) -> list[Band]:
-    """Bands of frames from ``first_row`` on; a power of two of rows, so that they fall in step with chunks."""
+def frame_bands(stack: FrameStack, band_rows: int | None, first_row: int, band_bytes: int) -> list[Band]:
+    """Bands of about ``band_bytes`` from ``first_row`` on; a power of two of rows, in step with the chunks of files."""
     wavelengths, steps, height, width = stack.shape
-    rows = band_rows or _fitting_rows(_BAND_BYTES // (wavelengths * steps * width * stack.dtype.itemsize))
+    rows = band_rows or _fitting_rows(band_bytes // (wavelengths * steps * width * stack.dtype.itemsize))
     return _bands_from(first_row, height, rows)
 
 
@@ -66,12 +65,13 @@ class _FramePass:
     def __init__(self, context: PassContext, sink: RowSink) -> None:
         stack = context.stack
         self.context, self.sink = context, sink
-        self.bands = frame_bands(stack, context.band_rows, sink.first_row)
+        kernels = context.kernels
+        self.bands = frame_bands(stack, context.band_rows, sink.first_row, kernels.band_bytes)
         most = max((band.rows for band in self.bands), default=0)
         wavelengths, steps, _, width = stack.shape
         dtype = stack.dtype.newbyteorder("=")
-        self.frames = BufferPool(lambda: np.empty((wavelengths * steps * most * width,), dtype))
-        self.outputs = BufferPool(lambda: _Output(empty_rows(most, width), np.empty((most, COLUMNS))))
+        self.frames = BufferPool(lambda: kernels.empty((wavelengths * steps * most * width,), dtype))
+        self.outputs = BufferPool(lambda: _Output(empty_rows(most, width, kernels.empty), np.empty((most, COLUMNS))))
 
     def read(self, band: Band) -> tuple[np.ndarray, np.ndarray]:
         """The band's frames in a pooled buffer, and the buffer itself."""

@@ -170,7 +170,9 @@ class _Run:
                 self._count(two.heights(kernels))
             writer = self._writer(space)
             try:
-                sink = RowSink(_Selected(writer, writer.quantities), space.journal, "output", self._shape)
+                sink = RowSink(
+                    _Selected(writer, writer.quantities), space.journal, "output", self._shape, durable=False
+                )
                 self.timings.write += two.form(sink)
                 self._finish(space, writer)
             finally:

@@ -18,10 +18,14 @@ _SYNC_S = 5.0  # at most this much work is lost in a power cut
 class RowSink:
     """Writes consecutive rows of one stage and journals them; ``first_row`` is where an earlier run stopped.
 
-    ``statistics`` covers the journaled rows, and so survives a kill with them.
+    ``statistics`` covers the journaled rows, and so survives a kill with them. Rows that are not ``durable`` are never
+    flushed: they survive a killed process but not a power cut, after which the run begins anew.
     """
 
-    def __init__(self, writer: MapWriter, journal: Journal, stage: str, shape: tuple[int, int]) -> None:
+    def __init__(
+        self, writer: MapWriter, journal: Journal, stage: str, shape: tuple[int, int], *, durable: bool = True
+    ) -> None:
+        self._durable = durable
         self._writer, self._journal, self._stage, self._shape = writer, journal, stage, shape
         self._assembler = RowAssembler(writer, shape)
         self._pending: list[tuple[int, np.ndarray]] = []
@@ -48,6 +52,7 @@ class RowSink:
         self._mark(self._shape[0], synced=True)
 
     def _mark(self, rows: int, *, synced: bool) -> None:
+        synced = synced and self._durable
         if synced:
             self._writer.sync()
             self._synced_at = time.perf_counter()

@@ -74,7 +74,7 @@ class TwoPass:
     def _frames(
         self, label: str, kernels: PixelKernels, run: Callable[[PassContext, RowSink], StreamTimings]
     ) -> StreamTimings:
-        sink = RowSink(self.scratch, self.journal, label, self.shape)
+        sink = RowSink(self.scratch, self.journal, label, self.shape, durable=False)
         with self.bar(label, self.shape[0] - sink.first_row) as bar:
             return run(PassContext(self.stack, kernels, self.settings.mask, self.band_rows, bar), sink)
 
@@ -99,8 +99,7 @@ class TwoPass:
             )
         report = {k: v for k, v in asdict(result.report).items() if k != "component_sizes"}
         components = int(result.report.components)
-        self.scratch.sync()
-        self.journal.add({"stage": "unwrap", "report": report, "components": components}, synced=True)
+        self.journal.add({"stage": "unwrap", "report": report, "components": components})
         return report, components
 
     def ripple_mrad(self) -> dict[str, float]:

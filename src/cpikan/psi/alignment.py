@@ -22,6 +22,7 @@ _OUTLIER_TURNS = 0.2
 _SIGNIFICANT = 5.0  # standard errors
 _GOOD_MISFIT = 1.2  # per degree of freedom: nothing is left for pistons to explain
 _LOOSE_TURNS = 0.008  # phase error allowed for while tilts are not known yet
+_TAIL = 0.15  # heights this share of the extent beyond 99.6 % of all still belong to it
 _CLEAR = 9.0  # runner-up distance in chi squared
 
 
@@ -220,12 +221,14 @@ def _fit_planes(
 
 
 def _extent(heights: np.ndarray, clear: np.ndarray) -> tuple[float, float]:
-    """Where the unambiguous heights lie, a few stray ones aside."""
+    """Where the unambiguous heights lie, stray ones far from the rest aside."""
     use = heights[clear] if clear.any() else heights
     if use.size == 0:
         return 0.0, 0.0
     low, high = np.quantile(use, [0.002, 0.998])
-    return float(low), float(high)
+    reach = _TAIL * (high - low)
+    near = use[(use >= low - reach) & (use <= high + reach)]  # corners and peaks hold few pixels
+    return float(near.min()), float(near.max())
 
 
 def _absolute(

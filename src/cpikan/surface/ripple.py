@@ -87,5 +87,6 @@ def _form_basis(y: NDArray[np.float64], x: NDArray[np.float64], order: int) -> N
 def _least_squares_rest(basis: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """What is left of the values after their projection on the columns of the basis."""
     centred = values - values.mean()
-    coefficients = np.linalg.lstsq(basis, centred, rcond=None)[0]
+    # normal equations: Chebyshev columns are well conditioned, and an SVD of the tall basis takes a second
+    coefficients = np.linalg.lstsq(basis.T @ basis, basis.T @ centred, rcond=1e-12)[0]
     return centred - basis @ coefficients

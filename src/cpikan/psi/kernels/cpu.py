@@ -75,6 +75,7 @@ class CpuKernels:
     """
 
     device = "cpu"
+    band_bytes = 16 * 2**20  # small enough for the last-level cache, large enough to share among threads
 
     def __init__(self, model: PixelModel, threads: int) -> None:
         self._model, self._threads = model, max(1, threads)
@@ -127,6 +128,9 @@ class CpuKernels:
         jobs = [self._pool.submit(run, start, min(piece, rows - start)) for start in range(0, rows, piece)]
         for job in jobs:
             job.result()
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        return np.empty(shape, dtype)
 
     def peak_device_mib(self) -> float | None:
         return None

@@ -125,7 +125,9 @@ class TorchKernels:
         self._fill(frames, 0, mask, out, None)
         return out
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    band_bytes = 128 * 2**20  # several pieces a call, so that transfers and arithmetic overlap
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Host memory the device reads and writes directly, for frames and results."""
         count = int(np.prod(shape)) * np.dtype(dtype).itemsize
         flat: np.ndarray = torch.empty(count, dtype=torch.uint8, pin_memory=self._on_cuda).numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -107,7 +108,10 @@ class PhaseRows(NamedTuple):
     flags: np.ndarray
 
 
-def empty_rows(rows: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Buffers for `HeightRows` or `PhaseRows`."""
-    first, second, third = (np.empty((rows, width), np.float32) for _ in range(3))
-    return first, second, third, np.empty((rows, width), np.uint8)
+def empty_rows(
+    rows: int, width: int, empty: Callable[..., np.ndarray] = np.empty
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Buffers for `HeightRows` or `PhaseRows`, made by ``empty(shape, dtype)``."""
+    single, byte = np.dtype(np.float32), np.dtype(np.uint8)
+    first, second, third = (empty((rows, width), single) for _ in range(3))
+    return first, second, third, empty((rows, width), byte)

@@ -17,6 +17,11 @@ class PixelKernels(Protocol):
     """The pixel pass of one device; both methods fill the given host buffers and return them."""
 
     device: str
+    band_bytes: int  # of frames per call: what keeps the device busy and the memory small
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """A host buffer the device reads or writes fastest."""
+        ...
 
     def heights(
         self, frames: np.ndarray, first_row: int, mask: np.ndarray | None, out: HeightRows, table: np.ndarray
