@@ -27,23 +27,23 @@ _HEADS = {
     "en": ("figure", "measured", "target", "met", "measured against"),
     "ko": ("항목", "측정값", "목표", "달성", "비교 기준"),
 }
+_POWER = re.compile(r"\b(\d+(?:\.\d+)?)e([+-]?)0*(\d+)\b")
+_SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _SIGNS = {
     "<=": "≤",
     ">=": "≥",
-    "1e-3": "10⁻³",
     "10^6 x 10^6": "10⁶ × 10⁶",
     "94-96": "94–96",
     "9344x7000": "9344 × 7000",
 }
 _KOREAN = {
     "about": "약",
-    "within": "차이",
-    "read all, write one map, flush": "전체 읽기, 지도 1장 쓰기, flush",
+    "read all, write one map, flush": "전체 읽기, 맵 1장 쓰기, flush",
     "Cramer-Rao, 16 frames": "크라메르-라오, 프레임 16장",
     "brute-force ML": "전수 탐색 최대우도",
     "independent least squares": "독립 최소제곱 구현",
     "independent run": "독립 구현",
-    "floor": "하한",
+    "floor": "최소 입출력",
 }
 
 
@@ -61,12 +61,12 @@ _NOISES = ("2", "4", "7")
 LABELS: Mapping[str, Label] = {
     "seconds_npy": Label(f"{_FULL_EN}: frames to `.npy` height", f"{_FULL_KO}: 프레임에서 `.npy` 높이까지"),
     "floor_seconds": Label(
-        "floor: read every input byte, write one map, flush", "하한: 입력 전체 읽기, 지도 1장 쓰기, flush"
+        "floor: read every input byte, write one map, flush", "최소 입출력: 입력 전체 읽기, 맵 1장 쓰기, flush"
     ),
     "seconds_over_floor": Label("the two as a ratio", "위 두 값의 비"),
     "process_npy": Label("whole process, `.npy`", "프로세스 전체, `.npy`"),
     "process_zarr": Label(
-        "whole process, `.zarr` with all maps and pyramids", "프로세스 전체, `.zarr`(모든 지도와 피라미드)"
+        "whole process, `.zarr` with all maps and pyramids", "프로세스 전체, `.zarr`(모든 맵과 피라미드)"
     ),
     "memory_full": Label("peak anonymous memory, `.npy`", "최대 익명 메모리, `.npy`"),
     "memory_full_zarr": Label("peak anonymous memory, `.zarr`", "최대 익명 메모리, `.zarr`"),
@@ -76,19 +76,19 @@ LABELS: Mapping[str, Label] = {
     **{
         f"noise_over_crb_{n}dn": Label(
             f"height noise over the Cramér–Rao bound, {n} DN per sample",
-            f"높이 잡음 / 크라메르-라오 한계, 표본 잡음 {n} DN",
+            f"높이 잡음 / 크라메르-라오 하한, 표본 잡음 {n} DN",
         )
         for n in _NOISES
     },
     **{
         f"coverage_{n}dn": Label(
             f"pixels whose 95 % interval holds, {n} DN per sample",
-            f"95 % 구간이 참값을 포함하는 화소, 표본 잡음 {n} DN",
+            f"95 % 구간이 참값을 포함하는 픽셀, 표본 잡음 {n} DN",
         )
         for n in _NOISES
     },
     "coverage_simulated": Label(
-        "the same on a simulated wafer with shot noise", "같은 비율, 산탄 잡음이 있는 모의 웨이퍼"
+        "the same on a simulated wafer with shot noise", "같은 비율, 샷 잡음이 있는 모의 웨이퍼"
     ),
     **{
         f"wrong_orders_{s}rad": Label(
@@ -98,7 +98,7 @@ LABELS: Mapping[str, Label] = {
         for s in _SIGMAS
     },
     "wrong_orders_0.1rad": Label(
-        "wrong orders in 10⁷ pixels, phase noise 0.1 rad", "화소 10⁷개 중 차수 오류, 위상 잡음 0.1 rad", ""
+        "wrong orders in 10⁷ pixels, phase noise 0.1 rad", "픽셀 10⁷개 중 차수 오류, 위상 잡음 0.1 rad", ""
     ),
     "relative_l2": Label("relative L2 error, surface of at least 4 µm RMS", "상대 L2 오차, RMS 4 µm 이상의 표면"),
     "identical_heights": Label(
@@ -117,7 +117,7 @@ LABELS: Mapping[str, Label] = {
         "단일 파장, 5프레임, 9344 × 7000, 프레임에서 높이까지",
     ),
     "bomb_seconds": Label(
-        "until a header that claims 10⁶ × 10⁶ pixels is refused", "10⁶ × 10⁶ 화소라고 주장하는 헤더를 거부하기까지"
+        "until a header that claims 10⁶ × 10⁶ pixels is refused", "10⁶ × 10⁶ 픽셀이라고 주장하는 헤더를 거부하기까지"
     ),
     "bomb_memory": Label("memory that takes", "그때 쓰는 메모리"),
     "mirror_ripple_2x": Label(
@@ -138,11 +138,17 @@ def read_figures(name: str) -> Figures:
         return {line["figure"]: line for line in csv.DictReader(file)}
 
 
+def _power(match: re.Match[str]) -> str:
+    exponent = (match[2].replace("+", "") + match[3]).translate(_SUPERSCRIPTS)
+    return f"10{exponent}" if float(match[1]) == 1 else f"{match[1]} · 10{exponent}"
+
+
 def with_unit(value: str, unit: str) -> str:
     """A value and its unit as they are printed."""
     for plain, sign in _SIGNS.items():
         value = value.replace(plain, sign)
-    unit = {"x": "×", "": ""}.get(unit, unit)
+    value = _POWER.sub(_power, value)
+    unit = {"x": "×", "um": "µm"}.get(unit, unit)
     return f"{value} {unit}".strip()
 
 
@@ -167,7 +173,7 @@ def table(figures: Figures, language: str) -> str:
 def _korean(text: str) -> str:
     for english, korean in _KOREAN.items():
         text = text.replace(english, korean)
-    return text
+    return re.sub(r"within (.*)", r"\1 이내", text)
 
 
 def filled(text: str, sources: Mapping[str, Figures], language: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +23,14 @@ from scipy.spatial import cKDTree
 
 from cpikan.pipeline.evaluate import compare, measure
 from cpikan.pipeline.height_map import HeightMap, open_height_map
+from cpikan.pipeline.mask import Circle
+from cpikan.pipeline.reconstruct import reconstruct
+from cpikan.pipeline.stack import open_stack
 from cpikan.report.demo import run_demo
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 INK, PAPER = "#1c2836", "#ffffff"
+MIRROR_PUPIL = (390, 295, 225)  # centre x, y and radius in pixels
 _FORM_DEGREE = 8
 _DPI = 130
 _SMOOTH_COLOURS, _NOISE_COLOURS = 77, 21  # of the panels: with paper and ink 254, a palette has 256
@@ -82,8 +88,27 @@ def demo_panels(folder: Path) -> tuple[list[Panel], float]:
     ], wide
 
 
-def row_figure(panels: list[Panel], width_mm: float) -> Figure:
-    """The panels side by side, a colour bar below each, a scale bar in the first."""
+def mirror_panels(data: Path, folder: Path) -> list[Panel]:
+    """The real telescope mirror: a frame, the height, its standard deviation, cut to the pupil."""
+    x, y, radius = MIRROR_PUPIL
+    steps = [60 * k for k in range(12)]
+    with open_stack(data, wavelengths=["654 nm"], phase_steps=steps, steps="nominal") as stack:
+        frame = stack.rows(0, stack.shape[2])[0, 0].astype(float)
+        out, mask = folder / "mirror.npy", Circle(x, y, radius)
+        found = reconstruct(stack, out, mask=mask, remove=("piston", "tilt"), all_quantities=True, progress=False)
+    assert found.sigma_nm is not None
+    part = np.s_[y - radius - 8 : y + radius + 9, x - radius - 8 : x + radius + 9]
+    height, sigma = (np.asarray(values, np.float64)[part] for values in (found.height_nm, found.sigma_nm))
+    low, high = np.nanquantile(height, [0.001, 0.999])
+    return [
+        Panel(frame[part], "gray", (0, 255), "one of 12 frames, λ = 654 nm", "DN"),
+        Panel(height, "viridis", (low, high), "height, piston and tilt removed", "nm", "both"),
+        Panel(sigma, "magma", (0, float(np.nanquantile(sigma, 0.99))), "standard deviation of a pixel", "nm", "max"),
+    ]
+
+
+def row_figure(panels: list[Panel], width_mm: float | None) -> Figure:
+    """The panels side by side, a colour bar below each, a scale bar in the first where its width is known."""
     height, width = panels[0].values.shape
     side = min(height, width)
     left = (width - side) // 2
@@ -109,7 +134,7 @@ def row_figure(panels: list[Panel], width_mm: float) -> Figure:
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=9, colors=INK, width=0.6, length=3)
         bar.set_label(panel.label, size=9.5, color=INK, labelpad=1)
-        if panel is panels[0]:
+        if panel is panels[0] and width_mm is not None:
             _scale_bar(axes, side, width_mm / width)
     return figure
 
@@ -156,14 +181,29 @@ def make_demo_picture(folder: Path | None, target: Path) -> None:
         save(row_figure(panels, width_mm), panels, target)
 
 
+def make_mirror_picture(target: Path) -> bool:
+    """Write the picture of the real mirror; False where its frames are not at hand."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    data = Path(os.environ.get("CPIKAN_DATA", default)) / "mlpeck_zernike"
+    if not data.is_dir():
+        print(f"{target.name}: no frames at {data}, left as it is", file=sys.stderr)
+        return False
+    with tempfile.TemporaryDirectory() as temporary:
+        panels = mirror_panels(data, Path(temporary))
+        save(row_figure(panels, None), panels, target)
+    return True
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--demo", type=Path, help="folder of a finished `cpikan demo`; default: run the small one")
     given = parser.parse_args()
     IMAGES.mkdir(parents=True, exist_ok=True)
-    target = IMAGES / "demo.png"
-    make_demo_picture(given.demo, target)
-    print(f"{target.name}: {target.stat().st_size / 1e3:.0f} kB")
+    demo, mirror = IMAGES / "demo.png", IMAGES / "mirror.png"
+    make_demo_picture(given.demo, demo)
+    made = [demo, mirror] if make_mirror_picture(mirror) else [demo]
+    for target in made:
+        print(f"{target.name}: {target.stat().st_size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

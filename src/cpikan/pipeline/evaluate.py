@@ -15,6 +15,7 @@ from cpikan.metrics import ErrorTally, wrong_order_limit_nm
 from cpikan.pipeline.height_map import HeightMap, open_height_map
 from cpikan.storage.maps import open_npy
 from cpikan.streaming.bands import Band, split_bands
+from cpikan.streaming.progress import Progress
 from cpikan.surface.alignment import Alignment, Block, align
 from cpikan.surface.components import ComponentScan
 from cpikan.surface.levelling import check_terms
@@ -30,8 +31,9 @@ class MapRows:
     Bands hold a power of two of rows, so none crosses a chunk; the rows of the last chunk of each quantity are kept.
     """
 
-    def __init__(self, height_map: HeightMap) -> None:
+    def __init__(self, height_map: HeightMap, label: str = "evaluate", *, progress: bool = False) -> None:
         self.map = height_map
+        self._label, self._progress = label, progress
         height, width = (int(n) for n in height_map.height_nm.shape)
         self.shape = (height, width)
         rows = min(_CHUNK_ROWS, max(1, _BLOCK_PIXELS // width))
@@ -50,10 +52,12 @@ class MapRows:
 
     def heights(self) -> Iterator[tuple[Band, NDArray[Any]]]:
         """Every band with its heights in nm, from top to bottom."""
-        for band in self.bands:
-            rows = self.read("height_nm", band)
-            assert rows is not None
-            yield band, rows
+        with Progress(self._label, *self.shape, enabled=self._progress) as bar:
+            for band in self.bands:
+                rows = self.read("height_nm", band)
+                assert rows is not None
+                yield band, rows
+                bar.advance(band.rows)
 
 
 def open_truth(truth: str | Path | NDArray[np.number], shape: tuple[int, int]) -> NDArray[np.number]:
@@ -108,7 +112,13 @@ def _blocks(rows: MapRows, truth: NDArray[np.number], scan: ComponentScan | None
         yield Block(band.start, difference, labels)
 
 
-def compare(height_map: HeightMap, truth: str | Path | NDArray[np.number], *, remove: Sequence[str] = ()) -> Comparison:
+def compare(
+    height_map: HeightMap,
+    truth: str | Path | NDArray[np.number],
+    *,
+    remove: Sequence[str] = (),
+    progress: bool = False,
+) -> Comparison:
     """Lay a height map on its truth: a piston per component is always removed, a common tilt when ``remove`` names it.
 
     Components are those of the map's ``component`` array; without one, a map of a single wavelength is split into the
@@ -117,7 +127,7 @@ def compare(height_map: HeightMap, truth: str | Path | NDArray[np.number], *, re
     """
     terms = check_terms(remove)
     wavelengths = _wavelengths_nm(height_map)
-    rows = MapRows(height_map)
+    rows = MapRows(height_map, progress=progress)
     heights = open_truth(truth, rows.shape)
     scan = _scan(rows) if height_map.component is None and len(wavelengths) == 1 else None
     limit_nm = wrong_order_limit_nm(wavelengths)
@@ -173,11 +183,13 @@ def _typical(truth: NDArray[np.number]) -> float:
     return float(np.median(finite)) if finite.size else 0.0
 
 
-def evaluate(output_path: str | Path, truth_path: str | Path, *, remove: Sequence[str] = ()) -> dict[str, Any]:
+def evaluate(
+    output_path: str | Path, truth_path: str | Path, *, remove: Sequence[str] = (), progress: bool = True
+) -> dict[str, Any]:
     """Compare the map at ``output_path`` with the true heights in nm of a .npy file; see ``compare`` and ``measure``.
 
     Raises InputError when a file is missing or unreadable, the shapes differ, or the truth is not a 2-D array of
     numbers.
     """
     height_map = open_height_map(output_path)
-    return measure(compare(height_map, truth_path, remove=remove))
+    return measure(compare(height_map, truth_path, remove=remove, progress=progress))

@@ -22,6 +22,7 @@ _OUTLIER_TURNS = 0.2
 _SIGNIFICANT = 5.0  # standard errors
 _GOOD_MISFIT = 1.2  # per degree of freedom: nothing is left for pistons to explain
 _LOOSE_TURNS = 0.008  # phase error allowed for while tilts are not known yet
+_WIDENINGS = 3  # a window off the data sees a part of it, and is centred on that part
 _TAIL = 0.15  # heights this share of the extent beyond 99.6 % of all still belong to it
 _CLEAR = 9.0  # runner-up distance in chi squared
 
@@ -157,11 +158,11 @@ def _from_origin(samples: Samples, search: Search, ranges: Ranges) -> _Guess:
 
 def _refine(samples: Samples, search: Search, guess: _Guess, ranges: Ranges) -> _Guess:
     """Pistons and tilts from all pixels, the window centred on the data and widened to the full range."""
-    for span in (guess.span, guess.span, ranges.full):
+    for span in (guess.span, guess.span, *_WIDENINGS * (ranges.full,)):
         guess = _Guess(guess.piston, guess.tilt, guess.middle, span)
         decoded = _decode(samples, search, guess)
         guess = _improve(samples, decoded, guess)
-        low, high = _extent(decoded.heights, decoded.clear)
+        low, high = _extent(decoded)
         guess = _Guess(guess.piston, guess.tilt, (low + high) / 2, span)
     return guess
 
@@ -188,7 +189,7 @@ def _finish(samples: Samples, search: Search, guess: _Guess, ranges: Ranges, *, 
     if absolute and not (np.abs(piston) > _SIGNIFICANT * error).any():
         piston = np.zeros_like(piston)
     final = _decode(samples, search, _Guess(piston, tilt, guess.middle + height, ranges.full))
-    low, high = _extent(final.heights, final.clear)
+    low, high = _extent(final)
     centre = (low + high) / 2
     absolute = absolute and abs(centre) <= ranges.farthest
     if not absolute:  # the height of zero means nothing then: put it in the middle of the data
@@ -220,15 +221,20 @@ def _fit_planes(
     return planes[:, 0], planes[:, 1:] / scale
 
 
-def _extent(heights: np.ndarray, clear: np.ndarray) -> tuple[float, float]:
-    """Where the unambiguous heights lie, stray ones far from the rest aside."""
-    use = heights[clear] if clear.any() else heights
+def _extent(decoded: _Decoded) -> tuple[float, float]:
+    """Where the unambiguous heights lie: without what lies outside the window, and so fits nowhere, and a few stray ones."""
+    use = decoded.heights[decoded.clear & _fitting(decoded.misfit)]
+    use = use if use.size else decoded.heights
     if use.size == 0:
         return 0.0, 0.0
     low, high = np.quantile(use, [0.002, 0.998])
     reach = _TAIL * (high - low)
     near = use[(use >= low - reach) & (use <= high + reach)]  # corners and peaks hold few pixels
     return float(near.min()), float(near.max())
+
+
+def _fitting(misfit: np.ndarray) -> np.ndarray:
+    return misfit <= max(30.0, 8 * float(np.median(misfit))) if misfit.size else misfit.astype(bool)
 
 
 def _absolute(
@@ -258,5 +264,5 @@ def _significant_tilt(samples: Samples, error: np.ndarray, tilt: np.ndarray) -> 
 
 def _trimmed_mean(misfit: np.ndarray) -> float:
     """Mean misfit without the few pixels that fit nothing."""
-    keep = misfit <= max(30.0, 8 * float(np.median(misfit))) if misfit.size else misfit.astype(bool)
+    keep = _fitting(misfit)
     return float(misfit[keep].mean()) if keep.any() else 0.0

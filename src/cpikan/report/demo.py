@@ -35,8 +35,8 @@ def run_demo(folder: str | Path, *, small: bool, overwrite: bool, progress: bool
     with open_stack(frames) as stack:
         height_map = reconstruct(stack, output, overwrite=True, progress=progress)
     truth = frames / "truth.npy"
-    figures = evaluate(output, truth)
-    write_report(page, height_map, truth=truth, evaluation=figures)
+    figures = evaluate(output, truth, progress=progress)
+    write_report(page, height_map, truth=truth, evaluation=figures, progress=progress)
     return {
         "simulate": {key: simulated[key] for key in ("shape", "seconds", "megapixels_per_second", "output")},
         "reconstruct": height_map.summary,

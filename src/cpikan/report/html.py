@@ -29,6 +29,7 @@ def write_report(
     *,
     truth: Path | str | NDArray[np.number] | None = None,
     evaluation: Mapping[str, Any] | None = None,
+    progress: bool = True,
 ) -> Path:
     """Write one HTML page about a height map, below 3 MB, without scripts or outside references; returns its path.
 
@@ -42,10 +43,10 @@ def write_report(
     comparison = None
     if truth is not None:
         removed = (evaluation or {}).get("removed") or ()
-        comparison = compare(height_map, truth, remove=removed)
+        comparison = compare(height_map, truth, remove=removed, progress=progress)
         evaluation = measure(comparison) if evaluation is None else evaluation
     name = Path(height_map.path).name
-    content = Content(name, height_map.document, survey(height_map, comparison), evaluation)
+    content = Content(name, height_map.document, survey(height_map, comparison, progress=progress), evaluation)
     write_text(path, render(content))
     return path
 

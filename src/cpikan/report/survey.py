@@ -65,9 +65,9 @@ class Survey:
     error: ErrorSurvey | None = None
 
 
-def survey(height_map: HeightMap, comparison: Comparison | None = None) -> Survey:
+def survey(height_map: HeightMap, comparison: Comparison | None = None, *, progress: bool = False) -> Survey:
     """Read a map twice (with a comparison: its error once more) in bands and keep what the report shows."""
-    reader = MapRows(height_map)
+    reader = MapRows(height_map, "report", progress=progress)
     shape = height, width = reader.shape
     picture, fit, raw = BlockMean(shape, reduction(shape, MAIN_PIXELS)), PlaneFit(shape), LevelledRange()
     side = _SidePictures(height_map, shape)

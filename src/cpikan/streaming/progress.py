@@ -34,6 +34,8 @@ class Progress:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._open_line:
+            if kind is None:
+                self._show(self.line(time.perf_counter() - self._started))
             print(file=sys.stderr)
 
     def advance(self, rows: int) -> None:
