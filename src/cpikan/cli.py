@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as failure:
         print(f"cpikan: error: {' '.join(str(failure).split())}", file=sys.stderr)  # one line, whatever it quotes
         return failure.exit_code
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        return 0
     except OSError as failure:
         name = f" {failure.filename}" if failure.filename else ""
         print(f"cpikan: error:{name} {failure.strerror or failure}: check the path and its rights", file=sys.stderr)

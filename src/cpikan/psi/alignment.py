@@ -21,6 +21,7 @@ _TRIALS = 4e6  # orders tried per look, about
 _OUTLIER_TURNS = 0.2
 _SIGNIFICANT = 5.0  # standard errors
 _GOOD_MISFIT = 1.2  # per degree of freedom: nothing is left for pistons to explain
+_STRAY = 0.005  # share of pixels outside the window, or dust
 _LOOSE_TURNS = 0.008  # phase error allowed for while tilts are not known yet
 _WIDENINGS = 3  # a window off the data sees a part of it, and is centred on that part
 _TAIL = 0.15  # heights this share of the extent beyond 99.6 % of all still belong to it
@@ -58,7 +59,7 @@ class Alignment:
 
     ``absolute`` tells whether heights count from where all phases vanish together (no relative piston beyond its error)
     or from the middle of the data. ``misfit`` is chi squared per degree of freedom, averaged over the
-    ``pixels`` looked at that fit.
+    ``pixels`` looked at that fit; ``stray`` is the share that does not.
     """
 
     piston_turns: np.ndarray
@@ -68,6 +69,7 @@ class Alignment:
     absolute: bool
     misfit: float
     pixels: int
+    stray: float = 0.0
 
     @property
     def centre_turns(self) -> float:
@@ -101,10 +103,11 @@ def align(samples: Samples, search: Search, ranges: Ranges) -> Alignment:
     few = _thin(samples, max(_FEWEST, int(_TRIALS / max(ranges.full, 1.0))))  # long ranges try many orders a pixel
     plain = _refine(few, search, _without_pistons(few, search, ranges), ranges)
     best = _finish(few, search, plain, ranges, searched=False)
-    if best.misfit > _GOOD_MISFIT:
-        grown = _refine(few, search, _from_origin(samples, search, ranges), ranges)
+    if best.misfit > _GOOD_MISFIT or best.stray > _STRAY:
+        grown = _refine(few, search, _from_origin(few, search, ranges), ranges)
         other = _finish(few, search, grown, ranges, searched=True)
-        best = other if other.misfit < 0.95 * best.misfit else best
+        explained = other.misfit < 1.05 * best.misfit and other.stray < 0.5 * best.stray
+        best = other if other.misfit < 0.95 * best.misfit or explained else best
     return best
 
 
@@ -195,7 +198,8 @@ def _finish(samples: Samples, search: Search, guess: _Guess, ranges: Ranges, *, 
     if not absolute:  # the height of zero means nothing then: put it in the middle of the data
         piston, low, high = piston + samples.ratio * centre, low - centre, high - centre
     dof = max(len(samples.ratio) - 1, 1)
-    return Alignment(piston, tilt, low, high, absolute, _trimmed_mean(final.misfit) / dof, final.misfit.size)
+    stray = 1 - float(_fitting(final.misfit).mean())
+    return Alignment(piston, tilt, low, high, absolute, _trimmed_mean(final.misfit) / dof, final.misfit.size, stray)
 
 
 def _subset(samples: Samples, keep: np.ndarray) -> Samples:

@@ -169,11 +169,14 @@ def _snr_threshold(snr: np.ndarray, wavelengths: int) -> float:
     if snr.size == 0:
         return float(2 * gammaincinv(half_dof, 0.999))
     dark = min(1.0, 2 * float((snr < 2 * gammaincinv(half_dof, 0.5)).mean()))
-    grid = np.linspace(0.05, 3.0, 120) * float(2 * gammaincinv(half_dof, 0.999))
+    lowest = 0.05 * float(2 * gammaincinv(half_dof, 0.999))
+    grid = np.geomspace(lowest, max(60 * lowest, float(np.median(snr))), 200)
     measured = np.searchsorted(np.sort(snr), grid) / snr.size
     lost = np.maximum(measured - dark * gammainc(half_dof, grid / 2), 0)
     cost = dark * gammaincc(half_dof, grid / 2) + lost
-    return float(grid[int(np.argmin(cost))])
+    # dark pixels are not quite Gaussian (quantisation): stay above the lower edge of the gap, but well below lit ones
+    best = np.flatnonzero(cost <= cost.min() + 1e-6)
+    return float(min(2 * grid[best[0]], np.sqrt(grid[best[0]] * grid[best[-1]])))
 
 
 def _with_orders(

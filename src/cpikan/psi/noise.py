@@ -11,7 +11,10 @@ from cpikan.psi.schemes import design_matrix
 
 NoiseSource = Literal["residuals", "neighbours", "wavelengths"]
 _BINS = 12
-_CLIP = 30.0  # residuals this many times the median are faults (dust, a moved pixel), not noise
+_FEWEST = 50  # pixels a bin needs to count, and
+_SHARE = 0.02  # of all pixels: broken ones gather in bins of their own
+_ROUNDS = 4
+_CLIP = 60.0  # residuals this many times the median are faults (dust, a moved pixel), not noise
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,32 @@ def fit_noise(frames: np.ndarray, steps_deg: tuple[float, ...], quantum_dn: floa
     residual = samples - matrix @ coefficients
     degrees = samples.shape[0] - np.linalg.matrix_rank(matrix)
     variance = (residual**2).sum(axis=0) / degrees
-    # the mean of a clipped chi-squared would be low: clip far out and count what is left
     usable = np.isfinite(variance)
     variance, mean = variance[usable], coefficients[0][usable]
-    typical = np.median(variance[variance > 0]) if (variance > 0).any() else 0.0
-    keep = variance <= _CLIP * max(typical, quantum_dn**2 / 12)
+    keep = _not_faulty(mean, variance, quantum_dn**2 / 12)
     return _line(mean[keep], variance[keep], quantum_dn**2 / 12, "residuals")
+
+
+def _not_faulty(mean: np.ndarray, variance: np.ndarray, smallest: float) -> np.ndarray:
+    """Pixels whose residual is noise, judged against pixels of the same intensity: dark ones are quieter than lit ones."""
+    if variance.size == 0:
+        return np.ones(0, bool)
+    which = _bin_numbers(mean)
+    keep = np.ones(variance.size, bool)
+    for number in np.unique(which):
+        inside = which == number
+        keep[inside] = variance[inside] <= _CLIP * max(float(np.median(variance[inside])), smallest)
+    return keep
+
+
+def _bin_numbers(mean: np.ndarray) -> np.ndarray:
+    """A bin of intensity for every pixel, bins of equal width.
+
+    Not of equal count: where frames are quantised coarsely, pixels whose mean is a whole number of DN have the smaller
+    residuals, and narrow bins would take that for a slope.
+    """
+    low, high = np.quantile(mean, [0.001, 0.999])
+    return np.clip((mean - low) * (_BINS / max(high - low, 1e-12)), 0, _BINS - 1).astype(np.intp)
 
 
 def noise_from_neighbours(rows: np.ndarray, quantum_dn: float) -> NoiseModel:
@@ -65,20 +88,30 @@ def _line(mean: np.ndarray, variance: np.ndarray, smallest: float, source: Noise
     if variance.size == 0:
         return NoiseModel(smallest, 0.0, source, 0)
     flat = NoiseModel(max(float(variance.mean()), smallest), 0.0, source, variance.size)
-    edges = np.quantile(mean, np.linspace(0, 1, _BINS + 1))
-    if variance.size < 50 * _BINS or edges[-1] - edges[0] < 1e-9:
+    if variance.size < 50 * _BINS or np.ptp(mean) < 1e-9:
         return flat
-    which = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, _BINS - 1)
+    which = _bin_numbers(mean)
     count = np.bincount(which, minlength=_BINS)
-    full = count > 0
+    full = count >= max(_FEWEST, _SHARE * variance.size)
+    counted = full[which]
+    if counted.any():  # the mean must not count the broken ones either
+        flat = NoiseModel(max(float(variance[counted].mean()), smallest), 0.0, source, variance.size)
+    if full.sum() < 2:
+        return flat
     level = np.bincount(which, variance, minlength=_BINS)[full] / count[full]
     centre = np.bincount(which, mean, minlength=_BINS)[full] / count[full]
-    weight = np.sqrt(count[full]) / np.maximum(level, smallest)  # a bin's error is proportional to its variance
-    columns = np.stack([np.ones_like(centre), centre], axis=1) * weight[:, None]
-    offset, slope = np.linalg.lstsq(columns, level * weight, rcond=None)[0]
+    expected = np.full(level.shape, flat.read_dn2)
+    offset = slope = 0.0
+    for _ in range(
+        _ROUNDS
+    ):  # a bin's error is proportional to its true variance: weights come from the fit, not the bin
+        weight = np.sqrt(count[full]) / np.maximum(expected, smallest)
+        columns = np.stack([np.ones_like(centre), centre], axis=1) * weight[:, None]
+        offset, slope = np.linalg.lstsq(columns, level * weight, rcond=None)[0]
+        if offset < smallest:
+            offset = smallest
+            slope = float(np.sum(weight**2 * centre * (level - smallest)) / np.sum(weight**2 * centre**2))
+        expected = offset + slope * centre
     if slope <= 0:
         return flat
-    if offset < smallest:
-        slope = float(np.sum(weight**2 * centre * (level - smallest)) / np.sum(weight**2 * centre**2))
-        return NoiseModel(smallest, max(slope, 0.0), source, variance.size)
     return NoiseModel(float(offset), float(slope), source, variance.size)

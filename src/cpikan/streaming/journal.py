@@ -52,12 +52,16 @@ class Journal:
         except ResumeError:
             os.close(descriptor)
             raise
-        if head["boot"] != _boot():
-            last = max((i for i, step in enumerate(steps) if step.get("synced")), default=-1)
-            steps = steps[: last + 1]
-        os.ftruncate(descriptor, length)
-        os.lseek(descriptor, 0, os.SEEK_END)
-        return cls(path, descriptor, plan, steps)
+        if head["boot"] == _boot():
+            os.ftruncate(descriptor, length)
+            return cls(path, descriptor, plan, steps)
+        last = max((i for i, step in enumerate(steps) if step.get("synced")), default=-1)
+        journal = cls(path, descriptor, plan, steps[: last + 1])
+        os.ftruncate(descriptor, 0)  # written anew: what the power cut took back must not count at a later resume
+        for entry in ({"plan": plan, "boot": _boot()}, *journal.steps):
+            journal._append(entry)
+        os.fsync(descriptor)
+        return journal
 
     def add(self, step: dict[str, Any], *, synced: bool = False) -> None:
         """Append a step; ``synced`` says that all data up to it was flushed, and flushes the journal too."""
