@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cpikan.partition.intervals import Intervals
+from cpikan.partition.partition import Partition
+
 
 @dataclass(frozen=True)
 class Span:
-    """Pixels [start, stop) of a tile along one axis and [core_start, core_stop) that it owns."""
+    """Pixels [start, stop) of a tile along one axis, [core_start, core_stop) that it owns, and where the next starts."""
 
     start: int
     stop: int
     core_start: int
     core_stop: int
+    next_start: int
 
 
 @dataclass(frozen=True)
@@ -42,16 +46,12 @@ class TileBox:
         )
 
 
-def split_axis(length: int, tile: int, overlap: int) -> tuple[Span, ...]:
-    """Spans of at most ``tile`` pixels that share exactly ``overlap`` with the next; cores meet in the middle of it."""
-    step = tile - overlap
-    count = max(1, -(-(length - overlap) // step))
-    edges = [0, *(i * step + overlap // 2 for i in range(1, count)), length]
-    return tuple(Span(i * step, min(i * step + tile, length), edges[i], edges[i + 1]) for i in range(count))
-
-
 def tile_grid(shape: tuple[int, int], tile: int, overlap: int) -> tuple[TileBox, ...]:
-    """Tiles of an image (H, W), row by row."""
-    columns = split_axis(shape[1], tile, overlap)
-    rows = split_axis(shape[0], tile, overlap)
+    """Tiles of an image (H, W), row by row, read off the partition of the image."""
+    rows, columns = (_spans(axis) for axis in Partition.tiles(shape, tile, overlap, ramp=0).axes)
     return tuple(TileBox(r, c, y, x) for r, y in enumerate(rows) for c, x in enumerate(columns))
+
+
+def _spans(axis: Intervals[int]) -> tuple[Span, ...]:
+    nexts = (*axis.starts[1:], axis.upper)
+    return tuple(Span(*axis.extent(i), *axis.core(i), nexts[i]) for i in range(len(axis)))

@@ -69,8 +69,7 @@ class Survey:
     and ``component`` holds node numbers plus one, until the second pass.
     """
 
-    def __init__(self, orders: np.ndarray, component: np.ndarray, ambiguous: np.ndarray, overlap: int) -> None:
-        self._overlap = overlap
+    def __init__(self, orders: np.ndarray, component: np.ndarray, ambiguous: np.ndarray) -> None:
         self._orders, self._component, self._ambiguous = orders, component, ambiguous
         self._left: Strip | None = None  # right end of the tile before
         self._above: dict[int, Strip] = {}  # lower ends of the row of tiles above, by column
@@ -149,8 +148,8 @@ class Survey:
     def _keep_strips(self, box: TileBox, whole: Strip) -> None:
         """Copy the ends that the next tile and the next row of tiles share with this one (copies, so that the rest is
         freed)."""
-        right, low = box.x.stop - self._overlap, box.y.stop - self._overlap
-        columns, rows = slice(max(0, right - box.x.start), None), slice(max(0, low - box.y.start), None)
+        columns = slice(box.x.next_start - box.x.start, None)
+        rows = slice(box.y.next_start - box.y.start, None)
         self._left = Strip(whole.orders[:, columns].copy(), whole.nodes[:, columns].copy())
         self._above[box.column] = Strip(whole.orders[rows].copy(), whole.nodes[rows].copy())
 

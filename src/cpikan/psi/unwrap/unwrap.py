@@ -52,7 +52,7 @@ def unwrap(
     def work(box: TileBox) -> TileWork:
         return work_on_tile(phase_rad, quality, box, width)
 
-    survey = Survey(orders, component, ambiguous, overlap)
+    survey = Survey(orders, component, ambiguous)
     boxes = tile_grid((height, width), tile, overlap)
     for box, done in finished_tiles(boxes, work, threads):
         survey.add(box, done)
