@@ -80,7 +80,7 @@ def summarize(
         "sigma_nm_median": facts.sigma_nm_median,
         "pv_nm": statistics.pv_nm,
         "rms_nm": statistics.rms_nm,
-        "range_nm": None if calibration.model.search is None else calibration.model.search.range_nm,
+        "range_nm": calibration.range_nm,
         "expected_wrong_order_rate": calibration.wrong_order_rate,
         "unwrapping": facts.unwrapping,
         "ripple_mrad": facts.ripple_mrad,

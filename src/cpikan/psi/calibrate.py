@@ -60,6 +60,7 @@ class Calibration:
     noise: tuple[NoiseModel, ...]
     sigma_phase_rad: tuple[float, ...]
     sigma_nm_median: float
+    range_nm: float | None = None
     wrong_order_rate: float | None = None
     alignment: Alignment | None = None
     warnings: tuple[str, ...] = field(default=())
@@ -220,6 +221,7 @@ def _with_orders(
         model=PixelModel(model, search),
         sigma_phase_rad=sigma,
         sigma_nm_median=half / float(np.sqrt(np.median(weight.sum(axis=0)))),
+        range_nm=range_nm,
         wrong_order_rate=rate,
         alignment=alignment,
         warnings=calibration.warnings + _range_warnings(rate, range_nm, extent, settings),

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
-from cpikan.psi.kernels.cpu_blocks import make_height_rows, make_phase_rows, order_search, totals
+from cpikan.psi.kernels import cpu_blocks
 from cpikan.psi.kernels.model import HeightRows, OrderSearch, PhaseRows, PixelModel
 from cpikan.psi.statistics import row_sums
-
-
-@functools.cache
-def _kernel(wavelengths: int, carre: bool) -> Any:
-    return make_phase_rows(carre) if wavelengths == 1 else make_height_rows(wavelengths, carre)
 
 
 def _pack_demodulation(model: PixelModel) -> tuple[np.ndarray, np.ndarray]:
@@ -28,8 +21,8 @@ def _pack_demodulation(model: PixelModel) -> tuple[np.ndarray, np.ndarray]:
     return weights, noise
 
 
-def _pack_search(search: OrderSearch) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Ratios (L,) float32; planes (L, 6): piston, tilt y, tilt x, frame index, centre y, x; limits (5,); counts (2,)."""
+def _pack_search(search: OrderSearch) -> tuple[tuple[np.float32, ...], np.ndarray, np.ndarray, np.ndarray]:
+    """Ratios, L numbers; planes (L, 6): piston, tilt y, tilt x, frame index, centre y, x; limits (5,); counts (2,)."""
     planes = np.column_stack(
         [search.piston_turns, search.tilt_turns, search.order, np.tile(search.centre, (len(search.order), 1))]
     ).astype(np.float64)
@@ -42,7 +35,12 @@ def _pack_search(search: OrderSearch) -> tuple[np.ndarray, np.ndarray, np.ndarra
     )
     limits = np.array([*(end / half for end in ends), half], np.float32)
     counts = np.array([search.near_candidates, search.candidates], np.int64)
-    return search.ratio.astype(np.float32), planes, limits, counts
+    return _as_tuple(search.ratio), planes, limits, counts
+
+
+def _as_tuple(ratio: np.ndarray) -> tuple[np.float32, ...]:
+    """A tuple carries the number of wavelengths in its type: loops over them are unrolled by the compiler."""
+    return tuple(np.float32(value) for value in ratio)
 
 
 def search_orders(ratio: np.ndarray) -> Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, ...]]:
@@ -51,17 +49,16 @@ def search_orders(ratio: np.ndarray) -> Callable[[np.ndarray, np.ndarray, float,
     The result takes turns (L, P), their variance, low and range in turns of the anchor, and returns order, correction,
     misfit and the runner-up's misfit, (P,) float64.
     """
-    compiled, ratios = order_search(len(ratio) - 1), np.asarray(ratio, np.float32)
-    sum_up: Any = totals
+    ratios = _as_tuple(ratio)
 
     def search(turns: np.ndarray, variance: np.ndarray, low: float, span: float) -> tuple[np.ndarray, ...]:
         n = turns.shape[1]
         weight = (1 / variance).astype(np.float32)
         total, start, best, second, order, shift = (np.empty(n, np.float32) for _ in range(6))
         phases = turns.astype(np.float32)
-        sum_up(phases[0], weight, ratios, np.float32(low), total, start, n)
+        cpu_blocks.totals(phases[0], weight, ratios, np.float32(low), total, start, n)
         limit, count = np.float32(low + span), max(1, int(np.ceil(span)))
-        compiled(phases, weight, ratios, start, limit, total, count, n, best, second, order, shift)
+        cpu_blocks.search(phases, weight, ratios, start, limit, total, count, n, best, second, order, shift)
         return tuple(a.astype(np.float64) for a in (order, shift, best, second))
 
     return search
@@ -81,7 +78,7 @@ class CpuKernels:
         self._model, self._threads = model, max(1, threads)
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="cpikan-kernel")
         d = model.demodulation
-        self._kernel = _kernel(d.wavelengths, d.carre)
+        self._carre = d.carre
         self._weights, self._noise = _pack_demodulation(model)
         search = model.search
         level = [d.saturation_dn, d.snr_min, 0.0, np.inf]
@@ -98,11 +95,10 @@ class CpuKernels:
         assert search is not None, "two or more wavelengths have an order search"
         inside = _mask_argument(mask)
         ratio, planes, limits, counts = self._search
-
-        fixed = (inside, self._weights, self._noise, self._level, ratio, planes, limits, counts, search.finest, *out)
+        fixed = (inside, self._weights, self._noise, self._level, ratio, planes, limits, counts, search.finest)
 
         def run(row0: int, rows: int) -> None:
-            self._kernel(frames, row0, rows, first_row, *fixed)
+            cpu_blocks.height_rows(frames, row0, rows, first_row, *fixed, self._carre, *out)
             part = slice(row0, row0 + rows)
             row_sums(out.height_nm[part], out.flags[part], table[part])
 
@@ -112,9 +108,10 @@ class CpuKernels:
     def phases(self, frames: np.ndarray, mask: np.ndarray | None, out: PhaseRows) -> PhaseRows:
         """Wrapped phases of a band of one wavelength."""
         inside = _mask_argument(mask)
+        fixed = (self._weights, self._noise, self._level, self._carre)
 
         def run(row0: int, rows: int) -> None:
-            self._kernel(frames, row0, rows, inside, self._weights, self._noise, self._level, *out)
+            cpu_blocks.phase_rows(frames, row0, rows, inside, *fixed, *out)
 
         self._share(frames.shape[2], run)
         return out

@@ -102,6 +102,15 @@ def _carre_sums(frames, wavelength, y, x0, n, weights, u, v, a, top):  # type: i
 
 
 @_jit
+def _sums(carre, frames, wavelength, y, x0, n, weights, u, v, a, top):  # type: ignore[no-untyped-def]
+    """The sums of the scheme in use."""
+    if carre:
+        _carre_sums(frames, wavelength, y, x0, n, weights, u, v, a, top)
+    else:
+        _phasor_sums(frames, wavelength, y, x0, n, weights, u, v, a, top)
+
+
+@_jit
 def _phase_turns(u, v, out, n):  # type: ignore[no-untyped-def]
     """atan2(v, u) in turns, in [-0.5, 0.5]; minimax polynomial of degree 15 on [0, 1]: 6e-9 turns, in float32 3e-8."""
     for x in range(n):
@@ -249,195 +258,182 @@ def _phase_block(turns, weight, snr, clipped, weak, power, keep, level, n, phase
         flags[x] = np.uint8(_flag_sum(valid, saturated, low, False))
 
 
-@functools.cache
-def order_search(others: int) -> Any:
-    """The order search for ``others`` wavelengths beside the anchor; their number is a constant of the compiled code."""
+@_jit
+def _misfit_of(turns, weight, ratio, anchor, total, x):  # type: ignore[no-untyped-def]
+    """Chi squared of one order of pixel x, its height free, and the correction of the height that makes it least."""
+    misfit, slope = _f(0), _f(0)
+    for i in range(len(ratio) - 1):
+        residual = turns[i + 1, x] - anchor * ratio[i + 1]
+        residual = residual - ((residual + _ROUND) - _ROUND)
+        weighted = weight[i + 1, x] * residual
+        misfit += weighted * residual
+        slope += weighted * ratio[i + 1]
+    correction = slope * total
+    return misfit - slope * correction, correction
 
-    @_jit
-    def misfit_of(turns, weight, ratio, anchor, total, x):  # type: ignore[no-untyped-def]
-        """Chi squared of one order of pixel x, its height free, and the correction of the height that makes it least."""
-        misfit, slope = _f(0), _f(0)
-        for i in range(others):
-            residual = turns[i + 1, x] - anchor * ratio[i + 1]
-            residual = residual - ((residual + _ROUND) - _ROUND)
-            weighted = weight[i + 1, x] * residual
-            misfit += weighted * residual
-            slope += weighted * ratio[i + 1]
-        correction = slope * total
-        return misfit - slope * correction, correction
 
-    @_jit
-    def search(turns, weight, ratio, start, limit, total, count, n, best, second, order, shift):  # type: ignore[no-untyped-def]
-        """Try ``count`` orders from ``start``; keep the best misfit, the runner-up, the order and the correction.
+@_jit
+def search(turns, weight, ratio, start, limit, total, count, n, best, second, order, shift):  # type: ignore[no-untyped-def]
+    """Try ``count`` orders from ``start``; keep the best misfit, the runner-up, the order and the correction.
 
-        Orders at or above ``limit`` do not count, but the first always does. Two orders a sweep halve the memory traffic.
-        """
+    ``ratio`` is a tuple: its length, the number of wavelengths, is a constant of the compiled code.
+    Orders at or above ``limit`` do not count, but the first always does. Two orders a sweep halve the memory traffic.
+    """
+    for x in range(n):
+        best[x], shift[x] = _misfit_of(turns, weight, ratio, turns[0, x] + start[x], total[x], x)
+        second[x] = _LARGE
+        order[x] = start[x]
+    for j in range(1, count, 2):
         for x in range(n):
-            best[x], shift[x] = misfit_of(turns, weight, ratio, turns[0, x] + start[x], total[x], x)
-            second[x] = _LARGE
-            order[x] = start[x]
-        for j in range(1, count, 2):
+            k0 = start[x] + _f(j)
+            k1 = k0 + _f(1)
+            anchor0, anchor1 = turns[0, x] + k0, turns[0, x] + k1
+            misfit0, shift0 = _misfit_of(turns, weight, ratio, anchor0, total[x], x)
+            misfit1, shift1 = _misfit_of(turns, weight, ratio, anchor1, total[x], x)
+            misfit0 = misfit0 if anchor0 < limit else _LARGE
+            misfit1 = misfit1 if anchor1 < limit else _LARGE  # the odd one at the end is beyond the limit
+            swap = misfit1 < misfit0
+            low, high = min(misfit0, misfit1), max(misfit0, misfit1)
+            old = best[x]
+            better = low < old
+            second[x] = min(min(second[x], high), max(low, old))
+            order[x] = (k1 if swap else k0) if better else order[x]
+            shift[x] = (shift1 if swap else shift0) if better else shift[x]
+            best[x] = min(low, old)
+
+
+@_jit
+def height_rows(  # type: ignore[no-untyped-def]
+    frames,
+    row0,
+    rows,
+    image_row,
+    mask,
+    weights,
+    noise,
+    level,
+    ratio,
+    planes,
+    limits,
+    counts,
+    finest,
+    carre,
+    height,
+    sigma,
+    modulation,
+    flags,
+):
+    """Rows [row0, row0 + rows) of a band: frames to heights. The arrays are described in `cpikan.psi.kernels.cpu`."""
+    width = frames.shape[3]
+    u, v, a, top, snr, power, clipped, weak, keep = _buffers()
+    total, start, best, second, order, shift = _search_buffers()
+    wavelengths = len(ratio)
+    turns = np.empty((wavelengths, _BLOCK), np.float32)
+    weight = np.empty((wavelengths, _BLOCK), np.float32)
+    spare = np.empty((4, 1), np.float32)
+    alone = np.empty((2 * wavelengths + 2, 1), np.float32)
+    saturation, snr_min, misfit_max = level[0], level[1], level[3]
+    half_wave = limits[4]
+    wide = counts[1] > counts[0]
+    for y in range(row0, row0 + rows):
+        for x0 in range(0, width, _BLOCK):
+            n = min(_BLOCK, width - x0)
             for x in range(n):
-                k0 = start[x] + _f(j)
-                k1 = k0 + _f(1)
-                anchor0, anchor1 = turns[0, x] + k0, turns[0, x] + k1
-                misfit0, shift0 = misfit_of(turns, weight, ratio, anchor0, total[x], x)
-                misfit1, shift1 = misfit_of(turns, weight, ratio, anchor1, total[x], x)
-                misfit0 = misfit0 if anchor0 < limit else _LARGE
-                misfit1 = misfit1 if anchor1 < limit else _LARGE  # the odd one at the end is beyond the limit
-                swap = misfit1 < misfit0
-                low, high = min(misfit0, misfit1), max(misfit0, misfit1)
-                old = best[x]
-                better = low < old
-                second[x] = min(min(second[x], high), max(low, old))
-                order[x] = (k1 if swap else k0) if better else order[x]
-                shift[x] = (shift1 if swap else shift0) if better else shift[x]
-                best[x] = min(low, old)
-
-    return search
-
-
-def make_height_rows(wavelengths: int, carre: bool) -> Any:
-    search = order_search(wavelengths - 1)
-    sums = _carre_sums if carre else _phasor_sums
-
-    @_jit
-    def height_rows(  # type: ignore[no-untyped-def]
-        frames,
-        row0,
-        rows,
-        image_row,
-        mask,
-        weights,
-        noise,
-        level,
-        ratio,
-        planes,
-        limits,
-        counts,
-        finest,
-        height,
-        sigma,
-        modulation,
-        flags,
-    ):
-        """Rows [row0, row0 + rows) of a band: frames to heights. The arrays are described in `_pack`."""
-        width = frames.shape[3]
-        u, v, a, top, snr, power, clipped, weak, keep = _buffers()
-        total, start, best, second, order, shift = _search_buffers()
-        turns = np.empty((wavelengths, _BLOCK), np.float32)
-        weight = np.empty((wavelengths, _BLOCK), np.float32)
-        spare = np.empty((4, 1), np.float32)
-        alone = np.empty((2 * wavelengths + 2, 1), np.float32)
-        saturation, snr_min, misfit_max = level[0], level[1], level[3]
-        half_wave = limits[4]
-        wide = counts[1] > counts[0]
-        for y in range(row0, row0 + rows):
-            for x0 in range(0, width, _BLOCK):
-                n = min(_BLOCK, width - x0)
+                snr[x] = _f(0)
+                power[x] = _f(0)
+                clipped[x] = _f(0)
+                weak[x] = _f(0)
+            for i in range(wavelengths):
+                source = int(planes[i, 3])
+                _sums(carre, frames, source, y, x0, n, weights, u, v, a, top)
+                _phase_turns(u, v, turns[i], n)
+                _quality(u, v, a, top, n, source, noise, saturation, weight[i], snr, power, clipped, weak)
+                at_start = planes[i, 0] + planes[i, 1] * (image_row + y - planes[i, 4])
+                _take_plane(turns[i], _f(at_start + planes[i, 2] * (x0 - planes[i, 5])), _f(planes[i, 2]), n)
+            totals(turns[0], weight, ratio, limits[0], total, start, n)
+            search(turns, weight, ratio, start, limits[1], total, counts[0], n, best, second, order, shift)
+            if wide:
                 for x in range(n):
-                    snr[x] = _f(0)
-                    power[x] = _f(0)
-                    clipped[x] = _f(0)
-                    weak[x] = _f(0)
-                for i in range(wavelengths):
-                    source = int(planes[i, 3])
-                    sums(frames, source, y, x0, n, weights, u, v, a, top)
-                    _phase_turns(u, v, turns[i], n)
-                    _quality(u, v, a, top, n, source, noise, saturation, weight[i], snr, power, clipped, weak)
-                    at_start = planes[i, 0] + planes[i, 1] * (image_row + y - planes[i, 4])
-                    _take_plane(turns[i], _f(at_start + planes[i, 2] * (x0 - planes[i, 5])), _f(planes[i, 2]), n)
-                totals(turns[0], weight, ratio, limits[0], total, start, n)
-                search(turns, weight, ratio, start, limits[1], total, counts[0], n, best, second, order, shift)
-                if wide:
-                    for x in range(n):
-                        # the rare pixel that fits nowhere near: everything, one pixel at a time
-                        if best[x] > misfit_max and snr[x] >= snr_min and clipped[x] == _f(0):
-                            for i in range(wavelengths):
-                                alone[i, 0] = turns[i, x]
-                                alone[wavelengths + i, 0] = weight[i, x]
-                            alone[2 * wavelengths, 0] = np.ceil(limits[2] - turns[0, x])
-                            alone[2 * wavelengths + 1, 0] = total[x]
-                            search(
-                                alone[:wavelengths],
-                                alone[wavelengths : 2 * wavelengths],
-                                ratio,
-                                alone[2 * wavelengths],
-                                limits[3],
-                                alone[2 * wavelengths + 1],
-                                counts[1],
-                                1,
-                                spare[0],
-                                spare[1],
-                                spare[2],
-                                spare[3],
-                            )
-                            best[x], second[x] = spare[0, 0], spare[1, 0]
-                            order[x], shift[x] = spare[2, 0], spare[3, 0]
-                _inside(mask, y, x0, n, keep)
-                _height_block(
-                    turns[0],
-                    order,
-                    shift,
-                    weight[0],
-                    total,
-                    snr,
-                    clipped,
-                    weak,
-                    power,
-                    keep,
-                    best,
-                    second,
-                    level,
-                    half_wave,
-                    wavelengths,
-                    finest,
-                    n,
-                    height[y, x0 : x0 + n],
-                    sigma[y, x0 : x0 + n],
-                    modulation[y, x0 : x0 + n],
-                    flags[y, x0 : x0 + n],
-                )
-
-    return height_rows
+                    # the rare pixel that fits nowhere near: everything, one pixel at a time
+                    if best[x] > misfit_max and snr[x] >= snr_min and clipped[x] == _f(0):
+                        for i in range(wavelengths):
+                            alone[i, 0] = turns[i, x]
+                            alone[wavelengths + i, 0] = weight[i, x]
+                        alone[2 * wavelengths, 0] = np.ceil(limits[2] - turns[0, x])
+                        alone[2 * wavelengths + 1, 0] = total[x]
+                        search(
+                            alone[:wavelengths],
+                            alone[wavelengths : 2 * wavelengths],
+                            ratio,
+                            alone[2 * wavelengths],
+                            limits[3],
+                            alone[2 * wavelengths + 1],
+                            counts[1],
+                            1,
+                            spare[0],
+                            spare[1],
+                            spare[2],
+                            spare[3],
+                        )
+                        best[x], second[x] = spare[0, 0], spare[1, 0]
+                        order[x], shift[x] = spare[2, 0], spare[3, 0]
+            _inside(mask, y, x0, n, keep)
+            _height_block(
+                turns[0],
+                order,
+                shift,
+                weight[0],
+                total,
+                snr,
+                clipped,
+                weak,
+                power,
+                keep,
+                best,
+                second,
+                level,
+                half_wave,
+                wavelengths,
+                finest,
+                n,
+                height[y, x0 : x0 + n],
+                sigma[y, x0 : x0 + n],
+                modulation[y, x0 : x0 + n],
+                flags[y, x0 : x0 + n],
+            )
 
 
-def make_phase_rows(carre: bool) -> Any:
-    sums = _carre_sums if carre else _phasor_sums
-
-    @_jit
-    def phase_rows(frames, row0, rows, mask, weights, noise, level, phase, sigma, modulation, flags):  # type: ignore[no-untyped-def]
-        """Rows [row0, row0 + rows) of a band of one wavelength: frames to wrapped phases."""
-        width = frames.shape[3]
-        u, v, a, top, snr, power, clipped, weak, keep = _buffers()
-        turns, weight, _, _, _, _ = _search_buffers()
-        saturation = level[0]
-        for y in range(row0, row0 + rows):
-            for x0 in range(0, width, _BLOCK):
-                n = min(_BLOCK, width - x0)
-                for x in range(n):
-                    snr[x] = _f(0)
-                    power[x] = _f(0)
-                    clipped[x] = _f(0)
-                    weak[x] = _f(0)
-                sums(frames, 0, y, x0, n, weights, u, v, a, top)
-                _phase_turns(u, v, turns, n)
-                _quality(u, v, a, top, n, 0, noise, saturation, weight, snr, power, clipped, weak)
-                _inside(mask, y, x0, n, keep)
-                _phase_block(
-                    turns,
-                    weight,
-                    snr,
-                    clipped,
-                    weak,
-                    power,
-                    keep,
-                    level,
-                    n,
-                    phase[y, x0 : x0 + n],
-                    sigma[y, x0 : x0 + n],
-                    modulation[y, x0 : x0 + n],
-                    flags[y, x0 : x0 + n],
-                )
-
-    return phase_rows
+@_jit
+def phase_rows(frames, row0, rows, mask, weights, noise, level, carre, phase, sigma, modulation, flags):  # type: ignore[no-untyped-def]
+    """Rows [row0, row0 + rows) of a band of one wavelength: frames to wrapped phases."""
+    width = frames.shape[3]
+    u, v, a, top, snr, power, clipped, weak, keep = _buffers()
+    turns, weight, _, _, _, _ = _search_buffers()
+    saturation = level[0]
+    for y in range(row0, row0 + rows):
+        for x0 in range(0, width, _BLOCK):
+            n = min(_BLOCK, width - x0)
+            for x in range(n):
+                snr[x] = _f(0)
+                power[x] = _f(0)
+                clipped[x] = _f(0)
+                weak[x] = _f(0)
+            _sums(carre, frames, 0, y, x0, n, weights, u, v, a, top)
+            _phase_turns(u, v, turns, n)
+            _quality(u, v, a, top, n, 0, noise, saturation, weight, snr, power, clipped, weak)
+            _inside(mask, y, x0, n, keep)
+            _phase_block(
+                turns,
+                weight,
+                snr,
+                clipped,
+                weak,
+                power,
+                keep,
+                level,
+                n,
+                phase[y, x0 : x0 + n],
+                sigma[y, x0 : x0 + n],
+                modulation[y, x0 : x0 + n],
+                flags[y, x0 : x0 + n],
+            )

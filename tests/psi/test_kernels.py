@@ -1,0 +1,349 @@
+"""The compiled pixel pass against the plain reference, and its promise that bands and threads change no bit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cpikan.psi.flags import Flag
+from cpikan.psi.kernels import reference
+from cpikan.psi.kernels.cpu import CpuKernels
+from cpikan.psi.kernels.model import (
+    LOW_SIGMA_RAD,
+    Demodulation,
+    HeightRows,
+    OrderSearch,
+    PhaseRows,
+    PixelModel,
+    empty_rows,
+)
+from cpikan.psi.schemes import CARRE, LEAST_SQUARES, phasor_weights
+from cpikan.psi.statistics import COLUMNS
+
+TURN = 2 * np.pi
+ULP = 2.0**-24
+# every wavelength count and every type: each pair is compiled once
+KINDS = [(1, "u1"), (1, "f8"), (2, "u1"), (3, "u2"), (4, "f4"), (5, "f8")]
+TOP = {"u1": 255.0, "u2": 4095.0, "f4": np.inf, "f8": np.inf}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Frames (L, K, rows, W), the model they are worked through with, a mask, and the first image row."""
+
+    frames: np.ndarray
+    model: PixelModel
+    mask: np.ndarray | None
+    first_row: int
+
+
+def make_case(seed: int, kind: tuple[int, str], shape: tuple[int, int], *, carre: bool = False) -> Case:
+    rng = np.random.default_rng(seed)
+    wavelengths, dtype = kind
+    count = 4 if carre else int(rng.integers(3, 14))
+    steps = [_steps(rng, count, carre) for _ in range(wavelengths)]
+    weights = [phasor_weights(CARRE if carre else LEAST_SQUARES, row) for row in steps]
+    top = 255.0 if dtype == "u1" else 4095.0
+    level = float(rng.uniform(0.003, 0.06)) * 0.3 * top  # standard deviation of a sample
+    model = Demodulation(
+        cosine=np.stack([w.cosine for w in weights]),
+        sine=np.stack([w.sine for w in weights]),
+        mean=np.stack([w.mean for w in weights]),
+        covariance=np.stack([w.covariance for w in weights]),
+        noise=np.tile([0.7 * level**2, 0.3 * level**2 / (0.4 * top)], (wavelengths, 1)),
+        phase_floor_rad2=rng.choice([0.0, 1e-4], wavelengths),
+        saturation_dn=TOP[dtype],
+        snr_min=float(rng.uniform(5, 40)),
+        carre=carre,
+    )
+    search = _search(rng, wavelengths, shape) if wavelengths > 1 else None
+    frames = _frames(rng, np.array(steps), search, shape, top, level)
+    frames = _with_faults(rng, frames, dtype, top)
+    mask = None if rng.random() < 0.3 else (rng.random(shape) < 0.8).astype(np.uint8)
+    return Case(frames, PixelModel(model, search), mask, int(rng.integers(0, 50)))
+
+
+def _steps(rng: np.random.Generator, count: int, carre: bool) -> tuple[float, ...]:
+    step = rng.uniform(60, 110) * rng.choice([-1, 1])
+    jitter = np.zeros(count) if carre else rng.uniform(-12, 12, count)
+    return tuple(float(s) for s in step * np.arange(count) + jitter)
+
+
+def _search(rng: np.random.Generator, wavelengths: int, shape: tuple[int, int]) -> OrderSearch:
+    waves = np.sort(rng.uniform(450, 700, wavelengths))
+    half = float(waves[0] / 2)
+    low = float(rng.uniform(-3000, 1000))
+    range_nm = float(rng.uniform(3, 15)) * half
+    near = (low, range_nm) if rng.random() < 0.4 else (low + 0.3 * range_nm, 0.35 * range_nm)
+    return OrderSearch(
+        order=tuple(int(i) for i in rng.permutation(wavelengths)),
+        ratio=waves[0] / waves,
+        half_wave_nm=half,
+        piston_turns=rng.uniform(-0.5, 0.5, wavelengths),
+        tilt_turns=rng.uniform(-1e-3, 1e-3, (wavelengths, 2)),
+        centre=((shape[0] - 1) / 2, (shape[1] - 1) / 2),
+        low_nm=low,
+        range_nm=range_nm,
+        near_low_nm=near[0],
+        near_range_nm=near[1],
+        misfit_max=30.0,
+        finest=bool(rng.random() < 0.3),
+    )
+
+
+def _frames(
+    rng: np.random.Generator,
+    steps_deg: np.ndarray,
+    search: OrderSearch | None,
+    shape: tuple[int, int],
+    top: float,
+    level: float,
+) -> np.ndarray:
+    """Noisy frames of heights all over the range."""
+    wavelengths = len(steps_deg)
+    if search is None:
+        turns = rng.uniform(-0.5, 0.5, (1, *shape))
+    else:
+        height = rng.uniform(search.low_nm, search.low_nm + search.range_nm, shape)
+        turns = np.empty((wavelengths, *shape))
+        for i, source in enumerate(search.order):
+            turns[source] = search.ratio[i] * height / search.half_wave_nm + search.piston_turns[i]
+    modulation = top * rng.uniform(0.02, 0.4, shape)
+    angle = TURN * turns[:, None] + np.radians(steps_deg)[:, :, None, None]
+    clean = 0.45 * top + modulation * np.cos(angle)
+    return clean + rng.normal(0, level, clean.shape)
+
+
+def _with_faults(rng: np.random.Generator, frames: np.ndarray, dtype: str, top: float) -> np.ndarray:
+    """Dark, flat and saturated pixels everywhere; NaN and infinities among floats."""
+    shape = frames.shape[2:]
+    bad = rng.random(shape)
+    frames = np.where(bad < 0.02, 0.0, np.where(bad > 0.98, 0.3 * top, frames))
+    if dtype[0] == "u":
+        frames = np.clip(np.rint(frames), 0, top)
+        frames[0, 1, (bad > 0.05) & (bad < 0.07)] = top
+    else:
+        for value, at in ((np.nan, 0.05), (np.inf, 0.08), (-np.inf, 0.11)):
+            frames[-1, 2, (bad > at) & (bad < at + 0.02)] = value
+    return np.ascontiguousarray(frames.astype(dtype))
+
+
+def run_heights(case: Case, threads: int = 1) -> tuple[HeightRows, np.ndarray]:
+    rows, width = case.frames.shape[2:]
+    table = np.full((rows, COLUMNS), -1.0)
+    kernels = CpuKernels(case.model, threads)
+    out = kernels.heights(case.frames, case.first_row, case.mask, HeightRows(*empty_rows(rows, width)), table)
+    kernels.close()
+    return out, table
+
+
+def run_phases(case: Case, threads: int = 1) -> PhaseRows:
+    kernels = CpuKernels(case.model, threads)
+    out = kernels.phases(case.frames, case.mask, PhaseRows(*empty_rows(*case.frames.shape[2:])))
+    kernels.close()
+    return out
+
+
+def phase_tolerance_rad(case: Case, modulation: np.ndarray) -> np.ndarray:
+    """Rounding error of a float32 phase, (L, ...): the sums of K products, then the arctangent's 3e-8 turns.
+
+    A sum of K products of weights |w| and samples up to I errs by (K + 2) 2^-24 I sum |w|; over B that is an angle.
+    """
+    d = case.model.demodulation
+    largest = np.nan_to_num(case.frames.astype(float), nan=0, posinf=0, neginf=0).max()
+    size = np.abs(d.cosine).sum(axis=1) + np.abs(d.sine).sum(axis=1)
+    if d.carre:  # differences of samples times the scale, and a square root
+        size = 40 * np.abs(d.cosine[:, 2])
+    rounding = (d.frames + 2) * ULP * largest * size
+    return rounding[:, None, None] / np.maximum(modulation, 1e-9) + 3e-8 * TURN + 2 * ULP * np.pi
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the reference finds, and by how much rounding may move each quantity, turned into relative bounds."""
+
+    relative: np.ndarray
+    unsure: np.ndarray  # pixels within rounding of a threshold
+    error_rad: np.ndarray
+
+
+def expect(case: Case) -> Expected:
+    d = case.model.demodulation
+    with np.errstate(all="ignore"):
+        _, variance, modulation, snr, _ = reference.demodulate(case.frames, d)
+        error = phase_tolerance_rad(case, modulation)
+        relative = 1e-5 + 8 * error.max(axis=0)
+        total = snr.sum(axis=0)
+        unsure = np.abs(total - d.snr_min) < relative * d.snr_min
+        unsure |= (np.abs(variance - LOW_SIGMA_RAD**2) < relative * LOW_SIGMA_RAD**2).any(axis=0)
+    return Expected(relative, unsure, error)
+
+
+def assert_close(got: np.ndarray, want: np.ndarray, relative: np.ndarray) -> None:
+    assert (np.abs(got.astype(float) - want) <= relative * np.abs(want)).all()
+
+
+def check_phases(case: Case) -> None:
+    got, want, expected = run_phases(case), reference.phases(case.frames, case.model, case.mask), expect(case)
+    sure = ~expected.unsure
+    np.testing.assert_array_equal(got.flags[sure], want.flags[sure])
+    both = (got.flags & Flag.INVALID == 0) & (want.flags & Flag.INVALID == 0)
+    assert np.isnan(got.phase_rad[got.flags & Flag.INVALID != 0]).all()
+    difference = np.abs(np.angle(np.exp(1j * (got.phase_rad.astype(float) - want.phase_rad))))[both]
+    tolerance = expected.error_rad[0][both]
+    if case.model.demodulation.carre:
+        tolerance = np.maximum(tolerance, np.sqrt(tolerance))  # next to a zero of the sine the root halves the digits
+    assert (difference <= tolerance).all()
+    relative = expected.relative[both]
+    if not case.model.demodulation.carre:
+        assert_close(got.sigma_rad[both], want.sigma_rad[both], relative)
+        assert_close(got.modulation[both], want.modulation[both], relative)
+    assert np.isfinite(got.modulation).all()
+
+
+def check_heights(case: Case) -> None:
+    search, d = case.model.search, case.model.demodulation
+    assert search is not None
+    got, table = run_heights(case)
+    want, expected = reference.heights(case.frames, case.model, case.first_row, case.mask), expect(case)
+    with np.errstate(all="ignore"):
+        phase, variance, _, _, _ = reference.demodulate(case.frames, d)
+        turns = reference.remove_pistons(phase, search, case.first_row)
+        spread = variance[list(search.order)] / TURN**2
+        moved = expected.error_rad[list(search.order)] / TURN + 8 * ULP * (np.abs(search.low_nm) + search.range_nm) / (
+            search.half_wave_nm
+        )
+        slack = np.zeros(turns.shape[1:])
+        unsure = expected.unsure.copy()
+        near = reference.search_orders(turns, spread, search, search.near_low_nm, search.near_range_nm)
+        wide = reference.search_orders(turns, spread, search, search.low_nm, search.range_nm)
+        far = near[2] > search.misfit_max if search.near_range_nm < search.range_nm else np.zeros(turns.shape[1:], bool)
+        best, second = np.where(far, wide[2], near[2]), np.where(far, wide[3], near[3])
+        # chi squared moves by 2 sqrt(w chi^2) dr for each wavelength, and relatively as the weights do
+        for cost in (best, second):
+            level = np.where(np.isfinite(cost), cost, 0)
+            slack += 2 * np.sqrt(level / spread * moved**2).sum(axis=0) + (moved**2 / spread).sum(axis=0)
+            slack += expected.relative * (level + 1)
+        slack *= 2
+        unsure |= (second - best < slack) | (np.abs(near[2] - search.misfit_max) < slack)
+        unsure |= np.abs(best - search.misfit_max) < slack
+        unsure |= np.abs(second - best - search.margin_min) < slack
+        # a height within rounding of an end of a range has or has not a candidate there
+        for low, length in ((search.near_low_nm, search.near_range_nm), (search.low_nm, search.range_nm)):
+            for end in (low, low + length):
+                above = (turns[0] - end / search.half_wave_nm) % 1.0
+                unsure |= np.minimum(above, 1 - above) < 2 * moved[0]
+    sure = ~unsure
+    np.testing.assert_array_equal(got.flags[sure], want.flags[sure])
+    valid = (got.flags & Flag.INVALID == 0) & (want.flags & Flag.INVALID == 0) & sure
+    if not d.carre:
+        # the correction moves with every residual and with the weights: |shift| <= 0.5 turns
+        allowed = search.half_wave_nm * (2 * moved.sum(axis=0) + expected.relative * 0.5 * len(search.ratio))
+        allowed = allowed + 4 * ULP * np.abs(want.height_nm)
+        assert (np.abs(got.height_nm - want.height_nm)[valid] <= allowed[valid]).all()
+        assert_close(got.sigma_nm[valid], want.sigma_nm[valid], expected.relative[valid])
+        assert_close(got.modulation[valid], want.modulation[valid], expected.relative[valid])
+    assert np.isnan(got.height_nm[got.flags & Flag.INVALID != 0]).all()
+    assert np.isfinite(got.modulation).all()
+    np.testing.assert_array_equal(table[:, 0], (got.flags & Flag.INVALID == 0).sum(axis=1))
+    # the cases are worth their while: most pixels are measured and compared
+    inside = valid.size if case.mask is None else case.mask.sum()
+    assert valid.sum() > 0.3 * inside or valid.size < 300
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(KINDS), st.integers(1, 6), st.integers(1, 1100))
+def test_compiled_pass_equals_the_reference(seed: int, kind: tuple[int, str], rows: int, width: int) -> None:
+    case = make_case(seed, kind, (rows, width))
+    check_phases(case) if kind[0] == 1 else check_heights(case)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(3, 511), (2, 2049)])
+def test_compiled_pass_equals_the_reference_at_fixed_seeds(kind: tuple[int, str], shape: tuple[int, int]) -> None:
+    for seed in (1, 2, 3):
+        case = make_case(seed, kind, shape)
+        check_phases(case) if kind[0] == 1 else check_heights(case)
+
+
+@pytest.mark.parametrize("kind", [(1, "u1"), (2, "u1")])
+def test_carre_equals_the_reference(kind: tuple[int, str]) -> None:
+    for seed in range(6):
+        case = make_case(seed, kind, (3, 700), carre=True)
+        check_phases(case) if kind[0] == 1 else check_heights(case)
+
+
+@pytest.mark.parametrize("kind", [(2, "u1"), (4, "f4"), (5, "f8")])
+@given(data=st.data())
+@settings(max_examples=8, deadline=None)
+def test_bands_and_threads_change_no_bit(kind: tuple[int, str], data: st.DataObject) -> None:
+    case = make_case(data.draw(st.integers(0, 99)), kind, (17, 613))
+    whole, table = run_heights(case)
+    threaded, threaded_table = run_heights(case, threads=3)
+    cuts = sorted(data.draw(st.sets(st.integers(1, 16), max_size=5)))
+    bands = list(zip([0, *cuts], [*cuts, 17], strict=True))
+    parts = [
+        run_heights(
+            replace(
+                case,
+                frames=np.ascontiguousarray(case.frames[:, :, a:b]),
+                mask=None if case.mask is None else case.mask[a:b],
+                first_row=case.first_row + a,
+            )
+        )
+        for a, b in bands
+    ]
+    for name in HeightRows._fields:
+        expected = getattr(whole, name).tobytes()
+        assert getattr(threaded, name).tobytes() == expected
+        assert np.concatenate([getattr(part, name) for part, _ in parts]).tobytes() == expected
+    assert threaded_table.tobytes() == table.tobytes()
+    assert np.concatenate([rows for _, rows in parts]).tobytes() == table.tobytes()
+
+
+def test_threads_change_no_bit_of_phases() -> None:
+    case = make_case(4, (1, "u1"), (23, 700))
+    one, three = run_phases(case), run_phases(case, threads=3)
+    for name in PhaseRows._fields:
+        assert getattr(one, name).tobytes() == getattr(three, name).tobytes()
+
+
+def test_pixels_do_not_look_at_each_other() -> None:
+    """Strictly per pixel: a frame whose columns are shuffled gives the shuffled map, whatever block a pixel falls in."""
+    case = make_case(11, (3, "u2"), (2, 1100))
+    search = replace(case.model.search, tilt_turns=np.zeros((3, 2)))
+    case = replace(case, model=replace(case.model, search=search), mask=None)
+    shuffle = np.random.default_rng(0).permutation(1100)
+    plain, _ = run_heights(case)
+    moved, _ = run_heights(replace(case, frames=np.ascontiguousarray(case.frames[..., shuffle])))
+    for name in HeightRows._fields:
+        assert getattr(moved, name).tobytes() == getattr(plain, name)[:, shuffle].tobytes()
+
+
+def test_phase_over_the_whole_circle_is_good_to_its_stated_error() -> None:
+    """Float frames of a pure phasor: the arctangent alone, 3e-8 turns beside the rounding of its arguments."""
+    phase = np.linspace(-np.pi, np.pi, 20001)[None, :]
+    weights = phasor_weights(LEAST_SQUARES, (0.0, 90.0, 180.0, 270.0))
+    rows = (weights.cosine, weights.sine, weights.mean, weights.covariance)
+    model = Demodulation(*(r[None] for r in rows), np.array([[1e-12, 0.0]]), np.zeros(1))
+    frames = np.stack([1000 * np.cos(phase + k * np.pi / 2) for k in range(4)])[None].astype(np.float32)
+    u, v = (frames[0, 0] - frames[0, 2]).astype(float), (frames[0, 3] - frames[0, 1]).astype(float)
+    got = run_phases(Case(frames, PixelModel(model), None, 0)).phase_rad
+    error = np.abs(np.angle(np.exp(1j * (got.astype(float) - np.arctan2(v, u)))))
+    # the polynomial in float32 3e-8 turns, the phase itself rounded to 2^-24 pi, the sums of four terms 2^-22
+    assert error.max() < 3e-8 * TURN + ULP * np.pi + 4 * ULP
+
+
+def test_nothing_measured_gives_nothing() -> None:
+    case = make_case(3, (2, "u1"), (2, 64))
+    for frames in (np.zeros_like(case.frames), np.full_like(case.frames, 255)):
+        got, table = run_heights(replace(case, frames=frames, mask=None))
+        assert np.isnan(got.height_nm).all()
+        assert np.isnan(got.sigma_nm).all()
+        assert (got.flags & Flag.INVALID != 0).all()
+        assert (table[:, 0] == 0).all()
+    assert (got.flags & Flag.SATURATED != 0).all()
