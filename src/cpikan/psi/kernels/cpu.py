@@ -53,9 +53,9 @@ def search_orders(ratio: np.ndarray) -> Callable[[np.ndarray, np.ndarray, float,
 
     def search(turns: np.ndarray, variance: np.ndarray, low: float, span: float) -> tuple[np.ndarray, ...]:
         n = turns.shape[1]
-        weight = (1 / variance).astype(np.float32)
+        weight = np.ascontiguousarray(1 / variance, np.float32)  # rows must be runs of memory for vector loads
         total, start, best, second, order, shift = (np.empty(n, np.float32) for _ in range(6))
-        phases = turns.astype(np.float32)
+        phases = np.ascontiguousarray(turns, np.float32)
         cpu_blocks.totals(phases[0], weight, ratios, np.float32(low), total, start, n)
         limit, count = np.float32(low + span), max(1, int(np.ceil(span)))
         cpu_blocks.search(phases, weight, ratios, start, limit, total, count, n, best, second, order, shift)
