@@ -8,8 +8,6 @@ Times are the best of three warm runs; a ratio's two sides alternate within one 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import os
 import shutil
 import subprocess
@@ -17,10 +15,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from ledger import Row, command, keep
 
 from cpikan.pipeline.stack import FrameStack, open_stack
 from cpikan.psi.acquisition import Acquisition
@@ -31,19 +31,6 @@ WAVES = ("5um", "5.5um", "6.05um", "6.655um")
 WAVES_NM = (5000.0, 5500.0, 6050.0, 6655.0)
 STEPS = (0.0, 90.0, 180.0, 270.0)
 REPEATS = 3
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the CSV."""
-
-    figure: str
-    value: float | str
-    unit: str
-    target: str
-    met: bool | str
-    baseline: str
-    note: str
 
 
 @dataclass(frozen=True)
@@ -63,18 +50,6 @@ class Place:
     @property
     def full(self) -> Path:
         return self.stack("full", "--shape", self.shape, "--wavelength", *WAVES, "--surface", "smooth", "--seed", "1")
-
-
-def command(*arguments: object) -> tuple[dict, float]:
-    """Run the command line with --json; its object and the wall time of the whole process."""
-    started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "cpikan", *map(str, arguments), "--json"], capture_output=True, text=True, check=False
-    )
-    seconds = time.perf_counter() - started
-    if done.returncode:
-        raise SystemExit(f"cpikan {' '.join(map(str, arguments))}: {done.stderr.strip()}")
-    return json.loads(done.stdout), seconds
 
 
 def floor_seconds(stack_folder: Path, output: Path) -> float:
@@ -389,7 +364,9 @@ def header_bomb(place: Place) -> Iterator[Row]:
         file.write(b"\0" * 1000)
     code = (
         "import sys, time, cpikan\n"
-        "from cpikan.pipeline.stack import open_stack\n"
+        "from ledger import Row, command, keep
+
+from cpikan.pipeline.stack import open_stack\n"
         "from cpikan.streaming.memory import anonymous_mib\n"
         "before, started = anonymous_mib(), time.perf_counter()\n"
         "try: open_stack(sys.argv[1], wavelengths=['633 nm'])\n"
@@ -461,21 +438,6 @@ PARTS: dict[str, Callable[[Place], Iterator[Row]]] = {
 }
 
 
-def keep(rows: list[Row]) -> None:
-    """Write the CSV, keeping older lines of figures that were not measured now."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    old: dict[str, dict] = {}
-    if RESULTS.exists():
-        with open(RESULTS, newline="", encoding="utf-8") as file:
-            old = {line["figure"]: line for line in csv.DictReader(file)}
-    for row in rows:
-        old[row.figure] = {key: str(value) for key, value in asdict(row).items()}
-    with open(RESULTS, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(Row.__dataclass_fields__))
-        writer.writeheader()
-        writer.writerows(old.values())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, help="folder for the data (default: a temporary one)")
@@ -495,7 +457,7 @@ def main() -> None:
                     flush=True,
                 )
     if given.shape == "7000x9344":
-        keep(rows)
+        keep(RESULTS, rows)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from cpikan.version import VERSION
+
 if TYPE_CHECKING:
     from cpikan.errors import InputError as InputError
     from cpikan.pipeline.height_map import HeightMap as HeightMap
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from cpikan.pipeline.stack import open_stack as open_stack
     from cpikan.psi.acquisition import Acquisition as Acquisition
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "Acquisition": "cpikan.psi.acquisition",

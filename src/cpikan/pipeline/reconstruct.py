@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cpikan
 from cpikan.errors import InputError, unknown_name
 from cpikan.pipeline.height_map import HeightMap, open_height_map
 from cpikan.pipeline.passes import PassContext, height_pass
@@ -31,6 +30,7 @@ from cpikan.storage.writers.layout import QUANTITIES
 from cpikan.storage.writers.open import open_writer, required_bytes
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.progress import Progress
+from cpikan.version import VERSION
 
 
 def reconstruct(
@@ -234,7 +234,7 @@ class _Run:
     def _plan(self, device: str) -> dict[str, Any]:
         """Everything a resumed run must share with the one it continues."""
         return {
-            "cpikan": cpikan.__version__,
+            "cpikan": VERSION,
             "input": self.stack.fingerprint(),
             "shape": list(self.stack.shape),
             "acquisition": self._plan_acquisition(),

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-import cpikan
 from cpikan.pipeline.stack import FrameStack
 from cpikan.psi.calibrate import Calibration
 from cpikan.psi.statistics import MapStatistics
+from cpikan.version import VERSION
 
 
 @dataclass
@@ -104,7 +104,7 @@ def document(
             "shape": list(stack.shape),
             "dtype": str(stack.dtype),
             "fingerprint": plan["input"],
-            "cpikan": cpikan.__version__,
+            "cpikan": VERSION,
             "python": platform.python_version(),
             "numpy": np.__version__,
             "machine": platform.machine(),

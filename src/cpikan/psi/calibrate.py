@@ -6,24 +6,17 @@ import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.special import gammainc, gammaincc, gammainccinv, gammaincinv
+from scipy.special import gammainc, gammaincc, gammaincinv
 
 from cpikan.errors import InputError
-from cpikan.psi import planning
 from cpikan.psi.acquisition import Acquisition
 from cpikan.psi.aia import EstimatedSteps, estimate_steps
-from cpikan.psi.alignment import Alignment, Ranges, Samples, align
+from cpikan.psi.alignment import Alignment
 from cpikan.psi.kernels import reference
-from cpikan.psi.kernels.cpu import search_orders
-from cpikan.psi.kernels.model import Demodulation, OrderSearch, PixelModel
+from cpikan.psi.kernels.model import Demodulation, PixelModel
 from cpikan.psi.noise import NoiseModel, fit_noise, noise_from_neighbours
+from cpikan.psi.order_model import MeasuredPhases, order_model
 from cpikan.psi.schemes import CARRE, LEAST_SQUARES, phasor_weights
-from cpikan.units import format_length
-
-_MISFIT_CHANCE = 1e-7  # a pixel this unlikely to be noise does not fit its order
-_FARTHEST_NM = 131072.0  # float32 heights are spaced by 0.008 nm below it
-_EDGE_SIGMA = 8.0  # noise of the anchor allowed for at the ends of the range; pixels differ in modulation
-_MARGIN = 0.15  # of the heights' extent, searched on either side of it before anything farther
 
 
 @dataclass(frozen=True)
@@ -92,14 +85,33 @@ def calibrate(
     if len(steps) == 1:
         return calibration
     position = sample.position[usable][measured] - (np.asarray(sample.shape) - 1) / 2
-    return _with_orders(
+    guessed = any(one.source == "neighbours" for one in noise)
+    waves = acquisition.wavelengths_nm
+    phases = MeasuredPhases(waves, phase[:, measured], variance[:, measured], position, sample.shape, sigma, guessed)
+    return _with_orders(calibration, phases, settings)
+
+
+def _with_orders(calibration: Calibration, phases: MeasuredPhases, settings: CalibrationSettings) -> Calibration:
+    """Take the order search of several wavelengths into the model, and what it says about the noise."""
+    found = order_model(phases, settings.range_nm, finest=settings.finest)
+    plain = calibration.model.demodulation
+    demodulation = replace(
+        plain,
+        noise=plain.noise * found.noise_factor,
+        snr_min=plain.snr_min / found.noise_factor,
+        phase_floor_rad2=np.full(plain.wavelengths, found.phase_floor_rad2),
+    )
+    noise = tuple(one.scaled(found.noise_factor) if phases.noise_is_guessed else one for one in calibration.noise)
+    return replace(
         calibration,
-        acquisition.wavelengths_nm,
-        phase[:, measured],
-        variance[:, measured],
-        position,
-        sample.shape,
-        settings,
+        model=PixelModel(demodulation, found.search),
+        noise=noise,
+        sigma_phase_rad=found.sigma_rad,
+        sigma_nm_median=found.sigma_nm,
+        range_nm=found.range_nm,
+        wrong_order_rate=found.wrong_order_rate,
+        alignment=found.alignment,
+        warnings=calibration.warnings + found.warnings,
     )
 
 
@@ -178,141 +190,3 @@ def _snr_threshold(snr: np.ndarray, wavelengths: int) -> float:
     # dark pixels are not quite Gaussian (quantisation): stay above the lower edge of the gap, but well below lit ones
     best = np.flatnonzero(cost <= cost.min() + 1e-6)
     return float(min(2 * grid[best[0]], np.sqrt(grid[best[0]] * grid[best[-1]])))
-
-
-def _with_orders(
-    calibration: Calibration,
-    wavelengths_nm: tuple[float, ...],
-    phase: np.ndarray,
-    variance: np.ndarray,
-    position: np.ndarray,
-    shape: tuple[int, int],
-    settings: CalibrationSettings,
-) -> Calibration:
-    """Add the order search: range, pistons and tilts, extent of the heights, phase variance that frame noise leaves open."""
-    waves = np.asarray(wavelengths_nm)
-    order = tuple(int(i) for i in np.argsort(waves, kind="stable"))
-    half = float(waves.min()) / 2
-    ratio = waves.min() / waves[list(order)]
-    samples = Samples(phase[list(order)] / (2 * np.pi), variance[list(order)] / (2 * np.pi) ** 2, position, ratio)
-    limits = settings.range_nm if isinstance(settings.range_nm, tuple) else None
-    if isinstance(settings.range_nm, tuple):
-        alignment = _fixed(samples, settings.range_nm[0] / half, settings.range_nm[1] / half)
-        range_nm = settings.range_nm[1] - settings.range_nm[0]
-    else:
-        range_nm = settings.range_nm or planning.widest_range_nm(wavelengths_nm, calibration.sigma_phase_rad)
-        alignment = align(
-            samples, search_orders(ratio), _ranges(wavelengths_nm, calibration.sigma_phase_rad, range_nm, half)
-        )
-    if any(one.source == "neighbours" for one in calibration.noise):
-        calibration, alignment = _rescaled(calibration, alignment)
-    floor = _phase_floor(alignment, calibration.sigma_phase_rad, len(waves))
-    model = replace(calibration.model.demodulation, phase_floor_rad2=np.full(len(waves), floor))
-    sigma = tuple(math.sqrt(s**2 + floor) for s in calibration.sigma_phase_rad)
-    rate = planning.expected_wrong_order_rate(wavelengths_nm, sigma, range_nm)
-    # a height at an end of the range has a phase beyond it as often as not: its order must still be among the candidates
-    edge = min(_EDGE_SIGMA * sigma[order[0]] / (2 * math.pi), 0.25) * half
-    search = _search(alignment, order, ratio, half, range_nm, edge, rate, limits, shape, settings.finest)
-    extent = (alignment.high_turns - alignment.low_turns) * half
-    spread = samples.variance + floor / (2 * np.pi) ** 2
-    weight = (ratio[:, None] ** 2 / spread)[:1] if settings.finest else ratio[:, None] ** 2 / spread
-    return replace(
-        calibration,
-        model=PixelModel(model, search),
-        sigma_phase_rad=sigma,
-        sigma_nm_median=half / float(np.sqrt(np.median(weight.sum(axis=0)))),
-        range_nm=range_nm,
-        wrong_order_rate=rate,
-        alignment=alignment,
-        warnings=calibration.warnings + _range_warnings(rate, range_nm, extent, settings),
-    )
-
-
-def _rescaled(calibration: Calibration, alignment: Alignment) -> tuple[Calibration, Alignment]:
-    """Noise guessed from neighbours, corrected by what the wavelengths really disagree: exact even with three frames."""
-    factor = alignment.misfit if alignment.misfit > 0 else 1.0
-    noise = tuple(
-        replace(one, read_dn2=one.read_dn2 * factor, gain_dn=one.gain_dn * factor, source="wavelengths")
-        for one in calibration.noise
-    )
-    model = calibration.model.demodulation
-    model = replace(model, noise=model.noise * factor, snr_min=model.snr_min / factor)
-    sigma = tuple(s * math.sqrt(factor) for s in calibration.sigma_phase_rad)
-    fresh = replace(calibration, model=PixelModel(model), noise=noise, sigma_phase_rad=sigma)
-    return fresh, replace(alignment, misfit=1.0)
-
-
-def _ranges(wavelengths_nm: tuple[float, ...], sigma_rad: tuple[float, ...], range_nm: float, half: float) -> Ranges:
-    """What can be searched while pistons are unknown (phases then err by more than noise), and for the common height."""
-    loose = [math.hypot(s, 0.1) for s in sigma_rad]
-    averaged = [s / 30 for s in sigma_rad]  # pistons are means over about a thousand pixels
-    robust = min(range_nm, planning.widest_range_nm(wavelengths_nm, loose, rate=1e-4))
-    absolute = max(range_nm, planning.widest_range_nm(wavelengths_nm, averaged))
-    return Ranges(range_nm / half, robust / half, absolute / half, _FARTHEST_NM / half)
-
-
-def _range_warnings(rate: float, range_nm: float, extent_nm: float, settings: CalibrationSettings) -> tuple[str, ...]:
-    found = []
-    if rate > 1e-4:
-        found.append(
-            f"expected wrong fringe orders: {rate:.2g} of the pixels over a range of {format_length(range_nm)} at this "
-            "noise; a shorter --range, more frames or more wavelengths help"
-        )
-    if settings.range_nm is None and extent_nm > 0.9 * range_nm:
-        found.append(
-            f"the heights fill the whole range of {format_length(range_nm)} that this noise allows: larger ones fold over; "
-            "give --range, or lower the noise"
-        )
-    return tuple(found)
-
-
-def _fixed(samples: Samples, low: float, high: float) -> Alignment:
-    """Exact limits mean exact phases: no pistons are estimated."""
-    best = search_orders(samples.ratio)(samples.turns, samples.variance, low, high - low)[2]
-    dof = max(len(samples.ratio) - 1, 1)
-    keep = best <= max(30.0, 8 * float(np.median(best)))
-    zero = np.zeros(len(samples.ratio))
-    return Alignment(zero, np.zeros((len(zero), 2)), low, high, True, float(best[keep].mean()) / dof, int(keep.sum()))
-
-
-def _phase_floor(alignment: Alignment, sigma_rad: tuple[float, ...], wavelengths: int) -> float:
-    """Phase variance beside frame noise (step errors, harmonics, wavelength errors), from what the wavelengths disagree."""
-    excess = alignment.misfit - 1.0
-    scatter = math.sqrt(2 / max((wavelengths - 1) * alignment.pixels, 1))
-    return float(np.mean(np.square(sigma_rad))) * excess if excess > 4 * scatter else 0.0
-
-
-def _search(
-    alignment: Alignment,
-    order: tuple[int, ...],
-    ratio: np.ndarray,
-    half: float,
-    range_nm: float,
-    edge_nm: float,
-    rate: float,
-    limits: tuple[float, float] | None,
-    shape: tuple[int, int],
-    finest: bool,
-) -> OrderSearch:
-    low = (limits[0] if limits is not None else alignment.centre_turns * half - range_nm / 2) - edge_nm
-    range_nm = range_nm + 2 * edge_nm
-    extent = (alignment.high_turns - alignment.low_turns) * half
-    margin = _MARGIN * extent + half
-    near_low, near = alignment.low_turns * half - margin, extent + 2 * margin
-    # where wrong orders are expected the whole range decides, as asked; otherwise looking farther cannot change an order
-    if rate > planning.ACCEPTED_RATE or near >= range_nm:
-        near_low, near = low, range_nm
-    return OrderSearch(
-        order=order,
-        ratio=ratio,
-        half_wave_nm=half,
-        piston_turns=alignment.piston_turns,
-        tilt_turns=alignment.tilt_turns,
-        centre=((shape[0] - 1) / 2, (shape[1] - 1) / 2),
-        low_nm=low,
-        range_nm=range_nm,
-        near_low_nm=near_low,
-        near_range_nm=near,
-        misfit_max=float(2 * gammainccinv(max(len(ratio) - 1, 1) / 2, _MISFIT_CHANCE)),
-        finest=finest,
-    )

@@ -26,6 +26,10 @@ class NoiseModel:
     source: NoiseSource
     pixels: int
 
+    def scaled(self, factor: float) -> NoiseModel:
+        """The same noise with its variance corrected by what several wavelengths disagree."""
+        return NoiseModel(self.read_dn2 * factor, self.gain_dn * factor, "wavelengths", self.pixels)
+
     def variance(self, intensity_dn: np.ndarray) -> np.ndarray:
         return self.read_dn2 + self.gain_dn * np.maximum(intensity_dn, 0)
 
