@@ -20,11 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ledger import Row, command, keep
-
 from cpikan.pipeline.stack import FrameStack, open_stack
 from cpikan.psi.acquisition import Acquisition
 from cpikan.storage.writers.preallocated import PreallocatedFile
+from ledger import Row, command, keep
 
 RESULTS = Path(__file__).parent / "results" / "psi.csv"
 WAVES = ("5um", "5.5um", "6.05um", "6.655um")
@@ -364,9 +363,7 @@ def header_bomb(place: Place) -> Iterator[Row]:
         file.write(b"\0" * 1000)
     code = (
         "import sys, time, cpikan\n"
-        "from ledger import Row, command, keep
-
-from cpikan.pipeline.stack import open_stack\n"
+        "from cpikan.pipeline.stack import open_stack\n"
         "from cpikan.streaming.memory import anonymous_mib\n"
         "before, started = anonymous_mib(), time.perf_counter()\n"
         "try: open_stack(sys.argv[1], wavelengths=['633 nm'])\n"
