@@ -17,7 +17,7 @@ from cpikan.units import format_length
 _MISFIT_CHANCE = 1e-7  # a pixel this unlikely to be noise does not fit its order
 _FARTHEST_NM = 131072.0  # float32 heights are spaced by 0.008 nm below it
 _EDGE_SIGMA = 8.0  # noise of the anchor allowed for at the ends of the range; pixels differ in modulation
-_MARGIN = 0.15  # of the heights' extent, searched on either side of it before anything farther
+_MARGIN = 0.05  # of the extent of the heights, and one order, searched on either side before anything farther
 
 
 @dataclass(frozen=True)
