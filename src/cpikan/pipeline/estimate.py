@@ -19,6 +19,7 @@ def estimate_run(stack: FrameStack) -> dict[str, Any]:
     """Method, bands, disk per output format and memory; JSON-able, bytes and MiB."""
     wavelengths, steps, height, width = stack.shape
     shape = (height, width)
+    one = ("component",) if wavelengths == 1 else ()
     rows = frame_bands(stack, None, 0, CpuKernels.band_bytes)[0].rows
     frames_mib = wavelengths * steps * rows * width * stack.dtype.itemsize / 2**20
     maps_mib = 13 * rows * width / 2**20  # height, sigma, modulation, flags
@@ -29,9 +30,9 @@ def estimate_run(stack: FrameStack) -> dict[str, Any]:
         "band_rows": rows,
         "disk_bytes": {
             "npy": required_bytes("x.npy", shape, ("height_nm",)),
-            "npy_all": required_bytes("x.npy", shape, ("height_nm", "sigma_nm", "flags")),
+            "npy_all": required_bytes("x.npy", shape, ("height_nm", "sigma_nm", "flags", *one)),
             "tif": required_bytes("x.tif", shape, _ALL),
-            "zarr": required_bytes("x.zarr", shape, _ALL),
+            "zarr": required_bytes("x.zarr", shape, (*_ALL, *one)),
         },
         "scratch_bytes": scratch,
         "memory_mib": round(_PROCESS_MIB + (2 * DEPTH + 2) * (frames_mib + maps_mib)),

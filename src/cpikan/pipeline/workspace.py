@@ -46,6 +46,8 @@ class Workspace:
         log = output.with_name(output.name + ".journal")
         # of any quantity: a sigma of an older run beside a new height would pass for its own
         there = [path for path in output_paths(output) if path.exists()]
+        if resume or overwrite:
+            _check_replaceable(there)
         if resume and there and not log.exists():
             return cls._finished(output, quantities, plan)
         if there and not (resume or overwrite):
@@ -128,6 +130,15 @@ class Workspace:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+
+
+def _check_replaceable(there: list[Path]) -> None:
+    """Refuse now what could not be replaced at the end, and folders that hold something else than an output."""
+    for path in there:
+        folder = path.suffix.lower() == ".zarr"
+        ours = path.is_dir() and not path.is_symlink() and ((path / "height_nm").is_dir() or not any(path.iterdir()))
+        if (folder and not ours) or (not folder and not path.is_file()):
+            raise InputError(f"{path} exists and is not an output of this program: choose another name, or remove it")
 
 
 def _document(output: Path) -> dict[str, Any]:

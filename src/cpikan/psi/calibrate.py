@@ -18,6 +18,9 @@ from cpikan.psi.noise import NoiseModel, fit_noise, noise_from_neighbours
 from cpikan.psi.order_model import MeasuredPhases, order_model
 from cpikan.psi.schemes import CARRE, LEAST_SQUARES, phasor_weights
 
+_SOME_DARK = 0.005  # share of pixels without fringes from which they are taken into account
+_LOST_LIT = 0.02  # share of lit pixels that may be lost to keep dark ones out
+
 
 @dataclass(frozen=True)
 class Subsample:
@@ -131,9 +134,7 @@ def _steps(
     given = acquisition.phase_steps_deg
     if acquisition.steps == "trusted" and given is not None:
         return given, None
-    estimated = tuple(
-        estimate_steps(frames[i], given[i] if given is not None else None) for i in range(frames.shape[0])
-    )
+    estimated = tuple(_estimate(frames[i], None if given is None else given[i]) for i in range(frames.shape[0]))
     for one in estimated:
         if one.conditioning < 0.05:
             raise InputError(
@@ -141,6 +142,24 @@ def _steps(
                 "give --phase-steps with --steps trusted"
             )
     return tuple(one.steps_deg for one in estimated), estimated
+
+
+def _estimate(frames: np.ndarray, nominal_deg: tuple[float, ...] | None) -> EstimatedSteps:
+    """Steps from the frames; nominal ones give the sign, and the start where three frames leave no other.
+
+    A start near the nominal steps stays near them when few distinct frames hardly constrain the steps; a blind one uses
+    all the frames say.
+    """
+    if nominal_deg is None or frames.shape[0] == 3:
+        return estimate_steps(frames, nominal_deg)
+    found = estimate_steps(frames, None)
+    same, mirrored = (
+        float(np.cos(np.radians(np.subtract(nominal_deg, np.multiply(sign, found.steps_deg)))).sum())
+        for sign in (1, -1)
+    )
+    if same >= mirrored:
+        return found
+    return replace(found, steps_deg=tuple(float(-step % 360) for step in found.steps_deg))
 
 
 def _step_warnings(estimated: tuple[EstimatedSteps, ...] | None) -> tuple[str, ...]:
@@ -182,11 +201,16 @@ def _snr_threshold(snr: np.ndarray, wavelengths: int) -> float:
     if snr.size == 0:
         return float(2 * gammaincinv(half_dof, 0.999))
     dark = min(1.0, 2 * float((snr < 2 * gammaincinv(half_dof, 0.5)).mean()))
+    # dark pixels are not quite Gaussian (quantisation): where lit ones stand clear of them, keep a wide distance
+    strong = float(4 * gammaincinv(half_dof, 1 - 1e-4))
+    lit = max(1.0 - dark, 1e-9)
+    if dark > _SOME_DARK and ((snr < strong).mean() - dark) / lit < _LOST_LIT:
+        return strong
     lowest = 0.05 * float(2 * gammaincinv(half_dof, 0.999))
     grid = np.geomspace(lowest, max(60 * lowest, float(np.median(snr))), 200)
     measured = np.searchsorted(np.sort(snr), grid) / snr.size
     lost = np.maximum(measured - dark * gammainc(half_dof, grid / 2), 0)
     cost = dark * gammaincc(half_dof, grid / 2) + lost
-    # dark pixels are not quite Gaussian (quantisation): stay above the lower edge of the gap, but well below lit ones
+    # stay above the lower edge of a gap, but well below lit pixels
     best = np.flatnonzero(cost <= cost.min() + 1e-6)
     return float(min(2 * grid[best[0]], np.sqrt(grid[best[0]] * grid[best[-1]])))

@@ -1,0 +1,50 @@
+"""Stacks that many tests share: made once, never written to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from independent_frames import Faults, Scene, make_scene
+from small_stacks import FIVE_DEG, STEPS_DEG, WAVES_NM, folder_of
+
+# 1 DN of read noise and uneven light, as a bench has them; 20 DN of fringes remain everywhere
+BENCH = Faults(read_noise=0.004, background=0.2, modulation=0.2, fringes=6.0, aperture=0.8, holes=3)
+
+
+def _frozen(scene: Scene) -> Scene:
+    for array in (scene.frames, scene.height_nm, scene.mask):
+        array.flags.writeable = False
+    return scene
+
+
+@pytest.fixture(scope="session")
+def wafer() -> Scene:
+    """Four wavelengths of four frames, a round field with holes, 15 um of height."""
+    return _frozen(make_scene(1, (160, 200), WAVES_NM, STEPS_DEG, BENCH))
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Scene:
+    """One wavelength of five frames, six fringes in a round field with holes."""
+    return _frozen(make_scene(2, (160, 200), (632.8,), FIVE_DEG, BENCH))
+
+
+@pytest.fixture(scope="session")
+def tower() -> Scene:
+    """Four wavelengths, tall and narrow: three shards of rows in chunked outputs."""
+    return _frozen(make_scene(3, (1100, 36), WAVES_NM, STEPS_DEG, BENCH))
+
+
+@pytest.fixture(scope="session")
+def wafer_folder(wafer: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``wafer`` on disk, as the command line reads it."""
+    return folder_of(tmp_path_factory.mktemp("wafer") / "frames", np.asarray(wafer.frames))
+
+
+@pytest.fixture(scope="session")
+def tower_folder(tower: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``tower`` on disk."""
+    return folder_of(tmp_path_factory.mktemp("tower") / "frames", np.asarray(tower.frames))
