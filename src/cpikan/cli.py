@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cpikan import __version__
+from cpikan import __version__, cli_compare
 from cpikan.errors import InputError, unknown_name
 
 _INTERRUPTED = 130
@@ -376,6 +376,7 @@ _VERBS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "info": _add_info,
     "reconstruct": _add_reconstruct,
     "evaluate": _add_evaluate,
+    "compare": cli_compare.add,
 }
 
 

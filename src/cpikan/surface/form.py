@@ -1,0 +1,233 @@
+"""The form of a surface: piston, tilt, power and more, fitted by normal equations over bands of rows and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpikan.errors import InputError, unknown_name
+from cpikan.surface.pupil import ExtentScan, Pupil
+from cpikan.surface.zernike import MAX_ORDER, Mode, ZernikeBasis, ansi_index, modes_up_to
+
+FloatArray = NDArray[np.float64]
+
+FORM_TERMS: dict[str, tuple[Mode, ...]] = {
+    "piston": ((0, 0),),
+    "tilt": ((1, 1), (1, -1)),
+    "power": ((2, 0),),
+    "astigmatism": ((2, 2), (2, -2)),
+    "coma": ((3, 1), (3, -1)),
+    "trefoil": ((3, 3), (3, -3)),
+    "spherical": ((4, 0),),
+}
+FORM_SETS = {"zernike": "fringe", "noll": "noll", "ansi": "ansi"}
+_ALIASES = {"sphere": "power", "fringe": "zernike"}
+_BLOCK_VALUES = 1 << 19  # basis values held at once: 4 MiB, inside the cache of a processor
+_PIECE_PRODUCTS = 1 << 17
+
+
+def check_form_terms(terms: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the terms without repeats, named ones first and from low to high order.
+
+    Allowed are piston, tilt, power (or sphere), astigmatism, coma, trefoil, spherical, and whole sets: ``zernike:N``
+    (fringe indices 1 to N; 36 is the usual set), ``noll:N`` (1 to N), ``ansi:N`` (0 to N), ``order:N`` (radial orders 0
+    to N: every polynomial of that degree, so order:2 is the full second-order surface). One string may hold several,
+    separated by commas. Raises InputError for anything else.
+    """
+    given = terms.split(",") if isinstance(terms, str) else list(terms)
+    names = [_checked_term(name.strip()) for name in given if name.strip()]
+    order = {name: place for place, name in enumerate(FORM_TERMS)}
+    return tuple(sorted(dict.fromkeys(names), key=lambda name: order.get(name, len(order))))
+
+
+def _checked_term(name: str) -> str:
+    head, colon, count = name.partition(":")
+    head = _ALIASES.get(head, head)
+    if not colon:
+        if head not in FORM_TERMS:
+            raise unknown_name("term to remove", name, [*FORM_TERMS, *(f"{kind}:N" for kind in (*FORM_SETS, "order"))])
+        return head
+    if head not in FORM_SETS and head != "order":
+        raise unknown_name("set of terms", head, (*FORM_SETS, "order"))
+    if not (count.isascii() and count.isdigit()) or len(count) > 6:
+        raise InputError(f"term to remove {name!r} has no count: write {head}:N, such as zernike:36 or order:2")
+    canonical = f"{head}:{int(count)}"
+    _term_modes(canonical)
+    return canonical
+
+
+def _term_modes(name: str) -> tuple[Mode, ...]:
+    head, colon, count = name.partition(":")
+    if not colon:
+        return FORM_TERMS[head]
+    if head != "order":
+        return modes_up_to(FORM_SETS[head], int(count))
+    if int(count) > MAX_ORDER:
+        raise InputError(f"Zernike order {count} is too high: at most {MAX_ORDER} is supported")
+    return modes_up_to("ansi", ansi_index((int(count), int(count))))
+
+
+def form_modes(terms: str | Iterable[str]) -> tuple[Mode, ...]:
+    """The Zernike modes that the terms name, each once, by radial order."""
+    modes = {mode for name in check_form_terms(terms) for mode in _term_modes(name)}
+    return tuple(sorted(modes, key=ansi_index))
+
+
+def form_rows(
+    basis: ZernikeBasis, pupil: Pupil, coefficients: FloatArray, start: int, wanted: NDArray[np.bool_]
+) -> FloatArray:
+    """Surfaces of several coefficient rows (surfaces, modes) in the rows of ``wanted``; NaN where not wanted."""
+    out = np.full((len(coefficients), *wanted.shape), np.nan)
+    for rows, columns, values in _mode_blocks(basis, pupil, start, wanted):
+        pieces = np.matmul(coefficients, _pieces(values))
+        out[:, rows, columns] = pieces.transpose(1, 0, 2).reshape(len(coefficients), -1)[:, : rows.size]
+    return out
+
+
+def _pieces(matrix: FloatArray) -> FloatArray:
+    """A wide matrix (rows, points) cut into a stack (pieces, rows, some points), zeros at the end.
+
+    Products of so small matrices run on the calling thread: a threaded BLAS loses far more on a shared machine than it
+    wins here.
+    """
+    rows, points = matrix.shape
+    size = min(1024, max(16, _PIECE_PRODUCTS // max(1, rows) ** 2))
+    padded = np.zeros((rows, -(-points // size) * size))
+    padded[:, :points] = matrix
+    return padded.reshape(rows, -1, size).transpose(1, 0, 2)
+
+
+def _mode_blocks(
+    basis: ZernikeBasis, pupil: Pupil, start: int, wanted: NDArray[np.bool_]
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]]:
+    """Rows, columns and basis values (modes, points) of the wanted pixels, a few at a time."""
+    step = max(1024, _BLOCK_VALUES // max(1, len(basis.modes)))
+    rows, columns = np.nonzero(wanted)
+    for first in range(0, rows.size, step):
+        y, x = rows[first : first + step], columns[first : first + step]
+        yield y, x, basis.values(*pupil.coordinates(start + y, x))
+
+
+class ModeSums:
+    """Normal equations of Zernike modes on one or more maps that share their weights, summed over rows in any order.
+
+    Every subset of the modes can be solved for afterwards. Memory is that of one block.
+    """
+
+    def __init__(self, modes: Sequence[Mode], pupil: Pupil, maps: int = 1) -> None:
+        self.pupil = pupil
+        self.basis = ZernikeBasis(tuple(modes), pupil.obscuration)
+        self.normal = np.zeros((len(modes), len(modes)))
+        self.right = np.zeros((maps, len(modes)))
+        self.pixels = 0
+
+    def add(self, start: int, heights_nm: NDArray[np.floating], weights: NDArray | None = None) -> None:
+        """Take rows from ``start`` of all maps, (maps, rows, W) in nm; a pixel counts where all are finite.
+
+        ``weights`` (rows, W) is a mask or non-negative weights.
+        """
+        wanted = np.isfinite(heights_nm).all(0)
+        if weights is not None:
+            wanted &= np.asarray(weights) > 0
+        for rows, columns, values in _mode_blocks(self.basis, self.pupil, start, wanted):
+            # modes and maps as the rows of one matrix: its products with itself are all the sums
+            both = np.concatenate([values, heights_nm[:, rows, columns]])
+            if weights is not None and weights.dtype != np.bool_:
+                both *= np.sqrt(np.asarray(weights[rows, columns], np.float64))
+            pieces = _pieces(both)
+            sums = np.matmul(pieces, pieces.transpose(0, 2, 1)).sum(0)
+            self.normal += sums[: len(values), : len(values)]
+            self.right += sums[len(values) :, : len(values)]
+            self.pixels += rows.size
+
+    def solve(self, modes: Sequence[Mode], right: FloatArray | None = None) -> FloatArray:
+        """Coefficients in nm (maps, all modes) of a fit of the given modes only, 0 for the others.
+
+        ``right`` replaces the maps' own sums. Directions that no pixel constrains get nothing.
+        """
+        right = self.right if right is None else right
+        chosen = [self.basis.modes.index(mode) for mode in modes]
+        found = np.zeros_like(right)
+        if chosen and self.pixels:
+            square = self.normal[np.ix_(chosen, chosen)]
+            found[:, chosen] = np.linalg.lstsq(square, right[:, chosen].T, rcond=1e-12)[0].T
+        return found
+
+
+@dataclass(frozen=True)
+class Form:
+    """A fitted form: Zernike coefficients in nm (unit RMS over the pupil) of the terms that were asked for."""
+
+    pupil: Pupil
+    basis: ZernikeBasis
+    coefficients_nm: tuple[float, ...]
+
+    def rows(self, start: int, stop: int, width: int) -> FloatArray:
+        """Values in rows [start, stop), float64 of shape (stop - start, width), in nm; outside the pupil it goes on."""
+        every = np.ones((stop - start, width), bool)
+        return form_rows(self.basis, self.pupil, np.array([self.coefficients_nm]), start, every)[0]
+
+    def remove(self, height_nm: NDArray[np.floating], start: int = 0) -> FloatArray:
+        """Heights in nm, rows from ``start``, without the form; float64, NaN stays NaN."""
+        heights = np.asarray(height_nm, np.float64)
+        finite = np.isfinite(heights)
+        return heights - form_rows(self.basis, self.pupil, np.array([self.coefficients_nm]), start, finite)[0]
+
+    def coefficient_nm(self, mode: Mode) -> float:
+        """Coefficient of a mode in nm RMS, 0 when it was not asked for."""
+        return dict(zip(self.basis.modes, self.coefficients_nm, strict=True)).get(mode, 0.0)
+
+
+class FormFit:
+    """Least-squares form of a map in a pupil, fed with rows through ``add``.
+
+    A piston is always fitted along, so that ``("tilt",)`` or ``("power",)`` alone leaves the mean of the map at the
+    pupil's own zero of that term. Only pixels inside the pupil count. Raises InputError for an unknown term.
+    """
+
+    def __init__(self, terms: str | Iterable[str], pupil: Pupil) -> None:
+        self._removed = form_modes(terms)
+        self._fitted = fitted_modes(self._removed)
+        self._sums = ModeSums(self._fitted, pupil)
+
+    def add(self, start: int, height_nm: NDArray[np.floating], weights: NDArray | None = None) -> None:
+        """Take rows [start, start + n) of heights in nm (NaN ignored); ``weights`` (or a mask) has the same shape."""
+        inside = self._sums.pupil.inside(start, start + len(height_nm), height_nm.shape[1])
+        weights = inside if weights is None else np.where(inside, weights, 0)
+        self._sums.add(start, height_nm[None], weights)
+
+    def solve(self) -> Form:
+        """The form of the wanted terms; zero without a valid pixel, the smallest one where pixels leave it open."""
+        found = dict(zip(self._fitted, self._sums.solve(self._fitted)[0], strict=True))
+        basis = ZernikeBasis(self._removed, self._sums.pupil.obscuration)
+        return Form(self._sums.pupil, basis, tuple(float(found[mode]) for mode in self._removed))
+
+
+def fitted_modes(removed: Sequence[Mode]) -> tuple[Mode, ...]:
+    """The modes of a fit: those to remove, and the piston."""
+    return tuple(sorted({(0, 0), *removed}, key=ansi_index))
+
+
+def fit_form(
+    height_nm: NDArray[np.floating],
+    weights: NDArray | None = None,
+    terms: str | Iterable[str] = ("piston", "tilt"),
+    pupil: Pupil | None = None,
+) -> Form:
+    """Fit the form of a whole map (H, W) in nm, NaN ignored; without a pupil, in the circle around the valid pixels.
+
+    Raises InputError for an unknown term, a map that is not two-dimensional, or one without a valid pixel when no pupil
+    is given.
+    """
+    if np.ndim(height_nm) != 2:
+        raise InputError(f"a height map has two dimensions, got {np.ndim(height_nm)}: give an array of shape (H, W)")
+    if pupil is None:
+        scan = ExtentScan()
+        scan.add(0, np.isfinite(height_nm) if weights is None else np.isfinite(height_nm) & (np.asarray(weights) > 0))
+        pupil = scan.pupil()
+    fit = FormFit(terms, pupil)
+    fit.add(0, height_nm, weights)
+    return fit.solve()

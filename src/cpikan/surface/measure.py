@@ -1,0 +1,134 @@
+"""Surface numbers of maps that arrive in bands: form removed, everything summed, nothing held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpikan.errors import InputError
+from cpikan.surface.form import Form, ModeSums, check_form_terms, fitted_modes, form_modes, form_rows
+from cpikan.surface.parameters import PVR_MODES, FitTally, HeightTally, SlopeTally, SurfaceParameters
+from cpikan.surface.pupil import ExtentScan, Pupil
+from cpikan.surface.zernike import Mode, ZernikeBasis, ansi_index
+
+FloatArray = NDArray[np.float64]
+
+Sweep = Callable[[], Iterable[tuple[int, NDArray[np.floating]]]]
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """What to remove, where, and which surfaces to make numbers of.
+
+    ``combinations`` has one row per surface and one column per map: ((1, 0), (0, 1), (1, -1)) are two maps and their
+    difference. Without a ``pupil`` it is the circle around the valid pixels.
+    """
+
+    remove: tuple[str, ...] = ("piston",)
+    pupil: Pupil | None = None
+    combinations: tuple[tuple[float, ...], ...] = ((1.0,),)
+    pixel_um: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "remove", check_form_terms(self.remove))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Numbers and removed form of each surface, on the pixels of ``pupil`` that are valid in all maps."""
+
+    pupil: Pupil
+    surfaces: tuple[SurfaceParameters, ...]
+    forms: tuple[Form, ...]
+
+
+def measure(sweep: Sweep, settings: MeasureSettings | None = None) -> Measurement:
+    """Surface numbers of maps that ``sweep()`` yields in bands (first row, heights in nm of shape (maps, rows, W)).
+
+    Bands come from top to bottom; a pixel counts where all maps are finite. The data are swept three times (twice with
+    a pupil given): extent, normal equations, numbers. Memory is that of a band. Raises InputError when fewer pixels are
+    valid than terms are fitted.
+    """
+    settings = settings or MeasureSettings()
+    pupil = settings.pupil or _extent(sweep)
+    removed = form_modes(settings.remove)
+    fitted = fitted_modes(removed)
+    modes = tuple(sorted({*fitted, *PVR_MODES}, key=ansi_index))
+    combinations = np.array(settings.combinations, np.float64)
+    sums = ModeSums(modes, pupil, combinations.shape[1])
+    for start, heights in sweep():
+        sums.add(start, heights, pupil.inside(start, start + heights.shape[1], heights.shape[2]))
+    if sums.pixels < max(1, len(fitted)):
+        raise InputError(
+            f"{sums.pixels} valid pixels are too few for a form of {len(fitted)} terms: remove fewer, or check the mask"
+        )
+    found = _solve(sums, removed, fitted, combinations)
+    return _tally(sweep, settings, found, combinations)
+
+
+def surface_parameters(height_nm: NDArray[np.floating], settings: MeasureSettings | None = None) -> SurfaceParameters:
+    """Surface numbers of a whole map (H, W) in nm, NaN ignored; see ``measure``."""
+    if np.ndim(height_nm) != 2:
+        raise InputError(f"a height map has two dimensions, got {np.ndim(height_nm)}: give an array of shape (H, W)")
+    return measure(lambda: [(0, height_nm[None])], settings).surfaces[0]
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """Coefficients (surfaces, modes) of the form to remove and of the fit for PVr, and the mean that then remains."""
+
+    sums: ModeSums
+    form: FloatArray
+    fit: FloatArray
+    mean_nm: FloatArray
+    removed: tuple[Mode, ...]
+
+
+def _extent(sweep: Sweep) -> Pupil:
+    scan = ExtentScan()
+    for start, heights in sweep():
+        scan.add(start, _valid(heights))
+    return scan.pupil()
+
+
+def _valid(maps: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Where all maps (maps, rows, W) are finite."""
+    valid: NDArray[np.bool_] = np.isfinite(maps).all(axis=0)
+    return valid
+
+
+def _solve(sums: ModeSums, removed: tuple[Mode, ...], fitted: tuple[Mode, ...], combinations: FloatArray) -> _Solved:
+    form = sums.solve(fitted)
+    keep = np.array([mode in removed for mode in sums.basis.modes])
+    form = combinations @ np.where(keep, form, 0.0)
+    right = combinations @ sums.right - form @ sums.normal  # the sums of what is left
+    fit = sums.solve(PVR_MODES, right)
+    # the first mode is the piston, 1 everywhere: its sums are the mean
+    return _Solved(sums, form, fit, right[:, 0] / sums.normal[0, 0], removed)
+
+
+def _tally(sweep: Sweep, settings: MeasureSettings, found: _Solved, combinations: FloatArray) -> Measurement:
+    pupil, basis, count = found.sums.pupil, found.sums.basis, len(combinations)
+    heights = [HeightTally(float(mean)) for mean in found.mean_nm]
+    slopes, fits = [SlopeTally() for _ in heights], [FitTally() for _ in heights]
+    for start, maps in sweep():
+        valid = _valid(maps) & pupil.inside(start, start + maps.shape[1], maps.shape[2])
+        surfaces = form_rows(basis, pupil, np.concatenate([found.form, found.fit]), start, valid)
+        rest = np.tensordot(combinations, np.where(valid, maps, 0.0).astype(np.float64), 1) - surfaces[:count]
+        for k in range(count):
+            heights[k].add(rest[k])
+            slopes[k].add(start, rest[k])
+            fits[k].add(rest[k], surfaces[count + k])
+    numbers = [
+        SurfaceParameters(
+            pixels=height.pixels, pvr_nm=fit.pvr_nm, **height.numbers(), **slope.numbers(settings.pixel_um)
+        )
+        for height, slope, fit in zip(heights, slopes, fits, strict=True)
+    ]
+    removed = ZernikeBasis(found.removed, pupil.obscuration)
+    columns = [basis.modes.index(mode) for mode in found.removed]
+    forms = [Form(pupil, removed, tuple(float(value) for value in row[columns])) for row in found.form]
+    return Measurement(pupil, tuple(numbers), tuple(forms))
