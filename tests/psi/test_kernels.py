@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpikan.psi.flags import Flag
+from cpikan.psi.frame_model import FrameModel
 from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.model import (
@@ -21,6 +23,8 @@ from cpikan.psi.kernels.model import (
     PixelModel,
     empty_rows,
 )
+from cpikan.psi.kernels.weight_field import PHASE_ERROR_RAD, model_demodulation
+from cpikan.psi.noise import NoiseModel
 from cpikan.psi.schemes import CARRE, LEAST_SQUARES, phasor_weights
 from cpikan.psi.statistics import COLUMNS
 
@@ -28,6 +32,7 @@ TURN = 2 * np.pi
 ULP = 2.0**-24
 # every wavelength count and every type: each pair is compiled once
 KINDS = [(1, "u1"), (1, "f8"), (2, "u1"), (3, "u2"), (4, "f4"), (5, "f8")]
+FIELD_KINDS = [(1, "u1"), (2, "u1"), (3, "u2"), (2, "f4")]
 TOP = {"u1": 255.0, "u2": 4095.0, "f4": np.inf, "f8": np.inf}
 
 
@@ -39,6 +44,12 @@ class Case:
     model: PixelModel
     mask: np.ndarray | None
     first_row: int
+
+    @property
+    def place(self) -> tuple[np.ndarray, np.ndarray]:
+        """Image rows and columns of the pixels."""
+        y, x = np.mgrid[: self.frames.shape[2], : self.frames.shape[3]]
+        return y + self.first_row, x
 
 
 def make_case(seed: int, kind: tuple[int, str], shape: tuple[int, int], *, carre: bool = False) -> Case:
@@ -65,6 +76,54 @@ def make_case(seed: int, kind: tuple[int, str], shape: tuple[int, int], *, carre
     frames = _with_faults(rng, frames, dtype, top)
     mask = None if rng.random() < 0.3 else (rng.random(shape) < 0.8).astype(np.uint8)
     return Case(frames, PixelModel(model, search), mask, int(rng.integers(0, 50)))
+
+
+def make_field_case(seed: int, kind: tuple[int, str], shape: tuple[int, int]) -> Case:
+    """A case whose frames have tilts, defocus, gains, offsets and, where there are frames enough, a second harmonic.
+
+    One wavelength of several keeps uniform steps.
+    """
+    plain = make_case(seed, kind, shape)
+    rng, d, first_row = np.random.default_rng(seed + 1), plain.model.demodulation, plain.first_row
+    wavelengths, count = d.wavelengths, max(5, d.frames)
+    extent = (first_row + shape[0], shape[1])
+    unit = 1.0 if kind[1] == "u1" else 16.0  # of the offsets, in DN
+    models = tuple(
+        _frame_model(rng, count, extent, unit, still=i > 0 and i == wavelengths - 1) for i in range(wavelengths)
+    )
+    noise = tuple(NoiseModel(float(read), float(gain), "residuals", 1) for read, gain in d.noise)
+    field = replace(
+        model_demodulation(models, noise, d.saturation_dn, extent),
+        phase_floor_rad2=d.phase_floor_rad2,
+        snr_min=d.snr_min,
+    )
+    y, x = plain.place
+    steps = np.stack([m.steps_at(y, x) for m in models])
+    top = 255.0 if kind[1] == "u1" else 4095.0
+    level = float(np.sqrt(d.noise[0, 0] / 0.7))
+    frames = _frames(
+        rng, np.degrees(steps), plain.model.search, shape, top, level, second=0.1 if models[0].harmonics else 0.0
+    )
+    gain, offset = (np.stack([getattr(m, name) for m in models])[..., None, None] for name in ("gain", "offset_dn"))
+    frames = _with_faults(rng, gain * frames + offset, kind[1], top)
+    return replace(plain, frames=frames, model=replace(plain.model, demodulation=field))
+
+
+def _frame_model(
+    rng: np.random.Generator, count: int, extent: tuple[int, int], unit: float, *, still: bool
+) -> FrameModel:
+    span = np.maximum(np.array(extent) - 1.0, 1.0)
+    tilt = rng.uniform(-0.25, 0.25, (count, 2)) / span
+    defocus = rng.uniform(-0.5, 0.5, count) / (span @ span)
+    harmonics = (2,) if count > 6 else ()
+    step = 2 * np.pi / count if harmonics else np.radians(80)
+    steps = step * np.arange(count) + rng.uniform(-0.1, 0.1, count)
+    gain, offset = rng.uniform(0.95, 1.05, count), rng.uniform(-3, 3, count) * unit
+    if still:
+        tilt[:], defocus[:] = 0, 0
+    steps[0] = tilt[0] = defocus[0] = offset[0] = 0
+    gain[0] = 1
+    return FrameModel(steps, tilt, defocus, gain, offset, (span[0] / 2, span[1] / 2), harmonics)
 
 
 def _steps(rng: np.random.Generator, count: int, carre: bool) -> tuple[float, ...]:
@@ -102,8 +161,9 @@ def _frames(
     shape: tuple[int, int],
     top: float,
     level: float,
+    second: float = 0.0,
 ) -> np.ndarray:
-    """Noisy frames of heights all over the range."""
+    """Noisy frames of heights all over the range, by steps (L, K) or (L, K, rows, W); ``second`` harmonic over the first."""
     wavelengths = len(steps_deg)
     if search is None:
         turns = rng.uniform(-0.5, 0.5, (1, *shape))
@@ -113,8 +173,9 @@ def _frames(
         for i, source in enumerate(search.order):
             turns[source] = search.ratio[i] * height / search.half_wave_nm + search.piston_turns[i]
     modulation = top * rng.uniform(0.02, 0.4, shape)
-    angle = TURN * turns[:, None] + np.radians(steps_deg)[:, :, None, None]
-    clean = 0.45 * top + modulation * np.cos(angle)
+    steps = np.radians(steps_deg)
+    angle = TURN * turns[:, None] + (steps[:, :, None, None] if steps.ndim == 2 else steps)
+    clean = 0.45 * top + modulation * (np.cos(angle) + second * np.cos(2 * angle))
     return clean + rng.normal(0, level, clean.shape)
 
 
@@ -143,7 +204,7 @@ def run_heights(case: Case, threads: int = 1) -> tuple[HeightRows, np.ndarray]:
 
 def run_phases(case: Case, threads: int = 1) -> PhaseRows:
     kernels = CpuKernels(case.model, threads)
-    out = kernels.phases(case.frames, case.mask, PhaseRows(*empty_rows(*case.frames.shape[2:])))
+    out = kernels.phases(case.frames, case.mask, PhaseRows(*empty_rows(*case.frames.shape[2:])), case.first_row)
     kernels.close()
     return out
 
@@ -158,8 +219,11 @@ def phase_tolerance_rad(case: Case, modulation: np.ndarray) -> np.ndarray:
     size = np.abs(d.cosine).sum(axis=1) + np.abs(d.sine).sum(axis=1)
     if d.carre:  # differences of samples times the scale, and a square root
         size = 40 * np.abs(d.cosine[:, 2])
+    field = 0.0
+    if d.models is not None:  # weights in three parts, off the centre up to half as large again, and interpolated
+        size, field = 1.5 * size * (d.frames + 8) / (d.frames + 2), 2 * PHASE_ERROR_RAD
     rounding = (d.frames + 2) * ULP * largest * size
-    return rounding[:, None, None] / np.maximum(modulation, 1e-9) + 3e-8 * TURN + 2 * ULP * np.pi
+    return rounding[:, None, None] / np.maximum(modulation, 1e-9) + 3e-8 * TURN + 2 * ULP * np.pi + field
 
 
 @dataclass(frozen=True)
@@ -174,7 +238,7 @@ class Expected:
 def expect(case: Case) -> Expected:
     d = case.model.demodulation
     with np.errstate(all="ignore"):
-        _, variance, modulation, snr, _ = reference.demodulate(case.frames, d)
+        _, variance, modulation, snr, _ = reference.demodulate(case.frames, d, case.place)
         error = phase_tolerance_rad(case, modulation)
         relative = 1e-5 + 8 * error.max(axis=0)
         total = snr.sum(axis=0)
@@ -188,7 +252,11 @@ def assert_close(got: np.ndarray, want: np.ndarray, relative: np.ndarray) -> Non
 
 
 def check_phases(case: Case) -> None:
-    got, want, expected = run_phases(case), reference.phases(case.frames, case.model, case.mask), expect(case)
+    got, want, expected = (
+        run_phases(case),
+        reference.phases(case.frames, case.model, case.mask, case.first_row),
+        expect(case),
+    )
     sure = ~expected.unsure
     np.testing.assert_array_equal(got.flags[sure], want.flags[sure])
     both = (got.flags & Flag.INVALID == 0) & (want.flags & Flag.INVALID == 0)
@@ -211,7 +279,7 @@ def check_heights(case: Case) -> None:
     got, table = run_heights(case)
     want, expected = reference.heights(case.frames, case.model, case.first_row, case.mask), expect(case)
     with np.errstate(all="ignore"):
-        phase, variance, _, _, _ = reference.demodulate(case.frames, d)
+        phase, variance, _, _, _ = reference.demodulate(case.frames, d, case.place)
         turns = reference.remove_pistons(phase, search, case.first_row)
         spread = variance[list(search.order)] / TURN**2
         moved = expected.error_rad[list(search.order)] / TURN + 8 * ULP * (np.abs(search.low_nm) + search.range_nm) / (
@@ -262,6 +330,22 @@ def test_compiled_pass_equals_the_reference(seed: int, kind: tuple[int, str], ro
     check_phases(case) if kind[0] == 1 else check_heights(case)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(FIELD_KINDS), st.integers(1, 6), st.integers(20, 1100))
+def test_compiled_pass_equals_the_reference_where_weights_vary(
+    seed: int, kind: tuple[int, str], rows: int, width: int
+) -> None:
+    case = make_field_case(seed, kind, (rows, width))
+    check_phases(case) if kind[0] == 1 else check_heights(case)
+
+
+@pytest.mark.parametrize("kind", FIELD_KINDS)
+def test_compiled_pass_equals_the_reference_where_weights_vary_at_fixed_seeds(kind: tuple[int, str]) -> None:
+    for seed in (1, 2, 3):
+        case = make_field_case(seed, kind, (3, 2300))
+        check_phases(case) if kind[0] == 1 else check_heights(case)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(3, 511), (2, 2049)])
 def test_compiled_pass_equals_the_reference_at_fixed_seeds(kind: tuple[int, str], shape: tuple[int, int]) -> None:
@@ -277,11 +361,14 @@ def test_carre_equals_the_reference(kind: tuple[int, str]) -> None:
         check_phases(case) if kind[0] == 1 else check_heights(case)
 
 
-@pytest.mark.parametrize("kind", [(2, "u1"), (4, "f4"), (5, "f8")])
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [((2, "u1"), make_case), ((4, "f4"), make_case), ((5, "f8"), make_case), ((2, "u1"), make_field_case)],
+)
 @given(data=st.data())
 @settings(max_examples=8, deadline=None)
-def test_bands_and_threads_change_no_bit(kind: tuple[int, str], data: st.DataObject) -> None:
-    case = make_case(data.draw(st.integers(0, 99)), kind, (17, 613))
+def test_bands_and_threads_change_no_bit(kind: tuple[int, str], make: Callable[..., Case], data: st.DataObject) -> None:
+    case = make(data.draw(st.integers(0, 99)), kind, (17, 613))
     whole, table = run_heights(case)
     threaded, threaded_table = run_heights(case, threads=3)
     cuts = sorted(data.draw(st.sets(st.integers(1, 16), max_size=5)))

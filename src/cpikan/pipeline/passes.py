@@ -115,7 +115,9 @@ def phase_pass(context: PassContext, sink: RowSink) -> StreamTimings:
     def compute(band: Band, item: tuple[np.ndarray, np.ndarray]) -> _Output:
         frames, buffer = item
         output = run.outputs.take()
-        context.kernels.phases(frames, run.mask_rows(band), PhaseRows(*(a[: band.rows] for a in output.rows)))
+        context.kernels.phases(
+            frames, run.mask_rows(band), PhaseRows(*(a[: band.rows] for a in output.rows)), band.start
+        )
         run.frames.give(buffer)
         return output
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from cpikan.psi.kernels import cpu_blocks
 from cpikan.psi.kernels.model import HeightRows, OrderSearch, PhaseRows, PixelModel
+from cpikan.psi.kernels.weight_field import WeightField
 from cpikan.psi.statistics import row_sums
 
 
@@ -80,6 +81,7 @@ class CpuKernels:
         d = model.demodulation
         self._carre = d.carre
         self._weights, self._noise = _pack_demodulation(model)
+        self._field = None if d.models is None else WeightField(d.models, d.node_px)
         search = model.search
         level = [d.saturation_dn, d.snr_min, 0.0, np.inf]
         if search is not None:
@@ -97,24 +99,30 @@ class CpuKernels:
         ratio, planes, limits, counts = self._search
         fixed = (inside, self._weights, self._noise, self._level, ratio, planes, limits, counts, search.finest)
 
+        field = self._field_rows(frames, first_row)
+
         def run(row0: int, rows: int) -> None:
-            cpu_blocks.height_rows(frames, row0, rows, first_row, *fixed, self._carre, *out)
+            cpu_blocks.height_rows(frames, row0, rows, first_row, *fixed, self._carre, field, *out)
             part = slice(row0, row0 + rows)
             row_sums(out.height_nm[part], out.flags[part], table[part])
 
         self._share(frames.shape[2], run)
         return out
 
-    def phases(self, frames: np.ndarray, mask: np.ndarray | None, out: PhaseRows) -> PhaseRows:
-        """Wrapped phases of a band of one wavelength."""
+    def phases(self, frames: np.ndarray, mask: np.ndarray | None, out: PhaseRows, first_row: int = 0) -> PhaseRows:
+        """Wrapped phases of a band of one wavelength that starts at image row ``first_row``."""
         inside = _mask_argument(mask)
-        fixed = (self._weights, self._noise, self._level, self._carre)
+        fixed = (self._weights, self._noise, self._level, self._carre, self._field_rows(frames, first_row))
 
         def run(row0: int, rows: int) -> None:
-            cpu_blocks.phase_rows(frames, row0, rows, inside, *fixed, *out)
+            cpu_blocks.phase_rows(frames, row0, rows, first_row, inside, *fixed, *out)
 
         self._share(frames.shape[2], run)
         return out
+
+    def _field_rows(self, frames: np.ndarray, first_row: int) -> tuple[np.ndarray, int, int, int] | None:
+        """What varies over the band where steps are not uniform; None compiles the plain loops."""
+        return None if self._field is None else self._field.rows(first_row, *frames.shape[2:])
 
     def _share(self, rows: int, run: Callable[[int, int], None]) -> None:
         if self._threads == 1 or rows < 2 * self._threads:

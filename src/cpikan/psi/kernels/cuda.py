@@ -120,9 +120,9 @@ class TorchKernels:
         self._fill(frames, first_row, mask, out, table)
         return out
 
-    def phases(self, frames: np.ndarray, mask: np.ndarray | None, out: PhaseRows) -> PhaseRows:
-        """Wrapped phases of a band of one wavelength."""
-        self._fill(frames, 0, mask, out, None)
+    def phases(self, frames: np.ndarray, mask: np.ndarray | None, out: PhaseRows, first_row: int = 0) -> PhaseRows:
+        """Wrapped phases of a band of one wavelength that starts at image row ``first_row``."""
+        self._fill(frames, first_row, mask, out, None)
         return out
 
     band_bytes = 128 * 2**20  # several pieces a call, so that transfers and arithmetic overlap

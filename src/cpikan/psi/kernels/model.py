@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cpikan.psi.frame_model import FrameModel
+
 AMBIGUOUS_POSTERIOR = 0.99  # an order whose posterior against its runner-up is below this is flagged
+LONGEST_SEGMENT = 2048  # pixels: the block of the compiled loops, and the longest stretch weights are interpolated over
 LOW_SIGMA_RAD = 0.5  # a wavelength noisier than this counts as low modulation
 
 
@@ -21,6 +24,10 @@ class Demodulation:
     var u, cov(u, v), var v at unit noise. ``noise``: (L, 2), the variance of one sample is noise[0] + noise[1] * A in DN^2.
     ``phase_floor_rad2``: (L,), phase variance that frame noise does not explain. ``saturation_dn``: samples at or above it
     are saturated. ``snr_min``: a pixel is measured when sum over wavelengths of B^2 / var B reaches it.
+
+    ``models``, one per wavelength, when weights vary over the image or frames have offsets: then ``cosine``, ``sine``, ``mean``
+    and ``covariance`` are those of the image's centre, every pixel has its own, and fast kernels interpolate them over
+    segments of ``node_px`` (y, x) pixels, powers of two. `cpikan.psi.kernels.weight_field.model_demodulation` makes both.
     """
 
     cosine: np.ndarray
@@ -32,6 +39,16 @@ class Demodulation:
     saturation_dn: float = math.inf
     snr_min: float = 0.0
     carre: bool = False
+    models: tuple[FrameModel, ...] | None = None
+    node_px: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        if self.models is None:
+            return
+        if self.carre or len(self.models) != self.wavelengths or any(m.frames != self.frames for m in self.models):
+            raise ValueError("models take least squares, and one model per wavelength with the frames of the weights")
+        if any(not 2 <= px <= LONGEST_SEGMENT or px & (px - 1) for px in self.node_px):
+            raise ValueError(f"node_px {self.node_px} are not powers of two from 2 to {LONGEST_SEGMENT}")
 
     @property
     def wavelengths(self) -> int:

@@ -5,27 +5,32 @@ from __future__ import annotations
 import numpy as np
 
 from cpikan.psi.flags import Flag
+from cpikan.psi.frame_model import FrameModel
 from cpikan.psi.kernels.model import LOW_SIGMA_RAD, Demodulation, HeightRows, OrderSearch, PhaseRows, PixelModel
 
 _TURN = 2 * np.pi
 
 
-def demodulate(frames: np.ndarray, model: Demodulation) -> tuple[np.ndarray, ...]:
+Position = tuple[np.ndarray, np.ndarray]  # image rows and columns of pixels
+
+
+def demodulate(frames: np.ndarray, model: Demodulation, position: Position | None = None) -> tuple[np.ndarray, ...]:
     """Phase (rad), its variance (rad^2), modulation B, signal-to-noise B^2 / var B: (L, ...); saturated: (...).
 
-    ``frames`` is (L, K, ...). A sample that is not finite makes everything of its wavelength NaN.
+    ``frames`` is (L, K, ...). A sample that is not finite makes everything of its wavelength NaN. ``position`` says where
+    the pixels (...) are; needed where the model's weights vary over the image: they are then exact in every pixel.
     """
     stack = np.asarray(frames, np.float64)
+    shape = (-1,) + (1,) * (stack.ndim - 2)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        if model.carre:
-            u, v = _carre_phasor(stack, model)
+        if model.models is not None:
+            assert position is not None, "weights that vary over the image need the pixels' positions"
+            u, v, mean, covariance = _field_phasor(stack, model.models, position)
         else:
-            u = np.einsum("lk,lk...->l...", model.cosine, stack)
-            v = np.einsum("lk,lk...->l...", model.sine, stack)
-        mean = np.einsum("lk,lk...->l...", model.mean, stack)
-        shape = (-1,) + (1,) * (stack.ndim - 2)
+            u, v, mean = _phasor(stack, model)
+            covariance = tuple(model.covariance[:, i].reshape(shape) for i in range(3))
         read, gain = (model.noise[:, i].reshape(shape) for i in range(2))
-        var_u, cov, var_v = (model.covariance[:, i].reshape(shape) for i in range(3))
+        var_u, cov, var_v = covariance
         sample_variance = read + gain * np.maximum(mean, 0)
         power = u * u + v * v
         modulation_variance = sample_variance * (var_u + var_v) / 2
@@ -35,6 +40,35 @@ def demodulate(frames: np.ndarray, model: Demodulation) -> tuple[np.ndarray, ...
         variance = spread / (power * true_power) + model.phase_floor_rad2.reshape(shape)
         saturated = np.asarray((stack >= model.saturation_dn).any(axis=(0, 1)))
         return np.arctan2(v, u), variance, np.sqrt(power), power / modulation_variance, saturated
+
+
+def _phasor(stack: np.ndarray, model: Demodulation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """u = B cos phi, v = B sin phi and A, each (L, ...), by the same weights in every pixel."""
+    mean = np.einsum("lk,lk...->l...", model.mean, stack)
+    if model.carre:
+        return *_carre_phasor(stack, model), mean
+    u = np.einsum("lk,lk...->l...", model.cosine, stack)
+    return u, np.einsum("lk,lk...->l...", model.sine, stack), mean
+
+
+def _field_phasor(
+    stack: np.ndarray, models: tuple[FrameModel, ...], position: Position
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+    """u, v, A and (var u, cov, var v) at unit noise, each (L, ...), by the least-squares weights of every pixel."""
+    y, x = np.broadcast_arrays(*position)
+    weights = np.stack([one.weights_at(y, x) for one in models])  # (L, ..., 3, K)
+    offset = np.stack([one.offset_dn for one in models])
+    light = np.moveaxis(stack, 1, -1) - offset.reshape(len(models), *(1,) * y.ndim, -1)
+    mean, u, v = (np.einsum("...k,...k->...", weights[..., r, :], light) for r in range(3))
+    cosine, sine = weights[..., 1, :], weights[..., 2, :]
+    covariance = tuple((a * b).sum(axis=-1) for a, b in ((cosine, cosine), (cosine, sine), (sine, sine)))
+    return u, v, mean, covariance
+
+
+def _places(frames: np.ndarray, first_row: int) -> Position:
+    """Rows and columns of the pixels of a band."""
+    y, x = np.mgrid[: frames.shape[2], : frames.shape[3]]
+    return y + first_row, x
 
 
 def _carre_phasor(stack: np.ndarray, model: Demodulation) -> tuple[np.ndarray, np.ndarray]:
@@ -57,9 +91,10 @@ def _flags(valid: np.ndarray, saturated: np.ndarray, low: np.ndarray) -> np.ndar
     return flags | np.where(low & ~saturated, Flag.LOW_MODULATION, 0).astype(np.uint8)
 
 
-def phases(frames: np.ndarray, model: PixelModel, mask: np.ndarray | None = None) -> PhaseRows:
+def phases(frames: np.ndarray, model: PixelModel, mask: np.ndarray | None = None, first_row: int = 0) -> PhaseRows:
     """Wrapped phase of one wavelength; ``frames`` is (1, K, rows, W), ``mask`` (rows, W) is nonzero where valid."""
-    phase, variance, modulation, snr, saturated = demodulate(frames, model.demodulation)
+    place = _places(frames, first_row)
+    phase, variance, modulation, snr, saturated = demodulate(frames, model.demodulation, place)
     valid = _measured(snr, saturated, model.demodulation, mask)
     low = _low(variance, snr, model.demodulation)
     nan = np.where(valid, 0, np.nan)
@@ -128,7 +163,7 @@ def heights(frames: np.ndarray, model: PixelModel, first_row: int = 0, mask: np.
     """Heights of two or more wavelengths; ``frames`` is (L, K, rows, W) and starts at image row ``first_row``."""
     search = model.search
     assert search is not None, "two or more wavelengths have an order search"
-    phase, variance, modulation, snr, saturated = demodulate(frames, model.demodulation)
+    phase, variance, modulation, snr, saturated = demodulate(frames, model.demodulation, _places(frames, first_row))
     valid = _measured(snr, saturated, model.demodulation, mask)
     turns = remove_pistons(phase, search, first_row)
     spread = variance[list(search.order)] / _TURN**2

@@ -27,7 +27,7 @@ class PixelKernels(Protocol):
         self, frames: np.ndarray, first_row: int, mask: np.ndarray | None, out: HeightRows, table: np.ndarray
     ) -> HeightRows: ...
 
-    def phases(self, frames: np.ndarray, mask: np.ndarray | None, out: PhaseRows) -> PhaseRows: ...
+    def phases(self, frames: np.ndarray, mask: np.ndarray | None, out: PhaseRows, first_row: int = 0) -> PhaseRows: ...
 
     def peak_device_mib(self) -> float | None: ...
 
@@ -54,11 +54,16 @@ def choose_device(name: str) -> str:
 
 
 def make_kernels(model: PixelModel, device: str, threads: int) -> PixelKernels:
-    """Kernels for a device name as `choose_device` gives it."""
+    """Kernels for a device name as `choose_device` gives it.
+
+    Raises InputError where the device does not serve the model: steps that vary over the image run on the CPU only.
+    """
     if device == "cpu":
         from cpikan.psi.kernels.cpu import CpuKernels
 
         return CpuKernels(model, threads)
+    if model.demodulation.models is not None:
+        raise InputError(f"device {device!r} does not serve frames with tilt, defocus or offsets: use --device cpu")
     from cpikan.psi.kernels.cuda import TorchKernels
 
     return TorchKernels(model, device)

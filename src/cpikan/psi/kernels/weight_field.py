@@ -1,0 +1,213 @@
+"""Weights of the frames that vary over the image: exact at the nodes of a coarse grid, parabolas between them.
+
+Where frames are tilted or defocused against each other, the least-squares weights of every pixel differ, but smoothly.
+They are worked out in float64 at nodes, turned into parabolas along x, and interpolated along y once per image row:
+the loops over pixels only follow parabolas. Nodes belong to the image, not to a band: bands change no bit.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numba
+import numpy as np
+
+from cpikan.errors import InputError
+from cpikan.psi.frame_model import FrameModel
+from cpikan.psi.kernels.model import LONGEST_SEGMENT, Demodulation
+from cpikan.psi.noise import NoiseModel
+
+PHASE_ERROR_RAD = 1e-5  # the most that interpolated weights may move a phase
+_BUDGET_RAD = 0.8 * PHASE_ERROR_RAD  # what is left is for terms beyond the second order and for the probes' gaps
+_PROBES = 17  # per axis: where the curvature of the weights is looked at
+_WORST_CONDITION = 300.0  # of the design at any probe; beyond it noise drowns the phase
+
+_jit: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy")
+
+
+def model_demodulation(
+    models: tuple[FrameModel, ...], noise: tuple[NoiseModel, ...], saturation_dn: float, shape: tuple[int, int]
+) -> Demodulation:
+    """Demodulation of frames described by one model per wavelength, for an image of ``shape`` (H, W).
+
+    Where all models are uniform and without offsets the result is the plain one, and runs on every device. ``snr_min`` and
+    the phase floor are left at zero. Raises InputError when the wavelengths differ in frames, or when somewhere in the image
+    the frames do not determine what the model leaves free.
+    """
+    if len({m.frames for m in models}) != 1:
+        raise InputError(f"wavelengths have {[m.frames for m in models]} frames: give the same number for each")
+    for i, one in enumerate(models):
+        _check_determined(one, i, shape)
+    middle = np.array([(extent - 1) / 2 for extent in shape])
+    mean, cosine, sine = np.moveaxis(np.stack([m.weights_at(*middle) for m in models]), 1, 0)
+    products = (cosine * cosine, cosine * sine, sine * sine)
+    plain = all(m.is_uniform and not m.offset_dn.any() for m in models)
+    return Demodulation(
+        cosine=cosine,
+        sine=sine,
+        mean=mean,
+        covariance=np.stack([p.sum(axis=1) for p in products], axis=1),
+        noise=np.array([[max(n.read_dn2, 1e-12), n.gain_dn] for n in noise]),  # nothing divides by zero
+        phase_floor_rad2=np.zeros(len(models)),
+        saturation_dn=saturation_dn,
+        models=None if plain else models,
+        node_px=(0, 0) if plain else node_spacing(models, shape),
+    )
+
+
+def _check_determined(model: FrameModel, wavelength: int, shape: tuple[int, int]) -> None:
+    unknowns = 3 + 2 * len(model.harmonics)
+    if model.frames < unknowns:
+        raise InputError(
+            f"wavelength {wavelength + 1} has {model.frames} frames for {unknowns} unknowns in each pixel: "
+            "leave harmonics out, or take more frames"
+        )
+    worst = float(np.linalg.cond(model.design_at(*_probes(shape))).max())
+    if not worst < _WORST_CONDITION:
+        raise InputError(
+            f"the steps of wavelength {wavelength + 1} do not determine the phase everywhere in the image (condition "
+            f"{worst:.3g}, allowed is {_WORST_CONDITION:g}): check steps and tilts, leave harmonics out, or take more frames"
+        )
+
+
+def _probes(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    y, x = (np.linspace(0, extent - 1, min(extent, _PROBES)) for extent in shape)
+    return tuple(np.meshgrid(y, x, indexing="ij"))  # type: ignore[return-value]
+
+
+def node_spacing(models: tuple[FrameModel, ...], shape: tuple[int, int]) -> tuple[int, int]:
+    """Length (y, x) of the segments in pixels, powers of two, that keeps phases within 1e-5 rad of exact weights.
+
+    With exact weights W and design D a pixel's W D is the identity. A parabola through both ends and the middle of S pixels
+    errs by S^3 / (72 sqrt 3) times the third derivative of W at most, and (A, u, v) by that times D and the amplitudes. The
+    column of A drops out, as weights of u and v that reject A at the nodes do so between them. The Frobenius norm of what is
+    left bounds the phase error, for harmonics as strong as B. The derivative is taken by central differences at probes all
+    over the image. Where the design is poor and noise counts more than in a stack of equal steps, the bound is let out by
+    that factor. The axis that adds more is halved until the sum is within the budget.
+    """
+    y, x = _probes(shape)
+    third = np.zeros(2)
+    for model in models:
+        if model.is_uniform:
+            continue
+        weights, design = model.weights_at(y, x), model.design_at(y, x)[..., 1:]
+        worse_noise = np.sqrt(model.frames / 4) * np.linalg.norm(weights[..., 1:, :], axis=(-2, -1))
+        for axis, extent in enumerate(shape):
+            step = max(1.0, extent / 128)
+            dy, dx = (step, 0.0) if axis == 0 else (0.0, step)
+            outer = model.weights_at(y + 2 * dy, x + 2 * dx) - model.weights_at(y - 2 * dy, x - 2 * dx)
+            inner = model.weights_at(y + dy, x + dx) - model.weights_at(y - dy, x - dx)
+            error = np.linalg.norm((outer - 2 * inner) @ design, axis=(-2, -1)) / (2 * step**3)
+            third[axis] = max(third[axis], float((error / np.maximum(worse_noise, 1)).max()))
+    spacing = np.array([min(LONGEST_SEGMENT, max(2, 1 << (extent - 1).bit_length())) for extent in shape])
+    while (error := spacing**3 * third / (72 * np.sqrt(3))).sum() > _BUDGET_RAD and spacing.max() > 2:
+        spacing[int(np.argmax(np.where(spacing > 2, error, -1.0)))] //= 2
+    return int(spacing[0]), int(spacing[1])
+
+
+class WeightField:
+    """The nodes' weights of one stack, made for the bands that ask for them.
+
+    ``rows`` gives what the compiled pass takes: nodes (node rows, L, segments * 3 * (3 K + 6)) float32, two node rows for
+    each segment along y and one more, the number of the first segment along y, and the lengths of segments along y and x.
+    Of each segment along x: cosine, sine and mean of frame 0, of frame 1, ..., the constants of u, v and A that take the
+    offsets off, var u, cov, var v; then the factors of all these with the pixel's number in the segment, and with its square.
+    Only the node rows of the last band are kept.
+    """
+
+    def __init__(self, models: tuple[FrameModel, ...], node_px: tuple[int, int]) -> None:
+        self._models, self._spacing = models, node_px
+        self._kept: dict[tuple[int, int], np.ndarray] = {}
+
+    def rows(self, first_row: int, rows: int, width: int) -> tuple[np.ndarray, int, int, int]:
+        """Nodes for image rows [first_row, first_row + rows)."""
+        every_y, every_x = self._spacing
+        first, last = first_row // every_y, (first_row + rows - 1) // every_y
+        wanted = [(j, width) for j in range(2 * first, 2 * last + 3)]
+        kept = self._kept
+        self._kept = made = {key: kept[key] if key in kept else self._row(*key) for key in wanted}
+        return np.stack([made[key] for key in wanted]), first, every_y, every_x
+
+    def _row(self, number: int, width: int) -> np.ndarray:
+        """Node row ``number``, half a segment after the one before: (L, segments * 3 * (3 K + 6))."""
+        every_y, every_x = self._spacing
+        segments = -(-width // every_x)
+        lines = []
+        for one in self._models:
+            exact = np.empty((2 * segments + 1, 3 * one.frames + 6))
+            orders = np.array([1, *one.harmonics], np.float64)
+            frames = np.column_stack(
+                [one.steps_rad, one.tilt_rad_px, one.defocus_rad_px2, one.gain, one.offset_dn]
+            ).astype(np.float64)
+            _exact_nodes(number * every_y / 2 - one.pivot[0], -one.pivot[1], every_x / 2, frames, orders, exact)
+            start, middle, end = exact[:-1:2], exact[1::2], exact[2::2]
+            slope = (4 * middle - 3 * start - end) / every_x
+            bend = 2 * (start - 2 * middle + end) / every_x**2
+            lines.append(np.concatenate([start, slope, bend], axis=1).ravel())
+        return np.stack(lines).astype(np.float32)
+
+
+@_jit
+def _exact_nodes(dy, dx0, spacing, frames, orders, out):  # type: ignore[no-untyped-def]
+    """Least-squares weights, constants and covariance at nodes of one row, as `FrameModel.weights_at` has them.
+
+    Normal equations by Cholesky in float64: a condition of 300 leaves eleven digits. ``frames`` (K, 6) holds step, tilt y,
+    tilt x, defocus, gain, offset; ``dy``, ``dx0`` are from the pivot; ``out`` is (nodes, 3 K + 6).
+    """
+    count, unknowns = frames.shape[0], 1 + 2 * len(orders)
+    design, gram, solved = np.empty((count, unknowns)), np.empty((unknowns, unknowns)), np.empty((3, unknowns))
+    for node in range(out.shape[0]):
+        dx = dx0 + node * spacing
+        for k in range(count):
+            step, gain = frames[k, 0] + frames[k, 1] * dy + frames[k, 2] * dx, frames[k, 4]
+            step += frames[k, 3] * (dy * dy + dx * dx)
+            design[k, 0] = gain
+            for h in range(len(orders)):
+                design[k, 1 + 2 * h] = gain * np.cos(orders[h] * step)
+                design[k, 2 + 2 * h] = -gain * np.sin(orders[h] * step)
+        _solve_for_three(design, gram, solved)
+        _fill_node(design, frames, solved, out[node])
+
+
+@_jit
+def _solve_for_three(design, gram, solved):  # type: ignore[no-untyped-def]
+    """Rows of the inverse of design^T design that belong to A, u and v."""
+    size = gram.shape[0]
+    for i in range(size):
+        for j in range(i + 1):  # the Cholesky factor, in the lower half of ``gram``
+            total = 0.0
+            for k in range(design.shape[0]):
+                total += design[k, i] * design[k, j]
+            for m in range(j):
+                total -= gram[i, m] * gram[j, m]
+            gram[i, j] = np.sqrt(total) if i == j else total / gram[j, j]
+    for r in range(3):
+        for i in range(size):
+            total = 1.0 if i == r else 0.0
+            for m in range(i):
+                total -= gram[i, m] * solved[r, m]
+            solved[r, i] = total / gram[i, i]
+        for i in range(size - 1, -1, -1):
+            total = solved[r, i]
+            for m in range(i + 1, size):
+                total -= gram[m, i] * solved[r, m]
+            solved[r, i] = total / gram[i, i]
+
+
+@_jit
+def _fill_node(design, frames, solved, out):  # type: ignore[no-untyped-def]
+    count = design.shape[0]
+    out[3 * count :] = 0.0
+    for k in range(count):
+        for r in range(3):
+            weight = 0.0
+            for m in range(design.shape[1]):
+                weight += solved[r, m] * design[k, m]
+            place = (r + 2) % 3  # u, v, A
+            out[3 * k + place] = weight
+            out[3 * count + place] -= weight * frames[k, 5]
+        u, v = out[3 * k], out[3 * k + 1]
+        out[3 * count + 3] += u * u
+        out[3 * count + 4] += u * v
+        out[3 * count + 5] += v * v
