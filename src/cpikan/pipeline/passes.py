@@ -71,7 +71,16 @@ class _FramePass:
         wavelengths, steps, _, width = stack.shape
         dtype = stack.dtype.newbyteorder("=")
         self.frames = BufferPool(lambda: kernels.empty((wavelengths * steps * most * width,), dtype))
-        self.outputs = BufferPool(lambda: _Output(empty_rows(most, width, kernels.empty), np.empty((most, COLUMNS))))
+        self.outputs = BufferPool(lambda: _Output(self._rows(most, width), np.empty((most, COLUMNS))))
+
+    def _rows(self, rows: int, width: int) -> tuple[np.ndarray, ...]:
+        """Buffers of the outputs; without sigma and modulation where nothing stores them and the kernels can do without."""
+        kernels, stored = self.context.kernels, self.sink.quantities
+        height, sigma, modulation, flags = empty_rows(rows, width, kernels.empty)
+        if kernels.device == "cpu" and stored == ("height_nm",):
+            none = np.empty((0, 0), np.float32)
+            return height, none, none, flags
+        return height, sigma, modulation, flags
 
     def read(self, band: Band) -> tuple[np.ndarray, np.ndarray]:
         """The band's frames in a pooled buffer, and the buffer itself."""

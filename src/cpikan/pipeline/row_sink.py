@@ -37,6 +37,11 @@ class RowSink:
             self.first_row = int(last["rows"])
             self.statistics = MapStatistics.from_json(last["statistics"])
 
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """What the writer stores."""
+        return tuple(self._writer.quantities)
+
     def write(self, start: int, rows: Mapping[str, np.ndarray], table: np.ndarray | None = None) -> None:
         """Take rows that follow the last; ``table`` holds their row statistics."""
         if table is not None:

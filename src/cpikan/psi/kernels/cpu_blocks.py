@@ -127,6 +127,24 @@ def _height_block(  # type: ignore[no-untyped-def]
 
 
 @jit
+def _bare_heights(  # type: ignore[no-untyped-def]
+    anchor, order, shift, snr, clipped, weak, keep, best, second, level, half_wave, finest, n, height, flags
+):
+    """`_height_block` without sigma and modulation: the same heights and flags, bit for bit."""
+    snr_min, margin_min, misfit_max = level[1], level[2], level[3]
+    joint = _f(0) if finest else _f(1)
+    for x in range(n):
+        saturated = clipped[x] > _f(0)
+        measured = (snr[x] >= snr_min) & (snr[x] > _f(0)) & (snr[x] < _LARGE)
+        valid = measured & (keep[x] > _f(0)) & (clipped[x] == _f(0))
+        value = (anchor[x] + order[x] + joint * shift[x]) * half_wave
+        height[x] = value if valid else _f(np.nan)
+        low = (clipped[x] == _f(0)) & ((weak[x] > _f(0)) | (not measured))
+        doubtful = valid & ((second[x] - best[x] < margin_min) | (best[x] > misfit_max))
+        flags[x] = np.uint8(_flag_sum(valid, saturated, low, doubtful))
+
+
+@jit
 def _phase_block(turns, weight, snr, clipped, weak, power, keep, level, n, phase, sigma, modulation, flags):  # type: ignore[no-untyped-def]
     """Wrapped phases of a block, with sigma, modulation and flags."""
     snr_min = level[1]
@@ -269,7 +287,8 @@ def height_rows(  # type: ignore[no-untyped-def]
                         weak,
                     )
                 at_start = planes[i, 0] + planes[i, 1] * (image_row + y - planes[i, 4])
-                _take_plane(turns[i], _f(at_start + planes[i, 2] * (x0 - planes[i, 5])), _f(planes[i, 2]), n)
+                if at_start != 0 or planes[i, 2] != 0:
+                    _take_plane(turns[i], _f(at_start + planes[i, 2] * (x0 - planes[i, 5])), _f(planes[i, 2]), n)
             totals(turns[0], weight, ratio, limits[0], total, start, n)
             search(turns, weight, ratio, start, limits[1], total, counts[0], n, best, second, order, shift)
             if wide:
@@ -298,6 +317,25 @@ def height_rows(  # type: ignore[no-untyped-def]
                         best[x], second[x] = spare[0, 0], spare[1, 0]
                         order[x], shift[x] = spare[2, 0], spare[3, 0]
             _inside(mask, y, x0, n, keep)
+            if sigma.shape[0] == 0:  # only heights are wanted
+                _bare_heights(
+                    turns[0],
+                    order,
+                    shift,
+                    snr,
+                    clipped,
+                    weak,
+                    keep,
+                    best,
+                    second,
+                    level,
+                    half_wave,
+                    finest,
+                    n,
+                    height[y, x0 : x0 + n],
+                    flags[y, x0 : x0 + n],
+                )
+                continue
             _height_block(
                 turns[0],
                 order,

@@ -19,6 +19,7 @@ BLOCK = LONGEST_SEGMENT  # long runs for the prefetcher, and all buffers of a bl
 _f = np.float32
 TURN = _f(2 * np.pi)
 _LOW_VARIANCE = _f((LOW_SIGMA_RAD / (2 * np.pi)) ** 2)  # turns^2
+_ROUND_NOISE = _f(1e-6)  # relative: noise of u and v this equal is a circle
 
 # "contract" allows fused multiply-add; nothing that reorders sums or breaks the rounding trick
 jit: Any = functools.partial(
@@ -139,6 +140,9 @@ def quality(u, v, a, top, n, wavelength, noise, saturation, weight, snr, modulat
     """
     read, gain, floor = noise[wavelength, 0], noise[wavelength, 1], noise[wavelength, 5]
     var_u, cov, var_v = noise[wavelength, 2], noise[wavelength, 3], noise[wavelength, 4]
+    if floor == _f(0) and abs(cov) < _ROUND_NOISE * var_u and abs(var_u - var_v) < _ROUND_NOISE * var_u:
+        _round_quality(u, v, a, top, n, read, gain, var_u, saturation, weight, snr, modulation, clipped, weak)
+        return
     for x in range(n):
         power, modulation_variance, variance = _variances(u[x], v[x], a[x], read, gain, var_u, cov, var_v, floor)
         weight[x] = _f(1) / max(variance, _f(1e-30))
@@ -146,6 +150,23 @@ def quality(u, v, a, top, n, wavelength, noise, saturation, weight, snr, modulat
         modulation[x] += np.sqrt(power)
         clipped[x] = max(clipped[x], _f(1) if top[x] >= saturation else _f(0))
         weak[x] = weak[x] if variance <= _LOW_VARIANCE else _f(1)
+
+
+@jit
+def _round_quality(u, v, a, top, n, read, gain, var_u, saturation, weight, snr, modulation, clipped, weak):  # type: ignore[no-untyped-def]
+    """The same where the noise of u and v is equal and independent, as with equal steps: one division instead of three."""
+    turn2 = _f((2 * np.pi) ** 2)
+    least = _f(1) / _LOW_VARIANCE
+    for x in range(n):
+        power = u[x] * u[x] + v[x] * v[x]
+        per_variance = _f(1) / max((read + gain * max(a[x], _f(0))) * var_u, _f(1e-30))
+        ratio = power * per_variance
+        trusted = max(ratio - _f(2), ratio * _f(0.25)) * turn2
+        weight[x] = min(trusted, _f(1e30))
+        snr[x] += ratio
+        modulation[x] += np.sqrt(power)
+        clipped[x] = max(clipped[x], _f(1) if top[x] >= saturation else _f(0))
+        weak[x] = weak[x] if trusted >= least else _f(1)
 
 
 @jit
