@@ -255,7 +255,7 @@ def _add_reconstruct(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlap", type=_whole, default=64, help="overlap of tiles in pixels (default: 64)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--threads", type=_whole, help="worker threads (default: one per core)")
-    parser.add_argument("--band-rows", type=_whole, help="image rows per band (default: about 16 MiB of frames)")
+    parser.add_argument("--band-rows", type=_whole, help="image rows per band (default: about 20 MiB of frames)")
     parser.add_argument("--all", action="store_true", help="beside a .npy height also OUT.sigma.npy and OUT.flags.npy")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")

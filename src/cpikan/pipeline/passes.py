@@ -39,7 +39,7 @@ class _Output:
 
 
 def frame_bands(stack: FrameStack, band_rows: int | None, first_row: int, band_bytes: int) -> list[Band]:
-    """Bands of about ``band_bytes`` from ``first_row`` on; a power of two of rows, in step with the chunks of files."""
+    """Bands of just below ``band_bytes`` from ``first_row`` on, whatever the width: so memory does not grow with it."""
     wavelengths, steps, height, width = stack.shape
     rows = band_rows or _fitting_rows(band_bytes // (wavelengths * steps * width * stack.dtype.itemsize))
     return _bands_from(first_row, height, rows)
@@ -51,7 +51,9 @@ def flat_bands(shape: tuple[int, int], band_rows: int | None, first_row: int) ->
 
 
 def _fitting_rows(rows: int) -> int:
-    return 1 << (min(max(rows, 1), _MAX_ROWS).bit_length() - 1)
+    """A multiple of eight where there are that many, so that threads get equal shares."""
+    rows = min(max(rows, 1), _MAX_ROWS)
+    return rows - rows % 8 if rows > 8 else rows
 
 
 def _bands_from(first_row: int, height: int, rows: int) -> list[Band]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import queue
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -14,13 +14,13 @@ class BufferPool(Generic[Buffer]):
 
     def __init__(self, make: Callable[[], Buffer]) -> None:
         self._make = make
-        self._free: queue.SimpleQueue[Buffer] = queue.SimpleQueue()
+        self._free: deque[Buffer] = deque()
 
     def take(self) -> Buffer:
         try:
-            return self._free.get_nowait()
-        except queue.Empty:
+            return self._free.pop()  # the one that came back last is still in the caches
+        except IndexError:
             return self._make()
 
     def give(self, buffer: Buffer) -> None:
-        self._free.put(buffer)
+        self._free.append(buffer)

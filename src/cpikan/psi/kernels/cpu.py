@@ -73,7 +73,7 @@ class CpuKernels:
     """
 
     device = "cpu"
-    band_bytes = 32 * 2**20  # small beside memory, large beside the cost of handing a band from thread to thread
+    band_bytes = 20 * 2**20  # small beside memory, large beside the cost of handing a band from thread to thread
 
     def __init__(self, model: PixelModel, threads: int) -> None:
         self._model, self._threads = model, max(1, threads)
