@@ -1,4 +1,4 @@
-"""An OME-Zarr 0.5 group per quantity, in shards of 512 image rows."""
+"""An OME-Zarr 0.5 group per quantity, in shards of 512 image rows (fewer where rows are long)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,17 @@ from cpikan.storage.atomic import full_disk_named, plain, sync_file, sync_folder
 from cpikan.storage.writers.layout import QUANTITIES, MapLayout, Quantity, pixel_um
 
 CHUNK = 512
+_SHARD_PIXELS = 512 * 10240  # a shard of more is halved, so that memory hardly grows with the width of an image
+
+
+def shard_rows(shape: tuple[int, int]) -> int:
+    """Image rows of a shard, 512 or a half, a quarter, ... of it for wide images (never below 64); all, for low ones."""
+    rows = CHUNK
+    while rows > 64 and rows * shape[1] > _SHARD_PIXELS:
+        rows //= 2
+    return min(rows, shape[0])
+
+
 BAD_ZARR = (BaseZarrError, ValueError, KeyError, TypeError, AttributeError, OSError)  # what broken metadata may raise
 
 
@@ -28,10 +39,9 @@ class ZarrWriter:
     names of their own (zarr renames them into place); what a kill leaves of them is swept on resume and in ``finish``.
     """
 
-    row_align = CHUNK
-
     def __init__(self, layout: MapLayout, *, resume: bool) -> None:
         self._layout = layout
+        self.row_align = shard_rows(layout.shape)
         self.pyramid_root = layout.partial
         self._unsynced: list[Path] = []
         self._named = False
@@ -47,7 +57,7 @@ class ZarrWriter:
             for name, array in self._layout.checked_rows(start, rows, self.row_align).items():
                 level = self._arrays[name]
                 level[start : start + len(array)] = array
-                shards = range(start // CHUNK, -(-(start + len(array)) // CHUNK))
+                shards = range(start // self.row_align, -(-(start + len(array)) // self.row_align))
                 self._unsynced += [chunk_path(self.pyramid_root / name / "0", level, (shard, 0)) for shard in shards]
 
     def sync(self) -> None:
@@ -113,7 +123,7 @@ def create_level(root: Path, quantity: Quantity, level: int, shape: tuple[int, i
     Blosc lz4 after a bit shuffle: on float heights with noise it is about three times as fast as zstd and within a few
     percent of its size. The checksum tells a flipped bit from a height.
     """
-    rows, columns = min(CHUNK, shape[0]), min(CHUNK, shape[1])
+    rows, columns = shard_rows(shape), min(CHUNK, shape[1])
     blosc = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=quantity.dtype.itemsize)
     return zarr.create_array(
         root / quantity.name / str(level),
@@ -169,5 +179,5 @@ def sweep(root: Path) -> None:
 
 
 def _fits(array: zarr.Array[Any], quantity: Quantity, shape: tuple[int, int]) -> bool:
-    rows = min(CHUNK, shape[0])
+    rows = shard_rows(shape)
     return array.shape == shape and array.dtype == quantity.dtype and (array.shards or array.chunks)[0] == rows
