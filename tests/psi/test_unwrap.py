@@ -311,17 +311,17 @@ def test_a_wrong_offset_between_tiles_is_noticed(monkeypatch: pytest.MonkeyPatch
     assert report.ambiguous_pixels == 20 * 60 * 2 - 20 * 20 - 10 * 10
 
 
-def test_residue_free_tile_needs_no_quality_and_agrees_with_the_tree() -> None:
-    from cpikan.psi.unwrap.kruskal import kruskal_unwrap, pixel_cost
+def test_residue_free_tile_needs_no_quality_and_agrees_with_the_flow() -> None:
+    from cpikan.psi.unwrap.tile import _by_flow
 
     _, wrapped = wafer(200, 9, 0.1)
     scanned = unwrap_tile(wrapped)
     assert scanned.method == "raster"
     orders, labels = np.empty(wrapped.shape, np.int32), np.empty(wrapped.shape, np.int32)
-    count = kruskal_unwrap(wrapped, pixel_cost(wrapped), orders, labels)
-    assert count == scanned.count
-    assert np.array_equal(labels, scanned.labels)
-    assert wrong_fraction(orders, scanned.orders, labels) == 0
+    flow = _by_flow(wrapped, np.isfinite(wrapped).astype(np.float32), orders, labels)
+    assert flow.count == scanned.count
+    assert np.array_equal(flow.labels, scanned.labels)
+    assert wrong_fraction(flow.orders, scanned.orders, flow.labels) == 0
 
 
 # --- shapes, files, bad input

@@ -8,6 +8,16 @@ from numba import njit
 from cpikan.psi.unwrap.raster import order_step
 
 
+@njit(cache=True, nogil=True, inline="always")
+def is_residue(phase_rad: np.ndarray, y: int, x: int) -> bool:
+    """Whether the loop of four valid pixels whose first is (y, x) has a nonzero sum."""
+    a, b = phase_rad[y, x], phase_rad[y, x + 1]
+    c, d = phase_rad[y + 1, x + 1], phase_rad[y + 1, x]
+    if not np.isfinite(a + b + c + d):
+        return False
+    return order_step(a, b) + order_step(b, c) + order_step(c, d) + order_step(d, a) != 0
+
+
 @njit(cache=True, nogil=True)
 def count_residues(phase_rad: np.ndarray, rows: int, columns: int) -> int:
     """Number of loops with a nonzero sum among those of four valid pixels whose first pixel lies in [:rows, :columns].
@@ -18,10 +28,5 @@ def count_residues(phase_rad: np.ndarray, rows: int, columns: int) -> int:
     found = 0
     for y in range(min(rows, height - 1)):
         for x in range(min(columns, width - 1)):
-            a, b = phase_rad[y, x], phase_rad[y, x + 1]
-            c, d = phase_rad[y + 1, x + 1], phase_rad[y + 1, x]
-            if not np.isfinite(a + b + c + d):
-                continue
-            if order_step(a, b) + order_step(b, c) + order_step(c, d) + order_step(d, a) != 0:
-                found += 1
+            found += is_residue(phase_rad, y, x)
     return found

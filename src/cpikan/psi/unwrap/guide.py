@@ -1,0 +1,102 @@
+"""The guide of an inconsistent tile: its phase smoothed along the slope, as little as each place allows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from cpikan.psi.unwrap.phasor import angles, box_sum, phasors, smooth
+from cpikan.psi.unwrap.residues import is_residue
+
+_LEVELS = ((1, 2), (1, 2), (2, 2), (4, 2))  # spacing in pixels and passes from one level to the next
+# Coherence at which a level is taken; the last one takes the rest. Noise alone has 0.2 to 0.35 after two passes.
+_ENOUGH = (0.55, 0.45, 0.4, -1.0)
+_INSIDE, _AROUND = 8, 16  # pixels to each side of a residue that are smoothed, and that are looked at for that
+_LARGEST_SHARE = 0.7  # of a tile in patches: beyond that the whole is smoothed
+
+
+@njit(cache=True, nogil=True)
+def guide_phasors(phase_rad: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Phasors (real, imaginary; float32 (h, w)) of the smoothed phase; their modulus is the coherence, 0 to 1.
+
+    ``weight`` (h, w) float32 is zero where there is no pixel. Each pixel takes the finest level of a pyramid (without
+    decimation, each step compensated by the local slope) on which its surroundings are coherent, so that edges and
+    steep slopes stay sharp and only what is drowned in noise is smoothed over up to about 30 pixels.
+    """
+    real, imag = phasors(phase_rad, weight)
+    missing = weight > 0
+    out_real, out_imag = np.zeros_like(real), np.zeros_like(imag)
+    for level in range(len(_LEVELS)):
+        spacing, passes = _LEVELS[level]
+        for _ in range(passes):
+            real, imag, weight = smooth(real, imag, weight, spacing)
+        if _take(real, imag, weight, missing, np.float32(_ENOUGH[level]), out_real, out_imag) == 0:
+            break
+    return out_real, out_imag
+
+
+@njit(cache=True, nogil=True)
+def patched_phase(phase_rad: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The phase (h, w) float32 with only the surroundings of its residues smoothed, and whether that was tried.
+
+    It was not where the residues are so many that it would be no faster than smoothing all.
+    """
+    height, width = phase_rad.shape
+    out = phase_rad.copy()
+    smoothed = np.zeros((height, width), np.bool_)
+    looked_at, allowed = 0, _LARGEST_SHARE * height * width
+    for y in range(height - 1):
+        for x in range(width - 1):
+            if smoothed[y, x] or not is_residue(phase_rad, y, x):
+                continue
+            top, left = max(0, y - _AROUND), max(0, x - _AROUND)
+            bottom, right = min(height, y + _AROUND), min(width, x + _AROUND)
+            looked_at += (bottom - top) * (right - left)
+            if looked_at > allowed:
+                return out, False
+            patch = weight[top:bottom, left:right].copy()
+            real, imag = guide_phasors(phase_rad[top:bottom, left:right].copy(), patch)
+            turned = angles(real, imag, patch)
+            for row in range(max(top, y - _INSIDE), min(bottom, y + _INSIDE)):
+                for column in range(max(left, x - _INSIDE), min(right, x + _INSIDE)):
+                    out[row, column] = turned[row - top, column - left]
+                    smoothed[row, column] = True
+    return out, True
+
+
+@njit(cache=True, nogil=True)
+def _modulus(real: np.ndarray, imag: np.ndarray) -> np.ndarray:
+    height, width = real.shape
+    out = np.empty((height, width), np.float32)
+    for y in range(height):
+        row, a, b = out[y], real[y], imag[y]
+        for x in range(width):
+            row[x] = np.sqrt(a[x] * a[x] + b[x] * b[x])
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _take(
+    real: np.ndarray,
+    imag: np.ndarray,
+    weight: np.ndarray,
+    missing: np.ndarray,
+    enough: np.float32,
+    out_real: np.ndarray,
+    out_imag: np.ndarray,
+) -> int:
+    """Fill in the missing pixels around which the coherence is above ``enough``; returns how many stay missing."""
+    modulus = _modulus(real, imag)
+    around, weights = box_sum(modulus, 1), box_sum(weight, 1)
+    left = 0
+    for y in range(missing.shape[0]):
+        for x in range(missing.shape[1]):
+            if not missing[y, x]:
+                continue
+            if around[y, x] > enough * weights[y, x]:
+                scale = 1 / weight[y, x]
+                out_real[y, x], out_imag[y, x] = real[y, x] * scale, imag[y, x] * scale
+                missing[y, x] = False
+            else:
+                left += 1
+    return left
