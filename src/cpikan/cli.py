@@ -247,6 +247,12 @@ def _add_reconstruct(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--range", metavar="LENGTH", help='length of the height range, such as "27 um", centred on the data'
     )
+    parser.add_argument(
+        "--fit",
+        metavar="EFFECTS",
+        help="what differs between frames of nominal or unknown steps: tilt, defocus, gain, offset, harmonic2, harmonic3, "
+        "or none (default: what the frames show)",
+    )
     masks = parser.add_mutually_exclusive_group()
     masks.add_argument("--mask", metavar="FILE", help="pixels that count are nonzero: .npy or a grey image")
     masks.add_argument("--circle", metavar="X,Y,R", help="pixels that count lie in this circle (pixels)")
@@ -277,6 +283,7 @@ def _reconstruct(given: argparse.Namespace) -> dict[str, Any]:
         range_nm=parse_length_nm(given.range, "height range") if given.range else None,
         mask=mask,
         remove=_names(given.remove),
+        fit=None if given.fit is None else _names(given.fit),
         tile=given.tile,
         overlap=given.overlap,
         device=given.device,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,41 +10,47 @@ from pathlib import Path
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.surface.pupil import Pupil
 
 _BLOCK_ROWS = 256
 
 
 @dataclass(frozen=True)
 class Circle:
-    """Pixels whose centres lie within ``radius`` of column ``x``, row ``y`` (pixels, first pixel centre at 0)."""
+    """Pixels whose centres lie within ``radius`` of column ``x``, row ``y``, and not within ``inner`` (an annulus).
+
+    Pixels, first pixel centre at 0. Raises InputError for a radius that is not positive, or an inner one not below it.
+    """
 
     x: float
     y: float
     radius: float
+    inner: float = 0.0
+
+    def __post_init__(self) -> None:
+        _ = self.pupil
 
     @classmethod
     def parse(cls, text: str) -> Circle:
-        """Read ``X,Y,R``; raises InputError for anything else."""
-        parts = re.split(r"[,\s]+", text.strip())
-        try:
-            x, y, radius = (float(part) for part in parts)
-        except ValueError:
-            raise InputError(
-                f"circle {text!r} is not X,Y,R: give centre and radius in pixels, such as 390,295,225"
-            ) from None
-        if not (np.isfinite([x, y, radius]).all() and radius > 0):
-            raise InputError(f"circle {text!r} has no positive radius: give X,Y,R in pixels, such as 390,295,225")
-        return cls(x, y, radius)
+        """Read ``X,Y,R`` or ``X,Y,R,INNER``; raises InputError for anything else."""
+        pupil = Pupil.parse(text)
+        return cls(pupil.x, pupil.y, pupil.radius, pupil.inner)
+
+    @property
+    def pupil(self) -> Pupil:
+        """The same area, as the surface numbers take it."""
+        return Pupil(self.x, self.y, self.radius, self.inner)
 
     @property
     def identity(self) -> str:
-        return f"circle {self.x!r},{self.y!r},{self.radius!r}"
+        annulus = f",{self.inner!r}" if self.inner else ""
+        return f"circle {self.x!r},{self.y!r},{self.radius!r}{annulus}"
 
     def rows(self, start: int, stop: int, width: int) -> np.ndarray:
         """Rows [start, stop) as uint8, 1 inside; shape (stop - start, width)."""
         dy2 = (np.arange(start, stop)[:, None] - self.y) ** 2
         dx2 = (np.arange(width)[None, :] - self.x) ** 2
-        return (dx2 + dy2 <= self.radius**2).astype(np.uint8)
+        return ((dx2 + dy2 <= self.radius**2) & (dx2 + dy2 >= self.inner**2)).astype(np.uint8)
 
     def check(self, shape: tuple[int, int]) -> None:
         """Raise InputError when no pixel of an image (H, W) lies inside."""

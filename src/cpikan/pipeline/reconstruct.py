@@ -64,9 +64,10 @@ def _settings(options: dict[str, Any]) -> ReconstructSettings:
     for name in options:
         if name not in known:
             raise unknown_name("setting", name, known)
-    if isinstance(options.get("remove"), str):
-        terms = (term.strip() for term in options["remove"].split(","))
-        options = {**options, "remove": tuple(term for term in terms if term)}
+    for name in ("remove", "fit"):
+        if isinstance(options.get(name), str):
+            terms = (term.strip() for term in options[name].split(","))
+            options = {**options, name: tuple(term for term in terms if term)}
     return ReconstructSettings(**options)
 
 
@@ -91,7 +92,8 @@ class _Run:
         try:
             self._check_disk(space)
             begun = time.perf_counter()
-            warm_up(stack.shape[0], stack.shape[1], stack.dtype, settings.scheme, device)
+            fitted = stack.acquisition.steps != "trusted"
+            warm_up(stack.shape[0], stack.shape[1], stack.dtype, settings.scheme, device, fitted=fitted)
             self.timings.start = self.seconds_before + time.perf_counter() - begun
             started = time.perf_counter()
             with PeakMemory() as memory:
@@ -115,6 +117,8 @@ class _Run:
         calibration = self._calibrate()
         facts.sigma_nm_median = calibration.sigma_nm_median
         facts.methods_used = ["unwrap"] if self.stack.shape[0] == 1 else ["pixel"]
+        if self.settings.device == "auto" and calibration.model.demodulation.models is not None:
+            facts.device = device = "cpu"  # steps that vary over the image run there only
         kernels = make_kernels(calibration.model, device, self.settings.worker_threads)
         try:
             if self._two_passes():
@@ -130,7 +134,8 @@ class _Run:
         started = time.perf_counter()
         sample = take_subsample(self.stack, self.settings.mask)
         self.timings.read += time.perf_counter() - started
-        settings = CalibrationSettings(self.settings.scheme, self.settings.range_nm, self.settings.combine == "finest")
+        asked = self.settings
+        settings = CalibrationSettings(asked.scheme, asked.range_nm, asked.combine == "finest", asked.fit)
         calibration = calibrate(sample, self.stack.acquisition, self.stack.saturation_dn, settings)
         self.timings.calibrate = time.perf_counter() - started
         return calibration

@@ -10,7 +10,8 @@ from typing import Any
 from cpikan.errors import InputError, unknown_name
 from cpikan.pipeline.mask import Circle, Mask
 from cpikan.psi.schemes import CARRE, LEAST_SQUARES, SCHEMES
-from cpikan.surface.levelling import check_terms
+from cpikan.psi.steps_fit.layout import EFFECTS, Effect
+from cpikan.surface.form import check_form_terms
 
 METHODS = ("auto", "pixel")
 COMBINATIONS = ("weighted", "finest")
@@ -21,7 +22,8 @@ class ReconstructSettings:
     """Settings of `reconstruct`; everything that changes a bit of the result is part of the plan a resume compares.
 
     ``range_nm``: length of the height range, or exact (low, high). ``combine``: height weighted over all wavelengths, or
-    from the finest alone. ``all_quantities``: beside a .npy height also sigma and flags. ``threads`` and ``band_rows``
+    from the finest alone. ``fit``: what may differ between frames beside the step, of `EFFECTS` (None: what the frames show);
+    it needs nominal or unknown steps. ``all_quantities``: beside a .npy height also sigma and flags. ``threads`` and ``band_rows``
     change the speed, never the result.
     """
 
@@ -31,6 +33,7 @@ class ReconstructSettings:
     range_nm: float | tuple[float, float] | None = None
     mask: Mask | Circle | None = None
     remove: tuple[str, ...] = ()
+    fit: tuple[Effect, ...] | None = None
     tile: int = 512
     overlap: int = 64
     device: str = "auto"
@@ -45,7 +48,9 @@ class ReconstructSettings:
             raise unknown_name("combination", self.combine, COMBINATIONS)
         if self.scheme not in (names := (LEAST_SQUARES, CARRE, *SCHEMES)):
             raise unknown_name("scheme", self.scheme, names)
-        object.__setattr__(self, "remove", check_terms(self.remove))  # one order, whatever was written
+        if self.fit is not None:
+            object.__setattr__(self, "fit", _effects(self.fit))
+        object.__setattr__(self, "remove", check_form_terms(self.remove))  # one order, whatever was written
         _check_range(self.range_nm)
         if self.tile < 4:
             raise InputError(f"tile {self.tile} is too small: give at least 4 pixels, such as 512")
@@ -67,6 +72,16 @@ class ReconstructSettings:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("threads", "band_rows")}
         values["mask"] = None if self.mask is None else self.mask.identity
         return values
+
+
+def _effects(names: tuple[str, ...]) -> tuple[Effect, ...]:
+    """In one order, whatever was written; ``none`` alone leaves the steps."""
+    if tuple(names) == ("none",):
+        return ()
+    for name in names:
+        if name not in EFFECTS:
+            raise unknown_name("effect", name, (*EFFECTS, "none"))
+    return tuple(effect for effect in EFFECTS if effect in names)
 
 
 def _check_range(range_nm: float | tuple[float, float] | None) -> None:

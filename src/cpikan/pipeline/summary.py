@@ -71,7 +71,7 @@ def summarize(
         "device": facts.device,
         "phase_steps_deg": [list(row) for row in calibration.steps_deg],
         "steps": stack.acquisition.steps,
-        "sign": "assumed" if stack.acquisition.steps == "unknown" else "from the steps",
+        "sign": "assumed" if calibration.steps.sign == "assumed" else "from the steps",
         "valid_fraction": statistics.valid / pixels,
         "ambiguous_fraction": statistics.ambiguous / valid,
         "saturated_fraction": statistics.saturated / pixels,
@@ -84,6 +84,7 @@ def summarize(
         "expected_wrong_order_rate": calibration.wrong_order_rate,
         "unwrapping": facts.unwrapping,
         "ripple_mrad": facts.ripple_mrad,
+        "frames_fit": describe_fits(calibration),
         "warnings": list(calibration.warnings),
         "output": output,
     }
@@ -121,9 +122,60 @@ def describe_calibration(calibration: Calibration) -> dict[str, Any]:
         "sigma_phase_rad": list(calibration.sigma_phase_rad),
         "phase_floor_rad": [float(v) ** 0.5 for v in calibration.model.demodulation.phase_floor_rad2],
         "snr_min": calibration.model.demodulation.snr_min,
-        "estimated_steps": None if calibration.estimated is None else [asdict(one) for one in calibration.estimated],
+        "phase_steps_deg": [list(row) for row in calibration.steps_deg],
+        "step_deviation_deg": calibration.steps.deviation_deg,
+        "frames_fit": describe_fits(calibration),
         "relative_piston_turns": None if alignment is None else alignment.piston_turns.tolist(),
         "relative_tilt_turns_per_pixel": None if alignment is None else alignment.tilt_turns.tolist(),
         "absolute_height": None if alignment is None else alignment.absolute,
         "misfit": None if alignment is None else alignment.misfit,
     }
+
+
+def describe_fits(calibration: Calibration) -> list[dict[str, Any]] | None:
+    """What was fitted to the frames of each wavelength, JSON-able; None where the steps were trusted."""
+    fits = calibration.steps.fits
+    if fits is None:
+        return None
+    before, after = calibration.ripple_before_mrad, calibration.ripple_after_mrad
+    found = []
+    for i, fit in enumerate(fits):
+        model = fit.model
+        found.append(
+            {
+                "phase_steps_deg": list(fit.steps_deg),
+                "step_error_deg": np.degrees(fit.step_error_rad).tolist(),
+                "tilt_rad_px": model.tilt_rad_px.tolist(),
+                "tilt_pivot_px": list(model.pivot),
+                "defocus_rad_px2": model.defocus_rad_px2.tolist(),
+                "gain": model.gain.tolist(),
+                "offset_dn": model.offset_dn.tolist(),
+                "harmonic_ratio": {str(order): ratio for order, ratio in fit.harmonic_ratio.items()},
+                "harmonics_per_pixel": list(model.harmonics),
+                "effects": list(fit.effects),
+                "omitted": dict(fit.omitted),
+                "determined": fit.determined,
+                "reason": fit.reason,
+                "conditioning": fit.conditioning,
+                "circle_coverage": fit.circle_coverage,
+                "fringes": fit.fringes,
+                "residual_dn": _finite(fit.residual_dn),
+                "residual_over_three_dn": _finite(fit.residual_over_three_dn),
+                "ripple_expected_mrad": 1e3 * fit.ripple_rad,
+                "ripple_before_mrad": _keyed(before, i),
+                "ripple_after_mrad": _keyed(after, i),
+                "iterations": fit.iterations,
+                "converged": fit.converged,
+                "sign": fit.sign,
+            }
+        )
+    return found
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _keyed(ripple: tuple[dict[int, float] | None, ...] | None, i: int) -> dict[str, float] | None:
+    one = None if ripple is None else ripple[i]
+    return None if one is None else {str(k): value for k, value in one.items()}

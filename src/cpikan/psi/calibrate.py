@@ -10,15 +10,21 @@ from scipy.special import gammainc, gammaincc, gammaincinv
 
 from cpikan.errors import InputError
 from cpikan.psi.acquisition import Acquisition
-from cpikan.psi.aia import EstimatedSteps, estimate_steps
 from cpikan.psi.alignment import Alignment
+from cpikan.psi.frame_model import FrameModel
 from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.model import Demodulation, PixelModel
-from cpikan.psi.noise import NoiseModel, fit_noise, noise_from_neighbours
+from cpikan.psi.kernels.weight_field import model_demodulation
+from cpikan.psi.noise import NoiseModel, fit_noise, noise_from_neighbours, noise_from_residuals
 from cpikan.psi.order_model import MeasuredPhases, order_model
 from cpikan.psi.schemes import CARRE, LEAST_SQUARES, phasor_weights
+from cpikan.psi.stack_steps import StackSteps, stack_steps
+from cpikan.psi.steps_fit.frame_fit import demodulated
+from cpikan.psi.steps_fit.layout import Effect
+from cpikan.psi.steps_fit.ripple import ripple_before_and_after
 
 _SOME_DARK = 0.005  # share of pixels without fringes from which they are taken into account
+_FIELD_PIXELS = 4096
 _LOST_LIT = 0.02  # share of lit pixels that may be lost to keep dark ones out
 
 
@@ -38,28 +44,36 @@ class Subsample:
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """What the user fixed: the scheme, the height range (a length, or exact limits low and high), how heights are combined."""
+    """What the user fixed: the scheme, the height range (a length, or exact limits low and high), how heights are combined,
+    and what may differ between frames beside the step (None: what the frames show)."""
 
     scheme: str = LEAST_SQUARES
     range_nm: float | tuple[float, float] | None = None
     finest: bool = False
+    effects: tuple[Effect, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Calibration:
     """The model and what a report says about it; ``sigma_phase_rad`` is the median phase noise of each wavelength,
-    ``sigma_nm_median`` that of the height."""
+    ``sigma_nm_median`` that of the height. ``ripple_before_mrad`` (plain steps) and ``ripple_after_mrad`` (the model) are
+    amplitudes at 1 to 4 times the fringes for each wavelength whose steps were fitted, None where they cannot be told."""
 
     model: PixelModel
-    steps_deg: tuple[tuple[float, ...], ...]
-    estimated: tuple[EstimatedSteps, ...] | None
+    steps: StackSteps
     noise: tuple[NoiseModel, ...]
     sigma_phase_rad: tuple[float, ...]
     sigma_nm_median: float
     range_nm: float | None = None
     wrong_order_rate: float | None = None
     alignment: Alignment | None = None
+    ripple_before_mrad: tuple[dict[int, float] | None, ...] | None = None
+    ripple_after_mrad: tuple[dict[int, float] | None, ...] | None = None
     warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def steps_deg(self) -> tuple[tuple[float, ...], ...]:
+        return self.steps.steps_deg
 
 
 def calibrate(
@@ -67,31 +81,48 @@ def calibrate(
 ) -> Calibration:
     """Fit everything the pixel pass needs; raises InputError when the frames hold no fringes to measure."""
     usable = _usable(sample, saturation_dn)
-    steps, estimated = _steps(sample.frames[..., usable], acquisition)
+    frames, position = sample.frames[..., usable], sample.position[usable]
+    steps = stack_steps(frames, position, sample.rows, acquisition, settings.effects)
     quantum = 0.0 if math.isinf(saturation_dn) else 1.0
-    noise = tuple(_noise(sample, usable, i, row, quantum) for i, row in enumerate(steps))
-    plain = _demodulation(steps, noise, saturation_dn, settings.scheme)
-    frames = sample.frames[..., usable]
-    threshold = _snr_threshold(reference.demodulate(frames, plain)[3].sum(axis=0), len(steps))
-    plain = replace(plain, snr_min=threshold)
-    phase, variance, _, snr, _ = reference.demodulate(frames, plain)
-    measured = np.isfinite(variance).all(axis=0) & (snr.sum(axis=0) >= threshold)
+    noise = tuple(_noise(frames[i], position, sample.rows[i], steps, i, quantum) for i in range(len(frames)))
+    plain = _demodulation(steps, noise, saturation_dn, settings.scheme, sample)
+    if plain.models is not None:
+        frames, position = (part[..., :: _every(frames)] for part in (frames, position.T))
+        position = position.T
+    phase, variance, _, snr, _ = reference.demodulate(frames, plain, (position[:, 0], position[:, 1]))
+    total = snr.sum(axis=0)
+    plain = replace(plain, snr_min=_snr_threshold(total, len(frames)))
+    measured = np.isfinite(variance).all(axis=0) & (total >= plain.snr_min)
     if measured.sum() < 3:
         raise InputError(
             "no fringes found: the frames do not change with the phase steps anywhere in the mask; check the frames, "
             "their order and the steps"
         )
     sigma = tuple(float(np.sqrt(np.median(v))) for v in variance[:, measured])
-    warnings = _step_warnings(estimated)
     sigma_nm = sigma[0] * acquisition.wavelengths_nm[0] / (4 * math.pi)
-    calibration = Calibration(PixelModel(plain), steps, estimated, noise, sigma, sigma_nm, warnings=warnings)
-    if len(steps) == 1:
+    before, after = _ripple(frames[..., measured], position[measured], phase[:, measured], steps, acquisition)
+    calibration = Calibration(
+        PixelModel(plain),
+        steps,
+        noise,
+        sigma,
+        sigma_nm,
+        ripple_before_mrad=before,
+        ripple_after_mrad=after,
+        warnings=steps.warnings,
+    )
+    if len(frames) == 1:
         return calibration
-    position = sample.position[usable][measured] - (np.asarray(sample.shape) - 1) / 2
+    from_centre = position[measured] - (np.asarray(sample.shape) - 1) / 2
     guessed = any(one.source == "neighbours" for one in noise)
     waves = acquisition.wavelengths_nm
-    phases = MeasuredPhases(waves, phase[:, measured], variance[:, measured], position, sample.shape, sigma, guessed)
+    phases = MeasuredPhases(waves, phase[:, measured], variance[:, measured], from_centre, sample.shape, sigma, guessed)
     return _with_orders(calibration, phases, settings)
+
+
+def _every(frames: np.ndarray) -> int:
+    """Pixels to skip where every pixel has weights of its own, which take a while in plain NumPy."""
+    return max(1, frames.shape[-1] // _FIELD_PIXELS)
 
 
 def _with_orders(calibration: Calibration, phases: MeasuredPhases, settings: CalibrationSettings) -> Calibration:
@@ -102,7 +133,7 @@ def _with_orders(calibration: Calibration, phases: MeasuredPhases, settings: Cal
         plain,
         noise=plain.noise * found.noise_factor,
         snr_min=plain.snr_min / found.noise_factor,
-        phase_floor_rad2=np.full(plain.wavelengths, found.phase_floor_rad2),
+        phase_floor_rad2=plain.phase_floor_rad2 + found.phase_floor_rad2,
     )
     noise = tuple(one.scaled(found.noise_factor) if phases.noise_is_guessed else one for one in calibration.noise)
     return replace(
@@ -128,55 +159,46 @@ def _usable(sample: Subsample, saturation_dn: float) -> np.ndarray:
     return usable
 
 
-def _steps(
-    frames: np.ndarray, acquisition: Acquisition
-) -> tuple[tuple[tuple[float, ...], ...], tuple[EstimatedSteps, ...] | None]:
-    given = acquisition.phase_steps_deg
-    if acquisition.steps == "trusted" and given is not None:
-        return given, None
-    estimated = tuple(_estimate(frames[i], None if given is None else given[i]) for i in range(frames.shape[0]))
-    for one in estimated:
-        if one.conditioning < 0.05:
-            raise InputError(
-                f"the frames do not determine their phase steps (estimate {[round(s, 1) for s in one.steps_deg]} deg): "
-                "give --phase-steps with --steps trusted"
-            )
-    return tuple(one.steps_deg for one in estimated), estimated
+def _noise(
+    frames: np.ndarray, position: np.ndarray, rows: np.ndarray, steps: StackSteps, i: int, quantum: float
+) -> NoiseModel:
+    """Noise of one wavelength: from what the steps' fit leaves over, or from neighbours where it leaves nothing."""
+    fit = None if steps.fits is None or not steps.fits[i].determined else steps.fits[i]
+    if fit is None:
+        return fit_noise(frames, steps.steps_deg[i], quantum) if len(frames) > 3 else noise_from_neighbours(rows, quantum)
+    left = len(frames) - 3 - 2 * len(fit.model.harmonics)
+    if left < 1:
+        return noise_from_neighbours(rows, quantum)
+    found, squares = demodulated(fit, np.asarray(frames, np.float64), np.asarray(position, np.float64))
+    return noise_from_residuals(found[0], squares / left, quantum)
 
 
-def _estimate(frames: np.ndarray, nominal_deg: tuple[float, ...] | None) -> EstimatedSteps:
-    """Steps from the frames; nominal ones give the sign, and the start where three frames leave no other.
-
-    A start near the nominal steps stays near them when few distinct frames hardly constrain the steps; a blind one uses
-    all the frames say.
-    """
-    if nominal_deg is None or frames.shape[0] == 3:
-        return estimate_steps(frames, nominal_deg)
-    found = estimate_steps(frames, None)
-    same, mirrored = (
-        float(np.cos(np.radians(np.subtract(nominal_deg, np.multiply(sign, found.steps_deg)))).sum())
-        for sign in (1, -1)
-    )
-    if same >= mirrored:
-        return found
-    return replace(found, steps_deg=tuple(float(-step % 360) for step in found.steps_deg))
-
-
-def _step_warnings(estimated: tuple[EstimatedSteps, ...] | None) -> tuple[str, ...]:
-    late = [i for i, one in enumerate(estimated or ()) if not one.converged]
-    return tuple(f"the phase steps of wavelength {i + 1} did not settle: give them, or more fringes" for i in late)
-
-
-def _noise(sample: Subsample, usable: np.ndarray, i: int, steps: tuple[float, ...], quantum: float) -> NoiseModel:
-    if len(steps) > 3:
-        return fit_noise(sample.frames[i][..., usable], steps, quantum)
-    return noise_from_neighbours(sample.rows[i], quantum)
+def _ripple(
+    frames: np.ndarray, position: np.ndarray, phase: np.ndarray, steps: StackSteps, acquisition: Acquisition
+) -> tuple[tuple[dict[int, float] | None, ...] | None, tuple[dict[int, float] | None, ...] | None]:
+    """Print-through of the fringes under plain steps and under the model; None where steps were not fitted."""
+    if steps.fits is None:
+        return None, None
+    found = []
+    for i, model in enumerate(steps.models):
+        given = None if acquisition.phase_steps_deg is None else acquisition.phase_steps_deg[i]
+        plain = FrameModel.plain(steps.steps_deg[i] if given is None else tuple(s - given[0] for s in given))
+        _, u, v = plain.weights_at(0.0, 0.0) @ frames[i].astype(np.float64)
+        found.append(ripple_before_and_after(np.arctan2(v, u), phase[i], position))
+    return tuple(f and f[0] for f in found), tuple(f and f[1] for f in found)
 
 
 def _demodulation(
-    steps: tuple[tuple[float, ...], ...], noise: tuple[NoiseModel, ...], saturation_dn: float, scheme: str
+    steps: StackSteps, noise: tuple[NoiseModel, ...], saturation_dn: float, scheme: str, sample: Subsample
 ) -> Demodulation:
-    weights = [phasor_weights(scheme, row) for row in steps]
+    """Fitted frames by their model; steps as given, and schemes made for certain steps, by the same weights everywhere."""
+    if steps.fits is not None and scheme == LEAST_SQUARES:
+        lines, columns = sample.position[sample.valid].T
+        region = ((int(lines.min()), int(lines.max())), (int(columns.min()), int(columns.max())))
+        found = model_demodulation(steps.models, noise, saturation_dn, sample.shape, region)
+        floor = np.array([fit.ripple_rad**2 / 2 for fit in steps.fits])  # of a sine of that amplitude
+        return replace(found, phase_floor_rad2=floor)
+    weights = [phasor_weights(scheme, row) for row in steps.steps_deg]
     return Demodulation(
         cosine=np.stack([w.cosine for w in weights]),
         sine=np.stack([w.sine for w in weights]),
@@ -184,7 +206,7 @@ def _demodulation(
         covariance=np.stack([w.covariance for w in weights]),
         # float frames without any noise would divide by zero: a millionth of a count is below every camera
         noise=np.array([[max(n.read_dn2, 1e-12), n.gain_dn] for n in noise]),
-        phase_floor_rad2=np.zeros(len(steps)),
+        phase_floor_rad2=np.zeros(len(weights)),
         saturation_dn=saturation_dn,
         carre=scheme == CARRE,
     )

@@ -45,9 +45,13 @@ def fit_noise(frames: np.ndarray, steps_deg: tuple[float, ...], quantum_dn: floa
     coefficients = np.linalg.pinv(matrix) @ samples
     residual = samples - matrix @ coefficients
     degrees = samples.shape[0] - np.linalg.matrix_rank(matrix)
-    variance = (residual**2).sum(axis=0) / degrees
-    usable = np.isfinite(variance)
-    variance, mean = variance[usable], coefficients[0][usable]
+    return noise_from_residuals(coefficients[0], (residual**2).sum(axis=0) / degrees, quantum_dn)
+
+
+def noise_from_residuals(mean_dn: np.ndarray, variance_dn2: np.ndarray, quantum_dn: float) -> NoiseModel:
+    """The line through what a fit of the frames has left over: background and residual variance of pixels (P,)."""
+    usable = np.isfinite(variance_dn2)
+    variance, mean = variance_dn2[usable], mean_dn[usable]
     keep = _not_faulty(mean, variance, quantum_dn**2 / 12)
     return _line(mean[keep], variance[keep], quantum_dn**2 / 12, "residuals")
 

@@ -41,7 +41,23 @@ def fringe_ripple(
     y, x, phase, wrapped = _samples(phase_rad, wrapped_rad, mask)
     if phase.size < _FEWEST:
         raise InputError(f"{phase.size} valid pixels are too few for a ripple measure: give at least {_FEWEST}")
-    residual = _least_squares_rest(_form_basis(y, x, form_order), phase)
+    return _amplitudes(_least_squares_rest(_form_basis(y, x, form_order), phase), wrapped)
+
+
+def ripple_of_points(
+    position: NDArray[np.floating],
+    phase_rad: NDArray[np.floating],
+    wrapped_rad: NDArray[np.floating],
+    form_order: int = 10,
+) -> dict[int, float]:
+    """`fringe_ripple` of unwrapped phases (P,) at scattered ``position`` (P, 2); order limited to one term in 20 pixels."""
+    y, x = (_fill_interval(np.asarray(column, np.float64)) for column in np.transpose(position))
+    order = min(form_order, int(np.sqrt(len(y) / 10)))
+    rest = _least_squares_rest(_form_basis(y, x, order), np.asarray(phase_rad, np.float64))
+    return _amplitudes(rest, np.asarray(wrapped_rad, np.float64))
+
+
+def _amplitudes(residual: NDArray[np.float64], wrapped: NDArray[np.float64]) -> dict[int, float]:
     harmonics = [np.ones_like(wrapped)]
     for k in HARMONICS:
         harmonics += [np.cos(k * wrapped), np.sin(k * wrapped)]

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from cpikan.psi.frame_model import FrameModel
 from cpikan.psi.kernels.cpu import search_orders
 from cpikan.psi.kernels.form import form_rows
 from cpikan.psi.kernels.model import Demodulation, HeightRows, OrderSearch, PhaseRows, PixelModel, empty_rows
 from cpikan.psi.kernels.select import make_kernels
-from cpikan.psi.schemes import CARRE
+from cpikan.psi.schemes import CARRE, LEAST_SQUARES
 from cpikan.psi.statistics import COLUMNS, row_sums
 
 _WIDTH = 8
 
 
-def warm_up(wavelengths: int, frames: int, dtype: np.dtype, scheme: str, device: str) -> None:
-    """Compile the kernels for such a stack, or load them from the cache on disk (seconds the first time, then tenths)."""
-    model = _toy_model(wavelengths, frames, scheme == CARRE)
+def warm_up(
+    wavelengths: int, frames: int, dtype: np.dtype, scheme: str, device: str, *, fitted: bool = False
+) -> None:
+    """Compile the kernels for such a stack, or load them from the cache on disk (seconds the first time, then tenths).
+
+    ``fitted`` steps may come out plain or as a field over the image: both are made ready, the second on the CPU.
+    """
+    _warm_kernels(_toy_model(wavelengths, frames, scheme == CARRE), wavelengths, frames, dtype, device)
+    if fitted and scheme == LEAST_SQUARES:
+        model = _toy_model(wavelengths, frames, False)
+        steps = tuple(360 * k / frames for k in range(frames))
+        field = replace(model.demodulation, models=(FrameModel.plain(steps),) * wavelengths, node_px=(2, 2))
+        _warm_kernels(replace(model, demodulation=field), wavelengths, frames, dtype, "cpu")
+
+
+def _warm_kernels(model: PixelModel, wavelengths: int, frames: int, dtype: np.dtype, device: str) -> None:
     kernels = make_kernels(model, device, 1)
     rows = empty_rows(1, _WIDTH)
     stack = np.zeros((wavelengths, frames, 1, _WIDTH), dtype.newbyteorder("="))
@@ -28,7 +44,7 @@ def warm_up(wavelengths: int, frames: int, dtype: np.dtype, scheme: str, device:
     else:
         kernels.phases(stack, None, PhaseRows(*rows))
         whole, bits = np.zeros((1, _WIDTH), np.int32), np.zeros((1, _WIDTH), np.uint8)
-        form_rows(rows[0], whole, whole, bits != 0, bits, 1.0, np.zeros(2), np.zeros(2), 0, np.zeros(2), rows[1])
+        form_rows(rows[0], whole, whole, bits != 0, bits, 1.0, np.zeros(2), np.empty((0, 0)), rows[1])
         row_sums(rows[1], bits, table)
         _warm_unwrapping()
     kernels.close()

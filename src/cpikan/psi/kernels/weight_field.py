@@ -23,13 +23,20 @@ _BUDGET_RAD = 0.8 * PHASE_ERROR_RAD  # what is left is for terms beyond the seco
 _PROBES = 17  # per axis: where the curvature of the weights is looked at
 _WORST_CONDITION = 300.0  # of the design at any probe; beyond it noise drowns the phase
 
+Region = tuple[tuple[int, int], tuple[int, int]]  # first and last row, first and last column
 _jit: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy")
 
 
 def model_demodulation(
-    models: tuple[FrameModel, ...], noise: tuple[NoiseModel, ...], saturation_dn: float, shape: tuple[int, int]
+    models: tuple[FrameModel, ...],
+    noise: tuple[NoiseModel, ...],
+    saturation_dn: float,
+    shape: tuple[int, int],
+    region: Region | None = None,
 ) -> Demodulation:
     """Demodulation of frames described by one model per wavelength, for an image of ``shape`` (H, W).
+
+    ``region`` bounds the rows and columns that matter (None: the whole image); tilts may run away outside.
 
     Where all models are uniform and without offsets the result is the plain one, and runs on every device. ``snr_min`` and
     the phase floor are left at zero. Raises InputError when the wavelengths differ in frames, or when somewhere in the image
@@ -37,9 +44,10 @@ def model_demodulation(
     """
     if len({m.frames for m in models}) != 1:
         raise InputError(f"wavelengths have {[m.frames for m in models]} frames: give the same number for each")
+    region = region or ((0, shape[0] - 1), (0, shape[1] - 1))
     for i, one in enumerate(models):
-        _check_determined(one, i, shape)
-    middle = np.array([(extent - 1) / 2 for extent in shape])
+        _check_determined(one, i, region)
+    middle = np.array([(low + high) / 2 for low, high in region])
     mean, cosine, sine = np.moveaxis(np.stack([m.weights_at(*middle) for m in models]), 1, 0)
     products = (cosine * cosine, cosine * sine, sine * sine)
     plain = all(m.is_uniform and not m.offset_dn.any() for m in models)
@@ -52,18 +60,18 @@ def model_demodulation(
         phase_floor_rad2=np.zeros(len(models)),
         saturation_dn=saturation_dn,
         models=None if plain else models,
-        node_px=(0, 0) if plain else node_spacing(models, shape),
+        node_px=(0, 0) if plain else node_spacing(models, shape, region),
     )
 
 
-def _check_determined(model: FrameModel, wavelength: int, shape: tuple[int, int]) -> None:
+def _check_determined(model: FrameModel, wavelength: int, region: Region) -> None:
     unknowns = 3 + 2 * len(model.harmonics)
     if model.frames < unknowns:
         raise InputError(
             f"wavelength {wavelength + 1} has {model.frames} frames for {unknowns} unknowns in each pixel: "
             "leave harmonics out, or take more frames"
         )
-    worst = float(np.linalg.cond(model.design_at(*_probes(shape))).max())
+    worst = float(np.linalg.cond(model.design_at(*_probes(region))).max())
     if not worst < _WORST_CONDITION:
         raise InputError(
             f"the steps of wavelength {wavelength + 1} do not determine the phase everywhere in the image (condition "
@@ -71,12 +79,14 @@ def _check_determined(model: FrameModel, wavelength: int, shape: tuple[int, int]
         )
 
 
-def _probes(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    y, x = (np.linspace(0, extent - 1, min(extent, _PROBES)) for extent in shape)
+def _probes(region: Region) -> tuple[np.ndarray, np.ndarray]:
+    y, x = (np.linspace(low, high, min(high - low + 1, _PROBES)) for low, high in region)
     return tuple(np.meshgrid(y, x, indexing="ij"))  # type: ignore[return-value]
 
 
-def node_spacing(models: tuple[FrameModel, ...], shape: tuple[int, int]) -> tuple[int, int]:
+def node_spacing(
+    models: tuple[FrameModel, ...], shape: tuple[int, int], region: Region | None = None
+) -> tuple[int, int]:
     """Length (y, x) of the segments in pixels, powers of two, that keeps phases within 1e-5 rad of exact weights.
 
     With exact weights W and design D a pixel's W D is the identity. A parabola through both ends and the middle of S pixels
@@ -86,7 +96,7 @@ def node_spacing(models: tuple[FrameModel, ...], shape: tuple[int, int]) -> tupl
     over the image. Where the design is poor and noise counts more than in a stack of equal steps, the bound is let out by
     that factor. The axis that adds more is halved until the sum is within the budget.
     """
-    y, x = _probes(shape)
+    y, x = _probes(region or ((0, shape[0] - 1), (0, shape[1] - 1)))
     third = np.zeros(2)
     for model in models:
         if model.is_uniform:

@@ -1,6 +1,8 @@
-"""How many fringes lie in the field, from wrapped phases at scattered pixels."""
+"""Wrapped phases at scattered pixels, unwrapped: how many fringes lie in the field."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -11,12 +13,24 @@ _NEIGHBOURS = 4  # the pixel itself among them
 _TAILS = (0.002, 0.998)  # single pixels do not count
 
 
-def fringe_count(phase_rad: np.ndarray, position: np.ndarray) -> tuple[float, bool]:
-    """Range of the phase over 2 pi, and whether neighbours are close enough for it to be more than a lower bound.
+@dataclass(frozen=True)
+class ScatteredPhase:
+    """``unwrapped_rad`` (P,); ``reached`` the pixels joined with the first one; ``resolved`` whether neighbours are close
+    enough for the fringes between them to be known."""
 
-    Neighbouring pixels are joined by the tree of the smallest phase differences and unwrapped along it. ``phase_rad`` (P,),
-    ``position`` (P, 2).
-    """
+    unwrapped_rad: np.ndarray
+    reached: np.ndarray
+    resolved: bool
+
+    @property
+    def fringes(self) -> float:
+        """Range of the phase over 2 pi."""
+        low, high = np.quantile(self.unwrapped_rad[self.reached], _TAILS)
+        return float((high - low) / (2 * np.pi))
+
+
+def unwrap_scattered(phase_rad: np.ndarray, position: np.ndarray) -> ScatteredPhase:
+    """Unwrap phases (P,) at ``position`` (P, 2) along the tree of the smallest differences between neighbours."""
     count = len(phase_rad)
     near = min(_NEIGHBOURS, count)
     other = cKDTree(position).query(position, k=near)[1][:, 1:]
@@ -31,5 +45,4 @@ def fringe_count(phase_rad: np.ndarray, position: np.ndarray) -> tuple[float, bo
     for pixel in order[1:]:
         above = unwrapped[parent[pixel]]
         unwrapped[pixel] = above + (phase_rad[pixel] - above + np.pi) % (2 * np.pi) - np.pi
-    low, high = np.quantile(unwrapped[order], _TAILS)
-    return float((high - low) / (2 * np.pi)), resolved
+    return ScatteredPhase(unwrapped, order, resolved)

@@ -8,14 +8,15 @@ import numpy as np
 
 from cpikan.psi.frame_model import FrameModel
 from cpikan.psi.steps_fit.frame_fit import FrameFit, demodulated, step_columns
-from cpikan.psi.steps_fit.fringes import fringe_count
+from cpikan.psi.steps_fit.fringes import unwrap_scattered
 from cpikan.psi.steps_fit.iterate import Solution
 from cpikan.psi.steps_fit.layout import EFFECTS
 from cpikan.psi.steps_fit.model import Samples
 from cpikan.psi.steps_fit.uncertainty import covariance_of
 
 _RESIDUALS = 3000  # pixels for the median residual
-_LARGEST_ERROR_DEG = 2.0  # of a step that still counts as determined
+_LARGEST_ERROR_DEG = 6.0  # of a step that still counts as determined
+_DOUBTFUL_ERROR_DEG = 2.0  # of a step that a user is warned of
 _FEWEST_FRINGES = 0.75
 _WORST_CONDITION = 0.05
 _DEAREST_HARMONIC = 1.5  # times the phase noise: what a harmonic left free in every pixel may cost
@@ -60,7 +61,7 @@ def report(samples: Samples, solution: Solution, context: Context) -> FrameFit:
     )
     model = replace(model, harmonics=_free_harmonics(model, layout.orders, context.where))
     singular = np.linalg.svd(step_columns(steps, ()), compute_uv=False)
-    fringes, resolved = fringe_count(solution.state.pixel[2], context.seen)
+    scattered = unwrap_scattered(solution.state.pixel[2], context.seen)
     gaps = np.diff(np.sort(steps), append=steps.min() + 2 * np.pi)
     spread = solution.spread
     fit = FrameFit(
@@ -79,14 +80,14 @@ def report(samples: Samples, solution: Solution, context: Context) -> FrameFit:
         omitted=context.omitted,
         conditioning=float(singular[-1] / singular[0]),
         circle_coverage=float(1 - gaps.max() / (2 * np.pi)),
-        fringes=fringes,
+        fringes=scattered.fringes,
         iterations=solution.iterations,
         converged=solution.converged,
         determined=True,
         reason="",
         sign="nominal" if context.nominal else "assumed",
     )
-    return _judged(_with_residual(fit, context), samples, resolved=resolved)
+    return _judged(_with_residual(fit, context), samples, resolved=scattered.resolved)
 
 
 def _with_residual(fit: FrameFit, context: Context) -> FrameFit:
@@ -116,6 +117,8 @@ def _judged(fit: FrameFit, samples: Samples, *, resolved: bool) -> FrameFit:
     if fit.conditioning < 0.05:
         reasons.append("the steps lie too close together to tell background, modulation and phase apart")
     warnings = []
+    if _DOUBTFUL_ERROR_DEG < worst <= _LARGEST_ERROR_DEG:
+        warnings.append(f"steps are uncertain by {worst:.1f} deg: more frames or fringes would settle them")
     if not fit.converged:
         warnings.append(f"the estimate of the steps had not settled after {fit.iterations} iterations")
     if fit.model.frames <= 4:

@@ -22,6 +22,11 @@ class NodeSurvey:
     spread: np.ndarray
     counts: np.ndarray
 
+    def emptied(self) -> NodeSurvey:
+        """The same nodes without pixels."""
+        none = np.zeros_like(self.size)
+        return NodeSurvey(none, np.full_like(self.first, -1), none, none, self.counts[:0])
+
 
 def join_surveys(surveys: list[NodeSurvey]) -> NodeSurvey:
     """The nodes of all tiles, one after the other."""
@@ -112,7 +117,7 @@ def name_components(nodes: NodeSurvey, group: np.ndarray, offsets: np.ndarray) -
     return ComponentNames(
         label=(rank[group] + 1).astype(np.int32),
         offset=offsets - median[group],
-        sizes=tuple(int(s) for s in np.sort(size)[::-1]),
+        sizes=tuple(int(s) for s in np.sort(size)[::-1] if s > 0),  # nodes of tiles that were replaced have no pixel
         lowest=int(centred.min()) if centred.size else 0,
         highest=int(centred.max()) if centred.size else 0,
     )

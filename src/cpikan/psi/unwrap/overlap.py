@@ -31,6 +31,11 @@ class Votes:
     def total(self) -> int:
         return int(self.pixels.sum())
 
+    def between(self, living: np.ndarray) -> Votes:
+        """The rows of which both nodes are ``living`` (bool per node)."""
+        use = living[self.first] & living[self.second]
+        return Votes(self.first[use], self.second[use], self.difference[use], self.pixels[use])
+
     def wrong(self, offsets: np.ndarray) -> int:
         """Number of pixels on which the two tiles still differ once ``offsets`` are added to the orders of each
         node."""

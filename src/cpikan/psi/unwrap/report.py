@@ -13,11 +13,12 @@ class UnwrapReport:
 
     ``residues``: 2 x 2 loops of valid pixels whose wrapped differences do not sum to zero. ``component_sizes``: pixels
     per component, largest first. ``tiles_by_method``: how many tiles were unwrapped by which method (``raster`` is
-    exact, see TileOrders). ``overlap_disagreement``: fraction of the pixels in overlaps whose orders differ between the
-    two tiles after the offsets. ``seam_violations``: pairs of neighbours across a border of cores that are more than pi
-    apart although both tiles alone keep them within pi. ``jumps``: pairs of neighbours anywhere that are more than pi
-    apart. ``congruence_rad``: largest |wrap(unwrapped - wrapped)|. ``offsets_exact``: the offsets between the tiles are
-    proven optimal.
+    exact, see TileOrders). ``regions``: how many groups of tiles that disagreed were unwrapped again as one.
+    ``overlap_disagreement``: fraction of the pixels in overlaps whose orders differ between the two tiles after the
+    offsets. ``seam_violations``: pairs of neighbours across a border of cores that are more than pi apart although both
+    tiles alone keep them within pi. ``jumps``: pairs of neighbours anywhere that are more than pi apart.
+    ``congruence_rad``: largest |wrap(unwrapped - wrapped)|. ``offsets_exact``: the offsets between the tiles are proven
+    optimal.
     """
 
     residues: int
@@ -25,6 +26,7 @@ class UnwrapReport:
     component_sizes: tuple[int, ...]
     tiles: int
     tiles_by_method: dict[str, int]
+    regions: int
     overlap_pixels: int
     overlap_disagreement: float
     seam_violations: int

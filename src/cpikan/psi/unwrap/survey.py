@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cpikan.errors import InputError
 from cpikan.psi.unwrap.components import NodeSurvey, join_surveys, survey_core
+from cpikan.psi.unwrap.contact import Contact, compare, outer_seam_votes, rows_of, seam_votes, turned
 from cpikan.psi.unwrap.grid import TileBox
 from cpikan.psi.unwrap.integer_least_squares import OffsetEdges
-from cpikan.psi.unwrap.overlap import Strip, Votes, compare_strips, count_votes, join_votes
+from cpikan.psi.unwrap.overlap import Strip, Votes, join_votes
+from cpikan.psi.unwrap.regions import Rectangle, contested_pairs, join_rectangles
 from cpikan.psi.unwrap.residues import count_residues
 from cpikan.psi.unwrap.tile import TileOrders, unwrap_tile
 
@@ -28,6 +30,16 @@ class TileWork:
     found: TileOrders
     core: NodeSurvey
     residues: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """A tile or a region in the map: the pixels it owns, its nodes, and whether a region took its place."""
+
+    core: Rectangle
+    first_node: int
+    nodes: NodeSurvey
+    replaced: bool = False
 
 
 def work_on_tile(phase_rad: np.ndarray, quality: np.ndarray | None, box: TileBox, width: int) -> TileWork:
@@ -65,85 +77,136 @@ def finished_tiles(
 class Survey:
     """Collects finished tiles (row by row); only the strips that later tiles overlap stay in memory.
 
-    ``orders``, ``component`` and ``ambiguous`` are the output arrays (H, W). Orders are written relative to their node,
-    and ``component`` holds node numbers plus one, until the second pass.
+    ``orders`` and ``component`` are the output arrays (H, W). Orders are written relative to their node, and
+    ``component`` holds node numbers plus one, until the second pass.
     """
 
-    def __init__(self, orders: np.ndarray, component: np.ndarray, ambiguous: np.ndarray) -> None:
-        self._orders, self._component, self._ambiguous = orders, component, ambiguous
+    def __init__(self, orders: np.ndarray, component: np.ndarray) -> None:
+        self._orders, self._component = orders, component
         self._left: Strip | None = None  # right end of the tile before
         self._above: dict[int, Strip] = {}  # lower ends of the row of tiles above, by column
-        self._cores: list[NodeSurvey] = []
+        self._parts: list[Part] = []
         self._nodes = 0
-        self._votes: list[Votes] = []
-        self._seams: list[Votes] = []
-        self._edges: list[OffsetEdges] = []
-        self._windows: list[tuple[slice, slice]] = []
+        self._contacts: list[Contact] = []
         self.methods: Counter[str] = Counter()
         self.residues = 0
 
     def add(self, box: TileBox, work: TileWork) -> None:
         """Write the core of a tile and compare the tile with its neighbours to the left and above."""
-        labels = work.found.labels
-        whole = Strip(work.found.orders, np.where(labels > 0, labels + np.int32(self._nodes - 1), np.int32(-1)))
-        self._write_core(box, whole)
+        whole = self._numbered(work.found)
         if box.column > 0 and self._left is not None:
             width = self._left.nodes.shape[1]
             here = Strip(whole.orders[:, :width], whole.nodes[:, :width])
             window = (box.window[0], slice(box.x.start, box.x.start + width))
             rows = box.core_inside[0]
-            self._compare(self._left, here, window)
-            self._seams.append(_seam_votes(_rows(self._left, rows), _rows(here, rows), work.phase_rad[rows, :width]))
+            seam = seam_votes(rows_of(self._left, rows), rows_of(here, rows), work.phase_rad[rows, :width])
+            self._compare(self._left, here, window, seam, work.found.count)
         if box.row > 0:
             above = self._above.pop(box.column)
             height = above.nodes.shape[0]
-            here = _rows(whole, slice(0, height))
+            here = rows_of(whole, slice(0, height))
             window = (slice(box.y.start, box.y.start + height), box.window[1])
             columns = box.core_inside[1]
-            self._compare(above, here, window)
-            turned = work.phase_rad[:height, columns].T
-            self._seams.append(_seam_votes(_rows(_turned(above), columns), _rows(_turned(here), columns), turned))
+            phase = work.phase_rad[:height, columns].T
+            seam = seam_votes(rows_of(turned(above), columns), rows_of(turned(here), columns), phase)
+            self._compare(above, here, window, seam, work.found.count)
         self._keep_strips(box, whole)
-        self._nodes += work.found.count
-        self._cores.append(work.core)
+        core = Rectangle(box.y.core_start, box.y.core_stop, box.x.core_start, box.x.core_stop)
+        self._write_part(core, whole, box.core_inside, work.core)
         self.methods[work.found.method] += 1
         self.residues += work.residues
 
+    def regions(self, offsets: np.ndarray, largest: int) -> list[Rectangle]:
+        """What to unwrap again as one: tiles and regions that disagree, joined up to ``largest`` pixels."""
+        part_of_node = np.repeat(np.arange(len(self._parts)), [p.nodes.size.size for p in self._parts])
+        pairs = contested_pairs(self.votes()[0], part_of_node, offsets)
+        here = np.array([i for i, p in enumerate(self._parts) if not p.replaced], np.int64)
+        place = np.full(len(self._parts), -1)
+        place[here] = np.arange(here.size)
+        return join_rectangles([self._parts[i].core for i in here], place[pairs], largest)
+
+    def replace(self, region: Rectangle, window: Rectangle, phase_rad: np.ndarray, found: TileOrders) -> None:
+        """Put ``region`` in the place of its tiles; it was unwrapped with a margin as ``window`` (phase and orders)."""
+        whole = self._numbered(found)
+        stored = Strip(np.array(self._orders[window.window]), np.array(self._component[window.window]) - np.int32(1))
+        rows = slice(region.top - window.top, region.bottom - window.top)
+        columns = slice(region.left - window.left, region.right - window.left)
+        height, width = phase_rad.shape
+        sides = (
+            ((slice(0, rows.start), slice(0, width)), (rows.start - 1, columns), (rows.start, columns)),
+            ((slice(rows.stop, height), slice(0, width)), (rows.stop, columns), (rows.stop - 1, columns)),
+            ((rows, slice(0, columns.start)), (rows, columns.start - 1), (rows, columns.start)),
+            ((rows, slice(columns.stop, width)), (rows, columns.stop), (rows, columns.stop - 1)),
+        )
+        for margin, outer, inner in sides:
+            before, here = (Strip(s.orders[margin], s.nodes[margin]) for s in (stored, whole))
+            if not before.nodes.size:
+                continue
+            with np.errstate(invalid="ignore"):
+                step = -np.rint((phase_rad[inner] - phase_rad[outer]) * _PER_TURN)
+            outside, own = (Strip(s.orders[outer], s.nodes[outer]) for s in (stored, whole))
+            seam = outer_seam_votes(outside, own, whole.orders[inner], step)
+            down, across = margin
+            place = (
+                slice(window.top + down.start, window.top + down.stop),
+                slice(window.left + across.start, window.left + across.stop),
+            )
+            self._compare(before, here, place, seam, found.count)
+        for i, part in enumerate(self._parts):
+            core = part.core
+            if not part.replaced and region.top <= core.top < region.bottom and region.left <= core.left < region.right:
+                self._parts[i] = replace(part, nodes=part.nodes.emptied(), replaced=True)
+        corner = (region.top, region.left, self._orders.shape[1])
+        nodes = survey_core(found.orders[rows, columns], found.labels[rows, columns], found.count, corner)
+        self._write_part(region, whole, (rows, columns), nodes)
+
     def nodes(self) -> NodeSurvey:
-        return join_surveys(self._cores)
+        return join_surveys([part.nodes for part in self._parts])
 
     def edges(self) -> OffsetEdges:
         none = np.zeros(0, np.int64)
         names = ("first", "second", "difference", "weight")
-        return OffsetEdges(*(np.concatenate([none, *(getattr(e, name) for e in self._edges)]) for name in names))
+        every = OffsetEdges(
+            *(np.concatenate([none, *(getattr(c.edges, name) for c in self._contacts)]) for name in names)
+        )
+        living = self._living()
+        return every.take(living[every.first] & living[every.second])
 
     def votes(self) -> tuple[Votes, Votes]:
         """The votes of all pixels in overlaps, and those of the pairs across borders of cores."""
-        return join_votes(self._votes), join_votes(self._seams)
+        living = self._living()
+        return (
+            join_votes([c.votes for c in self._contacts]).between(living),
+            join_votes([c.seam for c in self._contacts]).between(living),
+        )
 
-    def mark_violated(self, offsets: np.ndarray) -> None:
-        """Flag the overlaps of nodes whose commonest difference the offsets do not meet (before the second pass)."""
-        for window, edges in zip(self._windows, self._edges, strict=True):
-            bad = edges.residual(offsets) != 0
-            if bad.any():
-                either = np.concatenate((edges.first[bad], edges.second[bad])) + 1
-                self._ambiguous[window] |= np.isin(self._component[window], either)
+    def flag(self, ambiguous: np.ndarray, offsets: np.ndarray) -> None:
+        """Flag where parts disagree (before the second pass)."""
+        living = self._living()
+        for contact in self._contacts:
+            if contact.alive(living):
+                nodes = np.asarray(self._component[contact.window]) - np.int32(1)
+                contact.flag(ambiguous[contact.window], nodes, offsets)
 
-    def _write_core(self, box: TileBox, whole: Strip) -> None:
+    def _living(self) -> np.ndarray:
+        sizes = [part.nodes.size.size for part in self._parts]
+        return np.repeat([not part.replaced for part in self._parts], sizes).astype(bool)
+
+    def _numbered(self, found: TileOrders) -> Strip:
+        return Strip(found.orders, np.where(found.labels > 0, found.labels + np.int32(self._nodes - 1), np.int32(-1)))
+
+    def _write_part(self, core: Rectangle, whole: Strip, inside: tuple[slice, slice], nodes: NodeSurvey) -> None:
         limits = np.iinfo(self._orders.dtype)
-        inside = whole.orders[box.core_inside]
-        if inside.min() < limits.min or inside.max() > limits.max:
+        orders = whole.orders[inside]
+        if orders.min() < limits.min or orders.max() > limits.max:
             raise InputError(f"orders do not fit {self._orders.dtype}: give orders_out of int32, or smaller tiles")
-        self._orders[box.core] = inside
-        self._component[box.core] = whole.nodes[box.core_inside] + 1
+        self._orders[core.window] = orders
+        self._component[core.window] = whole.nodes[inside] + 1
+        self._parts.append(Part(core, self._nodes, nodes))
+        self._nodes += nodes.size.size
 
-    def _compare(self, before: Strip, here: Strip, window: tuple[slice, slice]) -> None:
-        compared = compare_strips(before, here)
-        self._votes.append(compared.votes)
-        self._edges.append(compared.edges)
-        self._windows.append(window)
-        if compared.deviating.any():
-            self._ambiguous[window] |= compared.deviating
+    def _compare(self, before: Strip, here: Strip, window: tuple[slice, slice], seam: Votes, count: int) -> None:
+        self._contacts.append(compare(before, here, window, seam, self._nodes + count - 1))
 
     def _keep_strips(self, box: TileBox, whole: Strip) -> None:
         """Copy the ends that the next tile and the next row of tiles share with this one (copies, so that the rest is
@@ -152,23 +215,3 @@ class Survey:
         rows = slice(box.y.next_start - box.y.start, None)
         self._left = Strip(whole.orders[:, columns].copy(), whole.nodes[:, columns].copy())
         self._above[box.column] = Strip(whole.orders[rows].copy(), whole.nodes[rows].copy())
-
-
-def _rows(strip: Strip, rows: slice) -> Strip:
-    return Strip(strip.orders[rows], strip.nodes[rows])
-
-
-def _turned(strip: Strip) -> Strip:
-    return Strip(strip.orders.T, strip.nodes.T)
-
-
-def _seam_votes(first: Strip, second: Strip, phase_rad: np.ndarray) -> Votes:
-    """Differences of two tiles at the border of their cores (the middle column), where both keep the pair within pi."""
-    border = phase_rad.shape[1] // 2
-    p, q = (slice(None), border - 1), (slice(None), border)
-    valid = (second.nodes[p] >= 0) & (second.nodes[q] >= 0)
-    step = -np.rint((phase_rad[q] - phase_rad[p]) * _PER_TURN)
-    smooth = (second.orders[q] - second.orders[p] == step) & (first.orders[q] - first.orders[p] == step)
-    use = valid & smooth
-    difference = first.orders[q][use] - second.orders[q][use]
-    return count_votes(first.nodes[q][use], second.nodes[q][use], difference)[0]

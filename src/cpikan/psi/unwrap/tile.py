@@ -13,6 +13,7 @@ from cpikan.psi.unwrap.flow import balance
 from cpikan.psi.unwrap.guide import guide_phasors, patched_phase
 from cpikan.psi.unwrap.phasor import angles, relative_quality
 from cpikan.psi.unwrap.raster import raster_unwrap
+from cpikan.psi.unwrap.relax import fewer_jumps
 
 _TURN = 2 * np.pi
 
@@ -38,7 +39,8 @@ def unwrap_tile(phase_rad: np.ndarray, quality: np.ndarray | None = None) -> Til
     Without inconsistent loops all paths agree and one scan is exact. Otherwise the phase is smoothed along its local
     slope, weighted with ``quality`` (h, w; higher is better, such as 1 / sigma^2): around a few residues, or all of it.
     Loops that still disagree, around a residue or a hole, are balanced by the flow of least cost (see ``edge_costs``
-    and ``balance``). Each pixel then takes the order that brings it nearest to the smoothed surface.
+    and ``balance``). Each pixel then takes the order that brings it nearest to the smoothed surface; where that surface
+    is itself noise, the order with the fewest jumps (see ``fewer_jumps``).
     """
     phase_rad = np.ascontiguousarray(phase_rad, np.float32)
     orders, labels = np.empty(phase_rad.shape, np.int32), np.empty(phase_rad.shape, np.int32)
@@ -64,7 +66,9 @@ def _by_flow(phase_rad: np.ndarray, weight: np.ndarray, orders: np.ndarray, labe
     searches = balance(steps, rise, fall, gain, loss, nodes)
     count = follow_steps(valid, steps, orders, labels)
     smoothed = angles(real, imag, weight)
-    return TileOrders(_nearest_orders(phase_rad, smoothed, orders), labels, count, "flow" if searches else "smoothed")
+    found = _nearest_orders(phase_rad, smoothed, orders)
+    fewer_jumps(phase_rad, found, smoothed + np.float32(_TURN) * orders, np.hypot(real, imag))
+    return TileOrders(found, labels, count, "flow" if searches else "smoothed")
 
 
 def _nearest_orders(phase_rad: np.ndarray, smoothed: np.ndarray, orders: np.ndarray) -> np.ndarray:

@@ -6,13 +6,16 @@ import numpy as np
 
 from cpikan.errors import InputError
 from cpikan.psi.unwrap.audit import apply_names, audit_map
-from cpikan.psi.unwrap.components import name_components
+from cpikan.psi.unwrap.components import NodeSurvey, name_components
 from cpikan.psi.unwrap.grid import TileBox, tile_grid
-from cpikan.psi.unwrap.integer_least_squares import solve_offsets
+from cpikan.psi.unwrap.integer_least_squares import OffsetSolution, solve_offsets
+from cpikan.psi.unwrap.regions import LARGEST_REGION
 from cpikan.psi.unwrap.report import UnwrapReport, UnwrapResult
 from cpikan.psi.unwrap.survey import Survey, TileWork, finished_tiles, work_on_tile
+from cpikan.psi.unwrap.tile import unwrap_tile
 from cpikan.streaming.engine import ProgressSink
 
+_ROUNDS = 4  # of joining tiles that disagree; a region may disagree with its new neighbours
 _INT16_PIXELS = 60_000  # below this height + width a smooth surface cannot leave int16: half an order per pixel
 
 
@@ -34,7 +37,9 @@ def unwrap(
     the modulation (only its ratios matter; it decides only where the phase is inconsistent). Both may be memory-mapped;
     so may the outputs (``orders_out`` int16 or int32, ``component_out`` int32, ``ambiguous_out`` bool), then memory is
     bounded by the tiles in flight and the strips of one row of tiles. Tiles of ``tile`` pixels share ``overlap``
-    pixels; every pixel takes its order from the tile whose core owns it.
+    pixels; every pixel takes its order from the tile whose core owns it. Tiles that disagree on more than 0.5 % of what
+    they share, so that one of them cut a fault where it does not end, are unwrapped again as one region of up to four
+    million pixels.
 
     A component is a set of pixels connected through valid pixels (4-connectivity), numbered by size from 1. Its piston
     is not known: its (lower) median order is 0. ``ambiguous`` flags pixels on which two tiles disagree and pixels more
@@ -52,16 +57,15 @@ def unwrap(
     def work(box: TileBox) -> TileWork:
         return work_on_tile(phase_rad, quality, box, width)
 
-    survey = Survey(orders, component, ambiguous)
+    survey = Survey(orders, component)
     boxes = tile_grid((height, width), tile, overlap)
     for box, done in finished_tiles(boxes, work, threads):
         survey.add(box, done)
         if progress is not None and box.x.core_stop == width:
             progress.advance(box.y.core_stop - box.y.core_start)
 
-    nodes = survey.nodes()
-    solution = solve_offsets(nodes.size.size, survey.edges(), nodes.size)
-    survey.mark_violated(solution.offsets)
+    nodes, solution, regions = _solve(survey, phase_rad, quality, overlap)
+    survey.flag(ambiguous, solution.offsets)
     names = name_components(nodes, solution.group, solution.offsets)
     limits = np.iinfo(orders.dtype)
     if names.lowest < limits.min or names.highest > limits.max:
@@ -78,6 +82,7 @@ def unwrap(
         component_sizes=names.sizes,
         tiles=len(boxes),
         tiles_by_method=dict(survey.methods),
+        regions=regions,
         overlap_pixels=overlaps.total,
         overlap_disagreement=overlaps.wrong(solution.offsets) / max(overlaps.total, 1),
         seam_violations=seams.wrong(solution.offsets),
@@ -87,6 +92,26 @@ def unwrap(
         offsets_exact=solution.exact,
     )
     return UnwrapResult(orders, component, ambiguous, report)
+
+
+def _solve(
+    survey: Survey, phase_rad: np.ndarray, quality: np.ndarray | None, overlap: int
+) -> tuple[NodeSurvey, OffsetSolution, int]:
+    """Offsets of all nodes; tiles that disagree beyond single pixels are first unwrapped again as one region."""
+    count = 0
+    for again in range(_ROUNDS + 1):
+        nodes = survey.nodes()
+        solution = solve_offsets(nodes.size.size, survey.edges(), nodes.size)
+        regions = survey.regions(solution.offsets, LARGEST_REGION) if again < _ROUNDS else []
+        if not regions:
+            break
+        for region in regions:
+            window = region.grown(overlap, phase_rad.shape)
+            phase = np.array(phase_rad[window.window], np.float32)
+            weight = None if quality is None else np.array(quality[window.window], np.float32)
+            survey.replace(region, window, phase, unwrap_tile(phase, weight))
+            count += 1
+    return nodes, solution, count
 
 
 def _check_input(phase_rad: np.ndarray, quality: np.ndarray | None, tile: int, overlap: int, threads: int) -> None:

@@ -1,0 +1,84 @@
+"""Which tiles are unwrapped again as one region: those whose orders disagree where they overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cpikan.psi.unwrap.overlap import Votes
+
+LARGEST_REGION = 1 << 22  # pixels; unwrapping takes up to about 150 bytes for each
+_SHARE = 0.005  # of the pixels two tiles share: single pixels differ in noise, a fault cut differently is a patch
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """Pixels [top, bottom) x [left, right)."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    @property
+    def pixels(self) -> int:
+        return (self.bottom - self.top) * (self.right - self.left)
+
+    def grown(self, margin: int, shape: tuple[int, int]) -> Rectangle:
+        return Rectangle(
+            max(0, self.top - margin),
+            min(shape[0], self.bottom + margin),
+            max(0, self.left - margin),
+            min(shape[1], self.right + margin),
+        )
+
+
+def contested_pairs(votes: Votes, part_of_node: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Pairs (n, 2) of parts of the map that still differ on more than 0.5 % of the pixels they share, the worst first."""
+    first, second = part_of_node[votes.first], part_of_node[votes.second]
+    if not first.size:
+        return np.empty((0, 2), np.int64)
+    pairs, row = np.unique(np.stack((first, second), axis=1), axis=0, return_inverse=True)
+    row = row.reshape(-1)
+    wrong = np.where(votes.difference != offsets[votes.second] - offsets[votes.first], votes.pixels, 0)
+    shared, differing = np.bincount(row, votes.pixels), np.bincount(row, wrong)
+    share = differing / shared
+    worst_first = np.argsort(-share, kind="stable")
+    return pairs[worst_first[share[worst_first] > _SHARE]]
+
+
+def join_rectangles(parts: Sequence[Rectangle], pairs: np.ndarray, largest: int) -> list[Rectangle]:
+    """Rectangles of whole parts that hold as many of the ``pairs`` (n, 2) as fit in ``largest`` pixels each.
+
+    ``parts`` partition the map. Pairs are joined in the order given to the rectangle around both, which takes in every
+    part it touches; what would be too large is not joined.
+    """
+    box = np.array([(p.top, p.bottom, p.left, p.right) for p in parts], np.int64).reshape(-1, 4)
+    group = np.arange(len(parts))
+    joined: set[int] = set()
+    for a, b in pairs:
+        if group[a] == group[b]:
+            continue
+        inside = (group == group[a]) | (group == group[b])
+        while True:
+            around = _bounds(box[inside])
+            touched = (box[:, 0] < around.bottom) & (box[:, 1] > around.top)
+            touched &= (box[:, 2] < around.right) & (box[:, 3] > around.left)
+            touched = np.isin(group, group[touched])
+            if np.array_equal(touched, inside):
+                break
+            inside = touched
+        if around.pixels <= largest:
+            group[inside] = group[a]
+            joined.add(int(group[a]))
+    return [_bounds(box[group == g]) for g in np.unique(group) if int(g) in joined]
+
+
+def _bounds(boxes: np.ndarray) -> Rectangle:
+    return Rectangle(*(int(f(boxes[:, i])) for i, f in enumerate((np.min, np.max, np.min, np.max))))
