@@ -92,7 +92,7 @@ def test_nzhagen_through_the_door(tmp_path: Path) -> None:
     frames = np.stack([grey(DATA / "nzhagen_fpp" / name) for name in names])
     stack = cpikan.FrameStack.from_array(frames, cpikan.Acquisition((1000.0,)))
     result = cpikan.reconstruct(stack, tmp_path / "lens.npy", progress=False)
-    np.testing.assert_allclose(np.diff(result.summary["phase_steps_deg"][0]), 90, atol=1.0)
+    np.testing.assert_allclose(np.diff(result.summary["phase_steps_deg"][0]), 90, atol=0.5)
     assert result.summary["sign"] == "assumed"
     # half of the image lies in shadow
     assert 0.4 < result.summary["valid_fraction"] < 0.6
@@ -133,8 +133,10 @@ def test_mirror_height(steps: str, tmp_path: Path) -> None:
     levelled = remove(phase)
     assert np.nanmax(levelled) - np.nanmin(levelled) == pytest.approx(14.5, abs=0.5)
     # form of order 10, the fringe phase itself as argument: 15.06 mrad with nominal steps (15.1 by the independent
-    # run), 16.7 with estimated ones, whose neighbours are the errors of the tilt that is left out (18.2)
+    # run), 13.6 with tilts and the camera's curve (14.3 with tilts by the independent run)
     ripple = fringe_ripple(phase, np.angle(np.exp(1j * phase)), inside)
-    assert ripple[2] == pytest.approx(15.1 if steps == "trusted" else 17.0, abs=0.5 if steps == "trusted" else 1.5)
-    # 59 mrad by the independent run, from the median residual; most of it is a second harmonic, whose mean is larger
-    assert result.summary["sigma_nm_median"] * 4 * np.pi / MIRROR_NM == pytest.approx(0.059, rel=0.25)
+    assert ripple[2] == pytest.approx(15.1 if steps == "trusted" else 13.5, abs=0.5)
+    # 59 mrad by the independent run, from the median residual; most of it is a second harmonic, whose mean is larger, and
+    # which the camera's curve takes along
+    expected = 0.059 if steps == "trusted" else 0.042
+    assert result.summary["sigma_nm_median"] * 4 * np.pi / MIRROR_NM == pytest.approx(expected, rel=0.25)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cpikan import __version__, cli_compare
+from cpikan import __version__, cli_compare, cli_evaluate
 from cpikan.errors import InputError, unknown_name
 
 _INTERRUPTED = 130
@@ -104,7 +104,7 @@ def _demo(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _tell_demo(result: dict[str, Any]) -> str:
-    return f"{_tell_reconstruct(result['reconstruct'])}\n{_tell_evaluate(result['evaluate'])}\nreport     {result['report']}"
+    return f"{_tell_reconstruct(result['reconstruct'])}\n{cli_evaluate.tell(result['evaluate'])}\nreport     {result['report']}"
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
@@ -251,12 +251,12 @@ def _add_reconstruct(parser: argparse.ArgumentParser) -> None:
         "--fit",
         metavar="EFFECTS",
         help="what differs between frames of nominal or unknown steps: tilt, defocus, gain, offset, harmonic2, harmonic3, "
-        "or none (default: what the frames show)",
+        "response, or none (default: what the frames show)",
     )
     masks = parser.add_mutually_exclusive_group()
     masks.add_argument("--mask", metavar="FILE", help="pixels that count are nonzero: .npy or a grey image")
-    masks.add_argument("--circle", metavar="X,Y,R", help="pixels that count lie in this circle (pixels)")
-    parser.add_argument("--remove", default="", metavar="TERMS", help="take off the map: piston, tilt or piston,tilt")
+    masks.add_argument("--circle", metavar="X,Y,R[,INNER]", help="pixels that count lie in this circle or annulus (pixels)")
+    parser.add_argument("--remove", default="", metavar="TERMS", help=f"take off the map: {cli_evaluate.FORM_HELP}")
     parser.add_argument("--tile", type=_whole, default=512, help="tile of unwrapping in pixels (default: 512)")
     parser.add_argument("--overlap", type=_whole, default=64, help="overlap of tiles in pixels (default: 64)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
@@ -335,30 +335,6 @@ def _ripple_line(result: dict[str, Any]) -> list[str]:
     return [f"ripple     {', '.join(f'{k}x {v:.1f}' for k, v in ripple.items())} mrad"] if ripple else []
 
 
-def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    """compare a height map with the truth"""
-    parser.add_argument("output", metavar="OUT", help="what reconstruct wrote")
-    parser.add_argument("truth", metavar="TRUTH.npy", help="true heights in nm, NaN where there is none")
-    parser.add_argument("--remove", default="", metavar="TERMS", help="also take tilt off the error: piston,tilt")
-    _common(parser, _evaluate, _tell_evaluate)
-
-
-def _evaluate(given: argparse.Namespace) -> dict[str, Any]:
-    from cpikan.pipeline.evaluate import evaluate
-
-    return evaluate(given.output, given.truth, remove=_names(given.remove))
-
-
-def _tell_evaluate(result: dict[str, Any]) -> str:
-    coverage = result["coverage_95"]
-    told = "not available without sigma" if coverage is None else f"{coverage:.2%} of the 95 % intervals hold"
-    return (
-        f"error      {result['rms_nm']:.4g} nm RMS, {result['max_abs_nm']:.4g} nm at most, relative L2 "
-        f"{result['relative_l2']:.3g}\norders     {result['wrong_order_fraction']:.3g} of {result['pixels']} pixels wrong\n"
-        f"coverage   {told}"
-    )
-
-
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -382,7 +358,7 @@ _VERBS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "simulate": _add_simulate,
     "info": _add_info,
     "reconstruct": _add_reconstruct,
-    "evaluate": _add_evaluate,
+    "evaluate": cli_evaluate.add,
     "compare": cli_compare.add,
 }
 

@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import Any
 
+from cpikan.cli_evaluate import FORM_HELP
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """surface numbers of two height maps and of their difference"""
@@ -15,8 +17,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--remove",
         default="piston",
         metavar="TERMS",
-        help="take off both and off the difference: piston, tilt, power, astigmatism, coma, trefoil, spherical, "
-        "zernike:N (fringe 1 to N), noll:N, ansi:N, order:N; several with commas (default: piston)",
+        help=f"take off both and off the difference (default: piston): {FORM_HELP}",
     )
     parser.add_argument(
         "--circle", metavar="X,Y,R[,INNER]", help="pixels that count lie in this circle or annulus (pixels)"

@@ -13,7 +13,8 @@ import pytest
 
 from cpikan import cli_compare
 from cpikan.errors import InputError
-from cpikan.pipeline.compare import compare_maps, open_heights
+from cpikan.pipeline.compare import compare_maps
+from cpikan.pipeline.height_source import open_heights
 from cpikan.storage.atomic import plain, write_json
 from cpikan.storage.writers.layout import QUANTITIES, document_path
 from cpikan.storage.writers.open import open_writer

@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 
 from cpikan.errors import InputError
-from cpikan.pipeline import evaluate as module
-from cpikan.pipeline.evaluate import MapRows, compare, evaluate, measure
+from cpikan.pipeline import map_rows as module
+from cpikan.pipeline.evaluate import compare, evaluate, measure
+from cpikan.pipeline.map_rows import MapRows
+from cpikan.pipeline.mask import Mask
+from cpikan.pipeline.region import Region
 from cpikan.storage.atomic import write_json
 from cpikan.storage.writers.open import open_writer
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
 from cpikan.surface.levelling import Plane
+from cpikan.surface.pupil import Pupil
+from cpikan.surface.zernike import ZernikeBasis
 
 SHAPE = (300, 251)
 ORDER_NM = 316.4
@@ -77,6 +82,42 @@ def test_tilt_is_removed_only_when_asked() -> None:
     assert found["removed"] == ["piston", "tilt"]
     with pytest.raises(InputError, match="did you mean 'tilt'"):
         compare(FakeMap(height), truth, remove=("tlt",))
+
+
+def test_a_form_is_removed_from_the_error() -> None:
+    """Power and coma of many orders, a tenth of the pixels wrong by one: what is left is the noise."""
+    rng = np.random.default_rng(7)
+    truth = _truth()
+    pupil = Pupil(125.0, 149.5, 120.0)
+    modes = ((2, 0), (3, -1), (4, 4))
+    rows, columns = np.indices(SHAPE)
+    form = np.tensordot((900.0, 300.0, -200.0), ZernikeBasis(modes).values(*pupil.coordinates(rows, columns)), 1)
+    wrong = rng.random(SHAPE) < 0.1
+    height = truth + form + rng.normal(0, 3.0, SHAPE) + ORDER_NM * wrong
+    region = Region(pupil)
+    found = measure(compare(FakeMap(height), truth, remove="tilt,power,zernike:17", region=region))
+    inside = pupil.inside(0, *SHAPE)
+    assert found["pixels"] == inside.sum()
+    assert found["wrong_order_fraction"] == wrong[inside].mean()
+    # 4e4 pixels of 3 nm: 1 / sqrt(8e4) = 0.35 %, five of them
+    assert found["rms_nm"] == pytest.approx(3.0, rel=0.02)
+    assert found["removed"] == ["piston", "tilt", "power", "zernike:17"]
+    assert found["form"]["circle_pixels"] == [125.0, 149.5, 120.0, 0.0]
+    assert found["form"]["coefficients_nm"]["Z(2,0)"] == pytest.approx(900.0, abs=0.2)
+    assert found["form"]["coefficients_nm"]["Z(4,4)"] == pytest.approx(-200.0, abs=0.2)
+    with pytest.raises(InputError, match="outside the image"):
+        compare(FakeMap(height), truth, region=Region(Pupil(-900, 0, 3)))
+
+
+def test_a_mask_limits_the_error() -> None:
+    truth = _truth()
+    height = truth + 7.0
+    height[:50] += 1000.0
+    mask = np.ones(SHAPE, np.uint8)
+    mask[:50] = 0
+    found = measure(compare(FakeMap(height), truth, region=Region(mask=Mask(mask))))
+    assert found["pixels"] == 250 * SHAPE[1]
+    assert found["rms_nm"] < 1e-9
 
 
 @pytest.mark.parametrize("stored", [True, False])

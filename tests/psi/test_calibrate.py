@@ -160,7 +160,8 @@ def test_noise_is_measured_and_orders_are_planned() -> None:
         assert sigma == pytest.approx(0.02836, rel=0.04)
     assert found.wrong_order_rate is not None
     assert found.wrong_order_rate < 1e-6
-    assert found.estimated is None
+    assert found.steps.fits is None
+    assert found.steps.sign == "given"
     assert found.warnings == ()
 
 
@@ -202,7 +203,8 @@ def test_harmonics_show_as_a_phase_floor_and_sigma_covers() -> None:
 def test_unknown_steps_are_estimated_and_give_the_heights() -> None:
     scene = make_scene(11, 2.0, steps=(0.0, 80.0, 165.0, 250.0, 330.0), state="unknown")
     found = calibrated(scene, CalibrationSettings(range_nm=27_000.0))
-    assert found.estimated is not None
+    assert found.steps.fits is not None
+    assert found.steps.sign == "assumed"
     for row in found.steps_deg:
         # 12 000 pixels, 2 DN on 100: 0.02 deg a step, five frames ten times that
         assert np.abs(np.subtract(row, (0.0, 80.0, 165.0, 250.0, 330.0))).max() < 0.3

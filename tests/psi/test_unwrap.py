@@ -302,6 +302,8 @@ def test_a_wrong_offset_between_tiles_is_noticed(monkeypatch: pytest.MonkeyPatch
         return solution
 
     monkeypatch.setattr(door, "solve_offsets", spoiled)
+    assert unwrap(wrapped, tile=60, overlap=20).report.jumps == 0  # repaired: the whole map is unwrapped as one
+    monkeypatch.setattr(door, "LARGEST_REGION", 0)
     report = unwrap(wrapped, tile=60, overlap=20).report  # 2 x 2 tiles: the first meets two neighbours
     assert report.seam_violations == 2 * 50  # its core is 50 x 50
     assert report.jumps == 2 * 50

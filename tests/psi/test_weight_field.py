@@ -204,7 +204,7 @@ def test_interpolated_weights_stay_within_their_bound(
 
 def interpolated(field: WeightField, y: int, x: np.ndarray, width: int, frames: int) -> np.ndarray:
     """Weights (pixels, 3, K) for A, u, v out of the nodes."""
-    nodes, first, every_y, every_x = field.rows(y, 1, width)
+    nodes, first, every_y, every_x, _ = field.rows(y, 1, width)
     assert nodes.shape[0] == 3
     assert first == y // every_y
     f = (y % every_y) / every_y
@@ -219,7 +219,7 @@ def interpolated(field: WeightField, y: int, x: np.ndarray, width: int, frames: 
 def test_nodes_are_the_models_weights(harmonics: tuple[int, ...]) -> None:
     """The compiled normal equations against the pseudo-inverse; stored in float32. Constants and covariance follow."""
     model = make_model(9, 9, (300, 400), harmonics=harmonics)
-    nodes, first, every_y, every_x = WeightField((model,), (64, 32)).rows(130, 20, 400)
+    nodes, first, every_y, every_x, _ = WeightField((model,), (64, 32)).rows(130, 20, 400)
     assert (first, every_y, every_x, nodes.shape) == (2, 64, 32, (3, 1, 13 * 3 * 33))
     for j in range(3):
         start = nodes[j, 0].reshape(13, 3, 33)[:, 0]
@@ -313,7 +313,8 @@ def test_memory_is_that_of_a_band() -> None:
     tracemalloc.stop()
     kernels.close()
     assert peaks[1] < 1.2 * peaks[0] + 4096
-    assert peaks[1] < frames.nbytes
+    # the light of a block of 2048 pixels aside
+    assert peaks[1] < frames.nbytes + 4 * 5 * LONGEST_SEGMENT
 
 
 def test_plain_models_give_the_plain_demodulation() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -147,11 +148,41 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 def test_any_damage_to_the_header_is_refused_or_harmless(tmp_path: Path, offset: int, junk: bytes) -> None:
     content = bytearray(metropro())
     content[offset : offset + len(junk)] = junk
+    _read_or_refuse(tmp_path, bytes(content))
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    form=st.integers(1, 3),
+    flips=st.lists(st.tuples(st.integers(0, 240) | st.integers(0, 5000), st.integers(0, 7)), max_size=6),
+    keep=st.none() | st.integers(0, 5000),
+)
+def test_flipped_bits_and_lost_ends_are_refused_or_harmless(
+    tmp_path: Path, form: int, flips: list[tuple[int, int]], keep: int | None
+) -> None:
+    content = bytearray(metropro(form))
+    for offset, bit in flips:
+        content[offset % len(content)] ^= 1 << bit
+    _read_or_refuse(tmp_path, bytes(content[:keep]))
+
+
+def _read_or_refuse(folder: Path, content: bytes) -> None:
+    """Reads all of it, or tells the user in one line; never another error, never more memory than the file explains."""
+    tracemalloc.start()
     try:
-        file = opened(tmp_path, bytes(content))
-    except InputError:
-        return
-    assert file.height_nm.shape == file.shape
+        file = opened(folder, content)
+        heights = file.height_nm
+        assert heights.shape == file.shape
+        assert heights.size * 4 <= len(content)
+        for bucket in range(file.header.intensity_shape[0]):
+            assert file.intensity(bucket).size * 2 <= len(content)
+    except InputError as failure:
+        assert "\n" not in str(failure)
+        assert "a.dat" in str(failure)
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 @needs_data

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from cpikan.surface import alignment
 from cpikan.surface.alignment import Block, align
+from cpikan.surface.form import form_modes
 from cpikan.surface.levelling import Plane
+from cpikan.surface.pupil import Pupil
+from cpikan.surface.zernike import ZernikeBasis
 
 LIMIT = 158.2
 
@@ -33,11 +36,14 @@ def test_piston_is_the_mean_of_the_right_pixels() -> None:
     found = align(_sweep(difference), difference.shape, LIMIT)
     right = ~wrong & np.isfinite(difference)
     assert found.pistons_nm == pytest.approx([40.0 + noise[right].mean()], abs=1e-10)
-    assert found.tilt_nm == (0.0, 0.0)
+    assert found.form.coefficients_nm == ()
 
 
+@pytest.mark.parametrize("terms", ["piston,tilt", "zernike:9"])
 @pytest.mark.parametrize("sampled", [2_000_000, 5_000])
-def test_tilt_and_pistons_per_component_in_spite_of_wrong_orders(sampled: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_form_and_pistons_per_component_in_spite_of_wrong_orders(
+    sampled: int, terms: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(alignment, "_SAMPLE", sampled)
     rng = np.random.default_rng(1)
     shape = (400, 300)
@@ -49,23 +55,49 @@ def test_tilt_and_pistons_per_component_in_spite_of_wrong_orders(sampled: int, m
     difference = Plane(shape, 0.0, 700.0, -1200.0).rows(0, 400) + pistons[labels] + rng.normal(0, 1.0, shape)
     wrong = rng.random(shape) < 0.15
     difference[wrong] += rng.choice([-316.4, 316.4, 632.8], int(wrong.sum()))
-    found = align(_sweep(difference, labels), shape, LIMIT, tilt=True)
+    found = align(_sweep(difference, labels), shape, LIMIT, form_modes(terms))
     assert found.components == 3
-    # slope error: 1 nm / sqrt(1e5 * 1/3) = 0.006 within the halves (y spans half: * 2); five sigma and more
-    assert found.tilt_nm == pytest.approx((700.0, -1200.0), abs=0.08)
-    assert found.pistons_nm == pytest.approx(pistons, abs=0.3)
     error = np.concatenate([found.error(block) for block in _sweep(difference, labels)()])
     assert np.array_equal(np.abs(error) > LIMIT, wrong)
+    right = ~wrong
+    # what is left is the noise: 1 nm, a dozen of 1e5 degrees of freedom fitted
+    assert error[right].std() == pytest.approx(1.0, abs=0.02)
+    if terms == "piston,tilt":
+        # unit tilt is 2 / 250 pixels of radius; slope error: 1 nm / sqrt(1e5 * 1/3) = 0.006 within the halves (y spans
+        # half: * 2); five sigma and more
+        slope = np.array(found.form.coefficients_nm) * 2 / found.form.pupil.radius * (199.5, 149.5)
+        assert slope == pytest.approx((700.0, -1200.0), abs=0.08)
+        assert found.pistons_nm == pytest.approx(pistons, abs=0.3)
+
+
+def test_a_form_in_spite_of_wrong_orders() -> None:
+    """A power of several orders from edge to edge, a fifth of the pixels wrong."""
+    rng = np.random.default_rng(6)
+    pupil = Pupil(100, 100, 100)
+    rows, columns = np.indices((201, 201))
+    values = ZernikeBasis(((2, 0), (3, 1))).values(*pupil.coordinates(rows, columns))
+    difference = 50.0 + 400 * values[0] - 150 * values[1] + rng.normal(0, 2.0, rows.shape)
+    wrong = rng.random(rows.shape) < 0.2
+    difference[wrong] += rng.choice([-316.4, 316.4], int(wrong.sum()))
+    difference[~pupil.inside(0, 201, 201)] = np.nan
+    found = align(_sweep(difference), difference.shape, LIMIT, form_modes("piston,tilt,power,coma"))
+    assert found.form.pupil == Pupil(100, 100, 100)
+    # 2 nm / sqrt(25000): 0.013 nm, six of them
+    assert found.form.coefficient_nm((2, 0)) == pytest.approx(400.0, abs=0.08)
+    assert found.form.coefficient_nm((3, 1)) == pytest.approx(-150.0, abs=0.08)
+    assert found.pistons_nm == pytest.approx([50.0], abs=0.08)
+    error = np.concatenate([found.error(block) for block in _sweep(difference)()])
+    assert np.array_equal(np.abs(error) > LIMIT, wrong & np.isfinite(difference))
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32 - 1), st.booleans())
-def test_small_maps_never_break(height: int, width: int, seed: int, tilt: bool) -> None:
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32 - 1), st.sampled_from(["", "tilt", "order:3"]))
+def test_small_maps_never_break(height: int, width: int, seed: int, terms: str) -> None:
     rng = np.random.default_rng(seed)
     difference = rng.normal(0, 1, (height, width))
     difference[rng.random(difference.shape) < 0.4] = np.nan
     labels = rng.integers(0, 4, difference.shape)
-    found = align(_sweep(difference, labels, 5), (height, width), LIMIT, tilt=tilt)
+    found = align(_sweep(difference, labels, 5), (height, width), LIMIT, form_modes(terms))
     error = np.concatenate([found.error(block) for block in _sweep(difference, labels, 5)()])
     assert np.array_equal(np.isfinite(error), np.isfinite(difference))
     for label in range(4):
@@ -82,5 +114,5 @@ def test_the_sample_is_even_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     assert steps[1] == 1
     points = alignment._sample(_sweep(np.zeros((1000, 300))), (1000, 300), np.array([300_000]))
     assert 500 < points.value.size <= 1000
-    assert abs(points.x.mean()) < 0.1  # not a few columns
-    assert np.unique(points.x).size > 250
+    assert abs(points.column.mean() - 149.5) < 15  # not a few columns
+    assert np.unique(points.column).size > 250

@@ -18,7 +18,7 @@ from cpikan.surface.form import fit_form
 from cpikan.surface.measure import MeasureSettings, measure, surface_parameters
 from cpikan.surface.parameters import PVR_MODES, HeightTally, SlopeTally, SurfaceParameters
 from cpikan.surface.pupil import Pupil
-from cpikan.surface.zernike import ZernikeBasis
+from cpikan.surface.zernike import ZernikeBasis, noll_mode
 
 DATA = Path(os.environ.get("CPIKAN_DATA", Path(__file__).parents[3] / "shared" / "data"))
 needs_data = pytest.mark.skipif(not (DATA / "zygo").is_dir(), reason="measured data absent: set CPIKAN_DATA")
@@ -174,7 +174,7 @@ def test_little_and_nothing() -> None:
     with pytest.raises(InputError, match="0 valid pixels"):
         surface_parameters(few, MeasureSettings(pupil=Pupil(6, 6, 1)))
     found = surface_parameters(few)
-    assert (found.pixels, found.pv_nm, found.slope_rms_x_nm_per_pixel) == (2, 3.0, pytest.approx(3.0))
+    assert (found.pixels, found.pv_nm, found.slope_rms_x_nm_per_pixel) == (2, pytest.approx(3.0), pytest.approx(3.0))
     assert found.pvr_nm is None
     assert found.slope_rms_y_nm_per_pixel is None
     assert HeightTally().numbers() == {}
@@ -234,3 +234,55 @@ def test_published_values_of_a_microscope_map() -> None:
     for terms in ("order:2", "piston,tilt,power,astigmatism"):
         bent = surface_parameters(height, MeasureSettings(tuple(terms.split(","))))
         assert bent.sq_nm == pytest.approx(3.911386124282179, rel=1e-10)
+
+
+def test_zernike_fit_and_numbers_of_prysm() -> None:
+    """Values of prysm 0.21.1: lstsq of zernike_nm_sequence(Noll 1 to 36, norm=True) and PV, RMS, Sa of what is left."""
+    y, x = np.mgrid[0:101, 0:121]
+    noise = np.random.default_rng(11).normal(0, 5, (101, 121))
+    heights = 300 * np.cos(x / 9 + 0.3) * np.sin(y / 7) + 4.0 * y - 2.5 * x + 0.02 * (x - 60) ** 2 + noise
+    heights[(x - 20) ** 2 + (y - 15) ** 2 < 81] = np.nan
+    pupil = Pupil(60.5, 49.0, 44.0)
+    form = fit_form(heights, None, "noll:36", pupil)
+    of_prysm = {
+        1: 62.84998564059296,
+        2: -49.438475456339276,
+        3: 79.68983040137428,
+        4: 23.81829933220268,
+        5: 26.165371188803615,
+        6: 1.4818908202266952,
+        7: 8.889144851965638,
+        11: 15.744038320252965,
+        22: -31.08370786559586,
+        29: -29.371383216292656,
+        35: -3.0089731630011727,
+        36: 29.529285631215245,
+    }
+    found = {index: form.coefficient_nm(noll_mode(index)) for index in of_prysm}
+    assert found == pytest.approx(of_prysm, rel=1e-9)
+    numbers = surface_parameters(heights, MeasureSettings(("noll:36",), pupil))
+    assert numbers.pv_nm == pytest.approx(521.9362224556179, rel=1e-12)
+    assert numbers.rms_nm == pytest.approx(48.64088262320397, rel=1e-12)
+    assert numbers.sa_nm == pytest.approx(40.091075867321926, rel=1e-12)
+    raw = surface_parameters(heights, MeasureSettings((), pupil))
+    assert (raw.pv_nm, raw.sa_nm) == pytest.approx((1025.5497338832831, 143.75903844587438), rel=1e-12)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_infinite_heights_are_no_heights(seed: int) -> None:
+    """Sums are reordered by the compiler, and still NaN and infinities stay out of all of them."""
+    rng = np.random.default_rng(seed)
+    heights = rng.normal(0, 3, (9, 17))
+    heights[rng.random(heights.shape) < 0.3] = rng.choice([np.nan, np.inf, -np.inf])
+    heights[0, 0] = 1.0
+    plain = np.where(np.isfinite(heights), heights, np.nan)
+    for wrong, right in ((heights, plain), (heights.astype(np.float32), plain.astype(np.float32))):
+        tallies = [HeightTally(0.5), HeightTally(0.5)]
+        slopes = [SlopeTally(), SlopeTally()]
+        for tally, slope, values in zip(tallies, slopes, (wrong, right), strict=True):
+            tally.add(values)
+            slope.add(0, values)
+        assert tallies[0].numbers() == tallies[1].numbers()
+        assert slopes[0].numbers() == slopes[1].numbers()
+        assert all(math.isfinite(value) for value in tallies[0].numbers().values())

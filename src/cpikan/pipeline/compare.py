@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,73 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
-from cpikan.pipeline.evaluate import MapRows
-from cpikan.pipeline.height_map import HeightMap, open_height_map
-from cpikan.storage.zygo import ZygoFile, open_zygo
-from cpikan.streaming.bands import Band, split_bands
+from cpikan.pipeline.height_source import HeightSource, open_heights
+from cpikan.streaming.bands import split_bands
 from cpikan.streaming.progress import Progress
-from cpikan.surface.form import Form, check_form_terms
+from cpikan.surface.form import check_form_terms
 from cpikan.surface.measure import Measurement, MeasureSettings, measure
 from cpikan.surface.pupil import Pupil
 
 _PAIR = ((1.0, 0.0), (0.0, 1.0), (1.0, -1.0))  # A, B, A - B
 _PIXEL_AGREEMENT = 0.01  # two calibrations of one magnification agree better than this
-_BLOCK_PIXELS = 1 << 19  # two maps, their forms and coordinates of such a band take about 100 MiB
+_BLOCK_PIXELS = 1 << 18  # two maps and their forms of such a band take some 20 MiB
 _CHUNK_ROWS = 512  # bands of a power of two of rows, at most this, never cross a chunk of a stored map
-
-
-@dataclass(frozen=True)
-class HeightSource:
-    """Heights in nm of one file, read in bands; ``pixel_um`` is None when the file does not say."""
-
-    path: Path
-    shape: tuple[int, int]
-    rows: Callable[[Band], NDArray[np.floating]]
-    pixel_um: float | None
-    notes: tuple[str, ...] = ()
-
-
-def open_heights(path: str | Path) -> HeightSource:
-    """Open a map of ours (.npy, .tif, .zarr), a .npy of heights in nm, or a Zygo MetroPro .dat, without its pixels.
-
-    Raises InputError for a file that is missing, damaged or of another kind.
-    """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix == ".dat":
-        return _zygo_source(open_zygo(path))
-    if suffix not in (".npy", ".tif", ".tiff", ".zarr"):
-        raise InputError(
-            f"{path} is not a height map: allowed are .npy, .tif and .zarr of heights in nm, and Zygo MetroPro .dat"
-        )
-    return _map_source(open_height_map(path))
-
-
-def _zygo_source(file: ZygoFile) -> HeightSource:
-    notes = (f"{file.path} was saved with inverted data sign: heights are as stored",) if file.header.inverted else ()
-    return HeightSource(
-        file.path, file.shape, lambda band: file.height_rows(band.start, band.stop), file.header.pixel_um, notes
-    )
-
-
-def _map_source(height_map: HeightMap) -> HeightSource:
-    stored = MapRows(height_map)
-
-    def read(band: Band) -> NDArray[np.floating]:
-        heights = stored.read("height_nm", band)
-        assert heights is not None
-        return heights
-
-    acquisition = height_map.document.get("acquisition") or {}
-    parts = height_map.summary.get("components") or 1
-    notes = (
-        (f"{height_map.path} has {parts} components, whose relative heights are not known",)
-        if parts > 1 and len(acquisition.get("wavelengths_nm") or ()) == 1
-        else ()
-    )
-    pixel = acquisition.get("pixel_um")
-    pixel_um = float(pixel) if isinstance(pixel, int | float) and pixel > 0 else None
-    return HeightSource(height_map.path, stored.shape, read, pixel_um, notes)
 
 
 @dataclass(frozen=True)
@@ -96,7 +40,7 @@ class MapComparison:
         height, width = self.first.shape
         pupil = self.measurement.pupil
         named = zip(("a", "b", "difference"), self.measurement.surfaces, self.measurement.forms, strict=True)
-        surfaces = {name: numbers.summary() | {"removed_nm": _coefficients(form)} for name, numbers, form in named}
+        surfaces = {name: numbers.summary() | {"removed_nm": form.summary()} for name, numbers, form in named}
         pixels = self.measurement.surfaces[0].pixels
         return {
             **surfaces,
@@ -110,11 +54,6 @@ class MapComparison:
             "pixel_um": self.pixel_um,
             "warnings": [*self.first.notes, *self.second.notes],
         }
-
-
-def _coefficients(form: Form) -> dict[str, float]:
-    """Zernike coefficients of unit RMS in nm, under their radial order and azimuthal frequency."""
-    return {f"Z({n},{m})": value for (n, m), value in zip(form.basis.modes, form.coefficients_nm, strict=True)}
 
 
 def compare_maps(

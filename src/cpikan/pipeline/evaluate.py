@@ -13,51 +13,13 @@ from numpy.typing import NDArray
 from cpikan.errors import InputError
 from cpikan.metrics import ErrorTally, wrong_order_limit_nm
 from cpikan.pipeline.height_map import HeightMap, open_height_map
+from cpikan.pipeline.map_rows import MapRows
+from cpikan.pipeline.region import Region
 from cpikan.storage.maps import open_npy
-from cpikan.streaming.bands import Band, split_bands
-from cpikan.streaming.progress import Progress
+from cpikan.streaming.bands import Band
 from cpikan.surface.alignment import Alignment, Block, align
 from cpikan.surface.components import ComponentScan
-from cpikan.surface.levelling import check_terms
-
-_BLOCK_PIXELS = 1 << 20
-_CHUNK_ROWS = 512  # the largest unit of rows that a file of ours decodes at once
-
-
-class MapRows:
-    """The quantities of a height map read in bands of about a million pixels, every chunk of the file decoded once per
-    sweep.
-
-    Bands hold a power of two of rows, so none crosses a chunk; the rows of the last chunk of each quantity are kept.
-    """
-
-    def __init__(self, height_map: HeightMap, label: str = "evaluate", *, progress: bool = False) -> None:
-        self.map = height_map
-        self._label, self._progress = label, progress
-        height, width = (int(n) for n in height_map.height_nm.shape)
-        self.shape = (height, width)
-        rows = min(_CHUNK_ROWS, max(1, _BLOCK_PIXELS // width))
-        self.bands = split_bands(height, 1 << (rows.bit_length() - 1))
-        self._kept: dict[str, tuple[int, NDArray[Any]]] = {}
-
-    def read(self, name: str, band: Band) -> NDArray[Any] | None:
-        """Rows of the quantity ``name`` (``height_nm``, ``sigma_nm``, ...), None when the map has none."""
-        source = getattr(self.map, name)
-        if source is None or isinstance(source, np.ndarray):
-            return None if source is None else source[band.start : band.stop]
-        first = band.start // _CHUNK_ROWS * _CHUNK_ROWS
-        if name not in self._kept or self._kept[name][0] != first:
-            self._kept[name] = (first, np.asarray(source[first : first + _CHUNK_ROWS, :]))
-        return self._kept[name][1][band.start - first : band.stop - first]
-
-    def heights(self) -> Iterator[tuple[Band, NDArray[Any]]]:
-        """Every band with its heights in nm, from top to bottom."""
-        with Progress(self._label, *self.shape, enabled=self._progress) as bar:
-            for band in self.bands:
-                rows = self.read("height_nm", band)
-                assert rows is not None
-                yield band, rows
-                bar.advance(band.rows)
+from cpikan.surface.form import check_form_terms, form_modes
 
 
 def open_truth(truth: str | Path | NDArray[np.number], shape: tuple[int, int]) -> NDArray[np.number]:
@@ -82,17 +44,19 @@ def open_truth(truth: str | Path | NDArray[np.number], shape: tuple[int, int]) -
 
 @dataclass(frozen=True)
 class Comparison:
-    """A height map laid on its truth; ``errors`` gives the error in nm once pistons (and tilt) are removed."""
+    """A height map laid on its truth; ``errors`` gives the error in nm once pistons (and a form) are removed."""
 
     rows: MapRows
     truth: NDArray[np.number]
     limit_nm: float
     scan: ComponentScan | None
     alignment: Alignment
+    removed: tuple[str, ...]
+    region: Region
 
     def blocks(self) -> Iterator[Block]:
         """The raw difference with the labels of its components, band by band."""
-        return _blocks(self.rows, self.truth, self.scan)
+        return _blocks(self.rows, self.truth, self.scan, self.region)
 
     def errors(self) -> Iterator[tuple[Band, NDArray[np.float64]]]:
         """Every band with its error in nm (float64, NaN where either map is invalid), from top to bottom."""
@@ -100,10 +64,11 @@ class Comparison:
             yield band, self.alignment.error(block)
 
 
-def _blocks(rows: MapRows, truth: NDArray[np.number], scan: ComponentScan | None) -> Iterator[Block]:
+def _blocks(rows: MapRows, truth: NDArray[np.number], scan: ComponentScan | None, region: Region) -> Iterator[Block]:
     for band, height in rows.heights():
         difference = height.astype(np.float64) - truth[band.start : band.stop].astype(np.float64)
         difference[~np.isfinite(difference)] = np.nan
+        region.cut(band, difference)
         if scan is not None:
             labels = scan.rows(band.start, np.isfinite(height)) if scan.count > 1 else None
         else:
@@ -116,23 +81,29 @@ def compare(
     height_map: HeightMap,
     truth: str | Path | NDArray[np.number],
     *,
-    remove: Sequence[str] = (),
+    remove: str | Sequence[str] = (),
+    region: Region | None = None,
     progress: bool = False,
 ) -> Comparison:
-    """Lay a height map on its truth: a piston per component is always removed, a common tilt when ``remove`` names it.
+    """Lay a height map on its truth: a piston per component is always removed, and a common form as ``remove`` names it.
 
+    Terms are those of ``cpikan.surface.form.check_form_terms``; only pixels of ``region`` count.
     Components are those of the map's ``component`` array; without one, a map of a single wavelength is split into the
     connected parts of its finite pixels. Raises InputError for an unknown term, a truth that does not fit, or a map
     that does not say its wavelengths.
     """
-    terms = check_terms(remove)
+    terms, region = check_form_terms(remove), region or Region()
     wavelengths = _wavelengths_nm(height_map)
     rows = MapRows(height_map, progress=progress)
     heights = open_truth(truth, rows.shape)
     scan = _scan(rows) if height_map.component is None and len(wavelengths) == 1 else None
     limit_nm = wrong_order_limit_nm(wavelengths)
-    alignment = align(lambda: _blocks(rows, heights, scan), rows.shape, limit_nm, tilt="tilt" in terms)
-    return Comparison(rows, heights, limit_nm, scan, alignment)
+    region.check(rows.shape)
+    removed = check_form_terms(("piston", *terms))
+    alignment = align(
+        lambda: _blocks(rows, heights, scan, region), rows.shape, limit_nm, form_modes(removed), region.pupil
+    )
+    return Comparison(rows, heights, limit_nm, scan, alignment, removed, region)
 
 
 def _scan(rows: MapRows) -> ComponentScan:
@@ -170,7 +141,8 @@ def measure(comparison: Comparison) -> dict[str, Any]:
         raise InputError(f"{str(comparison.rows.map.path)!r} and the truth have no valid pixel in common")
     return tally.summary() | {
         "wrong_order_limit_nm": comparison.limit_nm,
-        "removed": ["piston", "tilt"] if comparison.alignment.tilt_nm != (0.0, 0.0) else ["piston"],
+        "removed": list(comparison.removed),
+        "form": comparison.alignment.form.summary(comparison.removed),
         "components": comparison.alignment.components,
     }
 
@@ -184,7 +156,12 @@ def _typical(truth: NDArray[np.number]) -> float:
 
 
 def evaluate(
-    output_path: str | Path, truth_path: str | Path, *, remove: Sequence[str] = (), progress: bool = True
+    output_path: str | Path,
+    truth_path: str | Path,
+    *,
+    remove: str | Sequence[str] = (),
+    region: Region | None = None,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Compare the map at ``output_path`` with the true heights in nm of a .npy file; see ``compare`` and ``measure``.
 
@@ -192,4 +169,4 @@ def evaluate(
     numbers.
     """
     height_map = open_height_map(output_path)
-    return measure(compare(height_map, truth_path, remove=remove, progress=progress))
+    return measure(compare(height_map, truth_path, remove=remove, region=region, progress=progress))

@@ -179,6 +179,8 @@ class _Run:
                     _Selected(writer, writer.quantities), space.journal, "output", self._shape, durable=False
                 )
                 self.timings.write += two.form(sink)
+                if self.settings.remove and sink.statistics.valid:
+                    facts.form, facts.surface = two.datum().summary(self.settings.remove), two.surface()
                 self._finish(space, writer)
             finally:
                 writer.close()

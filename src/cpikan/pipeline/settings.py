@@ -10,10 +10,11 @@ from typing import Any
 from cpikan.errors import InputError, unknown_name
 from cpikan.pipeline.mask import Circle, Mask
 from cpikan.psi.schemes import CARRE, LEAST_SQUARES, SCHEMES
-from cpikan.psi.steps_fit.layout import EFFECTS, Effect
+from cpikan.psi.steps_fit.layout import EFFECTS
 from cpikan.surface.form import check_form_terms
 
 METHODS = ("auto", "pixel")
+FIT = (*EFFECTS, "response")
 COMBINATIONS = ("weighted", "finest")
 
 
@@ -22,9 +23,9 @@ class ReconstructSettings:
     """Settings of `reconstruct`; everything that changes a bit of the result is part of the plan a resume compares.
 
     ``range_nm``: length of the height range, or exact (low, high). ``combine``: height weighted over all wavelengths, or
-    from the finest alone. ``fit``: what may differ between frames beside the step, of `EFFECTS` (None: what the frames show);
-    it needs nominal or unknown steps. ``all_quantities``: beside a .npy height also sigma and flags. ``threads`` and ``band_rows``
-    change the speed, never the result.
+    from the finest alone. ``fit``: what may differ between frames beside the step, of `FIT` (None: what
+    the frames show); it needs nominal or unknown steps. ``all_quantities``: beside a .npy height also sigma and flags.
+    ``threads`` and ``band_rows`` change the speed, never the result.
     """
 
     method: str = "auto"
@@ -33,7 +34,7 @@ class ReconstructSettings:
     range_nm: float | tuple[float, float] | None = None
     mask: Mask | Circle | None = None
     remove: tuple[str, ...] = ()
-    fit: tuple[Effect, ...] | None = None
+    fit: tuple[str, ...] | None = None
     tile: int = 512
     overlap: int = 64
     device: str = "auto"
@@ -74,14 +75,14 @@ class ReconstructSettings:
         return values
 
 
-def _effects(names: tuple[str, ...]) -> tuple[Effect, ...]:
+def _effects(names: tuple[str, ...]) -> tuple[str, ...]:
     """In one order, whatever was written; ``none`` alone leaves the steps."""
     if tuple(names) == ("none",):
         return ()
     for name in names:
-        if name not in EFFECTS:
-            raise unknown_name("effect", name, (*EFFECTS, "none"))
-    return tuple(effect for effect in EFFECTS if effect in names)
+        if name not in FIT:
+            raise unknown_name("effect", name, (*FIT, "none"))
+    return tuple(effect for effect in FIT if effect in names)
 
 
 def _check_range(range_nm: float | tuple[float, float] | None) -> None:

@@ -41,6 +41,8 @@ class RunFacts:
     peak_device_mib: float | None = None
     unwrapping: dict[str, Any] | None = None
     ripple_mrad: dict[str, float] | None = None
+    form: dict[str, Any] | None = None
+    surface: dict[str, Any] | None = None
 
 
 def summarize(
@@ -84,6 +86,8 @@ def summarize(
         "expected_wrong_order_rate": calibration.wrong_order_rate,
         "unwrapping": facts.unwrapping,
         "ripple_mrad": facts.ripple_mrad,
+        "form": facts.form,
+        "surface": facts.surface,
         "frames_fit": describe_fits(calibration),
         "warnings": list(calibration.warnings),
         "output": output,
@@ -152,6 +156,7 @@ def describe_fits(calibration: Calibration) -> list[dict[str, Any]] | None:
                 "offset_dn": model.offset_dn.tolist(),
                 "harmonic_ratio": {str(order): ratio for order, ratio in fit.harmonic_ratio.items()},
                 "harmonics_per_pixel": list(model.harmonics),
+                "response": None if model.response is None else asdict(model.response),
                 "effects": list(fit.effects),
                 "omitted": dict(fit.omitted),
                 "determined": fit.determined,

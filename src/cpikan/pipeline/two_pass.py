@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
 
 import numpy as np
 
+from cpikan.errors import InputError
+from cpikan.pipeline.mask import Circle
 from cpikan.pipeline.passes import PassContext, flat_bands, height_pass, phase_pass
 from cpikan.pipeline.row_sink import RowSink
 from cpikan.pipeline.settings import ReconstructSettings
@@ -22,10 +24,14 @@ from cpikan.streaming.bands import Band
 from cpikan.streaming.engine import StreamTimings, stream
 from cpikan.streaming.journal import Journal
 from cpikan.streaming.progress import Progress
-from cpikan.surface.grouped_plane import GroupedPlane, GroupedPlaneFit
+from cpikan.surface.form import form_modes
+from cpikan.surface.grouped_form import GroupedForm, GroupedFormFit, no_form
+from cpikan.surface.measure import MeasureSettings, measure
+from cpikan.surface.pupil import ExtentScan
 
 _RIPPLE_PIXELS = 250_000  # enough for a form of order 10 and a hundredth of a milliradian
 _RIPPLE_LEAST = 1000
+_SWEEP_PIXELS, _PIECE_PIXELS = 1 << 18, 1 << 17  # a band, or what a thread takes of one, and its form stay in the cache
 
 SCRATCH_PHASE: dict[str, np.dtype] = {
     "phase_rad": np.dtype(np.float32),
@@ -36,6 +42,7 @@ SCRATCH_PHASE: dict[str, np.dtype] = {
     "component": np.dtype(np.int32),
     "ambiguous": np.dtype(np.bool_),
 }
+_FORMED = ("height_nm", "phase_rad", "order", "component", "ambiguous", "flags")  # what a height is formed from
 SCRATCH_HEIGHT: dict[str, np.dtype] = {
     "height_nm": np.dtype(np.float32),
     "sigma_nm": np.dtype(np.float32),
@@ -54,6 +61,7 @@ class TwoPass:
     journal: Journal
     bar: Callable[[str, int], Progress]
     band_rows: int | None
+    _datum: GroupedForm | None = field(default=None, init=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -119,21 +127,13 @@ class TwoPass:
     def form(self, sink: RowSink) -> float:
         """Write the output from the scratch arrays, the datum removed; returns the seconds it took."""
         started = time.perf_counter()
-        plane = self._datum()
-        names = ("phase_rad" if "phase_rad" in self.scratch.quantities else "height_nm",)
-        phases = names[0] == "phase_rad"
-        arrays = {name: self.scratch.array(name) for name in self.scratch.quantities}
+        datum = self.datum()
         bands = flat_bands(self.shape, self.band_rows, sink.first_row)
 
-        def read(band: Band) -> dict[str, np.ndarray]:
-            return {name: np.array(array[band.start : band.stop]) for name, array in arrays.items()}
-
         def compute(band: Band, rows: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-            if phases:
-                rows["height_nm"] = self._form(band, rows, plane)
+            rows["height_nm"] = self._levelled(band, rows, datum)
+            if self._phases:
                 rows["sigma_nm"] = rows["sigma_rad"] * np.float32(self.nm_per_rad)
-            else:
-                rows["height_nm"] = plane.take_from(band.start, rows["height_nm"], None)
             table = np.empty((band.rows, COLUMNS))
             row_sums(rows["height_nm"], rows["flags"], table)
             return rows, table
@@ -142,55 +142,97 @@ class TwoPass:
             sink.write(band.start, *result)
 
         with self.bar("write", self.shape[0] - sink.first_row) as bar:
-            stream(bands, read, compute, write, progress=bar)
+            stream(bands, lambda band: self._rows(band, self.scratch.quantities), compute, write, progress=bar)
         sink.finish()
         return time.perf_counter() - started
 
-    def _form(self, band: Band, rows: dict[str, np.ndarray], plane: GroupedPlane) -> np.ndarray:
-        height = np.empty(rows["phase_rad"].shape, np.float32)
-        centre = np.array([(n - 1) / 2 for n in self.shape])
-        constants, slope = plane.constants_nm, np.array(plane.slope)
+    def datum(self) -> GroupedForm:
+        """The form to take off, fitted to the whole map; nothing where nothing was asked."""
+        if self._datum is None:
+            self._datum = self._fitted()
+        return self._datum
+
+    def surface(self) -> dict[str, Any]:
+        """Surface numbers of the output, its form removed."""
+        datum, names = self.datum(), [name for name in _FORMED if name in self.scratch.quantities]
+
+        def sweep() -> Iterator[tuple[int, np.ndarray]]:
+            with self.bar("numbers", self.shape[0]) as bar:
+                for band in self._sweep_bands():
+                    yield band.start, self._levelled(band, self._rows(band, names), datum)[None]
+                    bar.advance(band.rows)
+
+        return (
+            measure(sweep, MeasureSettings((), datum.pupil, pixel_um=self.stack.acquisition.pixel_um))
+            .surfaces[0]
+            .summary()
+        )
+
+    @property
+    def _phases(self) -> bool:
+        return "phase_rad" in self.scratch.quantities
+
+    def _sweep_bands(self) -> list[Band]:
+        """Bands of sums over the whole map: not the user's, so that sums of floats come out the same."""
+        return flat_bands(self.shape, max(1, _SWEEP_PIXELS // self.shape[1]), 0)
+
+    def _rows(self, band: Band, names: Iterable[str]) -> dict[str, np.ndarray]:
+        return {name: np.array(self.scratch.array(name)[band.start : band.stop]) for name in names}
+
+    def _levelled(self, band: Band, rows: dict[str, np.ndarray], datum: GroupedForm) -> np.ndarray:
+        """Heights of a band without the datum, float32, on all threads; flags of phases are completed in place."""
+        height = np.empty((band.rows, self.shape[1]), np.float32)
         form_rows: Any = form.form_rows
 
         def piece(start: int, stop: int) -> None:
             part = slice(start, stop)
+            if not self._phases:
+                height[part] = datum.remove(band.start + start, rows["height_nm"][part])
+                return
+            shared = np.empty((0, 0))
+            if datum.basis.modes:
+                shared = datum.rows(band.start + start, rows["component"][part] > 0)
             form_rows(
-                *(rows[name][part] for name in ("phase_rad", "order", "component", "ambiguous", "flags")),
-                self.nm_per_rad,
-                constants,
-                slope,
-                band.start + start,
-                centre,
-                height[part],
+                *(rows[name][part] for name in _FORMED[1:]), self.nm_per_rad, datum.constants_nm, shared, height[part]
             )
 
         threads = self.settings.worker_threads
-        step = -(-band.rows // threads)
+        step = min(-(-band.rows // threads), max(1, _PIECE_PIXELS // self.shape[1]))
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(piece, range(0, band.rows, step), range(step, band.rows + step, step)))
         return height
 
-    def _datum(self) -> GroupedPlane:
-        """The plane to take off, fitted to the whole map; nothing where nothing was asked."""
-        groups = 1
-        if "component" in self.scratch.quantities:
-            component = self.scratch.array("component")
-            groups = max(1, max(int(component[b.start : b.stop].max()) for b in flat_bands(self.shape, None, 0)))
-        if not self.settings.remove:
-            return GroupedPlane(self.shape, np.zeros(groups + 1), (0.0, 0.0))
-        fit = GroupedPlaneFit(self.shape, groups, "tilt" in self.settings.remove)
+    def _fitted(self) -> GroupedForm:
+        terms, groups = self.settings.remove, 1
+        extent = None if not terms or isinstance(self.settings.mask, Circle) else ExtentScan()
+        valid = "component" if self._phases else "height_nm"
+        for band in self._sweep_bands() if extent is not None or self._phases else ():
+            rows = self.scratch.array(valid)[band.start : band.stop]
+            if self._phases:
+                groups = max(groups, int(rows.max()))
+            if extent is not None:
+                extent.add(band.start, rows > 0 if self._phases else np.isfinite(rows))
+        if not terms or (extent is not None and not extent.pixels):
+            return no_form(groups)
+        pupil = extent.pupil() if extent is not None else cast(Circle, self.settings.mask).pupil
+        modes = form_modes(terms)
+        fit = GroupedFormFit(modes, pupil, groups)
         with self.bar("datum", self.shape[0]) as bar:
-            for band in flat_bands(self.shape, None, 0):
-                rows = slice(band.start, band.stop)
-                if "component" in self.scratch.quantities:
-                    component_rows = np.array(component[rows])
-                    phase = self.scratch.array("phase_rad")[rows] + 2 * np.pi * self.scratch.array("order")[rows]
-                    heights = np.where(component_rows > 0, phase * self.nm_per_rad, np.nan)
-                    fit.add(band.start, heights, component_rows)
-                else:
-                    fit.add(band.start, np.array(self.scratch.array("height_nm")[rows]), None)
+            for band in self._sweep_bands():
+                fit.add(band.start, *self._heights(band))
                 bar.advance(band.rows)
-        plane = fit.solve()
-        if "piston" not in self.settings.remove:  # tilt alone: the slope goes, the mean stays
-            return GroupedPlane(self.shape, np.zeros(groups + 1), plane.slope)
-        return plane
+        if 0 < fit.pixels < fit.fewest:
+            raise InputError(
+                f"{fit.pixels} valid pixels are too few to remove {','.join(terms)} ({fit.fewest} numbers): remove fewer "
+                "terms, or check the mask"
+            )
+        found = fit.solve()
+        return found if (0, 0) in modes else found.without_piston()  # tilt alone: the mean stays
+
+    def _heights(self, band: Band) -> tuple[np.ndarray, np.ndarray | None]:
+        """Heights of a band with the datum in them, NaN where there is none, and their components."""
+        if not self._phases:
+            return self._rows(band, ["height_nm"])["height_nm"], None
+        rows = self._rows(band, ("phase_rad", "order", "component"))
+        phase = rows["phase_rad"] + 2 * np.pi * rows["order"]
+        return np.where(rows["component"] > 0, phase * self.nm_per_rad, np.nan), rows["component"]

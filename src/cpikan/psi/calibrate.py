@@ -20,7 +20,6 @@ from cpikan.psi.order_model import MeasuredPhases, order_model
 from cpikan.psi.schemes import CARRE, LEAST_SQUARES, phasor_weights
 from cpikan.psi.stack_steps import StackSteps, stack_steps
 from cpikan.psi.steps_fit.frame_fit import demodulated
-from cpikan.psi.steps_fit.layout import Effect
 from cpikan.psi.steps_fit.ripple import ripple_before_and_after
 
 _SOME_DARK = 0.005  # share of pixels without fringes from which they are taken into account
@@ -50,7 +49,7 @@ class CalibrationSettings:
     scheme: str = LEAST_SQUARES
     range_nm: float | tuple[float, float] | None = None
     finest: bool = False
-    effects: tuple[Effect, ...] | None = None
+    effects: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,9 @@ def _noise(
     """Noise of one wavelength: from what the steps' fit leaves over, or from neighbours where it leaves nothing."""
     fit = None if steps.fits is None or not steps.fits[i].determined else steps.fits[i]
     if fit is None:
-        return fit_noise(frames, steps.steps_deg[i], quantum) if len(frames) > 3 else noise_from_neighbours(rows, quantum)
+        return (
+            fit_noise(frames, steps.steps_deg[i], quantum) if len(frames) > 3 else noise_from_neighbours(rows, quantum)
+        )
     left = len(frames) - 3 - 2 * len(fit.model.harmonics)
     if left < 1:
         return noise_from_neighbours(rows, quantum)
@@ -180,10 +181,10 @@ def _ripple(
     if steps.fits is None:
         return None, None
     found = []
-    for i, model in enumerate(steps.models):
+    for i in range(len(steps.models)):
         given = None if acquisition.phase_steps_deg is None else acquisition.phase_steps_deg[i]
         plain = FrameModel.plain(steps.steps_deg[i] if given is None else tuple(s - given[0] for s in given))
-        _, u, v = plain.weights_at(0.0, 0.0) @ frames[i].astype(np.float64)
+        _, u, v = plain.weights_at(np.zeros(()), np.zeros(())) @ frames[i].astype(np.float64)
         found.append(ripple_before_and_after(np.arctan2(v, u), phase[i], position))
     return tuple(f and f[0] for f in found), tuple(f and f[1] for f in found)
 

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cpikan.psi.response import Response
+
 
 @dataclass(frozen=True)
 class FrameModel:
-    """Frames k = 0..K-1 of one wavelength: I_k = gain_k (A + B sum_h c_h cos(h (phi + delta_k(r)))) + offset_k.
+    """Frames k = 0..K-1 of one wavelength: light_k = gain_k (A + B sum_h c_h cos(h (phi + delta_k(r)))) + offset_k.
 
     delta_k(r) = ``steps_rad``[k] + ``tilt_rad_px``[k] . (r - ``pivot``) + ``defocus_rad_px2``[k] |r - pivot|^2, with r = (y, x)
     in pixels. Frame 0 has step, tilt and defocus zero, gain one and offset zero (the gauge). ``harmonics`` lists the
-    orders beside the first that the fit lets free in every pixel, such as (2,).
+    orders beside the first that the fit lets free in every pixel, such as (2,). ``response`` turns samples into light
+    (None: samples are light).
     """
 
     steps_rad: np.ndarray
@@ -23,6 +26,7 @@ class FrameModel:
     offset_dn: np.ndarray
     pivot: tuple[float, float]
     harmonics: tuple[int, ...] = ()
+    response: Response | None = None
 
     @classmethod
     def plain(cls, steps_deg: tuple[float, ...]) -> FrameModel:
@@ -35,6 +39,10 @@ class FrameModel:
     @property
     def frames(self) -> int:
         return len(self.steps_rad)
+
+    def light_dn(self, samples: np.ndarray) -> np.ndarray:
+        """What the detector saw, float64, for samples of any shape."""
+        return np.asarray(samples, np.float64) if self.response is None else self.response.light_dn(samples)
 
     @property
     def is_uniform(self) -> bool:

@@ -12,7 +12,7 @@ from cpikan.psi.acquisition import Acquisition
 from cpikan.psi.aia import estimate_steps
 from cpikan.psi.frame_model import FrameModel
 from cpikan.psi.steps_fit.frame_fit import FrameFit
-from cpikan.psi.steps_fit.layout import Effect
+from cpikan.psi.steps_fit.layout import EFFECTS
 from cpikan.psi.tilt_aia import FitOptions, fit_frames
 
 Sign = Literal["given", "nominal", "assumed"]
@@ -48,7 +48,7 @@ def stack_steps(
     position: np.ndarray,
     rows: np.ndarray,
     acquisition: Acquisition,
-    effects: tuple[Effect, ...] | None = None,
+    effects: tuple[str, ...] | None = None,
 ) -> StackSteps:
     """The models of frames (L, K, P) at ``position`` (P, 2), with whole ``rows`` (L, K, n, W) to compare signs on.
 
@@ -58,7 +58,8 @@ def stack_steps(
     given = acquisition.phase_steps_deg
     if acquisition.steps == "trusted" and given is not None:
         return _trusted(frames, given)
-    options = FitOptions(effects=None if effects is None else frozenset(effects))
+    fitted = None if effects is None else frozenset(effect for effect in EFFECTS if effect in effects)
+    options = FitOptions(effects=fitted, response=effects is not None and "response" in effects)
     fits: list[FrameFit] = []
     models: list[FrameModel] = []
     warnings: list[str] = []
@@ -118,8 +119,10 @@ def _slope_agreement(rows: np.ndarray, first: FrameModel, other: FrameModel, i: 
 
 def _row_slopes(rows: np.ndarray, model: FrameModel) -> np.ndarray:
     """Sine of the mean phase step to the right neighbour, over runs of 16 pixels, weighted with the modulation."""
-    samples = np.nan_to_num(np.asarray(rows, np.float64)) - model.offset_dn[:, None, None]
-    weights = np.linalg.pinv(replace(model, harmonics=()).design_at(*model.pivot))  # tilts change slopes alike
+    samples = np.nan_to_num(model.light_dn(rows)) - model.offset_dn[:, None, None]
+    weights = np.linalg.pinv(
+        replace(model, harmonics=()).design_at(*np.array(model.pivot))
+    )  # tilts change slopes alike
     phasor = np.einsum("k,knx->nx", weights[1] + 1j * weights[2], samples)
     product = phasor[:, 1:] * phasor[:, :-1].conj()
     runs = product.shape[1] // 16
@@ -146,7 +149,9 @@ def _deviation(samples: np.ndarray, given: tuple[float, ...]) -> tuple[float, ..
     """Fitted minus given steps, in degrees; of four frames a lower bound, of three frames nothing can be said."""
     if len(given) < 4:
         return None
-    _, u, v = np.linalg.pinv(FrameModel.plain(given).design_at(0.0, 0.0)) @ np.asarray(samples, np.float64)
+    _, u, v = np.linalg.pinv(FrameModel.plain(given).design_at(np.zeros(()), np.zeros(()))) @ np.asarray(
+        samples, np.float64
+    )
     unit = np.exp(1j * np.arctan2(v, u))
     if max(abs(unit.mean()), abs((unit**2).mean())) > _ONE_SIDED:
         return None

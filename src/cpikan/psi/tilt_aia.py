@@ -8,6 +8,8 @@ import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 
 from cpikan.errors import InputError
+from cpikan.psi.response import Response
+from cpikan.psi.steps_fit.bending import FEWEST_FRAMES, fit_response, scaled_response
 from cpikan.psi.steps_fit.frame_fit import FrameFit
 from cpikan.psi.steps_fit.iterate import Solution, solve
 from cpikan.psi.steps_fit.layout import Effect, Layout
@@ -27,11 +29,13 @@ _DECIDED_FROM_DATA: tuple[Effect, ...] = ("tilt", "gain", "harmonic2", "harmonic
 
 @dataclass(frozen=True)
 class FitOptions:
-    """``effects`` to fit (None: those the data show, out of tilt, gain, harmonic2, harmonic3 and ``also``); ``pivot`` (y, x)
+    """``effects`` to fit (None: those the data show, out of tilt, gain, harmonic2, harmonic3 and ``also``, with a response
+    curve in place of the harmonics where it explains more); ``response`` fits the curve whatever it explains; ``pivot`` (y, x)
     of tilt and defocus in pixels (None: the centroid of the positions); ``noise_dn`` a lower bound of the noise."""
 
     effects: frozenset[Effect] | None = None
     also: frozenset[Effect] = frozenset()
+    response: bool = False
     pivot: tuple[float, float] | None = None
     noise_dn: float = 0.0
 
@@ -70,9 +74,13 @@ def fit_frames(
     layout, theta, omitted, coarse = _chosen(samples, layout, theta, asked, floor)
     solution = solve(samples, layout, theta, _ITERATIONS, floor, coarse.spread)
     solution = replace(solution, iterations=solution.iterations + coarse.iterations)
+    samples, solution, response = _bent(samples, solution, asked, floor)
+    layout = solution.layout
     if _sign_is_wrong(layout, solution.state.theta, start):
         solution = _mirrored(solution)
-    return report(samples, solution, Context(values, where, seen, pivot, scale, radius, omitted, start is not None))
+    curve = None if response is None else scaled_response(response, scale)
+    context = Context(values, where, seen, pivot, scale, radius, omitted, start is not None, curve)
+    return report(samples, solution, context)
 
 
 def _checked(
@@ -127,6 +135,25 @@ def _chosen(
     count = coarse.frames * coarse.pixels
     layout, theta, why = select(layout, solution.state.theta, covariance, count, kept)
     return layout, theta, why, solution
+
+
+def _bent(
+    samples: Samples, solution: Solution, asked: FitOptions, floor: float
+) -> tuple[Samples, Solution, Response | None]:
+    """The solution for light where a response curve explains the samples better than harmonics of fixed ratio."""
+    bent = None
+    if asked.response or (asked.effects is None and solution.layout.orders):
+        bent = fit_response(samples, solution, floor)
+    if bent is None:
+        if asked.response:
+            raise InputError(
+                f"a response curve needs {FEWEST_FRAMES} or more frames whose fringes it can straighten: leave response out"
+            )
+        return samples, solution, None
+    if not asked.response and bent.cost >= solution.cost:
+        return samples, solution, None
+    iterations = bent.solution.iterations + solution.iterations
+    return bent.samples, replace(bent.solution, iterations=iterations), bent.response
 
 
 def _sign_is_wrong(layout: Layout, theta: np.ndarray, start: np.ndarray | None) -> bool:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpikan.pipeline.evaluate import Comparison, MapRows
+from cpikan.pipeline.evaluate import Comparison
+from cpikan.pipeline.map_rows import MapRows
 from cpikan.report.reduce import BlockMean, BlockOr, reduction
 from cpikan.report.seams import SeamCheck, SeamSums
 from cpikan.streaming.bands import Band

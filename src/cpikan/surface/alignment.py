@@ -1,17 +1,20 @@
-"""How one height map lies on another: a piston per component and a common tilt, undisturbed by wrong fringe orders."""
+"""How one height map lies on another: a piston per component and a common form, undisturbed by wrong fringe orders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cpikan.surface.levelling import scaled_coordinates
+from cpikan.surface.grouped_form import GroupedForm, GroupedFormFit
+from cpikan.surface.pupil import ExtentScan, Pupil
+from cpikan.surface.zernike import Mode, ZernikeBasis
 
 _SAMPLE = 2_000_000  # pixels behind the medians
-_TILT_SAMPLE = 200_000  # pixels behind the robust start of the tilt
+_FORM_SAMPLE = 200_000  # pixels behind the robust start of the form
+_FORM_VALUES = 2_000_000  # and values of its modes at these: 16 MiB
 _FEWEST = 1_000  # a smaller component goes into the sample whole
 _ROUNDS = 25
 
@@ -33,38 +36,35 @@ Sweep = Callable[[], Iterable[Block]]
 
 @dataclass(frozen=True)
 class Alignment:
-    """Pistons in nm (one per component) and tilt in nm (at y = 1 and x = 1 of coordinates in [-1, 1]) of a difference
-    of maps.
+    """Pistons in nm (one per component) and the form that all components share, of a difference of maps.
 
     ``components`` counts the components that have a valid pixel.
     """
 
-    shape: tuple[int, int]
-    pistons_nm: NDArray[np.float64]
-    tilt_nm: tuple[float, float] = (0.0, 0.0)
+    form: GroupedForm
     components: int = 1
 
+    @property
+    def pistons_nm(self) -> NDArray[np.float64]:
+        """By the number of the component, from 0."""
+        return self.form.constants_nm[1:]
+
     def error(self, block: Block) -> NDArray[np.float64]:
-        """The difference of a block without pistons and tilt, in nm, float64."""
-        pistons = self.pistons_nm[0] if block.labels is None else self.pistons_nm[block.labels]
-        error = block.difference_nm - pistons
-        if self.tilt_nm != (0.0, 0.0):
-            y = scaled_coordinates(self.shape[0])[block.start : block.start + len(error), None]
-            error -= self.tilt_nm[0] * y + self.tilt_nm[1] * scaled_coordinates(self.shape[1])
-        return error
+        """The difference of a block without pistons and form, in nm, float64."""
+        return self.form.remove(block.start, block.difference_nm, None if block.labels is None else block.labels + 1)
 
 
 @dataclass(frozen=True)
 class _Points:
-    """Single pixels of a difference: value in nm, component, coordinates in [-1, 1]."""
+    """Single pixels of a difference: value in nm, component, row and column."""
 
     value: NDArray[np.float64]
     label: NDArray[np.int64]
-    y: NDArray[np.float64]
-    x: NDArray[np.float64]
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
 
     def every(self, step: int) -> _Points:
-        return _Points(self.value[::step], self.label[::step], self.y[::step], self.x[::step])
+        return _Points(self.value[::step], self.label[::step], self.row[::step], self.column[::step])
 
 
 def component_sizes(sweep: Sweep) -> NDArray[np.int64]:
@@ -81,39 +81,71 @@ def component_sizes(sweep: Sweep) -> NDArray[np.int64]:
     return sizes
 
 
-def align(sweep: Sweep, shape: tuple[int, int], limit_nm: float, *, tilt: bool = False) -> Alignment:
-    """Fit the pistons, and the tilt when asked, of a difference of maps of ``shape`` (H, W) that ``sweep()`` yields in
-    blocks.
+def align(
+    sweep: Sweep, shape: tuple[int, int], limit_nm: float, modes: Sequence[Mode] = (), pupil: Pupil | None = None
+) -> Alignment:
+    """Fit the pistons, and the ``modes`` common to all components, of a difference of maps of ``shape`` (H, W) that
+    ``sweep()`` yields in blocks.
 
-    The start is the median of an even sample per component (with tilt: least absolute deviations), which a minority of
-    wrong orders does not move; then the mean (with tilt: least squares) over all pixels within ``limit_nm`` of it.
-    Memory is that of one block and of about two million sampled pixels; the data are swept three times.
+    The start is the median of an even sample per component (with modes: least absolute deviations), which a minority of
+    wrong orders does not move; then the mean (with modes: least squares) over all pixels within ``limit_nm`` of it.
+    Without a pupil the modes are those of the circle around the valid pixels; pixels outside one do not count. Memory
+    is that of one block and of about two million sampled pixels; the data are swept three times.
     """
-    sizes = component_sizes(sweep)
+    sizes, around = _survey(sweep)
+    pupil = pupil or around
+    modes = tuple(mode for mode in modes if mode != (0, 0))
+    basis = ZernikeBasis(modes, pupil.obscuration)
     points = _sample(sweep, shape, sizes)
-    slope = _robust_tilt(points, sizes.size, limit_nm) if tilt else (0.0, 0.0)
-    level = _medians(points.value - slope[0] * points.y - slope[1] * points.x, points.label, sizes.size)
-    start = Alignment(shape, level, slope)
-    sums = _Moments(sizes.size)
-    y, x = scaled_coordinates(shape[0]), scaled_coordinates(shape[1])
+    coefficients = _robust_form(points, basis, pupil, sizes.size, limit_nm) if modes else np.zeros(0)
+    level = _medians(points.value - _form_at(points, basis, pupil, coefficients), points.label, sizes.size)
+    start = Alignment(GroupedForm(pupil, basis, tuple(coefficients.tolist()), np.concatenate([[0.0], level])))
+    fit = GroupedFormFit(modes, pupil, sizes.size)
     for block in sweep():
         error = start.error(block)
-        rows, columns = np.nonzero(np.abs(error) <= limit_nm)
-        labels = np.zeros(rows.size, np.int64) if block.labels is None else block.labels[rows, columns]
-        if tilt:
-            sums.add(error[rows, columns], labels, y[block.start + rows], x[columns])
-        else:
-            sums.add(error[rows, columns], labels)
-    pistons, change = sums.solve()
-    total = (slope[0] + change[0], slope[1] + change[1]) if tilt else (0.0, 0.0)
-    return Alignment(shape, level + pistons, total, int(np.count_nonzero(sizes)))
+        fit.add(block.start, error, None if block.labels is None else block.labels + 1, np.abs(error) <= limit_nm)
+    change = fit.solve()
+    total = coefficients + [change.coefficient_nm(mode) for mode in modes]
+    form = GroupedForm(pupil, basis, tuple(total.tolist()), start.form.constants_nm + change.constants_nm)
+    return Alignment(form, int(np.count_nonzero(sizes)))
+
+
+def _survey(sweep: Sweep) -> tuple[NDArray[np.int64], Pupil]:
+    """Number of valid pixels per component, and the circle around them all."""
+    extent = ExtentScan()
+
+    def watched() -> Iterator[Block]:
+        for block in sweep():
+            extent.add(block.start, np.isfinite(block.difference_nm))
+            yield block
+
+    sizes = component_sizes(watched)
+    return sizes, extent.pupil() if extent.pixels else Pupil(0.0, 0.0, 1.0)
+
+
+def _at(points: _Points, basis: ZernikeBasis, pupil: Pupil) -> NDArray[np.float64]:
+    """The modes at the points, (modes, points)."""
+    return basis.values(*pupil.coordinates(points.row, points.column))
+
+
+def _form_at(
+    points: _Points, basis: ZernikeBasis, pupil: Pupil, coefficients: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The form at the points, some at a time."""
+    found = np.zeros(points.value.size)
+    step = max(1, _FORM_VALUES // max(1, len(basis.modes)))
+    for first in range(0, found.size if basis.modes else 0, step):
+        part = slice(first, first + step)
+        found[part] = coefficients @ basis.values(*pupil.coordinates(points.row[part], points.column[part]))
+    return found
 
 
 def _sample(sweep: Sweep, shape: tuple[int, int], sizes: NDArray[np.int64]) -> _Points:
     """Evenly spaced valid pixels, small components whole."""
     steps = _sample_steps(sizes, shape[1])
     parts = [_sample_block(block, shape, steps) for block in sweep()]
-    return _Points(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("value", "label", "y", "x")))
+    names = ("value", "label", "row", "column")
+    return _Points(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def _sample_block(block: Block, shape: tuple[int, int], steps: NDArray[np.int64]) -> _Points:
@@ -121,8 +153,7 @@ def _sample_block(block: Block, shape: tuple[int, int], steps: NDArray[np.int64]
     step = steps[0] if block.labels is None else steps[block.labels]
     rows, columns = np.nonzero((index % step == 0) & np.isfinite(block.difference_nm))
     labels = np.zeros(rows.size, np.int64) if block.labels is None else block.labels[rows, columns]
-    y, x = scaled_coordinates(shape[0])[block.start + rows], scaled_coordinates(shape[1])[columns]
-    return _Points(block.difference_nm[rows, columns], labels, y, x)
+    return _Points(block.difference_nm[rows, columns], labels, block.start + rows, columns)
 
 
 def _sample_steps(sizes: NDArray[np.int64], width: int) -> NDArray[np.int64]:
@@ -147,69 +178,45 @@ def _medians(values: NDArray[np.float64], labels: NDArray[np.int64], count: int)
     return np.where(sizes > 0, (values[low] + values[high]) / 2, 0.0) if values.size else np.zeros(count)
 
 
-class _Moments:
-    """Weighted least squares of values on a piston per component and a common slope, from sums."""
-
-    def __init__(self, components: int) -> None:
-        self._components = components
-        self._sums = np.zeros((4, components))  # weight, value, y, x per component
-        self._square = np.zeros((2, 2))
-        self._cross = np.zeros(2)
-
-    def add(
-        self,
-        value: NDArray[np.float64],
-        label: NDArray[np.int64],
-        y: NDArray[np.float64] | None = None,
-        x: NDArray[np.float64] | None = None,
-        weight: NDArray[np.float64] | None = None,
-    ) -> None:
-        weight = np.ones_like(value) if weight is None else weight
-        for row, factor in enumerate(self._factors(value, y, x)):
-            product = weight if factor is None else weight * factor
-            self._sums[row] += np.bincount(label, product, self._components)
-        if y is not None and x is not None:
-            basis = np.stack([y, x])
-            self._square += (basis * weight) @ basis.T
-            self._cross += basis @ (weight * value)
-
-    @staticmethod
-    def _factors(
-        value: NDArray[np.float64], y: NDArray[np.float64] | None, x: NDArray[np.float64] | None
-    ) -> Iterator[NDArray[np.float64] | None]:
-        yield None
-        yield value
-        if y is not None and x is not None:
-            yield y
-            yield x
-
-    def solve(self) -> tuple[NDArray[np.float64], tuple[float, float]]:
-        """Pistons per component (0 for an empty one) and slope along y and x."""
-        weight = np.where(self._sums[0] > 0, self._sums[0], 1.0)
-        value, position = self._sums[1] / weight, self._sums[2:] / weight
-        # the pistons are eliminated: moments about the mean of each component
-        square = self._square - (position * self._sums[0]) @ position.T
-        cross = self._cross - position @ self._sums[1]
-        size, direction = np.linalg.eigh(square)
-        # a direction without spread within the components gets no slope: its eigenvalue is rounding of the full moment
-        inverse = np.divide(1.0, size, out=np.zeros(2), where=size > 1e-10 * np.trace(self._square))
-        slope = direction @ (inverse * (direction.T @ cross))
-        return value - slope @ position, (float(slope[0]), float(slope[1]))
-
-
-def _robust_tilt(points: _Points, components: int, limit_nm: float) -> tuple[float, float]:
-    """Slope of least absolute deviations by reweighting, then least squares within the limit, on a sample."""
-    points = points.every(max(1, points.value.size // _TILT_SAMPLE))
-    slope = (0.0, 0.0)
+def _robust_form(
+    points: _Points, basis: ZernikeBasis, pupil: Pupil, components: int, limit_nm: float
+) -> NDArray[np.float64]:
+    """Coefficients of least absolute deviations by reweighting, then least squares within the limit, on a sample."""
+    most = min(_FORM_SAMPLE, _FORM_VALUES // len(basis.modes))
+    points = points.every(max(1, points.value.size // most))
+    values = _at(points, basis, pupil)
+    found = np.zeros(len(values))
     for round_ in range(_ROUNDS):
-        rest = points.value - slope[0] * points.y - slope[1] * points.x
+        rest = points.value - found @ values
         rest -= _medians(rest, points.label, components)[points.label]
         size = np.abs(rest)
         # least absolute deviations: weights 1 / |r|, held where a residual is already far below the limit
         robust = round_ < _ROUNDS - 5
         weight = 1 / np.maximum(size, 1e-3 * limit_nm) if robust else (size <= limit_nm).astype(np.float64)
-        sums = _Moments(components)
-        sums.add(rest, points.label, points.y, points.x, weight)
-        _, change = sums.solve()
-        slope = (slope[0] + change[0], slope[1] + change[1])
-    return slope
+        found = found + _weighted(values, rest, points.label, weight, components)
+    return found
+
+
+def _weighted(
+    values: NDArray[np.float64],
+    rest: NDArray[np.float64],
+    label: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    components: int,
+) -> NDArray[np.float64]:
+    """Weighted least squares of ``rest`` on the modes and a piston per component; the modes' coefficients."""
+    heavy = np.bincount(label, weight, components)
+    heavy = np.where(heavy > 0, heavy, 1.0)
+
+    def centred(row: NDArray[np.float64]) -> NDArray[np.float64]:
+        return row - (np.bincount(label, weight * row, components) / heavy)[label]
+
+    modes = np.stack([centred(row) for row in values])
+    weighted = modes * weight
+    size, direction = np.linalg.eigh(weighted @ modes.T)
+    # a direction without spread within the components gets nothing: its eigenvalue is rounding
+    large = size > 1e-10 * max(float(weight.sum()), 1e-300)
+    change: NDArray[np.float64] = direction @ (
+        np.divide(1.0, size, out=np.zeros_like(size), where=large) * (direction.T @ (weighted @ rest))
+    )
+    return change

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.surface.chords import Chords, chord_moments, chord_values, degree, node_weights
 from cpikan.surface.pupil import ExtentScan, Pupil
 from cpikan.surface.zernike import MAX_ORDER, Mode, ZernikeBasis, ansi_index, modes_up_to
 
@@ -111,10 +112,33 @@ def _mode_blocks(
         yield y, x, basis.values(*pupil.coordinates(start + y, x))
 
 
+def surface_rows(
+    basis: ZernikeBasis, pupil: Pupil, coefficients: FloatArray, start: int, wanted: NDArray[np.bool_]
+) -> FloatArray:
+    """``form_rows`` for pixels of the pupil only, along chords: as fast as a plane, and the same bits in any bands."""
+    out = np.full((len(coefficients), *wanted.shape), np.nan)
+    rows = _used_rows(wanted)
+    part = np.ascontiguousarray(wanted[rows])
+    chords = Chords.of(pupil, start + rows.start, len(part), wanted.shape[1])
+    # one mode after the other: a product of matrices may sum in another order for another number of rows
+    series = np.zeros((len(coefficients), *chords.half.shape, degree(basis) + 1))
+    for column, values in zip(coefficients.T, chords.series(basis), strict=True):
+        series += column[:, None, None, None] * values
+    chord_values(series, part, chords.split, chords.centre, chords.half, out[:, rows])
+    return out
+
+
+def _used_rows(wanted: NDArray[np.bool_]) -> slice:
+    """The rows from the first to the last wanted pixel; empty when there is none."""
+    used = np.flatnonzero(wanted.any(1))
+    return slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0)
+
+
 class ModeSums:
     """Normal equations of Zernike modes on one or more maps that share their weights, summed over rows in any order.
 
-    Every subset of the modes can be solved for afterwards. Memory is that of one block.
+    Only pixels inside the pupil count. Every subset of the modes can be solved for afterwards. Memory is that of one
+    block.
     """
 
     def __init__(self, modes: Sequence[Mode], pupil: Pupil, maps: int = 1) -> None:
@@ -129,19 +153,31 @@ class ModeSums:
 
         ``weights`` (rows, W) is a mask or non-negative weights.
         """
-        wanted = np.isfinite(heights_nm).all(0)
+        maps, count, width = heights_nm.shape
+        used = np.isfinite(heights_nm).all(0) & self.pupil.inside(start, start + count, width)
         if weights is not None:
-            wanted &= np.asarray(weights) > 0
-        for rows, columns, values in _mode_blocks(self.basis, self.pupil, start, wanted):
-            # modes and maps as the rows of one matrix: its products with itself are all the sums
-            both = np.concatenate([values, heights_nm[:, rows, columns]])
-            if weights is not None and weights.dtype != np.bool_:
-                both *= np.sqrt(np.asarray(weights[rows, columns], np.float64))
-            pieces = _pieces(both)
-            sums = np.matmul(pieces, pieces.transpose(0, 2, 1)).sum(0)
-            self.normal += sums[: len(values), : len(values)]
-            self.right += sums[len(values) :, : len(values)]
-            self.pixels += rows.size
+            used &= np.asarray(weights) > 0
+        rows = _used_rows(used)
+        if rows.stop == rows.start:
+            return
+        weight = used[rows] if weights is None or weights.dtype == np.bool_ else np.where(used, weights, 0.0)[rows]
+        chords = Chords.of(self.pupil, start + rows.start, rows.stop - rows.start, width)
+        order = degree(self.basis)
+        of_weight = np.zeros((*chords.half.shape, 2 * order + 1))
+        of_height = np.zeros((maps, *chords.half.shape, order + 1))
+        maps_rows = np.ascontiguousarray(heights_nm[:, rows])
+        self.pixels += int(
+            chord_moments(maps_rows, weight, chords.split, chords.centre, chords.half, of_weight, of_height)
+        )
+        # 2n + 1 nodes carry products of two modes exactly
+        values = chords.node_values(self.basis, 2 * order + 1).reshape(len(self.normal), -1)
+        heavy = node_weights(of_weight, 2 * order + 1).reshape(1, -1)
+        high = node_weights(of_height, 2 * order + 1).reshape(maps, -1)
+        pieces = _pieces(np.concatenate([values, values * heavy, high]))
+        modes = len(values)
+        sums = np.matmul(pieces[:, modes:], pieces[:, :modes].transpose(0, 2, 1)).sum(0)
+        self.normal += (sums[:-maps] + sums[:-maps].T) / 2
+        self.right += sums[-maps:]
 
     def solve(self, modes: Sequence[Mode], right: FloatArray | None = None) -> FloatArray:
         """Coefficients in nm (maps, all modes) of a fit of the given modes only, 0 for the others.
@@ -176,6 +212,10 @@ class Form:
         finite = np.isfinite(heights)
         return heights - form_rows(self.basis, self.pupil, np.array([self.coefficients_nm]), start, finite)[0]
 
+    def summary(self) -> dict[str, float]:
+        """Coefficients in nm (unit RMS) by radial order and azimuthal frequency, such as ``Z(2,0)``."""
+        return {f"Z({n},{m})": value for (n, m), value in zip(self.basis.modes, self.coefficients_nm, strict=True)}
+
     def coefficient_nm(self, mode: Mode) -> float:
         """Coefficient of a mode in nm RMS, 0 when it was not asked for."""
         return dict(zip(self.basis.modes, self.coefficients_nm, strict=True)).get(mode, 0.0)
@@ -195,8 +235,6 @@ class FormFit:
 
     def add(self, start: int, height_nm: NDArray[np.floating], weights: NDArray | None = None) -> None:
         """Take rows [start, start + n) of heights in nm (NaN ignored); ``weights`` (or a mask) has the same shape."""
-        inside = self._sums.pupil.inside(start, start + len(height_nm), height_nm.shape[1])
-        weights = inside if weights is None else np.where(inside, weights, 0)
         self._sums.add(start, height_nm[None], weights)
 
     def solve(self) -> Form:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
-from cpikan.surface.form import Form, ModeSums, check_form_terms, fitted_modes, form_modes, form_rows
+from cpikan.surface.form import Form, ModeSums, check_form_terms, fitted_modes, form_modes, surface_rows
 from cpikan.surface.parameters import PVR_MODES, FitTally, HeightTally, SlopeTally, SurfaceParameters
 from cpikan.surface.pupil import ExtentScan, Pupil
+from cpikan.surface.tally_kernels import combine
 from cpikan.surface.zernike import Mode, ZernikeBasis, ansi_index
 
 FloatArray = NDArray[np.float64]
@@ -60,7 +61,7 @@ def measure(sweep: Sweep, settings: MeasureSettings | None = None) -> Measuremen
     combinations = np.array(settings.combinations, np.float64)
     sums = ModeSums(modes, pupil, combinations.shape[1])
     for start, heights in sweep():
-        sums.add(start, heights, pupil.inside(start, start + heights.shape[1], heights.shape[2]))
+        sums.add(start, heights)
     if sums.pixels < max(1, len(fitted)):
         raise InputError(
             f"{sums.pixels} valid pixels are too few for a form of {len(fitted)} terms: remove fewer, or check the mask"
@@ -116,12 +117,13 @@ def _tally(sweep: Sweep, settings: MeasureSettings, found: _Solved, combinations
     slopes, fits = [SlopeTally() for _ in heights], [FitTally() for _ in heights]
     for start, maps in sweep():
         valid = _valid(maps) & pupil.inside(start, start + maps.shape[1], maps.shape[2])
-        surfaces = form_rows(basis, pupil, np.concatenate([found.form, found.fit]), start, valid)
-        rest = np.tensordot(combinations, np.where(valid, maps, 0.0).astype(np.float64), 1) - surfaces[:count]
+        surfaces = surface_rows(basis, pupil, np.concatenate([found.form, found.fit]), start, valid)
         for k in range(count):
-            heights[k].add(rest[k])
-            slopes[k].add(start, rest[k])
-            fits[k].add(rest[k], surfaces[count + k])
+            rest = np.empty(valid.shape)
+            combine(maps, combinations[k], valid, surfaces[k], rest)
+            heights[k].add(rest)
+            slopes[k].add(start, rest)
+            fits[k].add(rest, surfaces[count + k])
     numbers = [
         SurfaceParameters(
             pixels=height.pixels, pvr_nm=fit.pvr_nm, **height.numbers(), **slope.numbers(settings.pixel_um)

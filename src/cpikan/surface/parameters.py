@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from cpikan.surface.tally_kernels import fit_sums, height_sums, step_sums
 from cpikan.surface.zernike import modes_up_to
 
 FloatArray = NDArray[np.float64]
@@ -71,16 +72,12 @@ class HeightTally:
 
     def add(self, height_nm: NDArray[np.floating]) -> None:
         """Take a block of heights in nm, of any shape."""
-        values = np.asarray(height_nm, np.float64)
-        values = values[np.isfinite(values)]
-        if not values.size:
-            return
-        self.pixels += values.size
-        self.min_nm, self.max_nm = min(self.min_nm, float(values.min())), max(self.max_nm, float(values.max()))
-        values -= self.around_nm
-        square = values * values
-        self._absolute += float(np.abs(values).sum())
-        self._powers += [values.sum(), square.sum(), values @ square, square @ square]
+        heights = np.asarray(height_nm)
+        found = height_sums(heights.reshape(-1, heights.shape[-1]), self.around_nm)
+        self.pixels += int(found[0])
+        self.min_nm, self.max_nm = min(self.min_nm, float(found[1])), max(self.max_nm, float(found[2]))
+        self._absolute += float(found[3])
+        self._powers += found[4:]
 
     def numbers(self) -> dict[str, float]:
         """mean, PV, RMS, Sa, Sq, Sp, Sv, Sz, Ssk and Sku by their names; {} without a pixel; no Ssk, Sku of a flat map."""
@@ -106,12 +103,11 @@ class _SlopeAxis:
     low: float = math.inf
     high: float = -math.inf
 
-    def add(self, difference_nm: FloatArray) -> None:
-        values = difference_nm[np.isfinite(difference_nm)]
-        if values.size:
-            self.count += values.size
-            self.square += float(values @ values)
-            self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+    def add(self, left: NDArray[np.floating], right: NDArray[np.floating]) -> None:
+        count, square, low, high = step_sums(left, right)
+        self.count += int(count)
+        self.square += square
+        self.low, self.high = min(self.low, low), max(self.high, high)
 
 
 class SlopeTally:
@@ -119,16 +115,18 @@ class SlopeTally:
 
     def __init__(self) -> None:
         self._x, self._y = _SlopeAxis(), _SlopeAxis()
-        self._last: tuple[int, FloatArray] | None = None  # row number and heights of the row above the next band
+        self._last: tuple[int, NDArray[np.floating]] | None = (
+            None  # row number and heights of the row above the next band
+        )
 
     def add(self, start: int, height_nm: NDArray[np.floating]) -> None:
         """Take rows [start, start + n) of heights in nm."""
-        heights = np.asarray(height_nm, np.float64)
-        self._x.add(np.diff(heights, axis=1))
-        self._y.add(np.diff(heights, axis=0))
+        heights = np.asarray(height_nm)
+        self._x.add(heights[:, :-1], heights[:, 1:])
+        self._y.add(heights[:-1], heights[1:])
         if self._last is not None and self._last[0] == start - 1:
-            self._y.add(heights[0] - self._last[1])
-        self._last = (start + len(heights) - 1, heights[-1].copy())
+            self._y.add(self._last[1], heights[:1])
+        self._last = (start + len(heights) - 1, heights[-1:].copy())
 
     def numbers(self, pixel_um: float | None = None) -> dict[str, float]:
         """RMS and PV of the slopes by name; the RMS gradient needs the pixel size."""
@@ -156,13 +154,10 @@ class FitTally:
 
     def add(self, height_nm: FloatArray, fit_nm: FloatArray) -> None:
         """Take heights and their fit in nm, of one shape; a pixel counts where both are finite."""
-        rest = height_nm - fit_nm
-        valid = np.isfinite(rest)
-        rest, fit = rest[valid], fit_nm[valid]
-        if rest.size:
-            self.pixels += rest.size
-            self._square += float(rest @ rest)
-            self.low_nm, self.high_nm = min(self.low_nm, float(fit.min())), max(self.high_nm, float(fit.max()))
+        count, square, low, high = fit_sums(height_nm, fit_nm)
+        self.pixels += int(count)
+        self._square += square
+        self.low_nm, self.high_nm = min(self.low_nm, low), max(self.high_nm, high)
 
     @property
     def pvr_nm(self) -> float | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cpikan.errors import InputError
 
-_EDGE = 1 + 1e-9  # the farthest pixel of a circle drawn around pixels stays inside after rounding
+EDGE = 1 + 1e-9  # the farthest pixel of a circle drawn around pixels stays inside after rounding
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Pupil:
     def inside(self, start: int, stop: int, width: int) -> NDArray[np.bool_]:
         """Which pixel centres of rows [start, stop) lie in the pupil, edges included; shape (stop - start, width)."""
         square = (np.arange(start, stop)[:, None] - self.y) ** 2 + (np.arange(width)[None, :] - self.x) ** 2
-        return (square <= (self.radius * _EDGE) ** 2) & (square >= (self.inner / _EDGE) ** 2)
+        return (square <= (self.radius * EDGE) ** 2) & (square >= (self.inner / EDGE) ** 2)
 
 
 class ExtentScan:

@@ -65,13 +65,17 @@ def _amplitudes(residual: NDArray[np.float64], wrapped: NDArray[np.float64]) -> 
     return {k: float(1e3 * np.hypot(found[2 * k - 1], found[2 * k])) for k in HARMONICS}
 
 
+def sample_step(shape: tuple[int, ...]) -> int:
+    """Of a map (H, W) every this many rows and columns are looked at: the map cut so gives the same amplitudes."""
+    return max(1, int(np.sqrt(shape[0] * shape[1] / (16 * _SAMPLE))))
+
+
 def _samples(
     phase_rad: NDArray[np.floating], wrapped_rad: NDArray[np.floating], mask: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.float64], ...]:
     """Coordinates in [-1, 1] over the valid area, phase and wrapped phase of an even sample of the valid pixels."""
-    height, width = phase_rad.shape
     # a coarse grid first, so that a 65 MPix map is never copied whole; then an even pick of what is valid
-    step = max(1, int(np.sqrt(height * width / (16 * _SAMPLE))))
+    step = sample_step(phase_rad.shape)
     phase = np.asarray(phase_rad[::step, ::step], np.float64)
     wrapped = np.asarray(wrapped_rad[::step, ::step], np.float64)
     valid = np.isfinite(phase) & np.isfinite(wrapped)

@@ -81,7 +81,7 @@ class CpuKernels:
         d = model.demodulation
         self._carre = d.carre
         self._weights, self._noise = _pack_demodulation(model)
-        self._field = None if d.models is None else WeightField(d.models, d.node_px)
+        self._field = None if d.models is None else WeightField(d.models, d.node_px, d.saturation_dn)
         search = model.search
         level = [d.saturation_dn, d.snr_min, 0.0, np.inf]
         if search is not None:
@@ -120,7 +120,7 @@ class CpuKernels:
         self._share(frames.shape[2], run)
         return out
 
-    def _field_rows(self, frames: np.ndarray, first_row: int) -> tuple[np.ndarray, int, int, int] | None:
+    def _field_rows(self, frames: np.ndarray, first_row: int) -> tuple[np.ndarray, int, int, int, np.ndarray] | None:
         """What varies over the band where steps are not uniform; None compiles the plain loops."""
         return None if self._field is None else self._field.rows(first_row, *frames.shape[2:])
 

@@ -16,6 +16,7 @@ from cpikan.psi.kernels.cpu_phasors import (
     field_quality,
     field_sums,
     jit,
+    light,
     line_weights,
     phase_turns,
     quality,
@@ -241,10 +242,11 @@ def height_rows(  # type: ignore[no-untyped-def]
     half_wave = limits[4]
     wide = counts[1] > counts[0]
     if field is not None:
-        nodes, first_node, spacing_y, spacing = field
+        nodes, first_node, spacing_y, spacing, responses = field
         lines = np.empty(nodes.shape[1:], np.float32)
         size = 3 * frames.shape[1] + 6
         ramp = np.arange(BLOCK).astype(np.float32)
+        block = np.empty((frames.shape[1], BLOCK), np.float32)
     for y in range(row0, row0 + rows):
         if field is not None:
             row = image_row + y
@@ -264,7 +266,8 @@ def height_rows(  # type: ignore[no-untyped-def]
                     quality(u, v, a, top, n, source, noise, saturation, weight[i], snr, power, clipped, weak)
                 else:
                     line = lines[source]
-                    field_sums(frames, source, y, x0, n, line, spacing, ramp, u, v, a, top)
+                    light(frames, source, y, x0, n, responses[source], block)
+                    field_sums(block, x0, n, line, spacing, ramp, u, v, a, top)
                     phase_turns(u, v, turns[i], n)
                     field_quality(
                         u,
@@ -279,7 +282,7 @@ def height_rows(  # type: ignore[no-untyped-def]
                         ramp,
                         source,
                         noise,
-                        saturation,
+                        responses[source, 1],
                         weight[i],
                         snr,
                         power,
@@ -371,10 +374,11 @@ def phase_rows(  # type: ignore[no-untyped-def]
     turns, weight, _, _, _, _ = _search_buffers()
     saturation = level[0]
     if field is not None:
-        nodes, first_node, spacing_y, spacing = field
+        nodes, first_node, spacing_y, spacing, responses = field
         lines = np.empty(nodes.shape[1:], np.float32)
         size = 3 * frames.shape[1] + 6
         ramp = np.arange(BLOCK).astype(np.float32)
+        block = np.empty((frames.shape[1], BLOCK), np.float32)
     for y in range(row0, row0 + rows):
         if field is not None:
             row = image_row + y
@@ -392,7 +396,8 @@ def phase_rows(  # type: ignore[no-untyped-def]
                 quality(u, v, a, top, n, 0, noise, saturation, weight, snr, power, clipped, weak)
             else:
                 line = lines[0]
-                field_sums(frames, 0, y, x0, n, line, spacing, ramp, u, v, a, top)
+                light(frames, 0, y, x0, n, responses[0], block)
+                field_sums(block, x0, n, line, spacing, ramp, u, v, a, top)
                 phase_turns(u, v, turns, n)
                 field_quality(
                     u,
@@ -407,7 +412,7 @@ def phase_rows(  # type: ignore[no-untyped-def]
                     ramp,
                     0,
                     noise,
-                    saturation,
+                    responses[0, 1],
                     weight,
                     snr,
                     power,

@@ -216,20 +216,40 @@ def _field_constants(line, count, x0, n, spacing, ramp, u, v, a, top):  # type: 
 
 
 @jit
-def field_sums(frames, wavelength, y, x0, n, line, spacing, ramp, u, v, a, top):  # type: ignore[no-untyped-def]
-    """The sums of `_phasor_sums` with weights that are parabolas over segments of ``spacing`` pixels.
+def light(frames, wavelength, y, x0, n, response, block):  # type: ignore[no-untyped-def]
+    """Samples of a block of one row, as light: ``block`` (K, BLOCK) float32; ``response`` as `_pack_response` has it."""
+    low, high, shift, scale = response[2], response[3], response[4], response[5]
+    below, above = response[12], response[13]
+    p0, p1, p2, p3, p4, p5 = response[6], response[7], response[8], response[9], response[10], response[11]
+    for k in range(frames.shape[1]):
+        row, out = frames[wavelength, k, y, x0 : x0 + n], block[k]
+        if response[0] == _f(0):
+            for x in range(n):
+                out[x] = _f(row[x])
+        else:
+            for x in range(n):
+                sample = _f(row[x])
+                inside = min(max(sample, low), high)
+                over, t = sample - inside, shift + scale * inside
+                straight = over * (below if over < _f(0) else above)
+                out[x] = sample + straight + (p0 + t * (p1 + t * (p2 + t * (p3 + t * (p4 + t * p5)))))
+
+
+@jit
+def field_sums(block, x0, n, line, spacing, ramp, u, v, a, top):  # type: ignore[no-untyped-def]
+    """The sums of `_phasor_sums` over light (K, BLOCK) with weights that are parabolas over segments of ``spacing`` pixels.
 
     ``line`` is described in `cpikan.psi.kernels.weight_field`; ``ramp`` counts pixels. Each power of the ramp has sums of
     its own: then the inner loop multiplies samples by constants only. Indices are unsigned: loads stay vectors without
     slices, which cost too much for short segments.
     """
-    count = frames.shape[1]
+    count = block.shape[0]
     size = 3 * count + 6
     parts = (n + spacing - 1) // spacing
     _field_constants(line, count, x0, n, spacing, ramp, u, v, a, top)
     for k in range(0, count - 3, 4):
-        row0, row1 = frames[wavelength, k, y, x0 : x0 + n], frames[wavelength, k + 1, y, x0 : x0 + n]
-        row2, row3 = frames[wavelength, k + 2, y, x0 : x0 + n], frames[wavelength, k + 3, y, x0 : x0 + n]
+        row0, row1 = block[k, :n], block[k + 1, :n]
+        row2, row3 = block[k + 2, :n], block[k + 3, :n]
         for part in range(parts):
             first = np.uintp(part * spacing)
             last = np.uintp(min((part + 1) * spacing, n))
@@ -246,7 +266,7 @@ def field_sums(frames, wavelength, y, x0, n, line, spacing, ramp, u, v, a, top):
                 a[x] += _dot(m0, i0, i1, i2, i3) + t * (_dot(m1, i0, i1, i2, i3) + t * _dot(m2, i0, i1, i2, i3))
                 top[x] = max(top[x], max(max(i0, i1), max(i2, i3)))
     for k in range(count - count % 4, count):
-        row = frames[wavelength, k, y, x0 : x0 + n]
+        row = block[k, :n]
         for part in range(parts):
             first = np.uintp(part * spacing)
             last = np.uintp(min((part + 1) * spacing, n))

@@ -58,7 +58,8 @@ def _field_phasor(
     y, x = np.broadcast_arrays(*position)
     weights = np.stack([one.weights_at(y, x) for one in models])  # (L, ..., 3, K)
     offset = np.stack([one.offset_dn for one in models])
-    light = np.moveaxis(stack, 1, -1) - offset.reshape(len(models), *(1,) * y.ndim, -1)
+    seen = np.stack([one.light_dn(part) for one, part in zip(models, stack, strict=True)])
+    light = np.moveaxis(seen, 1, -1) - offset.reshape(len(models), *(1,) * y.ndim, -1)
     mean, u, v = (np.einsum("...k,...k->...", weights[..., r, :], light) for r in range(3))
     cosine, sine = weights[..., 1, :], weights[..., 2, :]
     covariance = tuple((a * b).sum(axis=-1) for a, b in ((cosine, cosine), (cosine, sine), (sine, sine)))

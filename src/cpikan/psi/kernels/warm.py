@@ -17,9 +17,7 @@ from cpikan.psi.statistics import COLUMNS, row_sums
 _WIDTH = 8
 
 
-def warm_up(
-    wavelengths: int, frames: int, dtype: np.dtype, scheme: str, device: str, *, fitted: bool = False
-) -> None:
+def warm_up(wavelengths: int, frames: int, dtype: np.dtype, scheme: str, device: str, *, fitted: bool = False) -> None:
     """Compile the kernels for such a stack, or load them from the cache on disk (seconds the first time, then tenths).
 
     ``fitted`` steps may come out plain or as a field over the image: both are made ready, the second on the CPU.

@@ -50,7 +50,7 @@ def model_demodulation(
     middle = np.array([(low + high) / 2 for low, high in region])
     mean, cosine, sine = np.moveaxis(np.stack([m.weights_at(*middle) for m in models]), 1, 0)
     products = (cosine * cosine, cosine * sine, sine * sine)
-    plain = all(m.is_uniform and not m.offset_dn.any() for m in models)
+    plain = all(m.is_uniform and not m.offset_dn.any() and m.response is None for m in models)
     return Demodulation(
         cosine=cosine,
         sine=sine,
@@ -120,24 +120,26 @@ class WeightField:
     """The nodes' weights of one stack, made for the bands that ask for them.
 
     ``rows`` gives what the compiled pass takes: nodes (node rows, L, segments * 3 * (3 K + 6)) float32, two node rows for
-    each segment along y and one more, the number of the first segment along y, and the lengths of segments along y and x.
+    each segment along y and one more, the number of the first segment along y, the lengths of segments along y and x, and
+    what makes light of samples, a line per wavelength (see `_pack_response`).
     Of each segment along x: cosine, sine and mean of frame 0, of frame 1, ..., the constants of u, v and A that take the
     offsets off, var u, cov, var v; then the factors of all these with the pixel's number in the segment, and with its square.
     Only the node rows of the last band are kept.
     """
 
-    def __init__(self, models: tuple[FrameModel, ...], node_px: tuple[int, int]) -> None:
+    def __init__(self, models: tuple[FrameModel, ...], node_px: tuple[int, int], saturation_dn: float = np.inf) -> None:
         self._models, self._spacing = models, node_px
+        self._responses = np.stack([_pack_response(one, saturation_dn) for one in models])
         self._kept: dict[tuple[int, int], np.ndarray] = {}
 
-    def rows(self, first_row: int, rows: int, width: int) -> tuple[np.ndarray, int, int, int]:
+    def rows(self, first_row: int, rows: int, width: int) -> tuple[np.ndarray, int, int, int, np.ndarray]:
         """Nodes for image rows [first_row, first_row + rows)."""
         every_y, every_x = self._spacing
         first, last = first_row // every_y, (first_row + rows - 1) // every_y
         wanted = [(j, width) for j in range(2 * first, 2 * last + 3)]
         kept = self._kept
         self._kept = made = {key: kept[key] if key in kept else self._row(*key) for key in wanted}
-        return np.stack([made[key] for key in wanted]), first, every_y, every_x
+        return np.stack([made[key] for key in wanted]), first, every_y, every_x, self._responses
 
     def _row(self, number: int, width: int) -> np.ndarray:
         """Node row ``number``, half a segment after the one before: (L, segments * 3 * (3 K + 6))."""
@@ -156,6 +158,21 @@ class WeightField:
             bend = 2 * (start - 2 * middle + end) / every_x**2
             lines.append(np.concatenate([start, slope, bend], axis=1).ravel())
         return np.stack(lines).astype(np.float32)
+
+
+def _pack_response(model: FrameModel, saturation_dn: float) -> np.ndarray:
+    """Float32 (14,): one if samples are bent, the light at saturation, lowest and highest sample inside the curve, p and q of
+    t = p + q sample, the factors of 1, t, ... t^5 of what is added to a sample, slope minus one below and above."""
+    packed = np.zeros(14, np.float64)
+    packed[1] = saturation_dn
+    one = model.response
+    if one is not None:
+        span = one.high_dn - one.low_dn
+        light = float(one.light_dn(np.array([saturation_dn]))[0]) if np.isfinite(saturation_dn) else saturation_dn
+        packed[:6] = 1.0, light, one.low_dn, one.high_dn, -(one.low_dn + one.high_dn) / span, 2 / span
+        packed[6:12] = one.monomials()
+        packed[12:] = one.slope(np.array([one.low_dn, one.high_dn])) - 1
+    return packed.astype(np.float32)
 
 
 @_jit

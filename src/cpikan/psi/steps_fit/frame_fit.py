@@ -66,17 +66,29 @@ def step_columns(delta: np.ndarray, harmonics: tuple[int, ...]) -> np.ndarray:
 
 
 def demodulated(fit: FrameFit, values: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (columns, P) and residual squares (P,); harmonics that are fitted but not free are taken off first."""
+    """Coefficients (columns, P) and residual squares (P,) of light; harmonics fitted but not free are taken off first."""
+    found, rest = _resolved(fit, values, where)
+    return found, (rest**2).sum(axis=1)
+
+
+def sample_squares(fit: FrameFit, values: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Residual squares (P,) in DN of the samples themselves, bent as they are."""
+    _, rest = _resolved(fit, values, where)
+    response = fit.model.response
+    return ((rest if response is None else rest / response.slope(values).T) ** 2).sum(axis=1)
+
+
+def _resolved(fit: FrameFit, values: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     model = fit.model
     design = model.design_at(where[:, 0], where[:, 1])
-    samples = values - model.offset_dn[:, None]
+    samples = model.light_dn(values) - model.offset_dn[:, None]
     normal = design.transpose(0, 2, 1) @ design
     normal += 1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(normal.shape[-1])
     inverse = np.linalg.inv(normal) @ design.transpose(0, 2, 1)
     locked = [order for order in fit.harmonic_ratio if order not in model.harmonics]
     found = (inverse @ samples.T[..., None])[..., 0]
     if not locked:
-        return found.T, ((samples.T - (design @ found[..., None])[..., 0]) ** 2).sum(axis=1)
+        return found.T, samples.T - (design @ found[..., None])[..., 0]
     delta = model.steps_at(where[:, 0], where[:, 1])
     taken = samples
     for _ in range(_ROUNDS):
@@ -84,4 +96,4 @@ def demodulated(fit: FrameFit, values: np.ndarray, where: np.ndarray) -> tuple[n
         light = sum(fit.harmonic_ratio[order] * np.cos(order * (phase + delta)) for order in locked)
         taken = samples - model.gain[:, None] * modulation * light
         found = (inverse @ taken.T[..., None])[..., 0]
-    return found.T, ((taken.T - (design @ found[..., None])[..., 0]) ** 2).sum(axis=1)
+    return found.T, taken.T - (design @ found[..., None])[..., 0]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cpikan.psi.frame_model import FrameModel
-from cpikan.psi.steps_fit.frame_fit import FrameFit, demodulated, step_columns
+from cpikan.psi.response import Response
+from cpikan.psi.steps_fit.frame_fit import FrameFit, sample_squares, step_columns
 from cpikan.psi.steps_fit.fringes import unwrap_scattered
 from cpikan.psi.steps_fit.iterate import Solution
 from cpikan.psi.steps_fit.layout import EFFECTS
@@ -25,7 +26,8 @@ _DEAREST_HARMONIC = 1.5  # times the phase noise: what a harmonic left free in e
 @dataclass(frozen=True)
 class Context:
     """What the report needs beside the solution: all ``values`` (K, P) ``where`` (P, 2) they were taken, the pixels ``seen`` by
-    the fit, the pivot, the units of values and positions, why effects were omitted, and whether steps were given."""
+    the fit, the pivot, the units of values and positions, why effects were omitted, whether steps were given, and the curve
+    that makes light of values."""
 
     values: np.ndarray
     where: np.ndarray
@@ -35,6 +37,7 @@ class Context:
     radius: float
     omitted: dict[str, str]
     nominal: bool
+    response: Response | None = None
 
 
 def report(samples: Samples, solution: Solution, context: Context) -> FrameFit:
@@ -58,6 +61,7 @@ def report(samples: Samples, solution: Solution, context: Context) -> FrameFit:
         at.gain,
         at.offset * context.scale,
         context.pivot,
+        response=context.response,
     )
     model = replace(model, harmonics=_free_harmonics(model, layout.orders, context.where))
     singular = np.linalg.svd(step_columns(steps, ()), compute_uv=False)
@@ -92,7 +96,7 @@ def report(samples: Samples, solution: Solution, context: Context) -> FrameFit:
 
 def _with_residual(fit: FrameFit, context: Context) -> FrameFit:
     every = max(1, len(context.where) // _RESIDUALS)
-    _, rss = demodulated(fit, context.values[:, ::every], context.where[::every])
+    rss = sample_squares(fit, context.values[:, ::every], context.where[::every])
     left = fit.model.frames - 3 - 2 * len(fit.model.harmonics)
     middle = float(np.median(rss))
     return replace(

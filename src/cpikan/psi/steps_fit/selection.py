@@ -8,6 +8,8 @@ import numpy as np
 
 from cpikan.psi.steps_fit.layout import EFFECTS, PRIOR, Effect, Layout
 
+_FEW_FRAMES = 4
+_STRONG = 10.0  # per parameter, in chi squared: what gains must explain where few frames let them pass for steps
 _OPEN = 0.5  # of its weak prior: a parameter no better known than this is not determined by the data
 
 
@@ -15,7 +17,8 @@ def select(
     layout: Layout, theta: np.ndarray, covariance: np.ndarray, samples: int, kept: frozenset[Effect]
 ) -> tuple[Layout, np.ndarray, dict[str, str]]:
     """Drop, one after the other, the effect that the data need least, until all that remain lower chi squared by more
-    than their parameters times log n (Schwarz, Ann. Stat. 6, 461 (1978)); never those ``kept``.
+    than their parameters times log n (Schwarz, Ann. Stat. 6, 461 (1978)); never those ``kept``. Gains of three or four
+    frames are told from steps by smooth light alone, and must explain more.
 
     Dropping a group of parameters conditions the normal distribution on its neutral value, so no fit is repeated. Returns the
     layout, the parameters, and why each missing effect is missing.
@@ -36,7 +39,8 @@ def select(
 def _gain(layout: Layout, theta: np.ndarray, covariance: np.ndarray, effect: Effect, samples: int) -> float:
     at = layout.indices(effect)
     off = theta[at] - layout.neutral()[at]
-    return float(off @ np.linalg.solve(covariance[np.ix_(at, at)], off)) / len(at) - math.log(samples)
+    needed = math.log(samples) + (_STRONG if effect == "gain" and layout.frames <= _FEW_FRAMES else 0.0)
+    return float(off @ np.linalg.solve(covariance[np.ix_(at, at)], off)) / len(at) - needed
 
 
 def _reason(layout: Layout, theta: np.ndarray, covariance: np.ndarray, effect: Effect) -> str:

@@ -14,6 +14,7 @@ from cpikan.psi.unwrap.raster import order_step
 
 _BAND_ROWS = 128
 _TURN = 2 * np.pi
+_PER_TURN = np.float32(1 / _TURN)
 
 
 @dataclass(frozen=True)
@@ -84,25 +85,57 @@ def _check(
     """Check the first ``rows`` rows and their links to the row below (two bands may flag that row at once: both write
     1)."""
     height, width = orders.shape
-    jumps, worst = 0, 0.0
+    jumps, worst = 0, np.zeros(width)
     for y in range(rows):
-        for x in range(width):
-            if component[y, x] == 0:
-                continue
-            here = np.float32(phase_rad[y, x])
-            wrapped = np.float64(phase_rad[y, x])
-            excess = wrapped + _TURN * orders[y, x] - wrapped
-            worst = max(worst, abs(excess - _TURN * np.rint(excess / _TURN)))
-            if x + 1 < width and component[y, x + 1] > 0:
-                step = order_step(here, np.float32(phase_rad[y, x + 1]))
-                if orders[y, x + 1] - orders[y, x] != step:
-                    jumps += 1
-                    ambiguous[y, x] = True
-                    ambiguous[y, x + 1] = True
-            if y + 1 < height and component[y + 1, x] > 0:
-                step = order_step(here, np.float32(phase_rad[y + 1, x]))
-                if orders[y + 1, x] - orders[y, x] != step:
-                    jumps += 1
-                    ambiguous[y, x] = True
-                    ambiguous[y + 1, x] = True
-    return jumps, worst
+        here, order, there = phase_rad[y], orders[y], component[y]
+        _incongruence(here, order, there, worst)
+        found = _count_jumps(here[:-1], here[1:], order[:-1], order[1:], there[:-1], there[1:])
+        if found > 0:
+            jumps += found
+            _flag(here[:-1], here[1:], order[:-1], order[1:], ambiguous[y, :-1], ambiguous[y, 1:])
+        if y + 1 < height:
+            found = _count_jumps(here, phase_rad[y + 1], order, orders[y + 1], there, component[y + 1])
+            if found > 0:
+                jumps += found
+                _flag(here, phase_rad[y + 1], order, orders[y + 1], ambiguous[y], ambiguous[y + 1])
+    return jumps, worst.max()
+
+
+@njit(cache=True, nogil=True)
+def _incongruence(phase_rad: np.ndarray, orders: np.ndarray, component: np.ndarray, worst: np.ndarray) -> None:
+    """Raise ``worst`` (per column) to |wrap(phase + 2 pi order - phase)| of a row."""
+    for x in range(worst.size):
+        wrapped = np.float64(phase_rad[x])
+        excess = wrapped + _TURN * orders[x] - wrapped
+        distance = abs(excess - _TURN * np.rint(excess * (1 / _TURN)))
+        worst[x] = distance if (component[x] > 0) & (distance > worst[x]) else worst[x]
+
+
+@njit(cache=True, nogil=True)
+def _count_jumps(
+    a: np.ndarray,
+    b: np.ndarray,
+    order_a: np.ndarray,
+    order_b: np.ndarray,
+    component_a: np.ndarray,
+    component_b: np.ndarray,
+) -> int:
+    """Number of pairs of valid pixels more than pi apart (no branches, so that the loop runs on whole vectors)."""
+    count = np.int32(0)
+    for x in range(a.size):
+        step = np.rint((np.float32(b[x]) - np.float32(a[x])) * _PER_TURN)
+        apart = np.float32(order_b[x] - order_a[x]) + step != 0
+        count += np.int32(apart & (component_a[x] > 0) & (component_b[x] > 0))
+    return int(count)
+
+
+@njit(cache=True, nogil=True)
+def _flag(
+    a: np.ndarray, b: np.ndarray, order_a: np.ndarray, order_b: np.ndarray, flag_a: np.ndarray, flag_b: np.ndarray
+) -> None:
+    """Flag both pixels of the pairs that ``_count_jumps`` counts."""
+    for x in range(a.size):
+        both = np.isfinite(a[x]) and np.isfinite(b[x])
+        if both and order_b[x] - order_a[x] != order_step(np.float32(a[x]), np.float32(b[x])):
+            flag_a[x] = True
+            flag_b[x] = True

@@ -78,6 +78,27 @@ def _histograms(orders: np.ndarray, labels: np.ndarray, low: np.ndarray, start: 
     return counts
 
 
+@njit(cache=True, nogil=True)
+def numbered(labels: np.ndarray, first_node: int) -> np.ndarray:
+    """Node numbers int32 of the labels of a tile (1, 2, ...) whose first node is ``first_node``; -1 = no pixel."""
+    out = np.empty(labels.shape, np.int32)
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            out[y, x] = labels[y, x] + (first_node - 1) if labels[y, x] > 0 else -1
+    return out
+
+
+@njit(cache=True, nogil=True)
+def write_core(
+    orders_out: np.ndarray, component_out: np.ndarray, orders: np.ndarray, labels: np.ndarray, first_node: int
+) -> None:
+    """Write orders, and node numbers plus one (0 = no pixel), all (h, w)."""
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            orders_out[y, x] = orders[y, x]
+            component_out[y, x] = labels[y, x] + first_node if labels[y, x] > 0 else 0
+
+
 @dataclass(frozen=True)
 class ComponentNames:
     """Per node: ``label`` int32 of its component (1, 2, ... by falling size) and ``offset`` int64 to add to its

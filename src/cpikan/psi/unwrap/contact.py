@@ -29,17 +29,18 @@ class Contact:
         """Whether parts that were compared here are still there (``living`` per node)."""
         return bool(np.any(living[self.votes.first] & living[self.votes.second]))
 
-    def flag(self, ambiguous: np.ndarray, nodes: np.ndarray, offsets: np.ndarray) -> None:
+    def flag(self, ambiguous: np.ndarray, component: np.ndarray, offsets: np.ndarray) -> None:
         """Flag the pixels that deviate, and all of two nodes whose commonest difference ``offsets`` do not meet.
 
-        ``ambiguous`` and ``nodes`` are (h, w) of the window.
+        ``ambiguous`` and ``component`` (node numbers plus one) are those of the whole map.
         """
-        flags = np.unpackbits(self.deviating, count=nodes.size).reshape(nodes.shape).astype(bool)
         bad = self.edges.residual(offsets) != 0
-        if bad.any():
-            flags |= np.isin(nodes, np.concatenate((self.edges.first[bad], self.edges.second[bad])))
-        if flags.any():
-            ambiguous |= flags & (nodes <= self.newest)
+        if not (bad.any() or self.deviating.any()):
+            return
+        nodes = np.asarray(component[self.window]) - np.int32(1)
+        flags = np.unpackbits(self.deviating, count=nodes.size).reshape(nodes.shape).astype(bool)
+        flags |= np.isin(nodes, np.concatenate((self.edges.first[bad], self.edges.second[bad])))
+        ambiguous[self.window] |= flags & (nodes <= self.newest)
 
 
 def compare(before: Strip, here: Strip, window: tuple[slice, slice], seam: Votes, newest: int) -> Contact:

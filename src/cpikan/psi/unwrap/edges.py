@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from cpikan.psi.kernels.cpu_phasors import phase_turns
 from cpikan.psi.unwrap.phasor import box_sum, lag_products
 
-_PER_TURN = np.float32(1 / (2 * np.pi))
 _PRIOR = np.float32(0.1)  # share of the mean slope of the tile in a local slope of full coherence
 _DEAREST, _CHEAPEST = np.float32(1000), np.float32(20)  # of one turn where all agrees, and in pure noise
 
@@ -27,38 +27,75 @@ def edge_costs(real: np.ndarray, imag: np.ndarray, valid: np.ndarray) -> tuple[n
     pixels = height * width
     steps = np.zeros(2 * pixels, np.int32)
     rise, fall = np.zeros(2 * pixels, np.int32), np.zeros(2 * pixels, np.int32)
+    turns = np.empty((height, width), np.float32)
+    for y in range(height):
+        phase_turns(real[y], imag[y], turns[y], width)
+    slope = np.empty(width, np.float32)
     for direction in range(2):
         dy, dx = direction, 1 - direction
         cosine, sine = lag_products(real, imag, dy, dx)
         modulus = np.empty((height, width), np.float32)
-        for y in range(height):
-            for x in range(width):
-                modulus[y, x] = np.sqrt(cosine[y, x] * cosine[y, x] + sine[y, x] * sine[y, x])
-        total = np.float64(0)
-        mean_cosine, mean_sine = np.float64(0), np.float64(0)
-        for y in range(height):
-            for x in range(width):
-                total += modulus[y, x]
-                mean_cosine += cosine[y, x]
-                mean_sine += sine[y, x]
+        mean_cosine, mean_sine, total = _means(cosine, sine, modulus)
         scale = 25 * _PRIOR / max(total, 1e-30)
         prior_cosine, prior_sine = np.float32(mean_cosine * scale), np.float32(mean_sine * scale)
         box_cosine, box_sine, box_modulus = box_sum(cosine, 1), box_sum(sine, 1), box_sum(modulus, 1)
         for y in range(height - dy):
-            for x in range(width - dx):
-                if not (valid[y, x] and valid[y + dy, x + dx]):
-                    continue
-                a, b = box_cosine[y, x], box_sine[y, x]
-                slope = np.arctan2(b + prior_sine, a + prior_cosine)
-                here = np.arctan2(imag[y, x], real[y, x])
-                there = np.arctan2(imag[y + dy, x + dx], real[y + dy, x + dx])
-                turns = (there - here - slope) * _PER_TURN
-                step = -np.rint(turns)
-                excess = 2 * (turns + step)
-                agreement = (a * a + b * b) / max(box_modulus[y, x] * box_modulus[y, x], np.float32(1e-30))
-                cost = _CHEAPEST + _DEAREST * min(agreement * modulus[y, x], np.float32(1))
-                edge = direction * pixels + y * width + x
-                steps[edge] = np.int32(step)
-                rise[edge] = np.int32(cost * (1 + excess))
-                fall[edge] = np.int32(cost * (1 - excess))
+            first = direction * pixels + y * width
+            row = slice(first, first + width - dx)
+            _agreement_row(box_cosine[y], box_sine[y], box_modulus[y], modulus[y])
+            _shift(box_cosine[y], prior_cosine)
+            _shift(box_sine[y], prior_sine)
+            phase_turns(box_cosine[y], box_sine[y], slope, width)
+            both = valid[y, : width - dx] & valid[y + dy, dx:]
+            _cost_row(turns[y], turns[y + dy, dx:], slope, modulus[y], both, (steps[row], rise[row], fall[row]))
     return steps, rise, fall
+
+
+@njit(cache=True, nogil=True)
+def _means(cosine: np.ndarray, sine: np.ndarray, modulus: np.ndarray) -> tuple[float, float, float]:
+    """Fill the modulus of the products; sums of all three."""
+    width = modulus.shape[1]
+    sums = np.zeros((3, width))
+    for y in range(modulus.shape[0]):
+        a, b, size = cosine[y], sine[y], modulus[y]
+        for x in range(width):
+            size[x] = np.sqrt(a[x] * a[x] + b[x] * b[x])
+            sums[0, x] += a[x]
+            sums[1, x] += b[x]
+            sums[2, x] += size[x]
+    return sums[0].sum(), sums[1].sum(), sums[2].sum()
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _agreement_row(a: np.ndarray, b: np.ndarray, total: np.ndarray, modulus: np.ndarray) -> None:
+    """Multiply the modulus by how far the products around agree, at most 1."""
+    for x in range(modulus.size):
+        size = max(total[x] * total[x], np.float32(1e-30))
+        modulus[x] = min((a[x] * a[x] + b[x] * b[x]) / size * modulus[x], np.float32(1))
+
+
+@njit(cache=True, nogil=True)
+def _shift(row: np.ndarray, more: np.float32) -> None:
+    for x in range(row.size):
+        row[x] += more
+
+
+@njit(cache=True, nogil=True)
+def _cost_row(
+    here: np.ndarray,
+    there: np.ndarray,
+    slope: np.ndarray,
+    agreement: np.ndarray,
+    valid: np.ndarray,
+    out: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    """Steps, and what one turn up and down costs; angles and slopes in turns."""
+    steps, rise, fall = out
+    for x in range(steps.size):
+        away = there[x] - here[x] - slope[x]
+        step = -np.rint(away)
+        excess = np.float32(2) * (away + step)
+        cost = _CHEAPEST + _DEAREST * agreement[x] if valid[x] else np.float32(0)
+        steps[x] = np.int32(step) if valid[x] else np.int32(0)
+        rise[x] = np.int32(cost * (np.float32(1) + excess))
+        fall[x] = np.int32(cost * (np.float32(1) - excess))

@@ -43,8 +43,11 @@ def patched_phase(phase_rad: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray
     """
     height, width = phase_rad.shape
     out = phase_rad.copy()
+    allowed = _LARGEST_SHARE * height * width
+    if _patches(phase_rad) * (2 * _AROUND) ** 2 > allowed:
+        return out, False
     smoothed = np.zeros((height, width), np.bool_)
-    looked_at, allowed = 0, _LARGEST_SHARE * height * width
+    looked_at = 0
     for y in range(height - 1):
         for x in range(width - 1):
             if smoothed[y, x] or not is_residue(phase_rad, y, x):
@@ -62,6 +65,19 @@ def patched_phase(phase_rad: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray
                     out[row, column] = turned[row - top, column - left]
                     smoothed[row, column] = True
     return out, True
+
+
+@njit(cache=True, nogil=True)
+def _patches(phase_rad: np.ndarray) -> int:
+    """About how many patches the residues need: cells of the patches' size that hold one."""
+    height, width = phase_rad.shape
+    side = 2 * _INSIDE
+    found = np.zeros((height // side + 1, width // side + 1), np.bool_)
+    for y in range(height - 1):
+        for x in range(width - 1):
+            if is_residue(phase_rad, y, x):
+                found[y // side, x // side] = True
+    return int(found.sum())
 
 
 @njit(cache=True, nogil=True)

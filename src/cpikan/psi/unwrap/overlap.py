@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 from cpikan.psi.unwrap.integer_least_squares import OffsetEdges
 
@@ -69,6 +70,26 @@ def count_votes(first: np.ndarray, second: np.ndarray, difference: np.ndarray) -
     return Votes(pair // spans[1] + bases[0], pair % spans[1] + bases[1], step + bases[2], pixels), row
 
 
+@njit(cache=True, nogil=True)
+def one_difference(
+    first_orders: np.ndarray, first_nodes: np.ndarray, second_orders: np.ndarray, second_nodes: np.ndarray
+) -> tuple[int, int, int, int]:
+    """Number of shared pixels, first and second node and difference, if these are the same for all; otherwise -1
+    first."""
+    pixels, a, b, difference = 0, -1, -1, 0
+    for y in range(first_nodes.shape[0]):
+        for x in range(first_nodes.shape[1]):
+            if first_nodes[y, x] < 0 or second_nodes[y, x] < 0:
+                continue
+            here = first_orders[y, x] - second_orders[y, x]
+            if pixels == 0:
+                a, b, difference = first_nodes[y, x], second_nodes[y, x], here
+            elif first_nodes[y, x] != a or second_nodes[y, x] != b or here != difference:
+                return -1, a, b, difference
+            pixels += 1
+    return pixels, a, b, difference
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two strips compared: all votes, one edge per pair of nodes (its commonest difference), and the pixels that
@@ -85,17 +106,23 @@ class Comparison:
 
 def compare_strips(first: Strip, second: Strip) -> Comparison:
     """Compare two tiles on the pixels they share."""
+    total, a, b, difference = one_difference(first.orders, first.nodes, second.orders, second.nodes)
+    if total >= 0:
+        first_node, second_node, step, pixels = (np.full(min(total, 1), v, np.int64) for v in (a, b, difference, total))
+        edges = OffsetEdges(first_node, second_node, step, pixels.astype(float))
+        nothing = np.zeros(first.nodes.shape, bool)
+        return Comparison(Votes(first_node, second_node, step, pixels), edges, nothing)
     shared = (first.nodes >= 0) & (second.nodes >= 0)
     difference = first.orders[shared].astype(np.int64) - second.orders[shared]
     votes, row = count_votes(first.nodes[shared], second.nodes[shared], difference)
     order = np.lexsort((np.abs(votes.difference), -votes.pixels, votes.second, votes.first))
-    a, b, pixels = votes.first[order], votes.second[order], votes.pixels[order]
-    leads = np.flatnonzero(np.diff(a, prepend=-1) | np.diff(b, prepend=-1)) if a.size else np.zeros(0, np.int64)
+    one, other, pixels = votes.first[order], votes.second[order], votes.pixels[order]
+    leads = np.flatnonzero(np.diff(one, prepend=-1) | np.diff(other, prepend=-1)) if one.size else np.zeros(0, np.int64)
     following = np.append(pixels[1:], 0)[leads]
-    lonely = np.diff(np.append(leads, a.size)) == 1
+    lonely = np.diff(np.append(leads, one.size)) == 1
     weight = np.maximum(pixels[leads] - np.where(lonely, 0, following), 0.5)
     winner = np.zeros(votes.pixels.size, bool)
     winner[order[leads]] = True
     deviating = np.zeros(shared.shape, bool)
     deviating[shared] = ~winner[row]
-    return Comparison(votes, OffsetEdges(a[leads], b[leads], votes.difference[order[leads]], weight), deviating)
+    return Comparison(votes, OffsetEdges(one[leads], other[leads], votes.difference[order[leads]], weight), deviating)

@@ -27,6 +27,8 @@ def fewer_jumps(phase_rad: np.ndarray, orders: np.ndarray, surface_rad: np.ndarr
     queue = np.empty(height * width, np.int32)
     count = 0
     for y in range(height):
+        if not _row_jumps(phase_rad, orders, y):
+            continue
         for x in range(width):
             if _has_jump(phase_rad, orders, y, x):
                 queue[count] = y * width + x
@@ -44,7 +46,7 @@ def fewer_jumps(phase_rad: np.ndarray, orders: np.ndarray, surface_rad: np.ndarr
             continue
         orders[y, x] += step
         moves += 1
-        for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        for dy, dx in ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)):
             row, column = y + dy, x + dx
             if 0 <= row < height and 0 <= column < width and np.isfinite(phase_rad[row, column]):
                 near = row * width + column
@@ -54,6 +56,27 @@ def fewer_jumps(phase_rad: np.ndarray, orders: np.ndarray, surface_rad: np.ndarr
                     queued[near] = True
                     count += 1
     return moves
+
+
+@njit(cache=True, nogil=True)
+def _row_jumps(phase_rad: np.ndarray, orders: np.ndarray, y: int) -> bool:
+    """Whether any pixel of a row has a jump to a neighbour; without branches, so that it runs on whole vectors."""
+    here, order = phase_rad[y], orders[y]
+    found = _any_jump(here[:-1], here[1:], order[:-1], order[1:])
+    if y > 0:
+        found = found or _any_jump(here, phase_rad[y - 1], order, orders[y - 1])
+    if y + 1 < phase_rad.shape[0]:
+        found = found or _any_jump(here, phase_rad[y + 1], order, orders[y + 1])
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _any_jump(a: np.ndarray, b: np.ndarray, order_a: np.ndarray, order_b: np.ndarray) -> bool:
+    count = np.int32(0)
+    for x in range(a.size):
+        jump = np.float32(order_b[x] - order_a[x]) + np.rint((b[x] - a[x]) * _PER_TURN)
+        count += np.int32(abs(jump) > 0)  # false where one is NaN
+    return bool(count > 0)
 
 
 @njit(cache=True, nogil=True, inline="always")

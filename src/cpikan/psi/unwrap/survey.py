@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.psi.unwrap.components import NodeSurvey, join_surveys, survey_core
+from cpikan.psi.unwrap.components import NodeSurvey, join_surveys, numbered, survey_core, write_core
 from cpikan.psi.unwrap.contact import Contact, compare, outer_seam_votes, rows_of, seam_votes, turned
 from cpikan.psi.unwrap.grid import TileBox
 from cpikan.psi.unwrap.integer_least_squares import OffsetEdges
@@ -93,27 +93,27 @@ class Survey:
 
     def add(self, box: TileBox, work: TileWork) -> None:
         """Write the core of a tile and compare the tile with its neighbours to the left and above."""
-        whole = self._numbered(work.found)
+        found = work.found
         if box.column > 0 and self._left is not None:
             width = self._left.nodes.shape[1]
-            here = Strip(whole.orders[:, :width], whole.nodes[:, :width])
+            here = self._strip(found, (slice(None), slice(0, width)))
             window = (box.window[0], slice(box.x.start, box.x.start + width))
             rows = box.core_inside[0]
             seam = seam_votes(rows_of(self._left, rows), rows_of(here, rows), work.phase_rad[rows, :width])
-            self._compare(self._left, here, window, seam, work.found.count)
+            self._compare(self._left, here, window, seam, found.count)
         if box.row > 0:
             above = self._above.pop(box.column)
             height = above.nodes.shape[0]
-            here = rows_of(whole, slice(0, height))
+            here = self._strip(found, (slice(0, height), slice(None)))
             window = (slice(box.y.start, box.y.start + height), box.window[1])
             columns = box.core_inside[1]
             phase = work.phase_rad[:height, columns].T
             seam = seam_votes(rows_of(turned(above), columns), rows_of(turned(here), columns), phase)
-            self._compare(above, here, window, seam, work.found.count)
-        self._keep_strips(box, whole)
+            self._compare(above, here, window, seam, found.count)
+        self._keep_strips(box, found)
         core = Rectangle(box.y.core_start, box.y.core_stop, box.x.core_start, box.x.core_stop)
-        self._write_part(core, whole, box.core_inside, work.core)
-        self.methods[work.found.method] += 1
+        self._write_part(core, found, box.core_inside, work.core)
+        self.methods[found.method] += 1
         self.residues += work.residues
 
     def regions(self, offsets: np.ndarray, largest: int) -> list[Rectangle]:
@@ -127,7 +127,7 @@ class Survey:
 
     def replace(self, region: Rectangle, window: Rectangle, phase_rad: np.ndarray, found: TileOrders) -> None:
         """Put ``region`` in the place of its tiles; it was unwrapped with a margin as ``window`` (phase and orders)."""
-        whole = self._numbered(found)
+        whole = self._strip(found, (slice(None), slice(None)))
         stored = Strip(np.array(self._orders[window.window]), np.array(self._component[window.window]) - np.int32(1))
         rows = slice(region.top - window.top, region.bottom - window.top)
         columns = slice(region.left - window.left, region.right - window.left)
@@ -158,7 +158,7 @@ class Survey:
                 self._parts[i] = replace(part, nodes=part.nodes.emptied(), replaced=True)
         corner = (region.top, region.left, self._orders.shape[1])
         nodes = survey_core(found.orders[rows, columns], found.labels[rows, columns], found.count, corner)
-        self._write_part(region, whole, (rows, columns), nodes)
+        self._write_part(region, found, (rows, columns), nodes)
 
     def nodes(self) -> NodeSurvey:
         return join_surveys([part.nodes for part in self._parts])
@@ -185,33 +185,32 @@ class Survey:
         living = self._living()
         for contact in self._contacts:
             if contact.alive(living):
-                nodes = np.asarray(self._component[contact.window]) - np.int32(1)
-                contact.flag(ambiguous[contact.window], nodes, offsets)
+                contact.flag(ambiguous, self._component, offsets)
 
     def _living(self) -> np.ndarray:
         sizes = [part.nodes.size.size for part in self._parts]
         return np.repeat([not part.replaced for part in self._parts], sizes).astype(bool)
 
-    def _numbered(self, found: TileOrders) -> Strip:
-        return Strip(found.orders, np.where(found.labels > 0, found.labels + np.int32(self._nodes - 1), np.int32(-1)))
+    def _strip(self, found: TileOrders, part: tuple[slice, slice]) -> Strip:
+        """Copy of a part of the tile at hand, its labels as node numbers."""
+        return Strip(found.orders[part].copy(), numbered(found.labels[part], self._nodes))
 
-    def _write_part(self, core: Rectangle, whole: Strip, inside: tuple[slice, slice], nodes: NodeSurvey) -> None:
+    def _write_part(self, core: Rectangle, found: TileOrders, inside: tuple[slice, slice], nodes: NodeSurvey) -> None:
         limits = np.iinfo(self._orders.dtype)
-        orders = whole.orders[inside]
-        if orders.min() < limits.min or orders.max() > limits.max:
+        if nodes.low.size and (nodes.low.min() < limits.min or (nodes.low + nodes.spread).max() - 1 > limits.max):
             raise InputError(f"orders do not fit {self._orders.dtype}: give orders_out of int32, or smaller tiles")
-        self._orders[core.window] = orders
-        self._component[core.window] = whole.nodes[inside] + 1
+        orders, component = np.asarray(self._orders[core.window]), np.asarray(self._component[core.window])
+        write_core(orders, component, found.orders[inside], found.labels[inside], self._nodes)
         self._parts.append(Part(core, self._nodes, nodes))
         self._nodes += nodes.size.size
 
     def _compare(self, before: Strip, here: Strip, window: tuple[slice, slice], seam: Votes, count: int) -> None:
         self._contacts.append(compare(before, here, window, seam, self._nodes + count - 1))
 
-    def _keep_strips(self, box: TileBox, whole: Strip) -> None:
+    def _keep_strips(self, box: TileBox, found: TileOrders) -> None:
         """Copy the ends that the next tile and the next row of tiles share with this one (copies, so that the rest is
         freed)."""
         columns = slice(box.x.next_start - box.x.start, None)
         rows = slice(box.y.next_start - box.y.start, None)
-        self._left = Strip(whole.orders[:, columns].copy(), whole.nodes[:, columns].copy())
-        self._above[box.column] = Strip(whole.orders[rows].copy(), whole.nodes[rows].copy())
+        self._left = self._strip(found, (slice(None), columns))
+        self._above[box.column] = self._strip(found, (rows, slice(None)))

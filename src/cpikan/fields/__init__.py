@@ -1,0 +1,1 @@
+"""Fields u(x): functions with exact first and second derivatives in one pass, their scaling, windows and files."""

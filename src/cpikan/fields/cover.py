@@ -1,0 +1,129 @@
+"""Cover: which subdomains hold which points, and their windows there with derivatives."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cpikan.errors import InputError
+from cpikan.partition import Intervals, Partition
+from cpikan.partition.windows import ramp
+
+
+@dataclass(frozen=True)
+class Group:
+    """Subdomains ``boxes`` (G,) with M places each for points: the rows ``index`` (G, M) of the list of points.
+
+    ``window`` (G, M), ``window_gradient`` (G, M, d) and ``window_hessian`` (G, M, d, d) are zero in places that are left
+    over; those repeat a point of the same box.
+    """
+
+    boxes: Tensor
+    index: Tensor
+    window: Tensor
+    window_gradient: Tensor
+    window_hessian: Tensor
+
+
+@dataclass(frozen=True)
+class Cover:
+    """The points that were sorted into subdomains: ``points`` of them, in groups of boxes with about equally many."""
+
+    points: int
+    groups: tuple[Group, ...]
+
+
+def cover(partition: Partition[Any], x: Tensor) -> Cover:
+    """Sort points (P, d) into the supports of the boxes; at most 2^d boxes hold a point.
+
+    A point outside the domain belongs to the nearest boxes. Boxes are grouped by the power of two that their number of
+    points lies under, so at most half of the places are left over.
+    """
+    axes = len(partition.axes)
+    if x.ndim != 2 or x.shape[1] != axes:
+        raise InputError(f"points of shape {tuple(x.shape)} for a partition of {axes} axes: give (points, {axes})")
+    places = x.detach().cpu().numpy()
+    if not np.isfinite(places).all():
+        raise InputError("points are not all finite: leave out the ones that are NaN or infinite")
+    sides = [_axis(axis, places[:, d]) for d, axis in enumerate(partition.axes)]
+    found: list[list[np.ndarray]] = [[], [], [], [], []]  # rows, boxes, values, first and second derivatives
+    for choice in itertools.product((0, 1), repeat=axes):
+        pieces = np.stack([sides[d].piece[side] for d, side in enumerate(choice)])
+        held = np.flatnonzero((pieces >= 0).all(axis=0))
+        found[0].append(held)
+        found[1].append(np.ravel_multi_index(tuple(pieces[:, held]), partition.counts))
+        for store, part in zip(found[2:], ("value", "d1", "d2"), strict=True):
+            store.append(np.stack([getattr(sides[d], part)[side][held] for d, side in enumerate(choice)], axis=1))
+    members = _Members(*map(np.concatenate, found))
+    return Cover(len(places), tuple(_groups(members, x)))
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Two candidates per point: its owner and, on a ramp, the neighbour (else -1), with their windows, (2, P) each."""
+
+    piece: np.ndarray
+    value: np.ndarray
+    d1: np.ndarray
+    d2: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Members:
+    """Pairs of point and box with the windows' one-dimensional factors, (pairs,) and (pairs, d)."""
+
+    row: np.ndarray
+    box: np.ndarray
+    value: np.ndarray
+    d1: np.ndarray
+    d2: np.ndarray
+
+
+def _axis(axis: Intervals[Any], x: np.ndarray) -> _Axis:
+    starts = np.array([-np.inf, *axis.ramps, np.inf], x.dtype)
+    owner = np.searchsorted(np.array(axis.cuts, x.dtype), x, side="right")
+    neighbour = np.full_like(owner, -1)
+    if axis.ramp > 0:  # in the arithmetic of ``ramp``, so that nothing with weight is left out by rounding
+        below, above = ((x - starts[owner + side]) / axis.ramp for side in (0, 1))
+        neighbour = np.where(below < 1, owner - 1, np.where(above > 0, owner + 1, -1))
+    piece = np.stack([owner, neighbour])
+    safe, both = np.maximum(piece, 0), np.broadcast_to(x, piece.shape)
+    up, down = (ramp(both, starts[safe + side], axis.ramp) for side in (0, 1))
+    return _Axis(piece, up.value - down.value, up.d1 - down.d1, up.d2 - down.d2)
+
+
+def _groups(members: _Members, x: Tensor) -> list[Group]:
+    order = np.argsort(members.box, kind="stable")
+    boxes, first, counts = np.unique(members.box[order], return_index=True, return_counts=True)
+    size = np.ceil(np.log2(counts)).astype(int)
+    groups = []
+    for level in np.unique(size):
+        chosen = np.flatnonzero(size == level)
+        most = counts[chosen].max()
+        place = np.arange(most)
+        filled = place < counts[chosen, None]
+        pair = order[first[chosen, None] + np.where(filled, place, 0)]
+        groups.append(_group(members, boxes[chosen], pair, filled, x))
+    return groups
+
+
+def _group(members: _Members, boxes: np.ndarray, pair: np.ndarray, filled: np.ndarray, x: Tensor) -> Group:
+    value, d1, d2 = (getattr(members, part)[pair] * filled[..., None] for part in ("value", "d1", "d2"))
+    axes = value.shape[-1]
+    gradient = np.empty_like(value)
+    hessian = np.empty((*value.shape, axes), value.dtype)
+    for a in range(axes):
+        gradient[..., a] = d1[..., a] * np.delete(value, a, axis=-1).prod(axis=-1)
+        hessian[..., a, a] = d2[..., a] * np.delete(value, a, axis=-1).prod(axis=-1)
+        for b in range(a):
+            others = np.delete(value, [a, b], axis=-1).prod(axis=-1)
+            hessian[..., a, b] = hessian[..., b, a] = d1[..., a] * d1[..., b] * others
+    arrays = (value.prod(axis=-1), gradient, hessian)
+    window, slope, bend = (torch.from_numpy(array).to(device=x.device, dtype=x.dtype) for array in arrays)
+    index = torch.from_numpy(members.row[pair]).to(x.device)
+    return Group(torch.from_numpy(boxes).to(x.device), index, window, slope, bend)

@@ -1,0 +1,100 @@
+"""Fields on disk: one safetensors file, the parameters as tensors and the shape as JSON in its header."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from cpikan.errors import InputError, unknown_name
+from cpikan.fields.decomposed import DecomposedField
+from cpikan.fields.scaled_cpikan import ScaledCPIKAN
+from cpikan.fields.tensor_chebyshev import TensorChebyshev
+from cpikan.partition import Intervals, Partition
+from cpikan.storage.atomic import full_disk_named, sync_folder
+
+_FORMAT = 1
+_PLAIN: dict[str, Any] = {"ScaledCPIKAN": ScaledCPIKAN, "TensorChebyshev": TensorChebyshev}
+
+
+def save_field(field: nn.Module, path: Path | str) -> None:
+    """Write a field to ``path``, whole or not at all; the precision is kept.
+
+    Raises InputError for a kind of field that has no file form, StorageFull when the disk is full.
+    """
+    path = Path(path)
+    header = {"format": str(_FORMAT), "field": json.dumps(_describe(field), allow_nan=False)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in field.state_dict().items()}
+    data = save(tensors, metadata=header)
+    temporary = path.with_name(path.name + ".tmp")
+    with full_disk_named(path, len(data)):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+
+
+def load_field(path: Path | str) -> nn.Module:
+    """Read a field written by ``save_field``, bit for bit.
+
+    Nothing is allocated from the description: the field is built without memory and takes over the tensors of the file,
+    whose shapes must match. Raises InputError for a file that is absent, damaged or not a field.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no file {path}: give a field written by save_field")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as failure:
+        raise InputError(f"{path} is not a whole safetensors file ({failure}): write it again") from failure
+    if header.get("format") != str(_FORMAT):
+        raise InputError(f"{path} holds no field of format {_FORMAT}: give a file written by save_field")
+    try:
+        with torch.device("meta"):
+            field = _build(json.loads(header["field"]))
+        field.load_state_dict(tensors, strict=True, assign=True)
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, RecursionError) as failure:
+        reason = str(failure).splitlines()[0] if str(failure) else type(failure).__name__
+        raise InputError(f"{path} describes no field ({reason}): write it again") from failure
+    if len({tensor.dtype for tensor in tensors.values()}) != 1:
+        raise InputError(f"{path} mixes precisions: write it again")
+    return field
+
+
+def _describe(field: nn.Module) -> dict[str, Any]:
+    kind = type(field).__name__
+    if isinstance(field, DecomposedField):
+        return {"kind": kind, "config": field.config(), "parts": _describe(field.parts)}
+    if kind not in _PLAIN:
+        raise unknown_name("kind of field", kind, [*_PLAIN, "DecomposedField"])
+    return {"kind": kind, "config": field.config()}  # type: ignore[operator]
+
+
+def _build(description: dict[str, Any]) -> nn.Module:
+    kind = description["kind"]
+    if kind == "DecomposedField":
+        axes = [
+            Intervals(**{name: tuple(value) if isinstance(value, list) else value for name, value in axis.items()})
+            for axis in description["config"]["axes"]
+        ]
+        return DecomposedField(Partition(tuple(axes)), _build(description["parts"]))
+    if kind not in _PLAIN:
+        raise unknown_name("kind of field", str(kind), [*_PLAIN, "DecomposedField"])
+    field: nn.Module = _PLAIN[kind].from_config(description["config"])
+    return field

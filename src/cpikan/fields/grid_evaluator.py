@@ -1,0 +1,200 @@
+"""GridEvaluator: a fitted field on the pixels of an image, row by row, compiled; without torch in the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.polynomial.chebyshev import chebvander
+
+from cpikan.errors import InputError
+from cpikan.fields.grid_kernels import add_network
+from cpikan.partition.windows import window
+
+_ROWS = 64  # of a band, per thread: tens of milliseconds of work, and 2.4 MB of a row of 9344 pixels
+
+
+class _Patch(Protocol):
+    """Part of the image that one network covers: rows [first, last) and columns [left, right)."""
+
+    first: int
+    last: int
+    left: int
+    right: int
+
+    def add(self, start: int, out: np.ndarray) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a network has weight on the grid: index ranges, coordinates there scaled to [-1, 1], and its windows."""
+
+    first: int
+    last: int
+    left: int
+    right: int
+    y: np.ndarray
+    x: np.ndarray
+    row_window: np.ndarray
+    column_window: np.ndarray
+
+
+class GridEvaluator:
+    """A field of two coordinates on the grid of ``y`` (H,) and ``x`` (W,), rising: float32 values (H, W).
+
+    Takes a single ``ScaledCPIKAN`` or ``TensorChebyshev``, or a ``DecomposedField`` of them, and one of its outputs. The
+    first layer of a network is a sum of a function of y and one of x, so it costs one addition per node. A pixel of a
+    [2, 8, 8, 1] network of degree 5 then needs 2 * 8 * 8 * 5 + 2 * 8 * 5 operations in the layers, 16 * 8 for the
+    polynomials and 16 hyperbolic tangents of 23: about 1220, which a core with 16-lane vectors and two multiply-adds per
+    cycle does in no less than 6 ns at 3 GHz. No result depends on bands or threads.
+    """
+
+    def __init__(self, field: Any, y: np.ndarray, x: np.ndarray, output: int = 0) -> None:
+        y, x = np.asarray(y, np.float64), np.asarray(x, np.float64)
+        if (
+            field.dimension != 2
+            or y.ndim != 1
+            or x.ndim != 1
+            or not (np.diff(y) > 0).all()
+            or not (np.diff(x) > 0).all()
+        ):
+            raise InputError("a grid needs a field of two coordinates and two rising lists of coordinates")
+        if not 0 <= output < field.outputs:
+            raise InputError(f"output {output} of a field with {field.outputs}: give 0 to {field.outputs - 1}")
+        self.shape = (len(y), len(x))
+        self._patches = list(_patches(field, y, x, output))
+
+    def fill(self, first: int, out: np.ndarray) -> None:
+        """The rows from ``first`` on, as many as ``out`` (rows, W), float32 and C-contiguous, has."""
+        out[...] = 0
+        last = first + len(out)
+        for patch in self._patches:
+            start, stop = max(first, patch.first), min(last, patch.last)
+            if start < stop:
+                patch.add(start, out[start - first : stop - first, patch.left : patch.right])
+
+    def bands(self, threads: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+        """All rows in order, as (first row, (rows, W)); the array is used again for the next band."""
+        height, width = self.shape
+        buffer = np.empty((min(height, _ROWS * threads), width), np.float32)
+        with ThreadPoolExecutor(threads, thread_name_prefix="cpikan-grid") as pool:
+            for row in range(0, height, len(buffer)):
+                band = buffer[: height - row]
+                parts = range(0, len(band), _ROWS)
+                list(pool.map(lambda k, row=row, band=band: self.fill(row + k, band[k : k + _ROWS]), parts))
+                yield row, band
+
+    def write(self, target: Any, threads: int = 1) -> None:
+        """Fill anything that takes ``target[a:b] = rows``: an array, a memory map, a Zarr array."""
+        for row, band in self.bands(threads):
+            target[row : row + len(band)] = band
+
+
+class _NetworkPatch:
+    """One Chebyshev network on its part of the image."""
+
+    def __init__(self, place: _Place, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
+        self.first, self.last, self.left, self.right = place.first, place.last, place.left, place.right
+        degree = len(weights[0]) // 2
+        y, x = (chebvander(scaled, degree)[:, 1:] for scaled in (place.y, place.x))
+        self._rows = (y @ weights[0][0::2] + biases[0]).astype(np.float32)
+        self._columns = np.ascontiguousarray((x @ weights[0][1::2]).T, np.float32)
+        self._weights, self._biases, self._sizes = _pack(len(biases[0]), weights[1:], biases[1:])
+        self._row_window = place.row_window.astype(np.float32)
+        self._column_window = place.column_window.astype(np.float32)
+
+    def add(self, start: int, out: np.ndarray) -> None:
+        """Add rows from ``start`` on."""
+        rows = slice(start - self.first, start - self.first + len(out))
+        add_network(
+            self._rows[rows],
+            self._columns,
+            self._weights,
+            self._biases,
+            self._sizes,
+            self._row_window[rows],
+            self._column_window,
+            out,
+        )
+
+
+class _TensorPatch:
+    """One tensor Chebyshev field on its part of the image: the windows are multiplied into the two bases."""
+
+    def __init__(self, place: _Place, coefficients: np.ndarray) -> None:
+        self.first, self.last, self.left, self.right = place.first, place.last, place.left, place.right
+        m0, m1 = coefficients.shape
+        rows = place.row_window[:, None] * (chebvander(place.y, m0 - 1) @ coefficients)
+        self._rows = rows.astype(np.float32)
+        self._columns = np.ascontiguousarray((place.column_window[:, None] * chebvander(place.x, m1 - 1)).T, np.float32)
+
+    def add(self, start: int, out: np.ndarray) -> None:
+        """Add rows from ``start`` on."""
+        out += self._rows[start - self.first : start - self.first + len(out)] @ self._columns
+
+
+def _patches(field: Any, y: np.ndarray, x: np.ndarray, output: int) -> Iterator[_Patch]:
+    if not hasattr(field, "partition"):
+        if field.networks is not None:
+            raise InputError(f"a grid of {field.networks} fields at once: give a single field, or a DecomposedField")
+        boxes = {0: (y, x, np.ones_like(y), np.ones_like(x), 0, len(y), 0, len(x))}
+        yield from _of_networks(field, boxes, output)
+        return
+    axes = field.partition.axes
+    spans = [[_span(axis, i, c) for i in range(len(axis))] for axis, c in zip(axes, (y, x), strict=True)]
+    boxes = {}
+    for box in field.partition:
+        (a, b, wy), (c, d, wx) = (spans[k][i] for k, i in enumerate(box.position))
+        if a < b and c < d:
+            boxes[box.index] = (y[a:b], x[c:d], wy, wx, a, b, c, d)
+    yield from _of_networks(field.parts, boxes, output)
+
+
+def _span(axis: Any, i: int, coordinates: np.ndarray) -> tuple[int, int, np.ndarray]:
+    """The range of coordinates where window i is not zero, and the window there; the ends reach to infinity."""
+    low, high = axis.support(i)
+    a = int(np.searchsorted(coordinates, low)) if i else 0
+    b = int(np.searchsorted(coordinates, high)) if i < len(axis) - 1 else len(coordinates)
+    return a, b, window(axis, i, coordinates[a:b]).value
+
+
+def _of_networks(field: Any, boxes: dict[int, tuple[Any, ...]], output: int) -> Iterator[_Patch]:
+    """A patch per network that has pixels."""
+    lower, upper = (_plain(bound) for bound in (field.scaling.lower, field.scaling.upper))
+    tensor = hasattr(field, "coefficients")
+    weights = [_plain(field.coefficients)] if tensor else [_plain(layer.weight) for layer in field.layers]
+    biases = [] if tensor else [_plain(layer.bias) for layer in field.layers]
+    for index, (y, x, row_window, column_window, a, b, c, d) in boxes.items():
+        low, high = (bound[index] if bound.ndim == 2 else bound for bound in (lower, upper))
+        scaled = [2 * ((v - low[k]) / (high[k] - low[k])) - 1 for k, v in enumerate((y, x))]
+        place = _Place(a, b, c, d, scaled[0], scaled[1], row_window, column_window)
+        w, o = ([s if field.networks is None else s[index] for s in store] for store in (weights, biases))
+        if tensor:
+            yield _TensorPatch(place, w[0])
+        else:
+            w[-1], o[-1] = w[-1][:, output : output + 1], o[-1][output : output + 1]
+            yield _NetworkPatch(place, w, o)
+
+
+def _pack(
+    inputs: int, weights: list[np.ndarray], biases: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Layers after the first as one array (layers, inputs, outputs, degree) padded with zeros, and their sizes."""
+    sizes = []
+    for weight, bias in zip(weights, biases, strict=True):
+        sizes.append((inputs, len(bias), len(weight) // inputs))
+        inputs = len(bias)
+    most = np.max([*sizes, (1, 1, 1)], axis=0)
+    packed = np.zeros((len(sizes), *most), np.float32)
+    constants = np.zeros((len(sizes), most[1]), np.float32)
+    for layer, ((n, m, k), weight, bias) in enumerate(zip(sizes, weights, biases, strict=True)):
+        packed[layer, :n, :m, :k] = weight.reshape(k, n, m).transpose(1, 2, 0)
+        constants[layer, :m] = bias
+    return packed, constants, np.array(sizes, np.int64).reshape(-1, 3)
+
+
+def _plain(tensor: Any) -> np.ndarray:
+    return np.asarray(tensor.detach().cpu().numpy(), np.float64)

@@ -1,0 +1,39 @@
+"""How a Scaled-cPIKAN answers to its parameters: values and their Jacobian in closed form, for least squares."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cpikan.fields import chebyshev
+from cpikan.fields.scaled_cpikan import ScaledCPIKAN
+
+
+@torch.no_grad()
+def parameter_jacobian(field: ScaledCPIKAN, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Values (..., B, outputs) at points (..., B, d), and their Jacobian (..., B, outputs, P).
+
+    The columns are in the order of ``parameter_vector``. One pass forward keeps every layer's basis, one pass back the
+    sensitivity of the outputs to every node; a coefficient's column is the product of the two. With N networks everything
+    has a leading N. Several times faster than automatic differentiation per point, and it batches.
+    """
+    layers = field.chebyshev_layers()
+    inputs, bases = field.scaling(x), []
+    entered = []
+    for number, layer in enumerate(layers):
+        inputs = torch.tanh(inputs) if number else inputs
+        entered.append(inputs)
+        bases.append(layer.basis(inputs))
+        inputs = bases[-1] @ layer.weight + layer.bias.unsqueeze(-2)
+    one = torch.eye(field.outputs, dtype=x.dtype, device=x.device)
+    push = one.expand(*inputs.shape[:-1], *one.shape)  # (..., B, outputs, nodes of this layer)
+    columns: list[Tensor] = []
+    for number in reversed(range(len(layers))):
+        layer = layers[number]
+        weight = (bases[number][..., None, :, None] * push[..., None, :]).flatten(-2)
+        columns = [weight, push, *columns]
+        if number:
+            node, slope = entered[number], chebyshev.polynomials_jet(entered[number], layer.degree, second=False)[1]
+            spread = (push @ layer.weight.mT.unsqueeze(-3)).unflatten(-1, (layer.degree, layer.inputs))
+            push = (spread * slope.unsqueeze(-3)).sum(dim=-2) * (1 - node * node).unsqueeze(-2)
+    return inputs, torch.cat(columns, dim=-1)

@@ -1,0 +1,82 @@
+"""Streams: a value with its derivatives on the way through the layers (forward mode, no graph in x)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cpikan.fields.protocol import Jet, Second
+
+
+class Streams(NamedTuple):
+    """Value (..., 1, B, n), first derivatives (..., d, B, n) and p second derivatives (..., p, B, n).
+
+    Two directions are paired where a mixed derivative is wanted: p = d for the unmixed ones, d (d + 1) / 2 for all,
+    1 for their sum and 0 for none. All share one axis so that a linear layer takes them in one matrix product.
+    """
+
+    value: Tensor
+    first: Tensor
+    second: Tensor
+    kind: Second
+
+    def join(self) -> Tensor:
+        """All streams along their axis, (..., 1 + d + p, B, n)."""
+        return torch.cat([self.value, self.first, self.second], dim=-3)
+
+    def split(self, joined: Tensor) -> Streams:
+        """The streams of ``joined``, which a linear map made from ``join()``."""
+        sizes = [1, self.first.shape[-3], self.second.shape[-3]]
+        value, first, second = joined.split(sizes, dim=-3)
+        return Streams(value, first, second, self.kind)
+
+    def squares(self) -> Tensor:
+        """What the second derivative of an outer function is multiplied with: products of first derivatives."""
+        return products(self.first, self.kind)
+
+    def through(self, f: Tensor, f1: Tensor, f2: Tensor) -> Streams:
+        """An elementwise function of the value, given with its derivatives there: f'' u_a u_b + f' u_ab."""
+        return Streams(f, f1 * self.first, f2 * self.squares() + f1 * self.second, self.kind)
+
+    def jet(self, batch: tuple[int, ...]) -> Jet:
+        """Lay the derivatives out behind the outputs, and the points out in their own shape ``batch``."""
+        value = self.value.squeeze(-3)
+        lead, n = value.shape[:-2], value.shape[-1]
+        shape = (*lead, *batch, n)
+        first = self.first.movedim(-3, -1)
+        second = self.second.movedim(-3, -1)
+        d = first.shape[-1]
+        if self.kind == "laplacian":
+            return Jet(value.reshape(shape), first.reshape(*shape, d), second.reshape(shape))
+        if self.kind == "full":
+            second = second[..., _square_of_pairs(d, second.device)]
+            return Jet(value.reshape(shape), first.reshape(*shape, d), second.reshape(*shape, d, d))
+        return Jet(value.reshape(shape), first.reshape(*shape, d), second.reshape(*shape, second.shape[-1]))
+
+
+def products(first: Tensor, kind: Second) -> Tensor:
+    """Products u_a u_b of first derivatives (..., d, B, n), for the pairs that ``kind`` keeps."""
+    if kind == "axes":
+        return first * first
+    if kind == "laplacian":
+        return (first * first).sum(dim=-3, keepdim=True)
+    if kind == "none":
+        return first[..., :0, :, :]
+    rows, columns = torch.triu_indices(first.shape[-3], first.shape[-3], device=first.device)
+    return first[..., rows, :, :] * first[..., columns, :, :]
+
+
+def start(scaled: Tensor, slopes: Tensor, kind: Second) -> Streams:
+    """The streams of the scaled coordinates (..., B, d) by the physical ones; ``slopes`` (..., d) are dx^/dx."""
+    value = scaled.unsqueeze(-3)
+    first = torch.diag_embed(slopes).unsqueeze(-2).expand(*scaled.shape[:-2], -1, scaled.shape[-2], -1)
+    return Streams(value, first, torch.zeros_like(products(first, kind)), kind)
+
+
+def _square_of_pairs(d: int, device: torch.device) -> Tensor:
+    """Where the pair (a, b) sits among the d (d + 1) / 2 pairs a <= b, as a symmetric d x d table."""
+    low, high = torch.meshgrid(torch.arange(d, device=device), torch.arange(d, device=device), indexing="ij")
+    low, high = torch.minimum(low, high), torch.maximum(low, high)
+    return low * d - low * (low - 1) // 2 + high - low

@@ -1,0 +1,1 @@
+"""How a field is found: least squares, robust losses and their solvers."""

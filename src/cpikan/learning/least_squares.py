@@ -1,0 +1,150 @@
+"""Least-squares problems in batches: residuals with a Jacobian, residuals alone, and sums over chunks of residuals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, Self
+
+import torch
+from torch import Tensor
+from torch.func import jacfwd, jacrev, vmap
+
+from cpikan.errors import InputError
+from cpikan.learning.normal_equations import DualEquations, Equations, NormalEquations, equations
+from cpikan.learning.robust import SQUARES, Loss
+
+
+class LeastSquares(Protocol):
+    """n independent problems: the sum of a loss over residuals r(parameters), parameters (n, P)."""
+
+    def cost(self, parameters: Tensor) -> Tensor:
+        """The loss of each problem, (n,)."""
+        ...
+
+    def linearise(self, parameters: Tensor) -> Equations:
+        """The linear systems at these parameters."""
+        ...
+
+    def take(self, index: Tensor) -> Self:
+        """The problems ``index`` alone, in that order."""
+        ...
+
+
+@dataclass(frozen=True)
+class WithJacobian:
+    """Residuals and Jacobian by the user's own batched function.
+
+    ``function(parameters (n, P), *data)`` returns residuals (n, R) and Jacobian (n, R, P); the tensors of ``data`` begin
+    with the problems, and those of problems that are done are left out. ``residuals``, if given, computes the residuals
+    alone and spares the Jacobian where a step is only tried.
+    """
+
+    function: Callable[..., tuple[Tensor, Tensor]]
+    data: tuple[Tensor, ...] = ()
+    loss: Loss = SQUARES
+    residuals: Callable[..., Tensor] | None = None
+
+    def cost(self, parameters: Tensor) -> Tensor:
+        """The loss of each problem, (n,)."""
+        if self.residuals is None:
+            found = self.function(parameters, *self.data)[0]
+        else:
+            found = self.residuals(parameters, *self.data)
+        return self.loss.value(found).sum(dim=-1)
+
+    def linearise(self, parameters: Tensor) -> NormalEquations | DualEquations:
+        """The linear systems at these parameters; raises InputError for shapes that do not fit."""
+        residuals, jacobian = self.function(parameters, *self.data)
+        n, p = parameters.shape
+        if residuals.ndim != 2 or len(residuals) != n or tuple(jacobian.shape) != (n, residuals.shape[1], p):
+            raise InputError(
+                f"residuals {tuple(residuals.shape)} and Jacobian {tuple(jacobian.shape)} for parameters {(n, p)}: "
+                f"give ({n}, R) and ({n}, R, {p})"
+            )
+        return equations(residuals, jacobian, self.loss)
+
+    def take(self, index: Tensor) -> WithJacobian:
+        """The problems ``index`` alone."""
+        return replace(self, data=tuple(tensor[index] for tensor in self.data))
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Residuals of one problem, ``function(parameters (P,), *data of that problem) -> (R,)``, derived by torch.func.
+
+    The function is batched over the problems with ``vmap``; ``mode`` is "forward" (a column of J per parameter),
+    "reverse" (a row per residual), or "auto", the cheaper by counting.
+    """
+
+    function: Callable[..., Tensor]
+    data: tuple[Tensor, ...] = ()
+    loss: Loss = SQUARES
+    mode: Literal["auto", "forward", "reverse"] = "auto"
+
+    def cost(self, parameters: Tensor) -> Tensor:
+        """The loss of each problem, (n,)."""
+        return self.loss.value(self._residuals(parameters)).sum(dim=-1)
+
+    def linearise(self, parameters: Tensor) -> NormalEquations | DualEquations:
+        """The linear systems at these parameters."""
+        forward = self.mode == "forward"
+        if self.mode == "auto":
+            forward = parameters.shape[-1] <= self._residuals(parameters).shape[-1]
+        elif self.mode not in ("forward", "reverse"):
+            raise InputError(f"mode {self.mode!r}: give auto, forward or reverse")
+
+        def twice(p: Tensor, *data: Tensor) -> tuple[Tensor, Tensor]:
+            found = self.function(p, *data)
+            return found, found
+
+        derive: Any = jacfwd if forward else jacrev
+        jacobian, residuals = vmap(derive(twice, has_aux=True))(parameters, *self.data)
+        return equations(residuals.detach(), jacobian.detach(), self.loss)
+
+    def take(self, index: Tensor) -> Residuals:
+        """The problems ``index`` alone."""
+        return replace(self, data=tuple(tensor[index] for tensor in self.data))
+
+    def _residuals(self, parameters: Tensor) -> Tensor:
+        with torch.no_grad():
+            found = vmap(self.function)(parameters, *self.data)
+        if found.ndim != 2:
+            raise InputError(f"residuals of one problem have shape {tuple(found.shape[1:])}: give one list, (R,)")
+        return found
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The sum of problems over the same parameters: chunks of so many residuals that one Jacobian would not fit.
+
+    Only one chunk's Jacobian exists at a time; J'J and J'r are accumulated.
+    """
+
+    chunks: Sequence[LeastSquares]
+
+    def cost(self, parameters: Tensor) -> Tensor:
+        """The loss of each problem, (n,)."""
+        total = self.chunks[0].cost(parameters)
+        for chunk in self.chunks[1:]:
+            total = total + chunk.cost(parameters)
+        return total
+
+    def linearise(self, parameters: Tensor) -> NormalEquations:
+        """The linear systems at these parameters, in normal form."""
+        total = _normal(self.chunks[0].linearise(parameters))
+        for chunk in self.chunks[1:]:
+            total = total + _normal(chunk.linearise(parameters))
+        return total
+
+    def take(self, index: Tensor) -> Sum:
+        """The problems ``index`` alone."""
+        return Sum([chunk.take(index) for chunk in self.chunks])
+
+
+def _normal(found: Equations) -> NormalEquations:
+    if isinstance(found, DualEquations):
+        return NormalEquations(found.cost, found.gradient, found.jacobian.mT @ found.jacobian)
+    if not isinstance(found, NormalEquations):
+        raise InputError(f"{type(found).__name__} cannot be summed: chunks need normal or dual equations")
+    return found

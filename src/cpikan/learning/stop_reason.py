@@ -1,0 +1,41 @@
+"""StopReason: why a solver stopped, as a value, with what to try next."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class StopReason(IntEnum):
+    """Why a problem stopped; a value of ``Solution.reason``."""
+
+    RUNNING = 0
+    GRADIENT = 1
+    STEP = 2
+    COST = 3
+    STALLED = 4
+    BUDGET = 5
+    DIVERGED = 6
+    BAD_START = 7
+
+    @property
+    def converged(self) -> bool:
+        """Whether a tolerance was met."""
+        return self in (StopReason.GRADIENT, StopReason.STEP, StopReason.COST)
+
+    @property
+    def text(self) -> str:
+        """What happened, and what to try next."""
+        return _TEXTS[self]
+
+
+_TEXTS = {
+    StopReason.RUNNING: "still running",
+    StopReason.GRADIENT: "converged: the residuals are orthogonal to every column of the Jacobian",
+    StopReason.STEP: "converged: a full step changes the parameters by less than the tolerance",
+    StopReason.COST: "converged: the cost falls by less than the tolerance",
+    StopReason.STALLED: "stalled: no step lowers the cost; check the Jacobian, or continue with a quasi-Newton method",
+    StopReason.BUDGET: "budget of iterations used up: continue from here with more",
+    StopReason.DIVERGED: "residuals were not finite however short the step, the last finite parameters are kept: "
+    "bound the parameters or start elsewhere",
+    StopReason.BAD_START: "residuals or Jacobian are not finite at the start: start elsewhere",
+}

@@ -1,0 +1,94 @@
+"""One pass over a block of heights for all that is summed of it; NaN is not looked at.
+
+Finite is |v| < inf here: sums may be reordered, and v - v == 0, which isfinite compiles to, would be taken for true.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numba
+import numpy as np
+
+_jit: Any = functools.partial(
+    numba.njit, nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, boundscheck=False
+)
+
+
+@_jit
+def height_sums(heights, around):  # type: ignore[no-untyped-def]
+    """Of rows (rows, W): count, minimum, maximum, sum of |d|, d, d^2, d^3, d^4 with d = height - ``around``."""
+    total = np.zeros(8)
+    total[1], total[2] = math.inf, -math.inf
+    for y in range(heights.shape[0]):
+        count = absolute = first = second = third = fourth = 0.0
+        low, high = math.inf, -math.inf
+        for x in range(heights.shape[1]):
+            value = np.float64(heights[y, x])
+            good = abs(value) < math.inf
+            low, high = min(low, value if good else math.inf), max(high, value if good else -math.inf)
+            d = value - around if good else 0.0
+            square = d * d
+            count += 1.0 if good else 0.0
+            absolute += abs(d)
+            first += d
+            second += square
+            third += d * square
+            fourth += square * square
+        total[0] += count
+        total[1], total[2] = min(total[1], low), max(total[2], high)
+        total[3] += absolute
+        total[4] += first
+        total[5] += second
+        total[6] += third
+        total[7] += fourth
+    return total
+
+
+@_jit
+def step_sums(left, right):  # type: ignore[no-untyped-def]
+    """Of differences right - left (rows, W) that are finite: count, sum of squares, minimum, maximum."""
+    count = square = 0.0
+    low, high = math.inf, -math.inf
+    for y in range(left.shape[0]):
+        in_row = 0.0
+        for x in range(left.shape[1]):
+            step = np.float64(right[y, x]) - np.float64(left[y, x])
+            good = abs(step) < math.inf
+            low, high = min(low, step if good else math.inf), max(high, step if good else -math.inf)
+            count += 1.0 if good else 0.0
+            step = step if good else 0.0
+            in_row += step * step
+        square += in_row
+    return count, square, low, high
+
+
+@_jit
+def fit_sums(heights, fit):  # type: ignore[no-untyped-def]
+    """Where heights - fit (rows, W) is finite: count, sum of its squares, minimum and maximum of the fit."""
+    count = square = 0.0
+    low, high = math.inf, -math.inf
+    for y in range(heights.shape[0]):
+        in_row = 0.0
+        for x in range(heights.shape[1]):
+            rest = heights[y, x] - fit[y, x]
+            good = abs(rest) < math.inf
+            low, high = min(low, fit[y, x] if good else math.inf), max(high, fit[y, x] if good else -math.inf)
+            count += 1.0 if good else 0.0
+            rest = rest if good else 0.0
+            in_row += rest * rest
+        square += in_row
+    return count, square, low, high
+
+
+@_jit
+def combine(maps, combination, valid, form, rest):  # type: ignore[no-untyped-def]
+    """``rest`` (rows, W): the combination of maps (maps, rows, W) without the form, NaN where not valid."""
+    for y in range(rest.shape[0]):
+        for x in range(rest.shape[1]):
+            value = 0.0
+            for k in range(maps.shape[0]):
+                value += combination[k] * maps[k, y, x]
+            rest[y, x] = value - form[y, x] if valid[y, x] else math.nan
