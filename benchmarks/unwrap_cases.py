@@ -224,7 +224,15 @@ CASES: dict[str, Maker] = (
     | {name: partial(real_map, name=name) for name in REAL_MAPS}
 )
 
-LARGE = ("noise 0.5", "blob holes 15%", "dense 0.3 noise 0.3", "shear", "speckle 0.5-0.95", "terrain 1.5 rad noise 0.4")
+LARGE = (
+    "noise 0.5",
+    "blob holes 15%",
+    "dense 0.3 noise 0.3",
+    "shear",
+    "ramp shear",
+    "speckle 0.5-0.95",
+    "terrain 1.5 rad noise 0.4",
+)
 """Cases that are also measured at 1024 x 1024."""
 
 

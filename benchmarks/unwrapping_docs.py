@@ -130,7 +130,7 @@ def _show(axis: Axes, values: np.ndarray, title: str, **how: object) -> None:
     axis.set_title(title, fontsize=8)
     axis.set_xticks([])
     axis.set_yticks([])
-    axis.set_facecolor("#d8d8d8")
+    axis.set_facecolor("white")
 
 
 def _errors(case: Case, answer: Answer, labels: np.ndarray) -> tuple[np.ndarray, str]:
@@ -138,7 +138,8 @@ def _errors(case: Case, answer: Answer, labels: np.ndarray) -> tuple[np.ndarray,
     near, _ = jump_pairs(case.phase_rad, answer.orders, labels)
     valid = labels > 0
     flagged = (error != 0) | near | (answer.flagged & valid)
-    shown = np.where(valid, error, np.nan)
+    wider = ndimage.grey_dilation(error, 3), ndimage.grey_erosion(error, 3)  # single pixels would not be seen
+    shown = np.where(valid, np.where(wider[0] > -wider[1], *wider), np.nan)
     return shown, f"wrong {np.mean(error[valid] != 0):.2g}, or flagged {flagged[valid].mean():.2g}"
 
 

@@ -255,7 +255,9 @@ def _add_reconstruct(parser: argparse.ArgumentParser) -> None:
     )
     masks = parser.add_mutually_exclusive_group()
     masks.add_argument("--mask", metavar="FILE", help="pixels that count are nonzero: .npy or a grey image")
-    masks.add_argument("--circle", metavar="X,Y,R[,INNER]", help="pixels that count lie in this circle or annulus (pixels)")
+    masks.add_argument(
+        "--circle", metavar="X,Y,R[,INNER]", help="pixels that count lie in this circle or annulus (pixels)"
+    )
     parser.add_argument("--remove", default="", metavar="TERMS", help=f"take off the map: {cli_evaluate.FORM_HELP}")
     parser.add_argument("--tile", type=_whole, default=512, help="tile of unwrapping in pixels (default: 512)")
     parser.add_argument("--overlap", type=_whole, default=64, help="overlap of tiles in pixels (default: 64)")
@@ -323,11 +325,20 @@ def _tell_reconstruct(result: dict[str, Any]) -> str:
         f"height     PV {result['pv_nm']:.2f} nm, RMS {result['rms_nm']:.2f} nm, sigma {sigma:.3g} nm (median)",
         f"pixels     {result['valid_fraction']:.2%} valid, {result['ambiguous_fraction']:.3g} of them ambiguous, "
         f"{result['components']} component{'s' if result['components'] != 1 else ''}",
+        *_surface_line(result),
         *_ripple_line(result),
         f"time       {result['seconds']:.2f} s ({result['megapixels_per_second']:.1f} MPix/s), "
         f"memory {result['peak_anonymous_mib']:.0f} MiB",
     ]
     return "\n".join(lines)
+
+
+def _surface_line(result: dict[str, Any]) -> list[str]:
+    surface = result.get("surface")
+    if not surface:
+        return []
+    pvr = "-" if surface["pvr_nm"] is None else f"{surface['pvr_nm']:.2f} nm"
+    return [f"surface    PVr {pvr}, Sa {surface['sa_nm']:.2f} nm; removed: {', '.join(result['form']['removed'])}"]
 
 
 def _ripple_line(result: dict[str, Any]) -> list[str]:

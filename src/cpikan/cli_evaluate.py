@@ -8,7 +8,7 @@ from typing import Any
 
 FORM_HELP = (
     "piston, tilt, power (sphere), astigmatism, coma, trefoil, spherical, zernike:N (fringe 1 to N), noll:N, ansi:N, "
-    "order:N; several with commas"
+    "order:N; or a part of a set, such as noll:5-8 or noll:11-11; several with commas"
 )
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from field_contract import LOWER, TORCH_WARNS, UPPER, FieldContract, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.polynomial import chebyshev as npcheb
@@ -21,7 +22,6 @@ from cpikan.fields.functional import functional, named_parameters, parameter_vec
 from cpikan.fields.parameter_jacobian import parameter_jacobian
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.fields.scaling import AffineScaling
-from field_contract import LOWER, TORCH_WARNS, UPPER, FieldContract, same
 
 pytestmark = TORCH_WARNS
 
@@ -178,6 +178,11 @@ def test_the_parameter_jacobian_is_what_autograd_finds(networks):
     expected = (derive if networks is None else vmap(derive))(parameter_vector(field), x)
     assert same(value, field(x)) == 0
     assert same(jacobian, expected) <= 1e-12
+    if networks:  # two other networks of this shape
+        few = parameter_jacobian(field, x[:2], parameter_vector(field)[1:])
+        full = parameter_jacobian(field, torch.cat([x[:1], x[:2]]))
+        assert torch.equal(few[0], full[0][1:])
+        assert torch.equal(few[1], full[1][1:])
 
 
 @pytest.mark.parametrize(
@@ -187,7 +192,10 @@ def test_the_parameter_jacobian_is_what_autograd_finds(networks):
         (([2], 3), "widths [2] make no network"),
         (([2, 0, 1], 3), "widths [2, 0, 1] make no network"),
         (([2, 4, 1], [3, 3, 3]), "has 3 numbers for 2 layers"),
-        (([2, 1], 3, ([0, 0], [1, 0])), "domain from 0 to 0 on axis 1 is empty: give finite bounds, the lower one first"),
+        (
+            ([2, 1], 3, ([0, 0], [1, 0])),
+            "domain from 0 to 0 on axis 1 is empty: give finite bounds, the lower one first",
+        ),
         (([2, 1], 3, ([0, 2], [1, 1])), "domain from 2 to 1 on axis 1 is empty"),
         (([2, 1], 3, ([0, 0], [1, math.inf])), "domain from 0 to inf"),
         (([2, 1], 3, ([0], [1])), "domain has 1 axes and widths begin with 2"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from field_contract import LOWER, UPPER, FieldContract, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.polynomial import chebyshev as npcheb
@@ -12,7 +13,6 @@ from numpy.polynomial import chebyshev as npcheb
 from cpikan.errors import InputError
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
 from cpikan.fields.tensor_fit import fit_grid
-from field_contract import LOWER, UPPER, FieldContract, same
 
 
 def drawn(modes, domain, networks=None, seed=0):

@@ -20,6 +20,9 @@ from cpikan.pipeline.height_map import HeightMap
 from cpikan.pipeline.mask import Circle, Mask
 from cpikan.pipeline.settings import ReconstructSettings
 from cpikan.psi.acquisition import Acquisition
+from cpikan.surface.form import fit_form
+from cpikan.surface.pupil import Pupil
+from cpikan.surface.zernike import ZernikeBasis
 from independent_frames import Faults, Scene, make_scene, make_stack
 from small_stacks import (
     AMBIGUOUS,

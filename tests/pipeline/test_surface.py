@@ -59,9 +59,7 @@ def test_bands_are_the_whole_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert found["removed_nm"] == pytest.approx(form.summary(), rel=1e-9)
     assert found["circle_pixels"] == [form.pupil.x, form.pupil.y, form.pupil.radius, 0.0]
     phase = 4 * np.pi * values.astype(float) / 632.8
-    assert found["ripple_mrad"] == [
-        {str(k): v for k, v in fringe_ripple(phase, np.angle(np.exp(1j * phase))).items()}
-    ]
+    assert found["ripple_mrad"] == [{str(k): v for k, v in fringe_ripple(phase, np.angle(np.exp(1j * phase))).items()}]
     # 3 nm at 4 pi / 632.8 nm; the wave of its own argument mixes a little of it into the others
     assert found["ripple_mrad"][0]["2"] == pytest.approx(1e3 * 3 * 4 * np.pi / 632.8, rel=0.05)
 
@@ -155,7 +153,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
         ((a, "--remove", "tlt"), "did you mean 'tilt'"),
         ((a, "--remove", "noll:"), "noll:N"),
-        ((a, "--remove", "zernike:9999"), "up to 30"),
+        ((a, "--remove", "zernike:9999"), "at most 30"),
         ((a, "--circle", "1,2"), "X,Y,R"),
         ((a, "--circle", "1,2,3,4"), "INNER below R"),
         ((a, "--mask", str(tmp_path / "none.npy")), "not a file"),

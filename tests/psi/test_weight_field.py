@@ -21,7 +21,9 @@ from cpikan.psi.kernels.model import LONGEST_SEGMENT, Demodulation, PhaseRows, P
 from cpikan.psi.kernels.select import make_kernels
 from cpikan.psi.kernels.weight_field import PHASE_ERROR_RAD, WeightField, model_demodulation, node_spacing
 from cpikan.psi.noise import NoiseModel
+from cpikan.psi.response import Response
 from cpikan.psi.schemes import LEAST_SQUARES, phasor_weights
+from cpikan.psi.smooth_field import SmoothField
 
 ULP = 2.0**-24
 NOISE = NoiseModel(1.0, 0.0, "residuals", 1000)
@@ -209,7 +211,7 @@ def interpolated(field: WeightField, y: int, x: np.ndarray, width: int, frames: 
     assert first == y // every_y
     f = (y % every_y) / every_y
     share = np.array([(1 - f) * (1 - 2 * f), 4 * f * (1 - f), f * (2 * f - 1)])
-    line = np.einsum("j,jq->q", share, nodes[:, 0].astype(float)).reshape(-1, 3, 3 * frames + 6)
+    line = np.einsum("j,jq->q", share, nodes[:, 0].astype(float)).reshape(-1, 3, 3 * frames + 14)
     t = (x % every_x)[:, None]
     start, slope, bend = (line[x // every_x, part, : 3 * frames] for part in range(3))
     return np.moveaxis((start + t * (slope + t * bend)).reshape(len(x), frames, 3), 1, 2)[:, [2, 0, 1]]
@@ -220,15 +222,15 @@ def test_nodes_are_the_models_weights(harmonics: tuple[int, ...]) -> None:
     """The compiled normal equations against the pseudo-inverse; stored in float32. Constants and covariance follow."""
     model = make_model(9, 9, (300, 400), harmonics=harmonics)
     nodes, first, every_y, every_x, _ = WeightField((model,), (64, 32)).rows(130, 20, 400)
-    assert (first, every_y, every_x, nodes.shape) == (2, 64, 32, (3, 1, 13 * 3 * 33))
+    assert (first, every_y, every_x, nodes.shape) == (2, 64, 32, (3, 1, 13 * 3 * 41))
     for j in range(3):
-        start = nodes[j, 0].reshape(13, 3, 33)[:, 0]
+        start = nodes[j, 0].reshape(13, 3, 41)[:, 0]
         x = np.arange(13) * 32.0
         mean, u, v = np.moveaxis(model.weights_at(np.full(13, 128 + 32.0 * j), x), 1, 0)
         np.testing.assert_allclose(start[:, :27].reshape(13, 9, 3), np.stack([u, v, mean], axis=-1), atol=2 * ULP)
         constants = -np.stack([w @ model.offset_dn for w in (u, v, mean)], axis=1)
         covariance = np.stack([(u * u).sum(1), (u * v).sum(1), (v * v).sum(1)], axis=1)
-        np.testing.assert_allclose(start[:, 27:], np.hstack([constants, covariance]), atol=8 * ULP)
+        np.testing.assert_allclose(start[:, 27:33], np.hstack([constants, covariance]), atol=8 * ULP)
 
 
 def test_spacing_follows_the_tilt() -> None:
@@ -367,3 +369,99 @@ def test_other_devices_say_they_do_not_serve_such_models() -> None:
 def test_a_demodulation_that_contradicts_itself_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"powers of two|least squares"):
         demodulation(make_model(1, 5, SHAPE), SHAPE, **changes)
+
+
+# --- cameras that bend, harmonics of a fixed share, backgrounds known beforehand
+
+CURVE = Response(20.0, 230.0, (-8.0, 11.0, 6.0, -2.0, 1.5))
+
+
+def bent(light: np.ndarray, curve: Response) -> np.ndarray:
+    """Samples that stand for the light: the curve turned round."""
+    samples = np.linspace(-20, 300, 200_001)
+    return np.interp(light, curve.light_dn(samples), samples)
+
+
+@pytest.mark.parametrize("frames", [4, 6, 7])
+def test_a_bent_camera_is_straightened(frames: int) -> None:
+    shape = (24, 2100)
+    model = replace(make_model(frames, frames, shape), response=CURVE)
+    phase = any_phase(4, shape)
+    light = make_frames(model, phase, light=(110.0, 60.0))
+    stack = bent(light, CURVE).astype(np.float32)
+    assert np.abs(stack - light).max() > 5
+    got = run(stack, demodulation(model, shape))
+    # a float32 sample of 200 DN is known to 1e-5 DN, seven times that after the curve; against B = 60
+    assert wrapped(got.phase_rad - phase).max() < PHASE_ERROR_RAD + 2 * rounding_rad(model, 220, 60)
+    straight = run(stack, demodulation(replace(model, response=None), shape))
+    assert wrapped(straight.phase_rad - phase).max() > 0.01
+
+
+def test_saturation_is_that_of_the_samples() -> None:
+    """The largest count is saturated, whatever light it stands for; a count below is not."""
+    model = replace(make_model(3, 5, (4, 50)), response=CURVE)
+    stack = np.rint(bent(make_frames(model, any_phase(1, (4, 50)), light=(110.0, 60.0)), CURVE)).astype(np.uint8)
+    stack[0, 2, 1, 7], stack[0, 4, 2, 9] = 255, 254
+    got = run(stack, demodulation(model, (4, 50), saturation_dn=255.0))
+    clipped = got.flags & Flag.SATURATED != 0
+    assert clipped.sum() == 1
+    assert clipped[1, 7]
+
+
+@pytest.mark.parametrize(("frames", "locked"), [(3, ((2, 0.08),)), (4, ((3, -0.05),)), (5, ((2, -0.1), (3, 0.05)))])
+def test_harmonics_of_a_fixed_share_are_taken_off(frames: int, locked: tuple[tuple[int, float], ...]) -> None:
+    shape = (20, 300)
+    model = replace(make_model(frames, frames, shape), locked=locked)
+    phase = any_phase(7, shape)
+    angle = phase + step_maps(model, shape)
+    clean = 110 + 60 * (np.cos(angle) + sum(share * np.cos(order * angle) for order, share in locked))
+    stack = (model.gain[:, None, None] * clean + model.offset_dn[:, None, None])[None].astype(np.float32)
+    got = run(stack, demodulation(model, shape))
+    # six rounds leave (order x share)^6 of the share at worst; leaks are interpolated like weights
+    left = sum(abs(share) for _, share in locked) * sum(order * abs(share) for order, share in locked) ** 6
+    assert wrapped(got.phase_rad - phase).max() < PHASE_ERROR_RAD + 2 * rounding_rad(model, 220, 50) + 2 * left
+    plain = run(stack, demodulation(replace(model, locked=()), shape))
+    assert wrapped(plain.phase_rad - phase).max() > 0.01
+
+
+def test_two_frames_and_a_smooth_background() -> None:
+    """A as another sample: exact where the background is what was said, and worth what its weight says where not."""
+    shape = (40, 700)
+    steps, zeros = np.array([0.0, 1.4]), np.zeros(2)
+    coefficients = np.zeros((3, 4))
+    coefficients[0, 0], coefficients[1, 2], coefficients[2, 0] = 110.0, 6.0, -9.0
+    field = SmoothField(((0.0, 39.0), (0.0, 699.0)), coefficients)
+    model = FrameModel(
+        steps, np.zeros((2, 2)), zeros, np.array([1.0, 1.02]), zeros, (0.0, 0.0), background=field, background_weight=4.0
+    )
+    phase = any_phase(2, shape)
+    y, x = np.mgrid[:40, :700]
+    light = field.at(y, x) + 60 * np.cos(phase + steps[:, None, None])
+    stack = (model.gain[:, None, None] * light)[None].astype(np.float32)
+    d = demodulation(model, shape)
+    got = run(stack, d)
+    # a field of degree three is all but its own parabola over segments of 4 pixels
+    assert wrapped(got.phase_rad - phase).max() < 2e-5
+    _, variance, *_ = reference.demodulate(stack, d, (y, x))
+    design = np.vstack([np.column_stack([np.ones(2), np.cos(steps), -np.sin(steps)]) * model.gain[:, None], [2.0, 0, 0]])
+    spread = np.linalg.inv(design.T @ design)
+    toward = np.stack([np.zeros_like(phase), -np.sin(phase), np.cos(phase)], axis=-1) / 60
+    exact = np.einsum("...i,ij,...j->...", toward, spread, toward)
+    np.testing.assert_allclose(variance[0], exact, rtol=1e-3)
+    np.testing.assert_allclose(got.sigma_rad**2, exact, rtol=1e-3)
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 1000), st.integers(4, 8), st.booleans(), st.booleans())
+def test_the_fast_pass_is_the_reference(seed: int, frames: int, curve: bool, second: bool) -> None:
+    shape = (9, 130)
+    locked = ((2, 0.07),) if second else ()
+    model = replace(make_model(seed, frames, shape), response=CURVE if curve else None, locked=locked)
+    light = make_frames(model, any_phase(seed, shape), 0.07, light=(110.0, 60.0))
+    stack = np.rint(bent(light, CURVE)).astype(np.uint8)
+    d = demodulation(model, shape)
+    got, plain = run(stack, d), reference.phases(stack, PixelModel(d))
+    tolerance = PHASE_ERROR_RAD + 2 * rounding_rad(model, 220, 40) + 1e-5 * second
+    assert wrapped(got.phase_rad - plain.phase_rad).max() < tolerance
+    np.testing.assert_allclose(got.sigma_rad, plain.sigma_rad, rtol=1e-3)
+    assert np.array_equal(got.flags, plain.flags)

@@ -255,6 +255,22 @@ def test_order_two_is_the_full_second_order_polynomial() -> None:
     np.testing.assert_allclose(fit_form(heights, None, "order:2").remove(heights).ravel(), expected, atol=1e-11)
 
 
+def test_parts_of_sets() -> None:
+    assert form_modes("noll:11-11") == ((4, 0),)
+    assert form_modes("noll:5-6,power") == form_modes("astigmatism,sphere")
+    assert form_modes("ansi:0-2") == form_modes("piston,tilt")
+    assert form_modes("order:3-3") == form_modes("coma,trefoil")
+    assert form_modes("zernike:1-9") == form_modes("fringe:9")
+    assert check_form_terms("noll:07-010") == ("noll:7-10",)
+    for bad in ("noll:9-4", "noll:-4", "noll:4-", "noll:1-2-3", "order:4-2", "zernike:a-b"):
+        with pytest.raises(InputError, match="A-B"):
+            check_form_terms(bad)
+    with pytest.raises(InputError, match="at most 30"):
+        check_form_terms("order:2-31")
+    with pytest.raises(InputError, match="start at 1"):
+        check_form_terms("noll:0-3")
+
+
 def test_power_alone_leaves_tilt_and_astigmatism() -> None:
     pupil = Pupil(30, 30, 30)
     modes = ((0, 0), (1, 1), (2, 2), (2, 0))

@@ -39,15 +39,15 @@ class Cover:
 
 
 def cover(partition: Partition[Any], x: Tensor) -> Cover:
-    """Sort points (P, d) into the supports of the boxes; at most 2^d boxes hold a point.
+    """Sort points (..., d), as one list of P, into the supports of the boxes; at most 2^d boxes hold a point.
 
     A point outside the domain belongs to the nearest boxes. Boxes are grouped by the power of two that their number of
     points lies under, so at most half of the places are left over.
     """
     axes = len(partition.axes)
-    if x.ndim != 2 or x.shape[1] != axes:
-        raise InputError(f"points of shape {tuple(x.shape)} for a partition of {axes} axes: give (points, {axes})")
-    places = x.detach().cpu().numpy()
+    if x.shape[-1:] != (axes,):
+        raise InputError(f"points of shape {tuple(x.shape)} for a partition of {axes} axes: give (..., {axes})")
+    places = _plain(x).reshape(-1, axes)
     if not np.isfinite(places).all():
         raise InputError("points are not all finite: leave out the ones that are NaN or infinite")
     sides = [_axis(axis, places[:, d]) for d, axis in enumerate(partition.axes)]
@@ -61,6 +61,14 @@ def cover(partition: Partition[Any], x: Tensor) -> Cover:
             store.append(np.stack([getattr(sides[d], part)[side][held] for d, side in enumerate(choice)], axis=1))
     members = _Members(*map(np.concatenate, found))
     return Cover(len(places), tuple(_groups(members, x)))
+
+
+def _plain(x: Tensor) -> np.ndarray:
+    """The numbers of a tensor; inside a transform of torch.func there are none to be had."""
+    try:
+        return x.detach().cpu().numpy()
+    except RuntimeError:
+        raise InputError("points inside a transform cannot be sorted: call .cover(x) before and pass it on") from None
 
 
 @dataclass(frozen=True)

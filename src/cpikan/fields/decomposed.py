@@ -60,7 +60,7 @@ class DecomposedField(nn.Module):
 
     def cover(self, x: Tensor) -> Cover:
         """Sort points (..., d) into subdomains once; pass it back as ``covered`` while the points stay the same."""
-        return cover(self.partition, x.reshape(-1, x.shape[-1]))
+        return cover(self.partition, x)
 
     def forward(self, x: Tensor, covered: Cover | None = None) -> Tensor:
         """Values (..., outputs) at physical points (..., d)."""
@@ -95,8 +95,8 @@ class DecomposedField(nn.Module):
         return {"axes": axes}
 
     def _enter(self, x: Tensor, covered: Cover | None) -> tuple[Tensor, Cover]:
+        covered = cover(self.partition, x) if covered is None else covered
         points = x.reshape(-1, x.shape[-1])
-        covered = cover(self.partition, points) if covered is None else covered
         if covered.points != len(points):
             raise InputError(f"cover of {covered.points} points for {len(points)}: sort these points with .cover(x)")
         return points, covered

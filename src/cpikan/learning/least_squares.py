@@ -100,7 +100,8 @@ class Residuals:
 
         derive: Any = jacfwd if forward else jacrev
         jacobian, residuals = vmap(derive(twice, has_aux=True))(parameters, *self.data)
-        return equations(residuals.detach(), jacobian.detach(), self.loss)
+        # some forward-mode rules of torch return float64 whatever they were given
+        return equations(residuals.detach(), jacobian.detach().to(residuals.dtype), self.loss)
 
     def take(self, index: Tensor) -> Residuals:
         """The problems ``index`` alone."""
@@ -112,6 +113,45 @@ class Residuals:
         if found.ndim != 2:
             raise InputError(f"residuals of one problem have shape {tuple(found.shape[1:])}: give one list, (R,)")
         return found
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """Residuals that each belong to one point, ``function(parameters (P,), *data of that point) -> () or (C,)``.
+
+    The tensors of ``data`` are (n, points, ...). The Jacobian comes from one reverse pass per component, batched over
+    points and problems: for a differential equation with many points and parameters this is many times cheaper than
+    ``Residuals``, which does not know that a point's residual is its own.
+    """
+
+    function: Callable[..., Tensor]
+    data: tuple[Tensor, ...]
+    loss: Loss = SQUARES
+
+    def cost(self, parameters: Tensor) -> Tensor:
+        """The loss of each problem, (n,)."""
+        with torch.no_grad():
+            found = vmap(self._at_points(self.function))(parameters, *self.data)
+        return self.loss.value(found.flatten(1)).sum(dim=-1)
+
+    def linearise(self, parameters: Tensor) -> NormalEquations | DualEquations:
+        """The linear systems at these parameters."""
+
+        def twice(p: Tensor, *point: Tensor) -> tuple[Tensor, Tensor]:
+            found = self.function(p, *point)
+            return found, found
+
+        derive: Any = jacrev(twice, has_aux=True)
+        jacobian, residuals = vmap(self._at_points(derive))(parameters, *self.data)
+        rows = jacobian.detach().reshape(len(parameters), -1, parameters.shape[-1])
+        return equations(residuals.detach().flatten(1), rows, self.loss)
+
+    def take(self, index: Tensor) -> Pointwise:
+        """The problems ``index`` alone."""
+        return replace(self, data=tuple(tensor[index] for tensor in self.data))
+
+    def _at_points(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return vmap(function, in_dims=(None, *(0 for _ in self.data)))
 
 
 @dataclass(frozen=True)

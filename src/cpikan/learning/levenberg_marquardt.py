@@ -23,7 +23,8 @@ class Settings:
     """Tolerances are relative; None stands for 16 units in the last place of the precision.
 
     ``damping`` is the first one, relative to the metric; ``metric`` is "running-max" (the largest diagonal of J'J so
-    far, invariant under scaling of the parameters; More 1978) or "identity".
+    far, invariant under scaling of the parameters; More 1978) or "identity". ``target`` is a cost that is good enough, one
+    or one per problem (N,), as a chi-square test gives.
     """
 
     iterations: int = 100
@@ -32,6 +33,7 @@ class Settings:
     cost: float | None = None
     damping: float = 1e-3
     metric: Literal["running-max", "identity"] = "running-max"
+    target: float | Tensor = 0.0
 
     def __post_init__(self) -> None:
         if self.iterations < 0 or not self.damping > 0:
@@ -72,8 +74,8 @@ class Solution:
 
     @property
     def converged(self) -> Tensor:
-        """Where a tolerance was met."""
-        return (self.reason >= StopReason.GRADIENT) & (self.reason <= StopReason.COST)
+        """Where a tolerance or the target was met."""
+        return (self.reason >= StopReason.GRADIENT) & (self.reason <= StopReason.TARGET)
 
     def counts(self) -> dict[str, int]:
         """How many problems stopped for which reason."""
@@ -192,7 +194,9 @@ def _move(problem: LeastSquares, state: State, trial: Tensor, good: Tensor, sett
 
 
 def _stop_before_step(state: State, settings: Settings) -> State:
-    """Gradient test, |J'r|_j <= tolerance |J_j| |r| for all j (as MINPACK's cosines), and the budget."""
+    """Target, gradient test |J'r|_j <= tolerance |J_j| |r| for all j (as MINPACK's cosines), and the budget."""
+    target = settings.target[state.problem] if isinstance(settings.target, Tensor) else settings.target
+    state = _mark(state, state.equations.cost <= target, StopReason.TARGET)
     flat = _is_flat(state.equations, _tolerance(settings.gradient, state.parameters))
     return _mark(_mark(state, flat, StopReason.GRADIENT), state.iterations >= settings.iterations, StopReason.BUDGET)
 
@@ -229,13 +233,12 @@ def _mark(state: State, where: Tensor, reason: StopReason) -> State:
 
 
 def _metric(found: Equations, before: Tensor | None, settings: Settings) -> Tensor:
-    """D (n, P); parameters without influence get a share of the largest, so that the system stays definite."""
+    """D (n, P); parameters without influence get the largest, so that the system stays definite."""
     if settings.metric == "identity":
         return torch.ones_like(found.gradient)
     diagonal = found.diagonal
-    info = torch.finfo(diagonal.dtype)
-    floor = (info.eps * diagonal.amax(dim=-1, keepdim=True)).clamp_min(info.tiny**0.5)
-    diagonal = torch.maximum(diagonal, floor)
+    largest = diagonal.amax(dim=-1, keepdim=True)
+    diagonal = torch.where(diagonal > 0, diagonal, torch.where(largest > 0, largest, 1.0))
     return diagonal if before is None else torch.maximum(diagonal, before)
 
 

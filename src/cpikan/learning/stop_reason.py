@@ -12,15 +12,16 @@ class StopReason(IntEnum):
     GRADIENT = 1
     STEP = 2
     COST = 3
-    STALLED = 4
-    BUDGET = 5
-    DIVERGED = 6
-    BAD_START = 7
+    TARGET = 4
+    STALLED = 5
+    BUDGET = 6
+    DIVERGED = 7
+    BAD_START = 8
 
     @property
     def converged(self) -> bool:
-        """Whether a tolerance was met."""
-        return self in (StopReason.GRADIENT, StopReason.STEP, StopReason.COST)
+        """Whether a tolerance or the target was met."""
+        return StopReason.GRADIENT <= self <= StopReason.TARGET
 
     @property
     def text(self) -> str:
@@ -33,6 +34,7 @@ _TEXTS = {
     StopReason.GRADIENT: "converged: the residuals are orthogonal to every column of the Jacobian",
     StopReason.STEP: "converged: a full step changes the parameters by less than the tolerance",
     StopReason.COST: "converged: the cost falls by less than the tolerance",
+    StopReason.TARGET: "converged: the cost is at the target that was given",
     StopReason.STALLED: "stalled: no step lowers the cost; check the Jacobian, or continue with a quasi-Newton method",
     StopReason.BUDGET: "budget of iterations used up: continue from here with more",
     StopReason.DIVERGED: "residuals were not finite however short the step, the last finite parameters are kept: "

@@ -144,10 +144,9 @@ def _stack_shape(reader: FrameReader, acquisition: Acquisition, source: str) -> 
     if frames % wavelengths:
         raise InputError(f"{source} holds {frames} frames, which cannot be shared evenly by {many}: check both")
     steps = frames // wavelengths
-    if steps < MIN_FRAMES:
-        raise InputError(
-            f"{source} holds {frames} frame(s) for {many}: {MIN_FRAMES} or more per wavelength make a phase"
-        )
+    fewest = MIN_FRAMES - (acquisition.steps != "trusted")  # two, where the step is fitted and the background is smooth
+    if steps < fewest:
+        raise InputError(f"{source} holds {frames} frame(s) for {many}: {fewest} or more per wavelength make a phase")
     return wavelengths, steps, height, width
 
 

@@ -181,10 +181,13 @@ def _ripple(
     if steps.fits is None:
         return None, None
     found = []
-    for i in range(len(steps.models)):
+    for i, samples in enumerate(frames):
+        if len(samples) < 3:  # there are no plain steps to compare with
+            found.append(None)
+            continue
         given = None if acquisition.phase_steps_deg is None else acquisition.phase_steps_deg[i]
         plain = FrameModel.plain(steps.steps_deg[i] if given is None else tuple(s - given[0] for s in given))
-        _, u, v = plain.weights_at(np.zeros(()), np.zeros(())) @ frames[i].astype(np.float64)
+        _, u, v = plain.weights_at(np.zeros(()), np.zeros(())) @ samples.astype(np.float64)
         found.append(ripple_before_and_after(np.arctan2(v, u), phase[i], position))
     return tuple(f and f[0] for f in found), tuple(f and f[1] for f in found)
 

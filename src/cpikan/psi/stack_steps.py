@@ -13,6 +13,7 @@ from cpikan.psi.aia import estimate_steps
 from cpikan.psi.frame_model import FrameModel
 from cpikan.psi.steps_fit.frame_fit import FrameFit
 from cpikan.psi.steps_fit.layout import EFFECTS
+from cpikan.psi.steps_fit.two_frames import fit_two_frames
 from cpikan.psi.tilt_aia import FitOptions, fit_frames
 
 Sign = Literal["given", "nominal", "assumed"]
@@ -66,7 +67,7 @@ def stack_steps(
     for i, samples in enumerate(frames):
         start = None if given is None else given[i]
         name = f"wavelength {i + 1}: " if len(frames) > 1 else ""
-        fit = fit_frames(samples, position, start, options)
+        fit = _fitted(samples, position, start, options)
         model = fit.model
         if not fit.determined:
             if start is None:
@@ -83,6 +84,16 @@ def stack_steps(
         return StackSteps(tuple(models), "nominal", tuple(fits), warnings=tuple(warnings))
     fits = [fits[0], *(_agreeing(fits, rows, i, warnings) for i in range(1, len(fits)))]
     return StackSteps(tuple(fit.model for fit in fits), "assumed", tuple(fits), warnings=tuple(warnings))
+
+
+def _fitted(
+    samples: np.ndarray, position: np.ndarray, start: tuple[float, ...] | None, options: FitOptions
+) -> FrameFit:
+    if len(samples) > 2:
+        return fit_frames(samples, position, start, options)
+    if options.effects or options.response:
+        raise InputError("two frames show nothing but their step: leave --fit out")
+    return fit_two_frames(samples, position, start)
 
 
 def _agreeing(fits: list[FrameFit], rows: np.ndarray, i: int, warnings: list[str]) -> FrameFit:

@@ -27,8 +27,13 @@ def check_steps(acquisition: Acquisition) -> None:
     """
     for wavelength, steps in zip(acquisition.wavelengths_nm, acquisition.phase_steps_deg or (), strict=False):
         given = f"phase steps {', '.join(f'{step:g}' for step in steps)} deg at {wavelength:g} nm"
+        if len(steps) == 2 and acquisition.steps == "nominal":
+            continue  # background and modulation are smooth fields then, and the step is fitted
         if len(steps) < 3:
-            raise InputError(f"{given} are {len(steps)}: three unknowns a pixel need three or more per wavelength")
+            hint = " (or two with --steps nominal)" if len(steps) == 2 else ""
+            raise InputError(
+                f"{given} are {len(steps)}: three unknowns a pixel need three or more per wavelength{hint}"
+            )
         places = _distinct_places(steps)
         if places < 3:
             raise InputError(

@@ -125,9 +125,9 @@ def _chosen(
     samples: Samples, layout: Layout, theta: np.ndarray, asked: FitOptions, floor: float
 ) -> tuple[Layout, np.ndarray, dict[str, str], Solution]:
     """The effects that the data show, on some of the pixels, and the parameters there."""
-    coarse = samples.some(np.unique(np.linspace(0, samples.pixels - 1, _COARSE).astype(int)))
+    coarse = _some(samples, _COARSE)
     tilted = Layout(layout.frames, layout.effects & {"tilt"}, layout.terms)
-    few = samples.some(np.unique(np.linspace(0, samples.pixels - 1, _COARSE // 2).astype(int)))
+    few = _some(samples, _COARSE // 2)
     theta = solve(few, tilted, layout.moved_to(tilted, theta), 4, floor).state.theta
     solution = solve(coarse, layout, tilted.moved_to(layout, theta), _ITERATIONS, floor)
     covariance = covariance_of(coarse, solution)
@@ -137,20 +137,28 @@ def _chosen(
     return layout, theta, why, solution
 
 
+def _some(samples: Samples, count: int) -> Samples:
+    return samples.some(np.unique(np.linspace(0, samples.pixels - 1, count).astype(int)))
+
+
 def _bent(
     samples: Samples, solution: Solution, asked: FitOptions, floor: float
 ) -> tuple[Samples, Solution, Response | None]:
     """The solution for light where a response curve explains the samples better than harmonics of fixed ratio."""
-    bent = None
-    if asked.response or (asked.effects is None and solution.layout.orders):
-        bent = fit_response(samples, solution, floor)
+    if not asked.response and (asked.effects is not None or not solution.layout.orders):
+        return samples, solution, None
+    few = _some(samples, _COARSE)
+    plain = solve(few, solution.layout, solution.state.theta, _ITERATIONS, floor, solution.spread)
+    bent = fit_response(few, plain, floor)
+    if bent is not None and (asked.response or bent.cost < plain.cost):
+        bent = fit_response(samples, bent.solution, floor)
+    elif not asked.response:
+        return samples, solution, None
     if bent is None:
         if asked.response:
             raise InputError(
                 f"a response curve needs {FEWEST_FRAMES} or more frames whose fringes it can straighten: leave response out"
             )
-        return samples, solution, None
-    if not asked.response and bent.cost >= solution.cost:
         return samples, solution, None
     iterations = bent.solution.iterations + solution.iterations
     return bent.samples, replace(bent.solution, iterations=iterations), bent.response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from cpikan.errors import InputError, unknown_name
 from cpikan.surface.chords import Chords, chord_moments, chord_values, degree, node_weights
 from cpikan.surface.pupil import ExtentScan, Pupil
-from cpikan.surface.zernike import MAX_ORDER, Mode, ZernikeBasis, ansi_index, modes_up_to
+from cpikan.surface.zernike import MAX_ORDER, NUMBERINGS, Mode, ZernikeBasis, ansi_index, modes_up_to
 
 FloatArray = NDArray[np.float64]
 
@@ -26,6 +27,7 @@ FORM_TERMS: dict[str, tuple[Mode, ...]] = {
 }
 FORM_SETS = {"zernike": "fringe", "noll": "noll", "ansi": "ansi"}
 _ALIASES = {"sphere": "power", "fringe": "zernike"}
+_RANGE = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?")
 _BLOCK_VALUES = 1 << 19  # basis values held at once: 4 MiB, inside the cache of a processor
 _PIECE_PRODUCTS = 1 << 17
 
@@ -35,8 +37,9 @@ def check_form_terms(terms: str | Iterable[str]) -> tuple[str, ...]:
 
     Allowed are piston, tilt, power (or sphere), astigmatism, coma, trefoil, spherical, and whole sets: ``zernike:N``
     (fringe indices 1 to N; 36 is the usual set), ``noll:N`` (1 to N), ``ansi:N`` (0 to N), ``order:N`` (radial orders 0
-    to N: every polynomial of that degree, so order:2 is the full second-order surface). One string may hold several,
-    separated by commas. Raises InputError for anything else.
+    to N: every polynomial of that degree, so order:2 is the full second-order surface). A set may begin later:
+    ``noll:5-8``, and ``noll:11-11`` is one term. One string may hold several, separated by commas. Raises InputError for
+    anything else.
     """
     given = terms.split(",") if isinstance(terms, str) else list(terms)
     names = [_checked_term(name.strip()) for name in given if name.strip()]
@@ -53,10 +56,12 @@ def _checked_term(name: str) -> str:
         return head
     if head not in FORM_SETS and head != "order":
         raise unknown_name("set of terms", head, (*FORM_SETS, "order"))
-    if not (count.isascii() and count.isdigit()) or len(count) > 6:
-        raise InputError(f"term to remove {name!r} has no count: write {head}:N, such as zernike:36 or order:2")
-    canonical = f"{head}:{int(count)}"
-    _term_modes(canonical)
+    numbers = _RANGE.fullmatch(count)
+    if numbers is None:
+        raise InputError(f"term to remove {name!r} has no count: write {head}:N or {head}:A-B, such as zernike:36")
+    canonical = f"{head}:{int(numbers[1])}" + (f"-{int(numbers[2])}" if numbers[2] else "")
+    if not _term_modes(canonical):
+        raise InputError(f"term to remove {name!r} names nothing: write {head}:A-B with A up to B")
     return canonical
 
 
@@ -64,11 +69,18 @@ def _term_modes(name: str) -> tuple[Mode, ...]:
     head, colon, count = name.partition(":")
     if not colon:
         return FORM_TERMS[head]
+    first, dash, last = count.partition("-")
+    final = int(last if dash else first)
     if head != "order":
-        return modes_up_to(FORM_SETS[head], int(count))
-    if int(count) > MAX_ORDER:
-        raise InputError(f"Zernike order {count} is too high: at most {MAX_ORDER} is supported")
-    return modes_up_to("ansi", ansi_index((int(count), int(count))))
+        every, before = modes_up_to(FORM_SETS[head], final), 0
+        if dash:
+            modes_up_to(FORM_SETS[head], int(first))  # an index that exists
+            before = int(first) - NUMBERINGS[FORM_SETS[head]].first
+        return every[before:]
+    if final > MAX_ORDER:
+        raise InputError(f"Zernike order {final} is too high: at most {MAX_ORDER} is supported")
+    lowest = int(first) if dash else 0
+    return tuple(mode for mode in modes_up_to("ansi", ansi_index((final, final))) if mode[0] >= lowest)
 
 
 def form_modes(terms: str | Iterable[str]) -> tuple[Mode, ...]:

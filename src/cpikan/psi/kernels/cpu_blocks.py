@@ -22,7 +22,9 @@ from cpikan.psi.kernels.cpu_phasors import (
     quality,
     shares,
     sums,
+    unlock,
 )
+from cpikan.psi.kernels.weight_field import EXTRAS
 
 _f = np.float32
 _ROUND = _f(12582912.0)  # 1.5 * 2**23: adding and subtracting it rounds a float32 to the nearest integer
@@ -244,7 +246,7 @@ def height_rows(  # type: ignore[no-untyped-def]
     if field is not None:
         nodes, first_node, spacing_y, spacing, responses = field
         lines = np.empty(nodes.shape[1:], np.float32)
-        size = 3 * frames.shape[1] + 6
+        size = 3 * frames.shape[1] + EXTRAS
         ramp = np.arange(BLOCK).astype(np.float32)
         block = np.empty((frames.shape[1], BLOCK), np.float32)
     for y in range(row0, row0 + rows):
@@ -268,6 +270,8 @@ def height_rows(  # type: ignore[no-untyped-def]
                     line = lines[source]
                     light(frames, source, y, x0, n, responses[source], block)
                     field_sums(block, x0, n, line, spacing, ramp, u, v, a, top)
+                    if responses[source, 14] != 0:
+                        unlock(x0, n, line, size, spacing, ramp, u, v)
                     phase_turns(u, v, turns[i], n)
                     field_quality(
                         u,
@@ -294,10 +298,11 @@ def height_rows(  # type: ignore[no-untyped-def]
                     _take_plane(turns[i], _f(at_start + planes[i, 2] * (x0 - planes[i, 5])), _f(planes[i, 2]), n)
             totals(turns[0], weight, ratio, limits[0], total, start, n)
             search(turns, weight, ratio, start, limits[1], total, counts[0], n, best, second, order, shift)
+            _inside(mask, y, x0, n, keep)
             if wide:
                 for x in range(n):
                     # the rare pixel that fits nowhere near: everything, one pixel at a time
-                    if best[x] > misfit_max and snr[x] >= snr_min and clipped[x] == _f(0):
+                    if best[x] > misfit_max and snr[x] >= snr_min and clipped[x] == _f(0) and keep[x] > _f(0):
                         for i in range(wavelengths):
                             alone[i, 0] = turns[i, x]
                             alone[wavelengths + i, 0] = weight[i, x]
@@ -319,7 +324,6 @@ def height_rows(  # type: ignore[no-untyped-def]
                         )
                         best[x], second[x] = spare[0, 0], spare[1, 0]
                         order[x], shift[x] = spare[2, 0], spare[3, 0]
-            _inside(mask, y, x0, n, keep)
             if sigma.shape[0] == 0:  # only heights are wanted
                 _bare_heights(
                     turns[0],
@@ -376,7 +380,7 @@ def phase_rows(  # type: ignore[no-untyped-def]
     if field is not None:
         nodes, first_node, spacing_y, spacing, responses = field
         lines = np.empty(nodes.shape[1:], np.float32)
-        size = 3 * frames.shape[1] + 6
+        size = 3 * frames.shape[1] + EXTRAS
         ramp = np.arange(BLOCK).astype(np.float32)
         block = np.empty((frames.shape[1], BLOCK), np.float32)
     for y in range(row0, row0 + rows):
@@ -398,6 +402,8 @@ def phase_rows(  # type: ignore[no-untyped-def]
                 line = lines[0]
                 light(frames, 0, y, x0, n, responses[0], block)
                 field_sums(block, x0, n, line, spacing, ramp, u, v, a, top)
+                if responses[0, 14] != 0:
+                    unlock(x0, n, line, size, spacing, ramp, u, v)
                 phase_turns(u, v, turns, n)
                 field_quality(
                     u,

@@ -13,7 +13,9 @@ from typing import Any
 import numba
 import numpy as np
 
+from cpikan.psi.frame_model import UNLOCK_ROUNDS
 from cpikan.psi.kernels.model import LONGEST_SEGMENT, LOW_SIGMA_RAD
+from cpikan.psi.kernels.weight_field import EXTRAS
 
 BLOCK = LONGEST_SEGMENT  # long runs for the prefetcher, and all buffers of a block in the second-level cache
 _f = np.float32
@@ -199,7 +201,7 @@ def _dot(weights, i0, i1, i2, i3):  # type: ignore[no-untyped-def]
 @jit
 def _field_constants(line, count, x0, n, spacing, ramp, u, v, a, top):  # type: ignore[no-untyped-def]
     """Where the sums start, so that offsets are taken off."""
-    size = 3 * count + 6
+    size = 3 * count + EXTRAS
     for part in range((n + spacing - 1) // spacing):
         first = np.uintp(part * spacing)
         last = np.uintp(min((part + 1) * spacing, n))
@@ -244,7 +246,7 @@ def field_sums(block, x0, n, line, spacing, ramp, u, v, a, top):  # type: ignore
     slices, which cost too much for short segments.
     """
     count = block.shape[0]
-    size = 3 * count + 6
+    size = 3 * count + EXTRAS
     parts = (n + spacing - 1) // spacing
     _field_constants(line, count, x0, n, spacing, ramp, u, v, a, top)
     for k in range(0, count - 3, 4):
@@ -283,6 +285,41 @@ def field_sums(block, x0, n, line, spacing, ramp, u, v, a, top):  # type: ignore
 
 
 @jit
+def unlock(x0, n, line, size, spacing, ramp, u, v):  # type: ignore[no-untyped-def]
+    """Take the harmonics that are a fixed share of B off u and v, as `FrameModel.unlocked` does."""
+    for part in range((n + spacing - 1) // spacing):
+        first = np.uintp(part * spacing)
+        last = np.uintp(min((part + 1) * spacing, n))
+        at, base = (x0 // spacing + part) * 3 * size + size - 8, _f(part * spacing)
+        p, q, r = line[at : at + 8], line[at + size : at + size + 8], line[at + 2 * size : at + 2 * size + 8]
+        for x in range(first, last):
+            t = ramp[x] - base
+            a0, a1, a2, a3 = (
+                p[0] + t * (q[0] + t * r[0]),
+                p[1] + t * (q[1] + t * r[1]),
+                p[2] + t * (q[2] + t * r[2]),
+                p[3] + t * (q[3] + t * r[3]),
+            )
+            b0, b1, b2, b3 = (
+                p[4] + t * (q[4] + t * r[4]),
+                p[5] + t * (q[5] + t * r[5]),
+                p[6] + t * (q[6] + t * r[6]),
+                p[7] + t * (q[7] + t * r[7]),
+            )
+            along, across = u[x], v[x]
+            for _ in range(UNLOCK_ROUNDS):
+                size_of = np.sqrt(along * along + across * across)
+                scale = _f(1) / max(size_of, _f(1e-30))
+                c, s = along * scale, across * scale
+                c2, s2 = c * c - s * s, _f(2) * c * s
+                c3, s3 = c2 * c - s2 * s, s2 * c + c2 * s
+                real = (a0 + a2) * c2 + (a3 - a1) * s2 + (b0 + b2) * c3 + (b3 - b1) * s3
+                imag = (a1 + a3) * c2 + (a0 - a2) * s2 + (b1 + b3) * c3 + (b0 - b2) * s3
+                along, across = u[x] - size_of * real, v[x] - size_of * imag
+            u[x], v[x] = along, across
+
+
+@jit
 def field_quality(  # type: ignore[no-untyped-def]
     u,
     v,
@@ -308,7 +345,7 @@ def field_quality(  # type: ignore[no-untyped-def]
     for part in range((n + spacing - 1) // spacing):
         first = np.uintp(part * spacing)
         last = np.uintp(min((part + 1) * spacing, n))
-        at, base = (x0 // spacing + part) * 3 * size + size - 3, _f(part * spacing)
+        at, base = (x0 // spacing + part) * 3 * size + size - EXTRAS + 3, _f(part * spacing)
         bt, ct = at + size, at + 2 * size
         p0, p1, p2, q0, q1, q2 = line[at], line[bt], line[ct], line[at + 1], line[bt + 1], line[ct + 1]
         r0, r1, r2 = line[at + 2], line[bt + 2], line[ct + 2]

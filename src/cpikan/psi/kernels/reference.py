@@ -56,14 +56,16 @@ def _field_phasor(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
     """u, v, A and (var u, cov, var v) at unit noise, each (L, ...), by the least-squares weights of every pixel."""
     y, x = np.broadcast_arrays(*position)
-    weights = np.stack([one.weights_at(y, x) for one in models])  # (L, ..., 3, K)
-    offset = np.stack([one.offset_dn for one in models])
-    seen = np.stack([one.light_dn(part) for one, part in zip(models, stack, strict=True)])
-    light = np.moveaxis(seen, 1, -1) - offset.reshape(len(models), *(1,) * y.ndim, -1)
-    mean, u, v = (np.einsum("...k,...k->...", weights[..., r, :], light) for r in range(3))
-    cosine, sine = weights[..., 1, :], weights[..., 2, :]
-    covariance = tuple((a * b).sum(axis=-1) for a, b in ((cosine, cosine), (cosine, sine), (sine, sine)))
-    return u, v, mean, covariance
+    found = []
+    for one, samples in zip(models, stack, strict=True):
+        weights, constants, covariance = one.linear_at(y, x)
+        light = np.moveaxis(one.light_dn(samples), 0, -1)
+        mean, u, v = np.moveaxis((weights @ light[..., None])[..., 0] + constants, -1, 0)
+        phasor = one.unlocked(u + 1j * v, y, x)
+        parts = (covariance[..., i, j] for i, j in ((1, 1), (1, 2), (2, 2)))
+        found.append((phasor.real, phasor.imag, mean, *parts))
+    u, v, mean, *spread = (np.stack(part) for part in zip(*found, strict=True))
+    return u, v, mean, tuple(spread)
 
 
 def _places(frames: np.ndarray, first_row: int) -> Position:

@@ -21,8 +21,10 @@ from cpikan.psi.noise import NoiseModel
 PHASE_ERROR_RAD = 1e-5  # the most that interpolated weights may move a phase
 _BUDGET_RAD = 0.8 * PHASE_ERROR_RAD  # what is left is for terms beyond the second order and for the probes' gaps
 _PROBES = 17  # per axis: where the curvature of the weights is looked at
+_SEGMENTS_OF_A_FIELD = 128
 _WORST_CONDITION = 300.0  # of the design at any probe; beyond it noise drowns the phase
 
+EXTRAS = 14  # numbers of a node beside the weights of its frames
 Region = tuple[tuple[int, int], tuple[int, int]]  # first and last row, first and last column
 _jit: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy")
 
@@ -50,7 +52,7 @@ def model_demodulation(
     middle = np.array([(low + high) / 2 for low, high in region])
     mean, cosine, sine = np.moveaxis(np.stack([m.weights_at(*middle) for m in models]), 1, 0)
     products = (cosine * cosine, cosine * sine, sine * sine)
-    plain = all(m.is_uniform and not m.offset_dn.any() and m.response is None for m in models)
+    plain = all(m.is_plain for m in models)
     return Demodulation(
         cosine=cosine,
         sine=sine,
@@ -65,7 +67,7 @@ def model_demodulation(
 
 
 def _check_determined(model: FrameModel, wavelength: int, region: Region) -> None:
-    unknowns = 3 + 2 * len(model.harmonics)
+    unknowns = 3 + 2 * len(model.harmonics) - (model.background is not None)
     if model.frames < unknowns:
         raise InputError(
             f"wavelength {wavelength + 1} has {model.frames} frames for {unknowns} unknowns in each pixel: "
@@ -110,7 +112,10 @@ def node_spacing(
             inner = model.weights_at(y + dy, x + dx) - model.weights_at(y - dy, x - dx)
             error = np.linalg.norm((outer - 2 * inner) @ design, axis=(-2, -1)) / (2 * step**3)
             third[axis] = max(third[axis], float((error / np.maximum(worse_noise, 1)).max()))
-    spacing = np.array([min(LONGEST_SEGMENT, max(2, 1 << (extent - 1).bit_length())) for extent in shape])
+    longest = LONGEST_SEGMENT
+    if any(model.background is not None for model in models):  # of degree six, within 1e-5 of its terms
+        longest = max(2, 1 << (max(shape) // _SEGMENTS_OF_A_FIELD).bit_length() - 1)
+    spacing = np.array([min(longest, max(2, 1 << (extent - 1).bit_length())) for extent in shape])
     while (error := spacing**3 * third / (72 * np.sqrt(3))).sum() > _BUDGET_RAD and spacing.max() > 2:
         spacing[int(np.argmax(np.where(spacing > 2, error, -1.0)))] //= 2
     return int(spacing[0]), int(spacing[1])
@@ -119,11 +124,13 @@ def node_spacing(
 class WeightField:
     """The nodes' weights of one stack, made for the bands that ask for them.
 
-    ``rows`` gives what the compiled pass takes: nodes (node rows, L, segments * 3 * (3 K + 6)) float32, two node rows for
+    ``rows`` gives what the compiled pass takes: nodes (node rows, L, segments * 3 * (3 K + 14)) float32, two node rows for
     each segment along y and one more, the number of the first segment along y, the lengths of segments along y and x, and
     what makes light of samples, a line per wavelength (see `_pack_response`).
     Of each segment along x: cosine, sine and mean of frame 0, of frame 1, ..., the constants of u, v and A that take the
-    offsets off, var u, cov, var v; then the factors of all these with the pixel's number in the segment, and with its square.
+    offsets off, var u, cov, var v, what the second and the third harmonic add to u + i v (real and imaginary factors of
+    B exp(i h phi) and of B exp(-i h phi), zero where not locked); then the factors of all these with the pixel's number
+    in the segment, and with its square.
     Only the node rows of the last band are kept.
     """
 
@@ -142,17 +149,32 @@ class WeightField:
         return np.stack([made[key] for key in wanted]), first, every_y, every_x, self._responses
 
     def _row(self, number: int, width: int) -> np.ndarray:
-        """Node row ``number``, half a segment after the one before: (L, segments * 3 * (3 K + 6))."""
+        """Node row ``number``, half a segment after the one before: (L, segments * 3 * (3 K + 14))."""
         every_y, every_x = self._spacing
         segments = -(-width // every_x)
         lines = []
         for one in self._models:
-            exact = np.empty((2 * segments + 1, 3 * one.frames + 6))
+            exact = np.zeros((2 * segments + 1, 3 * one.frames + EXTRAS))
+            y, x = np.broadcast_arrays(number * every_y / 2, np.arange(2 * segments + 1) * every_x / 2)
+            smooth = np.zeros(len(x)) if one.background is None else one.background.at(y, x)
             orders = np.array([1, *one.harmonics], np.float64)
             frames = np.column_stack(
                 [one.steps_rad, one.tilt_rad_px, one.defocus_rad_px2, one.gain, one.offset_dn]
             ).astype(np.float64)
-            _exact_nodes(number * every_y / 2 - one.pivot[0], -one.pivot[1], every_x / 2, frames, orders, exact)
+            _exact_nodes(
+                number * every_y / 2 - one.pivot[0],
+                -one.pivot[1],
+                every_x / 2,
+                frames,
+                orders,
+                one.background_weight,
+                smooth,
+                exact,
+            )
+            for i, (order, _) in enumerate(one.locked):
+                place = 3 * one.frames + 6 + 4 * (order - 2)
+                leaks = one.leaks_at(y, x)[:, i]
+                exact[:, place : place + 4] = leaks.view(np.float64).reshape(len(x), 4)
             start, middle, end = exact[:-1:2], exact[1::2], exact[2::2]
             slope = (4 * middle - 3 * start - end) / every_x
             bend = 2 * (start - 2 * middle + end) / every_x**2
@@ -161,9 +183,11 @@ class WeightField:
 
 
 def _pack_response(model: FrameModel, saturation_dn: float) -> np.ndarray:
-    """Float32 (14,): one if samples are bent, the light at saturation, lowest and highest sample inside the curve, p and q of
-    t = p + q sample, the factors of 1, t, ... t^5 of what is added to a sample, slope minus one below and above."""
-    packed = np.zeros(14, np.float64)
+    """Float32 (15,): one if samples are bent, the light at saturation, lowest and highest sample inside the curve, p and q of
+    t = p + q sample, the factors of 1, t, ... t^5 of what is added to a sample, slope minus one below and above, one if
+    harmonics are locked."""
+    packed = np.zeros(15, np.float64)
+    packed[14] = bool(model.locked)
     packed[1] = saturation_dn
     one = model.response
     if one is not None:
@@ -171,16 +195,17 @@ def _pack_response(model: FrameModel, saturation_dn: float) -> np.ndarray:
         light = float(one.light_dn(np.array([saturation_dn]))[0]) if np.isfinite(saturation_dn) else saturation_dn
         packed[:6] = 1.0, light, one.low_dn, one.high_dn, -(one.low_dn + one.high_dn) / span, 2 / span
         packed[6:12] = one.monomials()
-        packed[12:] = one.slope(np.array([one.low_dn, one.high_dn])) - 1
+        packed[12:14] = one.slope(np.array([one.low_dn, one.high_dn])) - 1
     return packed.astype(np.float32)
 
 
 @_jit
-def _exact_nodes(dy, dx0, spacing, frames, orders, out):  # type: ignore[no-untyped-def]
+def _exact_nodes(dy, dx0, spacing, frames, orders, trust, smooth, out):  # type: ignore[no-untyped-def]
     """Least-squares weights, constants and covariance at nodes of one row, as `FrameModel.weights_at` has them.
 
     Normal equations by Cholesky in float64: a condition of 300 leaves eleven digits. ``frames`` (K, 6) holds step, tilt y,
-    tilt x, defocus, gain, offset; ``dy``, ``dx0`` are from the pivot; ``out`` is (nodes, 3 K + 6).
+    tilt x, defocus, gain, offset; ``dy``, ``dx0`` are from the pivot; ``out`` is (nodes, 3 K + EXTRAS). ``smooth`` (nodes,) is
+    the background that counts as ``trust`` samples.
     """
     count, unknowns = frames.shape[0], 1 + 2 * len(orders)
     design, gram, solved = np.empty((count, unknowns)), np.empty((unknowns, unknowns)), np.empty((3, unknowns))
@@ -193,17 +218,17 @@ def _exact_nodes(dy, dx0, spacing, frames, orders, out):  # type: ignore[no-unty
             for h in range(len(orders)):
                 design[k, 1 + 2 * h] = gain * np.cos(orders[h] * step)
                 design[k, 2 + 2 * h] = -gain * np.sin(orders[h] * step)
-        _solve_for_three(design, gram, solved)
-        _fill_node(design, frames, solved, out[node])
+        _solve_for_three(design, trust, gram, solved)
+        _fill_node(design, frames, solved, trust, smooth[node], out[node])
 
 
 @_jit
-def _solve_for_three(design, gram, solved):  # type: ignore[no-untyped-def]
+def _solve_for_three(design, trust, gram, solved):  # type: ignore[no-untyped-def]
     """Rows of the inverse of design^T design that belong to A, u and v."""
     size = gram.shape[0]
     for i in range(size):
         for j in range(i + 1):  # the Cholesky factor, in the lower half of ``gram``
-            total = 0.0
+            total = trust if i == 0 else 0.0
             for k in range(design.shape[0]):
                 total += design[k, i] * design[k, j]
             for m in range(j):
@@ -223,9 +248,14 @@ def _solve_for_three(design, gram, solved):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _fill_node(design, frames, solved, out):  # type: ignore[no-untyped-def]
+def _fill_node(design, frames, solved, trust, smooth, out):  # type: ignore[no-untyped-def]
     count = design.shape[0]
-    out[3 * count :] = 0.0
+    out[3 * count : 3 * count + 6] = 0.0
+    for r in range(3):
+        out[3 * count + (r + 2) % 3] = trust * solved[r, 0] * smooth
+    out[3 * count + 3] = trust * solved[1, 0] * solved[1, 0]
+    out[3 * count + 4] = trust * solved[1, 0] * solved[2, 0]
+    out[3 * count + 5] = trust * solved[2, 0] * solved[2, 0]
     for k in range(count):
         for r in range(3):
             weight = 0.0

@@ -9,8 +9,6 @@ import numpy as np
 from cpikan.psi.frame_model import FrameModel
 from cpikan.psi.steps_fit.layout import Effect
 
-_ROUNDS = 6  # harmonics of a tenth of the modulation are then taken off to 1e-6
-
 
 @dataclass(frozen=True)
 class FrameFit:
@@ -83,17 +81,18 @@ def _resolved(fit: FrameFit, values: np.ndarray, where: np.ndarray) -> tuple[np.
     design = model.design_at(where[:, 0], where[:, 1])
     samples = model.light_dn(values) - model.offset_dn[:, None]
     normal = design.transpose(0, 2, 1) @ design
+    right = design.transpose(0, 2, 1) @ samples.T[..., None]
+    if model.background is not None:
+        normal[:, 0, 0] += model.background_weight
+        right[:, 0, 0] += model.background_weight * model.background.at(where[:, 0], where[:, 1])
     normal += 1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(normal.shape[-1])
-    inverse = np.linalg.inv(normal) @ design.transpose(0, 2, 1)
-    locked = [order for order in fit.harmonic_ratio if order not in model.harmonics]
-    found = (inverse @ samples.T[..., None])[..., 0]
-    if not locked:
+    inverse = np.linalg.inv(normal)
+    found = (inverse @ right)[..., 0]
+    if not model.locked:
         return found.T, samples.T - (design @ found[..., None])[..., 0]
+    phasor = model.unlocked(found[:, 1] + 1j * found[:, 2], where[:, 0], where[:, 1])
     delta = model.steps_at(where[:, 0], where[:, 1])
-    taken = samples
-    for _ in range(_ROUNDS):
-        phase, modulation = np.arctan2(found[:, 2], found[:, 1]), np.hypot(found[:, 1], found[:, 2])
-        light = sum(fit.harmonic_ratio[order] * np.cos(order * (phase + delta)) for order in locked)
-        taken = samples - model.gain[:, None] * modulation * light
-        found = (inverse @ taken.T[..., None])[..., 0]
-    return found.T, taken.T - (design @ found[..., None])[..., 0]
+    light = sum(share * np.cos(order * (np.angle(phasor) + delta)) for order, share in model.locked)
+    taken = model.gain[:, None] * np.abs(phasor) * light
+    found = (inverse @ (right - design.transpose(0, 2, 1) @ taken.T[..., None]))[..., 0]
+    return found.T, (samples - taken).T - (design @ found[..., None])[..., 0]

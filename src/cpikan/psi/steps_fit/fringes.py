@@ -9,7 +9,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from scipy.spatial import cKDTree
 
-_NEIGHBOURS = 4  # the pixel itself among them
+_NEIGHBOURS = 7  # the pixel itself among them; with fewer, pixels in rows farther apart than along them fall apart
 _TAILS = (0.002, 0.998)  # single pixels do not count
 
 

@@ -63,7 +63,10 @@ def report(samples: Samples, solution: Solution, context: Context) -> FrameFit:
         context.pivot,
         response=context.response,
     )
-    model = replace(model, harmonics=_free_harmonics(model, layout.orders, context.where))
+    free = _free_harmonics(model, layout.orders, context.where)
+    shares = {order: float(at.harmonic[i]) for i, order in enumerate(layout.orders)}
+    locked = tuple((order, share) for order, share in shares.items() if order not in free)
+    model = replace(model, harmonics=free, locked=locked)
     singular = np.linalg.svd(step_columns(steps, ()), compute_uv=False)
     scattered = unwrap_scattered(solution.state.pixel[2], context.seen)
     gaps = np.diff(np.sort(steps), append=steps.min() + 2 * np.pi)
@@ -73,7 +76,7 @@ def report(samples: Samples, solution: Solution, context: Context) -> FrameFit:
         step_error_rad=of(error, "step", 1)[:, 0],
         tilt_error_rad_px=of(error, "tilt", 2) / context.radius,
         gain_error=of(error, "gain", 1)[:, 0],
-        harmonic_ratio={order: float(at.harmonic[i]) for i, order in enumerate(layout.orders)},
+        harmonic_ratio=shares,
         residual_dn=float("nan"),
         residual_over_three_dn=float("nan"),
         noise_dn=spread.noise * context.scale,

@@ -127,12 +127,26 @@ class Survey:
 
     def replace(self, region: Rectangle, window: Rectangle, phase_rad: np.ndarray, found: TileOrders) -> None:
         """Put ``region`` in the place of its tiles; it was unwrapped with a margin as ``window`` (phase and orders)."""
-        whole = self._strip(found, (slice(None), slice(None)))
-        stored = Strip(np.array(self._orders[window.window]), np.array(self._component[window.window]) - np.int32(1))
         rows = slice(region.top - window.top, region.bottom - window.top)
         columns = slice(region.left - window.left, region.right - window.left)
+        self._compare_margins(window, (rows, columns), phase_rad, found)
+        for i, part in enumerate(self._parts):
+            core = part.core
+            if not part.replaced and region.top <= core.top < region.bottom and region.left <= core.left < region.right:
+                self._parts[i] = replace(part, nodes=part.nodes.emptied(), replaced=True)
+        corner = (region.top, region.left, self._orders.shape[1])
+        nodes = survey_core(found.orders[rows, columns], found.labels[rows, columns], found.count, corner)
+        self._write_part(region, found, (rows, columns), nodes)
+
+    def _compare_margins(
+        self, window: Rectangle, inside: tuple[slice, slice], phase_rad: np.ndarray, found: TileOrders
+    ) -> None:
+        """Compare a region with what is in the map around it, on the four sides of its margin."""
+        stored = Strip(np.array(self._orders[window.window]), np.array(self._component[window.window]) - np.int32(1))
+        whole = self._strip(found, (slice(None), slice(None)))
+        rows, columns = inside
         height, width = phase_rad.shape
-        sides = (
+        sides = (  # the margin, its pixels at the border of the region, and those of the region there
             ((slice(0, rows.start), slice(0, width)), (rows.start - 1, columns), (rows.start, columns)),
             ((slice(rows.stop, height), slice(0, width)), (rows.stop, columns), (rows.stop - 1, columns)),
             ((rows, slice(0, columns.start)), (rows, columns.start - 1), (rows, columns.start)),
@@ -142,23 +156,13 @@ class Survey:
             before, here = (Strip(s.orders[margin], s.nodes[margin]) for s in (stored, whole))
             if not before.nodes.size:
                 continue
-            with np.errstate(invalid="ignore"):
-                step = -np.rint((phase_rad[inner] - phase_rad[outer]) * _PER_TURN)
+            step = -np.rint((phase_rad[inner] - phase_rad[outer]) * _PER_TURN)  # NaN where there is no pixel
             outside, own = (Strip(s.orders[outer], s.nodes[outer]) for s in (stored, whole))
             seam = outer_seam_votes(outside, own, whole.orders[inner], step)
-            down, across = margin
-            place = (
-                slice(window.top + down.start, window.top + down.stop),
-                slice(window.left + across.start, window.left + across.stop),
+            down, across = (
+                slice(o + s.start, o + s.stop) for o, s in zip((window.top, window.left), margin, strict=True)
             )
-            self._compare(before, here, place, seam, found.count)
-        for i, part in enumerate(self._parts):
-            core = part.core
-            if not part.replaced and region.top <= core.top < region.bottom and region.left <= core.left < region.right:
-                self._parts[i] = replace(part, nodes=part.nodes.emptied(), replaced=True)
-        corner = (region.top, region.left, self._orders.shape[1])
-        nodes = survey_core(found.orders[rows, columns], found.labels[rows, columns], found.count, corner)
-        self._write_part(region, found, (rows, columns), nodes)
+            self._compare(before, here, (down, across), seam, found.count)
 
     def nodes(self) -> NodeSurvey:
         return join_surveys([part.nodes for part in self._parts])
