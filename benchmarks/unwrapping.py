@@ -46,7 +46,6 @@ SPEED_SIZE = 4096
 SPEED_CASES = {  # how many times as fast as scikit-image: smooth with noise, and denser than 0.1 cycle per pixel
     "noise 0.1": 20,
     "noise 0.5": 20,
-    "dense 0.3 noise 0.1": 8,
     "dense 0.3 noise 0.3": 8,
     "dense 0.4 noise 0.3": 8,
     "carrier 0.2 noise 0.3": 8,

@@ -160,12 +160,13 @@ def test_frame_count_that_does_not_fit(refused, tmp_path, frames):
 
 
 def test_fewer_than_three_frames(refused, tmp_path, frames):
-    for count in (1, 2):
-        np.save(tmp_path / "x.npy", frames[:count])
-        said = refused(tmp_path / "x.npy", *WAVE)
-        assert "3 or more" in said
-        steps = ",".join(["0", "90"][:count])
-        refused(tmp_path / "x.npy", *WAVE, "--phase-steps", steps)
+    np.save(tmp_path / "x.npy", frames[:1])
+    assert "2 or more" in refused(tmp_path / "x.npy", *WAVE)
+    refused(tmp_path / "x.npy", *WAVE, "--phase-steps", "0")
+    np.save(tmp_path / "x.npy", frames[:2, :20, :20])  # too small to tell background from fringes
+    said = refused(tmp_path / "x.npy", *WAVE)
+    assert "two frames need" in said
+    assert "three or more" in refused(tmp_path / "x.npy", *WAVE, "--phase-steps", "0,90")
 
 
 @pytest.mark.parametrize("steps", ["0,0,0,0", "0,360,720,1080", "0,180,0,180", "0,180,360,540", "10,10,190,190"])
@@ -262,6 +263,40 @@ def test_a_wavelength_stored_twice_is_named(refused, tmp_path, wafer):
     frames = np.array(wafer.frames[:2])
     frames[1] = frames[0]
     assert "identical" in refused(folder_of(tmp_path / "stack", frames))
+
+
+@pytest.fixture
+def bowl() -> Callable[..., np.ndarray]:
+    """Frames (K, 120, 160) of a bowl with a number of fringes, at steps in degrees, with noise of 1 DN."""
+
+    def make(fringes: float, steps: list[float], modulation: float = 60.0) -> np.ndarray:
+        y, x = np.meshgrid(np.linspace(-1, 1, 120), np.linspace(-1, 1, 160), indexing="ij")
+        angle = np.pi * fringes * (x + 0.4 * (x * x + y * y)) + np.radians(steps)[:, None, None]
+        noise = np.random.default_rng(1).normal(0, 1, angle.shape)
+        return np.rint(120 + modulation * np.cos(angle) + noise).astype(np.uint8)
+
+    return make
+
+
+@pytest.mark.parametrize("steps", [[0, 80, 165], [0, 80, 165, 240, 330]])
+def test_unknown_steps_that_cannot_be_known(steps, refused, tmp_path, bowl):
+    path = tmp_path / "x.npy"
+    np.save(path, bowl(0.4, steps))
+    assert "tilt the part; or give --phase-steps" in refused(path, *WAVE)
+    np.save(path, bowl(8, steps, modulation=0.0))
+    assert "fringes" in refused(path, *WAVE)
+    np.save(path, bowl(8, [30.0] * len(steps)))
+    assert "no fringes found" in refused(path, *WAVE)
+    np.save(path, bowl(8, steps))
+    assert "check the mask" in refused(path, *WAVE, "--circle", "80,60,5")
+
+
+def test_fit_of_what_is_not_there(refused, tmp_path, bowl):
+    path = tmp_path / "x.npy"
+    np.save(path, bowl(8, [0, 80, 165, 240]))
+    assert "did you mean 'tilt'" in refused(path, *WAVE, "--fit", "tilts")
+    assert "6 or more frames" in refused(path, *WAVE, "--fit", "response")
+    assert "--steps nominal" in refused(path, *WAVE, "--phase-steps", "0,90,180,270", "--fit", "tilt")
 
 
 def test_noise_without_fringes_and_saturation_everywhere(refused, tmp_path):

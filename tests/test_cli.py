@@ -65,10 +65,25 @@ def test_the_same_for_people(tmp_path, capsys):
     told = capsys.readouterr().out
     for words in (str(output), "PV", "RMS", "sigma", "valid", "MPix/s"):
         assert words in told
+    assert "\nsteps " not in told  # they were trusted
     assert main(["evaluate", str(output), str(frames / "truth.npy"), "--remove", "piston,tilt"]) == 0
     told = capsys.readouterr().out
     assert "nm RMS" in told
     assert "not available without sigma" in told
+
+
+def test_fitted_steps_are_told_and_shown(tmp_path, capsys):
+    frames, output, page = tmp_path / "frames", tmp_path / "out.npy", tmp_path / "page.html"
+    asked = ["--shape", "100x120", "--wavelength", "5um", "--frames", "5", "--step-error", "3", "--json"]
+    assert main(["simulate", str(frames), *asked]) == 0
+    capsys.readouterr()
+    assert main(["reconstruct", str(frames), "--steps", "nominal", "-o", str(output), "--report", str(page)]) == 0
+    told = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("steps "))
+    fit = json.loads(output.with_suffix(".json").read_text())["summary"]["frames_fit"][0]
+    assert f"{fit['phase_steps_deg'][-1]:.1f} deg (+- {max(fit['step_error_deg']):.2g})" in told
+    assert told.endswith(f"{fit['fringes']:.1f} fringes, sign from the steps")
+    assert len(told) <= 110
+    assert "<h2>Frames</h2>" in page.read_text()
 
 
 def test_one_json_object_also_from_a_process_of_its_own(wafer_folder, tmp_path):

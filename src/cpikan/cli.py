@@ -319,6 +319,8 @@ def _process_seconds() -> float:
 
 
 def _tell_reconstruct(result: dict[str, Any]) -> str:
+    from cpikan.report.step_lines import step_lines
+
     sigma = result["sigma_nm_median"]
     lines = [
         f"output     {result['output']}",
@@ -326,6 +328,7 @@ def _tell_reconstruct(result: dict[str, Any]) -> str:
         f"pixels     {result['valid_fraction']:.2%} valid, {result['ambiguous_fraction']:.3g} of them ambiguous, "
         f"{result['components']} component{'s' if result['components'] != 1 else ''}",
         *_surface_line(result),
+        *step_lines(result),
         *_ripple_line(result),
         f"time       {result['seconds']:.2f} s ({result['megapixels_per_second']:.1f} MPix/s), "
         f"memory {result['peak_anonymous_mib']:.0f} MiB",

@@ -14,6 +14,7 @@ from cpikan.psi.flags import Flag
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.model import HeightRows, PhaseRows, empty_rows
 from cpikan.psi.statistics import COLUMNS
+from cpikan.psi.steps_fit.carrier import WholeRows
 
 WAVES = (5000.0, 5500.0, 6050.0, 6655.0)
 STEPS = (0.0, 90.0, 180.0, 270.0)
@@ -59,7 +60,7 @@ def calibrated(scene: Scene, settings: CalibrationSettings | None = None, satura
     part = scene.frames[:, :, rows][..., columns]
     position = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
     flat = part.reshape(*part.shape[:2], -1)
-    whole = scene.frames[:, :, rows[::20]]
+    whole = WholeRows(scene.frames[:, :, rows[::20]], rows[::20])
     sample = Subsample(flat, position, whole, np.ones(flat.shape[-1], bool), SHAPE)
     return calibrate(sample, scene.acquisition, saturation, settings or CalibrationSettings())
 

@@ -13,6 +13,7 @@ from cpikan.psi.calibrate import CalibrationSettings, Subsample, calibrate
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.model import PhaseRows, empty_rows
 from cpikan.psi.stack_steps import stack_steps
+from cpikan.psi.steps_fit.carrier import WholeRows
 from cpikan.psi.steps_fit.two_frames import fit_two_frames
 
 SHAPE = (180, 240)
@@ -30,7 +31,8 @@ class Scene:
     def sample(self, every: int = 2) -> Subsample:
         place = np.mgrid[: SHAPE[0] : every, : SHAPE[1] : every].reshape(2, -1)
         flat = self.frames[:, :, place[0], place[1]]
-        rows = self.frames[:, :, :: SHAPE[0] // 4]
+        lines = np.arange(0, SHAPE[0], SHAPE[0] // 4)
+        rows = WholeRows(self.frames[:, :, lines], lines)
         return Subsample(flat, place.T, rows, np.ones(flat.shape[-1], bool), SHAPE)
 
 

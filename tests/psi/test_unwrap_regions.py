@@ -86,6 +86,17 @@ def test_small_tiles_are_no_worse_than_one(name: str, tile: int, overlap: int) -
     assert (name == "speckle") or tiled.report.regions > 0
 
 
+@pytest.mark.parametrize("overlap", [32, 64])
+def test_many_small_tiles_along_a_fault(monkeypatch: pytest.MonkeyPatch, overlap: int) -> None:
+    """Narrow regions along the fault cut it to their sides; contested again they widen at once, in few rounds."""
+    monkeypatch.setattr(door, "_ROUNDS", 3)
+    surface = open_fault(1024)
+    wrapped = noisy(surface, 0.1)
+    result = unwrap(wrapped, tile=128, overlap=overlap)
+    assert shares(result, surface, wrapped)[0] < 1e-4
+    assert result.report.overlap_disagreement < 1e-4
+
+
 def test_regions_do_not_depend_on_threads_or_storage() -> None:
     _, wrapped = case("open fault")
     results = [unwrap(wrapped, tile=128, overlap=32, threads=threads) for threads in (1, 3)]
@@ -176,14 +187,14 @@ def test_rectangles_are_disjoint_whole_and_small_enough(seed: int, rows: int, co
     pairs = random.integers(0, len(parts), (random.integers(0, 8), 2))
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     owner = np.zeros((tops[-1], lefts[-1]), int)
-    for region in join_rectangles(parts, pairs, largest):
+    for region in join_rectangles(parts, pairs, largest, random.random(len(parts)) < 0.3):
         assert region.pixels <= largest
         assert not owner[region.window].any()
         owner[region.window] = 1
         held = [p for p in parts if owner[p.window].any() and region.top <= p.top < region.bottom]
         assert all(p.bottom <= region.bottom for p in held)
     assert all(len(np.unique(owner[p.window])) == 1 for p in parts)
-    everywhere = join_rectangles(parts, pairs, 10**6)
+    everywhere = join_rectangles(parts, pairs, 10**6, random.random(len(parts)) < 0.3)
     for a, b in pairs:
         assert any(
             all(r.top <= parts[i].top < r.bottom and r.left <= parts[i].left < r.right for i in (a, b))

@@ -432,7 +432,14 @@ def test_two_frames_and_a_smooth_background() -> None:
     coefficients[0, 0], coefficients[1, 2], coefficients[2, 0] = 110.0, 6.0, -9.0
     field = SmoothField(((0.0, 39.0), (0.0, 699.0)), coefficients)
     model = FrameModel(
-        steps, np.zeros((2, 2)), zeros, np.array([1.0, 1.02]), zeros, (0.0, 0.0), background=field, background_weight=4.0
+        steps,
+        np.zeros((2, 2)),
+        zeros,
+        np.array([1.0, 1.02]),
+        zeros,
+        (0.0, 0.0),
+        background=field,
+        background_weight=4.0,
     )
     phase = any_phase(2, shape)
     y, x = np.mgrid[:40, :700]
@@ -443,7 +450,9 @@ def test_two_frames_and_a_smooth_background() -> None:
     # a field of degree three is all but its own parabola over segments of 4 pixels
     assert wrapped(got.phase_rad - phase).max() < 2e-5
     _, variance, *_ = reference.demodulate(stack, d, (y, x))
-    design = np.vstack([np.column_stack([np.ones(2), np.cos(steps), -np.sin(steps)]) * model.gain[:, None], [2.0, 0, 0]])
+    design = np.vstack(
+        [np.column_stack([np.ones(2), np.cos(steps), -np.sin(steps)]) * model.gain[:, None], [2.0, 0, 0]]
+    )
     spread = np.linalg.inv(design.T @ design)
     toward = np.stack([np.zeros_like(phase), -np.sin(phase), np.cos(phase)], axis=-1) / 60
     exact = np.einsum("...i,ij,...j->...", toward, spread, toward)

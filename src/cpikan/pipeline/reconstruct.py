@@ -253,6 +253,8 @@ class _Run:
         """Refuse what cannot work before anything is written."""
         if self.settings.mask is not None:
             self.settings.mask.check(self._shape)
+        if self.settings.fit is not None and self.stack.acquisition.steps == "trusted":
+            raise InputError("--fit estimates what differs between frames, but the steps are trusted: say --steps nominal")
         if self.stack.shape[0] == 1 and self.settings.overlap < 2:
             raise InputError(f"overlap {self.settings.overlap} is too small to join tiles: give 2 to half a tile")
         if self.stack.shape[0] == 1 and self.settings.range_nm is not None:

@@ -8,6 +8,7 @@ from cpikan.errors import InputError
 from cpikan.pipeline.mask import Circle, Mask
 from cpikan.pipeline.stack import FrameStack
 from cpikan.psi.calibrate import Subsample
+from cpikan.psi.steps_fit.carrier import WholeRows
 
 _ROWS = 96
 _COLUMNS = 128
@@ -20,7 +21,7 @@ def take_subsample(stack: FrameStack, mask: Mask | Circle | None) -> Subsample:
     top, bottom, left, right = _extent(mask, (height, width))
     lines = np.unique(np.linspace(top, bottom - 1, min(_ROWS, bottom - top)).round().astype(int))
     step = max(1, (right - left) // _COLUMNS)
-    pieces, positions, valid, whole = [], [], [], []
+    pieces, positions, valid, whole, whole_lines = [], [], [], [], []
     for i, line in enumerate(lines):
         row = stack.rows(int(line), int(line) + 1)[:, :, 0]
         # staggered, so that a grid of dies does not fall in step with the samples
@@ -31,10 +32,11 @@ def take_subsample(stack: FrameStack, mask: Mask | Circle | None) -> Subsample:
         valid.append(inside[0, columns] != 0)
         if i % max(1, len(lines) // _WHOLE_ROWS) == 0:
             whole.append(row[:, :, None, left:right].copy())
+            whole_lines.append(int(line))
     sample = Subsample(
         np.concatenate(pieces, axis=2),
         np.concatenate(positions),
-        np.concatenate(whole, axis=2),
+        WholeRows(np.concatenate(whole, axis=2), np.array(whole_lines), left),
         np.concatenate(valid),
         (height, width),
     )

@@ -19,6 +19,7 @@ from cpikan.psi.noise import NoiseModel, fit_noise, noise_from_neighbours, noise
 from cpikan.psi.order_model import MeasuredPhases, order_model
 from cpikan.psi.schemes import CARRE, LEAST_SQUARES, phasor_weights
 from cpikan.psi.stack_steps import StackSteps, stack_steps
+from cpikan.psi.steps_fit.carrier import WholeRows
 from cpikan.psi.steps_fit.frame_fit import demodulated
 from cpikan.psi.steps_fit.ripple import ripple_before_and_after
 
@@ -29,14 +30,14 @@ _LOST_LIT = 0.02  # share of lit pixels that may be lost to keep dark ones out
 
 @dataclass(frozen=True)
 class Subsample:
-    """Some pixels of a stack: ``frames`` (L, K, P), ``position`` (P, 2) row and column, ``rows`` (L, K, n, W) whole rows.
+    """Some pixels of a stack: ``frames`` (L, K, P), ``position`` (P, 2) row and column, ``rows`` whole rows (L, K, n, W).
 
     ``valid`` (P,) is the user's mask there. ``shape`` is the image's (H, W).
     """
 
     frames: np.ndarray
     position: np.ndarray
-    rows: np.ndarray
+    rows: WholeRows
     valid: np.ndarray
     shape: tuple[int, int]
 
@@ -81,10 +82,7 @@ def calibrate(
     """Fit everything the pixel pass needs; raises InputError when the frames hold no fringes to measure."""
     usable = _usable(sample, saturation_dn)
     frames, position = sample.frames[..., usable], sample.position[usable]
-    steps = stack_steps(frames, position, sample.rows, acquisition, settings.effects)
-    quantum = 0.0 if math.isinf(saturation_dn) else 1.0
-    noise = tuple(_noise(frames[i], position, sample.rows[i], steps, i, quantum) for i in range(len(frames)))
-    plain = _demodulation(steps, noise, saturation_dn, settings.scheme, sample)
+    steps, noise, plain = _first_model(sample, frames, position, acquisition, saturation_dn, settings)
     if plain.models is not None:
         frames, position = (part[..., :: _every(frames)] for part in (frames, position.T))
         position = position.T
@@ -117,6 +115,39 @@ def calibrate(
     waves = acquisition.wavelengths_nm
     phases = MeasuredPhases(waves, phase[:, measured], variance[:, measured], from_centre, sample.shape, sigma, guessed)
     return _with_orders(calibration, phases, settings)
+
+
+def _first_model(
+    sample: Subsample,
+    frames: np.ndarray,
+    position: np.ndarray,
+    acquisition: Acquisition,
+    saturation_dn: float,
+    settings: CalibrationSettings,
+) -> tuple[StackSteps, tuple[NoiseModel, ...], Demodulation]:
+    """Steps, noise and demodulation, thresholds still open.
+
+    Where tilts bring frames together in a part of the field, so that they leave the phase open there, the steps are fitted
+    again as if they were the same everywhere, and the user is told.
+    """
+    quantum = 0.0 if math.isinf(saturation_dn) else 1.0
+    effects, told = settings.effects, tuple[str, ...]()
+    while True:
+        steps = stack_steps(frames, position, sample.rows, acquisition, effects)
+        noise = tuple(
+            _noise(frames[i], position, sample.rows.samples[i], steps, i, quantum) for i in range(len(frames))
+        )
+        try:
+            plain = _demodulation(steps, noise, saturation_dn, settings.scheme, sample)
+        except InputError as error:
+            if settings.effects is not None or effects is not None:
+                raise
+            effects, told = (
+                (),
+                (f"{error}; steps that are the same everywhere are used, the map carries what that leaves",),
+            )
+            continue
+        return replace(steps, warnings=(*told, *steps.warnings)), noise, plain
 
 
 def _every(frames: np.ndarray) -> int:
@@ -180,7 +211,7 @@ def _ripple(
     """Print-through of the fringes under plain steps and under the model; None where steps were not fitted."""
     if steps.fits is None:
         return None, None
-    found = []
+    found: list[tuple[dict[int, float], dict[int, float]] | None] = []
     for i, samples in enumerate(frames):
         if len(samples) < 3:  # there are no plain steps to compare with
             found.append(None)

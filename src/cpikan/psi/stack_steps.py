@@ -11,6 +11,7 @@ from cpikan.errors import InputError
 from cpikan.psi.acquisition import Acquisition
 from cpikan.psi.aia import estimate_steps
 from cpikan.psi.frame_model import FrameModel
+from cpikan.psi.steps_fit.carrier import Carrier, WholeRows, carrier_of
 from cpikan.psi.steps_fit.frame_fit import FrameFit
 from cpikan.psi.steps_fit.layout import EFFECTS
 from cpikan.psi.steps_fit.two_frames import fit_two_frames
@@ -21,6 +22,7 @@ _CHECKED_PIXELS = 3000  # of trusted stacks: milliseconds, and steps to a tenth 
 _ONE_SIDED = 0.5  # |mean exp(i k phi)|, k = 1, 2, of pixels that do not fill the circle: their steps are not to be had
 _DEVIATION_DEG = 3.0  # of trusted steps that is worth a warning
 _FEWEST_CHECKED = 5  # frames from which all steps are determined
+_CARRIER_DEG = 5.0  # what the few rows that show a carrier are good for
 _AGREES = 0.1  # correlation of the slopes of two wavelengths' phases that is more than noise
 
 
@@ -47,11 +49,11 @@ class StackSteps:
 def stack_steps(
     frames: np.ndarray,
     position: np.ndarray,
-    rows: np.ndarray,
+    rows: WholeRows,
     acquisition: Acquisition,
     effects: tuple[str, ...] | None = None,
 ) -> StackSteps:
-    """The models of frames (L, K, P) at ``position`` (P, 2), with whole ``rows`` (L, K, n, W) to compare signs on.
+    """The models of frames (L, K, P) at ``position`` (P, 2), with whole ``rows`` (samples (L, K, n, W)) to compare signs on.
 
     Trusted steps are used as given and checked; others are fitted together with the ``effects`` (None: those the frames
     show). Raises InputError where unknown steps are not determined by the frames; nominal ones are then kept, with a warning.
@@ -67,7 +69,8 @@ def stack_steps(
     for i, samples in enumerate(frames):
         start = None if given is None else given[i]
         name = f"wavelength {i + 1}: " if len(frames) > 1 else ""
-        fit = _fitted(samples, position, start, options)
+        carrier = carrier_of(replace(rows, samples=rows.samples[i]))
+        fit = _fitted(samples, position, start, replace(options, carrier=carrier))
         model = fit.model
         if not fit.determined:
             if start is None:
@@ -77,7 +80,7 @@ def stack_steps(
                 )
             warnings.append(f"{name}nominal steps are used as given, the frames do not determine them: {fit.reason}")
             model = FrameModel.plain(tuple(step - start[0] for step in start))
-        warnings += [name + text for text in fit.warnings]
+        warnings += [name + text for text in (*fit.warnings, *_contradiction(fit, carrier))]
         fits.append(fit)
         models.append(model)
     if given is not None:
@@ -96,9 +99,23 @@ def _fitted(
     return fit_two_frames(samples, position, start)
 
 
-def _agreeing(fits: list[FrameFit], rows: np.ndarray, i: int, warnings: list[str]) -> FrameFit:
+def _contradiction(fit: FrameFit, carrier: Carrier | None) -> tuple[str, ...]:
+    """A warning where the fit is not what the fringes' carrier says, of either sign."""
+    if carrier is None or len(fit.steps_deg) < 3:
+        return ()
+    said = np.degrees(carrier.steps_at(fit.model.pivot))
+    off = min(float(np.abs((np.subtract(fit.steps_deg, sign * said) + 180) % 360 - 180).max()) for sign in (1, -1))
+    if off <= _CARRIER_DEG + 3 * float(np.degrees(fit.step_error_rad.max())):
+        return ()
+    said_deg = ", ".join(f"{step % 360:.0f}" for step in said)
+    return (
+        f"the carrier of the fringes shows steps of {said_deg} deg (or their negatives), {off:.0f} deg from the fit",
+    )
+
+
+def _agreeing(fits: list[FrameFit], rows: WholeRows, i: int, warnings: list[str]) -> FrameFit:
     """A blind fit with the sign under which its phase rises where that of the first wavelength does."""
-    agreement = _slope_agreement(rows, fits[0].model, fits[i].model, i)
+    agreement = _slope_agreement(rows.samples, fits[0].model, fits[i].model, i)
     if agreement < -_AGREES:
         return mirrored(fits[i])
     if agreement < _AGREES:

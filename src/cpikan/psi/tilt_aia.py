@@ -10,13 +10,14 @@ from numpy.polynomial.chebyshev import chebvander
 from cpikan.errors import InputError
 from cpikan.psi.response import Response
 from cpikan.psi.steps_fit.bending import FEWEST_FRAMES, fit_response, scaled_response
+from cpikan.psi.steps_fit.carrier import Carrier
 from cpikan.psi.steps_fit.frame_fit import FrameFit
 from cpikan.psi.steps_fit.iterate import Solution, solve
 from cpikan.psi.steps_fit.layout import Effect, Layout
 from cpikan.psi.steps_fit.model import Samples, pixels_of
 from cpikan.psi.steps_fit.report import Context, report
 from cpikan.psi.steps_fit.selection import select
-from cpikan.psi.steps_fit.starts import best_start
+from cpikan.psi.steps_fit.starts import Guess, best_start
 from cpikan.psi.steps_fit.uncertainty import covariance_of
 
 _DEGREE = 6  # of the smooth background and modulation
@@ -31,11 +32,13 @@ _DECIDED_FROM_DATA: tuple[Effect, ...] = ("tilt", "gain", "harmonic2", "harmonic
 class FitOptions:
     """``effects`` to fit (None: those the data show, out of tilt, gain, harmonic2, harmonic3 and ``also``, with a response
     curve in place of the harmonics where it explains more); ``response`` fits the curve whatever it explains; ``pivot`` (y, x)
-    of tilt and defocus in pixels (None: the centroid of the positions); ``noise_dn`` a lower bound of the noise."""
+    of tilt and defocus in pixels (None: the centroid of the positions); ``carrier`` steps and tilts that are tried first
+    where none are given, of either sign; ``noise_dn`` a lower bound of the noise."""
 
     effects: frozenset[Effect] | None = None
     also: frozenset[Effect] = frozenset()
     response: bool = False
+    carrier: Carrier | None = None
     pivot: tuple[float, float] | None = None
     noise_dn: float = 0.0
 
@@ -58,11 +61,16 @@ def fit_frames(
     pivot = asked.pivot or (float(where[:, 0].mean()), float(where[:, 1].mean()))
     samples, scale, radius = _scaled(values[:, bright], where[bright], pivot)
     start = None if start_deg is None else np.radians(np.asarray(start_deg, float) - start_deg[0])
-    steps = best_start(samples, start)
+    guess = None
+    if asked.carrier is not None and start is None:
+        guess = Guess(asked.carrier.steps_at(pivot), asked.carrier.tilt_rad_px * radius)
+    steps, tilt = best_start(samples, start, guess)
     considered = asked.effects if asked.effects is not None else frozenset(_DECIDED_FROM_DATA) | asked.also
     layout = Layout(samples.frames, considered, samples.fields.shape[0])
     theta = layout.neutral()
     theta[layout.indices("step")] = steps
+    if "tilt" in layout.effects:
+        theta[layout.indices("tilt")] = tilt.ravel()
     modulation = pixels_of(samples, layout, theta)[1]
     lit = modulation > _SHADOW * np.quantile(modulation, 0.9)
     if lit.sum() < _FEWEST_PIXELS:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import zip_longest
 from typing import Any
 
 from cpikan.report import numbers
@@ -50,9 +51,19 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
     return f"<table>{body}</table>" if body else ""
 
 
-def section(title: str, note: str, body: str, *, wide: bool = False) -> str:
-    """A card with a title, a remark and a body of HTML."""
-    kind = ' class="wide centred"' if wide else ""
+def columns(shown: Mapping[str, Sequence[str]]) -> str:
+    """A table with a head; the cells, HTML already, by column; short columns are filled up with empty cells."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in shown)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
+        for row in zip_longest(*shown.values(), fillvalue="")
+    )
+    return f'<table class="columns"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def section(title: str, note: str, body: str, *, wide: bool = False, centred: bool = True) -> str:
+    """A card with a title, a remark and a body of HTML; a ``wide`` one spans the page, its pictures in the middle."""
+    kind = f' class="wide{" centred" if centred else ""}"' if wide else ""
     shown = f'<p class="note">{escape(note)}</p>' if note else ""
     return f"<section{kind}><h2>{escape(title)}</h2>{shown}{body}</section>"
 

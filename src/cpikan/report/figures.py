@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # One colour per role; the page replaces them by its own, so that figures follow a light or a dark theme.
 INK, RULE, ACCENT, SECOND = "#1c2836", "#c5ced8", "#1f66ad", "#b4531a"
 
-_FONT_PT = 8.4
+FONT_PT = 8.4
 PROFILE_POINTS = 1200
 
 FLAG_NAMES: Mapping[Flag, str] = {
@@ -68,8 +68,8 @@ def map_figure(
     if bar.solids is not None:
         bar.solids.set_rasterized(True)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=_FONT_PT, colors=INK, width=0.6, length=3)
-    bar.set_label(f"{scale.label} / {scale.unit}" if scale.unit else scale.label, size=_FONT_PT, color=INK)
+    bar.ax.tick_params(labelsize=FONT_PT, colors=INK, width=0.6, length=3)
+    bar.set_label(f"{scale.label} / {scale.unit}" if scale.unit else scale.label, size=FONT_PT, color=INK)
     bar.locator = MaxNLocator(7)
     bar.formatter = FuncFormatter(_plain_number)
     bar.update_ticks()
@@ -96,7 +96,7 @@ def flags_figure(flags: NDArray[np.integer], lateral: Lateral, *, width_in: floa
 
 def histogram_figure(histogram: Histogram, scale: Scale, *, width_in: float) -> Figure:
     """How often each value occurs, in per cent of the pixels per bin."""
-    figure, axes = _chart_axes(width_in, 2.5)
+    figure, axes = chart_axes(width_in, 2.5)
     edges = histogram.edges * scale.factor
     share = 100 * histogram.counts / max(int(histogram.counts.sum()) + histogram.outside, 1)
     axes.stairs(share, edges, fill=True, color=ACCENT, alpha=0.3)
@@ -129,7 +129,7 @@ def profiles_figure(
 
 def seams_figure(checks: Mapping[str, SeamCheck], *, width_in: float) -> Figure:
     """Mean |error step| folded by the distance to the nearest border: a seam is a peak in the middle."""
-    figure, axes = _chart_axes(width_in, 2.5)
+    figure, axes = chart_axes(width_in, 2.5)
     colours = (ACCENT, SECOND, INK)
     highest = max(float(np.nanmax(check.folded_nm)) for check in checks.values())
     factor, unit = length_unit(highest)
@@ -141,7 +141,7 @@ def seams_figure(checks: Mapping[str, SeamCheck], *, width_in: float) -> Figure:
     axes.set_ylim(0, 1.25 * highest * factor or 1.0)
     axes.set_xlabel("distance to a border / px")
     axes.set_ylabel(f"mean |step| / {unit}")
-    legend = axes.legend(fontsize=_FONT_PT, frameon=False, loc="lower right", ncols=len(checks))
+    legend = axes.legend(fontsize=FONT_PT, frameon=False, loc="lower right", ncols=len(checks))
     for text in legend.get_texts():
         text.set_color(INK)
     return figure
@@ -191,7 +191,8 @@ def _image_axes(lateral: Lateral, width_in: float, bar_in: float) -> tuple[Figur
     return figure, axes
 
 
-def _chart_axes(width_in: float, height_in: float) -> tuple[Figure, Any]:
+def chart_axes(width_in: float, height_in: float) -> tuple[Figure, Any]:
+    """A figure with one pair of axes in the style of the page."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
@@ -207,9 +208,9 @@ def _style(axes: Any) -> None:
         spine.set_visible(name in ("left", "bottom"))
         spine.set_color(INK)
         spine.set_linewidth(0.6)
-    axes.tick_params(labelsize=_FONT_PT, colors=INK, width=0.6, length=3)
+    axes.tick_params(labelsize=FONT_PT, colors=INK, width=0.6, length=3)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.label.set_size(_FONT_PT)
+        axis.label.set_size(FONT_PT)
         axis.label.set_color(INK)
         axis.set_major_locator(MaxNLocator(6))
         axis.set_major_formatter(FuncFormatter(_plain_number))

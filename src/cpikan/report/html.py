@@ -15,8 +15,10 @@ from cpikan.pipeline.evaluate import compare, measure
 from cpikan.pipeline.height_map import HeightMap
 from cpikan.report import numbers
 from cpikan.report.content import Content, section
+from cpikan.report.frames import frame_sections
 from cpikan.report.page import PAGE, STYLE
 from cpikan.report.sections import error_sections, height_sections, histogram_section, profile_section, side_sections
+from cpikan.report.surface import surface_sections
 from cpikan.report.survey import survey
 from cpikan.report.tables import numbers_table, provenance_section, timing_section
 from cpikan.storage.atomic import write_text
@@ -57,6 +59,7 @@ def render(content: Content) -> str:
         title=escape(content.name),
         style=STYLE,
         lead=_lead(content),
+        warnings=_warnings(content),
         keys="\n".join(_keys(content)),
         sections="\n".join(_sections(content)),
         footer="Heights in nm unless said otherwise; RMS about the mean; grey is invalid. Written by Scaled-cPIKAN.",
@@ -77,6 +80,16 @@ def _lead(content: Content) -> str:
     if summary.get("device"):
         parts.append(f"on {summary['device']}")
     return escape(" · ".join(part for part in parts if part))
+
+
+def _warnings(content: Content) -> str:
+    """What the run warned about, before anything else."""
+    found = content.part("summary").get("warnings")
+    if not isinstance(found, list | tuple) or not found:
+        return ""
+    items = "".join(f"<li>{numbers.plain(warning)}</li>" for warning in found)
+    title = "Warning" if len(found) == 1 else f"{len(found)} warnings"
+    return f'<div class="warnings" role="note"><b class="bad">{title}</b><ul>{items}</ul></div>'
 
 
 def _keys(content: Content) -> Iterable[str]:
@@ -116,5 +129,7 @@ def _sections(content: Content) -> Iterable[str]:
         yield from error_sections(content)
     yield from histogram_section(content)
     yield section("Numbers", "", numbers_table(content))
+    yield from surface_sections(content)
+    yield from frame_sections(content)
     yield from timing_section(content)
     yield from provenance_section(content)

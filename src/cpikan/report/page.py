@@ -24,6 +24,7 @@ body {
 main { max-width: 1180px; margin: 0 auto; padding: 28px 24px 48px; }
 h1 { font-size: 25px; line-height: 1.25; margin: 0 0 2px; overflow-wrap: anywhere; }
 h2 { font-size: 16px; margin: 0 0 2px; }
+h3 { font-size: 13px; font-weight: 400; color: var(--muted); margin: 0 0 2px; }
 p { margin: 0; }
 .lead, .note { color: var(--muted); }
 .note { font-size: 13px; margin-bottom: 8px; max-width: 90ch; }
@@ -45,6 +46,17 @@ th { font-weight: 400; color: var(--muted); width: 42%; }
 td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 tr:last-child > * { border-bottom: 0; }
 thead th { font-size: 12.5px; width: auto; }
+.columns { width: auto; }
+.columns th, .columns td { width: auto; text-align: right; padding: 3px 14px 3px 0; white-space: nowrap; }
+.columns th:first-child, .columns td:first-child { text-align: left; }
+.columns + .note { margin-top: 6px; }
+.words { font-size: 14px; margin: 4px 0 12px; max-width: 110ch; overflow-wrap: anywhere; }
+.beside { display: flex; flex-wrap: wrap; gap: 18px 36px; align-items: flex-start; }
+.beside > div { min-width: 0; max-width: 100%; overflow-x: auto; }
+.pictures { display: flex; flex-wrap: wrap; gap: 14px 24px; flex: 1 1 300px; }
+.warnings { border: 1px solid var(--bad); border-left-width: 5px; border-radius: 8px; padding: 8px 14px; margin-top: 14px;
+  background: var(--card); overflow-wrap: anywhere; }
+.warnings ul { margin: 0; padding-left: 20px; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 13px; margin-top: 8px; }
 .swatch { display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin-right: 6px; }
 .bar { display: flex; height: 22px; border-radius: 4px; overflow: hidden; margin: 8px 0; background: var(--rule); }
@@ -83,6 +95,7 @@ PAGE = Template(
 <main>
 <h1>$title</h1>
 <p class="lead">$lead</p>
+$warnings
 <div class="keys">
 $keys
 </div>

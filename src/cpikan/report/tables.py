@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from typing import Any
 
 from cpikan.report import numbers
@@ -35,9 +36,17 @@ def numbers_table(content: Content) -> str:
         rows.append(("ambiguous orders", numbers.joined(numbers.percent(summary["ambiguous_fraction"]))))
     if summary.get("components") is not None:
         rows.append(("components", numbers.plain(summary["components"])))
+    ripple = summary.get("ripple_mrad")
+    if isinstance(ripple, Mapping) and ripple:
+        shown = ", ".join(f"{escape(str(k))}× {_rounded(value)}" for k, value in ripple.items())
+        rows.append(("ripple by multiple of the fringe", f"{shown} mrad"))
     if content.evaluation is not None:
         rows += _evaluation_rows(content.evaluation)
     return table(rows)
+
+
+def _rounded(value: object) -> str:
+    return numbers.digits(float(value), 3) if isinstance(value, int | float) else numbers.NONE
 
 
 def _evaluation_rows(found: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
@@ -89,13 +98,13 @@ _METHOD_KEYS = ("methods_used", "steps", "phase_steps_deg")
 
 
 def provenance_section(content: Content) -> Iterable[str]:
-    """Everything the document says besides the summary."""
+    """Everything the document says besides the summary and the fit of the frames, which have sections of their own."""
     rows: list[tuple[str, str]] = []
     for name, value in content.document.items():
         if name == "summary":
             continue
         if isinstance(value, Mapping):
-            rows += [(f"{name}: {key}", numbers.plain(item)) for key, item in value.items()]
+            rows += [(f"{name}: {key}", numbers.plain(item)) for key, item in value.items() if key != "frames_fit"]
         else:
             rows.append((str(name), numbers.plain(value)))
     summary = content.part("summary")

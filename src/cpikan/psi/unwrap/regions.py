@@ -53,31 +53,44 @@ def contested_pairs(votes: Votes, part_of_node: np.ndarray, offsets: np.ndarray)
     return pairs[worst_first[share[worst_first] > _SHARE]]
 
 
-def join_rectangles(parts: Sequence[Rectangle], pairs: np.ndarray, largest: int) -> list[Rectangle]:
+def join_rectangles(
+    parts: Sequence[Rectangle], pairs: np.ndarray, largest: int, regions: np.ndarray | None = None
+) -> list[Rectangle]:
     """Rectangles of whole parts that hold as many of the ``pairs`` (n, 2) as fit in ``largest`` pixels each.
 
-    ``parts`` partition the map. Pairs are joined in the order given to the rectangle around both, which takes in every
-    part it touches; what would be too large is not joined.
+    ``parts`` partition the map; ``regions`` (bool per part) were joined before. Pairs are joined in the order given to
+    the rectangle around both, which takes in every part it touches; what would be too large is not joined. With a
+    region that is contested again the rectangle grows by half its longer side all round if it can: a cut that ought to
+    follow a fault leaves a region that is narrow across it by its sides.
     """
     box = np.array([(p.top, p.bottom, p.left, p.right) for p in parts], np.int64).reshape(-1, 4)
+    again = np.zeros(len(parts), bool) if regions is None else regions
     group = np.arange(len(parts))
     joined: set[int] = set()
     for a, b in pairs:
         if group[a] == group[b]:
             continue
-        inside = (group == group[a]) | (group == group[b])
-        while True:
+        inside = _whole(box, group, (group == group[a]) | (group == group[b]), 0)
+        if again[inside].any():
             around = _bounds(box[inside])
-            touched = (box[:, 0] < around.bottom) & (box[:, 1] > around.top)
-            touched &= (box[:, 2] < around.right) & (box[:, 3] > around.left)
-            touched = np.isin(group, group[touched])
-            if np.array_equal(touched, inside):
-                break
-            inside = touched
-        if around.pixels <= largest:
+            wide = _whole(box, group, inside, max(around.bottom - around.top, around.right - around.left) // 2)
+            inside = wide if _bounds(box[wide]).pixels <= largest else inside
+        if _bounds(box[inside]).pixels <= largest:
             group[inside] = group[a]
             joined.add(int(group[a]))
     return [_bounds(box[group == g]) for g in np.unique(group) if int(g) in joined]
+
+
+def _whole(box: np.ndarray, group: np.ndarray, inside: np.ndarray, margin: int) -> np.ndarray:
+    """``inside`` (bool per part) and all groups of parts that the rectangle around it, once with a margin, touches."""
+    while True:
+        around = _bounds(box[inside])
+        touched = (box[:, 0] < around.bottom + margin) & (box[:, 1] > around.top - margin)
+        touched &= (box[:, 2] < around.right + margin) & (box[:, 3] > around.left - margin)
+        touched = np.isin(group, group[touched])
+        if np.array_equal(touched, inside):
+            return inside
+        inside, margin = touched, 0
 
 
 def _bounds(boxes: np.ndarray) -> Rectangle:

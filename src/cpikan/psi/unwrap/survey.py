@@ -86,6 +86,7 @@ class Survey:
         self._left: Strip | None = None  # right end of the tile before
         self._above: dict[int, Strip] = {}  # lower ends of the row of tiles above, by column
         self._parts: list[Part] = []
+        self._tiles = 0  # the first parts; later ones are regions
         self._nodes = 0
         self._contacts: list[Contact] = []
         self.methods: Counter[str] = Counter()
@@ -113,6 +114,7 @@ class Survey:
         self._keep_strips(box, found)
         core = Rectangle(box.y.core_start, box.y.core_stop, box.x.core_start, box.x.core_stop)
         self._write_part(core, found, box.core_inside, work.core)
+        self._tiles += 1
         self.methods[found.method] += 1
         self.residues += work.residues
 
@@ -123,7 +125,8 @@ class Survey:
         here = np.array([i for i, p in enumerate(self._parts) if not p.replaced], np.int64)
         place = np.full(len(self._parts), -1)
         place[here] = np.arange(here.size)
-        return join_rectangles([self._parts[i].core for i in here], place[pairs], largest)
+        again = here >= self._tiles
+        return join_rectangles([self._parts[i].core for i in here], place[pairs], largest, again)
 
     def replace(self, region: Rectangle, window: Rectangle, phase_rad: np.ndarray, found: TileOrders) -> None:
         """Put ``region`` in the place of its tiles; it was unwrapped with a margin as ``window`` (phase and orders)."""

@@ -15,7 +15,7 @@ from cpikan.psi.unwrap.survey import Survey, TileWork, finished_tiles, work_on_t
 from cpikan.psi.unwrap.tile import unwrap_tile
 from cpikan.streaming.engine import ProgressSink
 
-_ROUNDS = 4  # of joining tiles that disagree; a region may disagree with its new neighbours
+_ROUNDS = 8  # of joining tiles that disagree; a region may disagree with its new neighbours
 _INT16_PIXELS = 60_000  # below this height + width a smooth surface cannot leave int16: half an order per pixel
 
 

@@ -1,0 +1,82 @@
+"""Sums over blocks of pixels: phasors per wavelength, how many pixels, where they lie, how many are in doubt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from cpikan.psi.flags import Flag
+from cpikan.psi.refine.protocol import BLOCK_PX, CELL_PX, TurnRows
+
+_INVALID, _AMBIGUOUS = int(Flag.INVALID), int(Flag.AMBIGUOUS)
+_WEIGHT_CAP = np.float32(1e9)  # turns^-2: noise of 2e-4 rad; noise-free frames would make sums infinite
+
+
+@dataclass(frozen=True)
+class BlockSums:
+    """Sums over blocks of 8 x 8 pixels of an image of ``shape`` (H, W); arrays of ceil(H / 8) x ceil(W / 8).
+
+    ``phasor`` (L, Hb, Wb) complex128: sum of w exp(2 pi i turns); ``weight`` (L, Hb, Wb): sum of w; ``moment`` (2, Hb, Wb):
+    sum over valid pixels of y and x from the block's centre; ``valid`` and ``doubtful``: pixels.
+    """
+
+    shape: tuple[int, int]
+    phasor: np.ndarray
+    weight: np.ndarray
+    moment: np.ndarray
+    valid: np.ndarray
+    doubtful: np.ndarray
+
+    @classmethod
+    def zeros(cls, wavelengths: int, shape: tuple[int, int]) -> BlockSums:
+        """Sums before any pixel was added."""
+        grid = (-(-shape[0] // BLOCK_PX), -(-shape[1] // BLOCK_PX))
+        return cls(
+            shape,
+            np.zeros((wavelengths, *grid), np.complex128),
+            np.zeros((wavelengths, *grid)),
+            np.zeros((2, *grid)),
+            np.zeros(grid, np.int32),
+            np.zeros(grid, np.int32),
+        )
+
+    def add(self, rows: TurnRows, first_row: int) -> None:
+        """Add rows that start at image row ``first_row``, in order: sums of floats depend on the order alone."""
+        parts = (self.phasor, self.weight, self.moment, self.valid, self.doubtful)
+        _add(rows.turns, rows.weight, rows.flags, first_row, *parts)
+
+    def doubtful_share(self) -> np.ndarray:
+        """Share of the valid pixels of every 64-pixel cell that are in doubt, (ceil(H / 64), ceil(W / 64)) float64."""
+        doubtful, valid = (_cells(counts) for counts in (self.doubtful, self.valid))
+        return doubtful / np.maximum(valid, 1)
+
+
+def _cells(blocks: np.ndarray) -> np.ndarray:
+    """Sums over the blocks of every cell."""
+    n = CELL_PX // BLOCK_PX
+    rows = np.add.reduceat(blocks, np.arange(0, blocks.shape[0], n), axis=0)
+    return np.add.reduceat(rows, np.arange(0, blocks.shape[1], n), axis=1)
+
+
+@numba.njit(nogil=True, cache=True)
+def _add(turns, weight, flags, first_row, phasor, total, moment, valid, doubtful):  # type: ignore[no-untyped-def]
+    half = (BLOCK_PX - 1) / 2
+    for r in range(flags.shape[0]):
+        y = first_row + r
+        b = y // BLOCK_PX
+        for x in range(flags.shape[1]):
+            if flags[r, x] & _INVALID:
+                continue
+            c = x // BLOCK_PX
+            for i in range(turns.shape[0]):
+                w = min(weight[i, r, x], _WEIGHT_CAP)
+                angle = np.float32(2 * np.pi) * turns[i, r, x]
+                phasor[i, b, c] += complex(w * np.cos(angle), w * np.sin(angle))
+                total[i, b, c] += w
+            moment[0, b, c] += y - b * BLOCK_PX - half
+            moment[1, b, c] += x - c * BLOCK_PX - half
+            valid[b, c] += 1
+            if flags[r, x] & _AMBIGUOUS:
+                doubtful[b, c] += 1

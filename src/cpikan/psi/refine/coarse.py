@@ -1,0 +1,92 @@
+"""Coarse heights: one per block of 8 x 8 pixels, from its mean phasors, its order searched jointly by all wavelengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cpikan.psi.kernels.cpu import search_orders
+from cpikan.psi.kernels.model import OrderSearch
+from cpikan.psi.refine.blocks import BlockSums
+from cpikan.psi.refine.protocol import BLOCK_PX
+
+_FEWEST = 6  # valid pixels of a block
+_LEAST_COHERENCE = 0.3  # of a block's mean phasor: below it a steep slope or a step has smeared the phase
+_AGREE = 5  # of the up to eight neighbours of a block, for a verdict on it
+
+
+@dataclass(frozen=True)
+class CoarseHeights:
+    """Heights of blocks (Hb, Wb) float64, NaN where unknown, with their ``sigma_nm``; ``offset_px`` (2, Hb, Wb) is where the
+    measured pixels of a block lie from its centre, on the mean; ``turns`` (L, Hb, Wb) and ``weight`` (turns^-2) are the
+    mean phases behind the heights. ``shape`` is that of the image in pixels.
+    """
+
+    shape: tuple[int, int]
+    height_nm: np.ndarray
+    sigma_nm: np.ndarray
+    offset_px: np.ndarray
+    turns: np.ndarray
+    weight: np.ndarray
+
+    @property
+    def known(self) -> np.ndarray:
+        return np.isfinite(self.height_nm)
+
+
+def coarse_heights(sums: BlockSums, search: OrderSearch) -> CoarseHeights:
+    """Heights of the blocks by the joint order search on their mean phasors; blocks that none of their neighbours bear out
+    are left out.
+
+    The noise of a mean phase is that of its pixels over their number, divided by the squared coherence: a slope inside the
+    block smears the phasors and makes them worth less.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        coherence = np.abs(sums.phasor) / sums.weight
+        weight = sums.weight * coherence**2
+    usable = (sums.valid >= _FEWEST) & (np.nan_to_num(coherence).min(axis=0) >= _LEAST_COHERENCE)
+    turns = np.angle(sums.phasor) / (2 * np.pi)
+    weight = np.where(usable, weight, 1.0)
+    half = search.half_wave_nm
+    shape = usable.shape
+    flat = turns.reshape(len(turns), -1), (1 / weight).reshape(len(turns), -1)
+    order, shift, best, second = search_orders(search.ratio)(*flat, search.low_nm / half, search.range_nm / half)
+    height = ((flat[0][0] + order + shift) * half).reshape(shape)
+    sigma = half / np.sqrt((weight * (search.ratio**2)[:, None, None]).sum(axis=0))
+    doubtful = (second - best < search.margin_min).reshape(shape)
+    height = np.where(usable & ~doubtful, height, np.nan)
+    height = _borne_out(height, half)
+    offset = sums.moment / np.maximum(sums.valid, 1)
+    return CoarseHeights(sums.shape, height, np.where(np.isfinite(height), sigma, np.inf), offset, turns, weight)
+
+
+def _borne_out(height: np.ndarray, half_wave_nm: float) -> np.ndarray:
+    """Heights without those that lie half an order or more from the median of a neighbourhood that agrees with itself."""
+    padded = np.pad(height, 1, constant_values=np.nan)
+    around = np.stack(
+        [
+            padded[1 + dy : padded.shape[0] - 1 + dy, 1 + dx : padded.shape[1] - 1 + dx]
+            for dy in (-1, 0, 1)
+            for dx in (-1, 0, 1)
+            if dy or dx
+        ]
+    )
+    known = np.isfinite(around)
+    filled = np.sort(np.where(known, around, np.inf), axis=0)
+    middle = np.maximum(known.sum(axis=0) - 1, 0) // 2
+    median = np.take_along_axis(filled, middle[None], axis=0)[0]
+    agree = (np.abs(np.where(known, around, np.inf) - median) < half_wave_nm / 2).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        alone = (np.abs(height - median) > half_wave_nm / 2) & (agree >= _AGREE)
+    return np.where(alone, np.nan, height)
+
+
+def recentred(coarse: CoarseHeights, gradient: np.ndarray, curvature: np.ndarray) -> CoarseHeights:
+    """Heights at the centres of the blocks instead of the means over their pixels.
+
+    ``gradient`` (2, Hb, Wb) in nm per pixel and ``curvature`` (Hb, Wb), the sum of the second derivatives, of a first fit: the
+    mean of a slope is its value at the centroid, that of a parabola over n equal pixels is h'' (n^2 - 1) / 24 above it.
+    """
+    moved = (gradient * coarse.offset_px).sum(axis=0) + curvature * (BLOCK_PX**2 - 1) / 24
+    return replace(coarse, height_nm=coarse.height_nm - np.nan_to_num(moved))

@@ -1,0 +1,94 @@
+"""Surface numbers of a map whose form was removed, and the form that went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+
+from cpikan.report import numbers
+from cpikan.report.content import Content, columns, section, table
+from cpikan.report.fits import array, finite
+
+_HEIGHTS = {
+    "pv_nm": "PV",
+    "pvr_nm": "PVr (36 Zernike terms + 3 RMS of the rest)",
+    "rms_nm": "RMS",
+    "sa_nm": "Sa",
+    "sq_nm": "Sq",
+    "sp_nm": "Sp",
+    "sv_nm": "Sv",
+}
+_PLAIN = {"ssk": "Ssk", "sku": "Sku", "sdq": "Sdq", "pixels": "pixels"}
+_SLOPES = {"slope_rms_{}_{}": "slope RMS along {}", "slope_pv_{}_{}": "slope PV along {}"}
+_MODES = {
+    "Z(0,0)": "piston",
+    "Z(1,1)": "tilt along x",
+    "Z(1,-1)": "tilt along y",
+    "Z(2,0)": "power",
+    "Z(2,2)": "astigmatism 0°",
+    "Z(2,-2)": "astigmatism 45°",
+    "Z(3,1)": "coma along x",
+    "Z(3,-1)": "coma along y",
+    "Z(3,3)": "trefoil 0°",
+    "Z(3,-3)": "trefoil 30°",
+    "Z(4,0)": "spherical",
+}
+_LISTED = 60
+
+
+def surface_sections(content: Content) -> Iterator[str]:
+    """The numbers after the form was removed, and its coefficients; nothing where none was."""
+    summary = content.part("summary")
+    surface, form = summary.get("surface"), summary.get("form")
+    if isinstance(surface, Mapping):
+        rows = [(name, numbers.joined(numbers.length(surface.get(key)))) for key, name in _HEIGHTS.items()]
+        rows += _slopes(surface)
+        rows += [(name, numbers.plain(surface[key])) for key, name in _PLAIN.items() if surface.get(key) is not None]
+        yield section("Surface", "All valid pixels, after the form was removed.", table(rows))
+    if isinstance(form, Mapping):
+        yield section("Removed form", " ".join(_about(form)), _coefficients(form))
+
+
+def _slopes(surface: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """In mrad where the pixel size is known."""
+    known = any(finite(surface.get(f"slope_rms_{axis}_mrad")) is not None for axis in "xy")
+    unit, told = ("mrad", "mrad") if known else ("nm_per_pixel", "nm per pixel")
+    found = (
+        (name.format(axis), finite(surface.get(key.format(axis, unit))))
+        for key, name in _SLOPES.items()
+        for axis in "xy"
+    )
+    return [(name, f"{numbers.digits(value)} {told}") for name, value in found if value is not None]
+
+
+def _about(form: Mapping[str, Any]) -> Iterator[str]:
+    terms = form.get("removed")
+    if isinstance(terms, list | tuple) and terms:
+        yield f"Taken off: {', '.join(map(str, terms))}."
+    circle = array(form.get("circle_pixels"), (4,))
+    if circle is not None:
+        x, y, radius, inner = circle
+        hole = f", hole {inner:.1f} px" if inner > 0 else ""
+        yield f"Pupil: centre x {x:.1f}, y {y:.1f}, radius {radius:.1f} px{hole}."
+    if form.get("normalisation"):
+        yield f"Zernike terms of {form['normalisation']}."
+    pistons = form.get("pistons_nm")
+    if isinstance(pistons, list | tuple) and len(pistons) > 1:
+        yield f"{len(pistons)} components had a piston of their own."
+
+
+def _coefficients(form: Mapping[str, Any]) -> str:
+    found = form.get("coefficients_nm")
+    if not isinstance(found, Mapping) or not found:
+        return ""
+    listed = list(found.items())[:_LISTED]
+    noll = form.get("noll")
+    index = noll if isinstance(noll, Mapping) else {}
+    shown = {
+        "term": [escape(f"{mode} {_MODES.get(str(mode), '')}") for mode, _ in listed],
+        "Noll": [numbers.plain(index[mode]) if mode in index else "" for mode, _ in listed],
+        "coefficient": [numbers.joined(numbers.length(value)) for _, value in listed],
+    }
+    more = f'<p class="note">And {len(found) - _LISTED} more terms.</p>' if len(found) > _LISTED else ""
+    return columns(shown) + more
