@@ -67,7 +67,9 @@ class FrameFacts:
     def effects(self) -> list[str]:
         """What was fitted beside the steps, in words."""
         found = self.entry.get("effects")
-        names = [effect_name(name) for name in found] if isinstance(found, list | tuple) else []
+        names = (
+            [effect_name(name) for name in found if isinstance(name, str)] if isinstance(found, list | tuple) else []
+        )
         if self.part("response") and RESPONSE not in names:
             names.append(RESPONSE)
         return names
@@ -81,7 +83,7 @@ class FrameFacts:
     def sign(self) -> str | None:
         """How the sign of the height was fixed."""
         found = self.entry.get("sign")
-        return None if found is None else "assumed" if found == "assumed" else "from the steps"
+        return None if not isinstance(found, str) else "assumed" if found == "assumed" else "from the steps"
 
     @property
     def undetermined(self) -> bool:
@@ -106,7 +108,7 @@ def effect_name(name: object) -> str:
 
 
 def array(value: Any, shape: tuple[int | None, ...]) -> FloatArray | None:
-    """Numbers of a document as an array of ``shape`` (None: any size); None when they are not all finite, or of another shape."""
+    """Numbers of a document as an array of ``shape`` (None: any size); None when not all finite or of another shape."""
     if not isinstance(value, list | tuple):
         return None
     try:

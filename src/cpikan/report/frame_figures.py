@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cpikan.psi.response import Response
 from cpikan.report.figures import ACCENT, FONT_PT, INK, RULE, SECOND, chart_axes
 
-SMALL_IN = (2.75, 2.25)
+SMALL_IN = (2.55, 2.15)
 _TOGETHER_DEG = 9.0  # frames closer than this on the circle share a label
 
 

@@ -53,7 +53,7 @@ thead th { font-size: 12.5px; width: auto; }
 .words { font-size: 14px; margin: 4px 0 12px; max-width: 110ch; overflow-wrap: anywhere; }
 .beside { display: flex; flex-wrap: wrap; gap: 18px 36px; align-items: flex-start; }
 .beside > div { min-width: 0; max-width: 100%; overflow-x: auto; }
-.pictures { display: flex; flex-wrap: wrap; gap: 14px 24px; flex: 1 1 300px; }
+.pictures { display: flex; flex-wrap: wrap; gap: 14px 18px; flex: 1 1 300px; }
 .warnings { border: 1px solid var(--bad); border-left-width: 5px; border-radius: 8px; padding: 8px 14px; margin-top: 14px;
   background: var(--card); overflow-wrap: anywhere; }
 .warnings ul { margin: 0; padding-left: 20px; }

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_LOWEST = 5  # fringes across a row: below that background and modulation are in the way
+_LOWEST = 8  # fringes across a row: below that background and modulation are in the way
 _SEGMENTS = 12  # of a row, each of which gives one step
-_COHERENCE = 0.7  # of the segments' steps about a plane
+_COHERENCE = 0.9  # of the segments' steps about a plane: fringes that turn back somewhere do not reach it
 _TRIALS = 65  # slopes tried along each axis, up to one turn from neighbour to neighbour
 
 

@@ -147,7 +147,7 @@ def _free_harmonics(model: FrameModel, orders: tuple[int, ...], where: np.ndarra
     free: tuple[int, ...] = ()
     for order in orders:
         wanted = (*free, order)
-        if model.frames > 3 + 2 * len(wanted) and _phase_cost(delta, wanted) < _DEAREST_HARMONIC**2 * plain:
+        if model.frames >= 5 + 2 * len(wanted) and _phase_cost(delta, wanted) < _DEAREST_HARMONIC**2 * plain:
             free = wanted
     return free
 
