@@ -48,7 +48,7 @@ def carrier_of(rows: WholeRows) -> Carrier | None:
     power = (np.abs(spectrum) ** 2).sum(axis=(0, 1))
     power[:_LOWEST] = 0
     peak = int(power.argmax())
-    band = slice(max(_LOWEST, peak // 2), peak + max(2, peak // 2) + 1)
+    band = slice(max(_LOWEST, peak // 2), min(peak + max(2, peak // 2) + 1, spectrum.shape[-1]))
     kept = np.zeros((frames, count, width), complex)
     kept[..., band] = spectrum[..., band]
     sideband = np.fft.ifft(kept, axis=-1)
