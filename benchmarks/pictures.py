@@ -91,8 +91,7 @@ def demo_panels(folder: Path) -> tuple[list[Panel], float]:
 def mirror_panels(data: Path, folder: Path) -> list[Panel]:
     """The real telescope mirror: a frame, the height, its standard deviation, cut to the pupil."""
     x, y, radius = MIRROR_PUPIL
-    steps = [60 * k for k in range(12)]
-    with open_stack(data, wavelengths=["654 nm"], phase_steps=steps, steps="nominal") as stack:
+    with open_stack(data, wavelengths=["654 nm"], steps="unknown") as stack:
         frame = stack.rows(0, stack.shape[2])[0, 0].astype(float)
         out, mask = folder / "mirror.npy", Circle(x, y, radius)
         found = reconstruct(stack, out, mask=mask, remove=("piston", "tilt"), all_quantities=True, progress=False)
