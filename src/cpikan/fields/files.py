@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from cpikan.fields.decomposed import DecomposedField
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
 from cpikan.partition import Intervals, Partition
-from cpikan.storage.atomic import full_disk_named, sync_folder
+from cpikan.storage.atomic import write_bytes
 
 _FORMAT = 1
 _PLAIN: dict[str, Any] = {"ScaledCPIKAN": ScaledCPIKAN, "TensorChebyshev": TensorChebyshev}
@@ -28,22 +27,10 @@ def save_field(field: nn.Module, path: Path | str) -> None:
 
     Raises InputError for a kind of field that has no file form, StorageFull when the disk is full.
     """
-    path = Path(path)
     header = {"format": str(_FORMAT), "field": json.dumps(_describe(field), allow_nan=False)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in field.state_dict().items()}
     data = save(tensors, metadata=header)
-    temporary = path.with_name(path.name + ".tmp")
-    with full_disk_named(path, len(data)):
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        os.replace(temporary, path)
-        sync_folder(path.parent)
+    write_bytes(path, data)
 
 
 def load_field(path: Path | str) -> nn.Module:

@@ -51,13 +51,12 @@ def sync_tree(root: Path) -> None:
         sync_folder(Path(folder))
 
 
-def write_text(path: Path | str, text: str) -> None:
-    """Write UTF-8 text so that ``path`` holds the old content or the new one, never a part, even after a power cut.
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Write bytes so that ``path`` holds the old content or the new one, never a part, even after a power cut.
 
     Raises StorageFull when the disk is full; the old content stays.
     """
     path = Path(path)
-    data = text.encode()
     # a fixed name: a leftover of a killed run is overwritten by the next write instead of piling up
     temporary = path.with_name(path.name + ".tmp")
     with full_disk_named(path, len(data)):
@@ -71,6 +70,11 @@ def write_text(path: Path | str, text: str) -> None:
             raise
         os.replace(temporary, path)
         sync_folder(path.parent)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text as `write_bytes` does."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path | str, document: Mapping[str, Any]) -> None:
