@@ -91,7 +91,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cpikan.fields.files.os.fsync", fail)
+    monkeypatch.setattr("cpikan.storage.atomic.os.fsync", fail)
     with pytest.raises(InputError, match="disk full"):
         save_field(ScaledCPIKAN([2, 1]), path)
     assert path.read_bytes() == before
