@@ -1,6 +1,7 @@
 """Puts the measured figures into the documentation: ``python benchmarks/figures_table.py [--check]``.
 
-Between ``<!-- figures:begin -->`` and ``<!-- figures:end -->`` of the two READMEs comes a table of results/psi.csv; between
+Between ``<!-- figures:begin -->`` and ``<!-- figures:end -->`` of the two READMEs comes a table of results/psi.csv and some of
+results/calibration.csv; between
 ``<!--psi:NAME-->`` and ``<!--/psi-->`` anywhere in the documents comes one of its figures with its unit, and between
 ``<!--claims:NAME-->`` and ``<!--/claims-->`` one of results/claims.csv.
 """
@@ -43,6 +44,9 @@ _KOREAN = {
     "brute-force ML": "전수 탐색 최대우도",
     "independent least squares": "독립 최소제곱 구현",
     "independent run": "독립 구현",
+    "AIA + tilt": "AIA와 기울기",
+    " nominal": " 공칭 스텝",
+    "15 % of predicted": "예측의 15 %",
     "floor": "최소 입출력",
 }
 
@@ -125,6 +129,29 @@ LABELS: Mapping[str, Label] = {
         "실측 망원경 거울, 12프레임: 무늬 두 배 주파수의 리플",
     ),
     "mirror_pv": Label("real telescope mirror: PV of the phase", "실측 망원경 거울: 위상 PV"),
+    "calibration.mirror_increments": Label(
+        "the same frames, steps unknown: increments from an independent fit, at most",
+        "같은 프레임, 스텝 모름: 독립 구현과의 스텝 차이 최댓값",
+    ),
+    "calibration.mirror_ripple_2x": Label(
+        "the same: ripple at twice the fringe", "같은 실행: 무늬 두 배 주파수의 리플"
+    ),
+    "calibration.mirror_halves_scatter": Label(
+        "the same: first six frames against the last six, scatter (predicted within 15 %)",
+        "같은 프레임: 앞 6장과 뒤 6장의 차이, 산포(예측의 15 % 이내)",
+    ),
+    "calibration.nzhagen_steps": Label(
+        "fringe projection, 4 frames, steps unknown: off 90°, at most",
+        "무늬 투영 4프레임, 스텝 모름: 90°와의 차이 최댓값",
+    ),
+    "calibration.blind_within_3_sigma": Label(
+        "200 random stacks, steps unknown: steps within 3 predicted sigmas",
+        "무작위 스택 200개, 스텝 모름: 예측 시그마 3배 이내의 스텝",
+    ),
+    "calibration.blind_ripple_worst": Label(
+        "the same: worst ripple at twice the fringe", "같은 스택: 무늬 두 배 주파수의 리플 최댓값"
+    ),
+    "calibration.full_size_calibrate": Label("fit of the frames, 9344 × 7000 × 16", "프레임 맞춤, 9344 × 7000 × 16"),
 }
 
 
@@ -198,6 +225,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="change nothing, fail when a document is out of date")
     given = parser.parse_args()
     sources = {name: read_figures(name) for name in ("psi", "claims")}
+    fitted = {f"calibration.{name}": line for name, line in read_figures("calibration").items()}
+    sources["psi"] = {**sources["psi"], **{name: line for name, line in fitted.items() if name in LABELS}}
     for name in sources["psi"].keys() - LABELS.keys():
         print(f"figure {name} has no label here: it is shown under its own name", file=sys.stderr)
     stale = []
