@@ -9,6 +9,13 @@ from cpikan.version import VERSION
 
 if TYPE_CHECKING:
     from cpikan.errors import InputError as InputError
+    from cpikan.fields.scaled_cpikan import ScaledCPIKAN as ScaledCPIKAN
+    from cpikan.learning.solver import Solution as Solution
+    from cpikan.learning.solver import SolveSettings as SolveSettings
+    from cpikan.learning.solver import solve as solve
+    from cpikan.physics.catalogue import problem as problem
+    from cpikan.physics.catalogue import problems as problems
+    from cpikan.physics.problem import Problem as Problem
     from cpikan.pipeline.height_map import HeightMap as HeightMap
     from cpikan.pipeline.height_map import open_height_map as open_height_map
     from cpikan.pipeline.reconstruct import reconstruct as reconstruct
@@ -23,9 +30,16 @@ _HOMES = {
     "FrameStack": "cpikan.pipeline.stack",
     "HeightMap": "cpikan.pipeline.height_map",
     "InputError": "cpikan.errors",
+    "Problem": "cpikan.physics.problem",
+    "ScaledCPIKAN": "cpikan.fields.scaled_cpikan",
+    "Solution": "cpikan.learning.solver",
+    "SolveSettings": "cpikan.learning.solver",
     "open_height_map": "cpikan.pipeline.height_map",
     "open_stack": "cpikan.pipeline.stack",
+    "problem": "cpikan.physics.catalogue",
+    "problems": "cpikan.physics.catalogue",
     "reconstruct": "cpikan.pipeline.reconstruct",
+    "solve": "cpikan.learning.solver",
 }
 
 __all__ = [
@@ -33,10 +47,17 @@ __all__ = [
     "FrameStack",
     "HeightMap",
     "InputError",
+    "Problem",
+    "ScaledCPIKAN",
+    "Solution",
+    "SolveSettings",
     "__version__",
     "open_height_map",
     "open_stack",
+    "problem",
+    "problems",
     "reconstruct",
+    "solve",
 ]
 
 

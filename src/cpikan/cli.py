@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cpikan import __version__, cli_compare, cli_evaluate
+from cpikan import __version__, cli_compare, cli_evaluate, cli_solve
 from cpikan.errors import InputError, unknown_name
 
 _INTERRUPTED = 130
@@ -237,9 +237,12 @@ def _add_reconstruct(parser: argparse.ArgumentParser) -> None:
     """frames to a height map with an uncertainty"""
     _stack_arguments(parser)
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help=".npy, .tif or .zarr")
-    parser.add_argument("--method", default="auto", help="auto or pixel (default: auto)")
+    parser.add_argument("--method", default="auto", help="auto, pixel, field or hybrid (default: auto)")
     parser.add_argument(
         "--scheme", default="least-squares", help="least-squares, carre, schwider-hariharan, de-groot-7, 13-frame"
+    )
+    parser.add_argument(
+        "--inpaint", action="store_true", help="guess heights in holes that do not reach the edge (flag 32)"
     )
     parser.add_argument(
         "--combine", default="weighted", help="height from all wavelengths (weighted) or the finest alone"
@@ -286,6 +289,7 @@ def _reconstruct(given: argparse.Namespace) -> dict[str, Any]:
         mask=mask,
         remove=_names(given.remove),
         fit=None if given.fit is None else _names(given.fit),
+        inpaint=given.inpaint,
         tile=given.tile,
         overlap=given.overlap,
         device=given.device,
@@ -374,6 +378,7 @@ _VERBS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "reconstruct": _add_reconstruct,
     "evaluate": cli_evaluate.add,
     "compare": cli_compare.add,
+    "solve": cli_solve.add,
 }
 
 

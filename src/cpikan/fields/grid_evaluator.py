@@ -176,6 +176,8 @@ def _of_networks(field: Any, boxes: dict[int, tuple[Any, ...]], output: int) -> 
             yield _TensorPatch(place, w[0])
         else:
             w[-1], o[-1] = w[-1][:, output : output + 1], o[-1][output : output + 1]
+            if not (w[-1].any() or o[-1].any()):  # zero everywhere: nothing to add
+                continue
             yield _NetworkPatch(place, w, o)
 
 

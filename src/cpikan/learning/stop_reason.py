@@ -17,6 +17,9 @@ class StopReason(IntEnum):
     BUDGET = 6
     DIVERGED = 7
     BAD_START = 8
+    LINE_SEARCH = 9
+    TIME = 10
+    HELD_OUT = 11
 
     @property
     def converged(self) -> bool:
@@ -40,4 +43,9 @@ _TEXTS = {
     StopReason.DIVERGED: "residuals were not finite however short the step, the last finite parameters are kept: "
     "bound the parameters or start elsewhere",
     StopReason.BAD_START: "residuals or Jacobian are not finite at the start: start elsewhere",
+    StopReason.LINE_SEARCH: "the line search found no lower cost along the direction: float64, a new start, or "
+    "Levenberg-Marquardt go further",
+    StopReason.TIME: "the time that was given is used up: continue from here with more",
+    StopReason.HELD_OUT: "the residual at held-out points has stopped falling, the best state is kept: more points or a "
+    "larger network go further",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,6 +60,9 @@ def _fitting_rows(rows: int) -> int:
 def _bands_from(first_row: int, height: int, rows: int) -> list[Band]:
     bands = split_bands(height - first_row, rows)
     return [Band(band.index, band.start + first_row, band.stop + first_row) for band in bands]
+
+
+HeightPass = Callable[[PassContext, RowSink], StreamTimings]
 
 
 class _FramePass:

@@ -7,20 +7,31 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from cpikan.errors import InputError, unknown_name
 from cpikan.pipeline.height_map import HeightMap, open_height_map
-from cpikan.pipeline.passes import PassContext, height_pass
+from cpikan.pipeline.passes import HeightPass, PassContext, height_pass
 from cpikan.pipeline.pyramid import build_pyramid, pyramid_rows
+from cpikan.pipeline.refining import (
+    RefineContext,
+    plan_refining,
+    refine_pass,
+    survey_pass,
+    wants_refining,
+    warm_refining,
+)
 from cpikan.pipeline.row_sink import RowSink
 from cpikan.pipeline.settings import ReconstructSettings
 from cpikan.pipeline.stack import FrameStack
 from cpikan.pipeline.subsample import take_subsample
 from cpikan.pipeline.summary import RunFacts, Timings, document, summarize
-from cpikan.pipeline.two_pass import SCRATCH_HEIGHT, SCRATCH_PHASE, TwoPass
+from cpikan.pipeline.two_pass import TwoPass, scratch_kinds
 from cpikan.pipeline.workspace import Workspace
 from cpikan.psi.calibrate import Calibration, CalibrationSettings, calibrate
 from cpikan.psi.kernels.model import PixelModel
 from cpikan.psi.kernels.select import PixelKernels, choose_device, make_kernels
+from cpikan.psi.kernels.turns import TurnKernels
 from cpikan.psi.kernels.warm import warm_up
 from cpikan.psi.statistics import MapStatistics
 from cpikan.storage.atomic import check_disk_space
@@ -94,6 +105,8 @@ class _Run:
             begun = time.perf_counter()
             fitted = stack.acquisition.steps != "trusted"
             warm_up(stack.shape[0], stack.shape[1], stack.dtype, settings.scheme, device, fitted=fitted)
+            if settings.method in ("field", "hybrid"):
+                warm_refining()
             self.timings.start = self.seconds_before + time.perf_counter() - begun
             started = time.perf_counter()
             with PeakMemory() as memory:
@@ -114,54 +127,80 @@ class _Run:
 
     def _measure(self, space: Workspace, device: str, facts: RunFacts) -> tuple[Calibration, MapStatistics]:
         """Calibrate, run the passes, put the output in place."""
-        calibration = self._calibrate()
+        calibration, refining = self._calibrate()
         facts.sigma_nm_median = calibration.sigma_nm_median
         facts.methods_used = ["unwrap"] if self.stack.shape[0] == 1 else ["pixel"]
         if self.settings.device == "auto" and calibration.model.demodulation.models is not None:
             facts.device = device = "cpu"  # steps that vary over the image run there only
-        kernels = make_kernels(calibration.model, device, self.settings.worker_threads)
+        if refining:
+            facts.device = device = "cpu"
+        threads = self.settings.worker_threads
+        kernels = (
+            TurnKernels(calibration.model, threads) if refining else make_kernels(calibration.model, device, threads)
+        )
         try:
+            run = self._refined(kernels, calibration.model, facts) if isinstance(kernels, TurnKernels) else height_pass
             if self._two_passes():
-                statistics = self._by_two_passes(space, kernels, calibration.model, facts)
+                statistics = self._by_two_passes(space, kernels, calibration.model, facts, run)
             else:
-                statistics = self._directly(space, kernels)
+                statistics = self._directly(space, kernels, run)
             facts.peak_device_mib = kernels.peak_device_mib()
         finally:
             kernels.close()
         return calibration, statistics
 
-    def _calibrate(self) -> Calibration:
+    def _refined(self, kernels: TurnKernels, model: PixelModel, facts: RunFacts) -> HeightPass:
+        """Survey the frames and fit a surface; the pass that uses it."""
+        assert model.search is not None, "two or more wavelengths have an order search"
+        settings = self.settings
+        context = RefineContext(
+            self.stack, kernels, model.search, settings.mask, settings.band_rows, settings.worker_threads
+        )
+        with self._bar("survey", self._shape[0]) as bar:
+            sums, timings = survey_pass(context, bar)
+        self._count(timings)
+        started = time.perf_counter()
+        plan, facts.refining = plan_refining(settings.method, sums, model.search)
+        self.timings.refine = time.perf_counter() - started
+        refined, cells = facts.refining["cells_refined"], facts.refining["cells"]
+        name = "field" if settings.method == "field" else "hybrid"
+        facts.methods_used = [n for n, used in (("pixel", refined < cells), (name, refined > 0)) if used]
+        return lambda pixels, sink: refine_pass(context, plan, pixels, sink)
+
+    def _calibrate(self) -> tuple[Calibration, bool]:
+        """The model of the pixels, and whether they need their neighbours."""
         started = time.perf_counter()
         sample = take_subsample(self.stack, self.settings.mask)
         self.timings.read += time.perf_counter() - started
         asked = self.settings
         settings = CalibrationSettings(asked.scheme, asked.range_nm, asked.combine == "finest", asked.fit)
-        calibration = calibrate(sample, self.stack.acquisition, self.stack.saturation_dn, settings)
+        # small products: BLAS threads that wait for each other on a busy machine take ten times as long
+        with threadpool_limits(limits=1, user_api="blas"):
+            calibration = calibrate(sample, self.stack.acquisition, self.stack.saturation_dn, settings)
+        refining = wants_refining(asked.method, calibration, sample)
         self.timings.calibrate = time.perf_counter() - started
-        return calibration
+        return calibration, refining
 
-    def _directly(self, space: Workspace, kernels: PixelKernels) -> MapStatistics:
+    def _directly(self, space: Workspace, kernels: PixelKernels, run: HeightPass) -> MapStatistics:
         """Two or more wavelengths: one pass writes the output."""
         assert space.journal is not None
         writer = self._writer(space)
         try:
             sink = RowSink(_Selected(writer, writer.quantities), space.journal, "pixels", self._shape)
             with self._bar("reconstruct", self._shape[0] - sink.first_row) as bar:
-                self._count(
-                    height_pass(PassContext(self.stack, kernels, self.settings.mask, self._band_rows, bar), sink)
-                )
+                self._count(run(PassContext(self.stack, kernels, self.settings.mask, self._band_rows, bar), sink))
             self._finish(space, writer)
         finally:
             writer.close()
         return sink.statistics
 
     def _by_two_passes(
-        self, space: Workspace, kernels: PixelKernels, model: PixelModel, facts: RunFacts
+        self, space: Workspace, kernels: PixelKernels, model: PixelModel, facts: RunFacts, run: HeightPass
     ) -> MapStatistics:
         """One wavelength, or a datum to remove: scratch files first, the output from them."""
         assert space.journal is not None
         again = bool(space.journal.steps)  # then the scratch files must be there: ResumeError if not
-        kinds = SCRATCH_PHASE if model.search is None else SCRATCH_HEIGHT
+        kinds = scratch_kinds(self.stack.shape[0], inpaint=self.settings.inpaint)
         scratch = ScratchArrays(space.scratch, self._shape, kinds, resume=again)
         two = TwoPass(self.stack, self.settings, scratch, space.journal, self._bar, self._band_rows)
         try:
@@ -172,7 +211,11 @@ class _Run:
                 facts.ripple_mrad = two.ripple_mrad()
                 self.timings.orders = time.perf_counter() - started
             else:
-                self._count(two.heights(kernels))
+                self._count(two.heights(kernels, run))
+            if self.settings.inpaint:
+                started = time.perf_counter()
+                facts.inpainting = two.inpaint()
+                self.timings.refine += time.perf_counter() - started
             writer = self._writer(space)
             try:
                 sink = RowSink(
@@ -225,7 +268,7 @@ class _Run:
         return self.settings.band_rows
 
     def _two_passes(self) -> bool:
-        return self.stack.shape[0] == 1 or bool(self.settings.remove)
+        return self.stack.shape[0] == 1 or bool(self.settings.remove) or self.settings.inpaint
 
     def _quantities(self) -> tuple[str, ...]:
         kind = self.output.suffix.lower()
@@ -254,7 +297,14 @@ class _Run:
         if self.settings.mask is not None:
             self.settings.mask.check(self._shape)
         if self.settings.fit is not None and self.stack.acquisition.steps == "trusted":
-            raise InputError("--fit estimates what differs between frames, but the steps are trusted: say --steps nominal")
+            raise InputError(
+                "--fit estimates what differs between frames, but the steps are trusted: say --steps nominal"
+            )
+        if self.stack.shape[0] == 1 and self.settings.method in ("field", "hybrid"):
+            raise InputError(
+                f"--method {self.settings.method} needs two or more wavelengths: orders of one are found by unwrapping; "
+                "use auto"
+            )
         if self.stack.shape[0] == 1 and self.settings.overlap < 2:
             raise InputError(f"overlap {self.settings.overlap} is too small to join tiles: give 2 to half a tile")
         if self.stack.shape[0] == 1 and self.settings.range_nm is not None:
@@ -271,7 +321,7 @@ class _Run:
     def _check_disk(self, space: Workspace) -> None:
         needed = required_bytes(self.output, self._shape, self._quantities())
         if self._two_passes():
-            kinds = SCRATCH_PHASE if self.stack.shape[0] == 1 else SCRATCH_HEIGHT
+            kinds = scratch_kinds(self.stack.shape[0], inpaint=self.settings.inpaint)
             needed += ScratchArrays.required_bytes(self._shape, kinds)
         check_disk_space(self.output, needed - space.held_bytes())
 

@@ -13,7 +13,7 @@ from cpikan.psi.schemes import CARRE, LEAST_SQUARES, SCHEMES
 from cpikan.psi.steps_fit.layout import EFFECTS
 from cpikan.surface.form import check_form_terms
 
-METHODS = ("auto", "pixel")
+METHODS = ("auto", "pixel", "field", "hybrid")
 FIT = (*EFFECTS, "response")
 COMBINATIONS = ("weighted", "finest")
 
@@ -22,9 +22,12 @@ COMBINATIONS = ("weighted", "finest")
 class ReconstructSettings:
     """Settings of `reconstruct`; everything that changes a bit of the result is part of the plan a resume compares.
 
+    ``method``: pixels alone (``pixel``), orders decided with the neighbours and a fitted surface (``hybrid``), that surface
+    itself (``field``), or ``hybrid`` on the 64-pixel cells whose pixels are in doubt and ``pixel`` elsewhere (``auto``).
     ``range_nm``: length of the height range, or exact (low, high). ``combine``: height weighted over all wavelengths, or
     from the finest alone. ``fit``: what may differ between frames beside the step, of `FIT` (None: what
-    the frames show); it needs nominal or unknown steps. ``all_quantities``: beside a .npy height also sigma and flags.
+    the frames show); it needs nominal or unknown steps. ``inpaint``: guess heights in holes, flag 32.
+    ``all_quantities``: beside a .npy height also sigma and flags.
     ``threads`` and ``band_rows`` change the speed, never the result.
     """
 
@@ -35,6 +38,7 @@ class ReconstructSettings:
     mask: Mask | Circle | None = None
     remove: tuple[str, ...] = ()
     fit: tuple[str, ...] | None = None
+    inpaint: bool = False
     tile: int = 512
     overlap: int = 64
     device: str = "auto"

@@ -40,6 +40,8 @@ class RunFacts:
     peak_anonymous_mib: float = 0.0
     peak_device_mib: float | None = None
     unwrapping: dict[str, Any] | None = None
+    refining: dict[str, Any] | None = None
+    inpainting: dict[str, Any] | None = None
     ripple_mrad: dict[str, float] | None = None
     form: dict[str, Any] | None = None
     surface: dict[str, Any] | None = None
@@ -85,6 +87,8 @@ def summarize(
         "range_nm": calibration.range_nm,
         "expected_wrong_order_rate": calibration.wrong_order_rate,
         "unwrapping": facts.unwrapping,
+        "refining": facts.refining,
+        "inpainting": facts.inpainting,
         "ripple_mrad": facts.ripple_mrad,
         "form": facts.form,
         "surface": facts.surface,

@@ -12,10 +12,11 @@ import numpy as np
 
 from cpikan.errors import InputError
 from cpikan.pipeline.mask import Circle
-from cpikan.pipeline.passes import PassContext, flat_bands, height_pass, phase_pass
+from cpikan.pipeline.passes import HeightPass, PassContext, flat_bands, height_pass, phase_pass
 from cpikan.pipeline.row_sink import RowSink
 from cpikan.pipeline.settings import ReconstructSettings
 from cpikan.pipeline.stack import FrameStack
+from cpikan.psi.flags import Flag
 from cpikan.psi.kernels import form
 from cpikan.psi.kernels.select import PixelKernels
 from cpikan.psi.statistics import COLUMNS, row_sums
@@ -49,6 +50,20 @@ SCRATCH_HEIGHT: dict[str, np.dtype] = {
     "modulation": np.dtype(np.float32),
     "flags": np.dtype(np.uint8),
 }
+GUESS = "guess_nm"
+
+
+def scratch_kinds(wavelengths: int, *, inpaint: bool) -> dict[str, np.dtype]:
+    """The scratch arrays of a run."""
+    kinds = SCRATCH_PHASE if wavelengths == 1 else SCRATCH_HEIGHT
+    return {**kinds, GUESS: np.dtype(np.float32)} if inpaint else kinds
+
+
+def _put_in(guess: np.ndarray, rows: dict[str, np.ndarray]) -> None:
+    """Guessed heights into rows of the output, with their flag; the pixels stay invalid, for nothing was measured there."""
+    known = np.isfinite(guess)
+    np.copyto(rows["height_nm"], guess, where=known)
+    rows["flags"][known] |= np.uint8(Flag.INPAINTED)
 
 
 @dataclass
@@ -75,13 +90,11 @@ class TwoPass:
         """One wavelength: frames to wrapped phases."""
         return self._frames("demodulate", kernels, phase_pass)
 
-    def heights(self, kernels: PixelKernels) -> StreamTimings:
+    def heights(self, kernels: PixelKernels, run: HeightPass = height_pass) -> StreamTimings:
         """Several wavelengths: frames to heights, the datum still in them."""
-        return self._frames("reconstruct", kernels, height_pass)
+        return self._frames("reconstruct", kernels, run)
 
-    def _frames(
-        self, label: str, kernels: PixelKernels, run: Callable[[PassContext, RowSink], StreamTimings]
-    ) -> StreamTimings:
+    def _frames(self, label: str, kernels: PixelKernels, run: HeightPass) -> StreamTimings:
         sink = RowSink(self.scratch, self.journal, label, self.shape, durable=False)
         with self.bar(label, self.shape[0] - sink.first_row) as bar:
             return run(PassContext(self.stack, kernels, self.settings.mask, self.band_rows, bar), sink)
@@ -129,6 +142,7 @@ class TwoPass:
         started = time.perf_counter()
         datum = self.datum()
         bands = flat_bands(self.shape, self.band_rows, sink.first_row)
+        guess = self.scratch.array(GUESS) if self.settings.inpaint else None
 
         def compute(band: Band, rows: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
             rows["height_nm"] = self._levelled(band, rows, datum)
@@ -136,6 +150,8 @@ class TwoPass:
                 rows["sigma_nm"] = rows["sigma_rad"] * np.float32(self.nm_per_rad)
             table = np.empty((band.rows, COLUMNS))
             row_sums(rows["height_nm"], rows["flags"], table)
+            if guess is not None:  # after the sums: a guess is no measurement
+                _put_in(guess[band.start : band.stop], rows)
             return rows, table
 
         def write(band: Band, result: tuple[dict[str, np.ndarray], np.ndarray]) -> None:
@@ -145,6 +161,23 @@ class TwoPass:
             stream(bands, lambda band: self._rows(band, self.scratch.quantities), compute, write, progress=bar)
         sink.finish()
         return time.perf_counter() - started
+
+    def inpaint(self) -> dict[str, Any]:
+        """Guess what fills the holes of the output; returns how many there were."""
+        done = self.journal.last("inpaint")
+        if done is not None:
+            return dict(done["report"])
+        from cpikan.pipeline.inpainting import fill_holes
+
+        datum, names = self.datum(), [name for name in _FORMED if name in self.scratch.quantities]
+
+        def rows(band: Band) -> tuple[np.ndarray, np.ndarray | None]:
+            parts = self._rows(band, names)
+            return self._levelled(band, parts, datum), parts.get("component")
+
+        report = fill_holes(rows, self._sweep_bands(), self.scratch.array(GUESS, writable=True))
+        self.journal.add({"stage": "inpaint", "report": report})
+        return report
 
     def datum(self) -> GroupedForm:
         """The form to take off, fitted to the whole map; nothing where nothing was asked."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpikan.psi.flags import Flag
 from cpikan.psi.kernels.cpu import CpuKernels, _mask_argument
-from cpikan.psi.kernels.cpu_blocks import _buffers, _flag_sum, _inside, _search_buffers, _take_plane, search, totals
+from cpikan.psi.kernels.cpu_blocks import _buffers, _height_block, _inside, _search_buffers, _take_plane, search, totals
 from cpikan.psi.kernels.cpu_phasors import (
     BLOCK,
     field_quality,
@@ -24,8 +23,6 @@ from cpikan.psi.kernels.weight_field import EXTRAS
 from cpikan.psi.refine.protocol import TurnRows
 
 _f = np.float32
-_INVALID = int(Flag.INVALID)
-_LARGE = _f(1e30)
 
 
 @jit
@@ -49,8 +46,11 @@ def turn_rows(  # type: ignore[no-untyped-def]
     order_out,
     best_out,
     second_out,
-    modulation_out,
-    flags_out,
+    height,
+    sigma,
+    modulation,
+    flags,
+    finest,
 ):
     """Rows [row0, row0 + rows) of a band: what `height_rows` works with, kept instead of formed into heights."""
     width = frames.shape[3]
@@ -61,8 +61,7 @@ def turn_rows(  # type: ignore[no-untyped-def]
     weight = np.empty((wavelengths, BLOCK), np.float32)
     spare = np.empty((4, 1), np.float32)
     alone = np.empty((2 * wavelengths + 2, 1), np.float32)
-    saturation, snr_min, margin_min, misfit_max = level[0], level[1], level[2], level[3]
-    share = _f(1) / _f(wavelengths)
+    saturation, snr_min, misfit_max = level[0], level[1], level[3]
     wide = counts[1] > counts[0]
     if field is not None:
         nodes, first_node, spacing_y, spacing, responses = field
@@ -149,15 +148,32 @@ def turn_rows(  # type: ignore[no-untyped-def]
                     turns_out[i, y, x0 + x] = turns[i, x]
                     weight_out[i, y, x0 + x] = weight[i, x]
             for x in range(n):
-                measured = (snr[x] >= snr_min) & (snr[x] > _f(0)) & (snr[x] < _LARGE)
-                valid = measured & (keep[x] > _f(0)) & (clipped[x] == _f(0))
-                low = (clipped[x] == _f(0)) & ((weak[x] > _f(0)) | (not measured))
-                doubtful = valid & ((second[x] - best[x] < margin_min) | (best[x] > misfit_max))
-                flags_out[y, x0 + x] = np.uint8(_flag_sum(valid, clipped[x] > _f(0), low, doubtful))
                 order_out[y, x0 + x] = order[x]
                 best_out[y, x0 + x] = best[x]
                 second_out[y, x0 + x] = second[x]
-                modulation_out[y, x0 + x] = power[x] * share if power[x] < _LARGE else _f(0)
+            _height_block(
+                turns[0],
+                order,
+                shift,
+                weight[0],
+                total,
+                snr,
+                clipped,
+                weak,
+                power,
+                keep,
+                best,
+                second,
+                level,
+                limits[4],
+                wavelengths,
+                finest,
+                n,
+                height[y, x0 : x0 + n],
+                sigma[y, x0 : x0 + n],
+                modulation[y, x0 : x0 + n],
+                flags[y, x0 : x0 + n],
+            )
 
 
 class TurnKernels(CpuKernels):
@@ -169,9 +185,11 @@ class TurnKernels(CpuKernels):
         ratio, planes, limits, counts = self._search
         field = self._field_rows(frames, first_row)
         fixed = (inside, self._weights, self._noise, self._level, ratio, planes, limits, counts, self._carre, field)
+        search = self._model.search
+        assert search is not None, "two or more wavelengths have an order search"
 
         def run(row0: int, rows: int) -> None:
-            turn_rows(frames, row0, rows, first_row, *fixed, *out)
+            turn_rows(frames, row0, rows, first_row, *fixed, *out, search.finest)
 
         self._share(frames.shape[2], run)
         return out

@@ -19,7 +19,7 @@ class BlockSums:
     """Sums over blocks of 8 x 8 pixels of an image of ``shape`` (H, W); arrays of ceil(H / 8) x ceil(W / 8).
 
     ``phasor`` (L, Hb, Wb) complex128: sum of w exp(2 pi i turns); ``weight`` (L, Hb, Wb): sum of w; ``moment`` (2, Hb, Wb):
-    sum over valid pixels of y and x from the block's centre; ``valid`` and ``doubtful``: pixels.
+    sum of w y and w x from the block's centre, over all wavelengths; ``valid`` and ``doubtful``: pixels.
     """
 
     shape: tuple[int, int]
@@ -70,13 +70,15 @@ def _add(turns, weight, flags, first_row, phasor, total, moment, valid, doubtful
             if flags[r, x] & _INVALID:
                 continue
             c = x // BLOCK_PX
+            worth = 0.0
             for i in range(turns.shape[0]):
                 w = min(weight[i, r, x], _WEIGHT_CAP)
                 angle = np.float32(2 * np.pi) * turns[i, r, x]
                 phasor[i, b, c] += complex(w * np.cos(angle), w * np.sin(angle))
                 total[i, b, c] += w
-            moment[0, b, c] += y - b * BLOCK_PX - half
-            moment[1, b, c] += x - c * BLOCK_PX - half
+                worth += w
+            moment[0, b, c] += worth * (y - b * BLOCK_PX - half)
+            moment[1, b, c] += worth * (x - c * BLOCK_PX - half)
             valid[b, c] += 1
             if flags[r, x] & _AMBIGUOUS:
                 doubtful[b, c] += 1

@@ -18,9 +18,11 @@ _AGREE = 5  # of the up to eight neighbours of a block, for a verdict on it
 
 @dataclass(frozen=True)
 class CoarseHeights:
-    """Heights of blocks (Hb, Wb) float64, NaN where unknown, with their ``sigma_nm``; ``offset_px`` (2, Hb, Wb) is where the
-    measured pixels of a block lie from its centre, on the mean; ``turns`` (L, Hb, Wb) and ``weight`` (turns^-2) are the
-    mean phases behind the heights. ``shape`` is that of the image in pixels.
+    """Heights of blocks (Hb, Wb) float64, NaN where unknown, with their ``sigma_nm``.
+
+    ``offset_px`` (2, Hb, Wb) is where the pixels of a block lie from its centre, on the mean, each weighted as in the
+    phasors; ``turns`` (L, Hb, Wb) and ``weight`` (turns^-2) are the mean phases behind the heights, of wavelengths whose
+    turn is ``nm_per_turn`` (L,). ``shape`` is that of the image in pixels.
     """
 
     shape: tuple[int, int]
@@ -29,6 +31,7 @@ class CoarseHeights:
     offset_px: np.ndarray
     turns: np.ndarray
     weight: np.ndarray
+    nm_per_turn: np.ndarray
 
     @property
     def known(self) -> np.ndarray:
@@ -57,8 +60,10 @@ def coarse_heights(sums: BlockSums, search: OrderSearch) -> CoarseHeights:
     doubtful = (second - best < search.margin_min).reshape(shape)
     height = np.where(usable & ~doubtful, height, np.nan)
     height = _borne_out(height, half)
-    offset = sums.moment / np.maximum(sums.valid, 1)
-    return CoarseHeights(sums.shape, height, np.where(np.isfinite(height), sigma, np.inf), offset, turns, weight)
+    offset = sums.moment / np.maximum(sums.weight.sum(axis=0), 1e-30)
+    return CoarseHeights(
+        sums.shape, height, np.where(np.isfinite(height), sigma, np.inf), offset, turns, weight, half / search.ratio
+    )
 
 
 def _borne_out(height: np.ndarray, half_wave_nm: float) -> np.ndarray:
@@ -76,8 +81,8 @@ def _borne_out(height: np.ndarray, half_wave_nm: float) -> np.ndarray:
     filled = np.sort(np.where(known, around, np.inf), axis=0)
     middle = np.maximum(known.sum(axis=0) - 1, 0) // 2
     median = np.take_along_axis(filled, middle[None], axis=0)[0]
-    agree = (np.abs(np.where(known, around, np.inf) - median) < half_wave_nm / 2).sum(axis=0)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # nothing known around: the median is infinite
+        agree = (np.abs(np.where(known, around, np.inf) - median) < half_wave_nm / 2).sum(axis=0)
         alone = (np.abs(height - median) > half_wave_nm / 2) & (agree >= _AGREE)
     return np.where(alone, np.nan, height)
 
@@ -88,5 +93,6 @@ def recentred(coarse: CoarseHeights, gradient: np.ndarray, curvature: np.ndarray
     ``gradient`` (2, Hb, Wb) in nm per pixel and ``curvature`` (Hb, Wb), the sum of the second derivatives, of a first fit: the
     mean of a slope is its value at the centroid, that of a parabola over n equal pixels is h'' (n^2 - 1) / 24 above it.
     """
-    moved = (gradient * coarse.offset_px).sum(axis=0) + curvature * (BLOCK_PX**2 - 1) / 24
-    return replace(coarse, height_nm=coarse.height_nm - np.nan_to_num(moved))
+    moved = np.nan_to_num((gradient * coarse.offset_px).sum(axis=0) + curvature * (BLOCK_PX**2 - 1) / 24)
+    turns = coarse.turns - moved / coarse.nm_per_turn[:, None, None]
+    return replace(coarse, height_nm=coarse.height_nm - moved, turns=turns)

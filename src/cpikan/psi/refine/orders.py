@@ -2,17 +2,21 @@
 
 For every order k of the anchor that the range allows, the cost is
 
-    chi squared of k  +  2 beta (neighbours that chose another height)  +  min((h_k - surface)^2 / sigma^2, cap)
+    chi squared of k  +  2 beta (neighbours that chose another height)  +  min((h_k - surface)^2 / variance, cap)
 
-The neighbours' term is that of a Potts model, solved by iterated conditional modes (Besag, J. R. Stat. Soc. B 48, 259
-(1986)); a neighbour counts for the order that puts the pixel within half an order of it, as much as it is sure of itself.
-Both priors are bounded, so phases that are sure enough overrule them, and a true step is kept: at a straight edge half of
-the neighbours are on the pixel's side. The height is formed once, from phases and the order, as the pixel pass forms it.
+with the variance of the surface, of the steps it may miss, and of the pixel. The neighbours' term is that of a Potts model,
+solved by iterated conditional modes (Besag, J. R. Stat. Soc. B 48, 259 (1986)); a neighbour counts for the order that puts
+the pixel within half an order of it, as much as it is sure of itself. Both priors are bounded, so phases that are sure
+enough overrule them, and a true step is kept: at a straight edge half of the neighbours are on the pixel's side. The height
+is formed once, from phases and the order, as the pixel pass forms it.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,11 +29,13 @@ from cpikan.psi.refine.protocol import CELL_PX, SurfaceRows, TurnRows
 RADIUS = 3  # of the window of neighbours, pixels
 ROUNDS = 3
 HALO = RADIUS * ROUNDS
-BETA = 0.25  # of the Potts model: 48 neighbours that agree weigh 24 units of chi squared
+BETA = 0.3  # of the Potts model: 48 neighbours that agree weigh 29 units of chi squared
 SURFACE_CAP = 12.0  # units of chi squared that a surface can weigh at most
 OPEN_MARGIN = 2 * BETA * ((2 * RADIUS + 1) ** 2 - 1) + SURFACE_CAP  # a pixel surer than this cannot be overruled
 _INVALID, _AMBIGUOUS, _REFINED = int(Flag.INVALID), int(Flag.AMBIGUOUS), int(Flag.REFINED)
 _f = np.float32
+_PART_ROWS = 16  # of a thread's work
+Share = Callable[[Callable[[slice], Any], Iterable[slice]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -85,45 +91,124 @@ def begin(rows: TurnRows, first_row: int, cells: np.ndarray | None) -> OrderChoi
 
 
 def decide(
-    rows: TurnRows, choice: OrderChoice, surface: SurfaceRows, limits: OrderLimits, part: slice
+    rows: TurnRows,
+    choice: OrderChoice,
+    known: tuple[np.ndarray, np.ndarray],
+    surface: SurfaceRows,
+    limits: OrderLimits,
+    part: slice,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One round for the rows ``part``: new order, its cost and the runner-up's, (rows, W); the others are as they were.
 
-    Neighbours are read from ``choice``, which stays as it is, so parts may be worked on at the same time.
+    Neighbours are read from ``known``, what `levels` made of ``choice`` before the round, so parts may be worked on at the
+    same time.
     """
-    count = part.stop - part.start
-    width = choice.order.shape[1]
-    new = OrderChoice(*(np.empty((count, width), np.float32) for _ in range(3)), np.empty((0, 0), bool))
+    order, best, second = (a[part].copy() for a in (choice.order, choice.best, choice.second))
     _decide(
         rows.turns,
         rows.weight,
-        rows.flags,
-        choice.order,
-        choice.best,
-        choice.second,
+        *known,
         choice.open,
         surface.height_nm,
         surface.sigma_nm,
         limits.ratio,
-        np.array([limits.low, limits.high, limits.half_wave_nm], np.float32),
+        np.array([limits.low, limits.high, limits.half_wave_nm, limits.margin_min], np.float32),
         limits.candidates,
         part.start,
         part.stop,
-        new.order,
-        new.best,
-        new.second,
+        order,
+        best,
+        second,
     )
-    return new.order, new.best, new.second
+    return order, best, second
+
+
+def levels(
+    rows: TurnRows, choice: OrderChoice, ratio: tuple[np.float32, ...], share: Share = map
+) -> tuple[np.ndarray, np.ndarray]:
+    """Height of every pixel in turns of the anchor, and how sure it is of it, 0 (even odds, or no pixel) to 1."""
+    level, sure = np.empty_like(choice.order), np.empty_like(choice.order)
+
+    def part(where: slice) -> None:
+        parts = (a[where] for a in (rows.flags, choice.order, choice.best, choice.second))
+        _levels(rows.turns[:, where], rows.weight[:, where], *parts, ratio, level[where], sure[where])
+
+    list(share(part, _parts(len(level))))
+    return level, sure
+
+
+def reopen(choice: OrderChoice, changed: np.ndarray, still: np.ndarray) -> np.ndarray:
+    """Pixels for the next round: those ``still`` open that have a changed pixel in their window, or are one."""
+    if not changed.any():
+        return np.zeros_like(still)
+    wide = np.pad(changed, RADIUS)
+    side = 2 * RADIUS + 1
+    tall = np.logical_or.reduce([wide[k : k + changed.shape[0]] for k in range(side)])
+    return still & np.logical_or.reduce([tall[:, k : k + changed.shape[1]] for k in range(side)])
+
+
+def settle(
+    rows: TurnRows, choice: OrderChoice, surface: SurfaceRows, limits: OrderLimits, share: Share = map
+) -> OrderChoice:
+    """All rounds; ``share`` maps a function over parts of the rows, on threads if it likes."""
+    unsure, parts = choice.open, _parts(len(choice.order))
+    for _ in range(ROUNDS):
+        if not choice.open.any():
+            break
+        known, old = levels(rows, choice, limits.ratio, share), choice.order
+        found = list(share(functools.partial(decide, rows, choice, known, surface, limits), parts))
+        choice.order, choice.best, choice.second = (np.concatenate(part) for part in zip(*found, strict=True))
+        choice.open = reopen(choice, choice.order != old, unsure)
+    choice.open = unsure
+    return choice
+
+
+def _parts(count: int) -> list[slice]:
+    return [slice(a, min(a + _PART_ROWS, count)) for a in range(0, count, _PART_ROWS)]
+
+
+@jit
+def _levels(turns, weight, flags, order, best, second, ratio, level, sure):  # type: ignore[no-untyped-def]
+    for y in range(order.shape[0]):
+        for x in range(order.shape[1]):
+            total = _f(0)
+            for i in range(len(ratio)):
+                total += weight[i, y, x] * (ratio[i] * ratio[i])
+            anchor = turns[0, y, x] + order[y, x]
+            shift = _misfit_of(turns[:, y, :], weight[:, y, :], ratio, anchor, _f(1) / total, x)[1]
+            gap = min(max(second[y, x] - best[y, x], _f(0)), _f(40))
+            odds = np.exp(_f(-0.5) * gap)
+            absent = flags[y, x] & _INVALID
+            level[y, x] = _f(1e9) if absent else anchor + shift
+            sure[y, x] = _f(0) if absent else (_f(1) - odds) / (_f(1) + odds)
+
+
+@jit
+def _agreement(level, sure, y, trust, against):  # type: ignore[no-untyped-def]
+    """How sure all neighbours of a row's pixels are together, and those that are on another height."""
+    height, width = level.shape
+    own = level[y]
+    for x in range(width):
+        trust[x] = _f(0)
+        against[x] = _f(0)
+    for v in range(max(0, y - RADIUS), min(height, y + RADIUS + 1)):
+        there, much = level[v], sure[v]
+        for d in range(-RADIUS, RADIUS + 1):
+            if v == y and d == 0:
+                continue
+            first, last = np.uintp(max(0, -d)), np.uintp(width - max(0, d))
+            for x in range(first, last):
+                weight = much[x + d]
+                trust[x] += weight
+                against[x] += weight if abs(there[x + d] - own[x]) > _f(0.5) else _f(0)
 
 
 @jit
 def _decide(  # type: ignore[no-untyped-def]
     turns,
     weight,
-    flags,
-    order,
-    best,
-    second,
+    level,
+    sure,
     unsure,
     surface,
     sigma,
@@ -132,62 +217,75 @@ def _decide(  # type: ignore[no-untyped-def]
     candidates,
     first,
     last,
-    new_order,
-    new_best,
-    new_second,
+    order,
+    best,
+    second,
 ):
-    low, high, half_wave = limits[0], limits[1], limits[2]
-    votes = np.empty(candidates, np.float32)
-    height, width = flags.shape
+    low, high, half_wave, margin_min = limits[0], limits[1], limits[2], limits[3]
+    height, width = level.shape
+    votes, misfit, place_of = (
+        np.empty(candidates, np.float32),
+        np.empty(candidates, np.float32),
+        np.empty(candidates, np.float32),
+    )
+    trust, against = np.empty(width, np.float32), np.empty(width, np.float32)
     for y in range(first, last):
+        if not unsure[y].any():
+            continue
+        r = y - first
+        _agreement(level, sure, y, trust, against)
         for x in range(width):
-            r = y - first
-            new_order[r, x], new_best[r, x], new_second[r, x] = order[y, x], best[y, x], second[y, x]
             if not unsure[y, x]:
+                continue
+            place, spread = surface[y, x], sigma[y, x]
+            off = _f(0)
+            if spread < _f(1e30):
+                off = (level[y, x] * half_wave - place) / spread
+                off = min(off * off, _f(SURFACE_CAP))
+            # nothing can gain more than what stands against the pixel's order: most pixels end here
+            if second[r, x] - best[r, x] > _f(2 * BETA) * against[x] + off + margin_min + _f(1):
                 continue
             total = _f(0)
             for i in range(len(ratio)):
                 total += weight[i, y, x] * ratio[i] * ratio[i]
             total = _f(1) / total
+            noise = total * half_wave * half_wave
             anchor = turns[0, y, x]
             start = np.ceil(low - anchor)
+            count = 0
             for j in range(candidates):
+                if j > 0 and anchor + start + _f(j) >= high:
+                    break
+                misfit[j], shift = _misfit_of(turns[:, y, :], weight[:, y, :], ratio, anchor + start + _f(j), total, x)
+                place_of[j] = anchor + start + _f(j) + shift
                 votes[j] = _f(0)
-            trust = _f(0)
+                count += 1
             for v in range(max(0, y - RADIUS), min(height, y + RADIUS + 1)):
                 for u in range(max(0, x - RADIUS), min(width, x + RADIUS + 1)):
-                    if (v == y and u == x) or flags[v, u] & _INVALID:
+                    about = np.rint(level[v, u] - anchor - start)  # corrections move it by one at most
+                    if (v == y and u == x) or not (_f(-1) <= about <= _f(count)):
                         continue
-                    # sure of itself: the posterior of its order against the runner-up's, from 0 (even) to 1
-                    gap = min(max(second[v, u] - best[v, u], _f(0)), _f(40))
-                    odds = np.exp(_f(-0.5) * gap)
-                    sure = (_f(1) - odds) / (_f(1) + odds)
-                    j = int(np.rint(turns[0, v, u] + order[v, u] - anchor - start))
-                    trust += sure
-                    if 0 <= j < candidates:
-                        votes[j] += sure
+                    near, least = 0, _f(0.5)
+                    for j in range(max(0, int(about) - 1), min(count, int(about) + 2)):
+                        if abs(level[v, u] - place_of[j]) <= least:
+                            near, least = j, abs(level[v, u] - place_of[j])
+                    votes[near] += sure[v, u] if least < _f(0.5) else _f(0)
             found, runner = _f(1e30), _f(1e30)
-            chosen = order[y, x]
-            place, spread = surface[y, x], sigma[y, x]
-            for j in range(candidates):
+            chosen = order[r, x]
+            for j in range(count):
                 k = start + _f(j)
-                if j > 0 and anchor + k >= high:
-                    break
-                misfit, shift = _misfit_of(turns[:, y, :], weight[:, y, :], ratio, anchor + k, total, x)
-                cost = misfit + _f(2 * BETA) * (trust - votes[j])
+                cost = misfit[j] + _f(2 * BETA) * (trust[x] - votes[j])
                 if spread < _f(1e30):
-                    away = ((anchor + k + shift) * half_wave - place) / spread
-                    cost += min(away * away, _f(SURFACE_CAP))
+                    away = place_of[j] * half_wave - place
+                    cost += min(away * away / (spread * spread + noise), _f(SURFACE_CAP))
                 if cost < found:
                     runner, found, chosen = found, cost, k
                 elif cost < runner:
                     runner = cost
-            new_order[r, x], new_best[r, x], new_second[r, x] = chosen, found, runner
+            order[r, x], best[r, x], second[r, x] = chosen, found, runner
 
 
-def form(
-    rows: TurnRows, choice: OrderChoice, limits: OrderLimits, part: slice, out: HeightRows
-) -> None:
+def form(rows: TurnRows, choice: OrderChoice, limits: OrderLimits, part: slice, out: HeightRows) -> None:
     """Heights, sigma, modulation and flags of the rows ``part`` from the phases and the orders chosen, into ``out``.
 
     ``choice`` holds costs, priors included; the ambiguous flag says what is left of the doubt after them, and a chosen
@@ -196,6 +294,8 @@ def form(
     _form(
         rows.turns,
         rows.weight,
+        rows.height_nm,
+        rows.sigma_nm,
         rows.modulation,
         rows.flags,
         rows.order,
@@ -217,6 +317,8 @@ def form(
 def _form(  # type: ignore[no-untyped-def]
     turns,
     weight,
+    own_height,
+    own_sigma,
     power,
     flags_in,
     own,
@@ -240,23 +342,25 @@ def _form(  # type: ignore[no-untyped-def]
     for y in range(first, last):
         r = y - first
         for x in range(flags_in.shape[1]):
-            bits = flags_in[y, x]
-            modulation[r, x] = power[y, x]
-            if bits & _INVALID:
-                height[r, x], sigma[r, x], flags[r, x] = _f(np.nan), _f(np.nan), bits
-                continue
-            total = _f(0)
-            for i in range(len(ratio)):
-                total += weight[i, y, x] * (ratio[i] * ratio[i])
-            total = _f(1) / total
-            anchor, k = turns[0, y, x], order[y, x]
-            misfit, shift = _misfit_of(turns[:, y, :], weight[:, y, :], ratio, anchor + k, total, x)
-            height[r, x] = (anchor + k + joint * shift) * half_wave
-            sigma[r, x] = np.sqrt(_f(1) / weight[0, y, x] if finest else total) * half_wave
+            bits, k = flags_in[y, x], order[y, x]
+            modulation[r, x], height[r, x], sigma[r, x] = power[y, x], own_height[y, x], own_sigma[y, x]
             if unsure[y, x]:
+                total = _f(0)
+                for i in range(len(ratio)):
+                    total += weight[i, y, x] * (ratio[i] * ratio[i])
+                anchor = turns[0, y, x]
+                misfit, shift = _misfit_of(turns[:, y, :], weight[:, y, :], ratio, anchor + k, _f(1) / total, x)
+                if k != own[y, x]:
+                    height[r, x] = (anchor + k + joint * shift) * half_wave
+                    bits = bits | np.uint8(_REFINED)
                 bits = bits & ~np.uint8(_AMBIGUOUS)
                 if (second[y, x] - best[y, x] < margin_min) | (misfit > misfit_max):
                     bits = bits | np.uint8(_AMBIGUOUS)
-            if k != own[y, x]:
-                bits = bits | np.uint8(_REFINED)
             flags[r, x] = bits
+
+
+def draw(surface: SurfaceRows, out: HeightRows) -> None:
+    """Put the surface in place of the heights of ``out``, rows of the same image, wherever it knows anything."""
+    known = np.isfinite(surface.sigma_nm) & ((out.flags & _INVALID) == 0)
+    np.copyto(out.height_nm, surface.height_nm, where=known)
+    np.copyto(out.sigma_nm, surface.sigma_nm, where=known)

@@ -16,7 +16,8 @@ class TurnRows(NamedTuple):
 
     ``turns`` (L, rows, W): wrapped phases in turns, pistons and tilts between wavelengths removed; ``weight``: their
     inverse variances, turns^-2; ``order``: the order of the anchor that the pixel alone prefers, ``best`` and ``second``
-    chi squared of that order and of its runner-up; ``modulation`` in DN; all float32. ``flags`` uint8 as of the pixel pass.
+    chi squared of that order and of its runner-up; ``height_nm``, ``sigma_nm``, ``modulation`` (DN) and ``flags`` (uint8) are
+    those of the pixel pass, bit for bit. All but the flags are float32.
     """
 
     turns: np.ndarray
@@ -24,6 +25,8 @@ class TurnRows(NamedTuple):
     order: np.ndarray
     best: np.ndarray
     second: np.ndarray
+    height_nm: np.ndarray
+    sigma_nm: np.ndarray
     modulation: np.ndarray
     flags: np.ndarray
 
@@ -32,14 +35,12 @@ class TurnRows(NamedTuple):
         return TurnRows(*(array[..., start:stop, :] for array in self))
 
 
-def empty_turns(
-    wavelengths: int, rows: int, width: int, empty: Callable[..., np.ndarray] = np.empty
-) -> TurnRows:
+def empty_turns(wavelengths: int, rows: int, width: int, empty: Callable[..., np.ndarray] = np.empty) -> TurnRows:
     """Buffers for ``rows`` x ``width`` pixels, made by ``empty(shape, dtype)``."""
     single, byte = np.dtype(np.float32), np.dtype(np.uint8)
-    deep = (empty((wavelengths, rows, width), single) for _ in range(2))
-    flat = (empty((rows, width), single) for _ in range(4))
-    return TurnRows(*deep, *flat, empty((rows, width), byte))
+    turns, weight = (empty((wavelengths, rows, width), single) for _ in range(2))
+    order, best, second, height, sigma, modulation = (empty((rows, width), single) for _ in range(6))
+    return TurnRows(turns, weight, order, best, second, height, sigma, modulation, empty((rows, width), byte))
 
 
 class SurfaceRows(NamedTuple):
@@ -60,8 +61,20 @@ class Refiner(Protocol):
     change no bit.
     """
 
-    halo: int
+    @property
+    def halo(self) -> int: ...
 
     def surface(self, rows: TurnRows, first_row: int, keep: slice) -> SurfaceRows:
         """The surface on the rows ``keep`` of ``rows``, whose first is image row ``first_row``."""
         ...
+
+
+class NoSurface:
+    """A refiner that knows nothing: neighbours alone decide."""
+
+    halo = 0
+
+    def surface(self, rows: TurnRows, first_row: int, keep: slice) -> SurfaceRows:
+        """No height, infinite sigma."""
+        shape = (keep.stop - keep.start, rows.flags.shape[1])
+        return SurfaceRows(np.full(shape, np.nan, np.float32), np.full(shape, np.inf, np.float32))

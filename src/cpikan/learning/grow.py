@@ -1,0 +1,144 @@
+"""Grow: networks of one hidden layer with more nodes and higher degree, until the held-out residual says enough."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cpikan.fields.functional import parameter_vector
+from cpikan.fields.scaled_cpikan import ScaledCPIKAN
+from cpikan.learning.last_layer import LastLayer, StackedQR
+from cpikan.learning.points import GUARD, Points
+from cpikan.learning.ridge_start import gradient_metric, ridge_start, stretch
+from cpikan.learning.rows import Rows
+from cpikan.learning.run import Run
+from cpikan.learning.stop_reason import StopReason
+from cpikan.physics.problem import Problem
+
+_INTERIOR = {1: 3000, 2: 3000}  # most interior points, by dimension
+_FLOOR, _GAIN = 1e-7, 2.0  # below this relative residual, a level that gains less than this factor is the last
+_SMALL = 700  # parameters of levels that always fit; their times say little about longer ones
+
+
+@dataclass(frozen=True)
+class Size:
+    """Hidden nodes and the degree of the output layer."""
+
+    nodes: int
+    degree: int
+
+    def parameters(self, outputs: int) -> int:
+        """Coefficients of the output layer."""
+        return outputs * (self.nodes * self.degree + 1)
+
+
+@dataclass(frozen=True)
+class Grow:
+    """Levels of rising degree; each has its own directions (stretched by the last level's gradients) and points.
+
+    The field of the run is replaced by the best. ``parameters`` bounds the output layer; a level that would not fit into
+    the time left is not begun.
+    """
+
+    parameters: int = 2400
+    name: str = "grow"
+
+    def run(self, run: Run) -> StopReason:
+        """Go through the levels; the reason tells whether the residual or the size ended it."""
+        metric, kept, reason = None, None, StopReason.BUDGET
+        seconds, work = 0.0, 1.0
+        for degree in _degrees(run.problem.dimension):
+            size = level_size(run.problem, degree, metric)
+            parameters = size.parameters(run.problem.outputs)
+            if kept is not None and parameters > self.parameters:
+                break
+            if kept is not None and parameters > _SMALL and seconds * parameters**3 / work > 0.8 * run.left_s:
+                reason = StopReason.TIME
+                break
+            started = time.perf_counter()
+            self._place(run, size, metric, None if kept is None else kept.field)
+            LastLayer().run(run)
+            run.restore_best()
+            seconds, work = time.perf_counter() - started, parameters**3
+            assert isinstance(run.field, ScaledCPIKAN)
+            metric = gradient_metric(run.field, run.rows.sets[0].points)
+            now = _Level(run.field, run.rows, run.heldout, run.relative(), run.best_cost, run.scale)
+            gain = math.inf if kept is None else kept.relative / max(now.relative, 1e-300)
+            kept = now if gain > 1 or kept is None else kept
+            if run.at_goal():
+                reason = StopReason.TARGET
+                break
+            if kept.relative < _FLOOR and gain < _GAIN:
+                reason = StopReason.COST
+                break
+            if run.left_s <= 0:
+                reason = StopReason.TIME
+                break
+        assert kept is not None
+        run.field, run.rows, run.heldout, run.scale = kept.field, kept.rows, kept.heldout, kept.scale
+        run.best, run.best_cost = parameter_vector(kept.field), kept.cost
+        return reason
+
+    def _place(self, run: Run, size: Size, metric: np.ndarray | None, before: ScaledCPIKAN | None) -> None:
+        """Put a new field into the run, starting where the last one ended."""
+        problem = run.problem
+        box = (problem.region.lower, problem.region.upper)
+        field = ScaledCPIKAN([problem.dimension, size.nodes, problem.outputs], [1, size.degree], box)
+        ridge_start(field, run.seed, metric)
+        run.place(field, level_points(problem, size, run.seed))
+        if before is not None:
+            take_over(field, before, run.rows.sets[0].points)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """What a level reached, to come back to when a larger one is worse."""
+
+    field: ScaledCPIKAN
+    rows: Rows
+    heldout: Rows
+    relative: float
+    cost: float
+    scale: float
+
+
+def level_size(problem: Problem, degree: int, metric: np.ndarray | None) -> Size:
+    """As many directions as polynomials of total degree ``degree`` need, fewer where the solution hardly varies."""
+    if problem.dimension == 1:
+        return Size(4, degree)
+    share = 1.0
+    if metric is not None:
+        axes = np.linalg.svd(stretch(metric), compute_uv=False)[1:]
+        share = float(np.prod(np.minimum(1.0, 2.5 * np.sqrt(axes))))
+    full = math.comb(degree + problem.dimension - 1, problem.dimension - 1)
+    return Size(max(min(12, full), math.ceil(share * full)), degree)
+
+
+def level_points(problem: Problem, size: Size, seed: int) -> Points:
+    """Points for a network of this size: rows at least ``GUARD`` times its parameters, boundaries as dense as the inside."""
+    sides = len(problem.region.parts)
+    per_side = {1: 1, 2: 2.5 * (size.degree + 4)}.get(problem.dimension, (size.degree + 4.0) ** (problem.dimension - 1))
+    boundary = sides * math.ceil(per_side)
+    parameters = size.parameters(problem.outputs) / problem.outputs
+    wanted = max(1.5 * parameters, GUARD * parameters - 0.5 * boundary)
+    interior = min(max(240, math.ceil(wanted)), _INTERIOR.get(problem.dimension, 10**6))
+    return Points(interior, boundary, "chebyshev", seed)
+
+
+def take_over(field: ScaledCPIKAN, before: ScaledCPIKAN, points: torch.Tensor) -> None:
+    """Output coefficients with which ``field`` is nearest to another at points (B, d)."""
+    with torch.no_grad():
+        features, values = field.features(points), before(points)
+        factor = StackedQR.of(features, 1e-10)
+        columns = [factor.solve(values[:, o]) for o in range(values.shape[1])]
+        field.set_output_coefficients(torch.stack(columns, dim=-1))
+
+
+def _degrees(dimension: int) -> tuple[int, ...]:
+    if dimension == 1:
+        return (12, 20, 32, 48, 72, 108)
+    return (8, 14, 22, 32, 44, 56) if dimension == 2 else (6, 9, 12, 14)

@@ -1,0 +1,85 @@
+"""Recipes: named lists of stages, with the network and the points they start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cpikan.errors import unknown_name
+from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
+from cpikan.learning.adam import Adam
+from cpikan.learning.grow import Grow
+from cpikan.learning.last_layer import LastLayer
+from cpikan.learning.levenberg_stage import Levenberg
+from cpikan.learning.points import GUARD, Points
+from cpikan.learning.quasi_newton import QuasiNewton
+from cpikan.learning.run import Stage
+from cpikan.physics.problem import Problem
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """``stages`` in turn, ending early when the residual is at the goal.
+
+    Without a field from the user, ``grow`` (where there is one) finds the network and nothing follows; else the network has
+    the ``hidden`` widths and ``degree``. Points follow ``rule``; ``balanced`` weighs the residuals by their Jacobians,
+    else every set counts by its mean square.
+    """
+
+    name: str
+    summary: str
+    stages: tuple[Stage, ...]
+    grow: Grow | None = None
+    hidden: tuple[int, ...] = (12,)
+    degree: int = 8
+    rule: str = "chebyshev"
+    balanced: bool = True
+
+    def network(self, problem: Problem, seed: int) -> ScaledCPIKAN:
+        """A fresh network on the box around the problem's region."""
+        widths = [problem.dimension, *self.hidden, problem.outputs]
+        return ScaledCPIKAN(widths, self.degree, (problem.region.lower, problem.region.upper), start=Start(seed))
+
+    def points(self, problem: Problem, parameters: int, seed: int) -> Points:
+        """Points for so many parameters: rows at least ``GUARD`` times as many."""
+        boundary = len(problem.region.parts) * {1: 1, 2: 60}.get(problem.dimension, 150)
+        interior = max(400 if problem.dimension == 1 else 1000, int(GUARD * parameters / problem.outputs) + 1)
+        return Points(interior, boundary, self.rule, seed)
+
+
+_LINEAR_START = "output layer by least squares"
+RECIPES = {
+    one.name: one
+    for one in (
+        Recipe(
+            "default",
+            f"{_LINEAR_START} on networks of rising degree; on a network that is given, least squares, then "
+            "Levenberg-Marquardt",
+            (LastLayer(), Levenberg(), LastLayer(name="last layer again")),
+            grow=Grow(),
+        ),
+        Recipe("last-layer", f"{_LINEAR_START} behind a drawn hidden layer, once", (LastLayer(),), hidden=(60,)),
+        Recipe(
+            "levenberg-marquardt", "all parameters by Levenberg-Marquardt", (Levenberg(2000),), degree=12, hidden=(8,)
+        ),
+        Recipe("ssbroyden", "Adam, then self-scaled Broyden", (Adam(300, 5e-3), QuasiNewton("ssbroyden", 20_000))),
+        Recipe("ssbfgs", "Adam, then self-scaled BFGS", (Adam(300, 5e-3), QuasiNewton("ssbfgs", 20_000))),
+        Recipe("bfgs", "Adam, then BFGS", (Adam(300, 5e-3), QuasiNewton("bfgs", 20_000))),
+        Recipe("lbfgs", "Adam, then L-BFGS", (Adam(300, 5e-3), QuasiNewton("lbfgs", 20_000))),
+        Recipe(
+            "paper",
+            "as the paper: [8, 8] nodes of degree 5, random even points, Adam, then L-BFGS",
+            (Adam(10_000, 1e-3, decay=1.0, clip=None), QuasiNewton("lbfgs", 10_000)),
+            hidden=(8, 8),
+            degree=5,
+            rule="random",
+            balanced=False,
+        ),
+    )
+}
+
+
+def recipe_named(name: str) -> Recipe:
+    """One recipe; raises InputError for a name that is not there, suggesting the nearest."""
+    if name not in RECIPES:
+        raise unknown_name("recipe", name, RECIPES)
+    return RECIPES[name]

@@ -1,0 +1,171 @@
+"""solve: a problem, a field and a recipe to a solution that says how good it is and why it stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cpikan.errors import InputError
+from cpikan.learning.points import GUARD, Points
+from cpikan.learning.recipes import Recipe, recipe_named
+from cpikan.learning.run import History, Run
+from cpikan.learning.stop_reason import StopReason
+from cpikan.physics.catalogue import problem as problem_named
+from cpikan.physics.problem import Problem
+
+_CHUNK = 4096  # points evaluated at once
+SIDES = {1: 2001, 2: 201, 3: 41}  # test points per axis
+
+
+@dataclass(frozen=True)
+class SolveSettings:
+    """``seconds`` bounds the time; ``points`` replaces the recipe's; ``told`` hears a line of progress now and then."""
+
+    seconds: float = 60.0
+    points: Points | None = None
+    told: Callable[[str], None] | None = None
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The field that was found, what happened on the way, why it ended, and figures of merit.
+
+    ``metrics`` has relative_l2 (the largest over outputs) and max_error against the reference (None without one), seconds,
+    iterations, collocation_points, parameters, heldout_residual (root mean square of the equation at points not fitted),
+    boundary_violation (largest residual of a condition), steps_per_second, and coefficients of an inverse problem.
+    """
+
+    problem: Problem
+    field: nn.Module
+    history: History
+    stop_reason: StopReason
+    metrics: dict[str, Any]
+    seed: int
+    warnings: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """One flat record, as the command line prints it."""
+        reason = self.stop_reason
+        return {"problem": self.problem.name, **self.metrics, "stop_reason": reason.name.lower(), "seed": self.seed}
+
+
+def solve(
+    problem: Problem | str,
+    field: nn.Module | None = None,
+    recipe: Recipe | str = "default",
+    *,
+    seed: int = 0,
+    settings: SolveSettings = SolveSettings(),
+) -> Solution:
+    """Find the field that satisfies a problem (or one of the catalogue, by name), the same for the same seed.
+
+    ``field`` is trained in place from where it is; without one the recipe makes its own. Raises InputError for unknown
+    names, a field of other axes, outputs or precision than the problem needs or a box that does not hold its region, and
+    residuals of a wrong shape or not finite at the start. A solve that fails raises nothing: the reason says so.
+    """
+    problem = problem_named(problem) if isinstance(problem, str) else problem
+    recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
+    run = Run(problem, settings.seconds, seed, settings.told)
+    warnings: list[str] = []
+    if field is None and recipe.grow is not None and settings.points is None:
+        reason = run.stage(recipe.grow)
+    else:
+        field = recipe.network(problem, seed) if field is None else field
+        check_field(problem, field)
+        parameters = sum(p.numel() for p in field.parameters())
+        points = settings.points or recipe.points(problem, parameters, seed)
+        run.place(field, points, balanced=recipe.balanced)
+        rows = len(run.rows.residuals(field))
+        if rows < GUARD * parameters:
+            warnings.append(
+                f"{rows} residuals for {parameters} parameters: give twice as many, or check held-out figures"
+            )
+        reason = StopReason.BUDGET
+        for stage in recipe.stages:
+            reason = run.stage(stage)
+            if run.left_s <= 0 or reason in (StopReason.BAD_START, StopReason.TARGET) or run.at_goal():
+                break
+    seconds = time.perf_counter() - run.started
+    metrics = _metrics(run, seconds)
+    return Solution(problem, run.field, run.history, reason, metrics, seed, tuple(warnings))
+
+
+def check_field(problem: Problem, field: nn.Module) -> None:
+    """Raise InputError for a field that cannot hold a solution of the problem."""
+    if field.dimension != problem.dimension or field.outputs != problem.outputs:
+        raise InputError(
+            f"field with {field.dimension} axes and {field.outputs} outputs for {problem.name}: "
+            f"give {problem.dimension} and {problem.outputs}"
+        )
+    if field.networks is not None:
+        raise InputError(f"field holds {field.networks} networks: give a single one")
+    dtypes = {p.dtype for p in field.parameters()}
+    if dtypes != {torch.float64}:
+        raise InputError(f"field is {dtypes.pop()}: equations are solved in float64, convert it with .double()")
+    scaling = getattr(field, "scaling", None)
+    if scaling is not None:
+        low, high = (torch.tensor(v, dtype=torch.float64) for v in (problem.region.lower, problem.region.upper))
+        slack = 1e-9 * (high - low)
+        if bool((scaling.lower > low + slack).any()) or bool((scaling.upper < high - slack).any()):
+            raise InputError(
+                f"points of {problem.name} lie outside the field's domain: give domain=({problem.region.lower}, "
+                f"{problem.region.upper}) or a larger one"
+            )
+
+
+def test_points(problem: Problem) -> Tensor:
+    """An even grid over the region, ends included, (n, d)."""
+    ticks = np.linspace(0, 1, SIDES.get(problem.dimension, 12))
+    unit = np.stack(np.meshgrid(*[ticks] * problem.dimension, indexing="ij"), axis=-1).reshape(-1, problem.dimension)
+    return torch.from_numpy(problem.region.inside(unit, clustered=False))
+
+
+@torch.no_grad()
+def evaluate(field: nn.Module, x: Tensor) -> Tensor:
+    """Values (n, outputs) at points (n, d), in chunks."""
+    return torch.cat([field(part) for part in x.split(_CHUNK)])
+
+
+def errors(problem: Problem, values: Tensor, x: Tensor) -> tuple[float, float]:
+    """The relative L2 and the largest absolute error of values (n, outputs) against the reference, worst output."""
+    truth = problem.reference_values(x)
+    keep = [o for o in range(truth.shape[1]) if o not in problem.constants]
+    difference = values[:, keep] - truth[:, keep]
+    relative = difference.norm(dim=0) / truth[:, keep].norm(dim=0).clamp_min(1e-300)
+    return float(relative.max()), float(difference.abs().max())
+
+
+def _metrics(run: Run, seconds: float) -> dict[str, Any]:
+    problem, field = run.problem, run.field
+    x = test_points(problem)
+    values = evaluate(field, x)
+    relative, largest = errors(problem, values, x) if problem.exact is not None else (None, None)
+    with torch.no_grad():
+        violation, inside = 0.0, 0.0
+        for one in run.heldout.sets:
+            found = run.heldout.residuals(field, one.name) / one.weight
+            if one.inside:
+                inside = float(found.square().mean().sqrt())
+            else:
+                violation = max(violation, float(found.abs().max()))
+    metrics: dict[str, Any] = {
+        "relative_l2": relative,
+        "max_error": largest,
+        "seconds": seconds,
+        "iterations": run.iterations,
+        "collocation_points": run.rows.count,
+        "parameters": sum(p.numel() for p in field.parameters()),
+        "heldout_residual": inside,
+        "boundary_violation": violation,
+        "steps_per_second": run.iterations / seconds,
+    }
+    if problem.constants:
+        metrics["coefficients"] = [float(values[:, output].mean()) for output in problem.constants]
+        metrics["coefficients_true"] = list(problem.constants.values())
+    return metrics

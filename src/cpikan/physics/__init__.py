@@ -1,0 +1,1 @@
+"""Residuals: what the physics says of a field."""

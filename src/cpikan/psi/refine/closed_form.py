@@ -1,0 +1,160 @@
+"""The closed-form surface: tensor Chebyshev polynomials on tiles of blocks, robust, with modes as the residual asks for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cpikan.fields.decomposed import DecomposedField
+from cpikan.fields.tensor_chebyshev import TensorChebyshev, basis_1d
+from cpikan.fields.tensor_fit import fit_grid
+from cpikan.partition import Partition
+from cpikan.psi.refine.coarse import CoarseHeights
+
+TILE = 32  # blocks: 256 pixels
+OVERLAP = 8
+MODES = (6, 14)
+DONE = 1.5  # reduced chi squared, robust: what is left is noise
+_ROUNDS = 3  # of reweighting
+_TUKEY = 6.0  # sigmas at which a block loses all its weight
+_FEWEST_PER_MODE = 1.5  # known blocks per coefficient
+_MEDIAN_CHI2 = 0.4549  # of one degree of freedom
+_FLOOR_NM = 1e-3  # of a block's sigma: noise-free frames have rounding left
+
+
+@dataclass(frozen=True)
+class TileBlocks:
+    """The blocks of every tile: ``height`` and ``sigma`` (N, h, w) in nm, NaN and inf where unknown."""
+
+    partition: Partition[int]
+    height: Tensor
+    sigma: Tensor
+
+    @classmethod
+    def cut(cls, coarse: CoarseHeights) -> TileBlocks:
+        """Cut the coarse heights into tiles that overlap; all have one shape."""
+        partition = tiles_of(coarse.height_nm.shape)
+        height, sigma = (
+            torch.from_numpy(np.stack([box.view(values) for box in partition]))
+            for values in (coarse.height_nm, np.maximum(coarse.sigma_nm, _FLOOR_NM))
+        )
+        return cls(partition, height, sigma)
+
+
+def tiles_of(shape: tuple[int, ...]) -> Partition[int]:
+    """Tiles of blocks that depend on the image alone."""
+    overlap = min(OVERLAP, min(shape) // 2)
+    return Partition.tiles(shape, [max(TILE, 2 * overlap)] * 2, overlap)
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """The fitted field in units of blocks (block k is centred at k + 1/2), and per tile: ``chi2`` (N,), the robust reduced chi
+    squared of the blocks, ``modes`` (N,), 0 where nothing was known, and (N, h, w) ``residual`` in nm and ``weight`` (nm^-2),
+    what every block counted in the end."""
+
+    field: DecomposedField
+    tiles: TileBlocks
+    chi2: Tensor
+    modes: Tensor
+    residual: Tensor
+    weight: Tensor
+
+
+@torch.no_grad()
+def fit_closed_form(coarse: CoarseHeights, good_enough_nm: float = 0.0) -> ClosedForm:
+    """Fit every tile with few modes per axis; where the residual stays above noise and ``good_enough_nm``, with more.
+
+    Weights are inverse variances times those of Tukey's biweight, its scale the median residual where that is above noise:
+    blocks on another level count less and less. Raises nothing for a tile without data: its modes are 0 and its field is
+    NaN there.
+    """
+    tiles = TileBlocks.cut(coarse)
+    n, h, w = tiles.height.shape
+    most = min(MODES[-1], h, w)
+    coefficients = torch.full((n, most, most), math.nan, dtype=torch.float64)
+    residual, weight = torch.full_like(tiles.height, math.nan), torch.zeros_like(tiles.height)
+    chi2, used = torch.full((n,), math.inf, dtype=torch.float64), torch.zeros(n, dtype=torch.long)
+    known = torch.isfinite(tiles.height).sum(dim=(1, 2))
+    enough = _FEWEST_PER_MODE * min(MODES[0], most) ** 2
+    for count in sorted({1, 3, *(min(m, most) for m in MODES)}):
+        # fewer modes than the first are for tiles that have not enough blocks for it
+        able = (known >= _FEWEST_PER_MODE * count**2) & ((count >= MODES[0]) | (known < enough))
+        rough = _median(residual.abs()).nan_to_num(math.inf) > good_enough_nm
+        todo = torch.nonzero((chi2 > DONE) & rough & able).flatten()
+        if not len(todo):
+            continue
+        c, rest, counted = _robust(tiles.height[todo], tiles.sigma[todo], count)
+        found = robust_chi2(rest, tiles.sigma[todo])
+        better = found < chi2[todo]
+        index = todo[better]
+        coefficients[index] = 0.0
+        coefficients[index[:, None, None], torch.arange(count)[:, None], torch.arange(count)] = c[better]
+        residual[index], weight[index] = rest[better], counted[better]
+        chi2[index], used[index] = found[better], count
+    parts = TensorChebyshev([most, most], DecomposedField.boxes(tiles.partition), networks=n)
+    parts.coefficients.copy_(coefficients)
+    return ClosedForm(DecomposedField(tiles.partition, parts), tiles, chi2, used, residual, weight)
+
+
+def _robust(height: Tensor, sigma: Tensor, modes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Coefficients (n, modes, modes), residuals and last weights of the reweighted fit."""
+    weight = torch.where(torch.isfinite(height), sigma**-2, 0.0)
+    trust = torch.ones_like(weight)
+    for _ in range(_ROUNDS):
+        counted = weight * trust
+        fit = fit_grid(height, (modes, modes), weights=counted, ridge=1e-10)
+        basis = [_basis(m, modes) for m in height.shape[1:]]
+        rest = height - basis[0] @ fit.field.coefficients @ basis[1].mT
+        score = rest.abs() / sigma
+        scale = _median(score) / math.sqrt(_MEDIAN_CHI2)
+        reach = (score / (_TUKEY * scale.clamp_min(1.0)[:, None, None])).clamp(max=1.0)
+        trust = torch.nan_to_num((1 - reach**2) ** 2, nan=0.0)
+    return fit.field.coefficients.detach(), rest, counted
+
+
+def _basis(cells: int, modes: int) -> Tensor:
+    return basis_1d((2 * torch.arange(cells, dtype=torch.float64) + 1) / cells - 1, modes)
+
+
+def robust_chi2(rest: Tensor, sigma: Tensor) -> Tensor:
+    return (_median(rest.abs() / sigma) ** 2) / _MEDIAN_CHI2
+
+
+def _median(values: Tensor) -> Tensor:
+    """Of the numbers of each problem, NaN left out."""
+    return torch.nanmedian(values.flatten(1), dim=1).values
+
+
+@torch.no_grad()
+def on_blocks(closed: ClosedForm, y_order: int, x_order: int) -> np.ndarray:
+    """A derivative of the field, in nm per block, at the centres of the blocks (Hb, Wb): each by the tile that owns it."""
+    coefficients = closed.field.parts.get_parameter("coefficients")
+    left, right = (
+        basis_derivative(cells, coefficients.shape[-1], order)
+        for cells, order in zip(closed.tiles.height.shape[1:], (y_order, x_order), strict=True)
+    )
+    values = (left @ coefficients @ right.mT).numpy()
+    return joined(closed.tiles.partition, values)
+
+
+def basis_derivative(cells: int, modes: int, order: int) -> Tensor:
+    """The derivative of T_0 ... T_(modes-1) at the centres of cells, per cell, (cells, modes)."""
+    x = (2 * np.arange(cells) + 1) / cells - 1
+    columns = [np.polynomial.chebyshev.chebder(row, order) for row in np.eye(modes)] if order else list(np.eye(modes))
+    values = np.stack([np.polynomial.chebyshev.chebval(x, c) for c in columns], axis=1)
+    return torch.from_numpy(values * (2 / cells) ** order)
+
+
+def joined(partition: Partition[int], values: np.ndarray) -> np.ndarray:
+    """What the tiles (N, ..., h, w) say of the blocks they own, (..., Hb, Wb)."""
+    whole = np.full((*values.shape[1:-2], *partition.shape), math.nan)
+    for box, tile in zip(partition, values, strict=True):
+        (top, bottom), (left, right) = box.core
+        y, x = (start for start, _ in box.extent)
+        whole[..., top:bottom, left:right] = tile[..., top - y : bottom - y, left - x : right - x]
+    return whole

@@ -1,0 +1,158 @@
+"""The refiner that fits a field: a closed-form surface through coarse heights, and networks where it leaves more than noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cpikan.fields.grid_evaluator import GridEvaluator
+from cpikan.psi.kernels.model import OrderSearch
+from cpikan.psi.refine.blocks import BlockSums
+from cpikan.psi.refine.closed_form import DONE, ClosedForm, fit_closed_form, on_blocks
+from cpikan.psi.refine.coarse import CoarseHeights, coarse_heights, recentred
+from cpikan.psi.refine.network import NetworkFit, fit_networks
+from cpikan.psi.refine.posterior import posterior_sigma
+from cpikan.psi.refine.protocol import BLOCK_PX, SurfaceRows, TurnRows
+
+STEP_NM = 150.0  # a pixel may lie this far from the surface of its blocks: etched steps of 120 nm are no order errors
+_NEAR = 2  # blocks: beyond this distance from a measured block the surface is a guess
+
+
+@dataclass(frozen=True)
+class FittedSurface:
+    """A fitted field as a `Refiner`.
+
+    ``residual_nm`` (Hb, Wb) is what the coarse heights lie off it; ``allowed_nm`` how far pixels of a block may rightly lie
+    off, infinite where the surface knows nothing.
+    """
+
+    closed: ClosedForm
+    networks: NetworkFit | None
+    coarse: CoarseHeights
+    residual_nm: np.ndarray
+    allowed_nm: np.ndarray
+    evaluators: tuple[GridEvaluator, ...]
+    halo: int = 0
+
+    def surface(self, rows: TurnRows, first_row: int, keep: slice) -> SurfaceRows:
+        """The surface on the rows ``keep``; it was fitted before and does not look at them again."""
+        return self.rows(first_row + keep.start, first_row + keep.stop, self.allowed_nm)
+
+    def rows(self, start: int, stop: int, block_sigma_nm: np.ndarray) -> SurfaceRows:
+        """Image rows [start, stop) with the sigma of their blocks."""
+        width = self.coarse.shape[1]
+        height = np.empty((stop - start, width), np.float32)
+        self.evaluators[0].fill(start, height)
+        for evaluator in self.evaluators[1:]:
+            more = np.empty_like(height)
+            evaluator.fill(start, more)
+            height += more
+        sigma = block_sigma_nm[np.arange(start, stop) // BLOCK_PX][:, np.arange(width) // BLOCK_PX]
+        return SurfaceRows(height, np.where(np.isfinite(height), sigma, np.float32(np.inf)))
+
+    def sigma_nm(self) -> np.ndarray:
+        """Standard uncertainty of the surface itself at the blocks (Hb, Wb) float32; infinite where ``allowed_nm`` is.
+
+        Of its coefficients, and what the coarse heights around lie off it beyond their noise: details it cannot follow.
+        """
+        fitted = np.nan_to_num(posterior_sigma(self.closed)[0], nan=np.inf)
+        known = np.isfinite(self.residual_nm)
+        noise = np.where(known, self.coarse.sigma_nm, 0.0)
+        excess = np.where(known, self.residual_nm**2, 0.0) - noise**2
+        count = np.maximum(_around(known.astype(float)), 1)
+        sigma = np.sqrt(fitted**2 + np.maximum(_around(excess) / count, 0))
+        return np.where(np.isfinite(self.allowed_nm), sigma, np.inf).astype(np.float32)
+
+    def slopes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Gradient (2, Hb, Wb) in nm per pixel and curvature, the sum of the second derivatives, in nm per pixel^2, exact
+        at the centres of the blocks."""
+        gradient, curvature = _slopes(self.closed)
+        if self.networks is None or not self.networks.kept:
+            return gradient, curvature
+        more = self.networks.slopes()
+        return gradient + more[0] / BLOCK_PX, curvature + more[1] / BLOCK_PX**2
+
+    def slope_sigmas(self) -> np.ndarray:
+        """Sigmas of `slopes` of the closed form: (3, Hb, Wb), slope in y and x (nm per pixel) and curvature."""
+        sigma = posterior_sigma(self.closed, ("slope_y", "slope_x", "curvature"))
+        return sigma / np.array([BLOCK_PX, BLOCK_PX, BLOCK_PX**2], float)[:, None, None]
+
+    def summary(self) -> dict[str, Any]:
+        """What became of the tiles, JSON-able."""
+        known, modes = self.coarse.known, self.closed.modes
+        return {
+            "blocks_known": float(known.mean()),
+            "tiles": len(modes),
+            "tiles_without_data": int((modes == 0).sum()),
+            "tiles_above_noise": int(((self.closed.chi2 > DONE) & (modes > 0)).sum()),
+            "networks_tried": 0 if self.networks is None else self.networks.tried,
+            "networks_kept": 0 if self.networks is None else self.networks.kept,
+        }
+
+
+def guiding_surface(sums: BlockSums, search: OrderSearch) -> FittedSurface:
+    """A surface that is good enough to decide orders: closed form, to a fraction of the allowance for steps."""
+    coarse = coarse_heights(sums, search)
+    return _fitted(coarse, fit_closed_form(coarse, STEP_NM / 2), None, search)
+
+
+def measuring_surface(sums: BlockSums, search: OrderSearch, *, networks: bool = True) -> FittedSurface:
+    """A surface for its own sake: closed form, heights moved to the centres of their blocks, closed form again, and
+    ``networks`` where it leaves more than noise."""
+    coarse = coarse_heights(sums, search)
+    coarse = recentred(coarse, *_slopes(fit_closed_form(coarse, STEP_NM / 2)))
+    closed = fit_closed_form(coarse)
+    return _fitted(coarse, closed, fit_networks(closed, coarse) if networks else None, search)
+
+
+def _fitted(
+    coarse: CoarseHeights, closed: ClosedForm, networks: NetworkFit | None, search: OrderSearch
+) -> FittedSurface:
+    fields = [fit.field for fit in (closed, networks) if fit is not None]
+    rows, columns = coarse.height_nm.shape
+    blocks = np.zeros((rows, columns), np.float32)
+    for field in fields:
+        part = np.empty_like(blocks)
+        GridEvaluator(field, np.arange(rows) + 0.5, np.arange(columns) + 0.5).fill(0, part)
+        blocks += part
+    residual = coarse.height_nm - blocks
+    y, x = ((np.arange(n) + 0.5) / BLOCK_PX for n in coarse.shape)
+    evaluators = tuple(GridEvaluator(field, y, x) for field in fields)
+    return FittedSurface(closed, networks, coarse, residual, _allowed(residual, search.half_wave_nm), evaluators)
+
+
+def _slopes(closed: ClosedForm) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient in nm per pixel and sum of second derivatives in nm per pixel^2 at the block centres."""
+    gradient = np.stack([on_blocks(closed, 1, 0), on_blocks(closed, 0, 1)]) / BLOCK_PX
+    return gradient, (on_blocks(closed, 2, 0) + on_blocks(closed, 0, 2)) / BLOCK_PX**2
+
+
+def _allowed(residual: np.ndarray, half_wave_nm: float) -> np.ndarray:
+    """How far pixels may lie off: the allowance for steps, and the largest residual among the blocks around.
+
+    Infinite where those blocks lie a quarter order or more off (the surface does not follow there), and where no block
+    nearby is known.
+    """
+    known = np.isfinite(residual)
+    size = np.where(known, np.abs(residual), 0.0)
+    around, near = _largest(size, 1), _largest(known.astype(float), _NEAR) > 0
+    sigma = np.hypot(STEP_NM, around)
+    return np.where(near & (around < half_wave_nm / 4), sigma, np.inf).astype(np.float32)
+
+
+def _largest(values: np.ndarray, reach: int) -> np.ndarray:
+    """The largest value within ``reach`` blocks."""
+    return _windows(values, reach).max(axis=(-2, -1))
+
+
+def _around(values: np.ndarray) -> np.ndarray:
+    """The sum over 3 x 3 blocks."""
+    return _windows(values, 1).sum(axis=(-2, -1))
+
+
+def _windows(values: np.ndarray, reach: int) -> np.ndarray:
+    """Every block's neighbourhood, zeros beyond the image."""
+    side = 2 * reach + 1
+    return np.lib.stride_tricks.sliding_window_view(np.pad(values, reach), (side, side))

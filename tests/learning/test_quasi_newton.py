@@ -1,0 +1,118 @@
+"""Line search and quasi-Newton updates against closed forms and SciPy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize, rosen, rosen_der
+
+from cpikan.errors import InputError
+from cpikan.learning.line_search import trial_at, with_slope, wolfe
+from cpikan.learning.quasi_newton import UPDATES, Dense, QuasiNewton, minimise_smooth
+from cpikan.learning.stop_reason import StopReason
+
+D = torch.float64
+
+
+def rosenbrock(p):
+    return float(rosen(p.numpy())), torch.from_numpy(rosen_der(p.numpy()))
+
+
+def quadratic(p):
+    scales = torch.logspace(0, 8, len(p), dtype=D)
+    return float(0.5 * (scales * p * p).sum()), scales * p
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_rosenbrock(update):
+    found, reason = minimise_smooth(rosenbrock, torch.tensor([-1.2, 1.0, -0.5, 2.0], dtype=D), update, 500)
+    assert reason in (StopReason.GRADIENT, StopReason.LINE_SEARCH)  # at rounding, no lower cost can be found
+    # the cost falls to rounding, 1e-16 of the largest term; parameters to its root over the smallest curvature, 0.4
+    assert float((found.at - 1).abs().max()) <= 1e-6
+
+
+@pytest.mark.parametrize("update", ["bfgs", "ssbfgs", "ssbroyden"])
+def test_a_quadratic_of_condition_1e8_takes_no_longer_than_scipys(update):
+    start = torch.ones(50, dtype=D)
+    counted = []
+    found, _ = minimise_smooth(quadratic, start, update, 2000, 1e-9, lambda t: counted.append(t.cost))
+    scipy = minimize(
+        lambda x: quadratic(torch.from_numpy(x))[0],
+        start.numpy(),
+        jac=lambda x: quadratic(torch.from_numpy(x))[1].numpy(),
+        method="BFGS",
+        options={"maxiter": 2000, "gtol": 1e-9 * 1e8},
+    )
+    assert found.cost <= 1e-9 * quadratic(start)[0]
+    assert len(counted) <= 3 * scipy.nit + 50
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["bfgs", "ssbfgs", "ssbroyden"]))
+def test_the_secant_equation_holds_and_the_matrix_stays_definite(seed, kind):
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw():
+        return torch.randn(6, dtype=D, generator=generator)
+
+    matrix = Dense(kind)
+    gradient = draw()
+    for _ in range(4):
+        s = -0.7 * matrix.times(gradient)
+        y = s + 0.3 * draw() * s.norm()
+        if float(s @ y) <= 0.05 * float(s.norm() * y.norm()):
+            return
+        matrix.update(s, y, gradient, 0.7)
+        # H y = s by construction, to rounding amplified by the condition of H
+        condition = float(torch.linalg.cond(matrix.matrix))
+        assert float((matrix.times(y) - s).norm()) <= 1e-13 * max(1.0, condition) * float(s.norm())
+        assert float(torch.linalg.eigvalsh(matrix.matrix).min()) > -1e-12 * float(matrix.matrix.norm())
+        gradient = gradient + y
+
+
+def test_bfgs_is_the_textbook_update():
+    generator = torch.Generator().manual_seed(3)
+    s, gradient = torch.randn(5, dtype=D, generator=generator), torch.randn(5, dtype=D, generator=generator)
+    y = s + 0.1 * torch.randn(5, dtype=D, generator=generator)
+    matrix = Dense("bfgs", torch.eye(5, dtype=D))
+    matrix.update(s, y, gradient, 1.0)
+    rho = 1 / (s @ y)
+    left = torch.eye(5, dtype=D) - rho * torch.outer(s, y)
+    assert torch.allclose(matrix.matrix, left @ left.mT + rho * torch.outer(s, s), atol=1e-14)
+
+
+@pytest.mark.parametrize("first", [1e-4, 1.0, 50.0])
+def test_the_strong_wolfe_conditions_hold(first):
+    def cost(p):  # a valley with a wall where it is not finite
+        x = float(p[0])
+        if x > 30:
+            return math.nan, torch.tensor([math.nan], dtype=D)
+        return math.cosh(x - 2) + 0.1 * math.sin(5 * x), torch.tensor(
+            [math.sinh(x - 2) + 0.5 * math.cos(5 * x)], dtype=D
+        )
+
+    begin = trial_at(cost, torch.tensor([-1.0], dtype=D))
+    direction = -begin.gradient / begin.gradient.norm()
+    begin = with_slope(begin, direction)
+    found, calls = wolfe(cost, begin, direction, first)
+    assert found is not None
+    assert calls <= 30
+    assert found.cost <= begin.cost + 1e-4 * found.length * begin.slope
+    assert abs(found.slope) <= 0.9 * abs(begin.slope)
+
+
+def test_failures_have_reasons():
+    start = torch.ones(3, dtype=D)
+    assert minimise_smooth(lambda p: (math.nan, p), start)[1] == StopReason.BAD_START
+    liar = minimise_smooth(lambda p: (float(p.sum()), -torch.ones_like(p)), start)  # the gradient points uphill
+    assert liar[1] == StopReason.LINE_SEARCH
+    assert minimise_smooth(quadratic, torch.ones(20, dtype=D), iterations=3)[1] == StopReason.BUDGET
+    stopped = minimise_smooth(quadratic, torch.ones(20, dtype=D), note=lambda t: StopReason.TIME)
+    assert stopped[1] == StopReason.TIME
+    with pytest.raises(InputError, match="did you mean 'ssbroyden'"):
+        QuasiNewton("ssbroiden")
+    assert np.isfinite(stopped[0].cost)

@@ -1,0 +1,272 @@
+"""solve: stated errors on known problems, reasons, rollback, determinism, and bad input."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import cpikan
+from cpikan.errors import InputError
+from cpikan.fields.functional import parameter_vector
+from cpikan.fields.protocol import Jet
+from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
+from cpikan.fields.tensor_chebyshev import TensorChebyshev
+from cpikan.learning.adam import Adam
+from cpikan.learning.baseline import collocation_baseline
+from cpikan.learning.last_layer import LastLayer, StackedQR
+from cpikan.learning.levenberg_stage import Levenberg, QREquations
+from cpikan.learning.normal_equations import equations
+from cpikan.learning.points import Points
+from cpikan.learning.quasi_newton import QuasiNewton
+from cpikan.learning.recipes import RECIPES, Recipe
+from cpikan.learning.robust import SQUARES
+from cpikan.learning.rows import _linearise_any, make_rows
+from cpikan.learning.run import Run
+from cpikan.learning.solver import SolveSettings, solve
+from cpikan.learning.stop_reason import StopReason
+from cpikan.physics.catalogue import problem
+from cpikan.physics.problem import Problem, dirichlet
+from cpikan.physics.regions import box
+
+KEYS = {
+    *("problem", "relative_l2", "max_error", "seconds", "iterations", "collocation_points", "parameters"),
+    *("heldout_residual", "boundary_violation", "steps_per_second", "stop_reason", "seed"),
+}
+
+
+# a tenth of what is measured with a quiet machine is left as room for rounding, not for luck
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("helmholtz-1d", 1e-10),
+        ("helmholtz-1d-k4pi", 1e-10),
+        ("poisson-1d", 1e-10),
+        ("beam", 1e-9),
+        ("poisson-2d", 1e-9),
+        ("poisson-disc", 1e-9),
+        ("advection", 1e-9),
+        ("reaction-diffusion", 1e-9),
+    ],
+)
+def test_the_default_recipe_reaches_its_error(name, error):
+    solution = solve(name, settings=SolveSettings(seconds=30))
+    assert solution.metrics["relative_l2"] <= error
+    assert solution.stop_reason.converged
+    assert solution.metrics["boundary_violation"] <= 1e3 * error
+    assert solution.warnings == ()
+
+
+def test_the_same_domain_a_hundred_times_as_wide_is_the_same_problem():
+    errors = [
+        solve(name, settings=SolveSettings(seconds=30)).metrics["relative_l2"]
+        for name in ("diffusion", "diffusion-600")
+    ]
+    assert max(errors) <= 1e-8
+    assert max(errors) <= 10 * min(errors)
+
+
+def test_coefficients_are_found():
+    found = solve("diffusion-inverse", settings=SolveSettings(seconds=30)).metrics
+    assert found["coefficients"][0] == pytest.approx(0.1, rel=1e-6)
+
+
+# one hidden layer, no last-layer step: each nonlinear method has to move, and says why it stopped
+@pytest.mark.parametrize("recipe", ["levenberg-marquardt", "ssbroyden", "ssbfgs", "bfgs", "lbfgs", "paper"])
+def test_every_recipe_lowers_the_residual(recipe):
+    field = ScaledCPIKAN([1, 6, 1], 6, start=Start(1))
+    before = parameter_vector(field)
+    run = Run(problem("helmholtz-1d"), 10, 0)
+    run.place(field, RECIPES[recipe].points(run.problem, len(before), 0), balanced=RECIPES[recipe].balanced)
+    at_start = run.heldout_cost()
+    solution = solve("helmholtz-1d", field, recipe, settings=SolveSettings(seconds=1.5))
+    assert solution.field is field
+    assert not torch.equal(before, parameter_vector(field))
+    after = Run(problem("helmholtz-1d"), 10, 0)
+    after.place(field, RECIPES[recipe].points(run.problem, len(before), 0), balanced=RECIPES[recipe].balanced)
+    scale = [a.weight / b.weight for a, b in zip(run.rows.sets, after.rows.sets, strict=True)]
+    assert after.heldout_cost() * max(scale) ** 2 < 0.5 * at_start
+    assert solution.history.ends
+    assert all(end.reason.text for end in solution.history.ends)
+
+
+def test_levenberg_alone_solves_helmholtz():
+    field = ScaledCPIKAN([1, 8, 1], 12)
+    stages = Recipe("mine", "", (Levenberg(300),))
+    assert solve("helmholtz-1d", field, stages, settings=SolveSettings(seconds=20)).metrics["relative_l2"] < 1e-4
+
+
+def test_equal_seeds_give_equal_bits_and_others_do_not():
+    first, again, other = (solve("poisson-2d", seed=s, settings=SolveSettings(seconds=30)) for s in (3, 3, 4))
+    assert torch.equal(parameter_vector(first.field), parameter_vector(again.field))
+    assert first.metrics["relative_l2"] == again.metrics["relative_l2"]
+    assert parameter_vector(first.field).shape != parameter_vector(other.field).shape or not torch.equal(
+        parameter_vector(first.field), parameter_vector(other.field)
+    )
+
+
+def test_a_new_problem_takes_few_lines():
+    def residual(u, x):  # u'' + u^3 = f with u = x e^x
+        truth = x[..., 0] * torch.exp(x[..., 0])
+        return u.second[..., 0, 0] + u.value[..., 0] ** 3 - (x[..., 0] + 2) * torch.exp(x[..., 0]) - truth**3
+
+    def exact(x):
+        return x[..., 0] * torch.exp(x[..., 0])
+
+    mine = cpikan.Problem("mine", box([-1], [1]), residual, [dirichlet(exact)], exact)
+    solution = cpikan.solve(mine)
+    assert solution.metrics["relative_l2"] < 1e-10
+    assert set(solution.summary()) >= KEYS
+
+
+def test_a_field_of_the_users_is_solved_in_place():
+    field = ScaledCPIKAN([1, 20, 1], 12, start=Start(2))
+    solution = solve("helmholtz-1d", field)
+    assert solution.field is field
+    assert solution.metrics["relative_l2"] < 1e-9
+    assert solution.history.ends[0].stage == "last layer"
+
+
+def _nan_beyond(limit):
+    """Linear, but not finite once u' is large: steps that are too long meet it."""
+
+    def residual(u: Jet, x):
+        slope = u.gradient[..., 0, 0]
+        return torch.where(slope.abs() > limit, torch.nan, u.second[..., 0, 0] + torch.sin(3 * x[..., 0]))
+
+    return Problem("trap", box([-1], [1]), residual, [dirichlet(0.0)], lambda x: x[..., 0])
+
+
+def test_adam_rolls_back_from_what_is_not_finite():
+    field = ScaledCPIKAN([1, 6, 1], 5)
+    field.set_output_coefficients(torch.zeros_like(field.output_coefficients()))
+    run = Run(_nan_beyond(0.5), 20, 0)
+    run.place(field, Points(100, 2))
+    reason = run.stage(Adam(400, rate=0.5, clip=None))
+    assert reason == StopReason.DIVERGED
+    assert math.isfinite(run.heldout_cost())
+    assert bool(torch.isfinite(parameter_vector(field)).all())
+    assert run.best_cost == pytest.approx(run.heldout_cost(), rel=1e-12)
+
+
+@pytest.mark.parametrize("stage", [QuasiNewton("ssbroyden", 200), Levenberg(50), LastLayer()])
+def test_others_step_around_what_is_not_finite(stage):
+    field = ScaledCPIKAN([1, 6, 1], 5)
+    field.set_output_coefficients(torch.zeros_like(field.output_coefficients()))
+    run = Run(_nan_beyond(0.6), 20, 0)
+    run.place(field, Points(100, 2))
+    before = run.heldout_cost()
+    reason = run.stage(stage)
+    assert reason != StopReason.RUNNING
+    assert run.heldout_cost() <= before
+    assert bool(torch.isfinite(parameter_vector(field)).all())
+
+
+def test_the_best_state_at_held_out_points_stays():
+    """Few points and many parameters: the fit goes on to fall when the held-out residual rises again."""
+    field = ScaledCPIKAN([1, 10, 1], 10, start=Start(5))
+    run = Run(problem("helmholtz-1d"), 20, 0)
+    run.place(field, Points(12, 2, "random"))
+    run.stage(Levenberg(200, patience=20))
+    costs = [record["heldout"] for record in run.history.records]
+    assert run.heldout_cost() == pytest.approx(min([*costs, run.best_cost]), rel=1e-9)
+    assert run.heldout_cost() < max(costs)
+
+
+def test_time_is_a_reason():
+    solution = solve("helmholtz-1d", recipe="ssbroyden", settings=SolveSettings(seconds=0.3))
+    assert solution.stop_reason == StopReason.TIME
+    assert solution.metrics["seconds"] < 20
+
+
+def test_history_is_json_lines(tmp_path):
+    solution = solve("beam")
+    solution.history.save(tmp_path / "h.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "h.jsonl").read_text().splitlines()]
+    assert lines[0].keys() == {"stage", "iteration", "seconds", "cost", "heldout"}
+    assert lines[-1]["reason"] == solution.stop_reason.name.lower()
+
+
+def test_rows_of_the_tape_are_those_of_reverse_mode():
+    for name in ("kovasznay", "wave", "advection", "acoustic"):
+        one = problem(name)
+        field = ScaledCPIKAN([2, 4, 3, one.outputs], [3, 2, 4], (one.region.lower, one.region.upper))
+        rows = make_rows(one, Points(20, 16))
+        residuals, jacobian = rows.linearise(field)
+        plain = [_linearise_any(field, part) for part in rows.sets]
+        assert torch.allclose(residuals, torch.cat([r for r, _ in plain]), atol=1e-10)
+        truth = torch.cat([j for _, j in plain])
+        assert float((jacobian - truth).abs().max()) <= 1e-12 * float(truth.abs().max())
+        last = rows.linearise(field, last_only=True)[1]
+        assert torch.equal(last, jacobian[:, -last.shape[1] :])
+        assert torch.allclose(rows.residuals(field), residuals, atol=1e-10)
+
+
+def test_linear_problems_are_told_from_others():
+    for name, linear in (("wave", True), ("acoustic", True), ("burgers", False), ("kovasznay", False), ("beam", True)):
+        one = problem(name)
+        assert make_rows(one, Points(20, 16)).affine(one.outputs) is linear
+
+
+def test_stacked_qr_solves_and_qr_steps_are_those_of_normal_equations():
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(40, 12, dtype=torch.float64, generator=generator)
+    b = torch.randn(40, dtype=torch.float64, generator=generator)
+    found = StackedQR.of(a, 1e-14).solve(b)
+    assert torch.allclose(found, torch.linalg.lstsq(a, b[:, None]).solution[:, 0], atol=1e-12)
+    exact, normal = QREquations.of(b, a), equations(b[None], a[None], SQUARES)
+    damping, metric = torch.tensor([0.1], dtype=torch.float64), normal.diagonal
+    assert torch.allclose(exact.step(damping, metric)[0], normal.step(damping, metric)[0], atol=1e-12)
+
+
+def test_any_field_with_a_jet_is_solved():
+    field = TensorChebyshev([14, 14], ([0, 0], [1, 1]))
+    found = solve("poisson-2d", field, "levenberg-marquardt", settings=SolveSettings(20, Points(500, 160)))
+    assert found.metrics["relative_l2"] < 1e-8
+
+
+def test_collocation_stands_beside():
+    found = collocation_baseline(problem("reaction-diffusion"))
+    assert found is not None
+    assert found["relative_l2"] < 1e-9
+    assert collocation_baseline(problem("poisson-disc")) is None
+    assert collocation_baseline(problem("diffusion-inverse")) is None
+    # spectral: error falls by orders when nodes are doubled
+    coarse, fine = (collocation_baseline(problem("poisson-3d-mixed"), n) for n in (6, 10))
+    assert coarse is not None
+    assert fine is not None
+    assert fine["relative_l2"] < 1e-3 * coarse["relative_l2"]
+
+
+def test_too_few_rows_are_warned_of():
+    field = ScaledCPIKAN([1, 10, 1], 10)
+    found = solve("helmholtz-1d", field, "last-layer", settings=SolveSettings(5, Points(40, 2)))
+    assert "give twice as many" in found.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: solve("helmholtz-1d", recipe="papper"), "did you mean 'paper'"),
+        (lambda: solve("poisson-4d"), "unknown problem"),
+        (lambda: solve("helmholtz-1d", ScaledCPIKAN([2, 4, 1])), "give 1 and 1"),
+        (lambda: solve("helmholtz-1d", ScaledCPIKAN([1, 4, 1], networks=2)), "single one"),
+        (lambda: solve("helmholtz-1d", ScaledCPIKAN([1, 4, 1]).float()), "double"),
+        (lambda: solve("diffusion-600", ScaledCPIKAN([2, 4, 1])), "outside the field's domain"),
+        (lambda: solve("helmholtz-1d", settings=SolveSettings(seconds=0)), "more than 0"),
+        (lambda: solve(_nan_beyond(-1.0), ScaledCPIKAN([1, 4, 1])), "not finite at the start"),
+    ],
+)
+def test_bad_input_is_told(call, text):
+    with pytest.raises(InputError, match=text):
+        call()
+
+
+def test_the_doors_open():
+    assert cpikan.ScaledCPIKAN is ScaledCPIKAN
+    assert "burgers" in cpikan.problems()
+    assert cpikan.problem("beam").outputs == 2
+    assert np.isfinite(cpikan.solve("beam").metrics["relative_l2"])

@@ -1,0 +1,71 @@
+"""The verb solve: keys, list, seeds, pictures, bad names."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cpikan.cli import main
+
+KEYS = {
+    *("problem", "relative_l2", "max_error", "seconds", "iterations", "collocation_points", "parameters"),
+    *("heldout_residual", "boundary_violation", "steps_per_second", "stop_reason", "seed"),
+}
+
+
+def test_one_object_with_all_keys(capsys):
+    assert main(["solve", "helmholtz-1d", "--json", "--seed", "3"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("\n") == 1
+    found = json.loads(told)
+    assert found.keys() >= KEYS
+    assert found["seed"] == 3
+    assert found["problem"] == "helmholtz-1d"
+    assert found["relative_l2"] < 1e-10
+
+
+def test_list(capsys):
+    assert main(["solve", "--list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["name"]: row["dimension"] for row in rows}["poisson-3d"] == 3
+    assert all({"name", "dimension", "reference"} <= row.keys() for row in rows)
+    assert main(["solve", "--list"]) == 0
+    assert "helmholtz-1d-k4pi" in capsys.readouterr().out
+
+
+def test_for_people_with_files(tmp_path, capsys):
+    picture, history = tmp_path / "p.png", tmp_path / "h.jsonl"
+    assert main(["solve", "poisson-2d", "--plot", str(picture), "--history", str(history)]) == 0
+    told = capsys.readouterr().out
+    assert "Chebyshev collocation" in told
+    assert "relative L2" in told
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert json.loads(history.read_text().splitlines()[-1])["reason"]
+    assert main(["solve", "beam", "--plot", str(tmp_path / "b.svg")]) == 0
+
+
+def test_several_seeds(capsys):
+    assert main(["solve", "poisson-1d", "--seeds", "3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [run["seed"] for run in found["runs"]] == [0, 1, 2]
+    assert found["relative_l2"] == sorted(run["relative_l2"] for run in found["runs"])[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["helmholz-1d"], "did you mean 'helmholtz-1d'"),
+        ([], "no problem given"),
+        (["beam", "--recipe", "ssbroydon"], "did you mean 'ssbroyden'"),
+        (["beam", "--seeds", "0"], "at least 1"),
+        (["beam", "--seconds", "-1"], "more than 0"),
+        (["beam", "--plot", "x.gif"], "ends in .png"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, text, capsys):
+    assert main(["solve", *arguments]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert text in told.err
+    assert told.err.count("\n") == 1
