@@ -113,7 +113,8 @@ def _line(mean: np.ndarray, variance: np.ndarray, smallest: float, source: Noise
     for _ in range(
         _ROUNDS
     ):  # a bin's error is proportional to its true variance: weights come from the fit, not the bin
-        weight = np.sqrt(count[full]) / np.maximum(expected, smallest)
+        # a bin without noise, as in float frames, would have all the weight there is
+        weight = np.sqrt(count[full]) / np.maximum(expected, max(smallest, 1e-9 * float(level.max()), 1e-30))
         columns = np.stack([np.ones_like(centre), centre], axis=1) * weight[:, None]
         offset, slope = np.linalg.lstsq(columns, level * weight, rcond=None)[0]
         if offset < smallest:
