@@ -106,7 +106,11 @@ def test_acquisition_file_beside_and_in_the_folder(tmp_path: Path) -> None:
         ),
         (FRAMES[0], {"wavelengths": ["1 um", "2 um", "3 um"]}, "holds 4 frames, which cannot be shared evenly by 3"),
         (FRAMES[0, :2], {"wavelengths": TWO}, "holds 2 frame.* for 2 wavelengths: 2 or more"),
-        (FRAMES[0, :2], {"wavelengths": ["1 um"], "phase_steps": [0, 90]}, r"are 2: .* \(or two with --steps nominal\)"),
+        (
+            FRAMES[0, :2],
+            {"wavelengths": ["1 um"], "phase_steps": [0, 90]},
+            r"are 2: .* \(or two with --steps nominal\)",
+        ),
         (FRAMES[0].transpose(1, 2, 0), {"wavelengths": ["1 um"], "phase_steps": STEPS}, "put the frames first"),
         (FRAMES, {"wavelengths": TWO, "bit_depth": 17}, "bit_depth 17 .* uint16: give 1 to 16"),
         (FRAMES, {}, r"no wavelength in the flags and no x\.toml"),
