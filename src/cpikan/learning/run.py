@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from cpikan.learning.points import Points
 from cpikan.learning.rows import Rows, check_start, make_rows
 from cpikan.learning.stop_reason import StopReason
 from cpikan.physics.problem import Problem
+from cpikan.storage.atomic import write_text
 
 GOAL = 1e-11  # held-out residual relative to that of u = 0; errors are then some 1e-10, beyond it rounding takes over
 _EVERY_S = 0.1  # held-out residuals are taken at most this often, so that they cost a fraction of the work
@@ -55,15 +55,9 @@ class History:
 
     def save(self, path: Path | str) -> None:
         """Write one JSON object per line, whole or not at all."""
-        path = Path(path)
         lines = [json.dumps(record) for record in self.records]
         lines += [json.dumps({**vars(end), "reason": end.reason.name.lower()}) for end in self.ends]
-        temporary = path.with_name(path.name + ".tmp")
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_text(path, "\n".join(lines) + "\n")
 
 
 class Run:
