@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
+# hypothesis: the same examples every time, or wandering ones (make test EXAMPLES=default)
+EXAMPLES ?= steady
 
 .PHONY: demo test lint bench clean
 
@@ -22,7 +24,7 @@ lint: $(VENV)/.installed
 
 # one BLAS thread: its threads spin against those of the tests on a small machine
 test: lint
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	EXAMPLES=$(EXAMPLES) OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/psi.py

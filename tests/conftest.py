@@ -14,7 +14,7 @@ from small_stacks import FIVE_DEG, STEPS_DEG, WAVES_NM, folder_of
 
 # where a failure would stop a landing the examples are the same every time; elsewhere they wander
 settings.register_profile("steady", derandomize=True)
-settings.load_profile("steady" if os.environ.get("CI") else "default")
+settings.load_profile(os.environ.get("EXAMPLES", "steady" if os.environ.get("CI") else "default"))
 
 # 1 DN of read noise and uneven light, as a bench has them; 20 DN of fringes remain everywhere
 BENCH = Faults(read_noise=0.004, background=0.2, modulation=0.2, fringes=6.0, aperture=0.8, holes=3)
