@@ -21,6 +21,7 @@ from cpikan.physics.problem import Problem
 
 _INTERIOR = {1: 3000, 2: 3000}  # most interior points, by dimension
 _FLOOR, _GAIN = 1e-7, 2.0  # below this relative residual, a level that gains less than this factor is the last
+_HOPELESS = 1e-2  # relative residual of the third level, where a smooth solution is far below
 _SMALL = 700  # parameters of levels that always fit; their times say little about longer ones
 
 
@@ -41,10 +42,11 @@ class Grow:
     """Levels of rising degree; each has its own directions (stretched by the last level's gradients) and points.
 
     The field of the run is replaced by the best. ``parameters`` bounds the output layer; a level that would not fit into
-    the time left is not begun.
+    the time left is not begun. ``hopeless`` ends it after three levels that hardly lower the residual.
     """
 
     parameters: int = 2400
+    hopeless: bool = False
     name: str = "grow"
 
     def run(self, run: Run) -> StopReason:
@@ -77,6 +79,9 @@ class Grow:
                 break
             if run.left_s <= 0:
                 reason = StopReason.TIME
+                break
+            if self.hopeless and degree >= _degrees(run.problem.dimension)[2] and kept.relative > _HOPELESS:
+                reason = StopReason.STALLED
                 break
         assert kept is not None
         run.field, run.rows, run.heldout, run.scale = kept.field, kept.rows, kept.heldout, kept.scale

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from cpikan.errors import unknown_name
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.adam import Adam
+from cpikan.learning.find import Find
 from cpikan.learning.grow import Grow
 from cpikan.learning.last_layer import LastLayer
 from cpikan.learning.levenberg_stage import Levenberg
+from cpikan.learning.march import March
 from cpikan.learning.points import GUARD, Points
 from cpikan.learning.quasi_newton import QuasiNewton
 from cpikan.learning.run import Stage
@@ -20,7 +22,7 @@ from cpikan.physics.problem import Problem
 class Recipe:
     """``stages`` in turn, ending early when the residual is at the goal.
 
-    Without a field from the user, ``grow`` (where there is one) finds the network and nothing follows; else the network has
+    Without a field from the user, ``own`` (where there is one) finds the network and nothing follows; else the network has
     the ``hidden`` widths and ``degree``. Points follow ``rule``; ``balanced`` weighs the residuals by their Jacobians,
     else every set counts by its mean square.
     """
@@ -28,7 +30,7 @@ class Recipe:
     name: str
     summary: str
     stages: tuple[Stage, ...]
-    grow: Grow | None = None
+    own: Stage | None = None
     hidden: tuple[int, ...] = (12,)
     degree: int = 8
     rule: str = "chebyshev"
@@ -52,10 +54,14 @@ RECIPES = {
     for one in (
         Recipe(
             "default",
-            f"{_LINEAR_START} on networks of rising degree; on a network that is given, least squares, then "
-            "Levenberg-Marquardt",
+            f"{_LINEAR_START} on networks of rising degree, or slabs of time where an evolution is sharp; on a network that "
+            "is given, least squares, then Levenberg-Marquardt",
             (LastLayer(), Levenberg(), LastLayer(name="last layer again")),
-            grow=Grow(),
+            own=Find(),
+        ),
+        Recipe("grow", f"{_LINEAR_START} on networks of rising degree", (LastLayer(), Levenberg()), own=Grow()),
+        Recipe(
+            "march", "slabs of time with a product series per interval, by Gauss-Newton", (Levenberg(),), own=March()
         ),
         Recipe("last-layer", f"{_LINEAR_START} behind a drawn hidden layer, once", (LastLayer(),), hidden=(60,)),
         Recipe(

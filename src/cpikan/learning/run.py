@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cpikan.errors import InputError
 from cpikan.fields.functional import parameter_vector, set_parameters
+from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.fields.protocol import LinearOutput
 from cpikan.learning.points import Points
 from cpikan.learning.rows import Rows, check_start, make_rows
@@ -77,6 +78,7 @@ class Run:
         self.best: Tensor | None = None
         self.best_cost = float("inf")
         self.scale = 0.0
+        self.placed = False
         self._checked = 0.0
         self._stage, self._since = "", 0
 
@@ -87,7 +89,7 @@ class Run:
 
     def place(self, field: nn.Module, points: Points, *, balanced: bool = True) -> None:
         """Take a field, draw points for it, weigh the rows, and start the record of the best anew."""
-        self.field = field
+        self.field, self.placed = field, True
         rows = make_rows(self.problem, points)
         check_start(rows, field)
         held = make_rows(self.problem, heldout_points(points))
@@ -103,7 +105,7 @@ class Run:
 
     def zero_cost(self) -> float:
         """The held-out cost of u = 0, where the output is linear in coefficients that can be made zero; else as it is."""
-        if not isinstance(self.field, LinearOutput):
+        if not isinstance(self.field, LinearOutput | PiecewiseChebyshev):
             return self.heldout_cost()
         kept = self.field.output_coefficients().detach().clone()
         self.field.set_output_coefficients(torch.zeros_like(kept))
@@ -148,6 +150,24 @@ class Run:
             if self._told is not None:
                 self._told(f"{self._stage} {self.iterations}, residual {heldout**0.5:.1e}, {now - self.started:.0f} s")
         return StopReason.TIME if now > self.end else None
+
+    def count(self, steps: int) -> None:
+        """Count iterations of a part whose field is not yet that of the run."""
+        self.iterations += steps
+
+    def tell(self, text: str) -> None:
+        """Let whoever listens know what is being done."""
+        if self._told is not None:
+            self._told(f"{self._stage}: {text}, {time.perf_counter() - self.started:.0f} s")
+
+    def offer(self, field: nn.Module, points: Points) -> None:
+        """Take a finished field, with points to look at it, if its held-out residual is relatively the lowest so far."""
+        kept = (self.field, self.rows, self.heldout, self.scale, self.best, self.best_cost) if self.placed else None
+        before = self.relative() if self.placed else math.inf
+        self.place(field, points, balanced=False)
+        self.note(self.keep_best(), count=0, check=True)
+        if kept is not None and self.relative() >= before:
+            self.field, self.rows, self.heldout, self.scale, self.best, self.best_cost = kept
 
     def keep_best(self) -> float:
         """Take the held-out cost, and the state if it is the best so far."""

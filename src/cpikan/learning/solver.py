@@ -73,8 +73,8 @@ def solve(
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
     run = Run(problem, settings.seconds, seed, settings.told)
     warnings: list[str] = []
-    if field is None and recipe.grow is not None and settings.points is None:
-        reason = run.stage(recipe.grow)
+    if field is None and recipe.own is not None and settings.points is None:
+        reason = run.stage(recipe.own)
     else:
         field = recipe.network(problem, seed) if field is None else field
         check_field(problem, field)

@@ -1,0 +1,90 @@
+"""Marching through time: sharp evolutions, second order in time, rings; who may march, and when it stops."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from cpikan.errors import InputError
+from cpikan.fields.piecewise import PiecewiseChebyshev
+from cpikan.learning.find import Find
+from cpikan.learning.march import Level, March, can_march
+from cpikan.learning.recipes import RECIPES, Recipe
+from cpikan.learning.solver import SolveSettings, solve
+from cpikan.learning.stop_reason import StopReason
+from cpikan.physics.catalogue import problem
+from cpikan.physics.problem import Problem, dirichlet, initial, neumann
+from cpikan.physics.regions import box
+
+LONG = SolveSettings(seconds=600)
+
+
+def marched(problem, *levels, settings=LONG):
+    return solve(problem, recipe=Recipe("march", "", (), own=March(tuple(levels))), settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    # the tolerance bounds a series' tail relative to the largest value; errors of the order of it may add up over slabs
+    [("allen-cahn", 1e-3), ("reaction-diffusion", 1e-4), ("diffusion", 1e-3), ("advection", 1e-3)],
+)
+def test_the_coarse_level_resolves_sharp_and_smooth_evolutions(name, error):
+    found = marched(name, Level(1e-4, (8, 6)))
+    assert isinstance(found.field, PiecewiseChebyshev)
+    assert found.metrics["relative_l2"] < error
+    assert found.stop_reason is StopReason.COST
+
+
+def test_a_wave_of_second_order_goes_through_slabs():
+    assert marched("wave", Level(1e-6, (10, 8))).metrics["relative_l2"] < 1e-4
+
+
+def test_intervals_gather_where_the_solution_is_steep():
+    found = marched("burgers", Level(1e-4, (8, 6)))
+    assert found.metrics["relative_l2"] < 1e-3
+    boxes = found.field.parts.scaling
+    width, middle = (boxes.upper - boxes.lower)[:, 0], ((boxes.upper + boxes.lower) / 2)[:, 0]
+    late = boxes.lower[:, 1] > 0.5
+    assert float(width[late].min()) < 0.02  # the layer is nu wide: 0.003
+    assert float(width[late & (middle.abs() > 0.5)].min()) > 0.1
+
+
+def test_slopes_at_walls_are_conditions_too():
+    """u_t = u_xx with u_x given at one end and u at the other: u = exp(-pi^2 t / 4) cos(pi x / 2)."""
+
+    def residual(u, x):
+        return u.gradient[..., 0, 1] - u.second[..., 0, 0]
+
+    def exact(x):
+        return torch.exp(-(math.pi**2) / 4 * x[..., 1]) * torch.cos(math.pi / 2 * x[..., 0])
+
+    region = box([0, 0], [1, 1], ["x", "t"])
+    conditions = [neumann(0.0, ["x=min"]), dirichlet(0.0, ["x=max"]), initial(exact)]
+    found = marched(Problem("bar", region, residual, conditions, exact), Level(1e-6, (10, 8)))
+    assert found.metrics["relative_l2"] < 1e-6
+
+
+def test_a_finer_level_is_kept_and_a_worse_one_is_not():
+    coarse = marched("reaction-diffusion", Level(1e-3, (6, 5)))
+    both = marched("reaction-diffusion", Level(1e-3, (6, 5)), Level(1e-6, (10, 8)))
+    back = marched("reaction-diffusion", Level(1e-6, (10, 8)), Level(1e-3, (6, 5)))
+    assert both.metrics["relative_l2"] < 0.1 * coarse.metrics["relative_l2"]
+    # sums over points go in another order where memory lies otherwise
+    assert back.metrics["heldout_residual"] == pytest.approx(both.metrics["heldout_residual"], rel=1e-6)
+
+
+def test_problems_of_another_kind_are_refused_by_name():
+    assert can_march(problem("burgers"))
+    for name in ("poisson-2d", "poisson-disc", "kovasznay", "reaction-diffusion-inverse", "helmholtz-1d"):
+        assert not can_march(problem(name))
+    with pytest.raises(InputError, match="poisson-2d cannot be marched: give a box with axes x and t"):
+        marched("poisson-2d", Level(1e-3, (8, 6)))
+
+
+def test_the_default_recipe_marches_where_networks_do_not_resolve():
+    recipe = Recipe("find", "", (), own=Find(March((Level(1e-3, (8, 6)),))))
+    assert isinstance(solve("burgers", recipe=recipe, settings=LONG).field, PiecewiseChebyshev)
+    assert not isinstance(solve("reaction-diffusion", recipe=recipe, settings=LONG).field, PiecewiseChebyshev)
+    assert isinstance(RECIPES["default"].own, Find)
