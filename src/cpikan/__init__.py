@@ -9,7 +9,16 @@ from cpikan.version import VERSION
 
 if TYPE_CHECKING:
     from cpikan.errors import InputError as InputError
+    from cpikan.fields.blend import BlendField as BlendField
+    from cpikan.fields.fourier_ckan import FourierCKAN as FourierCKAN
+    from cpikan.fields.higher import higher_derivatives as higher_derivatives
+    from cpikan.fields.kinds import make_field as make_field
+    from cpikan.fields.mlp import MLP as MLP
+    from cpikan.fields.random_feature import RandomFeatureCKAN as RandomFeatureCKAN
     from cpikan.fields.scaled_cpikan import ScaledCPIKAN as ScaledCPIKAN
+    from cpikan.fields.separable import SeparableCKAN as SeparableCKAN
+    from cpikan.fields.siren import Siren as Siren
+    from cpikan.fields.wavelet_kan import WaveletKAN as WaveletKAN
     from cpikan.learning.solver import Solution as Solution
     from cpikan.learning.solver import SolveSettings as SolveSettings
     from cpikan.learning.solver import solve as solve
@@ -27,13 +36,22 @@ __version__ = VERSION
 
 _HOMES = {
     "Acquisition": "cpikan.psi.acquisition",
+    "BlendField": "cpikan.fields.blend",
+    "FourierCKAN": "cpikan.fields.fourier_ckan",
     "FrameStack": "cpikan.pipeline.stack",
     "HeightMap": "cpikan.pipeline.height_map",
     "InputError": "cpikan.errors",
+    "MLP": "cpikan.fields.mlp",
     "Problem": "cpikan.physics.problem",
+    "RandomFeatureCKAN": "cpikan.fields.random_feature",
     "ScaledCPIKAN": "cpikan.fields.scaled_cpikan",
+    "SeparableCKAN": "cpikan.fields.separable",
+    "Siren": "cpikan.fields.siren",
     "Solution": "cpikan.learning.solver",
     "SolveSettings": "cpikan.learning.solver",
+    "WaveletKAN": "cpikan.fields.wavelet_kan",
+    "higher_derivatives": "cpikan.fields.higher",
+    "make_field": "cpikan.fields.kinds",
     "open_height_map": "cpikan.pipeline.height_map",
     "open_stack": "cpikan.pipeline.stack",
     "problem": "cpikan.physics.catalogue",
@@ -43,15 +61,24 @@ _HOMES = {
 }
 
 __all__ = [
+    "MLP",
     "Acquisition",
+    "BlendField",
+    "FourierCKAN",
     "FrameStack",
     "HeightMap",
     "InputError",
     "Problem",
+    "RandomFeatureCKAN",
     "ScaledCPIKAN",
+    "SeparableCKAN",
+    "Siren",
     "Solution",
     "SolveSettings",
+    "WaveletKAN",
     "__version__",
+    "higher_derivatives",
+    "make_field",
     "open_height_map",
     "open_stack",
     "problem",

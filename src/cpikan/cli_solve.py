@@ -17,6 +17,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe", default="default", help="default, levenberg-marquardt, ssbroyden, lbfgs, paper, ..."
     )
+    parser.add_argument(
+        "--field",
+        metavar="NAME",
+        help="train a scaled-cpikan, mlp, siren, fourier, wavelet, random-feature, separable or blend network of the "
+        "recipe's size, instead of the network that the recipe finds",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of points and starts (default: 0)")
     parser.add_argument(
         "--seeds", type=int, default=1, metavar="N", help="solve for N seeds from --seed on (default: 1)"
@@ -43,7 +49,7 @@ def _run(given: argparse.Namespace) -> Any:
     for seed in range(given.seed, given.seed + given.seeds):
         told = _Told(f"seed {seed}" if given.seeds > 1 else given.problem)
         settings = SolveSettings(seconds=given.seconds, told=told)
-        solutions.append(solve(given.problem, recipe=given.recipe, seed=seed, settings=settings))
+        solutions.append(solve(given.problem, _field(given, seed), given.recipe, seed=seed, settings=settings))
         told.close()
     for warning in dict.fromkeys(text for solution in solutions for text in solution.warnings):
         print(f"cpikan: warning: {warning}", file=sys.stderr)
@@ -53,8 +59,26 @@ def _run(given: argparse.Namespace) -> Any:
         from cpikan.report.solution_figures import save_solution_figures
 
         save_solution_figures(solutions[0], given.plot)
-    result = {**_median(solutions), "recipe": given.recipe, "reason_text": solutions[0].stop_reason.text}
+    result = {
+        **_median(solutions),
+        "recipe": given.recipe,
+        "field": given.field,
+        "reason_text": solutions[0].stop_reason.text,
+    }
     return result if given.json else {**result, **_collocated(solutions[0])}
+
+
+def _field(given: argparse.Namespace, seed: int) -> Any:
+    """A fresh network of the kind that was asked for, of the recipe's size; None leaves the network to the recipe."""
+    if given.field is None:
+        return None
+    from cpikan.fields.kinds import make_field
+    from cpikan.learning.recipes import recipe_named
+    from cpikan.physics.catalogue import problem
+
+    one, size = problem(given.problem), recipe_named(given.recipe)
+    box = (one.region.lower, one.region.upper)
+    return make_field(given.field, [one.dimension, *size.hidden, one.outputs], size.degree, box, seed)
 
 
 def _median(solutions: list[Any]) -> dict[str, Any]:

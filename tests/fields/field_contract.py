@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from field_formulas import DIGITS
+from mpmath import mp, mpf
 from torch.func import functional_call, hessian, jacrev, vmap
 
 from cpikan.errors import InputError
@@ -46,6 +48,10 @@ class FieldContract:
         """What the field is called with inside transforms and compiled code."""
         return (x,)
 
+    def formula(self, field, point):
+        """The outputs at a point of mpmath numbers, written independently; None where there is no formula."""
+        return
+
     @pytest.fixture
     def field(self):
         return self.make()
@@ -81,6 +87,24 @@ class FieldContract:
                 assert jet.second.shape == (*value.shape, 0)
         with pytest.raises(InputError, match=r"unknown second derivative 'axis'.*did you mean 'axes'"):
             field.jet(points, "axis")
+
+    def test_jets_are_those_of_the_formula_in_sixty_digits(self, field):
+        corner, inside = (LOWER[0], UPPER[1]), (0.3, 2.2)
+        if self.formula(field, [mpf(x) for x in inside]) is None:
+            pytest.skip("no formula")
+        jet = field.jet(torch.tensor([corner, inside], dtype=torch.float64), "full")
+        with mp.workdps(DIGITS):
+            for number, point in enumerate((corner, inside)):
+                for output in range(field.outputs):
+                    for orders, found in (
+                        ((0, 0), jet.value[number, output]),
+                        ((0, 1), jet.gradient[number, output, 1]),
+                        ((2, 0), jet.second[number, output, 0, 0]),
+                        ((1, 1), jet.second[number, output, 0, 1]),
+                        ((0, 2), jet.second[number, output, 1, 1]),
+                    ):
+                        truth = float(mp.diff(lambda *x, o=output: self.formula(field, x)[o], point, orders))
+                        assert abs(float(found.detach()) - truth) <= AGREE * max(1, abs(truth)), (point, orders)
 
     @pytest.mark.parametrize("batch", [(), (1,), (2, 3), (0,)])
     def test_points_come_in_any_shape(self, field, points, batch):

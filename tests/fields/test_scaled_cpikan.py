@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import field_formulas
 import numpy as np
 import pytest
 import torch
@@ -27,6 +28,8 @@ pytestmark = TORCH_WARNS
 
 
 class TestScaledCPIKAN(FieldContract):
+    formula = staticmethod(field_formulas.scaled_cpikan)
+
     def make(self, networks=None):
         return ScaledCPIKAN([2, 5, 4, 3], 4, (LOWER, UPPER), networks=networks, start=Start(seed=3))
 

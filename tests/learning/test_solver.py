@@ -11,12 +11,14 @@ import torch
 
 import cpikan
 from cpikan.errors import InputError
+from cpikan.fields.corner import CornerField
 from cpikan.fields.functional import parameter_vector
 from cpikan.fields.protocol import Jet
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
 from cpikan.learning.adam import Adam
 from cpikan.learning.baseline import collocation_baseline
+from cpikan.learning.grow import Grow
 from cpikan.learning.last_layer import LastLayer, StackedQR
 from cpikan.learning.levenberg_stage import Levenberg, QREquations
 from cpikan.learning.normal_equations import equations
@@ -32,6 +34,7 @@ from cpikan.physics.catalogue import problem
 from cpikan.physics.problem import Problem, dirichlet
 from cpikan.physics.regions import box
 
+LONG = SolveSettings(seconds=600)
 KEYS = {
     *("problem", "relative_l2", "max_error", "seconds", "iterations", "collocation_points", "parameters"),
     *("heldout_residual", "boundary_violation", "steps_per_second", "stop_reason", "seed"),
@@ -197,8 +200,19 @@ def test_rows_of_the_tape_are_those_of_reverse_mode():
         truth = torch.cat([j for _, j in plain])
         assert float((jacobian - truth).abs().max()) <= 1e-12 * float(truth.abs().max())
         last = rows.linearise(field, last_only=True)[1]
-        assert torch.equal(last, jacobian[:, -last.shape[1] :])
+        # the constant comes first among the features, and last among the parameters of a layer
+        own = jacobian[:, -last.shape[1] :]
+        own = torch.cat([own[:, -one.outputs :], own[:, : -one.outputs]], dim=1)
+        assert float((last - own).abs().max()) <= 1e-12 * float(truth.abs().max())
         assert torch.allclose(rows.residuals(field), residuals, atol=1e-10)
+
+
+def test_a_singular_corner_is_solved_with_its_functions_and_not_without():
+    plain = solve("poisson-lshape", recipe=Recipe("plain", "", (), own=Grow(parameters=600)), settings=LONG)
+    found = solve("poisson-lshape", settings=LONG)
+    assert isinstance(found.field, CornerField)
+    assert found.metrics["relative_l2"] < 1e-9
+    assert plain.metrics["relative_l2"] > 1e-3
 
 
 def test_linear_problems_are_told_from_others():

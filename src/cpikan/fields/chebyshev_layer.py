@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cpikan.errors import InputError
 from cpikan.fields import chebyshev
+from cpikan.fields.basis_layer import BasisLayer
 from cpikan.fields.streams import Streams
 
 
-class ChebyshevLayer(nn.Module):
+class ChebyshevLayer(BasisLayer):
     """A Kolmogorov-Arnold layer whose edges are Chebyshev sums of one degree, for inputs in [-1, 1].
 
     ``weight`` is (degree * inputs, outputs), row (k - 1) * inputs + i belonging to T_k of input i, and ``bias``
@@ -23,24 +23,10 @@ class ChebyshevLayer(nn.Module):
     """
 
     def __init__(self, inputs: int, outputs: int, degree: int, networks: int | None = None) -> None:
-        super().__init__()
         if degree < 1:
             raise InputError(f"degree {degree} makes every edge constant: give at least 1")
-        if inputs < 1 or outputs < 1:
-            raise InputError(f"layer from {inputs} to {outputs} nodes: give at least one of each")
-        self.inputs, self.outputs, self.degree = inputs, outputs, degree
-        lead = () if networks is None else (networks,)
-        self.weight = nn.Parameter(torch.zeros(*lead, degree * inputs, outputs, dtype=torch.float64))
-        self.bias = nn.Parameter(torch.zeros(*lead, outputs, dtype=torch.float64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Values (..., B, inputs) to (..., B, outputs); with N networks (N, B, inputs), or (1, B, inputs) for all."""
-        return self._product(self.basis(x)) + self.bias.unsqueeze(-2)
-
-    def streams(self, x: Streams) -> Streams:
-        """A value with its derivatives through the layer, all streams in one product."""
-        z = x.split(self._product(self.basis_streams(x).join()))
-        return z._replace(value=z.value + self.bias.unsqueeze(-2).unsqueeze(-2))
+        super().__init__(inputs, outputs, degree * inputs, networks)
+        self.degree = degree
 
     def basis(self, x: Tensor) -> Tensor:
         """T_1 ... T_K of every input, (..., B, degree * inputs), as the rows of ``weight`` are ordered."""
@@ -48,13 +34,7 @@ class ChebyshevLayer(nn.Module):
 
     def basis_streams(self, x: Streams) -> Streams:
         """The basis with its derivatives: T'' u_a u_b + T' u_ab for every edge."""
-        t, t1, t2 = chebyshev.polynomials_jet(x.value, self.degree, second=x.kind != "none")
-        first = (t1 * x.first.unsqueeze(-2)).flatten(-2)
-        if x.kind == "none":
-            second = first[..., :0, :, :]
-        else:
-            second = (t2 * x.squares().unsqueeze(-2) + t1 * x.second.unsqueeze(-2)).flatten(-2)
-        return Streams(t.flatten(-2), first, second, x.kind)
+        return x.expanded(*chebyshev.polynomials_jet(x.value, self.degree, second=x.kind != "none"))
 
     def start(self, moments: np.ndarray, decay: float, generator: np.random.Generator) -> None:
         """Draw coefficients that give every output variance 1 over points and draws.
@@ -68,15 +48,4 @@ class ChebyshevLayer(nn.Module):
         deviation = np.sqrt(share[1:] / (self.inputs * np.asarray(moments)))
         rows = np.repeat(deviation, self.inputs)[:, None]
         drawn = generator.standard_normal(tuple(self.weight.shape)) * rows
-        constant = generator.standard_normal(tuple(self.bias.shape)) * math.sqrt(share[0])
-        with torch.no_grad():
-            self.weight.copy_(torch.from_numpy(drawn))
-            self.bias.copy_(torch.from_numpy(constant))
-
-    def _product(self, basis: Tensor) -> Tensor:
-        """(..., B, K * inputs) times the weight; everything between networks and features is one long batch."""
-        if self.weight.ndim == 2:
-            return basis @ self.weight
-        flat = basis.reshape(basis.shape[0], -1, basis.shape[-1])
-        out = torch.matmul(flat, self.weight)
-        return out.reshape(out.shape[0], *basis.shape[1:-1], self.outputs)
+        self.draw(drawn, generator.standard_normal(tuple(self.bias.shape)) * math.sqrt(share[0]))

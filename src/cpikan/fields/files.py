@@ -12,14 +12,38 @@ from safetensors.torch import save
 from torch import nn
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.fields.blend import BlendField
+from cpikan.fields.corner import CornerField
 from cpikan.fields.decomposed import DecomposedField
+from cpikan.fields.fourier_ckan import FourierCKAN
+from cpikan.fields.mlp import MLP
+from cpikan.fields.piecewise import PiecewiseChebyshev
+from cpikan.fields.random_feature import RandomFeatureCKAN
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
+from cpikan.fields.separable import SeparableCKAN
+from cpikan.fields.siren import Siren
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
+from cpikan.fields.wavelet_kan import WaveletKAN
 from cpikan.partition import Intervals, Partition
 from cpikan.storage.atomic import write_bytes
 
 _FORMAT = 1
-_PLAIN: dict[str, Any] = {"ScaledCPIKAN": ScaledCPIKAN, "TensorChebyshev": TensorChebyshev}
+_PLAIN: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (
+        ScaledCPIKAN,
+        TensorChebyshev,
+        PiecewiseChebyshev,
+        MLP,
+        Siren,
+        FourierCKAN,
+        WaveletKAN,
+        RandomFeatureCKAN,
+        SeparableCKAN,
+        BlendField,
+    )
+}
+_NESTED = ("DecomposedField", "CornerField")
 
 
 def save_field(field: nn.Module, path: Path | str) -> None:
@@ -68,8 +92,10 @@ def _describe(field: nn.Module) -> dict[str, Any]:
     kind = type(field).__name__
     if isinstance(field, DecomposedField):
         return {"kind": kind, "config": field.config(), "parts": _describe(field.parts)}
+    if isinstance(field, CornerField):
+        return {"kind": kind, "config": field.config(), "parts": _describe(field.field)}
     if kind not in _PLAIN:
-        raise unknown_name("kind of field", kind, [*_PLAIN, "DecomposedField"])
+        raise unknown_name("kind of field", kind, [*_PLAIN, *_NESTED])
     return {"kind": kind, "config": field.config()}  # type: ignore[operator]
 
 
@@ -81,7 +107,9 @@ def _build(description: dict[str, Any]) -> nn.Module:
             for axis in description["config"]["axes"]
         ]
         return DecomposedField(Partition(tuple(axes)), _build(description["parts"]))
+    if kind == "CornerField":
+        return CornerField.from_config(description["config"], _build(description["parts"]))
     if kind not in _PLAIN:
-        raise unknown_name("kind of field", str(kind), [*_PLAIN, "DecomposedField"])
+        raise unknown_name("kind of field", str(kind), [*_PLAIN, *_NESTED])
     field: nn.Module = _PLAIN[kind].from_config(description["config"])
     return field

@@ -1,54 +1,68 @@
-"""JetTape: the jet of a Scaled-cPIKAN with what turns residuals of the jet into rows of a Jacobian, in one batch."""
+"""JetTape: the jet of a field with what turns residuals of the jet into rows of a Jacobian, in one batch."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from cpikan.errors import InputError
+from cpikan.fields.basis_layer import BasisLayer, Tape
+from cpikan.fields.layered import LayeredField
 from cpikan.fields.protocol import Jet, Second
-from cpikan.fields.scaled_cpikan import ScaledCPIKAN
-from cpikan.fields.streams import start
+from cpikan.fields.streams import Streams
 
 
 class JetTape:
-    """The jet of a single field at points (B, d), and its layers' bases.
+    """The jet of a single layered field at points (B, d), and its layers' bases.
 
     A layer is z = basis W + b on every stream (value and derivatives), so that the row of a point is
     dr/dW = sum over streams of basis^T dr/dz: one pass back for all points at once, since a point's residual is its own,
-    and one batched product per layer. Nothing is differentiated through a function of one point.
+    and one batched product per layer. Nothing is differentiated through a function of one point. Raises InputError for a
+    field that it does not take.
     """
 
-    def __init__(self, field: ScaledCPIKAN, x: Tensor, second: Second = "axes") -> None:
-        self._bases: list[Tensor] = []
-        self._sums: list[Tensor] = []
+    def __init__(self, field: LayeredField, x: Tensor, second: Second = "axes") -> None:
+        if not self.takes(field):
+            raise InputError(
+                f"tape of a {type(field).__name__}: give a single field whose parameters are of its layers"
+            )
+        self._tapes: dict[BasisLayer, Tape] = {}
+        # the order of ``parameter_vector``; layers without parameters are passed through and have no columns
+        self._layers = [
+            one for one in field.modules() if isinstance(one, BasisLayer) and any(True for _ in one.parameters())
+        ]
+        self._last = field.output_layer
         with torch.enable_grad():
-            streams = start(field.scaling(x), field.scaling.slopes(), second)
-            for number, layer in enumerate(field.chebyshev_layers()):
-                if number:
-                    t = torch.tanh(streams.value)
-                    t1 = 1 - t * t
-                    streams = streams.through(t, t1, -2 * t * t1)
-                basis = layer.basis_streams(streams).join()
-                z = basis @ layer.weight.detach()
-                z = torch.cat([z[:1] + layer.bias.detach(), z[1:]])
-                if not z.requires_grad:
-                    z.requires_grad_()
-                self._bases.append(basis.detach())
-                self._sums.append(z)
-                streams = streams.split(z)
-            self.jet: Jet = streams.jet((len(x),))
+            streams, batch = field.start_streams(x, second)
+            self.jet: Jet = field.through(streams, self._record).jet(batch)
+
+    @staticmethod
+    def takes(field: nn.Module) -> bool:
+        """Whether a field is a single one whose parameters are all those of its layers."""
+        if not isinstance(field, LayeredField) or field.networks is not None:
+            return False
+        return sum(1 for _ in field.parameters()) == sum(
+            1 for layer in field.modules() if isinstance(layer, BasisLayer) for _ in layer.parameters(recurse=False)
+        )
 
     def rows(self, residual: Tensor, *, last_only: bool = False) -> Tensor:
         """dr/dparameters (B, P) of residuals (B,) made from ``jet``, in the order of ``parameter_vector``.
 
-        ``last_only`` gives the columns of the last layer alone.
+        ``last_only`` gives the columns of the output layer's weights and constants alone.
         """
-        chosen = slice(-1, None) if last_only else slice(None)
-        pushes = torch.autograd.grad(
-            residual.sum(), self._sums[chosen], retain_graph=True, allow_unused=True, materialize_grads=True
+        layers = [self._last] if last_only else self._layers
+        by = [tensor for layer in layers for tensor in self._tapes[layer].by]
+        answers = iter(
+            torch.autograd.grad(residual.sum(), by, retain_graph=True, allow_unused=True, materialize_grads=True)
         )
-        columns = []
-        for basis, push in zip(self._bases[chosen], pushes, strict=True):
-            weight = torch.einsum("sbk,sbo->bko", basis, push)
-            columns += [weight.flatten(1), push[0]]
+        columns = [tape.columns([next(answers) for _ in tape.by]) for tape in (self._tapes[one] for one in layers)]
+        if last_only:
+            return columns[0][:, : self._last.weight.numel() + self._last.bias.numel()]
         return torch.cat(columns, dim=-1)
+
+    def _record(self, layer: BasisLayer, x: Streams) -> Streams:
+        """Streams through a layer, keeping what a residual is differentiated by."""
+        if layer not in self._layers:
+            return layer.streams(x)
+        z, self._tapes[layer] = layer.taped(x)
+        return z

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -40,6 +41,31 @@ class Streams(NamedTuple):
         """An elementwise function of the value, given with its derivatives there: f'' u_a u_b + f' u_ab."""
         return Streams(f, f1 * self.first, f2 * self.squares() + f1 * self.second, self.kind)
 
+    def expanded(self, f: Tensor, f1: Tensor, f2: Tensor) -> Streams:
+        """K functions of every node, (..., 1, B, K, n) with their derivatives there, as K n nodes."""
+        first = (f1 * self.first.unsqueeze(-2)).flatten(-2)
+        if self.kind == "none":
+            return Streams(f.flatten(-2), first, first[..., :0, :, :], self.kind)
+        second = (f2 * self.squares().unsqueeze(-2) + f1 * self.second.unsqueeze(-2)).flatten(-2)
+        return Streams(f.flatten(-2), first, second, self.kind)
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> Streams:
+        """A linear function of the nodes without a constant, the same for the value and every derivative."""
+        return Streams(function(self.value), function(self.first), function(self.second), self.kind)
+
+    def times(self, other: Streams) -> Streams:
+        """The product of two functions: (f g)_ab = f_ab g + f_a g_b + f_b g_a + f g_ab."""
+        first = self.first * other.value + self.value * other.first
+        second = self.second * other.value + self.value * other.second
+        return Streams(self.value * other.value, first, second + crossed(self.first, other.first, self.kind), self.kind)
+
+    def constant(self, value: Tensor) -> Streams:
+        """Nodes (..., B, n) that do not depend on the point, beside these."""
+        shape = value.shape[-1:]
+        first = self.first.new_zeros(*self.first.shape[:-1], *shape)
+        second = self.second.new_zeros(*self.second.shape[:-1], *shape)
+        return Streams(value.unsqueeze(-3), first, second, self.kind)
+
     def jet(self, batch: tuple[int, ...]) -> Jet:
         """Lay the derivatives out behind the outputs, and the points out in their own shape ``batch``."""
         value = self.value.squeeze(-3)
@@ -66,6 +92,37 @@ def products(first: Tensor, kind: Second) -> Tensor:
         return first[..., :0, :, :]
     rows, columns = torch.triu_indices(first.shape[-3], first.shape[-3], device=first.device)
     return first[..., rows, :, :] * first[..., columns, :, :]
+
+
+def crossed(first: Tensor, other: Tensor, kind: Second) -> Tensor:
+    """f_a g_b + f_b g_a for the pairs that ``kind`` keeps."""
+    if kind == "axes":
+        return 2 * first * other
+    if kind == "laplacian":
+        return 2 * (first * other).sum(dim=-3, keepdim=True)
+    if kind == "none":
+        return (first * other)[..., :0, :, :]
+    rows, columns = torch.triu_indices(first.shape[-3], first.shape[-3], device=first.device)
+    mixed = first[..., rows, :, :] * other[..., columns, :, :]
+    return mixed + first[..., columns, :, :] * other[..., rows, :, :]
+
+
+def side_by_side(parts: Sequence[Streams]) -> Streams:
+    """The nodes of several, of the same points, as the nodes of one."""
+    value, first, second = (torch.cat([part[i] for part in parts], dim=-1) for i in range(3))  # type: ignore[misc]
+    return Streams(value, first, second, parts[0].kind)
+
+
+def along_axis(one: Streams, axis: int, dimension: int, kind: Second) -> Streams:
+    """A function of one coordinate, given with its derivatives by it alone, as a function of all of them."""
+    before, after = axis, dimension - axis - 1
+    first = torch.nn.functional.pad(one.first, (0, 0, 0, 0, before, after))
+    if kind in ("none", "laplacian"):
+        return Streams(one.value, first, one.second, kind)
+    if kind == "full":  # pairs a <= b are in rows of falling length: (a, a) stands at the head of row a
+        before = axis * dimension - axis * (axis - 1) // 2
+        after = dimension * (dimension + 1) // 2 - before - 1
+    return Streams(one.value, first, torch.nn.functional.pad(one.second, (0, 0, 0, 0, before, after)), kind)
 
 
 def start(scaled: Tensor, slopes: Tensor, kind: Second) -> Streams:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
+from cpikan.fields.corner import CornerField
 from cpikan.fields.functional import parameter_vector
+from cpikan.fields.protocol import LinearOutput
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
 from cpikan.learning.last_layer import LastLayer, StackedQR
 from cpikan.learning.points import GUARD, Points
@@ -18,6 +22,7 @@ from cpikan.learning.rows import Rows
 from cpikan.learning.run import Run
 from cpikan.learning.stop_reason import StopReason
 from cpikan.physics.problem import Problem
+from cpikan.physics.regions import corners
 
 _INTERIOR = {1: 3000, 2: 3000}  # most interior points, by dimension
 _FLOOR, _GAIN = 1e-7, 2.0  # below this relative residual, a level that gains less than this factor is the last
@@ -43,10 +48,12 @@ class Grow:
 
     The field of the run is replaced by the best. ``parameters`` bounds the output layer; a level that would not fit into
     the time left is not begun. ``hopeless`` ends it after three levels that hardly lower the residual.
+    ``corners`` adds the singular functions of the region's re-entrant corners.
     """
 
     parameters: int = 2400
     hopeless: bool = False
+    corners: bool = False
     name: str = "grow"
 
     def run(self, run: Run) -> StopReason:
@@ -66,7 +73,6 @@ class Grow:
             LastLayer().run(run)
             run.restore_best()
             seconds, work = time.perf_counter() - started, parameters**3
-            assert isinstance(run.field, ScaledCPIKAN)
             metric = gradient_metric(run.field, run.rows.sets[0].points)
             now = _Level(run.field, run.rows, run.heldout, run.relative(), run.best_cost, run.scale)
             gain = math.inf if kept is None else kept.relative / max(now.relative, 1e-300)
@@ -88,12 +94,13 @@ class Grow:
         run.best, run.best_cost = parameter_vector(kept.field), kept.cost
         return reason
 
-    def _place(self, run: Run, size: Size, metric: np.ndarray | None, before: ScaledCPIKAN | None) -> None:
+    def _place(self, run: Run, size: Size, metric: np.ndarray | None, before: nn.Module | None) -> None:
         """Put a new field into the run, starting where the last one ended."""
         problem = run.problem
         box = (problem.region.lower, problem.region.upper)
-        field = ScaledCPIKAN([problem.dimension, size.nodes, problem.outputs], [1, size.degree], box)
-        ridge_start(field, run.seed, metric)
+        network = ScaledCPIKAN([problem.dimension, size.nodes, problem.outputs], [1, size.degree], box)
+        ridge_start(network, run.seed, metric)
+        field = CornerField(network, corners(problem.region)) if self.corners else network
         run.place(field, level_points(problem, size, run.seed))
         if before is not None:
             take_over(field, before, run.rows.sets[0].points)
@@ -103,7 +110,7 @@ class Grow:
 class _Level:
     """What a level reached, to come back to when a larger one is worse."""
 
-    field: ScaledCPIKAN
+    field: nn.Module
     rows: Rows
     heldout: Rows
     relative: float
@@ -134,7 +141,7 @@ def level_points(problem: Problem, size: Size, seed: int) -> Points:
     return Points(interior, boundary, "chebyshev", seed)
 
 
-def take_over(field: ScaledCPIKAN, before: ScaledCPIKAN, points: torch.Tensor) -> None:
+def take_over(field: LinearOutput, before: Callable[[Tensor], Tensor], points: Tensor) -> None:
     """Output coefficients with which ``field`` is nearest to another at points (B, d)."""
     with torch.no_grad():
         features, values = field.features(points), before(points)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cpikan.errors import InputError
-from cpikan.fields.chebyshev_layer import ChebyshevLayer
-from cpikan.fields.scaled_cpikan import ScaledCPIKAN
+from cpikan.fields.protocol import LinearOutput
 from cpikan.learning.run import Run
 from cpikan.learning.stop_reason import StopReason
 
@@ -31,19 +31,18 @@ class LastLayer:
 
     def run(self, run: Run) -> StopReason:
         """Iterate until a step does not help; costs fall in every step that is taken."""
-        field = run.field
-        if not isinstance(field, ScaledCPIKAN):
-            raise InputError(f"last-layer step for {type(field).__name__}: give a ScaledCPIKAN")
+        field: Any = run.field
+        if not isinstance(run.field, LinearOutput):
+            raise InputError(f"last-layer step for {type(field).__name__}: give a field whose output is linear")
         if run.rows.affine(field.outputs):
             return self._once(run, field)
-        last = field.chebyshev_layers()[-1]
         for _ in range(self.iterations):
             residuals, jacobian = run.rows.linearise(field, last_only=True)
             cost = float(0.5 * residuals.square().sum())
             step = StackedQR.of(jacobian, self.damping).solve(-residuals)
             if not bool(torch.isfinite(step).all()):
                 return StopReason.DIVERGED
-            reached = _shorten(run, last, step, cost)
+            reached = _shorten(run, field, step, cost)
             ended = run.note(cost if reached is None else reached, check=True)
             if ended is not None:
                 return ended
@@ -51,10 +50,9 @@ class LastLayer:
                 return StopReason.COST
         return StopReason.BUDGET
 
-    def _once(self, run: Run, field: ScaledCPIKAN) -> StopReason:
+    def _once(self, run: Run, field: Any) -> StopReason:
         """From zero in one solve, refined with the same factor: residuals anew, another right-hand side."""
         field.set_output_coefficients(torch.zeros_like(field.output_coefficients()))
-        last = field.chebyshev_layers()[-1]
         residuals, jacobian = run.rows.linearise(field, last_only=True)
         factor = StackedQR.of(jacobian, self.damping)
         del jacobian
@@ -63,7 +61,7 @@ class LastLayer:
             step = factor.solve(-residuals)
             if not bool(torch.isfinite(step).all()):
                 return StopReason.DIVERGED
-            reached = _shorten(run, last, step, cost, halvings=1)
+            reached = _shorten(run, field, step, cost, halvings=1)
             ended = run.note(cost if reached is None else reached, check=True)
             if ended is not None:
                 return ended
@@ -103,18 +101,14 @@ class StackedQR:
         return solved.squeeze(-1) / self.length
 
 
-def _shorten(run: Run, last: ChebyshevLayer, step: Tensor, before: float, halvings: int = _HALVINGS) -> float | None:
+def _shorten(run: Run, field: Any, step: Tensor, before: float, halvings: int = _HALVINGS) -> float | None:
     """Take the longest of 1, 1/2, 1/4, ... of the step that lowers the cost; None, and no step, when none does."""
-    weight, bias = last.weight.detach().clone(), last.bias.detach().clone()
-    count = weight.numel()
+    kept = field.output_coefficients().detach().clone()
     with torch.no_grad():
         for halving in range(halvings):
-            share = 0.5**halving
-            last.weight.copy_(weight + share * step[:count].reshape(weight.shape))
-            last.bias.copy_(bias + share * step[count:])
+            field.set_output_coefficients(kept + 0.5**halving * step.reshape(kept.shape))
             cost = float(0.5 * run.rows.residuals(run.field).square().sum())
             if cost < before:
                 return cost
-        last.weight.copy_(weight)
-        last.bias.copy_(bias)
+        field.set_output_coefficients(kept)
     return None

@@ -8,9 +8,11 @@ chance; this one does not. Directions can be stretched by a metric, for solution
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from cpikan.errors import InputError
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
@@ -66,10 +68,11 @@ def stretch(metric: np.ndarray) -> np.ndarray:
     return np.asarray((vectors * share) @ vectors.T)
 
 
-def gradient_metric(field: ScaledCPIKAN, points: torch.Tensor) -> np.ndarray:
+def gradient_metric(field: nn.Module, points: torch.Tensor) -> np.ndarray:
     """Mean outer product of the gradients at points (B, d), in scaled coordinates, outputs of equal weight."""
     with torch.no_grad():
-        gradient = field.jet(points, "none").gradient / field.scaling.slopes()
+        part: Any = field
+        gradient = part.jet(points, "none").gradient / part.scaling.slopes()
     size = gradient.square().mean(dim=(0, 2), keepdim=True).sqrt().clamp_min(1e-300)
     even = (gradient / size).flatten(0, 1)
     return np.asarray((even.mT @ even / len(even)).numpy())

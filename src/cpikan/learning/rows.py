@@ -13,8 +13,8 @@ from torch.func import jacrev
 from cpikan.errors import InputError
 from cpikan.fields.functional import functional, named_parameters, parameter_vector
 from cpikan.fields.jet_tape import JetTape
-from cpikan.fields.protocol import Jet, Second
-from cpikan.fields.scaled_cpikan import ScaledCPIKAN
+from cpikan.fields.layered import LayeredField
+from cpikan.fields.protocol import Jet, LinearOutput, Second
 from cpikan.learning.points import Points, boundary_points, interior_points, measured_part
 from cpikan.physics.problem import Condition, Problem, Side
 from cpikan.physics.regions import Box
@@ -63,7 +63,7 @@ class Rows:
         return torch.cat(parts)
 
     def linearise(self, field: nn.Module, *, last_only: bool = False) -> tuple[Tensor, Tensor]:
-        """Weighted residuals (R,) and their Jacobian (R, P), of the last layer's parameters alone where asked for."""
+        """Weighted residuals (R,) and their Jacobian (R, P), of the output's coefficients (F outputs) alone where asked for."""
         residuals, jacobians = [], []
         for one in self.sets:
             r, j = _linearise_set(field, one, last_only)
@@ -160,7 +160,9 @@ def _is_affine(one: RowSet, outputs: int) -> bool:
 
 
 def _linearise_set(field: nn.Module, one: RowSet, last_only: bool) -> tuple[Tensor, Tensor]:
-    if not isinstance(field, ScaledCPIKAN):
+    if last_only:
+        return _linearise_output(field, one)
+    if not (isinstance(field, LayeredField) and JetTape.takes(field)):
         return _linearise_any(field, one)
     tape = JetTape(field, one.points, one.second)
     other = None if one.partner is None else JetTape(field, one.partner, one.second)
@@ -168,9 +170,40 @@ def _linearise_set(field: nn.Module, one: RowSet, last_only: bool) -> tuple[Tens
         found = one.function(tape.jet, one.points, None if other is None else other.jet)
     rows = []
     for value in found.values():
-        j = tape.rows(value, last_only=last_only)
-        rows.append(j if other is None else j + other.rows(value, last_only=last_only))
+        j = tape.rows(value)
+        rows.append(j if other is None else j + other.rows(value))
     return torch.cat([value.detach() for value in found.values()]), torch.cat(rows)
+
+
+@torch.no_grad()
+def _linearise_output(field: nn.Module, one: RowSet) -> tuple[Tensor, Tensor]:
+    """Rows of the coefficients that the output is linear in, (B, F outputs): sums of features times dr/djet."""
+    if not isinstance(field, LinearOutput):
+        raise InputError(f"last-layer step for {type(field).__name__}: give a field whose output is linear")
+    places = [one.points] if one.partner is None else [one.points, one.partner]
+    bases = [field.features_jet(x, one.second) for x in places]
+    coefficients = field.output_coefficients()
+    jets = [Jet(*(torch.einsum("bf...,fo->bo...", part, coefficients) for part in basis)) for basis in bases]
+    leaves = [part.requires_grad_() for jet in jets for part in jet]
+    with torch.enable_grad():
+        found = one.function(jets[0], one.points, jets[1] if len(jets) > 1 else None)
+        sums = [value.sum() for value in found.values()]
+    rows = []
+    for total in sums:
+        pushes = torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True, materialize_grads=True)
+        parts = zip((part for basis in bases for part in basis), pushes, strict=True)
+        rows.append(sum(_outer(part, push) for part, push in parts if push.numel()))
+    return torch.cat([value.detach() for value in found.values()]), torch.cat(rows)  # type: ignore[arg-type]
+
+
+def _outer(features: Tensor, push: Tensor) -> Tensor:
+    """(B, F, ...) with dr/dstream (B, outputs, ...): (B, F outputs), summed over what follows."""
+    count, outputs = push.shape[:2]
+    return torch.einsum(
+        "bfs,bos->bfo",
+        features.flatten(2) if features.ndim > 2 else features[..., None],
+        push.reshape(count, outputs, -1),
+    ).flatten(1)
 
 
 def _linearise_any(field: nn.Module, one: RowSet) -> tuple[Tensor, Tensor]:

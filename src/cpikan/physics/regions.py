@@ -168,6 +168,22 @@ class Annulus:
         return np.asarray((radius >= self.inner) & (radius <= self.outer))
 
 
+@dataclass(frozen=True)
+class Corner:
+    """A re-entrant corner: where it is, the direction (radians) of the side that the region lies left of, and the angle
+    inside, more than pi."""
+
+    at: tuple[float, float]
+    start_rad: float
+    opening_rad: float
+
+
+def corners(region: Region) -> tuple[Corner, ...]:
+    """The re-entrant corners of a region, where derivatives of solutions are infinite."""
+    found: tuple[Corner, ...] = getattr(region, "corners", ())
+    return found
+
+
 def disc(radius: float = 1.0) -> Annulus:
     """The disc about the origin."""
     return Annulus(0.0, radius)
@@ -188,6 +204,11 @@ class LShape:
 
     lower: tuple[float, ...] = (-1.0, -1.0)
     upper: tuple[float, ...] = (1.0, 1.0)
+
+    @property
+    def corners(self) -> tuple[Corner, ...]:
+        """The one at the origin, from side a anticlockwise to side f."""
+        return (Corner((0.0, 0.0), math.pi / 2, 1.5 * math.pi),)
 
     @property
     def parts(self) -> tuple[str, ...]:

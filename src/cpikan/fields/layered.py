@@ -1,0 +1,218 @@
+"""LayeredField: scaling, a body of layers and an output layer; values, jets and features of every such field."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cpikan.errors import InputError
+from cpikan.fields.activations import Activation
+from cpikan.fields.basis_layer import BasisLayer
+from cpikan.fields.protocol import Jet, Second, check_second, flat_points
+from cpikan.fields.scaling import AffineScaling, Bounds
+from cpikan.fields.streams import Streams, side_by_side, start
+
+Domain = tuple[Bounds, Bounds]
+
+
+@dataclass(frozen=True)
+class Start:
+    """How coefficients are drawn: the seed, and the power with which a degree's share of the variance falls."""
+
+    seed: int = 0
+    decay: float = 2.0
+
+
+START = Start()
+Through = Callable[[BasisLayer, Streams], Streams]
+
+
+class LayeredField(nn.Module, abc.ABC):
+    """A field on a box that ends in a layer with linear coefficients: u(x) = output(body(scaled x)).
+
+    A kind of field says what its body is, for values and for streams of derivatives, which layer is its ``output_layer``,
+    and how it is written down (``config`` and ``from_config``). Parameters are float64 until ``.to(dtype)``. A field is a
+    function of its parameters without state, so ``torch.func`` and ``torch.compile`` take it as it is. Raises InputError
+    for widths below 1, a box that is empty or of other axes, and boxes for another number of networks.
+    """
+
+    def __init__(self, widths: Sequence[int], domain: Domain | None, networks: int | None) -> None:
+        super().__init__()
+        sizes = checked_widths(widths)
+        lower, upper = domain if domain is not None else ([-1.0] * sizes[0], [1.0] * sizes[0])
+        self.scaling = AffineScaling(lower, upper)
+        if self.scaling.dimension != sizes[0]:
+            raise InputError(
+                f"domain has {self.scaling.dimension} axes and widths begin with {sizes[0]}: make them equal"
+            )
+        if networks is not None and networks < 1:
+            raise InputError(f"networks {networks}: give at least 1, or None for a single field")
+        if self.scaling.networks not in (None, networks):
+            raise InputError(
+                f"domain holds {self.scaling.networks} boxes for networks={networks}: give one box, or one each"
+            )
+        self.widths = sizes
+
+    @property
+    @abc.abstractmethod
+    def output_layer(self) -> BasisLayer:
+        """The last layer: its coefficients are what the field is linear in."""
+
+    @abc.abstractmethod
+    def _body(self, scaled: Tensor) -> Tensor:
+        """The input (..., B, n) of the output layer at scaled points (..., B, d)."""
+
+    @abc.abstractmethod
+    def _body_streams(self, scaled: Streams, through: Through) -> Streams:
+        """The same with derivatives; ``through(layer, streams)`` is how streams go through a layer."""
+
+    @property
+    def dimension(self) -> int:
+        """Coordinates of a point."""
+        return self.widths[0]
+
+    @property
+    def outputs(self) -> int:
+        """Components of the value."""
+        return self.widths[-1]
+
+    @property
+    def networks(self) -> int | None:
+        """How many independent fields are held, None for one; read off the coefficients, which may be swapped."""
+        bias = self.output_layer.bias
+        return None if bias.ndim == 1 else int(bias.shape[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values (..., outputs) at physical points (..., d)."""
+        scaled, batch = self._enter(x)
+        value = self.output_layer(self._body(scaled))
+        return value.reshape(*value.shape[:-2], *batch, self.outputs)
+
+    def jet(self, x: Tensor, second: Second = "axes") -> Jet:
+        """Value and exact derivatives by the physical coordinates, one forward pass; see ``Jet`` for ``second``."""
+        streams, batch = self.start_streams(x, second)
+        return self._jet_streams(streams).jet(batch)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the output is linear in, (..., F): a constant, then the basis of the output layer."""
+        scaled, batch = self._enter(x)
+        basis = self.output_layer.basis(self._body(scaled))
+        basis = torch.cat([torch.ones_like(basis[..., :1]), basis], dim=-1)
+        return basis.reshape(*basis.shape[:-2], *batch, basis.shape[-1])
+
+    def features_jet(self, x: Tensor, second: Second = "axes") -> Jet:
+        """``features`` with their derivatives, (..., F), (..., F, d) and second derivatives as in ``jet``."""
+        streams, batch = self.start_streams(x, second)
+        basis = self.output_layer.basis_streams(self._body_streams(streams, BasisLayer.streams))
+        one = basis.constant(torch.ones_like(basis.value[..., 0, :, :1]))
+        return side_by_side([one, basis]).jet(batch)
+
+    def output_coefficients(self) -> Tensor:
+        """The coefficients of the features, (F, outputs) or (N, F, outputs)."""
+        last = self.output_layer
+        return torch.cat([last.bias.unsqueeze(-2), last.weight], dim=-2)
+
+    @torch.no_grad()
+    def set_output_coefficients(self, coefficients: Tensor) -> None:
+        """Put the coefficients of the features in place, as a least-squares step found them."""
+        last = self.output_layer
+        shape = (*last.weight.shape[:-2], last.weight.shape[-2] + 1, last.outputs)
+        if tuple(coefficients.shape) != shape:
+            raise InputError(f"output coefficients of shape {tuple(coefficients.shape)}: give {shape}")
+        last.bias.copy_(coefficients[..., 0, :])
+        last.weight.copy_(coefficients[..., 1:, :])
+
+    def config(self) -> dict[str, Any]:
+        """What is needed to build the field again, without its parameters."""
+        return {"widths": list(self.widths), "domain": self.scaling.config(), "networks": self.networks}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> LayeredField:
+        """A field of this shape with parameters that are all zero."""
+        box = config["domain"]
+        shape = {name: value for name, value in config.items() if name != "domain"}
+        return cls(**shape, domain=(box["lower"], box["upper"]), start=None)  # type: ignore[call-arg]
+
+    def through(self, scaled: Streams, through: Through) -> Streams:
+        """The output with its derivatives; ``through(layer, streams)`` takes streams through every layer."""
+        return through(self.output_layer, self._body_streams(scaled, through))
+
+    def _jet_streams(self, streams: Streams) -> Streams:
+        """The output with its derivatives, from the streams of the scaled coordinates."""
+        return self.through(streams, BasisLayer.streams)
+
+    def _enter(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """Scaled points as (..., B, d), and the shape B came from."""
+        flat, batch = flat_points(x, self.networks, self.scaling.lower.dtype)
+        return self.scaling(flat), batch
+
+    def start_streams(self, x: Tensor, second: Second) -> tuple[Streams, tuple[int, ...]]:
+        """The scaled coordinates with their derivatives by the physical ones."""
+        check_second(second)
+        scaled, batch = self._enter(x)
+        return start(scaled, self.scaling.slopes(), second), batch
+
+
+class ChainField(LayeredField):
+    """A layered field whose body is one layer after the other with the same activation ``between`` them; ``layers`` are
+    all of them, the output layer last."""
+
+    layers: nn.ModuleList
+    between: Activation
+
+    def chain(self) -> list[BasisLayer]:
+        """The layers, the last one included."""
+        return [layer for layer in self.layers if isinstance(layer, BasisLayer)]
+
+    @property
+    def output_layer(self) -> BasisLayer:
+        """The last layer."""
+        return self.chain()[-1]
+
+    def _body(self, scaled: Tensor) -> Tensor:
+        return chain(self.chain()[:-1], self.between, scaled)
+
+    def _body_streams(self, scaled: Streams, through: Through) -> Streams:
+        return chain_streams(self.chain()[:-1], self.between, scaled, through)
+
+
+def chain(layers: Sequence[BasisLayer], between: Activation, x: Tensor) -> Tensor:
+    """Hidden layers one after the other, the activation behind each."""
+    for layer in layers:
+        x = between.value(layer(x))
+    return x
+
+
+def chain_streams(
+    layers: Sequence[BasisLayer], between: Activation, x: Streams, through: Through = BasisLayer.streams
+) -> Streams:
+    """``chain`` with derivatives."""
+    for layer in layers:
+        z = through(layer, x)
+        x = z.through(*between.derivatives(z.value))
+    return x
+
+
+def checked_widths(widths: Sequence[int]) -> tuple[int, ...]:
+    """Widths as whole numbers; raises InputError for fewer than two and for one below 1."""
+    sizes = tuple(int(width) for width in widths)
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise InputError(
+            f"widths {list(widths)} make no network: give at least two whole numbers from 1, as [2, 8, 8, 1]"
+        )
+    return sizes
+
+
+def checked_degrees(degree: int | Sequence[int], layers: int) -> tuple[int, ...]:
+    """One degree per layer."""
+    degrees = tuple(int(k) for k in degree) if isinstance(degree, Sequence) else (int(degree),) * layers
+    if len(degrees) != layers:
+        raise InputError(
+            f"degree {list(degrees)} has {len(degrees)} numbers for {layers} layers: give one, or one each"
+        )
+    return degrees

@@ -1,0 +1,93 @@
+"""The fields once more in mpmath, from their definitions and the numbers of their parameters, one point at a time."""
+
+from __future__ import annotations
+
+from mpmath import mp, mpf
+
+DIGITS = 60  # numerical derivatives of second order keep a third of them, 20: more than float64 shows
+
+
+def numbers(tensor):
+    return [numbers(row) for row in tensor] if tensor.ndim else mpf(float(tensor))
+
+
+def scaled(field, point):
+    lower, upper = numbers(field.scaling.lower.detach()), numbers(field.scaling.upper.detach())
+    return [2 * (x - a) / (b - a) - 1 for x, a, b in zip(point, lower, upper, strict=True)]
+
+
+def dense(layer, nodes):
+    weight, bias = numbers(layer.weight.detach()), numbers(layer.bias.detach())
+    return [b + sum(n * row[o] for n, row in zip(nodes, weight, strict=True)) for o, b in enumerate(bias)]
+
+
+def chebyshev_nodes(nodes, degree):
+    return [mp.chebyt(k, n) for k in range(1, degree + 1) for n in nodes]
+
+
+def chebyshev(layer, nodes):
+    return dense(layer, chebyshev_nodes(nodes, layer.degree))
+
+
+def network(layers, nodes, one=chebyshev, between=mp.tanh):
+    for layer in layers[:-1]:
+        nodes = [between(z) for z in one(layer, nodes)]
+    return one(layers[-1], nodes)
+
+
+def scaled_cpikan(field, point):
+    return network(list(field.layers), scaled(field, point))
+
+
+def mlp(field, point):
+    return network(list(field.layers), scaled(field, point), dense)
+
+
+def siren(frequency):
+    return lambda field, point: network(
+        list(field.layers), scaled(field, point), dense, lambda z: mp.sin(mpf(frequency) * z)
+    )
+
+
+def fourier(field, point):
+    coordinates, columns = scaled(field, point), numbers(field.frequencies[0].mT)
+    phases = [2 * mp.pi * sum(b * x for b, x in zip(column, coordinates, strict=True)) for column in columns]
+    return network(list(field.layers), [mp.cos(p) for p in phases] + [mp.sin(p) for p in phases])
+
+
+def mexican_hat(x):
+    return 2 / (mp.sqrt(3) * mp.pi ** mpf("0.25")) * (1 - x * x) * mp.exp(-x * x / 2)
+
+
+def wavelets(layer, nodes):
+    shift, log_scale = numbers(layer.shift.detach()), numbers(layer.log_scale.detach())
+    arguments = [
+        (n - t) / mp.exp(s)
+        for ts, ss in zip(shift, log_scale, strict=True)
+        for n, t, s in zip(nodes, ts, ss, strict=True)
+    ]
+    return dense(layer, [mexican_hat(y) for y in arguments])
+
+
+def wavelet_kan(field, point):
+    return network(list(field.layers), scaled(field, point), wavelets)
+
+
+def separable(field, point):
+    factors = [network(list(layers), [x]) for layers, x in zip(field.axes, scaled(field, point), strict=True)]
+    return dense(field.output, [mp.fprod(pair) for pair in zip(*factors, strict=True)])
+
+
+def blend(degree):
+    def formula(field, point):
+        coordinates = scaled(field, point)
+        kan, mlp_nodes = coordinates, coordinates
+        for layer in field.kan:
+            kan = [mp.tanh(z) for z in chebyshev(layer, kan)]
+        for layer in field.mlp:
+            mlp_nodes = [mp.tanh(z) for z in dense(layer, mlp_nodes)]
+        gate = 1 / (1 + mp.exp(-dense(field.gate, coordinates)[0]))
+        features = [gate * t for t in chebyshev_nodes(kan, degree)] + [gate] + [(1 - gate) * n for n in mlp_nodes]
+        return dense(field.output, features)
+
+    return formula

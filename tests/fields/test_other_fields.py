@@ -1,0 +1,67 @@
+"""The fields beside Scaled-cPIKAN: each inherits the contract; what is special to it is checked against formulas."""
+
+from __future__ import annotations
+
+import field_formulas
+from field_contract import LOWER, TORCH_WARNS, UPPER, FieldContract
+
+from cpikan.fields.blend import BlendField
+from cpikan.fields.fourier_ckan import FourierCKAN
+from cpikan.fields.layered import Start
+from cpikan.fields.mlp import MLP
+from cpikan.fields.random_feature import RandomFeatureCKAN
+from cpikan.fields.separable import SeparableCKAN
+from cpikan.fields.siren import Siren
+from cpikan.fields.wavelet_kan import WaveletKAN
+
+pytestmark = TORCH_WARNS
+BOX = (LOWER, UPPER)
+
+
+class TestMLP(FieldContract):
+    formula = staticmethod(field_formulas.mlp)
+
+    def make(self, networks=None):
+        return MLP([2, 6, 5, 2], domain=BOX, networks=networks, start=Start(1))
+
+
+class TestSiren(FieldContract):
+    formula = staticmethod(field_formulas.siren(3))
+
+    def make(self, networks=None):
+        return Siren([2, 6, 5, 2], 3.0, BOX, networks=networks, start=Start(1))
+
+
+class TestFourierCKAN(FieldContract):
+    formula = staticmethod(field_formulas.fourier)
+
+    def make(self, networks=None):
+        return FourierCKAN([2, 6, 4, 2], 3, BOX, sigma=[0.2, 0.5], networks=networks, start=Start(1))
+
+
+class TestWaveletKAN(FieldContract):
+    formula = staticmethod(field_formulas.wavelet_kan)
+
+    def make(self, networks=None):
+        return WaveletKAN([2, 4, 2], (3, 4), BOX, networks=networks, start=Start(1))
+
+
+class TestRandomFeatureCKAN(FieldContract):
+    formula = staticmethod(field_formulas.scaled_cpikan)
+
+    def make(self, networks=None):
+        return RandomFeatureCKAN([2, 6, 5, 2], 3, BOX, networks=networks, start=Start(1))
+
+
+class TestSeparableCKAN(FieldContract):
+    formula = staticmethod(field_formulas.separable)
+
+    def make(self, networks=None):
+        return SeparableCKAN([2, 4, 2], 3, BOX, rank=3, networks=networks, start=Start(1))
+
+
+class TestBlendField(FieldContract):
+    formula = staticmethod(field_formulas.blend(3))
+
+    def make(self, networks=None):
+        return BlendField([2, 4, 3, 2], 3, BOX, networks=networks, start=Start(1))
