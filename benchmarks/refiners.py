@@ -33,6 +33,7 @@ from cpikan.psi.kernels.model import Demodulation, HeightRows, OrderSearch, Pixe
 from cpikan.psi.kernels.turns import TurnKernels
 from cpikan.psi.refine import orders
 from cpikan.psi.refine.blocks import BlockSums
+from cpikan.psi.refine.coarse import coarse_heights
 from cpikan.psi.refine.field import guiding_surface, measuring_surface
 from cpikan.psi.refine.protocol import TurnRows, empty_turns
 from cpikan.psi.schemes import design_matrix
@@ -186,26 +187,26 @@ def by_phasor(rows: TurnRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarr
     return nearest(rows, search, target), target
 
 
-def _sums(rows: TurnRows) -> BlockSums:
+def sums_of(rows: TurnRows) -> BlockSums:
     sums = BlockSums.zeros(len(rows.turns), rows.flags.shape)
     sums.add(rows, 0)
     return sums
 
 
 def by_chebyshev(rows: TurnRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarray]:
-    fitted = measuring_surface(_sums(rows), search, networks=False)
+    fitted = measuring_surface(coarse_heights(sums_of(rows), search), networks=False)
     target = fitted.rows(0, len(rows.flags), fitted.allowed_nm).height_nm
     return nearest(rows, search, target), target
 
 
 def by_cpikan(rows: TurnRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarray]:
-    fitted = measuring_surface(_sums(rows), search)
+    fitted = measuring_surface(coarse_heights(sums_of(rows), search))
     target = fitted.rows(0, len(rows.flags), fitted.allowed_nm).height_nm
     return nearest(rows, search, target), target
 
 
 def by_hybrid(rows: TurnRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarray]:
-    fitted, limits = guiding_surface(_sums(rows), search), orders.OrderLimits.of(search)
+    fitted, limits = guiding_surface(coarse_heights(sums_of(rows), search)), orders.OrderLimits.of(search)
     whole = slice(0, len(rows.flags))
     choice = orders.settle(rows, orders.begin(rows, 0, None), fitted.surface(rows, 0, whole), limits)
     out = HeightRows(*empty_rows(*rows.flags.shape))

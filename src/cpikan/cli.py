@@ -237,7 +237,12 @@ def _add_reconstruct(parser: argparse.ArgumentParser) -> None:
     """frames to a height map with an uncertainty"""
     _stack_arguments(parser)
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help=".npy, .tif or .zarr")
-    parser.add_argument("--method", default="auto", help="auto, pixel, field or hybrid (default: auto)")
+    parser.add_argument(
+        "--method",
+        default="auto",
+        help="auto, pixel, hybrid (orders decided with the neighbours and a fitted surface; one wavelength: also across "
+        "gaps) or field (that surface itself); default: auto",
+    )
     parser.add_argument(
         "--scheme", default="least-squares", help="least-squares, carre, schwider-hariharan, de-groot-7, 13-frame"
     )

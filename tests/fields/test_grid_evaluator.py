@@ -11,7 +11,7 @@ import torch
 from cpikan.errors import InputError
 from cpikan.fields.decomposed import DecomposedField
 from cpikan.fields.grid_evaluator import GridEvaluator
-from cpikan.fields.grid_kernels import _tanh
+from cpikan.fields.grid_kernels import tanh
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
 from cpikan.partition import Partition
@@ -35,14 +35,14 @@ def by_kernel(field, y=Y, x=X, output=0, threads=1):
 def test_the_hyperbolic_tangent_is_good_to_rounding():
     z = np.concatenate([np.linspace(-12, 12, 200_001), [0.0, 1e-30, -1e-30, 1e30, -1e30]]).astype(np.float32)
     out = np.empty_like(z)
-    _tanh(z, out, len(z))
+    tanh(z, out, len(z))
     truth = np.tanh(z.astype(np.float64))
     assert (
         np.abs(out - truth).max() <= 5 * 2**-24
     )  # five units in the last place below one: the minimax and 14 roundings
     assert (np.abs(out) <= 1).all()
     assert out[-5] == 0
-    _tanh(np.array([np.nan], np.float32), out, 1)
+    tanh(np.array([np.nan], np.float32), out, 1)
     assert math.isnan(out[0])
 
 
@@ -101,8 +101,12 @@ def test_a_subset_of_the_image_and_points_beyond_the_partition():
     assert np.allclose(by_kernel(field, y, x), by_torch(field, y, x)[..., 0], atol=1e-5)
 
 
-def test_no_bit_depends_on_threads_bands_or_where_a_row_is_asked_for():
-    field = ScaledCPIKAN([2, 5, 1], 5, BOX)
+@pytest.mark.parametrize("tensor", [False, True])
+def test_no_bit_depends_on_threads_bands_or_where_a_row_is_asked_for(tensor):
+    field = TensorChebyshev((7, 14), BOX) if tensor else ScaledCPIKAN([2, 5, 1], 5, BOX)
+    if tensor:
+        draw = torch.randn(98, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        field.set_output_coefficients(draw)
     one, two = by_kernel(field, threads=1), by_kernel(field, threads=2)
     assert np.array_equal(one, two)
     part = np.empty((7, 611), np.float32)

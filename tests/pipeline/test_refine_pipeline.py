@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cpikan.errors import InputError
 from cpikan.pipeline.height_map import HeightMap
 from cpikan.pipeline.mask import Mask
 from cpikan.pipeline.reconstruct import reconstruct
@@ -199,13 +198,6 @@ def test_a_hole_between_two_components_stays_open(tmp_path):
     frames[:, :, (radius > 20) & (radius < 35)] = np.nan
     result = run(stack_of(frames, WAVES_NM[:1]), tmp_path / "f.npy", inpaint=True, range_nm=None)
     assert result.summary["inpainting"] == {"holes": 1, "holes_filled": 0, "pixels_filled": 0}
-
-
-@pytest.mark.parametrize("method", ["hybrid", "field"])
-def test_one_wavelength_has_no_orders_to_refine(tmp_path, method):
-    stack = stack_of(frames_of(bowl() / 6, 0.02, 1), WAVES_NM[:1])
-    with pytest.raises(InputError, match="two or more wavelengths"):
-        run(stack, tmp_path / "x.npy", method=method, range_nm=None)
 
 
 def test_an_interrupted_hybrid_goes_on_to_the_same_bytes(noisy, tmp_path, monkeypatch):

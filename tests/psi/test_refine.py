@@ -86,7 +86,7 @@ def surface_of(rows: TurnRows, model: PixelModel, *, measuring: bool = False) ->
     assert model.search is not None
     sums = BlockSums.zeros(len(rows.turns), rows.flags.shape)
     sums.add(rows, 0)
-    return (measuring_surface if measuring else guiding_surface)(sums, model.search)
+    return (measuring_surface if measuring else guiding_surface)(coarse_heights(sums, model.search))
 
 
 def wrong(height: np.ndarray, truth: np.ndarray) -> int:

@@ -32,6 +32,8 @@ class FakeMap:
     component: Any = None
     path: Path = Path("mirror.npy")
     document: dict[str, Any] = field(default_factory=dict)
+    slope_y_nm_per_px: np.ndarray | None = None
+    slope_x_nm_per_px: np.ndarray | None = None
 
 
 FIT: dict[str, Any] = {

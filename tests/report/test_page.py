@@ -31,6 +31,8 @@ class FakeMap:
     component: Any = None
     path: Path = Path("wafer.zarr")
     document: dict[str, Any] = field(default_factory=dict)
+    slope_y_nm_per_px: np.ndarray | None = None
+    slope_x_nm_per_px: np.ndarray | None = None
 
 
 DOCUMENT = {

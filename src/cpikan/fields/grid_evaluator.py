@@ -11,13 +11,13 @@ import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 
 from cpikan.errors import InputError
-from cpikan.fields.grid_kernels import add_network
-from cpikan.partition.windows import window
+from cpikan.fields.grid_kernels import add_network, add_tensor
+from cpikan.partition.windows import Profile, window
 
 _ROWS = 64  # of a band, per thread: tens of milliseconds of work, and 2.4 MB of a row of 9344 pixels
 
 
-class _Patch(Protocol):
+class Patch(Protocol):
     """Part of the image that one network covers: rows [first, last) and columns [left, right)."""
 
     first: int
@@ -29,8 +29,9 @@ class _Patch(Protocol):
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a network has weight on the grid: index ranges, coordinates there scaled to [-1, 1], and its windows."""
+class Place:
+    """Where a network has weight on the grid: index ranges, coordinates there scaled to [-1, 1] at ``rate`` (y, x) per unit,
+    and its windows with their derivatives."""
 
     first: int
     last: int
@@ -38,8 +39,22 @@ class _Place:
     right: int
     y: np.ndarray
     x: np.ndarray
-    row_window: np.ndarray
-    column_window: np.ndarray
+    rate: tuple[float, float]
+    row_window: Profile
+    column_window: Profile
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A network at its place: the coefficients of a tensor field, or weights and biases of layers."""
+
+    place: Place
+    weights: list[np.ndarray]
+    biases: list[np.ndarray]
+
+    @property
+    def tensor(self) -> bool:
+        return not self.biases
 
 
 class GridEvaluator:
@@ -53,19 +68,11 @@ class GridEvaluator:
     """
 
     def __init__(self, field: Any, y: np.ndarray, x: np.ndarray, output: int = 0) -> None:
-        y, x = np.asarray(y, np.float64), np.asarray(x, np.float64)
-        if (
-            field.dimension != 2
-            or y.ndim != 1
-            or x.ndim != 1
-            or not (np.diff(y) > 0).all()
-            or not (np.diff(x) > 0).all()
-        ):
-            raise InputError("a grid needs a field of two coordinates and two rising lists of coordinates")
-        if not 0 <= output < field.outputs:
-            raise InputError(f"output {output} of a field with {field.outputs}: give 0 to {field.outputs - 1}")
         self.shape = (len(y), len(x))
-        self._patches = list(_patches(field, y, x, output))
+        self._patches: list[Patch] = [
+            _TensorPatch(piece.place, piece.weights[0]) if piece.tensor else _NetworkPatch(piece)
+            for piece in grid_pieces(field, y, x, output)
+        ]
 
     def fill(self, first: int, out: np.ndarray) -> None:
         """The rows from ``first`` on, as many as ``out`` (rows, W), float32 and C-contiguous, has."""
@@ -96,15 +103,16 @@ class GridEvaluator:
 class _NetworkPatch:
     """One Chebyshev network on its part of the image."""
 
-    def __init__(self, place: _Place, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
+    def __init__(self, piece: Piece) -> None:
+        place, weights, biases = piece.place, piece.weights, piece.biases
         self.first, self.last, self.left, self.right = place.first, place.last, place.left, place.right
         degree = len(weights[0]) // 2
         y, x = (chebvander(scaled, degree)[:, 1:] for scaled in (place.y, place.x))
         self._rows = (y @ weights[0][0::2] + biases[0]).astype(np.float32)
         self._columns = np.ascontiguousarray((x @ weights[0][1::2]).T, np.float32)
-        self._weights, self._biases, self._sizes = _pack(len(biases[0]), weights[1:], biases[1:])
-        self._row_window = place.row_window.astype(np.float32)
-        self._column_window = place.column_window.astype(np.float32)
+        self._weights, self._biases, self._sizes = pack(len(biases[0]), weights[1:], biases[1:])
+        self._row_window = place.row_window.value.astype(np.float32)
+        self._column_window = place.column_window.value.astype(np.float32)
 
     def add(self, start: int, out: np.ndarray) -> None:
         """Add rows from ``start`` on."""
@@ -124,24 +132,32 @@ class _NetworkPatch:
 class _TensorPatch:
     """One tensor Chebyshev field on its part of the image: the windows are multiplied into the two bases."""
 
-    def __init__(self, place: _Place, coefficients: np.ndarray) -> None:
+    def __init__(self, place: Place, coefficients: np.ndarray) -> None:
         self.first, self.last, self.left, self.right = place.first, place.last, place.left, place.right
         m0, m1 = coefficients.shape
-        rows = place.row_window[:, None] * (chebvander(place.y, m0 - 1) @ coefficients)
+        rows = place.row_window.value[:, None] * (chebvander(place.y, m0 - 1) @ coefficients)
         self._rows = rows.astype(np.float32)
-        self._columns = np.ascontiguousarray((place.column_window[:, None] * chebvander(place.x, m1 - 1)).T, np.float32)
+        columns = place.column_window.value[:, None] * chebvander(place.x, m1 - 1)
+        self._columns = np.ascontiguousarray(columns.T, np.float32)
 
     def add(self, start: int, out: np.ndarray) -> None:
         """Add rows from ``start`` on."""
-        out += self._rows[start - self.first : start - self.first + len(out)] @ self._columns
+        add_tensor(self._rows[start - self.first : start - self.first + len(out)], self._columns, out)
 
 
-def _patches(field: Any, y: np.ndarray, x: np.ndarray, output: int) -> Iterator[_Patch]:
+def grid_pieces(field: Any, y: np.ndarray, x: np.ndarray, output: int = 0) -> Iterator[Piece]:
+    """The networks of a field that have weight on the grid; raises InputError for a field or a grid that do not match."""
+    y, x = np.asarray(y, np.float64), np.asarray(x, np.float64)
+    rising = all(c.ndim == 1 and (np.diff(c) > 0).all() for c in (y, x))
+    if field.dimension != 2 or not rising:
+        raise InputError("a grid needs a field of two coordinates and two rising lists of coordinates")
+    if not 0 <= output < field.outputs:
+        raise InputError(f"output {output} of a field with {field.outputs}: give 0 to {field.outputs - 1}")
     if not hasattr(field, "partition"):
         if field.networks is not None:
             raise InputError(f"a grid of {field.networks} fields at once: give a single field, or a DecomposedField")
-        boxes = {0: (y, x, np.ones_like(y), np.ones_like(x), 0, len(y), 0, len(x))}
-        yield from _of_networks(field, boxes, output)
+        whole = [Profile(np.ones_like(c), np.zeros_like(c), np.zeros_like(c)) for c in (y, x)]
+        yield from _of_networks(field, {0: (y, x, *whole, 0, len(y), 0, len(x))}, output)
         return
     axes = field.partition.axes
     spans = [[_span(axis, i, c) for i in range(len(axis))] for axis, c in zip(axes, (y, x), strict=True)]
@@ -153,16 +169,16 @@ def _patches(field: Any, y: np.ndarray, x: np.ndarray, output: int) -> Iterator[
     yield from _of_networks(field.parts, boxes, output)
 
 
-def _span(axis: Any, i: int, coordinates: np.ndarray) -> tuple[int, int, np.ndarray]:
+def _span(axis: Any, i: int, coordinates: np.ndarray) -> tuple[int, int, Profile]:
     """The range of coordinates where window i is not zero, and the window there; the ends reach to infinity."""
     low, high = axis.support(i)
     a = int(np.searchsorted(coordinates, low)) if i else 0
     b = int(np.searchsorted(coordinates, high)) if i < len(axis) - 1 else len(coordinates)
-    return a, b, window(axis, i, coordinates[a:b]).value
+    return a, b, window(axis, i, coordinates[a:b])
 
 
-def _of_networks(field: Any, boxes: dict[int, tuple[Any, ...]], output: int) -> Iterator[_Patch]:
-    """A patch per network that has pixels."""
+def _of_networks(field: Any, boxes: dict[int, tuple[Any, ...]], output: int) -> Iterator[Piece]:
+    """A piece per network that has pixels."""
     lower, upper = (_plain(bound) for bound in (field.scaling.lower, field.scaling.upper))
     tensor = hasattr(field, "coefficients")
     weights = [_plain(field.coefficients)] if tensor else [_plain(layer.weight) for layer in field.layers]
@@ -170,20 +186,17 @@ def _of_networks(field: Any, boxes: dict[int, tuple[Any, ...]], output: int) -> 
     for index, (y, x, row_window, column_window, a, b, c, d) in boxes.items():
         low, high = (bound[index] if bound.ndim == 2 else bound for bound in (lower, upper))
         scaled = [2 * ((v - low[k]) / (high[k] - low[k])) - 1 for k, v in enumerate((y, x))]
-        place = _Place(a, b, c, d, scaled[0], scaled[1], row_window, column_window)
+        rate = (2 / float(high[0] - low[0]), 2 / float(high[1] - low[1]))
+        place = Place(a, b, c, d, scaled[0], scaled[1], rate, row_window, column_window)
         w, o = ([s if field.networks is None else s[index] for s in store] for store in (weights, biases))
-        if tensor:
-            yield _TensorPatch(place, w[0])
-        else:
+        if not tensor:
             w[-1], o[-1] = w[-1][:, output : output + 1], o[-1][output : output + 1]
             if not (w[-1].any() or o[-1].any()):  # zero everywhere: nothing to add
                 continue
-            yield _NetworkPatch(place, w, o)
+        yield Piece(place, w, o)
 
 
-def _pack(
-    inputs: int, weights: list[np.ndarray], biases: list[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pack(inputs: int, weights: list[np.ndarray], biases: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Layers after the first as one array (layers, inputs, outputs, degree) padded with zeros, and their sizes."""
     sizes = []
     for weight, bias in zip(weights, biases, strict=True):

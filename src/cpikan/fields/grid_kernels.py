@@ -11,13 +11,13 @@ import numpy as np
 # 256 pixels: eight nodes, their sums and five polynomials in float32 are 21 KiB, which the first-level cache holds
 BLOCK = 256
 _f = np.float32
-_jit: Any = functools.partial(
+jit: Any = functools.partial(
     numba.njit, nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}, boundscheck=False
 )
 
 
-@_jit
-def _tanh(z, h, n):  # type: ignore[no-untyped-def]
+@jit
+def tanh(z, h, n):  # type: ignore[no-untyped-def]
     """tanh by the rational minimax of degree 13 over 6 on +-7.905 (Eigen's ptanh), within 5 units of 2^-24."""
     for p in range(n):
         x = min(max(z[p], _f(-7.90531110763549805)), _f(7.90531110763549805))
@@ -34,8 +34,8 @@ def _tanh(z, h, n):  # type: ignore[no-untyped-def]
         h[p] = x * top / low
 
 
-@_jit
-def _polynomials(x, t, degree, n):  # type: ignore[no-untyped-def]
+@jit
+def polynomials(x, t, degree, n):  # type: ignore[no-untyped-def]
     """T_1 ... T_degree of a block into the rows of ``t``."""
     first = t[0]
     for p in range(n):
@@ -50,8 +50,8 @@ def _polynomials(x, t, degree, n):  # type: ignore[no-untyped-def]
             c[p] = _f(2) * x[p] * b[p] - a[p]
 
 
-@_jit
-def _accumulate(z, t, w, degree, n):  # type: ignore[no-untyped-def]
+@jit
+def accumulate(z, t, w, degree, n):  # type: ignore[no-untyped-def]
     """z += sum w_k T_k, several polynomials per visit so that the sum stays in registers."""
     k = 0
     while degree - k >= 5:
@@ -72,7 +72,7 @@ def _accumulate(z, t, w, degree, n):  # type: ignore[no-untyped-def]
             z[p] += wa * a[p]
 
 
-@_jit
+@jit
 def _layer(h, z, t, weight, bias, degree, n):  # type: ignore[no-untyped-def]
     """One Chebyshev layer on a block: weight (inputs, outputs, degree)."""
     inputs, outputs = weight.shape[0], weight.shape[1]
@@ -81,12 +81,12 @@ def _layer(h, z, t, weight, bias, degree, n):  # type: ignore[no-untyped-def]
         for p in range(n):
             row[p] = constant
     for i in range(inputs):
-        _polynomials(h[i], t, degree, n)
+        polynomials(h[i], t, degree, n)
         for o in range(outputs):
-            _accumulate(z[o], t, weight[i, o], degree, n)
+            accumulate(z[o], t, weight[i, o], degree, n)
 
 
-@_jit
+@jit
 def add_network(rows, columns, weights, biases, sizes, row_window, column_window, out):  # type: ignore[no-untyped-def]
     """Add window * network to ``out`` (R, C).
 
@@ -109,7 +109,7 @@ def add_network(rows, columns, weights, biases, sizes, row_window, column_window
             for layer in range(layers):
                 inputs, outputs, degree = sizes[layer]
                 for j in range(inputs):
-                    _tanh(z[j], h[j], n)
+                    tanh(z[j], h[j], n)
                 _layer(h, z, t, weights[layer, :inputs, :outputs], biases[layer], degree, n)
             share, line, window, value = (
                 row_window[r],
@@ -119,3 +119,21 @@ def add_network(rows, columns, weights, biases, sizes, row_window, column_window
             )
             for p in range(n):
                 line[p] += share * window[p] * value[p]
+
+
+@jit
+def add_tensor(rows, columns, out):  # type: ignore[no-untyped-def]
+    """Add rows (R, M) times columns (M, C) to ``out`` (R, C), every pixel summed alike however many rows are asked for: the
+    sums of a library's matrix product depend on that."""
+    modes = rows.shape[1]
+    z = np.empty(BLOCK, np.float32)
+    for first in range(0, out.shape[1], BLOCK):
+        n = min(BLOCK, out.shape[1] - first)
+        part = np.ascontiguousarray(columns[:, first : first + n])
+        for r in range(out.shape[0]):
+            for p in range(n):
+                z[p] = _f(0)
+            accumulate(z, part, rows[r], modes, n)
+            line = out[r, first : first + n]
+            for p in range(n):
+                line[p] += z[p]

@@ -1,7 +1,6 @@
-"""The forward model of phase-shifting interferometry, I = A + B cos(4 pi h / lambda + delta_k + t_k . r), as residuals.
+"""Demodulated phases of several wavelengths as residuals of a height, without unwrapping.
 
-On phasors: what demodulated phases of several wavelengths say of a height, without unwrapping. On raw frames: A, B, steps
-and tilts are unknown beside the height, for frames too few or too disturbed to be demodulated.
+For raw frames, with light, steps and tilts unknown beside the height, see `cpikan.physics.frame_residuals`.
 """
 
 from __future__ import annotations
@@ -12,11 +11,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cpikan.errors import InputError
 from cpikan.fields.functional import functional, named_parameters
 from cpikan.fields.parameter_jacobian import parameter_jacobian
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
-from cpikan.fields.tensor_chebyshev import basis_1d
 
 _TURN = 2 * math.pi
 
@@ -90,74 +87,3 @@ class PhasorResiduals:
     def _misfit(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         height = self.base_nm + self.unit_nm * value
         return phasor_misfit(height, self.turns, self.weight, self.nm_per_turn)
-
-
-@dataclass(frozen=True)
-class FrameModelFit:
-    """What the raw frames of one wavelength are made of: a layout of the parameter vector, and residuals with Jacobian.
-
-    ``points`` (B, 2) in [-1, 1]; ``frames`` (K, B) in units of their noise; ``light`` is the number of Chebyshev modes per
-    axis of A and of B, ``shape`` that of the phase. Parameters: A's modes, B's modes, K - 1 steps (rad), K - 1 tilts (rad per
-    unit, y and x), the modes of the phase (rad). The first frame is the reference. The phase's constant mode is included:
-    steps are relative to frame 0, so it is determined.
-    """
-
-    points: Tensor
-    frames: Tensor
-    light: int
-    shape: int
-    tilted: bool = True
-
-    def __post_init__(self) -> None:
-        if self.frames.ndim != 2 or len(self.frames) < 2 or self.frames.shape[1] != len(self.points):
-            raise InputError(
-                f"frames of shape {tuple(self.frames.shape)} at {len(self.points)} points: give at least two frames (K, B)"
-            )
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Parameters of A, B, steps, tilts and phase."""
-        later = len(self.frames) - 1
-        return (self.light**2, self.light**2, later, 2 * later if self.tilted else 0, self.shape**2)
-
-    def start(self, steps_rad: Tensor, phase_modes: Tensor) -> Tensor:
-        """A vector from nominal steps (K - 1,) and a first phase (shape^2,): flat light read off the frames."""
-        mean, spread = self.frames.mean(), self.frames.std() * math.sqrt(2)
-        parts = [torch.zeros(n, dtype=self.frames.dtype) for n in self.sizes]
-        parts[0][0], parts[1][0] = mean, spread
-        parts[2][:], parts[4][:] = steps_rad, phase_modes
-        return torch.cat(parts)
-
-    def residuals(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Residuals (n, K B) and Jacobian (n, K B, P) of parameters (n, P)."""
-        a, b, steps, tilts, modes = parameters.split(self.sizes, dim=-1)
-        bright, form = self._products(self.light), self._products(self.shape)
-        mean, power, phase = a @ bright.mT, b @ bright.mT, modes @ form.mT
-        rows, columns = [], []
-        zero = torch.zeros(*mean.shape, len(steps.mT), dtype=mean.dtype)
-        for k in range(len(self.frames)):
-            angle = phase
-            step, tilt = zero.clone(), torch.zeros(*mean.shape, self.sizes[3], dtype=mean.dtype)
-            if k:
-                angle = angle + steps[:, k - 1 : k]
-                step[..., k - 1] = 1
-                if self.tilted:
-                    angle = angle + tilts[:, 2 * k - 2 : 2 * k] @ self.points.mT
-                    tilt[..., 2 * k - 2 : 2 * k] = self.points
-            fall = (-power * torch.sin(angle)).unsqueeze(-1)
-            wave = torch.cos(angle).unsqueeze(-1)
-            rows.append(mean + power * wave.squeeze(-1) - self.frames[k])
-            lead = bright.expand(*mean.shape, -1)
-            columns.append(torch.cat([lead, wave * bright, fall * step, fall * tilt, fall * form], dim=-1))
-        return torch.cat(rows, dim=-1), torch.cat(columns, dim=-2)
-
-    def phase_rad(self, parameters: Tensor, points: Tensor | None = None) -> Tensor:
-        """The fitted phase (..., B) at ``points`` in [-1, 1], by default those of the frames."""
-        modes = parameters.split(self.sizes, dim=-1)[4]
-        return modes @ self._products(self.shape, self.points if points is None else points).mT
-
-    def _products(self, modes: int, points: Tensor | None = None) -> Tensor:
-        """T_i(y) T_j(x), (B, modes^2)."""
-        where = self.points if points is None else points
-        y, x = basis_1d(where[:, 0], modes), basis_1d(where[:, 1], modes)
-        return (y[:, :, None] * x[:, None, :]).flatten(-2)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cpikan.storage.maps import MapArray, open_map
+from cpikan.storage.writers.layout import QUANTITIES
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,10 @@ class HeightMap:
 
     ``height_nm`` (NaN where there is no measurement), ``sigma_nm`` (standard deviation of the height), ``modulation``
     (in the units of the frames), ``flags`` (bits of ``cpikan.psi.flags.Flag``), ``component`` (number of the connected
-    component). What was not stored is None. ``document`` holds acquisition, settings and summary.
+    component). A fitted surface (``--method field``) also has ``slope_y_nm_per_px``, ``slope_x_nm_per_px``,
+    ``curvature_nm_per_px2`` (the sum of the second derivatives) and the sigmas ``slope_sigma_nm_per_px`` (the larger of both
+    slopes) and ``curvature_sigma_nm_per_px2``. What was not stored is None.
+    ``document`` holds acquisition, settings and summary.
     """
 
     path: Path
@@ -24,6 +28,11 @@ class HeightMap:
     modulation: MapArray | None
     flags: MapArray | None
     component: MapArray | None
+    slope_y_nm_per_px: MapArray | None
+    slope_x_nm_per_px: MapArray | None
+    curvature_nm_per_px2: MapArray | None
+    slope_sigma_nm_per_px: MapArray | None
+    curvature_sigma_nm_per_px2: MapArray | None
     document: dict[str, Any]
 
     @property
@@ -41,12 +50,5 @@ class HeightMap:
 def open_height_map(path: Path | str) -> HeightMap:
     """Open a finished output (.npy, .tif, .zarr) lazily; InputError when it is missing, unfinished or damaged."""
     stored = open_map(path)
-    return HeightMap(
-        path=stored.path,
-        height_nm=stored.arrays["height_nm"],
-        sigma_nm=stored.arrays.get("sigma_nm"),
-        modulation=stored.arrays.get("modulation"),
-        flags=stored.arrays.get("flags"),
-        component=stored.arrays.get("component"),
-        document=stored.document,
-    )
+    maps = {name: stored.arrays.get(name) for name in QUANTITIES if name != "height_nm"}
+    return HeightMap(path=stored.path, height_nm=stored.arrays["height_nm"], **maps, document=stored.document)

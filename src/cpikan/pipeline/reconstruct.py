@@ -10,6 +10,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.pipeline.frame_fitting import calibrate_stack
 from cpikan.pipeline.height_map import HeightMap, open_height_map
 from cpikan.pipeline.passes import HeightPass, PassContext, height_pass
 from cpikan.pipeline.pyramid import build_pyramid, pyramid_rows
@@ -23,12 +24,13 @@ from cpikan.pipeline.refining import (
 )
 from cpikan.pipeline.row_sink import RowSink
 from cpikan.pipeline.settings import ReconstructSettings
+from cpikan.pipeline.slope_rows import SlopeSource
 from cpikan.pipeline.stack import FrameStack
 from cpikan.pipeline.subsample import take_subsample
 from cpikan.pipeline.summary import RunFacts, Timings, document, summarize
 from cpikan.pipeline.two_pass import TwoPass, scratch_kinds
 from cpikan.pipeline.workspace import Workspace
-from cpikan.psi.calibrate import Calibration, CalibrationSettings, calibrate
+from cpikan.psi.calibrate import Calibration, CalibrationSettings
 from cpikan.psi.kernels.model import PixelModel
 from cpikan.psi.kernels.select import PixelKernels, choose_device, make_kernels
 from cpikan.psi.kernels.turns import TurnKernels
@@ -37,7 +39,7 @@ from cpikan.psi.statistics import MapStatistics
 from cpikan.storage.atomic import check_disk_space
 from cpikan.storage.protocols import MapWriter
 from cpikan.storage.scratch import ScratchArrays
-from cpikan.storage.writers.layout import QUANTITIES
+from cpikan.storage.writers.layout import QUANTITIES, SLOPES
 from cpikan.storage.writers.open import open_writer, required_bytes
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.progress import Progress
@@ -92,6 +94,7 @@ class _Run:
     progress: bool
     seconds_before: float
     timings: Timings = field(default_factory=Timings)
+    slopes: SlopeSource | None = None
 
     def go(self, *, resume: bool, overwrite: bool) -> HeightMap:
         settings, stack = self.settings, self.stack
@@ -105,8 +108,7 @@ class _Run:
             begun = time.perf_counter()
             fitted = stack.acquisition.steps != "trusted"
             warm_up(stack.shape[0], stack.shape[1], stack.dtype, settings.scheme, device, fitted=fitted)
-            if settings.method in ("field", "hybrid"):
-                warm_refining()
+            warm_refining(stack, settings.method, settings.scheme, slopes=SLOPES[0] in self._quantities())
             self.timings.start = self.seconds_before + time.perf_counter() - begun
             started = time.perf_counter()
             with PeakMemory() as memory:
@@ -127,7 +129,7 @@ class _Run:
 
     def _measure(self, space: Workspace, device: str, facts: RunFacts) -> tuple[Calibration, MapStatistics]:
         """Calibrate, run the passes, put the output in place."""
-        calibration, refining = self._calibrate()
+        calibration, refining = self._calibrate(facts)
         facts.sigma_nm_median = calibration.sigma_nm_median
         facts.methods_used = ["unwrap"] if self.stack.shape[0] == 1 else ["pixel"]
         if self.settings.device == "auto" and calibration.model.demodulation.models is not None:
@@ -160,14 +162,16 @@ class _Run:
             sums, timings = survey_pass(context, bar)
         self._count(timings)
         started = time.perf_counter()
-        plan, facts.refining = plan_refining(settings.method, sums, model.search)
+        asked = bool(set(SLOPES) & set(self._quantities()))
+        plan, facts.refining = plan_refining(settings.method, sums, model.search, slopes=asked)
+        self.slopes = plan.slopes
         self.timings.refine = time.perf_counter() - started
         refined, cells = facts.refining["cells_refined"], facts.refining["cells"]
         name = "field" if settings.method == "field" else "hybrid"
         facts.methods_used = [n for n, used in (("pixel", refined < cells), (name, refined > 0)) if used]
         return lambda pixels, sink: refine_pass(context, plan, pixels, sink)
 
-    def _calibrate(self) -> tuple[Calibration, bool]:
+    def _calibrate(self, facts: RunFacts) -> tuple[Calibration, bool]:
         """The model of the pixels, and whether they need their neighbours."""
         started = time.perf_counter()
         sample = take_subsample(self.stack, self.settings.mask)
@@ -176,7 +180,9 @@ class _Run:
         settings = CalibrationSettings(asked.scheme, asked.range_nm, asked.combine == "finest", asked.fit)
         # small products: BLAS threads that wait for each other on a busy machine take ten times as long
         with threadpool_limits(limits=1, user_api="blas"):
-            calibration = calibrate(sample, self.stack.acquisition, self.stack.saturation_dn, settings)
+            calibration, facts.field_fit = calibrate_stack(
+                sample, self.stack.acquisition, self.stack.saturation_dn, settings, asked.method
+            )
         refining = wants_refining(asked.method, calibration, sample)
         self.timings.calibrate = time.perf_counter() - started
         return calibration, refining
@@ -200,7 +206,7 @@ class _Run:
         """One wavelength, or a datum to remove: scratch files first, the output from them."""
         assert space.journal is not None
         again = bool(space.journal.steps)  # then the scratch files must be there: ResumeError if not
-        kinds = scratch_kinds(self.stack.shape[0], inpaint=self.settings.inpaint)
+        kinds = scratch_kinds(self.stack.shape[0], self.settings)
         scratch = ScratchArrays(space.scratch, self._shape, kinds, resume=again)
         two = TwoPass(self.stack, self.settings, scratch, space.journal, self._bar, self._band_rows)
         try:
@@ -210,6 +216,8 @@ class _Run:
                 facts.unwrapping, facts.components = two.unwrap()
                 facts.ripple_mrad = two.ripple_mrad()
                 self.timings.orders = time.perf_counter() - started
+                if self.settings.method in ("field", "hybrid"):
+                    self._refine_one(two, facts)
             else:
                 self._count(two.heights(kernels, run))
             if self.settings.inpaint:
@@ -221,7 +229,7 @@ class _Run:
                 sink = RowSink(
                     _Selected(writer, writer.quantities), space.journal, "output", self._shape, durable=False
                 )
-                self.timings.write += two.form(sink)
+                self.timings.write += two.form(sink, self.slopes)
                 if self.settings.remove and sink.statistics.valid:
                     facts.form, facts.surface = two.datum().summary(self.settings.remove), two.surface()
                 self._finish(space, writer)
@@ -230,6 +238,19 @@ class _Run:
         finally:
             scratch.close()
         return sink.statistics
+
+    def _refine_one(self, two: TwoPass, facts: RunFacts) -> None:
+        """One wavelength: components joined and orders set right by a surface, or that surface itself."""
+        started = time.perf_counter()
+        facts.refining, facts.components = two.refine(facts.components)
+        self.timings.refine += time.perf_counter() - started
+        if facts.refining["surfaces"]:
+            facts.methods_used = ["unwrap", self.settings.method]
+        else:
+            facts.warnings.append(
+                f"no surface for --method {self.settings.method}: no part of the map has 54 blocks of 8 x 8 pixels; the "
+                "heights are those of unwrapping"
+            )
 
     def _writer(self, space: Workspace) -> MapWriter:
         assert space.journal is not None
@@ -276,7 +297,8 @@ class _Run:
             return ("height_nm",)
         one = ("component",) if self.stack.shape[0] == 1 and kind not in (".tif", ".tiff") else ()
         middle = ("sigma_nm", "flags") if kind == ".npy" else ("sigma_nm", "modulation", "flags")
-        return ("height_nm", *middle, *one)
+        slopes = SLOPES if self.settings.method == "field" and self.stack.shape[0] > 1 else ()
+        return ("height_nm", *middle, *one, *slopes)
 
     def _plan_acquisition(self) -> dict[str, Any]:
         return asdict(self.stack.acquisition)
@@ -300,11 +322,6 @@ class _Run:
             raise InputError(
                 "--fit estimates what differs between frames, but the steps are trusted: say --steps nominal"
             )
-        if self.stack.shape[0] == 1 and self.settings.method in ("field", "hybrid"):
-            raise InputError(
-                f"--method {self.settings.method} needs two or more wavelengths: orders of one are found by unwrapping; "
-                "use auto"
-            )
         if self.stack.shape[0] == 1 and self.settings.overlap < 2:
             raise InputError(f"overlap {self.settings.overlap} is too small to join tiles: give 2 to half a tile")
         if self.stack.shape[0] == 1 and self.settings.range_nm is not None:
@@ -321,7 +338,7 @@ class _Run:
     def _check_disk(self, space: Workspace) -> None:
         needed = required_bytes(self.output, self._shape, self._quantities())
         if self._two_passes():
-            kinds = scratch_kinds(self.stack.shape[0], inpaint=self.settings.inpaint)
+            kinds = scratch_kinds(self.stack.shape[0], self.settings)
             needed += ScratchArrays.required_bytes(self._shape, kinds)
         check_disk_space(self.output, needed - space.held_bytes())
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from cpikan.pipeline.mask import Circle, Mask
 from cpikan.pipeline.passes import PassContext
 from cpikan.pipeline.row_sink import RowSink
+from cpikan.pipeline.slope_rows import put_slopes
 from cpikan.pipeline.stack import FrameStack
 from cpikan.psi import planning
 from cpikan.psi.calibrate import Calibration, Subsample
@@ -24,6 +25,7 @@ from cpikan.psi.refine.ambiguity import CELL_SHARE, is_doubtful
 from cpikan.psi.refine.blocks import BlockSums
 from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows, TurnRows, empty_turns
 from cpikan.psi.statistics import COLUMNS, row_sums
+from cpikan.storage.writers.layout import SLOPES
 from cpikan.streaming.bands import Band, split_bands
 from cpikan.streaming.buffers import BufferPool
 from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
@@ -98,11 +100,30 @@ def survey_pass(context: RefineContext, progress: ProgressSink | None) -> tuple[
 @dataclass(frozen=True)
 class RefinePlan:
     """Who draws the surface, the cells (64 pixels, bool) whose orders it may change (None: all), and rows of the surface
-    itself, with its own sigma, where that is the answer."""
+    itself, with its own sigma, where that is the answer, and of its slopes, by quantity, where those are stored."""
 
     refiner: Refiner
     cells: np.ndarray | None
     drawn: Callable[[int, int], SurfaceRows] | None = None
+    slopes: Callable[[int, int], dict[str, np.ndarray]] | None = None
+
+
+class _OutputRows(NamedTuple):
+    """What a band writes: the rows of the pixel pass, their statistics, and the slopes of the surface by quantity."""
+
+    pixels: HeightRows
+    table: np.ndarray
+    slopes: dict[str, np.ndarray]
+
+    @classmethod
+    def empty(cls, rows: int, width: int, slopes: tuple[str, ...]) -> _OutputRows:
+        derived = {name: np.empty((rows, width), np.float32) for name in slopes}
+        return cls(HeightRows(*empty_rows(rows, width)), np.empty((rows, COLUMNS)), derived)
+
+    def part(self, inside: slice) -> _OutputRows:
+        """Some of the rows, views."""
+        derived = {name: rows[inside] for name, rows in self.slopes.items()}
+        return _OutputRows(HeightRows(*(rows[inside] for rows in self.pixels)), self.table[inside], derived)
 
 
 def refine_pass(context: RefineContext, plan: RefinePlan, pixels: PassContext, sink: RowSink) -> StreamTimings:
@@ -111,12 +132,13 @@ def refine_pass(context: RefineContext, plan: RefinePlan, pixels: PassContext, s
     halo = orders.HALO + plan.refiner.halo
     frames = _Frames(context, bands, halo)
     most = max((band.rows for band in bands), default=0)
-    outputs = BufferPool(lambda: (HeightRows(*empty_rows(most, frames.width)), np.empty((most, COLUMNS))))
+    stored = tuple(name for name in SLOPES if name in sink.quantities)
+    outputs = BufferPool(lambda: _OutputRows.empty(most, frames.width, stored))
     limits = orders.OrderLimits.of(context.search)
 
     with ThreadPoolExecutor(context.threads, thread_name_prefix="cpikan-refine") as pool:
 
-        def compute(band: Band, item: tuple[int, np.ndarray, np.ndarray]) -> tuple[HeightRows, np.ndarray, Any]:
+        def compute(band: Band, item: tuple[int, np.ndarray, np.ndarray]) -> tuple[_OutputRows, _OutputRows]:
             first = item[0]
             rows = frames.turns(item)
             count = rows.flags.shape[0]
@@ -124,23 +146,25 @@ def refine_pass(context: RefineContext, plan: RefinePlan, pixels: PassContext, s
             choice = orders.begin(rows, first, plan.cells)
             orders.settle(rows, choice, surface, limits, pool.map)
             buffer = outputs.take()
-            out = HeightRows(*(a[: band.rows] for a in buffer[0]))
-            table = buffer[1][: band.rows]
+            out = buffer.part(slice(0, band.rows))
 
             def finish(part: slice) -> None:
-                inside = slice(part.start - (band.start - first), part.stop - (band.start - first))
-                mine = HeightRows(*(a[inside] for a in out))
-                orders.form(rows, choice, limits, part, mine)
+                start, stop = first + part.start, first + part.stop
+                mine = out.part(slice(start - band.start, stop - band.start))
+                orders.form(rows, choice, limits, part, mine.pixels)
                 if plan.drawn is not None:
-                    orders.draw(plan.drawn(first + part.start, first + part.stop), mine)
-                row_sums(mine.height_nm, mine.flags, table[inside])
+                    orders.draw(plan.drawn(start, stop), mine.pixels)
+                if mine.slopes:
+                    assert plan.slopes is not None
+                    put_slopes(plan.slopes(start, stop), mine.pixels.flags, mine.slopes)
+                row_sums(mine.pixels.height_nm, mine.pixels.flags, mine.table)
 
             list(pool.map(finish, _parts(band.start - first, band.stop - first, context.threads)))
-            return out, table, buffer
+            return out, buffer
 
-        def write(band: Band, result: tuple[HeightRows, np.ndarray, Any]) -> None:
-            out, table, buffer = result
-            sink.write(band.start, out._asdict(), table)
+        def write(band: Band, result: tuple[_OutputRows, _OutputRows]) -> None:
+            out, buffer = result
+            sink.write(band.start, {**out.pixels._asdict(), **out.slopes}, out.table)
             outputs.give(buffer)
 
         timings = stream(bands, frames.read, compute, write, depth=1, progress=pixels.progress)
@@ -148,9 +172,18 @@ def refine_pass(context: RefineContext, plan: RefinePlan, pixels: PassContext, s
     return timings
 
 
-def warm_refining() -> None:
-    """Import what fits fields, which takes a second, before the clock of a run starts."""
-    importlib.import_module("cpikan.psi.refine.field")
+def warm_refining(stack: FrameStack, method: str, scheme: str, *, slopes: bool) -> None:
+    """Compile or load what the method needs before the clock of a run starts, and import what fits fields unless it may
+    not be asked (``auto``)."""
+    if method == "pixel":
+        return
+    from cpikan.psi.refine.warm import warm_fields, warm_orders
+
+    wavelengths, frames = stack.shape[:2]
+    if wavelengths > 1:
+        warm_orders(wavelengths, frames, stack.dtype, scheme, fitted=stack.acquisition.steps != "trusted")
+    if method != "auto":
+        warm_fields(slopes=slopes)
 
 
 def wants_refining(method: str, calibration: Calibration, sample: Subsample) -> bool:
@@ -164,9 +197,14 @@ def wants_refining(method: str, calibration: Calibration, sample: Subsample) -> 
     return is_doubtful(sample.frames[..., inside], sample.position[inside], sample.shape, model)
 
 
-def plan_refining(method: str, sums: BlockSums, search: OrderSearch) -> tuple[RefinePlan, dict[str, Any]]:
-    """Fit the surface and choose the cells; the second is what the summary says of it."""
+def plan_refining(
+    method: str, sums: BlockSums, search: OrderSearch, *, slopes: bool = False
+) -> tuple[RefinePlan, dict[str, Any]]:
+    """Fit the surface and choose the cells, and what gives ``slopes`` if they are stored; the second is what the summary says
+    of it."""
+    from cpikan.psi.refine.coarse import coarse_heights
     from cpikan.psi.refine.field import guiding_surface, measuring_surface
+    from cpikan.psi.refine.slopes import SlopeMaps
 
     share = sums.doubtful_share()
     cells = share > CELL_SHARE if method == "auto" else None
@@ -176,9 +214,11 @@ def plan_refining(method: str, sums: BlockSums, search: OrderSearch) -> tuple[Re
     }
     if cells is not None and not cells.any():
         return RefinePlan(NoSurface(), cells), report
-    surface = (measuring_surface if method == "field" else guiding_surface)(sums, search)
-    drawn = functools.partial(surface.rows, block_sigma_nm=surface.sigma_nm()) if method == "field" else None
-    return RefinePlan(surface, cells, drawn), {**report, **surface.summary()}
+    with threadpool_limits(limits=1):  # small systems: threads that wait for each other take several times as long
+        surface = (measuring_surface if method == "field" else guiding_surface)(coarse_heights(sums, search))
+        drawn = functools.partial(surface.rows, block_sigma_nm=surface.sigma_nm()) if method == "field" else None
+        maps = SlopeMaps(surface).rows if slopes else None
+    return RefinePlan(surface, cells, drawn, maps), {**report, **surface.summary()}
 
 
 def _parts(start: int, stop: int, threads: int) -> list[slice]:

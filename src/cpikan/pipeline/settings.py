@@ -24,6 +24,7 @@ class ReconstructSettings:
 
     ``method``: pixels alone (``pixel``), orders decided with the neighbours and a fitted surface (``hybrid``), that surface
     itself (``field``), or ``hybrid`` on the 64-pixel cells whose pixels are in doubt and ``pixel`` elsewhere (``auto``).
+    One wavelength is unwrapped; ``hybrid`` and ``field`` then also join components across gaps that a smooth surface bridges.
     ``range_nm``: length of the height range, or exact (low, high). ``combine``: height weighted over all wavelengths, or
     from the finest alone. ``fit``: what may differ between frames beside the step, of `FIT` (None: what
     the frames show); it needs nominal or unknown steps. ``inpaint``: guess heights in holes, flag 32.

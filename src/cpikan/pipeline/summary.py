@@ -39,12 +39,14 @@ class RunFacts:
     sigma_nm_median: float | None = None
     peak_anonymous_mib: float = 0.0
     peak_device_mib: float | None = None
+    field_fit: dict[str, Any] | None = None
     unwrapping: dict[str, Any] | None = None
     refining: dict[str, Any] | None = None
     inpainting: dict[str, Any] | None = None
     ripple_mrad: dict[str, float] | None = None
     form: dict[str, Any] | None = None
     surface: dict[str, Any] | None = None
+    warnings: list[str] = field(default_factory=list)
 
 
 def summarize(
@@ -75,6 +77,7 @@ def summarize(
         "device": facts.device,
         "phase_steps_deg": [list(row) for row in calibration.steps_deg],
         "steps": stack.acquisition.steps,
+        "steps_by": _steps_by(calibration, facts),
         "sign": "assumed" if calibration.steps.sign == "assumed" else "from the steps",
         "valid_fraction": statistics.valid / pixels,
         "ambiguous_fraction": statistics.ambiguous / valid,
@@ -93,9 +96,17 @@ def summarize(
         "form": facts.form,
         "surface": facts.surface,
         "frames_fit": describe_fits(calibration),
-        "warnings": list(calibration.warnings),
+        "field_fit": facts.field_fit,
+        "warnings": [*calibration.warnings, *facts.warnings],
         "output": output,
     }
+
+
+def _steps_by(calibration: Calibration, facts: RunFacts) -> str:
+    """Where the steps come from: a surface fitted to the frames, a fit pixel by pixel, or the user."""
+    if facts.field_fit is not None:
+        return "frames fit"
+    return "given" if calibration.steps.fits is None else "steps fit"
 
 
 def document(

@@ -12,9 +12,11 @@ import numpy as np
 
 from cpikan.errors import InputError
 from cpikan.pipeline.mask import Circle
+from cpikan.pipeline.one_wave_refining import refined_names
 from cpikan.pipeline.passes import HeightPass, PassContext, flat_bands, height_pass, phase_pass
 from cpikan.pipeline.row_sink import RowSink
 from cpikan.pipeline.settings import ReconstructSettings
+from cpikan.pipeline.slope_rows import SlopeSource, levelled_slopes, put_slopes
 from cpikan.pipeline.stack import FrameStack
 from cpikan.psi.flags import Flag
 from cpikan.psi.kernels import form
@@ -53,10 +55,12 @@ SCRATCH_HEIGHT: dict[str, np.dtype] = {
 GUESS = "guess_nm"
 
 
-def scratch_kinds(wavelengths: int, *, inpaint: bool) -> dict[str, np.dtype]:
+def scratch_kinds(wavelengths: int, settings: ReconstructSettings) -> dict[str, np.dtype]:
     """The scratch arrays of a run."""
-    kinds = SCRATCH_PHASE if wavelengths == 1 else SCRATCH_HEIGHT
-    return {**kinds, GUESS: np.dtype(np.float32)} if inpaint else kinds
+    kinds = dict(SCRATCH_PHASE if wavelengths == 1 else SCRATCH_HEIGHT)
+    if wavelengths == 1:
+        kinds |= {new: kinds[old] for old, new in refined_names(settings.method).items()}
+    return {**kinds, GUESS: np.dtype(np.float32)} if settings.inpaint else kinds
 
 
 def _put_in(guess: np.ndarray, rows: dict[str, np.ndarray]) -> None:
@@ -77,6 +81,7 @@ class TwoPass:
     bar: Callable[[str, int], Progress]
     band_rows: int | None
     _datum: GroupedForm | None = field(default=None, init=False)
+    _source: dict[str, str] = field(default_factory=dict, init=False)  # arrays that took the place of others
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -123,6 +128,21 @@ class TwoPass:
         self.journal.add({"stage": "unwrap", "report": report, "components": components})
         return report, components
 
+    def refine(self, components: int) -> tuple[dict[str, Any], int]:
+        """Join components and set orders right, or draw the surface; the report and the number of components."""
+        done = self.journal.last("refine")
+        if done is None:
+            from cpikan.pipeline.one_wave_refining import OneWaveRefining
+
+            with self.bar("refine", self.shape[0]) as bar:
+                threads = self.settings.worker_threads
+                work = OneWaveRefining(self.scratch, self.settings.method, self.nm_per_rad, threads, bar)
+                report, left = work.run(components)
+            done = {"stage": "refine", "report": report, "components": left}
+            self.journal.add(done)
+        self._source = refined_names(self.settings.method)
+        return dict(done["report"]), int(done["components"])
+
     def ripple_mrad(self) -> dict[str, float]:
         """Fringe ripple of the largest component, k = 1..4 times the fringe, in mrad (interferometric print-through)."""
         from cpikan.surface.ripple import fringe_ripple
@@ -137,12 +157,15 @@ class TwoPass:
         found = fringe_ripple(wrapped + 2 * np.pi * order, wrapped, mask)
         return {str(k): float(v) for k, v in found.items()}
 
-    def form(self, sink: RowSink) -> float:
-        """Write the output from the scratch arrays, the datum removed; returns the seconds it took."""
+    def form(self, sink: RowSink, slopes: SlopeSource | None = None) -> float:
+        """Write the output from the scratch arrays, and slopes if it takes them, the datum removed; returns the seconds it
+        took."""
         started = time.perf_counter()
         datum = self.datum()
         bands = flat_bands(self.shape, self.band_rows, sink.first_row)
         guess = self.scratch.array(GUESS) if self.settings.inpaint else None
+        names = [name for name in self.scratch.quantities if name not in self._source.values()]
+        derived = None if slopes is None else levelled_slopes(slopes, datum, self.shape)
 
         def compute(band: Band, rows: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
             rows["height_nm"] = self._levelled(band, rows, datum)
@@ -150,6 +173,10 @@ class TwoPass:
                 rows["sigma_nm"] = rows["sigma_rad"] * np.float32(self.nm_per_rad)
             table = np.empty((band.rows, COLUMNS))
             row_sums(rows["height_nm"], rows["flags"], table)
+            if derived is not None:
+                found = derived(band.start, band.stop)
+                put_slopes(found, rows["flags"], found)
+                rows.update(found)
             if guess is not None:  # after the sums: a guess is no measurement
                 _put_in(guess[band.start : band.stop], rows)
             return rows, table
@@ -158,7 +185,7 @@ class TwoPass:
             sink.write(band.start, *result)
 
         with self.bar("write", self.shape[0] - sink.first_row) as bar:
-            stream(bands, lambda band: self._rows(band, self.scratch.quantities), compute, write, progress=bar)
+            stream(bands, lambda band: self._rows(band, names), compute, write, progress=bar)
         sink.finish()
         return time.perf_counter() - started
 
@@ -210,7 +237,11 @@ class TwoPass:
         return flat_bands(self.shape, max(1, _SWEEP_PIXELS // self.shape[1]), 0)
 
     def _rows(self, band: Band, names: Iterable[str]) -> dict[str, np.ndarray]:
-        return {name: np.array(self.scratch.array(name)[band.start : band.stop]) for name in names}
+        return {name: np.array(self._array(name)[band.start : band.stop]) for name in names}
+
+    def _array(self, name: str) -> np.ndarray:
+        """A scratch array, or what refining put in its place."""
+        return self.scratch.array(self._source.get(name, name))
 
     def _levelled(self, band: Band, rows: dict[str, np.ndarray], datum: GroupedForm) -> np.ndarray:
         """Heights of a band without the datum, float32, on all threads; flags of phases are completed in place."""
@@ -240,7 +271,7 @@ class TwoPass:
         extent = None if not terms or isinstance(self.settings.mask, Circle) else ExtentScan()
         valid = "component" if self._phases else "height_nm"
         for band in self._sweep_bands() if extent is not None or self._phases else ():
-            rows = self.scratch.array(valid)[band.start : band.stop]
+            rows = self._array(valid)[band.start : band.stop]
             if self._phases:
                 groups = max(groups, int(rows.max()))
             if extent is not None:

@@ -77,12 +77,23 @@ class Calibration:
 
 
 def calibrate(
-    sample: Subsample, acquisition: Acquisition, saturation_dn: float, settings: CalibrationSettings
+    sample: Subsample,
+    acquisition: Acquisition,
+    saturation_dn: float,
+    settings: CalibrationSettings,
+    found: StackSteps | None = None,
 ) -> Calibration:
-    """Fit everything the pixel pass needs; raises InputError when the frames hold no fringes to measure."""
+    """Fit everything the pixel pass needs; raises InputError when the frames hold no fringes to measure.
+
+    ``found`` are steps that were found by other means (None: they are fitted, or taken as given).
+    """
     usable = _usable(sample, saturation_dn)
     frames, position = sample.frames[..., usable], sample.position[usable]
-    steps, noise, plain = _first_model(sample, frames, position, acquisition, saturation_dn, settings)
+    if found is None:
+        steps, noise, plain = _first_model(sample, frames, position, acquisition, saturation_dn, settings)
+    else:
+        steps, noise = found, _noises(sample, frames, position, found, saturation_dn)
+        plain = _demodulation(steps, noise, saturation_dn, settings.scheme, sample)
     if plain.models is not None:
         frames, position = (part[..., :: _every(frames)] for part in (frames, position.T))
         position = position.T
@@ -130,13 +141,10 @@ def _first_model(
     Where tilts bring frames together in a part of the field, so that they leave the phase open there, the steps are fitted
     again as if they were the same everywhere, and the user is told.
     """
-    quantum = 0.0 if math.isinf(saturation_dn) else 1.0
     effects, told = settings.effects, tuple[str, ...]()
     while True:
         steps = stack_steps(frames, position, sample.rows, acquisition, effects)
-        noise = tuple(
-            _noise(frames[i], position, sample.rows.samples[i], steps, i, quantum) for i in range(len(frames))
-        )
+        noise = _noises(sample, frames, position, steps, saturation_dn)
         try:
             plain = _demodulation(steps, noise, saturation_dn, settings.scheme, sample)
         except InputError as error:
@@ -148,6 +156,14 @@ def _first_model(
             )
             continue
         return replace(steps, warnings=(*told, *steps.warnings)), noise, plain
+
+
+def _noises(
+    sample: Subsample, frames: np.ndarray, position: np.ndarray, steps: StackSteps, saturation_dn: float
+) -> tuple[NoiseModel, ...]:
+    """Noise of every wavelength under these steps."""
+    quantum = 0.0 if math.isinf(saturation_dn) else 1.0
+    return tuple(_noise(frames[i], position, sample.rows.samples[i], steps, i, quantum) for i in range(len(frames)))
 
 
 def _every(frames: np.ndarray) -> int:

@@ -14,6 +14,11 @@ from cpikan.report.survey import SIDE_PIXELS
 from cpikan.report.svg import inline_svg
 
 _WIDE_IN, _HALF_IN = 11.1, 5.2
+_SIDE_NOTES = {
+    "σ": "Standard deviation of the height of a pixel.",
+    "modulation": "Amplitude of the fringes.",
+    "slope": "Length of the gradient of the fitted surface.",
+}
 
 
 def height_sections(content: Content) -> Iterable[str]:
@@ -37,18 +42,19 @@ def height_sections(content: Content) -> Iterable[str]:
 
 
 def side_sections(content: Content) -> Iterable[str]:
-    """Uncertainty, modulation and flags, as far as the map has them."""
+    """Uncertainty, modulation, slope and flags, as far as the map has them."""
     gathered, lateral = content.survey, content.lateral
     for title, values, unit, label, colours in (
         ("Uncertainty", gathered.sigma, "nm", "σ", "magma"),
         ("Modulation", gathered.modulation, "", "modulation", "cividis"),
+        ("Slope", gathered.slope, "nm/px", "slope", "viridis"),
     ):
         if values is None or not np.isfinite(values).any():
             continue
         scale = scales.quantity_scale(values, unit, label, colours)
         figure = figures.map_figure(values, scale, lateral, width_in=_HALF_IN)
-        note = "Standard deviation of the height of a pixel." if label == "σ" else "Amplitude of the fringes."
-        yield section(title, note, inline_svg(figure, label if label != "σ" else "sigma", f"map of {title.lower()}"))
+        name = "sigma" if label == "σ" else label
+        yield section(title, _SIDE_NOTES[label], inline_svg(figure, name, f"map of {title.lower()}"))
     if gathered.flags is not None:
         figure = figures.flags_figure(gathered.flags, lateral, width_in=_HALF_IN - 0.7)
         drawn = inline_svg(figure, "flags", "map of the flags") + _flag_legend(gathered.flag_shares)

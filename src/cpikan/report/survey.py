@@ -24,6 +24,7 @@ FloatArray = NDArray[np.floating]
 MAIN_PIXELS, SIDE_PIXELS = 800_000, 240_000  # so that six noisy pictures stay below 3 MB
 _BINS = 240
 _SIGMA_SAMPLE = 500_000
+_SLOPE = "slope"  # the length of the gradient
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,15 @@ class ErrorSurvey:
 
 @dataclass(frozen=True)
 class Survey:
-    """Pictures are block means (flags: block OR) of the map; heights and sigma in nm, None where the map has none."""
+    """Pictures are block means (flags: block OR) of the map; heights and sigma in nm, slopes (length of the
+    gradient) in nm per pixel, None where the map has none."""
 
     shape: tuple[int, int]
     height: FloatArray
     levelled: FloatArray
     sigma: FloatArray | None
     modulation: FloatArray | None
+    slope: FloatArray | None
     flags: NDArray[np.integer] | None
     flag_shares: dict[int, float]
     plane: Plane
@@ -92,6 +95,7 @@ def survey(height_map: HeightMap, comparison: Comparison | None = None, *, progr
         levelled=_levelled(picture, plane),
         sigma=side.mean("sigma_nm"),
         modulation=side.mean("modulation"),
+        slope=side.mean(_SLOPE),
         flags=side.flags.result() if side.flags else None,
         flag_shares=side.flag_shares(),
         plane=plane,
@@ -115,12 +119,15 @@ def _levelled(picture: BlockMean, plane: Plane) -> FloatArray:
 
 
 class _SidePictures:
-    """Sigma, modulation and flags on the way to their pictures."""
+    """Sigma, modulation, slopes and flags on the way to their pictures."""
 
     def __init__(self, height_map: HeightMap, shape: tuple[int, int]) -> None:
         factor = reduction(shape, SIDE_PIXELS)
         names = [name for name in ("sigma_nm", "modulation") if getattr(height_map, name) is not None]
         self._means = {name: BlockMean(shape, factor) for name in names}
+        axes = (height_map.slope_y_nm_per_px, height_map.slope_x_nm_per_px)
+        if all(axis is not None for axis in axes):
+            self._means[_SLOPE] = BlockMean(shape, factor)
         self.flags = BlockOr(shape, factor) if height_map.flags is not None else None
         self._pixels = shape[0] * shape[1]
         self._counts: dict[int, int] = {}
@@ -128,7 +135,7 @@ class _SidePictures:
 
     def add(self, reader: MapRows, band: Band) -> None:
         for name, mean in self._means.items():
-            rows = reader.read(name, band)
+            rows = _steepness(reader, band) if name == _SLOPE else reader.read(name, band)
             assert rows is not None
             mean.add(band.start, rows)
             if name == "sigma_nm":
@@ -151,6 +158,14 @@ class _SidePictures:
     def sigma_median(self) -> float | None:
         sample = np.concatenate(self._sigma) if self._sigma else np.zeros(0)
         return float(np.median(sample)) if sample.size else None
+
+
+def _steepness(reader: MapRows, band: Band) -> FloatArray:
+    """The length of the gradient in nm per pixel."""
+    rows = [reader.read(name, band) for name in ("slope_y_nm_per_px", "slope_x_nm_per_px")]
+    assert rows[0] is not None
+    assert rows[1] is not None
+    return np.hypot(rows[0], rows[1])
 
 
 class _Bins:

@@ -9,22 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from cpikan.psi.flags import Flag
-from cpikan.psi.kernels.cpu_phasors import (
-    BLOCK,
-    TURN,
-    empty,
-    field_quality,
-    field_sums,
-    jit,
-    light,
-    line_weights,
-    phase_turns,
-    quality,
-    shares,
-    sums,
-    unlock,
-)
-from cpikan.psi.kernels.weight_field import EXTRAS
+from cpikan.psi.kernels.cpu_phasors import BLOCK, TURN, demodulate, empty, field_buffers, field_row, inlined, jit
 
 _f = np.float32
 _ROUND = _f(12582912.0)  # 1.5 * 2**23: adding and subtracting it rounds a float32 to the nearest integer
@@ -34,13 +19,25 @@ _LARGE = _f(1e30)
 
 
 @jit
-def _buffers():  # type: ignore[no-untyped-def]
-    return empty(), empty(), empty(), empty(), empty(), empty(), empty(), empty(), empty()
+def sum_buffers():  # type: ignore[no-untyped-def]
+    """For the sums of one wavelength over a block: u, v, mean, largest sample."""
+    return empty(), empty(), empty(), empty()
 
 
 @jit
-def _search_buffers():  # type: ignore[no-untyped-def]
-    return empty(), empty(), empty(), empty(), empty(), empty()
+def mark_buffers():  # type: ignore[no-untyped-def]
+    """For what all wavelengths say of a block: signal over noise, modulation, clipped, weak; and whether the mask keeps it."""
+    return empty(), empty(), empty(), empty(), empty()
+
+
+@jit
+def search_buffers(wavelengths):  # type: ignore[no-untyped-def]
+    """For the search of a block: variance, first order, best and second misfit, order, correction; phases and weights of all
+    wavelengths; and one pixel alone."""
+    turns = np.empty((wavelengths, BLOCK), np.float32)
+    weight = np.empty((wavelengths, BLOCK), np.float32)
+    spare, alone = np.empty((4, 1), np.float32), np.empty((2 * wavelengths + 2, 1), np.float32)
+    return empty(), empty(), empty(), empty(), empty(), empty(), turns, weight, spare, alone
 
 
 @jit
@@ -88,7 +85,7 @@ def _flag_sum(valid, saturated, low, doubtful):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _height_block(  # type: ignore[no-untyped-def]
+def height_block(  # type: ignore[no-untyped-def]
     anchor,
     order,
     shift,
@@ -133,7 +130,7 @@ def _height_block(  # type: ignore[no-untyped-def]
 def _bare_heights(  # type: ignore[no-untyped-def]
     anchor, order, shift, snr, clipped, weak, keep, best, second, level, half_wave, finest, n, height, flags
 ):
-    """`_height_block` without sigma and modulation: the same heights and flags, bit for bit."""
+    """`height_block` without sigma and modulation: the same heights and flags, bit for bit."""
     snr_min, margin_min, misfit_max = level[1], level[2], level[3]
     joint = _f(0) if finest else _f(1)
     for x in range(n):
@@ -206,6 +203,61 @@ def search(turns, weight, ratio, start, limit, total, count, n, best, second, or
             best[x] = min(low, old)
 
 
+@inlined
+def search_block(  # type: ignore[no-untyped-def]
+    frames, y, x0, n, row, mask, weights, noise, level, ratio, planes, limits, counts, carre, field, extra, work
+):
+    """Demodulate all wavelengths of a block and search its orders; image row ``row``, buffers ``work`` as made by
+    `sum_buffers`, `mark_buffers` and `search_buffers`."""
+    used, marks, found = work
+    snr, power, clipped, weak, keep = marks
+    total, start, best, second, order, shift, turns, weight, spare, alone = found
+    snr_min, misfit_max = level[1], level[3]
+    wavelengths = len(ratio)
+    for x in range(n):
+        snr[x] = _f(0)
+        power[x] = _f(0)
+        clipped[x] = _f(0)
+        weak[x] = _f(0)
+    for i in range(wavelengths):
+        source = int(planes[i, 3])
+        demodulate(
+            frames, source, y, x0, n, weights, noise, level[0], carre, field, extra, used, turns[i], weight[i], marks
+        )
+        at_start = planes[i, 0] + planes[i, 1] * (row - planes[i, 4])
+        if at_start != 0 or planes[i, 2] != 0:
+            _take_plane(turns[i], _f(at_start + planes[i, 2] * (x0 - planes[i, 5])), _f(planes[i, 2]), n)
+    totals(turns[0], weight, ratio, limits[0], total, start, n)
+    search(turns, weight, ratio, start, limits[1], total, counts[0], n, best, second, order, shift)
+    _inside(mask, y, x0, n, keep)
+    if counts[1] <= counts[0]:
+        return
+    for x in range(n):
+        # the rare pixel that fits nowhere near: everything, one pixel at a time
+        if best[x] > misfit_max and snr[x] >= snr_min and clipped[x] == _f(0) and keep[x] > _f(0):
+            for i in range(wavelengths):
+                alone[i, 0] = turns[i, x]
+                alone[wavelengths + i, 0] = weight[i, x]
+            alone[2 * wavelengths, 0] = np.ceil(limits[2] - turns[0, x])
+            alone[2 * wavelengths + 1, 0] = total[x]
+            search(
+                alone[:wavelengths],
+                alone[wavelengths : 2 * wavelengths],
+                ratio,
+                alone[2 * wavelengths],
+                limits[3],
+                alone[2 * wavelengths + 1],
+                counts[1],
+                1,
+                spare[0],
+                spare[1],
+                spare[2],
+                spare[3],
+            )
+            best[x], second[x] = spare[0, 0], spare[1, 0]
+            order[x], shift[x] = spare[2, 0], spare[3, 0]
+
+
 @jit
 def height_rows(  # type: ignore[no-untyped-def]
     frames,
@@ -232,98 +284,36 @@ def height_rows(  # type: ignore[no-untyped-def]
 
     ``field`` is None where steps are uniform: the compiler then drops everything that asks for it.
     """
-    width = frames.shape[3]
-    u, v, a, top, snr, power, clipped, weak, keep = _buffers()
-    total, start, best, second, order, shift = _search_buffers()
-    wavelengths = len(ratio)
-    turns = np.empty((wavelengths, BLOCK), np.float32)
-    weight = np.empty((wavelengths, BLOCK), np.float32)
-    spare = np.empty((4, 1), np.float32)
-    alone = np.empty((2 * wavelengths + 2, 1), np.float32)
-    saturation, snr_min, misfit_max = level[0], level[1], level[3]
+    width, wavelengths = frames.shape[3], len(ratio)
+    marks, found = mark_buffers(), search_buffers(wavelengths)
+    snr, power, clipped, weak, keep = marks
+    total, _, best, second, order, shift, turns, weight, _, _ = found
+    work = (sum_buffers(), marks, found)
+    extra = field_buffers(field, frames.shape[1])
     half_wave = limits[4]
-    wide = counts[1] > counts[0]
-    if field is not None:
-        nodes, first_node, spacing_y, spacing, responses = field
-        lines = np.empty(nodes.shape[1:], np.float32)
-        size = 3 * frames.shape[1] + EXTRAS
-        ramp = np.arange(BLOCK).astype(np.float32)
-        block = np.empty((frames.shape[1], BLOCK), np.float32)
     for y in range(row0, row0 + rows):
-        if field is not None:
-            row = image_row + y
-            line_weights(nodes, 2 * (row // spacing_y - first_node), shares(row, spacing_y), lines)
+        field_row(field, extra, image_row + y)
         for x0 in range(0, width, BLOCK):
             n = min(BLOCK, width - x0)
-            for x in range(n):
-                snr[x] = _f(0)
-                power[x] = _f(0)
-                clipped[x] = _f(0)
-                weak[x] = _f(0)
-            for i in range(wavelengths):
-                source = int(planes[i, 3])
-                if field is None:
-                    sums(carre, frames, source, y, x0, n, weights, u, v, a, top)
-                    phase_turns(u, v, turns[i], n)
-                    quality(u, v, a, top, n, source, noise, saturation, weight[i], snr, power, clipped, weak)
-                else:
-                    line = lines[source]
-                    light(frames, source, y, x0, n, responses[source], block)
-                    field_sums(block, x0, n, line, spacing, ramp, u, v, a, top)
-                    if responses[source, 14] != 0:
-                        unlock(x0, n, line, size, spacing, ramp, u, v)
-                    phase_turns(u, v, turns[i], n)
-                    field_quality(
-                        u,
-                        v,
-                        a,
-                        top,
-                        x0,
-                        n,
-                        line,
-                        size,
-                        spacing,
-                        ramp,
-                        source,
-                        noise,
-                        responses[source, 1],
-                        weight[i],
-                        snr,
-                        power,
-                        clipped,
-                        weak,
-                    )
-                at_start = planes[i, 0] + planes[i, 1] * (image_row + y - planes[i, 4])
-                if at_start != 0 or planes[i, 2] != 0:
-                    _take_plane(turns[i], _f(at_start + planes[i, 2] * (x0 - planes[i, 5])), _f(planes[i, 2]), n)
-            totals(turns[0], weight, ratio, limits[0], total, start, n)
-            search(turns, weight, ratio, start, limits[1], total, counts[0], n, best, second, order, shift)
-            _inside(mask, y, x0, n, keep)
-            if wide:
-                for x in range(n):
-                    # the rare pixel that fits nowhere near: everything, one pixel at a time
-                    if best[x] > misfit_max and snr[x] >= snr_min and clipped[x] == _f(0) and keep[x] > _f(0):
-                        for i in range(wavelengths):
-                            alone[i, 0] = turns[i, x]
-                            alone[wavelengths + i, 0] = weight[i, x]
-                        alone[2 * wavelengths, 0] = np.ceil(limits[2] - turns[0, x])
-                        alone[2 * wavelengths + 1, 0] = total[x]
-                        search(
-                            alone[:wavelengths],
-                            alone[wavelengths : 2 * wavelengths],
-                            ratio,
-                            alone[2 * wavelengths],
-                            limits[3],
-                            alone[2 * wavelengths + 1],
-                            counts[1],
-                            1,
-                            spare[0],
-                            spare[1],
-                            spare[2],
-                            spare[3],
-                        )
-                        best[x], second[x] = spare[0, 0], spare[1, 0]
-                        order[x], shift[x] = spare[2, 0], spare[3, 0]
+            search_block(
+                frames,
+                y,
+                x0,
+                n,
+                image_row + y,
+                mask,
+                weights,
+                noise,
+                level,
+                ratio,
+                planes,
+                limits,
+                counts,
+                carre,
+                field,
+                extra,
+                work,
+            )
             if sigma.shape[0] == 0:  # only heights are wanted
                 _bare_heights(
                     turns[0],
@@ -343,7 +333,7 @@ def height_rows(  # type: ignore[no-untyped-def]
                     flags[y, x0 : x0 + n],
                 )
                 continue
-            _height_block(
+            height_block(
                 turns[0],
                 order,
                 shift,
@@ -374,19 +364,12 @@ def phase_rows(  # type: ignore[no-untyped-def]
 ):
     """Rows [row0, row0 + rows) of a band of one wavelength: frames to wrapped phases."""
     width = frames.shape[3]
-    u, v, a, top, snr, power, clipped, weak, keep = _buffers()
-    turns, weight, _, _, _, _ = _search_buffers()
-    saturation = level[0]
-    if field is not None:
-        nodes, first_node, spacing_y, spacing, responses = field
-        lines = np.empty(nodes.shape[1:], np.float32)
-        size = 3 * frames.shape[1] + EXTRAS
-        ramp = np.arange(BLOCK).astype(np.float32)
-        block = np.empty((frames.shape[1], BLOCK), np.float32)
+    used, marks = sum_buffers(), mark_buffers()
+    snr, power, clipped, weak, keep = marks
+    turns, weight = empty(), empty()
+    extra = field_buffers(field, frames.shape[1])
     for y in range(row0, row0 + rows):
-        if field is not None:
-            row = image_row + y
-            line_weights(nodes, 2 * (row // spacing_y - first_node), shares(row, spacing_y), lines)
+        field_row(field, extra, image_row + y)
         for x0 in range(0, width, BLOCK):
             n = min(BLOCK, width - x0)
             for x in range(n):
@@ -394,37 +377,7 @@ def phase_rows(  # type: ignore[no-untyped-def]
                 power[x] = _f(0)
                 clipped[x] = _f(0)
                 weak[x] = _f(0)
-            if field is None:
-                sums(carre, frames, 0, y, x0, n, weights, u, v, a, top)
-                phase_turns(u, v, turns, n)
-                quality(u, v, a, top, n, 0, noise, saturation, weight, snr, power, clipped, weak)
-            else:
-                line = lines[0]
-                light(frames, 0, y, x0, n, responses[0], block)
-                field_sums(block, x0, n, line, spacing, ramp, u, v, a, top)
-                if responses[0, 14] != 0:
-                    unlock(x0, n, line, size, spacing, ramp, u, v)
-                phase_turns(u, v, turns, n)
-                field_quality(
-                    u,
-                    v,
-                    a,
-                    top,
-                    x0,
-                    n,
-                    line,
-                    size,
-                    spacing,
-                    ramp,
-                    0,
-                    noise,
-                    responses[0, 1],
-                    weight,
-                    snr,
-                    power,
-                    clipped,
-                    weak,
-                )
+            demodulate(frames, 0, y, x0, n, weights, noise, level[0], carre, field, extra, used, turns, weight, marks)
             _inside(mask, y, x0, n, keep)
             _phase_block(
                 turns,

@@ -27,6 +27,9 @@ _ROUND_NOISE = _f(1e-6)  # relative: noise of u and v this equal is a circle
 jit: Any = functools.partial(
     numba.njit, nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}, boundscheck=False
 )
+inlined: Any = functools.partial(
+    jit, forceinline=True
+)  # calls with many arrays cost the vector loops their overlap checks
 
 
 @jit
@@ -358,3 +361,66 @@ def field_quality(  # type: ignore[no-untyped-def]
             modulation[x] += np.sqrt(power)
             clipped[x] = max(clipped[x], _f(1) if top[x] >= saturation else _f(0))
             weak[x] = weak[x] if variance <= _LOW_VARIANCE else _f(1)
+
+
+@jit
+def field_buffers(field, frames):  # type: ignore[no-untyped-def]
+    """For steps that vary over the image: the weights of a row, a ramp of pixels, a block of every frame; else empty ones."""
+    if field is not None:  # one type whatever the branch: an optional tuple cannot be taken apart
+        lines, count = np.empty(field[0].shape[1:], np.float32), BLOCK
+    else:
+        lines, count = np.empty((0, 0), np.float32), 0
+    return lines, np.arange(count).astype(np.float32), np.empty((frames, count), np.float32)
+
+
+@jit
+def field_row(field, extra, row):  # type: ignore[no-untyped-def]
+    """Put the weights of an image row into the buffers, where weights vary."""
+    if field is not None:
+        nodes, first_node, spacing_y, _, _ = field
+        line_weights(nodes, 2 * (row // spacing_y - first_node), shares(row, spacing_y), extra[0])
+
+
+@inlined
+def demodulate(  # type: ignore[no-untyped-def]
+    frames, source, y, x0, n, weights, noise, saturation, carre, field, extra, used, turns, weight, marks
+):
+    """Phases and their weights of one wavelength of a block, and its part of the ``marks``.
+
+    ``used`` are buffers for the sums, ``extra`` those of `field_buffers`; ``field`` is None where steps are uniform.
+    """
+    u, v, a, top = used
+    snr, power, clipped, weak, _ = marks
+    if field is None:
+        sums(carre, frames, source, y, x0, n, weights, u, v, a, top)
+        phase_turns(u, v, turns, n)
+        quality(u, v, a, top, n, source, noise, saturation, weight, snr, power, clipped, weak)
+    else:
+        lines, ramp, block = extra
+        spacing, responses = field[3], field[4]
+        line, size = lines[source], 3 * frames.shape[1] + EXTRAS
+        light(frames, source, y, x0, n, responses[source], block)
+        field_sums(block, x0, n, line, spacing, ramp, u, v, a, top)
+        if responses[source, 14] != 0:
+            unlock(x0, n, line, size, spacing, ramp, u, v)
+        phase_turns(u, v, turns, n)
+        field_quality(
+            u,
+            v,
+            a,
+            top,
+            x0,
+            n,
+            line,
+            size,
+            spacing,
+            ramp,
+            source,
+            noise,
+            responses[source, 1],
+            weight,
+            snr,
+            power,
+            clipped,
+            weak,
+        )

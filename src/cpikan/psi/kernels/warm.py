@@ -22,12 +22,18 @@ def warm_up(wavelengths: int, frames: int, dtype: np.dtype, scheme: str, device:
 
     ``fitted`` steps may come out plain or as a field over the image: both are made ready, the second on the CPU.
     """
-    _warm_kernels(_toy_model(wavelengths, frames, scheme == CARRE), wavelengths, frames, dtype, device)
-    if fitted and scheme == LEAST_SQUARES:
-        model = _toy_model(wavelengths, frames, False)
-        steps = tuple(360 * k / frames for k in range(frames))
-        field = replace(model.demodulation, models=(FrameModel.plain(steps),) * wavelengths, node_px=(2, 2))
-        _warm_kernels(replace(model, demodulation=field), wavelengths, frames, dtype, "cpu")
+    for model in toy_models(wavelengths, frames, scheme, fitted=fitted):
+        _warm_kernels(model, wavelengths, frames, dtype, device if model.demodulation.models is None else "cpu")
+
+
+def toy_models(wavelengths: int, frames: int, scheme: str, *, fitted: bool) -> list[PixelModel]:
+    """A model for every way in which such a stack may be demodulated: plain, and by steps that vary over the image."""
+    plain = _toy_model(wavelengths, frames, scheme == CARRE)
+    if not fitted or scheme != LEAST_SQUARES:
+        return [plain]
+    steps = tuple(360 * k / frames for k in range(frames))
+    field = replace(plain.demodulation, models=(FrameModel.plain(steps),) * wavelengths, node_px=(2, 2))
+    return [plain, replace(plain, demodulation=field)]
 
 
 def _warm_kernels(model: PixelModel, wavelengths: int, frames: int, dtype: np.dtype, device: str) -> None:

@@ -73,7 +73,11 @@ def _check_determined(model: FrameModel, wavelength: int, region: Region) -> Non
             f"wavelength {wavelength + 1} has {model.frames} frames for {unknowns} unknowns in each pixel: "
             "leave harmonics out, or take more frames"
         )
-    worst = float(np.linalg.cond(model.design_at(*_probes(region))).max())
+    design = model.design_at(*_probes(region))
+    if model.background is not None:  # one more sample, of the background alone
+        known = np.broadcast_to(np.eye(design.shape[-1])[:1], (*design.shape[:-2], 1, design.shape[-1]))
+        design = np.concatenate([design, known], axis=-2)
+    worst = float(np.linalg.cond(design).max())
     if not worst < _WORST_CONDITION:
         raise InputError(
             f"the steps of wavelength {wavelength + 1} do not determine the phase everywhere in the image (condition "

@@ -37,6 +37,11 @@ class CoarseHeights:
     def known(self) -> np.ndarray:
         return np.isfinite(self.height_nm)
 
+    @property
+    def half_wave_nm(self) -> float:
+        """Height of one order of the shortest wavelength."""
+        return float(self.nm_per_turn.min())
+
 
 def coarse_heights(sums: BlockSums, search: OrderSearch) -> CoarseHeights:
     """Heights of the blocks by the joint order search on their mean phasors; blocks that none of their neighbours bear out

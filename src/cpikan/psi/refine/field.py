@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 
 from cpikan.fields.grid_evaluator import GridEvaluator
-from cpikan.psi.kernels.model import OrderSearch
-from cpikan.psi.refine.blocks import BlockSums
 from cpikan.psi.refine.closed_form import DONE, ClosedForm, fit_closed_form, on_blocks
-from cpikan.psi.refine.coarse import CoarseHeights, coarse_heights, recentred
+from cpikan.psi.refine.coarse import CoarseHeights, recentred
 from cpikan.psi.refine.network import NetworkFit, fit_networks
 from cpikan.psi.refine.posterior import posterior_sigma
 from cpikan.psi.refine.protocol import BLOCK_PX, SurfaceRows, TurnRows
@@ -92,24 +90,20 @@ class FittedSurface:
         }
 
 
-def guiding_surface(sums: BlockSums, search: OrderSearch) -> FittedSurface:
+def guiding_surface(coarse: CoarseHeights) -> FittedSurface:
     """A surface that is good enough to decide orders: closed form, to a fraction of the allowance for steps."""
-    coarse = coarse_heights(sums, search)
-    return _fitted(coarse, fit_closed_form(coarse, STEP_NM / 2), None, search)
+    return _fitted(coarse, fit_closed_form(coarse, STEP_NM / 2), None)
 
 
-def measuring_surface(sums: BlockSums, search: OrderSearch, *, networks: bool = True) -> FittedSurface:
+def measuring_surface(coarse: CoarseHeights, *, networks: bool = True) -> FittedSurface:
     """A surface for its own sake: closed form, heights moved to the centres of their blocks, closed form again, and
     ``networks`` where it leaves more than noise."""
-    coarse = coarse_heights(sums, search)
     coarse = recentred(coarse, *_slopes(fit_closed_form(coarse, STEP_NM / 2)))
     closed = fit_closed_form(coarse)
-    return _fitted(coarse, closed, fit_networks(closed, coarse) if networks else None, search)
+    return _fitted(coarse, closed, fit_networks(closed, coarse) if networks else None)
 
 
-def _fitted(
-    coarse: CoarseHeights, closed: ClosedForm, networks: NetworkFit | None, search: OrderSearch
-) -> FittedSurface:
+def _fitted(coarse: CoarseHeights, closed: ClosedForm, networks: NetworkFit | None) -> FittedSurface:
     fields = [fit.field for fit in (closed, networks) if fit is not None]
     rows, columns = coarse.height_nm.shape
     blocks = np.zeros((rows, columns), np.float32)
@@ -120,7 +114,7 @@ def _fitted(
     residual = coarse.height_nm - blocks
     y, x = ((np.arange(n) + 0.5) / BLOCK_PX for n in coarse.shape)
     evaluators = tuple(GridEvaluator(field, y, x) for field in fields)
-    return FittedSurface(closed, networks, coarse, residual, _allowed(residual, search.half_wave_nm), evaluators)
+    return FittedSurface(closed, networks, coarse, residual, _allowed(residual, coarse.half_wave_nm), evaluators)
 
 
 def _slopes(closed: ClosedForm) -> tuple[np.ndarray, np.ndarray]:

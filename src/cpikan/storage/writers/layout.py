@@ -29,8 +29,14 @@ _TABLE = (
     Quantity("modulation", np.dtype("<f4"), np.nan, None, "modulation"),
     Quantity("flags", np.dtype("u1"), 1, None, "flags"),  # 1 = invalid
     Quantity("component", np.dtype("<i4"), 0, None, "component"),  # 0 = none
+    Quantity("slope_y_nm_per_px", np.dtype("<f4"), np.nan, "nm/px", "slope_y"),
+    Quantity("slope_x_nm_per_px", np.dtype("<f4"), np.nan, "nm/px", "slope_x"),
+    Quantity("curvature_nm_per_px2", np.dtype("<f4"), np.nan, "nm/px^2", "curvature"),
+    Quantity("slope_sigma_nm_per_px", np.dtype("<f4"), np.nan, "nm/px", "slope_sigma"),
+    Quantity("curvature_sigma_nm_per_px2", np.dtype("<f4"), np.nan, "nm/px^2", "curvature_sigma"),
 )
 QUANTITIES: Mapping[str, Quantity] = {quantity.name: quantity for quantity in _TABLE}
+SLOPES = tuple(quantity.name for quantity in _TABLE if quantity.unit in ("nm/px", "nm/px^2"))  # of a fitted surface
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,229 @@
+"""Raw frames of one wavelength as residuals: light, steps, tilts and gains are unknown beside a parametric phase.
+
+For frames too few or too disturbed to be demodulated pixel by pixel: a smooth surface under smooth light has far fewer
+unknowns than the frames have pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from cpikan.errors import InputError
+from cpikan.fields.functional import functional, named_parameters
+from cpikan.fields.parameter_jacobian import parameter_jacobian
+from cpikan.fields.scaled_cpikan import ScaledCPIKAN
+
+
+class PhaseForm(Protocol):
+    """A phase in rad at fixed points as a function of its parameters (n, F)."""
+
+    @property
+    def parameters(self) -> int: ...
+
+    def value(self, parameters: Tensor) -> Tensor:
+        """(n, B)."""
+        ...
+
+    def jacobian(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, B), and (n, B, F) or (1, B, F)."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearPhase:
+    """A sum of terms, ``features`` (B, F)."""
+
+    features: Tensor
+
+    @property
+    def parameters(self) -> int:
+        return self.features.shape[1]
+
+    def value(self, parameters: Tensor) -> Tensor:
+        """(n, B)."""
+        return parameters @ self.features.mT
+
+    def jacobian(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, B) and (1, B, F)."""
+        return self.value(parameters), self.features[None]
+
+
+@dataclass(frozen=True)
+class NetworkPhase:
+    """A sum of fixed terms plus a network, both in rad, at ``points`` (B, 2); ``base`` makes the fixed part of points."""
+
+    field: ScaledCPIKAN
+    points: Tensor
+    base: Callable[[Tensor], Tensor]
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.field.parameters())
+
+    def at(self, points: Tensor) -> NetworkPhase:
+        """The same phase elsewhere."""
+        return replace(self, points=points)
+
+    def value(self, parameters: Tensor) -> Tensor:
+        """(n, B)."""
+        call = functional(self.field)
+        found = [call(named_parameters(self.field, one), self.points).squeeze(-1) for one in parameters]
+        return self.base(self.points) + torch.stack(found)
+
+    def jacobian(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, B) and (n, B, F)."""
+        found = [parameter_jacobian(self.field, self.points, one) for one in parameters]
+        slopes = torch.stack([slope.squeeze(-2) for _, slope in found])
+        return self.base(self.points) + torch.stack([value.squeeze(-1) for value, _ in found]), slopes
+
+
+class FrameParts(NamedTuple):
+    """Numbers of A and B (..., M), steps and gains less one (..., K - 1), tilts (..., K - 1, 2), the share of the second
+    harmonic (..., 1), numbers of the phase (..., F)."""
+
+    mean: Tensor
+    power: Tensor
+    steps: Tensor
+    tilts: Tensor
+    gains: Tensor
+    second: Tensor
+    form: Tensor
+
+
+@dataclass(frozen=True)
+class FrameLayout:
+    """Where each number stands in the vector of parameters.
+
+    ``light`` modes of A, as many of B, K - 1 steps (rad), K - 1 tilts (rad per unit, y and x) where ``tilted``, K - 1 gains
+    less one where ``gained``, the second harmonic's share of B where ``bent``, ``form`` numbers of the phase. Frame 0 is the
+    reference.
+    """
+
+    frames: int
+    light: int
+    form: int
+    tilted: bool = True
+    gained: bool = False
+    bent: bool = False
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers of A, B, steps, tilts, gains, second harmonic and phase."""
+        later = self.frames - 1
+        return self.light, self.light, later, 2 * later * self.tilted, later * self.gained, int(self.bent), self.form
+
+    @property
+    def size(self) -> int:
+        return sum(self.sizes)
+
+    def split(self, parameters: Tensor) -> FrameParts:
+        """The vector (..., P) by its parts; zeros for those the layout does not have."""
+        a, b, steps, tilts, gains, second, form = parameters.split(self.sizes, dim=-1)
+        tilts = tilts.unflatten(-1, (-1, 2)) if self.tilted else steps.new_zeros(*steps.shape, 2)
+        gains = gains if self.gained else torch.zeros_like(steps)
+        return FrameParts(a, b, steps, tilts, gains, second if self.bent else torch.zeros_like(a[..., :1]), form)
+
+    def of_frame(self, k: int) -> list[int]:
+        """Where the numbers that frame ``k`` depends on stand: A, B, step, tilt, gain, phase."""
+        starts = [sum(self.sizes[:i]) for i in range(7)]
+        own: list[int] = []
+        if k:
+            own.append(starts[2] + k - 1)
+            own += [starts[3] + 2 * (k - 1) + axis for axis in (0, 1) if self.tilted]
+            own += [starts[4] + k - 1] if self.gained else []
+        return [*range(starts[2]), *own, *range(starts[5], self.size)]  # harmonic and phase are all frames'
+
+
+class RobustLoss(Protocol):
+    """rho(r) and its weight rho'(r) / r, as in `cpikan.learning.robust`."""
+
+    def value(self, residuals: Tensor) -> Tensor: ...
+
+    def weight(self, residuals: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class FrameResiduals:
+    """What the model leaves of raw frames, in units of their noise, and normal equations frame by frame.
+
+    ``points`` (B, 2) in [-1, 1]; ``frames`` (K, B) in units of their noise; ``light`` (B, M) the smooth terms of A and B;
+    ``mean`` and ``precision`` (P,) a Gaussian prior of the parameters. Only one frame's Jacobian exists at a time.
+    """
+
+    layout: FrameLayout
+    points: Tensor
+    frames: Tensor
+    light: Tensor
+    form: PhaseForm
+    mean: Tensor
+    precision: Tensor
+
+    def __post_init__(self) -> None:
+        if self.frames.ndim != 2 or len(self.frames) < 2 or self.frames.shape[1] != len(self.points):
+            raise InputError(
+                f"frames of shape {tuple(self.frames.shape)} at {len(self.points)} points: give at least two frames (K, B)"
+            )
+
+    def residuals(self, parameters: Tensor) -> Tensor:
+        """Model minus frames (n, K, B) for parameters (n, P)."""
+        parts = self.layout.split(parameters)
+        mean, power, phase = parts.mean @ self.light.mT, parts.power @ self.light.mT, self.form.value(parts.form)
+        rows = []
+        for k in range(self.layout.frames):
+            angle, gain = self._frame(k, parts, phase)
+            wave = torch.cos(angle) + parts.second * torch.cos(2 * angle)
+            rows.append(gain * (mean + power * wave) - self.frames[k])
+        return torch.stack(rows, dim=1)
+
+    def _frame(self, k: int, parts: FrameParts, phase: Tensor) -> tuple[Tensor, Tensor]:
+        """The argument of the fringes of frame ``k`` (n, B) and its gain (n, 1)."""
+        if not k:
+            return phase, torch.ones_like(phase[:, :1])
+        angle = phase + parts.steps[:, k - 1, None] + parts.tilts[:, k - 1] @ self.points.mT
+        return angle, 1 + parts.gains[:, k - 1, None]
+
+    def prior(self, parameters: Tensor) -> Tensor:
+        """Half the squared departures from the prior in its units, (n,)."""
+        return 0.5 * (self.precision * (parameters - self.mean) ** 2).sum(dim=-1)
+
+    def cost(self, parameters: Tensor, loss: RobustLoss) -> Tensor:
+        """The loss of each problem with its prior, (n,)."""
+        return loss.value(self.residuals(parameters)).sum(dim=(-2, -1)) + self.prior(parameters)
+
+    def normal(self, parameters: Tensor, loss: RobustLoss) -> tuple[Tensor, Tensor, Tensor]:
+        """Cost (n,), gradient (n, P) and J'WJ (n, P, P), the prior included."""
+        n = len(parameters)
+        parts = self.layout.split(parameters)
+        mean, power = parts.mean @ self.light.mT, parts.power @ self.light.mT
+        phase, slopes = self.form.jacobian(parts.form)
+        cost = self.prior(parameters)
+        gradient = self.precision * (parameters - self.mean)
+        matrix = torch.diag(self.precision).expand(n, -1, -1).clone()
+        lead = self.light.expand(n, -1, -1)
+        for k in range(self.layout.frames):
+            angle, gain = self._frame(k, parts, phase)
+            double = torch.cos(2 * angle)
+            wave = torch.cos(angle) + parts.second * double
+            bend = torch.sin(angle) + 2 * parts.second * torch.sin(2 * angle)
+            fall = (-gain * power * bend).unsqueeze(-1)
+            light = mean + power * wave
+            columns = [gain.unsqueeze(-1) * lead, (gain * wave).unsqueeze(-1) * lead]
+            if k:
+                columns.append(fall)
+                columns += [fall * self.points] if self.layout.tilted else []
+                columns += [light.unsqueeze(-1)] if self.layout.gained else []
+            columns += [(gain * power * double).unsqueeze(-1)] if self.layout.bent else []
+            rows = torch.cat([*columns, fall * slopes], dim=-1)
+            rest = gain * light - self.frames[k]
+            weight = loss.weight(rest)
+            place = torch.tensor(self.layout.of_frame(k), device=parameters.device)
+            weighted = rows * weight.unsqueeze(-1)
+            gradient[:, place] += (rest.unsqueeze(-2) @ weighted).squeeze(-2)
+            matrix[:, place[:, None], place] += rows.mT @ weighted
+            cost = cost + loss.value(rest).sum(dim=-1)
+        return cost, gradient, matrix

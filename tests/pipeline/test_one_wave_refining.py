@@ -1,0 +1,255 @@
+"""``--method hybrid`` and ``field`` with one wavelength: gaps bridged, orders set right, the surface itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cpikan.pipeline.height_map import HeightMap
+from cpikan.pipeline.mask import Circle
+from cpikan.pipeline.reconstruct import reconstruct
+from cpikan.pipeline.stack import FrameStack
+from cpikan.pipeline.two_pass import TwoPass
+from cpikan.psi.flags import Flag
+from small_stacks import STEPS_DEG, contents, leftovers, stack_of
+
+WAVE_NM = 632.8
+HALF_NM = WAVE_NM / 2
+SHAPE = (480, 640)
+REFINED, INVALID, INPAINTED = int(Flag.REFINED), int(Flag.INVALID), int(Flag.INPAINTED)
+Y, X = np.mgrid[: SHAPE[0], : SHAPE[1]] * 2.0 / SHAPE[1] - 1
+
+
+def bowl(scale: float = 1.0) -> np.ndarray:
+    """Smooth, not a polynomial; 1.1 um over the field."""
+    return scale * (700 * (X**2 + Y**2) + 200 * X * Y + 60 * np.sin(3 * X + 1) * np.cos(2 * Y))
+
+
+def frames_of(height: np.ndarray, missing: np.ndarray, noise_rad: float = 0.03, steps: tuple = STEPS_DEG) -> np.ndarray:
+    """Float frames, one wavelength, NaN (dead) where ``missing``; the noise of the phase is ``noise_rad`` with four steps."""
+    rng = np.random.default_rng(5)
+    frames = 128 + 100 * np.cos(4 * np.pi * height / WAVE_NM + np.radians(steps)[:, None, None])
+    frames += 100 * np.sqrt(2) * noise_rad * rng.normal(size=frames.shape)
+    frames[:, missing] = np.nan
+    return frames[None].astype(np.float32)
+
+
+def one_wave(height: np.ndarray, missing: np.ndarray, noise_rad: float = 0.03) -> FrameStack:
+    return stack_of(frames_of(height, missing, noise_rad), (WAVE_NM,))
+
+
+def run(stack: FrameStack, out: Path, **options: Any) -> HeightMap:
+    given = {"method": "hybrid", "all_quantities": True, "progress": False, "overwrite": True}
+    return reconstruct(stack, out, **{**given, **options})
+
+
+def arrays(result: HeightMap) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    assert result.sigma_nm is not None
+    assert result.flags is not None
+    return np.asarray(result.height_nm[:]), np.asarray(result.sigma_nm[:]), np.asarray(result.flags[:])
+
+
+def wrong(height: np.ndarray, truth: np.ndarray) -> int:
+    """Pixels on another order than most, one piston for all."""
+    error = height - truth
+    error = error[np.isfinite(error)]
+    return int((np.abs(error - np.median(error)) > HALF_NM / 2).sum())
+
+
+NONE = np.zeros(SHAPE, bool)
+COLUMN = np.indices(SHAPE)[1]
+RADIUS = np.hypot(np.indices(SHAPE)[0] - 240, COLUMN - 320)
+BAND = (COLUMN >= 220) & (COLUMN < 420)
+MOAT = (RADIUS > 60) & (RADIUS < 160)
+SMALL = (slice(140, 340), slice(200, 420))  # for what does not depend on the size
+
+
+@pytest.mark.parametrize(("missing", "pieces"), [(BAND, 2), (MOAT, 2), (RADIUS < 100, 1)], ids=["band", "moat", "hole"])
+def test_gaps_of_200_pixels_in_a_smooth_surface_are_bridged(missing, pieces, tmp_path):
+    stack, truth = one_wave(bowl(), missing), bowl()
+    plain = run(stack, tmp_path / "p.npy", method="auto")
+    result = run(stack, tmp_path / "h.npy")
+    height, _, flags = arrays(result)
+    assert plain.summary["components"] == pieces
+    assert result.summary["components"] == 1
+    assert result.summary["refining"]["joined"] == pieces - 1
+    assert result.summary["methods_used"] == ["unwrap", "hybrid"]
+    assert wrong(height, truth) == 0
+    assert np.array_equal(np.isnan(height), missing)
+    # whole orders were added, nothing else; float32 heights of 2 um are good to 1e-4 nm
+    turns = (height - arrays(plain)[0])[~missing] / HALF_NM
+    assert np.abs(turns - np.rint(turns)).max() < 1e-5
+    assert ((flags & REFINED) > 0).any() == (pieces > 1)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["stepped", "steep"])
+def test_what_the_surface_cannot_decide_stays_a_component(kind, tmp_path):
+    """A step of 0.4 turns is no whole order; a surface forty times as curved says nothing across a hundred pixels."""
+    inside = RADIUS < 110
+    truth = bowl() + 0.4 * HALF_NM * inside
+    if kind == "steep":
+        truth = 5000 * np.sin(4 * X) * np.cos(4 * Y + 1) + 3000 * np.sin(5 * X * Y)
+    plain = run(one_wave(truth, MOAT), tmp_path / "p.npy", method="auto")
+    result = run(one_wave(truth, MOAT), tmp_path / "h.npy")
+    assert result.summary["components"] == plain.summary["components"] == 2
+    report = result.summary["refining"]
+    assert (report["pairs"], report["joined"], report["refused"]) == (1, 0, int(kind == "stepped"))
+    assert np.array_equal(arrays(result)[0], arrays(plain)[0], equal_nan=True)
+
+
+def test_real_steps_and_bumps_are_kept(tmp_path):
+    """Lines etched 120 nm deep, and a bump of more than an order on flanks that unwrapping follows."""
+    truth = bowl() - 120.0 * ((COLUMN // 40) % 2) + 500 * np.exp(-0.5 * (RADIUS / 12) ** 2)
+    plain = run(one_wave(truth, NONE), tmp_path / "p.npy", method="auto")
+    result = run(one_wave(truth, NONE), tmp_path / "h.npy")
+    assert wrong(arrays(plain)[0], truth) == 0
+    assert np.array_equal(arrays(result)[0], arrays(plain)[0])
+    assert result.summary["refining"]["pixels_moved"] == 0
+
+
+def test_field_is_the_surface_with_its_own_sigma(tmp_path):
+    """Noise of 0.2 rad, across a moat; blocks of 64 pixels and 36 coefficients for a thousand blocks leave little of it."""
+    truth, noise = bowl(), 0.2
+    stack = one_wave(truth, MOAT, noise)
+    pixel = arrays(run(stack, tmp_path / "p.npy", method="auto"))
+    result = run(stack, tmp_path / "f.npy", method="field")
+    height, sigma, flags = arrays(result)
+    error = height - truth
+    error -= np.nanmean(error)
+    assert result.summary["components"] == 1
+    assert result.summary["methods_used"] == ["unwrap", "field"]
+    assert np.array_equal(np.isnan(height), np.isnan(pixel[0]))
+    assert ((flags[MOAT] & INVALID) > 0).all()
+    assert np.nanmedian(pixel[1]) == pytest.approx(noise * WAVE_NM / (4 * np.pi), rel=0.1)
+    assert np.sqrt(np.nanmean(error**2)) < 0.1 * np.nanmedian(pixel[1])
+    assert np.nanmedian(sigma) < 0.1 * np.nanmedian(pixel[1])
+    # two sigmas hold 95 %; the mean of the whole was taken off, and neighbouring pixels share their error
+    assert (np.abs(error) < 2 * sigma)[~MOAT].mean() > 0.9
+
+
+@pytest.mark.parametrize("method", ["hybrid", "field"])
+def test_with_a_form_removed_and_holes_filled(method, tmp_path):
+    result = run(
+        one_wave(bowl(), MOAT),
+        tmp_path / "h.npy",
+        method=method,
+        remove=("piston", "tilt"),
+        inpaint=True,
+    )
+    height, _, flags = arrays(result)
+    plane = np.column_stack([np.ones(X.size), Y.ravel(), X.ravel()])
+    seen = ~MOAT.ravel()
+    left = (height - bowl()).ravel()
+    left -= plane @ np.linalg.lstsq(plane[seen], left[seen], rcond=None)[0]
+    assert np.abs(left[seen]).max() < HALF_NM / 2
+    # the moat lies in one component now, so it is a hole like any other: a plate over 100 pixels of this bowl
+    assert np.array_equal((flags & INPAINTED) > 0, MOAT)
+    assert np.abs(left[~seen]).max() < 40
+    assert result.summary["inpainting"]["holes_filled"] == 1
+
+
+@pytest.mark.parametrize("method", ["hybrid", "field"])
+def test_tiles_threads_and_bands_change_no_bit(method, tmp_path):
+    stack = one_wave(bowl()[SMALL], (np.abs(COLUMN - 300) < 20)[SMALL])
+    first = arrays(run(stack, tmp_path / "a.npy", method=method))
+    second = arrays(run(stack, tmp_path / "b.npy", method=method, band_rows=37, threads=1))
+    for one, other in zip(first, second, strict=True):
+        assert np.array_equal(one, other, equal_nan=True)
+
+
+class Stop(Exception):
+    """Injected in place of a kill."""
+
+
+@pytest.mark.parametrize(
+    ("method", "place"),
+    [("field", "before"), ("field", "amid"), ("hybrid", "amid"), ("hybrid", "after"), ("field", "form")],
+)
+def test_a_stopped_run_goes_on_to_the_same_bytes(method, place, tmp_path, monkeypatch):
+    from cpikan.pipeline import one_wave_refining as module
+
+    stack = one_wave(bowl()[SMALL], (np.abs(RADIUS - 60) < 20)[SMALL])
+    options = {"method": method, "remove": ("piston", "tilt"), "band_rows": 64}
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "part").mkdir()
+    run(stack, tmp_path / "whole" / "out.npy", **options)
+    owner, name = {
+        "before": (module.OneWaveRefining, "survey"),
+        "amid": (module.OneWaveRefining, "_joined_rows"),
+        "after": (TwoPass, "ripple_mrad"),
+        "form": (TwoPass, "_levelled"),
+    }[place]
+    real, calls = getattr(owner, name), []
+
+    def stopping(*given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == (3 if place in ("amid", "form") else 1):
+            raise Stop
+        return real(*given)
+
+    monkeypatch.setattr(owner, name, stopping)
+    with pytest.raises(Stop):
+        run(stack, tmp_path / "part" / "out.npy", **options)
+    monkeypatch.setattr(owner, name, real)
+    run(stack, tmp_path / "part" / "out.npy", overwrite=False, resume=True, **options)
+    assert contents(tmp_path / "whole", "out") == contents(tmp_path / "part", "out")
+
+
+def test_too_little_for_a_surface_is_said_and_unwrapped(tmp_path):
+    """25 x 30 pixels are 16 blocks; a surface wants 54."""
+    cut = (slice(0, 25), slice(0, 30))
+    stack = stack_of(frames_of(bowl()[cut], NONE[cut]), (WAVE_NM,))
+    plain = run(stack, tmp_path / "p.npy", method="auto")
+    for method in ("hybrid", "field"):
+        result = run(stack, tmp_path / "h.npy", method=method)
+        assert result.summary["methods_used"] == ["unwrap"]
+        assert result.summary["refining"]["surfaces"] == 0
+        assert result.summary["refining"]["without_surface"] == 1
+        assert any("no surface" in warning for warning in result.summary["warnings"])
+        for one, other in zip(arrays(result), arrays(plain), strict=True):
+            assert np.array_equal(one, other, equal_nan=True)
+
+
+def test_a_tile_without_data_is_left_invalid(tmp_path):
+    missing = (COLUMN >= 300) | (np.indices(SHAPE)[0] >= 250)
+    result = run(one_wave(bowl(), missing), tmp_path / "f.npy", method="field")
+    height, sigma, flags = arrays(result)
+    assert np.array_equal(np.isnan(height), missing)
+    assert np.isnan(sigma[missing]).all()
+    assert ((flags[missing] & INVALID) > 0).all()
+
+
+DATA = Path(os.environ.get("CPIKAN_DATA", Path(__file__).parents[3] / "shared" / "data")) / "mlpeck_zernike"
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="measured data absent: set CPIKAN_DATA")
+@pytest.mark.parametrize("known", [True, False], ids=["nominal", "unknown"])
+def test_three_of_twelve_frames_of_a_mirror(known, tmp_path):
+    """Frames 120 degrees apart. 15 nm are a 44th of a wave; piston and tilt belong to the steps, the sign to unknown ones."""
+    images = []
+    for number in range(5, 17):
+        with Image.open(DATA / f"Image{number}.jpg") as image:
+            images.append(np.asarray(image.convert("L")))
+    frames, steps = np.stack(images)[None], tuple(-60.0 * k for k in range(12))
+    options = {"mask": Circle(390, 295, 225), "all_quantities": False}
+    twelve = run(stack_of(frames, (654.0,), steps, "nominal"), tmp_path / "all.npy", method="auto", **options)
+    few = (0, 2, 4)
+    given = (tuple(steps[k] for k in few), "nominal") if known else (None, "unknown")
+    three = run(stack_of(frames[:, few], (654.0,), *given), tmp_path / "few.npy", method="field", **options)
+    expected, found = np.asarray(twelve.height_nm[:]), np.asarray(three.height_nm[:])
+    y, x = np.indices(expected.shape) / 225.0
+    rms = []
+    for sign in (1, -1):
+        difference = sign * found - expected
+        seen = np.isfinite(difference)
+        assert seen.sum() > 0.99 * np.isfinite(expected).sum()
+        plane = np.column_stack([np.ones(seen.sum()), y[seen], x[seen]])
+        rest = difference[seen] - plane @ np.linalg.lstsq(plane, difference[seen], rcond=None)[0]
+        rms.append(float(np.sqrt(np.mean(rest**2))))
+    assert (rms[0] if known else min(rms)) < 15
