@@ -24,25 +24,28 @@ class BlockRows:
 def solve_band(sets: Sequence[BlockRows], order: Tensor) -> Tensor:
     """min |J c + r|^2 over c (E, K); ``order`` (E,) is the place of every block in the elimination.
 
-    Blocks that share rows must lie at most two places apart. Householder QR of one place after the other: the rows that
-    begin there with what earlier places left, their first K rows of R kept, the rest handed on; then back substitution.
+    Householder QR of one place after the other: the rows that begin there with what earlier places left, their first K rows
+    of R kept, the rest handed on; then back substitution. Work grows with the square of how far apart blocks lie that
+    share rows.
     """
     blocks, width = len(order), sets[0].jacobian.shape[-1]
     dtype = sets[0].residual.dtype
+    pairs = [one for one in sets if one.second is not None and len(one.first)]
+    reach = max((int((order[one.first] - order[one.second]).abs().max()) for one in pairs), default=0)
     waiting: list[list[Tensor]] = [[] for _ in range(blocks)]
     for one in sets:
-        _spread(one, order, waiting)
-    kept, carry = [], torch.zeros(0, 3 * width + 1, dtype=dtype)
+        _spread(one, order, waiting, (reach + 1) * width)
+    kept, carry = [], torch.zeros(0, (reach + 1) * width + 1, dtype=dtype)
     for place in range(blocks):
         triangle = torch.linalg.qr(torch.cat([carry, *waiting[place]]), mode="r")[1]
         waiting[place] = []
         kept.append(triangle[:width])
         rest = triangle[width:]
-        carry = torch.cat([rest[:, width : 3 * width], rest.new_zeros(len(rest), width), rest[:, -1:]], dim=1)
-    solved = torch.zeros(blocks + 2, width, dtype=dtype)
+        carry = torch.cat([rest[:, width:-1], rest.new_zeros(len(rest), width), rest[:, -1:]], dim=1)
+    solved = torch.zeros(blocks + reach, width, dtype=dtype)
     for place in reversed(range(blocks)):
         rows = kept[place]
-        right = -rows[:, -1] - rows[:, width:-1] @ solved[place + 1 : place + 3].flatten()
+        right = -rows[:, -1] - rows[:, width:-1] @ solved[place + 1 : place + 1 + reach].flatten()
         solved[place] = torch.linalg.solve_triangular(rows[:, :width], right[:, None], upper=True).squeeze(1)
     return solved[order]
 
@@ -58,13 +61,13 @@ def folded(blocks: int) -> Tensor:
     return torch.where(2 * block < blocks, 2 * block, 2 * (blocks - 1 - block) + 1)
 
 
-def _spread(one: BlockRows, order: Tensor, waiting: list[list[Tensor]]) -> None:
+def _spread(one: BlockRows, order: Tensor, waiting: list[list[Tensor]], columns: int) -> None:
     """Put rows where their first block is eliminated, columns relative to it."""
     count, parts, rows, width = one.jacobian.shape
     for n in range(count):
         ends = [int(order[one.first[n]])] + ([] if one.second is None else [int(order[one.second[n]])])
         base = min(ends)
-        out = one.residual.new_zeros(rows, 3 * width + 1)
+        out = one.residual.new_zeros(rows, columns + 1)
         for part, place in zip(range(parts), ends, strict=True):
             out[:, (place - base) * width : (place - base + 1) * width] += one.jacobian[n, part]
         out[:, -1] = one.residual[n]
