@@ -24,7 +24,8 @@ from cpikan.learning.stop_reason import StopReason
 from cpikan.physics.problem import Problem
 from cpikan.physics.regions import corners
 
-_INTERIOR = {1: 3000, 2: 3000}  # most interior points, by dimension
+_INTERIOR = {1: 3000, 2: 3000}  # most interior points, by dimension, of networks below _LARGE parameters
+_LARGE = 2400
 _FLOOR, _GAIN = 1e-7, 2.0  # below this relative residual, a level that gains less than this factor is the last
 _HOPELESS = 1e-2  # relative residual of the third level, where a smooth solution is far below
 _SMALL = 700  # parameters of levels that always fit; their times say little about longer ones
@@ -51,7 +52,7 @@ class Grow:
     ``corners`` adds the singular functions of the region's re-entrant corners.
     """
 
-    parameters: int = 2400
+    parameters: int = 3300
     hopeless: bool = False
     corners: bool = False
     name: str = "grow"
@@ -137,7 +138,8 @@ def level_points(problem: Problem, size: Size, seed: int) -> Points:
     boundary = sides * math.ceil(per_side)
     parameters = size.parameters(problem.outputs) / problem.outputs
     wanted = max(1.5 * parameters, GUARD * parameters - 0.5 * boundary)
-    interior = min(max(240, math.ceil(wanted)), _INTERIOR.get(problem.dimension, 10**6))
+    most = _INTERIOR.get(problem.dimension, 10**6) if parameters <= _LARGE else 10**6
+    interior = min(max(240, math.ceil(wanted)), most)
     return Points(interior, boundary, "chebyshev", seed)
 
 
