@@ -114,7 +114,10 @@ def test_info_says_what_would_be_done(wafer_folder, capsys):
     assert found["disk_bytes"]["npy"] >= 4 * 160 * 200
     assert found["disk_bytes"]["npy_all"] >= 9 * 160 * 200
     assert 50 < found["memory_mib"] < 2000
-    assert found["scratch_bytes"] == 0
+    assert found["scratch_bytes"] == found["scratch_bytes_field"] == 0
+    assert found["disk_bytes_field"]["npy"] == found["disk_bytes"]["npy"]
+    for kind in ("npy_all", "tif", "zarr"):  # two slopes, curvature and two sigmas more
+        assert found["disk_bytes_field"][kind] >= found["disk_bytes"][kind] + 5 * 4 * 160 * 200
     assert main(["info", str(wafer_folder), "--json", "--phase-steps", "unknown"]) == 0
     found = _json(capsys)
     assert found["phase_steps_deg"] is None
@@ -126,9 +129,11 @@ def test_estimated_disk_is_enough(wafer_folder, mirror, tmp_path, capsys):
     one = folder_of(tmp_path / "one", np.asarray(mirror.frames), mirror.wavelengths_nm, FIVE_DEG)
     for source in (wafer_folder, one):
         assert main(["info", str(source), "--json"]) == 0
-        promised = _json(capsys)["disk_bytes"]
-        for kind, options in (("npy", []), ("npy_all", ["--all"]), ("tif", []), ("zarr", [])):
-            folder = tmp_path / f"{kind}-{source.name}"
+        found = _json(capsys)
+        field = [(kind, [*options, "--method", "field"]) for kind, options in (("npy_all", ["--all"]), ("zarr", []))]
+        for kind, options in (("npy", []), ("npy_all", ["--all"]), ("tif", []), ("zarr", []), *field):
+            promised = found["disk_bytes_field" if "field" in options else "disk_bytes"]
+            folder = tmp_path / f"{len(options)}-{kind}-{source.name}"
             folder.mkdir()
             output = folder / f"out.{kind.removesuffix('_all')}"
             assert main(["reconstruct", str(source), "-o", str(output), *options, "--json"]) == 0

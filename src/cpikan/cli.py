@@ -247,7 +247,10 @@ def _add_reconstruct(parser: argparse.ArgumentParser) -> None:
         "--scheme", default="least-squares", help="least-squares, carre, schwider-hariharan, de-groot-7, 13-frame"
     )
     parser.add_argument(
-        "--inpaint", action="store_true", help="guess heights in holes that do not reach the edge (flag 32)"
+        "--inpaint",
+        action="store_true",
+        help="guess heights in holes that do not reach the edge (flag 32); holes between components and above about "
+        "230 000 pixels (1.25 GiB of memory) stay open, and the JSON counts them",
     )
     parser.add_argument(
         "--combine", default="weighted", help="height from all wavelengths (weighted) or the finest alone"

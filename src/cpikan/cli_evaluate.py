@@ -13,7 +13,7 @@ FORM_HELP = (
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """compare a height map with the truth; without a truth: PV, PVr, RMS, Sa, slopes, ripple of the map"""
+    """compare a height map with the truth, in-painted pixels apart; without a truth: PV, PVr, RMS, Sa, slopes, ripple"""
     parser.add_argument("output", metavar="OUT", help="what reconstruct wrote; without a truth also Zygo MetroPro .dat")
     parser.add_argument(
         "truth", metavar="TRUTH.npy", nargs="?", help="true heights in nm, NaN where there is none; may be left out"
@@ -58,11 +58,18 @@ def tell(result: dict[str, Any]) -> str:
 def _tell_error(result: dict[str, Any]) -> str:
     coverage = result["coverage_95"]
     told = "not available without sigma" if coverage is None else f"{coverage:.2%} of the 95 % intervals hold"
+    guessed = result["inpainted"]
+    more = (
+        f"\nin-painted {guessed['pixels']} pixels more: {_number(guessed['rms_nm'])} nm RMS, "
+        f"{_number(guessed['max_abs_nm'])} nm at most"
+        if guessed
+        else ""
+    )
     return (
         f"error      {_number(result['rms_nm'])} nm RMS, {_number(result['max_abs_nm'])} nm at most, relative L2 "
         f"{_number(result['relative_l2'], '.3g')}\n"
         f"orders     {_number(result['wrong_order_fraction'], '.3g')} of {result['pixels']} pixels wrong\n"
-        f"coverage   {told}"
+        f"coverage   {told}{more}"
     )
 
 

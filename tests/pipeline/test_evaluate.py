@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cpikan.cli_evaluate import tell
 from cpikan.errors import InputError
 from cpikan.pipeline import map_rows as module
 from cpikan.pipeline.evaluate import compare, evaluate, measure
 from cpikan.pipeline.map_rows import MapRows
 from cpikan.pipeline.mask import Mask
 from cpikan.pipeline.region import Region
+from cpikan.psi.flags import Flag
 from cpikan.storage.atomic import write_json
 from cpikan.storage.writers.open import open_writer
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
@@ -70,6 +72,28 @@ def test_figures_of_a_planted_error() -> None:
     # 5 % outside 1.96 sigma and 2 % wrong orders; binomial noise sqrt(0.07 * 0.93 / 7e4) = 0.001, five of them
     assert found["coverage_95"] == pytest.approx(0.95 * (1 - wrong[valid].mean()), abs=0.005)
     assert found["wrong_order_limit_nm"] == pytest.approx(611.9 / 4)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_guesses_are_told_apart(labelled: bool) -> None:
+    """Two components on levels of their own, a hole in each: guesses lie 50 nm off the level of what surrounds them."""
+    truth, flags = _truth(), np.zeros(SHAPE, np.uint8)
+    component = np.ones(SHAPE, np.int32)
+    component[:, 130:] = 2
+    component[40:60, 20:90] = component[100:140, 150:200] = 0
+    level = np.where(np.arange(SHAPE[1]) < 130, 700.0, -9000.0)
+    guess = component == 0
+    flags[guess] = Flag.INVALID | Flag.INPAINTED
+    height = truth + (level if labelled else 0.0) + 50.0 * guess
+    given = FakeMap(height, flags=flags, component=component if labelled else None)
+    found = measure(compare(given, truth))
+    assert found["pixels"] == (~guess).sum()
+    assert found["rms_nm"] < 1e-6
+    assert found["max_abs_nm"] < 1e-6
+    assert found["inpainted"] == pytest.approx({"pixels": guess.sum(), "rms_nm": 50.0, "max_abs_nm": 50.0}, rel=1e-9)
+    assert measure(compare(FakeMap(truth, flags=flags * 0), truth))["inpainted"] is None
+    told = tell({**found, "coverage_95": None})
+    assert f"in-painted {guess.sum()} pixels more: 50 nm RMS" in told
 
 
 def test_tilt_is_removed_only_when_asked() -> None:

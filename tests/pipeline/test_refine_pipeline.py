@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
+from cpikan.pipeline import inpainting
 from cpikan.pipeline.height_map import HeightMap
 from cpikan.pipeline.mask import Mask
 from cpikan.pipeline.reconstruct import reconstruct
 from cpikan.pipeline.stack import FrameStack
 from cpikan.psi.flags import Flag
+from cpikan.psi.refine.inpaint import required_bytes
 from small_stacks import STEPS_DEG, WAVES_NM, folder_of, leftovers, stack_of
 
 SHAPE = (150, 200)
@@ -197,7 +200,21 @@ def test_a_hole_between_two_components_stays_open(tmp_path):
     frames = frames_of(truth, 0.02, 1)
     frames[:, :, (radius > 20) & (radius < 35)] = np.nan
     result = run(stack_of(frames, WAVES_NM[:1]), tmp_path / "f.npy", inpaint=True, range_nm=None)
-    assert result.summary["inpainting"] == {"holes": 1, "holes_filled": 0, "pixels_filled": 0}
+    found = {name: n for name, n in result.summary["inpainting"].items() if n}
+    assert found.keys() == {"holes", "holes_between_components", "pixels_left_open"}
+    assert (found["holes"], found["holes_between_components"]) == (1, 1)
+    assert found["pixels_left_open"] == ((radius > 20) & (radius < 35)).sum()
+
+
+def test_a_hole_that_takes_too_much_memory_stays_open_and_is_counted(tmp_path, monkeypatch):
+    stack, _, missing = hole_stack(4)
+    sizes = np.bincount(ndimage.label(missing, np.ones((3, 3)))[0].ravel())[1:]
+    monkeypatch.setattr(inpainting, "_MEMORY", required_bytes(int(sizes.max()) - 1))
+    found = run(stack, tmp_path / "f.npy", inpaint=True).summary["inpainting"]
+    assert found["holes_too_large"] == (sizes == sizes.max()).sum()
+    assert found["holes_filled"] == found["holes"] - found["holes_too_large"]
+    assert found["pixels_left_open"] == sizes.max() * found["holes_too_large"]
+    assert found["pixels_left_open"] + found["pixels_filled"] == missing.sum()
 
 
 def test_an_interrupted_hybrid_goes_on_to_the_same_bytes(noisy, tmp_path, monkeypatch):

@@ -127,11 +127,13 @@ def test_block_sums_are_plain_sums_however_the_rows_come(noisy):
     whole.add(rows, 0)
     for first in range(0, SIZE, 37):
         pieces.add(rows.part(first, first + 37), first)
-    for name in ("phasor", "weight", "moment", "valid", "doubtful"):
+    for name in ("phasor", "weight", "moment", "pixels", "valid", "doubtful"):
         assert np.array_equal(getattr(whole, name), getattr(pieces, name)), name
     block = (slice(None), slice(8, 16), slice(16, 24))
     phasor = rows.weight[block].astype(float) * np.exp(2j * np.pi * rows.turns[block].astype(float))
     assert np.allclose(whole.phasor[:, 1, 2], phasor.sum(axis=(1, 2)), rtol=1e-5)
+    bits = (whole.pixels[1, 2] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
+    assert np.array_equal(bits.reshape(8, 8) > 0, (rows.flags[block[1:]] & int(Flag.INVALID)) == 0)
     share = whole.doubtful_share()
     assert share[0, 0] == pytest.approx(((rows.flags[:64, :64] & AMBIGUOUS) > 0).mean())
 

@@ -44,7 +44,7 @@ def test_blocks_are_means_with_their_sigma_however_the_rows_come():
     blocks, pieces = blocks_of(rows), UnwrappedBlocks.empty(SHAPE, 1)
     for first in range(0, SHAPE[0], 24):
         pieces.add(rows.part(first, first + 24), first)
-    for name in ("label", "turns", "sigma_turns", "offset_px", "pixels"):
+    for name in ("label", "turns", "sigma_turns", "offset_px", "spread_px2", "pixels"):
         assert np.array_equal(getattr(blocks, name), getattr(pieces, name)), name
     turns = rows.phase_rad / (2 * np.pi) + rows.order
     plain = turns.reshape(20, 8, 25, 8).mean(axis=(1, 3))

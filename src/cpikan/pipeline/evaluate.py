@@ -15,11 +15,14 @@ from cpikan.metrics import ErrorTally, wrong_order_limit_nm
 from cpikan.pipeline.height_map import HeightMap, open_height_map
 from cpikan.pipeline.map_rows import MapRows
 from cpikan.pipeline.region import Region
+from cpikan.psi.flags import Flag
 from cpikan.storage.maps import open_npy
 from cpikan.streaming.bands import Band
 from cpikan.surface.alignment import Alignment, Block, align
 from cpikan.surface.components import ComponentScan
 from cpikan.surface.form import check_form_terms, form_modes
+
+_INPAINTED = int(Flag.INPAINTED)
 
 
 def open_truth(truth: str | Path | NDArray[np.number], shape: tuple[int, int]) -> NDArray[np.number]:
@@ -44,7 +47,10 @@ def open_truth(truth: str | Path | NDArray[np.number], shape: tuple[int, int]) -
 
 @dataclass(frozen=True)
 class Comparison:
-    """A height map laid on its truth; ``errors`` gives the error in nm once pistons (and a form) are removed."""
+    """A height map laid on its truth; ``errors`` gives the error in nm once pistons (and a form) are removed.
+
+    Guesses (flag 32) are no measurement: they take no part in any of it, and ``guesses`` gives their errors.
+    """
 
     rows: MapRows
     truth: NDArray[np.number]
@@ -63,18 +69,40 @@ class Comparison:
         for band, block in zip(self.rows.bands, self.blocks(), strict=True):
             yield band, self.alignment.error(block)
 
+    def guesses(self) -> Iterator[NDArray[np.float64]]:
+        """The errors of the pixels that were guessed, in nm, band by band; nothing where the map stores no flags."""
+        if self.rows.map.flags is None:
+            return
+        for block in _blocks(self.rows, self.truth, self.scan, self.region, guessed=True):
+            error = self.alignment.error(block)
+            yield error[np.isfinite(error)]
 
-def _blocks(rows: MapRows, truth: NDArray[np.number], scan: ComponentScan | None, region: Region) -> Iterator[Block]:
+
+def _blocks(
+    rows: MapRows, truth: NDArray[np.number], scan: ComponentScan | None, region: Region, *, guessed: bool = False
+) -> Iterator[Block]:
+    """The difference to the truth at the pixels that were measured, or at those that were ``guessed``."""
     for band, height in rows.heights():
         difference = height.astype(np.float64) - truth[band.start : band.stop].astype(np.float64)
         difference[~np.isfinite(difference)] = np.nan
+        flags = rows.read("flags", band)
+        guess = np.zeros(height.shape, bool) if flags is None else (flags & _INPAINTED) > 0
+        difference[guess != guessed] = np.nan
         region.cut(band, difference)
         if scan is not None:
             labels = scan.rows(band.start, np.isfinite(height)) if scan.count > 1 else None
         else:
             component = rows.read("component", band)
             labels = None if component is None else np.maximum(component, 0).astype(np.int64)
+            if guessed and labels is not None:
+                labels = _surrounded(labels, guess)
         yield Block(band.start, difference, labels)
+
+
+def _surrounded(labels: NDArray[np.int64], guess: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Labels with those of guesses: one component surrounds a hole, so the last pixel before it in the row has its label."""
+    last = np.maximum.accumulate(np.where(guess, 0, np.arange(labels.shape[1])), axis=1)
+    return np.take_along_axis(labels, last, axis=1)
 
 
 def compare(
@@ -129,7 +157,8 @@ def measure(comparison: Comparison) -> dict[str, Any]:
     """The figures of a comparison under the names of ``cpikan evaluate``, and what they rest on.
 
     rms_nm and max_abs_nm are over right-order pixels (error within a quarter of the shortest wavelength), the others
-    over all pixels valid in both maps; coverage_95 is None without sigma, and a wrong order is a miss. Raises
+    over all pixels measured and valid in both maps; coverage_95 is None without sigma, and a wrong order is a miss.
+    ``inpainted`` is None, or the pixels that were guessed, with the RMS and the largest of all their errors. Raises
     InputError when no pixel is valid in both.
     """
     tally = ErrorTally(comparison.limit_nm)
@@ -140,11 +169,22 @@ def measure(comparison: Comparison) -> dict[str, Any]:
     if not tally.pixels:
         raise InputError(f"{str(comparison.rows.map.path)!r} and the truth have no valid pixel in common")
     return tally.summary() | {
+        "inpainted": _guessed(comparison),
         "wrong_order_limit_nm": comparison.limit_nm,
         "removed": list(comparison.removed),
         "form": comparison.alignment.form.summary(comparison.removed),
         "components": comparison.alignment.components,
     }
+
+
+def _guessed(comparison: Comparison) -> dict[str, Any] | None:
+    """How good the guesses are, of whatever order; None where there are none."""
+    pixels, square, largest = 0, 0.0, 0.0
+    for error in comparison.guesses():
+        if error.size:
+            pixels, square = pixels + error.size, square + float(error @ error)
+            largest = max(largest, float(np.abs(error).max()))
+    return {"pixels": pixels, "rms_nm": (square / pixels) ** 0.5, "max_abs_nm": largest} if pixels else None
 
 
 def _typical(truth: NDArray[np.number]) -> float:

@@ -9,12 +9,21 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from cpikan.psi.refine.inpaint import inpaint
+from cpikan.psi.refine.inpaint import inpaint, required_bytes
 from cpikan.streaming.bands import Band
 
 _MARGIN = 4  # pixels of measured surface around a hole
-_LARGEST = 250_000  # pixels: larger holes stay open, a guess across them says little and takes long
+_MEMORY = 5 << 28  # bytes, 1.25 GiB: what filling one hole may take of the two of a run; about 230 000 pixels
 _GROUP = 256  # small holes whose centres lie in one square of this side are filled together
+_COUNTS = (
+    "holes",
+    "holes_filled",
+    "holes_too_large",
+    "holes_between_components",
+    "holes_without_rim",
+    "pixels_filled",
+    "pixels_left_open",
+)
 _EIGHT = np.ones((3, 3), bool)
 
 Rows = Callable[[Band], tuple[np.ndarray, np.ndarray | None]]
@@ -33,7 +42,9 @@ def fill_holes(rows: Rows, bands: list[Band], guess: np.ndarray) -> dict[str, An
 
     ``rows(band)`` are final heights, and components where those have heights of their own. A hole is a connected set of
     pixels without height that does not reach the edge of the image; one between two components, whose relative height
-    nobody knows, stays open, and so does one above 250 000 pixels. Returns counts of holes and pixels.
+    nobody knows, stays open, and so does one whose filling would take more than 1.25 GiB (about 230 000 pixels). Returns
+    counts of holes and pixels: ``holes``, of them ``holes_filled``, ``holes_too_large``, ``holes_between_components`` and
+    ``holes_without_rim`` (fewer than three pixels around), ``pixels_filled`` and ``pixels_left_open``.
     """
     empty = np.empty(guess.shape, bool)
     for band in bands:
@@ -41,13 +52,11 @@ def fill_holes(rows: Rows, bands: list[Band], guess: np.ndarray) -> dict[str, An
         empty[part] = ~np.isfinite(rows(band)[0])
         guess[part] = np.nan
     labels, count = ndimage.label(empty, _EIGHT)
-    report = {"holes": 0, "holes_filled": 0, "pixels_filled": 0}
+    report = dict.fromkeys(_COUNTS, 0)
     edges = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     for group in _groups(labels, np.setdiff1d(np.arange(1, count + 1), edges)):
-        report["holes"] += len(group.labels)
-        filled = _fill(rows, labels, group, guess)
-        report["holes_filled"] += filled[0]
-        report["pixels_filled"] += filled[1]
+        for name, number in _fill(rows, labels, group, guess).items():
+            report[name] += number
     return report
 
 
@@ -74,22 +83,35 @@ def _window(boxes: list[tuple[slice, slice]], shape: tuple[int, ...]) -> tuple[s
     return ends[0], ends[1]
 
 
-def _fill(rows: Rows, labels: np.ndarray, group: _Group, guess: np.ndarray) -> tuple[int, int]:
-    """Fill the holes of a group; how many, and how many pixels."""
+def _fill(rows: Rows, labels: np.ndarray, group: _Group, guess: np.ndarray) -> dict[str, int]:
+    """Fill the holes of a group; counts of holes and pixels."""
     window = group.window
     height, component = rows(Band(0, window[0].start, window[0].stop))
     here = labels[window]
+    found = dict.fromkeys(_COUNTS, 0) | {"holes": len(group.labels)}
     wanted = []
     for label in group.labels:
         hole = here == label
         rim = ndimage.binary_dilation(hole, _EIGHT) & ~hole
         sides = 1 if component is None else len(np.unique(component[:, window[1]][rim]))
-        if sides == 1 and hole.sum() <= _LARGEST:
+        pixels = int(hole.sum())
+        if sides > 1:
+            found["holes_between_components"] += 1
+        elif required_bytes(pixels) > _MEMORY:
+            found["holes_too_large"] += 1
+        else:
             wanted.append(label)
-    hole = np.isin(here, wanted)
+            continue
+        found["pixels_left_open"] += pixels
     if not wanted:
-        return 0, 0
+        return found
+    hole = np.isin(here, wanted)
     filled = inpaint(height[:, window[1]], hole)
     target = guess[window]
     target[hole] = filled[hole]
-    return len(wanted), int(np.isfinite(filled[hole]).sum())
+    done = np.isfinite(filled)
+    full = sum(bool(done[here == label].all()) for label in wanted)
+    pixels = int(done[hole].sum())
+    found |= {"holes_filled": full, "holes_without_rim": len(wanted) - full, "pixels_filled": pixels}
+    found["pixels_left_open"] += int(hole.sum()) - pixels
+    return found

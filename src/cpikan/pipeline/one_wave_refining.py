@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from cpikan.pipeline.slope_rows import SlopeSource
 from cpikan.psi.flags import Flag
 from cpikan.psi.refine.joining import Joined, join_components
 from cpikan.psi.refine.patches import Candidates, choose, find_candidates
@@ -38,6 +39,14 @@ def refined_names(method: str) -> dict[str, str]:
     return {**REFINED_ORDERS, **(REFINED_FIELD if method == "field" else {})}
 
 
+class OneWaveSurfaces(NamedTuple):
+    """Blocks of the unwrapped map, how its components are joined, and their surfaces."""
+
+    blocks: UnwrappedBlocks
+    joined: Joined
+    surface: LayeredSurface
+
+
 @dataclass(frozen=True)
 class OneWaveRefining:
     """Refining in scratch arrays; ``nm_per_rad`` turns phases into heights, ``method`` is ``field`` or ``hybrid``."""
@@ -48,12 +57,16 @@ class OneWaveRefining:
     threads: int
     progress: ProgressSink | None = None
 
-    def run(self, components: int) -> tuple[dict[str, Any], int]:
-        """Fill the arrays of `refined_names`; the report and the number of components that are left."""
+    def surfaces(self, components: int) -> OneWaveSurfaces:
+        """What the unwrapped map of ``components`` says: the same whenever it is asked."""
         blocks = self.survey(components)
-        with threadpool_limits(limits=1, user_api="blas"):
+        with threadpool_limits(limits=1):  # small systems: threads that wait for each other take several times as long
             joined = join_components(blocks)
-            surface = self.fit(blocks, joined)
+            return OneWaveSurfaces(blocks, joined, self.fit(blocks, joined))
+
+    def run(self, found: OneWaveSurfaces) -> tuple[dict[str, Any], int]:
+        """Fill the arrays of `refined_names`; the report and the number of components that are left."""
+        blocks, joined, surface = found
         patches, moved, drawn = self._write(joined, surface)
         report = {
             "pairs": joined.pairs,
@@ -67,6 +80,15 @@ class OneWaveRefining:
             **surface.summary(),
         }
         return report, joined.components
+
+    def slopes(self, found: OneWaveSurfaces) -> SlopeSource:
+        """Rows of slopes and curvature by quantity, once the arrays are filled."""
+        from cpikan.psi.refine.layers import LayeredSlopes
+
+        with threadpool_limits(limits=1):
+            maps = LayeredSlopes(found.surface)
+        group = self.scratch.array(REFINED_ORDERS["component"])
+        return lambda start, stop: maps.rows(start, group[start:stop])
 
     def survey(self, components: int) -> UnwrappedBlocks:
         """Heights of blocks of the unwrapped map."""

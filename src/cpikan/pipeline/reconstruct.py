@@ -242,7 +242,8 @@ class _Run:
     def _refine_one(self, two: TwoPass, facts: RunFacts) -> None:
         """One wavelength: components joined and orders set right by a surface, or that surface itself."""
         started = time.perf_counter()
-        facts.refining, facts.components = two.refine(facts.components)
+        asked = bool(set(SLOPES) & set(self._quantities()))
+        facts.refining, facts.components, self.slopes = two.refine(facts.components, slopes=asked)
         self.timings.refine += time.perf_counter() - started
         if facts.refining["surfaces"]:
             facts.methods_used = ["unwrap", self.settings.method]
@@ -297,7 +298,7 @@ class _Run:
             return ("height_nm",)
         one = ("component",) if self.stack.shape[0] == 1 and kind not in (".tif", ".tiff") else ()
         middle = ("sigma_nm", "flags") if kind == ".npy" else ("sigma_nm", "modulation", "flags")
-        slopes = SLOPES if self.settings.method == "field" and self.stack.shape[0] > 1 else ()
+        slopes = SLOPES if self.settings.method == "field" else ()
         return ("height_nm", *middle, *one, *slopes)
 
     def _plan_acquisition(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from cpikan.psi.kernels import form
 from cpikan.psi.kernels.select import PixelKernels
 from cpikan.psi.statistics import COLUMNS, row_sums
 from cpikan.storage.scratch import ScratchArrays
+from cpikan.storage.writers.layout import SLOPES
 from cpikan.streaming.bands import Band
 from cpikan.streaming.engine import StreamTimings, stream
 from cpikan.streaming.journal import Journal
@@ -128,20 +129,25 @@ class TwoPass:
         self.journal.add({"stage": "unwrap", "report": report, "components": components})
         return report, components
 
-    def refine(self, components: int) -> tuple[dict[str, Any], int]:
-        """Join components and set orders right, or draw the surface; the report and the number of components."""
-        done = self.journal.last("refine")
-        if done is None:
-            from cpikan.pipeline.one_wave_refining import OneWaveRefining
+    def refine(self, components: int, *, slopes: bool = False) -> tuple[dict[str, Any], int, SlopeSource | None]:
+        """Join components and set orders right, or draw the surface; the report, the number of components that are left, and
+        ``slopes`` of the surface if they are asked for."""
+        from cpikan.pipeline.one_wave_refining import OneWaveRefining
 
-            with self.bar("refine", self.shape[0]) as bar:
-                threads = self.settings.worker_threads
-                work = OneWaveRefining(self.scratch, self.settings.method, self.nm_per_rad, threads, bar)
-                report, left = work.run(components)
-            done = {"stage": "refine", "report": report, "components": left}
-            self.journal.add(done)
+        done = self.journal.last("refine")
+        with self.bar("refine", self.shape[0] if done is None else 0) as bar:
+            threads = self.settings.worker_threads
+            work = OneWaveRefining(self.scratch, self.settings.method, self.nm_per_rad, threads, bar)
+            # the surface is not stored: a run that goes on fits it again, to the same bits
+            found = work.surfaces(components) if done is None or slopes else None
+            if done is None:
+                assert found is not None
+                report, left = work.run(found)
+                done = {"stage": "refine", "report": report, "components": left}
+                self.journal.add(done)
         self._source = refined_names(self.settings.method)
-        return dict(done["report"]), int(done["components"])
+        maps = work.slopes(found) if slopes and found is not None else None
+        return dict(done["report"]), int(done["components"]), maps
 
     def ripple_mrad(self) -> dict[str, float]:
         """Fringe ripple of the largest component, k = 1..4 times the fringe, in mrad (interferometric print-through)."""
@@ -174,9 +180,7 @@ class TwoPass:
             table = np.empty((band.rows, COLUMNS))
             row_sums(rows["height_nm"], rows["flags"], table)
             if derived is not None:
-                found = derived(band.start, band.stop)
-                put_slopes(found, rows["flags"], found)
-                rows.update(found)
+                rows.update(self._slopes(band, derived, rows["flags"]))
             if guess is not None:  # after the sums: a guess is no measurement
                 _put_in(guess[band.start : band.stop], rows)
             return rows, table
@@ -265,6 +269,20 @@ class TwoPass:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(piece, range(0, band.rows, step), range(step, band.rows + step, step)))
         return height
+
+    def _slopes(self, band: Band, source: SlopeSource, flags: np.ndarray) -> dict[str, np.ndarray]:
+        """Slopes of a band by quantity, on all threads."""
+        out = {name: np.empty((band.rows, self.shape[1]), np.float32) for name in SLOPES}
+
+        def piece(start: int, stop: int) -> None:
+            part = slice(start, min(stop, band.rows))
+            found = source(band.start + part.start, band.start + part.stop)
+            put_slopes(found, flags[part], {name: rows[part] for name, rows in out.items()})
+
+        step = -(-band.rows // self.settings.worker_threads)
+        with ThreadPoolExecutor(self.settings.worker_threads) as pool:
+            list(pool.map(piece, range(0, band.rows, step), range(step, band.rows + step, step)))
+        return out
 
     def _fitted(self) -> GroupedForm:
         terms, groups = self.settings.remove, 1

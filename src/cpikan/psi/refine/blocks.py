@@ -19,13 +19,15 @@ class BlockSums:
     """Sums over blocks of 8 x 8 pixels of an image of ``shape`` (H, W); arrays of ceil(H / 8) x ceil(W / 8).
 
     ``phasor`` (L, Hb, Wb) complex128: sum of w exp(2 pi i turns); ``weight`` (L, Hb, Wb): sum of w; ``moment`` (2, Hb, Wb):
-    sum of w y and w x from the block's centre, over all wavelengths; ``valid`` and ``doubtful``: pixels.
+    sum of w y and w x from the block's centre, over all wavelengths; ``pixels`` uint64: a bit for every valid one, row by row;
+    ``valid`` and ``doubtful``: how many.
     """
 
     shape: tuple[int, int]
     phasor: np.ndarray
     weight: np.ndarray
     moment: np.ndarray
+    pixels: np.ndarray
     valid: np.ndarray
     doubtful: np.ndarray
 
@@ -38,13 +40,14 @@ class BlockSums:
             np.zeros((wavelengths, *grid), np.complex128),
             np.zeros((wavelengths, *grid)),
             np.zeros((2, *grid)),
+            np.zeros(grid, np.uint64),
             np.zeros(grid, np.int32),
             np.zeros(grid, np.int32),
         )
 
     def add(self, rows: TurnRows, first_row: int) -> None:
         """Add rows that start at image row ``first_row``, in order: sums of floats depend on the order alone."""
-        parts = (self.phasor, self.weight, self.moment, self.valid, self.doubtful)
+        parts = (self.phasor, self.weight, self.moment, self.pixels, self.valid, self.doubtful)
         _add(rows.turns, rows.weight, rows.flags, first_row, *parts)
 
     def doubtful_share(self) -> np.ndarray:
@@ -61,7 +64,7 @@ def _cells(blocks: np.ndarray) -> np.ndarray:
 
 
 @numba.njit(nogil=True, cache=True)
-def _add(turns, weight, flags, first_row, phasor, total, moment, valid, doubtful):  # type: ignore[no-untyped-def]
+def _add(turns, weight, flags, first_row, phasor, total, moment, pixels, valid, doubtful):  # type: ignore[no-untyped-def]
     half = (BLOCK_PX - 1) / 2
     for r in range(flags.shape[0]):
         y = first_row + r
@@ -79,6 +82,7 @@ def _add(turns, weight, flags, first_row, phasor, total, moment, valid, doubtful
                 worth += w
             moment[0, b, c] += worth * (y - b * BLOCK_PX - half)
             moment[1, b, c] += worth * (x - c * BLOCK_PX - half)
+            pixels[b, c] |= np.uint64(1) << np.uint64((y % BLOCK_PX) * BLOCK_PX + x % BLOCK_PX)
             valid[b, c] += 1
             if flags[r, x] & _AMBIGUOUS:
                 doubtful[b, c] += 1

@@ -23,7 +23,8 @@ _ROUNDS = 3  # of reweighting
 _TUKEY = 6.0  # sigmas at which a block loses all its weight
 _FEWEST_PER_MODE = 1.5  # known blocks per coefficient
 _MEDIAN_CHI2 = 0.4549  # of one degree of freedom
-_FLOOR_NM = 1e-3  # of a block's sigma: noise-free frames have rounding left
+_CHUNK = 64  # tiles at a time: 20 MB for each of the systems of a batch
+FLOOR_NM = 1e-3  # of a block's sigma: noise-free frames have rounding left
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,16 @@ class TileBlocks:
     def cut(cls, coarse: CoarseHeights) -> TileBlocks:
         """Cut the coarse heights into tiles that overlap; all have one shape."""
         partition = tiles_of(coarse.height_nm.shape)
-        height, sigma = (
-            torch.from_numpy(np.stack([box.view(values) for box in partition]))
-            for values in (coarse.height_nm, np.maximum(coarse.sigma_nm, _FLOOR_NM))
-        )
-        return cls(partition, height, sigma)
+        sigma = np.maximum(coarse.sigma_nm, FLOOR_NM)
+        return cls(partition, *(_cut(partition, torch.from_numpy(part)) for part in (coarse.height_nm, sigma)))
+
+    def of(self, blocks: Tensor) -> Tensor:
+        """Other values of the blocks (Hb, Wb) as those of the tiles, (N, h, w)."""
+        return _cut(self.partition, blocks)
+
+
+def _cut(partition: Partition[int], blocks: Tensor) -> Tensor:
+    return torch.from_numpy(np.stack([box.view(blocks.numpy()) for box in partition]))
 
 
 def tiles_of(shape: tuple[int, ...]) -> Partition[int]:
@@ -66,12 +72,14 @@ class ClosedForm:
 
 
 @torch.no_grad()
-def fit_closed_form(coarse: CoarseHeights, good_enough_nm: float = 0.0) -> ClosedForm:
+def fit_closed_form(
+    coarse: CoarseHeights, good_enough_nm: float = 0.0, before: ClosedForm | None = None, again: Tensor | None = None
+) -> ClosedForm:
     """Fit every tile with few modes per axis; where the residual stays above noise and ``good_enough_nm``, with more.
 
     Weights are inverse variances times those of Tukey's biweight, its scale the median residual where that is above noise:
     blocks on another level count less and less. Raises nothing for a tile without data: its modes are 0 and its field is
-    NaN there.
+    NaN there. With ``before`` only the tiles ``again`` (N, bool) are fitted, the others are as they were.
     """
     tiles = TileBlocks.cut(coarse)
     n, h, w = tiles.height.shape
@@ -79,7 +87,29 @@ def fit_closed_form(coarse: CoarseHeights, good_enough_nm: float = 0.0) -> Close
     coefficients = torch.full((n, most, most), math.nan, dtype=torch.float64)
     residual, weight = torch.full_like(tiles.height, math.nan), torch.zeros_like(tiles.height)
     chi2, used = torch.full((n,), math.inf, dtype=torch.float64), torch.zeros(n, dtype=torch.long)
-    known = torch.isfinite(tiles.height).sum(dim=(1, 2))
+    todo = torch.ones(n, dtype=torch.bool) if again is None else again
+    if before is not None:
+        keep = ~todo
+        coefficients[keep] = before.field.parts.get_parameter("coefficients")[keep]
+        pairs = ((residual, before.residual), (weight, before.weight), (chi2, before.chi2), (used, before.modes))
+        for mine, old in pairs:
+            mine[keep] = old[keep]
+    for index in torch.nonzero(todo).flatten().split(_CHUNK):
+        found = _fit_tiles(tiles.height[index], tiles.sigma[index], most, good_enough_nm)
+        for mine, new in zip((coefficients, residual, weight, chi2, used), found, strict=True):
+            mine[index] = new
+    parts = TensorChebyshev([most, most], DecomposedField.boxes(tiles.partition), networks=n)
+    parts.coefficients.copy_(coefficients)
+    return ClosedForm(DecomposedField(tiles.partition, parts), tiles, chi2, used, residual, weight)
+
+
+def _fit_tiles(height: Tensor, sigma: Tensor, most: int, good_enough_nm: float) -> tuple[Tensor, ...]:
+    """Coefficients (n, most, most), residual, weight, chi squared and modes of some tiles."""
+    n = len(height)
+    coefficients = torch.full((n, most, most), math.nan, dtype=torch.float64)
+    residual, weight = torch.full_like(height, math.nan), torch.zeros_like(height)
+    chi2, used = torch.full((n,), math.inf, dtype=torch.float64), torch.zeros(n, dtype=torch.long)
+    known = torch.isfinite(height).sum(dim=(1, 2))
     enough = _FEWEST_PER_MODE * min(MODES[0], most) ** 2
     for count in sorted({1, 3, *(min(m, most) for m in MODES)}):
         # fewer modes than the first are for tiles that have not enough blocks for it
@@ -88,17 +118,15 @@ def fit_closed_form(coarse: CoarseHeights, good_enough_nm: float = 0.0) -> Close
         todo = torch.nonzero((chi2 > DONE) & rough & able).flatten()
         if not len(todo):
             continue
-        c, rest, counted = _robust(tiles.height[todo], tiles.sigma[todo], count)
-        found = robust_chi2(rest, tiles.sigma[todo])
+        c, rest, counted = _robust(height[todo], sigma[todo], count)
+        found = robust_chi2(rest, sigma[todo])
         better = found < chi2[todo]
         index = todo[better]
         coefficients[index] = 0.0
         coefficients[index[:, None, None], torch.arange(count)[:, None], torch.arange(count)] = c[better]
         residual[index], weight[index] = rest[better], counted[better]
         chi2[index], used[index] = found[better], count
-    parts = TensorChebyshev([most, most], DecomposedField.boxes(tiles.partition), networks=n)
-    parts.coefficients.copy_(coefficients)
-    return ClosedForm(DecomposedField(tiles.partition, parts), tiles, chi2, used, residual, weight)
+    return coefficients, residual, weight, chi2, used
 
 
 def _robust(height: Tensor, sigma: Tensor, modes: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,7 @@ import numpy as np
 from cpikan.psi.kernels.cpu import search_orders
 from cpikan.psi.kernels.model import OrderSearch
 from cpikan.psi.refine.blocks import BlockSums
-from cpikan.psi.refine.protocol import BLOCK_PX
+from cpikan.psi.refine.footprint import Footprint, PhasorPixels
 
 _FEWEST = 6  # valid pixels of a block
 _LEAST_COHERENCE = 0.3  # of a block's mean phasor: below it a steep slope or a step has smeared the phase
@@ -20,15 +20,14 @@ _AGREE = 5  # of the up to eight neighbours of a block, for a verdict on it
 class CoarseHeights:
     """Heights of blocks (Hb, Wb) float64, NaN where unknown, with their ``sigma_nm``.
 
-    ``offset_px`` (2, Hb, Wb) is where the pixels of a block lie from its centre, on the mean, each weighted as in the
-    phasors; ``turns`` (L, Hb, Wb) and ``weight`` (turns^-2) are the mean phases behind the heights, of wavelengths whose
-    turn is ``nm_per_turn`` (L,). ``shape`` is that of the image in pixels.
+    ``footprint`` is where the pixels of the blocks lie; ``turns`` (L, Hb, Wb) and ``weight`` (turns^-2) are the mean phases
+    behind the heights, of wavelengths whose turn is ``nm_per_turn`` (L,). ``shape`` is that of the image in pixels.
     """
 
     shape: tuple[int, int]
     height_nm: np.ndarray
     sigma_nm: np.ndarray
-    offset_px: np.ndarray
+    footprint: Footprint
     turns: np.ndarray
     weight: np.ndarray
     nm_per_turn: np.ndarray
@@ -65,10 +64,10 @@ def coarse_heights(sums: BlockSums, search: OrderSearch) -> CoarseHeights:
     doubtful = (second - best < search.margin_min).reshape(shape)
     height = np.where(usable & ~doubtful, height, np.nan)
     height = _borne_out(height, half)
-    offset = sums.moment / np.maximum(sums.weight.sum(axis=0), 1e-30)
-    return CoarseHeights(
-        sums.shape, height, np.where(np.isfinite(height), sigma, np.inf), offset, turns, weight, half / search.ratio
-    )
+    nm_per_turn = half / search.ratio
+    footprint = PhasorPixels(sums.pixels, sums.moment / np.maximum(sums.weight.sum(axis=0), 1e-30), nm_per_turn)
+    sigma = np.where(np.isfinite(height), sigma, np.inf)
+    return CoarseHeights(sums.shape, height, sigma, footprint, turns, weight, nm_per_turn)
 
 
 def _borne_out(height: np.ndarray, half_wave_nm: float) -> np.ndarray:
@@ -92,12 +91,13 @@ def _borne_out(height: np.ndarray, half_wave_nm: float) -> np.ndarray:
     return np.where(alone, np.nan, height)
 
 
-def recentred(coarse: CoarseHeights, gradient: np.ndarray, curvature: np.ndarray) -> CoarseHeights:
-    """Heights at the centres of the blocks instead of the means over their pixels.
+def shifted(coarse: CoarseHeights, shift_nm: np.ndarray) -> CoarseHeights:
+    """Heights without ``shift_nm`` (L, Hb, Wb), what the blocks lie above their centres by every wavelength."""
+    turns = coarse.turns - shift_nm / coarse.nm_per_turn[:, None, None]
+    return replace(coarse, height_nm=coarse.height_nm - joint(coarse, shift_nm), turns=turns)
 
-    ``gradient`` (2, Hb, Wb) in nm per pixel and ``curvature`` (Hb, Wb), the sum of the second derivatives, of a first fit: the
-    mean of a slope is its value at the centroid, that of a parabola over n equal pixels is h'' (n^2 - 1) / 24 above it.
-    """
-    moved = np.nan_to_num((gradient * coarse.offset_px).sum(axis=0) + curvature * (BLOCK_PX**2 - 1) / 24)
-    turns = coarse.turns - moved / coarse.nm_per_turn[:, None, None]
-    return replace(coarse, height_nm=coarse.height_nm - moved, turns=turns)
+
+def joint(coarse: CoarseHeights, values_nm: np.ndarray) -> np.ndarray:
+    """What (L, Hb, Wb) by wavelength is on the mean, each wavelength weighted as in the height."""
+    weight = coarse.weight / (coarse.nm_per_turn**2)[:, None, None]
+    return np.asarray((weight * values_nm).sum(axis=0) / weight.sum(axis=0))

@@ -20,11 +20,19 @@ _STENCILS = (
 )
 
 
+def required_bytes(pixels: int) -> int:
+    """About what filling a hole of ``pixels`` takes: the factor of a plane graph has some n log n entries.
+
+    Measured were 247, 281 and 301 bytes n log2 n for round holes of 30 000, 120 000 and 250 000 pixels.
+    """
+    return int(310 * pixels * np.log2(max(pixels, 2)))
+
+
 def inpaint(height_nm: np.ndarray, hole: np.ndarray) -> np.ndarray:
     """Heights (h, w) float64 with the pixels of ``hole`` (bool) filled; other pixels are as they were.
 
     Pixels that are neither finite nor of the hole take no part. A hole with fewer than three known pixels around stays
-    NaN: a plane is the least that a plate can rest on. The system is factored: 125 000 pixels take about two seconds.
+    NaN: a plane is the least that a plate can rest on. The system is factored: 120 000 pixels take about three seconds.
     """
     height = np.asarray(height_nm, np.float64).copy()
     height[hole] = np.nan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -13,10 +13,20 @@ from scipy import ndimage
 from cpikan.psi.refine.field import FittedSurface, guiding_surface, measuring_surface
 from cpikan.psi.refine.joining import Joined
 from cpikan.psi.refine.protocol import BLOCK_PX, SurfaceRows
+from cpikan.psi.refine.slopes import SLOPE_SIGMAS, SLOPES, SlopeMaps
 from cpikan.psi.refine.unwrapped import UnwrappedBlocks
 
 _FEWEST = 54  # blocks: 1.5 for each of the 36 coefficients that a tile starts with
 _AREA = 4.0  # of the image: windows of nested groups overlap, and their fits cost as much as their windows
+
+
+class _Place(NamedTuple):
+    """A window of some rows of the image, the rows of a layer that cover it, and which of its pixels are the layer's."""
+
+    part: tuple[slice, slice]
+    first: int
+    last: int
+    mine: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,17 @@ class Layer:
     corner: tuple[int, int]
     surface: FittedSurface
     sigma_nm: np.ndarray
+
+    def place(self, start: int, group: np.ndarray) -> _Place | None:
+        """Where the layer has pixels among rows from image row ``start`` on; None where it has none."""
+        rows, columns = self.surface.coarse.shape
+        top, left = self.corner
+        first, last = max(start, top), min(start + len(group), top + rows)
+        if first >= last:
+            return None
+        part = slice(first - start, last - start), slice(left, left + columns)
+        mine = group[part] == self.name
+        return _Place(part, first - top, last - top, mine) if mine.any() else None
 
 
 @dataclass(frozen=True)
@@ -42,19 +63,13 @@ class LayeredSurface:
         height = np.full(group.shape, np.nan, np.float32)
         sigma = np.full(group.shape, np.inf, np.float32)
         for layer in self.layers:
-            rows, columns = layer.surface.coarse.shape
-            top, left = layer.corner
-            first, last = max(start, top), min(start + len(group), top + rows)
-            if first >= last:
+            place = layer.place(start, group)
+            if place is None:
                 continue
-            part = slice(first - start, last - start), slice(left, left + columns)
-            mine = group[part] == layer.name
-            if not mine.any():
-                continue
-            found = layer.surface.rows(first - top, last - top, layer.sigma_nm)
-            known = mine & np.isfinite(found.sigma_nm)
-            np.copyto(height[part], found.height_nm, where=known)
-            np.copyto(sigma[part], found.sigma_nm, where=known)
+            found = layer.surface.rows(place.first, place.last, layer.sigma_nm)
+            known = place.mine & np.isfinite(found.sigma_nm)
+            np.copyto(height[place.part], found.height_nm, where=known)
+            np.copyto(sigma[place.part], found.sigma_nm, where=known)
         return SurfaceRows(height, sigma)
 
     def summary(self) -> dict[str, Any]:
@@ -66,6 +81,24 @@ class LayeredSurface:
             known += counts.pop("blocks_known") * layer.surface.residual_nm.size
             total.update(counts)
         return {"surfaces": len(self.layers), "without_surface": self.left_out, "blocks_fitted": int(known), **total}
+
+
+class LayeredSlopes:
+    """Rows of slopes and curvature of a `LayeredSurface`, by quantity, each pixel by the surface of its group."""
+
+    def __init__(self, surface: LayeredSurface) -> None:
+        self._maps = [(layer, SlopeMaps(layer.surface)) for layer in surface.layers]
+
+    def rows(self, start: int, group: np.ndarray) -> dict[str, np.ndarray]:
+        """Rows from image row ``start`` on, float32; NaN where ``group`` (rows, W) has no surface or it knows nothing."""
+        out = {name: np.full(group.shape, np.nan, np.float32) for name in (*SLOPES, *SLOPE_SIGMAS)}
+        for layer, maps in self._maps:
+            place = layer.place(start, group)
+            if place is None:
+                continue
+            for name, rows in maps.rows(place.first, place.last).items():
+                np.copyto(out[name][place.part], rows, where=place.mine)
+        return out
 
 
 def fit_layers(blocks: UnwrappedBlocks, joined: Joined, half_wave_nm: float, *, measuring: bool) -> LayeredSurface:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -26,27 +27,51 @@ def posterior_sigma(
     fit, times the square root of the tile's reduced chi squared where that is above one. NaN where nothing was fitted.
     ``outermost`` takes the blocks on the rim of a tile at their outermost pixels, where derivatives are worst known.
     """
+
+    def variances(bases: list[list[Tensor]], inverse: Tensor, chi2: Tensor) -> Tensor:
+        places = [_on_the_rim(basis) for basis in bases] if outermost else bases
+        found = torch.stack([_variance(places, inverse, QUANTITIES[name]) for name in quantities], dim=1)
+        return found * chi2.clamp_min(1.0)[:, None, None, None]
+
+    return np.sqrt(_of_tiles(closed, len(quantities), variances))
+
+
+@torch.no_grad()
+def fitted_products(closed: ClosedForm) -> np.ndarray:
+    """Covariance of the fit at each block and at the next one along y, and along x, (2, Hb, Wb) in nm^2.
+
+    What a fit follows of the noise is missing in its residuals: those of neighbours have minus this as their mean product
+    (the residuals are (1 - H) n, and H is a projection for the weights of the fit). NaN where nothing was fitted.
+    """
+
+    def products(bases: list[list[Tensor]], inverse: Tensor, chi2: Tensor) -> Tensor:
+        values = [basis[0] for basis in bases]
+        here = [_pairs(v, v) for v in values]
+        beside = [_pairs(v, torch.cat([v[1:], v[-1:]])) for v in values]
+        found = [beside[0] @ inverse @ here[1].mT, here[0] @ inverse @ beside[1].mT]
+        return torch.stack(found, dim=1) * chi2[:, None, None, None]
+
+    return _of_tiles(closed, 2, products)
+
+
+def _of_tiles(closed: ClosedForm, count: int, work: Callable[..., Tensor]) -> np.ndarray:
+    """``work(bases, inverse, chi2)`` of the tiles, those with as many modes together: (count, Hb, Wb)."""
     cells = closed.tiles.height.shape[1:]
-    found = np.full((len(closed.modes), len(quantities), *cells), math.nan)
+    found = np.full((len(closed.modes), count, *cells), math.nan)
     for modes in torch.unique(closed.modes[closed.modes > 0]).tolist():
-        index = torch.nonzero(closed.modes == modes).flatten()
         bases = [[basis_derivative(n, modes, order) for order in range(3)] for n in cells]
-        places = [
-            [_on_the_rim(b, n, modes, k) for k, b in enumerate(basis)] for basis, n in zip(bases, cells, strict=True)
-        ]
-        places = places if outermost else bases
-        for first in range(0, len(index), _CHUNK):
-            some = index[first : first + _CHUNK]
-            inverse = _inverse(bases, closed.weight[some])
-            variance = torch.stack([_variance(places, inverse, QUANTITIES[name]) for name in quantities], dim=1)
-            found[some.numpy()] = (variance * closed.chi2[some].clamp_min(1.0)[:, None, None, None]).sqrt().numpy()
+        for some in torch.nonzero(closed.modes == modes).flatten().split(_CHUNK):
+            found[some.numpy()] = work(bases, _inverse(bases, closed.weight[some]), closed.chi2[some]).numpy()
     return joined(closed.tiles.partition, found)
 
 
-def _on_the_rim(basis: Tensor, cells: int, modes: int, order: int) -> Tensor:
-    """The basis with its first and last block replaced by their outermost pixels, those of an array of pixels."""
-    pixels = basis_derivative(cells * BLOCK_PX, modes, order) * BLOCK_PX**order
-    return torch.cat([pixels[:1], basis[1:-1], pixels[-1:]])
+def _on_the_rim(basis: list[Tensor]) -> list[Tensor]:
+    """The bases with their first and last block replaced by their outermost pixels, those of an array of pixels."""
+    found = []
+    for order, part in enumerate(basis):
+        pixels = basis_derivative(len(part) * BLOCK_PX, part.shape[1], order) * BLOCK_PX**order
+        found.append(torch.cat([pixels[:1], part[1:-1], pixels[-1:]]))
+    return found
 
 
 def _inverse(bases: list[list[Tensor]], weight: Tensor) -> Tensor:

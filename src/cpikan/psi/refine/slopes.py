@@ -10,7 +10,7 @@ import numpy as np
 from cpikan.fields.grid_slopes import GridSlopes
 from cpikan.partition.windows import window
 from cpikan.psi.refine.closed_form import ClosedForm, joined
-from cpikan.psi.refine.posterior import QUANTITIES, posterior_sigma
+from cpikan.psi.refine.posterior import QUANTITIES, fitted_products, posterior_sigma
 from cpikan.psi.refine.protocol import BLOCK_PX
 
 if TYPE_CHECKING:
@@ -53,16 +53,16 @@ def sigmas(surface: FittedSurface) -> np.ndarray:
 
     The sum of four variances: that of the coefficients; an error of the model of size e that repeats as fast as the first
     polynomial that was left out, whose local wave number is k = modes * |dx/dpx| / sqrt(1 - x^2) (from T_n(cos t) = cos nt),
-    e k for the slope, e k^2 for the curvature, e^2 the mean product of residuals of neighbouring blocks, which noise does not
-    reach; differences of residuals around beyond what noise explains: steps and details; and, where tiles are blended, the
-    difference of their errors times the derivatives of the window.
+    e k for the slope, e k^2 for the curvature, e^2 the mean product of residuals of neighbouring blocks, which noise reaches
+    only by way of the fit; differences of residuals around beyond what noise explains: steps and details; and, where tiles
+    are blended, the difference of their errors times the derivatives of the window.
     """
     closed, coarse = surface.closed, surface.coarse
     value, *slope, curvature = posterior_sigma(closed, tuple(QUANTITIES), outermost=True)
     rest = surface.residual_nm
     waves, windows = _wave_numbers(closed), _window_slopes(closed)
     # a wave of that number has e^2 cos(k d) as its mean product over a distance d; beyond 60 degrees that says little
-    model = _model_variance(rest) / np.cos(np.minimum(waves.max(axis=0) * BLOCK_PX, np.pi / 3))
+    model = _model_variance(rest, fitted_products(closed)) / np.cos(np.minimum(waves.max(axis=0) * BLOCK_PX, np.pi / 3))
     noise = np.where(np.isfinite(rest), coarse.sigma_nm, 0.0) ** 2
     total = value**2 + model
     found = []
@@ -77,14 +77,14 @@ def sigmas(surface: FittedSurface) -> np.ndarray:
     return np.sqrt(np.stack([steep, bent]))
 
 
-def _model_variance(rest: np.ndarray) -> np.ndarray:
-    """Mean product of residuals of neighbouring blocks in nm^2, over the blocks around; noise is not correlated and falls
-    out."""
+def _model_variance(rest: np.ndarray, followed: np.ndarray) -> np.ndarray:
+    """Mean product of residuals of neighbouring blocks in nm^2, over the blocks around; noise is not correlated, but for the
+    part ``followed`` (2, Hb, Wb) by the fit, and falls out."""
     total, count = np.zeros(rest.shape), np.zeros(rest.shape)
     for axis in (0, 1):
         after = np.roll(rest, -1, axis)
         after[(slice(None), -1) if axis else -1] = np.nan
-        product = rest * after
+        product = rest * after + followed[axis]
         known = np.isfinite(product)
         total, count = total + np.where(known, product, 0.0), count + known
     return np.asarray(np.maximum(_summed(total, _REACH) / np.maximum(_summed(count, _REACH), 1), 0.0))

@@ -10,6 +10,7 @@ import numba
 import numpy as np
 
 from cpikan.psi.refine.coarse import CoarseHeights
+from cpikan.psi.refine.footprint import MeanPixels
 from cpikan.psi.refine.protocol import BLOCK_PX
 
 _FEWEST = 6  # valid pixels of one component in a block
@@ -36,7 +37,8 @@ class UnwrappedBlocks:
 
     ``label`` int32 is the component with the most pixels (0: fewer than six of any), ``turns`` and ``sigma_turns`` float64
     the weighted mean of its pixels' unwrapped phases in turns, ``offset_px`` (2, Hb, Wb) where they lie from the centre of
-    the block. ``pixels`` (N + 1) counts the pixels of every component, index 0 those of none.
+    the block and ``spread_px2`` (3, Hb, Wb) their second moments about it, by y, by x and mixed. ``pixels`` (N + 1) counts
+    the pixels of every component, index 0 those of none.
     """
 
     shape: tuple[int, int]
@@ -44,6 +46,7 @@ class UnwrappedBlocks:
     turns: np.ndarray
     sigma_turns: np.ndarray
     offset_px: np.ndarray
+    spread_px2: np.ndarray
     pixels: np.ndarray
 
     @classmethod
@@ -56,6 +59,7 @@ class UnwrappedBlocks:
             np.full(grid, np.nan),
             np.full(grid, np.inf),
             np.zeros((2, *grid)),
+            np.zeros((3, *grid)),
             np.zeros(components + 1, np.int64),
         )
 
@@ -70,7 +74,8 @@ class UnwrappedBlocks:
         def one(start: int) -> None:
             b = (first_row + start) // BLOCK_PX
             part = rows.part(start, start + BLOCK_PX)
-            _block_row(*part, self.label[b], self.turns[b], self.sigma_turns[b], self.offset_px[:, b])
+            moments = self.offset_px[:, b], self.spread_px2[:, b]
+            _block_row(*part, self.label[b], self.turns[b], self.sigma_turns[b], *moments)
 
         list(share(one, starts))
         self.pixels[:] += np.bincount(rows.component.ravel(), minlength=len(self.pixels))
@@ -84,7 +89,7 @@ class UnwrappedBlocks:
             self.shape,
             turns * half_wave_nm,
             sigma * half_wave_nm,
-            self.offset_px,
+            MeanPixels(self.offset_px, self.spread_px2),
             np.where(take, turns, 0.0)[None],
             np.where(take, self.sigma_turns, 1.0)[None] ** -2,
             np.array([half_wave_nm]),
@@ -101,12 +106,13 @@ class UnwrappedBlocks:
             self.turns[where],
             self.sigma_turns[where],
             self.offset_px[where],
+            self.spread_px2[where],
             self.pixels,
         )
 
 
 @numba.njit(nogil=True, cache=True)
-def _block_row(phase, sigma, order, component, label, turns, spread, offset):  # type: ignore[no-untyped-def]
+def _block_row(phase, sigma, order, component, label, turns, spread, offset, moments):  # type: ignore[no-untyped-def]
     """All blocks of one row of blocks."""
     per_turn = 1 / (2 * np.pi)
     half = (BLOCK_PX - 1) / 2
@@ -141,7 +147,8 @@ def _block_row(phase, sigma, order, component, label, turns, spread, offset):  #
         for i in range(n):
             flat[i] = u[i] - down * py[i] - across * px[i]
         middle = np.sort(flat[:n])[n // 2]
-        total, mean, level, my, mx, kept = 0.0, 0.0, 0.0, 0.0, 0.0, 0
+        total, mean, level, kept = 0.0, 0.0, 0.0, 0
+        my, mx, yy, xx, yx = 0.0, 0.0, 0.0, 0.0, 0.0
         for i in range(n):
             if abs(flat[i] - middle) < 0.5:
                 total += w[i]
@@ -149,6 +156,9 @@ def _block_row(phase, sigma, order, component, label, turns, spread, offset):  #
                 level += w[i] * flat[i]
                 my += w[i] * py[i]
                 mx += w[i] * px[i]
+                yy += w[i] * py[i] * py[i]
+                xx += w[i] * px[i] * px[i]
+                yx += w[i] * py[i] * px[i]
                 kept += 1
         if kept < _FEWEST or 2 * kept <= n:
             continue
@@ -159,6 +169,7 @@ def _block_row(phase, sigma, order, component, label, turns, spread, offset):  #
                 chi2 += w[i] * (flat[i] - level) ** 2
         label[c], turns[c] = name, mean / total
         offset[0, c], offset[1, c] = my / total, mx / total
+        moments[0, c], moments[1, c], moments[2, c] = yy / total, xx / total, yx / total
         spread[c] = np.sqrt(max(1.0, chi2 / (kept - 1)) / total)
 
 

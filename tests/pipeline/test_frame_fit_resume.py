@@ -1,0 +1,65 @@
+"""A surface fitted to two frames from the command line: killed at the first bands, it goes on to the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+
+from small_stacks import contents, folder_of, leftovers
+
+# the process kills itself when the third band of the scratch files is written: nothing is tidied up
+_KILLED = """
+    import os, signal, sys
+    from cpikan.cli import main
+    from cpikan.storage.scratch import ScratchArrays
+    write, count = ScratchArrays.write_rows, [0]
+    def counted(self, *args, **named):
+        count[0] += 1
+        if count[0] == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(self, *args, **named)
+    ScratchArrays.write_rows = counted
+    sys.exit(main(sys.argv[1:]))
+"""
+
+
+def _frames() -> np.ndarray:
+    """Two frames of 2.5 fringes under uneven light."""
+    y, x = np.meshgrid(np.linspace(-1, 1, 120), np.linspace(-1, 1, 160), indexing="ij")
+    phase = 4 * x + 2.5 * y + 1.5 * (x**2 + y**2) + 0.8 * x * y
+    rng = np.random.default_rng(4)
+    rows = [118 + 14 * x - 9 * y + (78 + 8 * x) * np.cos(phase + step) for step in (0.0, 1.25)]
+    return np.round(np.array(rows) + rng.normal(0, 2.5, (2, 120, 160))).astype(np.uint8)[None]
+
+
+def _run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    place = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, env=place)
+
+
+def test_a_killed_fit_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    stack = folder_of(tmp_path / "two", _frames(), (632.8,), None)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    plain = "import sys; from cpikan.cli import main; sys.exit(main(sys.argv[1:]))"
+    base = ["reconstruct", str(stack), "--method", "field", "--all", "--band-rows", "16", "--threads", "1", "--json"]
+    done = _run(plain, *base, "-o", str(whole / "out.npy"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps_by"] == "frames fit"
+    killed = _run(_KILLED, *base, "-o", str(parts / "out.npy"))
+    assert killed.returncode == -9, killed.stderr
+    assert not (parts / "out.npy").exists()
+    resumed = _run(plain, *base, "-o", str(parts / "out.npy"), "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    wanted, found = contents(whole, "out"), contents(parts, "out")
+    assert wanted.keys() == found.keys()
+    assert [name for name in found if found[name] != wanted[name]] == []
+    assert leftovers(parts) == []
