@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     from cpikan.pipeline.stack import FrameStack as FrameStack
     from cpikan.pipeline.stack import open_stack as open_stack
     from cpikan.psi.acquisition import Acquisition as Acquisition
+    from cpikan.streaming.tiling.helpers import blend_tiles as blend_tiles
+    from cpikan.streaming.tiling.helpers import tile_image as tile_image
+    from cpikan.streaming.tiling.infer import TiledResult as TiledResult
+    from cpikan.streaming.tiling.infer import infer_tiled as infer_tiled
+    from cpikan.streaming.tiling.model import TileFunction as TileFunction
+    from cpikan.streaming.tiling.model import TileModel as TileModel
+    from cpikan.streaming.tiling.settings import TilingSettings as TilingSettings
+    from cpikan.streaming.tiling.torch_model import TorchTiles as TorchTiles
 
 __version__ = VERSION
 
@@ -49,8 +57,15 @@ _HOMES = {
     "Siren": "cpikan.fields.siren",
     "Solution": "cpikan.learning.solver",
     "SolveSettings": "cpikan.learning.solver",
+    "TileFunction": "cpikan.streaming.tiling.model",
+    "TileModel": "cpikan.streaming.tiling.model",
+    "TiledResult": "cpikan.streaming.tiling.infer",
+    "TilingSettings": "cpikan.streaming.tiling.settings",
+    "TorchTiles": "cpikan.streaming.tiling.torch_model",
     "WaveletKAN": "cpikan.fields.wavelet_kan",
+    "blend_tiles": "cpikan.streaming.tiling.helpers",
     "higher_derivatives": "cpikan.fields.higher",
+    "infer_tiled": "cpikan.streaming.tiling.infer",
     "make_field": "cpikan.fields.kinds",
     "open_height_map": "cpikan.pipeline.height_map",
     "open_stack": "cpikan.pipeline.stack",
@@ -58,6 +73,7 @@ _HOMES = {
     "problems": "cpikan.physics.catalogue",
     "reconstruct": "cpikan.pipeline.reconstruct",
     "solve": "cpikan.learning.solver",
+    "tile_image": "cpikan.streaming.tiling.helpers",
 }
 
 __all__ = [
@@ -75,9 +91,16 @@ __all__ = [
     "Siren",
     "Solution",
     "SolveSettings",
+    "TileFunction",
+    "TileModel",
+    "TiledResult",
+    "TilingSettings",
+    "TorchTiles",
     "WaveletKAN",
     "__version__",
+    "blend_tiles",
     "higher_derivatives",
+    "infer_tiled",
     "make_field",
     "open_height_map",
     "open_stack",
@@ -85,6 +108,7 @@ __all__ = [
     "problems",
     "reconstruct",
     "solve",
+    "tile_image",
 ]
 
 

@@ -1,0 +1,162 @@
+"""Arrays (H, W) or (C, H, W) of any meaning on their way to disk: plain .npy files and plain Zarr arrays."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cpikan.errors import InputError, ResumeError
+from cpikan.storage.atomic import full_disk_named, sync_folder, sync_tree
+from cpikan.storage.protocols import MapWriter
+from cpikan.storage.writers.layout import partial_of
+from cpikan.storage.writers.open import open_writer
+from cpikan.storage.writers.preallocated import PreallocatedFile
+
+_TYPE = np.dtype("<f4")
+
+
+class ArrayNpyWriter:
+    """MapWriter of one .npy file of ``shape``, (H, W) or (C, H, W) float32; the quantities are the channels' numbers."""
+
+    row_align = 1
+
+    def __init__(self, path: Path, shape: tuple[int, ...], *, resume: bool) -> None:
+        self._path, self._partial = path, partial_of(path)
+        self._height, self._width = shape[-2:]
+        self.quantities = channel_names(shape)
+        head = io.BytesIO()
+        np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        self._start = len(head.getvalue())
+        self._bytes = self._start + len(self.quantities) * self._height * self._width * _TYPE.itemsize
+        with full_disk_named(path, self._bytes):
+            if resume:
+                self._file = PreallocatedFile.reopen(self._partial, self._bytes)
+                self._check(head.getvalue())
+            else:
+                self._file = PreallocatedFile.create(self._partial, self._bytes, head.getvalue())
+
+    def write_rows(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
+        with full_disk_named(self._path, self._bytes):
+            for name, array in rows.items():
+                offset = (int(name) * self._height + start) * self._width * _TYPE.itemsize
+                self._file.write(self._start + offset, np.ascontiguousarray(array, _TYPE))
+
+    def sync(self) -> None:
+        with full_disk_named(self._path, self._bytes):
+            self._file.sync()
+
+    def finish(self) -> None:
+        self.sync()
+        self.close()
+        os.replace(self._partial, self._path)
+        sync_folder(self._path.parent)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _check(self, head: bytes) -> None:
+        with open(self._partial, "rb") as file:
+            if file.read(len(head)) != head:
+                self._file.close()
+                raise ResumeError(f"{self._partial} holds another shape: run again without resume")
+
+
+class ArrayZarrWriter:
+    """MapWriter of one Zarr array of ``shape``, (H, W) or (C, H, W) float32, in shards of image rows."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], *, resume: bool) -> None:
+        import zarr
+        from zarr.codecs import BloscCodec, Crc32cCodec
+
+        from cpikan.storage.writers.zarr import CHUNK, shard_rows, sweep
+
+        self._path, self._partial, self._flat = path, partial_of(path), len(shape) == 2
+        self.quantities = channel_names(shape)
+        self.row_align = shard_rows((shape[-2], shape[-1]))
+        if resume:
+            if not self._partial.is_dir():
+                raise ResumeError(f"{self._partial} is missing: nothing to resume; run again without resume")
+            sweep(self._partial)
+            array: zarr.Array[Any] = zarr.open_array(self._partial, mode="r+")
+            if array.shape != shape or array.dtype != _TYPE:
+                raise ResumeError(f"{self._partial} holds another shape or type: run again without resume")
+            self._array = array.with_config({"write_empty_chunks": True})
+            return
+        columns, leading = min(CHUNK, shape[-1]), (1,) * (len(shape) - 2)
+        with full_disk_named(path, 4 * int(np.prod(shape))):
+            self._array = zarr.create_array(
+                self._partial,
+                shape=shape,
+                dtype=_TYPE,
+                chunks=(*leading, self.row_align, columns),
+                shards=(*leading, self.row_align, -(-shape[-1] // columns) * columns),
+                compressors=(BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=4), Crc32cCodec()),
+                fill_value=np.nan,
+                dimension_names=("c", "y", "x")[-len(shape) :],
+                overwrite=True,
+                config={"write_empty_chunks": True},
+            )
+
+    def write_rows(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
+        with full_disk_named(self._path, 4 * int(np.prod(self._array.shape))):
+            for name, array in rows.items():
+                where = slice(start, start + len(array))
+                self._array[where if self._flat else (int(name), where)] = array
+
+    def sync(self) -> None:
+        sync_tree(self._partial)
+        sync_folder(self._partial.parent)
+
+    def finish(self) -> None:
+        from cpikan.storage.writers.zarr import sweep
+
+        sweep(self._partial)
+        self.sync()
+        os.rename(self._partial, self._path)
+        sync_folder(self._path.parent)
+
+    def close(self) -> None:
+        """Nothing is held open between calls."""
+
+
+def channel_names(shape: tuple[int, ...]) -> tuple[str, ...]:
+    """The channels of an array (C, H, W) or (H, W), numbered."""
+    return tuple(str(c) for c in range(shape[0] if len(shape) == 3 else 1))
+
+
+def open_array_writer(
+    path: Path, shape: tuple[int, ...], quantities: tuple[str, ...] | None, *, resume: bool
+) -> MapWriter:
+    """The writer of an output: named maps by the writers of maps, else one plain array (.npy or .zarr)."""
+    if not path.parent.is_dir():
+        raise InputError(f"folder {path.parent} of the output {path.name} does not exist: create it first")
+    if quantities is not None:
+        types = dict.fromkeys(quantities, _TYPE)
+        return open_writer(path, (shape[-2], shape[-1]), types, attributes={}, resume=resume)
+    if path.suffix.lower() == ".npy":
+        return ArrayNpyWriter(path, shape, resume=resume)
+    if path.suffix.lower() == ".zarr":
+        return ArrayZarrWriter(path, shape, resume=resume)
+    if path.suffix.lower() in (".tif", ".tiff"):
+        raise InputError(f"the pages of {path.name} need names: give quantities, such as ('height_nm',), or write .npy")
+    raise InputError(
+        f"output {path.name!r} has no known suffix: allowed are .npy, .tif, .zarr, such as {path.stem}.npy"
+    )
+
+
+def remove_finished(path: Path) -> None:
+    """Make way for a new Zarr output under a name that is taken (files are replaced in one step)."""
+    if path.is_dir():
+        shutil.rmtree(path)
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to replace a folder that is no Zarr array or group."""
+    if path.is_dir() and not (path / "zarr.json").is_file():
+        raise InputError(f"{path} is a folder with other things in it: choose another name for the output")

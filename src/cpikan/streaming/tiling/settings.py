@@ -1,0 +1,77 @@
+"""What a tiled run is asked to do, checked before anything is opened."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from cpikan.errors import InputError, unknown_name
+from cpikan.streaming.tiling.ramps import WINDOWS
+
+VALUES = ("linear", "phasor", "height", "wrapped")
+Pair = int | Sequence[int]
+
+
+@dataclass(frozen=True)
+class TilingSettings:
+    """How an image is cut, blended and run; lengths in pixels, one number or (rows, columns).
+
+    ``window`` is ``auto``, ``halo`` (each pixel from the tile that owns it), ``hann``, ``hamming`` or ``smooth`` (C2).
+    ``ramp`` is the length of the blend inside the overlap; by default as long as the model's receptive field allows.
+    ``values`` says what the model returns: ``linear`` quantities, ``phasor`` (pairs of channels cos, sin), ``height``
+    (orders must agree: with ``period``, half a wavelength in the unit of the values, this is checked), or ``wrapped``
+    phase, which only ``halo`` can join. ``quantities`` names the output's channels as maps of this package.
+    """
+
+    tile: Pair = 512
+    overlap: Pair = 64
+    window: str = "auto"
+    ramp: Pair | None = None
+    values: str = "linear"
+    period: float | None = None
+    batch: int | None = None
+    processes: int = 1
+    threads: int | None = None
+    quantities: tuple[str, ...] | None = None
+    resume: bool = False
+    overwrite: bool = False
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        if self.window not in ("auto", *WINDOWS):
+            raise unknown_name("window", self.window, ("auto", *WINDOWS))
+        if self.values not in VALUES:
+            raise unknown_name("kind of values", self.values, VALUES)
+        if self.period is not None and not 0 < self.period < float("inf"):
+            raise InputError(
+                f"period {self.period} is no length: give a positive number, such as 316.4 (half of 632.8 nm)"
+            )
+        if self.resume and self.overwrite:
+            raise InputError("resume and overwrite exclude each other: continue the old run, or begin anew")
+        for name in ("batch", "processes", "threads"):
+            number = getattr(self, name)
+            if number is not None and (not isinstance(number, int) or number < 1):
+                raise InputError(f"{name} {number!r} is not a count: give 1 or more")
+
+    def changed(self, options: dict[str, Any]) -> TilingSettings:
+        """These settings with some replaced; InputError for a name there is not, with the nearest one."""
+        names = [field.name for field in fields(self)]
+        for name in options:
+            if name not in names:
+                raise unknown_name("option", name, names)
+        return replace(self, **options)
+
+
+def pair(given: Pair, what: str, least: int) -> tuple[int, int]:
+    """(rows, columns) from one number or two; InputError for anything else or below ``least``."""
+    try:
+        both = tuple(map(operator.index, given)) if isinstance(given, Sequence) else (operator.index(given),) * 2
+    except TypeError:
+        raise InputError(f"{what} {given!r} is not made of whole numbers: give pixels, such as 512") from None
+    if len(both) != 2:
+        raise InputError(f"{what} {given!r} has {len(both)} entries: give one number, or (rows, columns)")
+    if min(both) < least:
+        raise InputError(f"{what} {given!r} is too small: give at least {least}")
+    return both[0], both[1]
