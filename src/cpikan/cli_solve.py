@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from cpikan.errors import InputError
@@ -15,7 +16,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("problem", metavar="PROBLEM", nargs="?", help="a name, see --list")
     parser.add_argument("--list", action="store_true", help="list the problems and stop")
     parser.add_argument(
-        "--recipe", default="default", help="default, levenberg-marquardt, ssbroyden, lbfgs, paper, ..."
+        "--recipe", default="default", help="default, levenberg-marquardt, varpro, soap, ssbroyden, lbfgs, paper, ..."
     )
     parser.add_argument(
         "--field",
@@ -28,6 +29,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--seeds", type=int, default=1, metavar="N", help="solve for N seeds from --seed on (default: 1)"
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="time limit of a solve (default: 60)")
+    parser.add_argument(
+        "--restarts", type=int, metavar="N", help="new starts for a solve that ends stuck far from the goal"
+    )
+    parser.add_argument("--checkpoint", metavar="DIR", help="keep the state there, every few seconds, to go on from")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from --checkpoint, or begin where nothing is there"
+    )
     parser.add_argument("--history", metavar="FILE.jsonl", help="also write what happened, one JSON object per line")
     parser.add_argument("--plot", metavar="FILE.png", help="also draw solution, error and history")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
@@ -48,7 +56,13 @@ def _run(given: argparse.Namespace) -> Any:
     solutions = []
     for seed in range(given.seed, given.seed + given.seeds):
         told = _Told(f"seed {seed}" if given.seeds > 1 else given.problem)
-        settings = SolveSettings(seconds=given.seconds, told=told)
+        settings = SolveSettings(
+            seconds=given.seconds,
+            told=told,
+            checkpoint=_folder(given, seed),
+            resume=given.resume,
+            restarts=given.restarts,
+        )
         solutions.append(solve(given.problem, _field(given, seed), given.recipe, seed=seed, settings=settings))
         told.close()
     for warning in dict.fromkeys(text for solution in solutions for text in solution.warnings):
@@ -66,6 +80,13 @@ def _run(given: argparse.Namespace) -> Any:
         "reason_text": solutions[0].stop_reason.text,
     }
     return result if given.json else {**result, **_collocated(solutions[0])}
+
+
+def _folder(given: argparse.Namespace, seed: int) -> Path | None:
+    """Where the state of one seed's solve is kept: a folder in the folder where there are several."""
+    if given.checkpoint is None:
+        return None
+    return Path(given.checkpoint, f"seed-{seed}") if given.seeds > 1 else Path(given.checkpoint)
 
 
 def _field(given: argparse.Namespace, seed: int) -> Any:

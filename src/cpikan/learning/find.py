@@ -27,9 +27,10 @@ class Find:
     def run(self, run: Run) -> StopReason:
         """Both, as needed."""
         if not can_march(run.problem):
-            reason = Grow(hopeless=bool(corners(run.problem.region))).run(run)
-            return Grow(corners=True).run(run) if corners(run.problem.region) and not run.at_goal() else reason
-        reason = Grow(hopeless=True).run(run)
-        if reason is StopReason.TARGET or run.relative() <= _SMOOTH:
+            reason = run.part(Grow(hopeless=bool(corners(run.problem.region))))
+            again = corners(run.problem.region) and (run.went_on or not run.at_goal())
+            return run.part(Grow(corners=True)) if again else reason
+        reason = run.part(Grow(hopeless=True))
+        if not run.went_on and (reason is StopReason.TARGET or run.relative() <= _SMOOTH):
             return reason
-        return self.march.run(run)
+        return run.part(self.march)

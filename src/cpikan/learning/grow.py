@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +19,7 @@ from cpikan.fields.scaled_cpikan import ScaledCPIKAN
 from cpikan.learning.last_layer import LastLayer, StackedQR
 from cpikan.learning.points import GUARD, Points
 from cpikan.learning.ridge_start import gradient_metric, ridge_start, stretch
-from cpikan.learning.rows import Rows
-from cpikan.learning.run import Run
+from cpikan.learning.run import Placing, Run
 from cpikan.learning.stop_reason import StopReason
 from cpikan.physics.problem import Problem
 from cpikan.physics.regions import corners
@@ -60,8 +60,15 @@ class Grow:
     def run(self, run: Run) -> StopReason:
         """Go through the levels; the reason tells whether the residual or the size ended it."""
         metric, kept, reason = None, None, StopReason.BUDGET
-        seconds, work = 0.0, 1.0
-        for degree in _degrees(run.problem.dimension):
+        seconds, work, done, left = 0.0, 1.0, 0, run.kept()
+        if left:
+            metric, kept = left["metric"].numpy(), _Level.of(run)
+            seconds, work, done = left["seconds"], left["work"], left["done"]
+
+        def state() -> dict[str, Any]:
+            return {"metric": torch.from_numpy(metric), "seconds": seconds, "work": work, "done": done}
+
+        for degree in _degrees(run.problem.dimension)[done:]:
             size = level_size(run.problem, degree, metric)
             parameters = size.parameters(run.problem.outputs)
             if kept is not None and parameters > self.parameters:
@@ -75,9 +82,9 @@ class Grow:
             run.restore_best()
             seconds, work = time.perf_counter() - started, parameters**3
             metric = gradient_metric(run.field, run.rows.sets[0].points)
-            now = _Level(run.field, run.rows, run.heldout, run.relative(), run.best_cost, run.scale)
+            now = _Level.of(run)
             gain = math.inf if kept is None else kept.relative / max(now.relative, 1e-300)
-            kept = now if gain > 1 or kept is None else kept
+            kept, done = now if gain > 1 or kept is None else kept, done + 1
             if run.at_goal():
                 reason = StopReason.TARGET
                 break
@@ -90,9 +97,10 @@ class Grow:
             if self.hopeless and degree >= _degrees(run.problem.dimension)[2] and kept.relative > _HOPELESS:
                 reason = StopReason.STALLED
                 break
+            kept.put(run)
+            run.keep(state)
         assert kept is not None
-        run.field, run.rows, run.heldout, run.scale = kept.field, kept.rows, kept.heldout, kept.scale
-        run.best, run.best_cost = parameter_vector(kept.field), kept.cost
+        kept.put(run)
         return reason
 
     def _place(self, run: Run, size: Size, metric: np.ndarray | None, before: nn.Module | None) -> None:
@@ -111,12 +119,25 @@ class Grow:
 class _Level:
     """What a level reached, to come back to when a larger one is worse."""
 
-    field: nn.Module
-    rows: Rows
-    heldout: Rows
+    placing: Placing
     relative: float
     cost: float
     scale: float
+
+    @classmethod
+    def of(cls, run: Run) -> _Level:
+        """Where a run is."""
+        return cls(run.placing, run.relative(), run.best_cost, run.scale)
+
+    @property
+    def field(self) -> Any:
+        """The network."""
+        return self.placing.field
+
+    def put(self, run: Run) -> None:
+        """Go back to here."""
+        run.placing, run.scale = self.placing, self.scale
+        run.best, run.best_cost = parameter_vector(self.field), self.cost
 
 
 def level_size(problem: Problem, degree: int, metric: np.ndarray | None) -> Size:

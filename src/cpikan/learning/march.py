@@ -64,19 +64,33 @@ class March:
                 f"{run.problem.name} cannot be marched: give a box with axes x and t, one output, a start at t=min "
                 "and conditions at the ends of x"
             )
-        reason, took = StopReason.COST, 0.0
-        for level in self.levels:
+        reason, took, done = StopReason.COST, 0.0, 0
+        left = run.kept()
+        if left:
+            took, done = left["took"], left["done"]
+
+        def state() -> dict[str, float]:
+            return {"took": took, "done": done}
+
+        run.keep(state)
+        for level in self.levels[done:]:
             if took * _GROWTH > run.left_s:
                 return StopReason.TIME
             begun = run.left_s
             with _one_thread():
                 field = _Passage(run, level).go()
             took = begun - run.left_s
+            if field is None and not run.placed:
+                raise InputError(
+                    f"time is up before march has gone through {run.problem.name} once: give more than {run.seconds:.3g} s"
+                )
             if field is None:
                 return StopReason.TIME
             run.offer(field, _POINTS)
+            done += 1
             if run.at_goal():
                 return StopReason.TARGET
+            run.keep(state)
         return reason
 
 

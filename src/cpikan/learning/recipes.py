@@ -15,6 +15,8 @@ from cpikan.learning.march import March
 from cpikan.learning.points import GUARD, Points
 from cpikan.learning.quasi_newton import QuasiNewton
 from cpikan.learning.run import Stage
+from cpikan.learning.soap import Soap
+from cpikan.learning.variable_projection import VariableProjection
 from cpikan.physics.problem import Problem
 
 
@@ -24,7 +26,8 @@ class Recipe:
 
     Without a field from the user, ``own`` (where there is one) finds the network and nothing follows; else the network has
     the ``hidden`` widths and ``degree``. Points follow ``rule``; ``balanced`` weighs the residuals by their Jacobians,
-    else every set counts by its mean square.
+    else every set counts by its mean square. A network that ends stuck far from the goal while time is left is drawn anew
+    up to ``restarts`` times, and the best of all stays.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Recipe:
     degree: int = 8
     rule: str = "chebyshev"
     balanced: bool = True
+    restarts: int = 0
 
     def network(self, problem: Problem, seed: int) -> ScaledCPIKAN:
         """A fresh network on the box around the problem's region."""
@@ -65,8 +69,22 @@ RECIPES = {
         ),
         Recipe("last-layer", f"{_LINEAR_START} behind a drawn hidden layer, once", (LastLayer(),), hidden=(60,)),
         Recipe(
-            "levenberg-marquardt", "all parameters by Levenberg-Marquardt", (Levenberg(2000),), degree=12, hidden=(8,)
+            "levenberg-marquardt",
+            "all parameters by Levenberg-Marquardt",
+            (Levenberg(2000),),
+            degree=12,
+            hidden=(8,),
+            restarts=3,
         ),
+        Recipe(
+            "varpro",
+            "inner parameters by Levenberg-Marquardt, those of the output eliminated (variable projection)",
+            (VariableProjection(1000),),
+            degree=12,
+            hidden=(8,),
+            restarts=3,
+        ),
+        Recipe("soap", "SOAP, then self-scaled Broyden", (Soap(300, 1e-2), QuasiNewton("ssbroyden", 20_000))),
         Recipe("ssbroyden", "Adam, then self-scaled Broyden", (Adam(300, 5e-3), QuasiNewton("ssbroyden", 20_000))),
         Recipe("ssbfgs", "Adam, then self-scaled BFGS", (Adam(300, 5e-3), QuasiNewton("ssbfgs", 20_000))),
         Recipe("bfgs", "Adam, then BFGS", (Adam(300, 5e-3), QuasiNewton("bfgs", 20_000))),

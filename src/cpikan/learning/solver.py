@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
+from cpikan.learning.checkpoint import Checkpoint, described
 from cpikan.learning.points import GUARD, Points
 from cpikan.learning.recipes import Recipe, recipe_named
+from cpikan.learning.restart import Restart, check_restarts, worth_restarting
 from cpikan.learning.run import History, Run
 from cpikan.learning.stop_reason import StopReason
 from cpikan.physics.catalogue import problem as problem_named
 from cpikan.physics.problem import Problem
+from cpikan.physics.resonance import near_resonance
 
 _CHUNK = 4096  # points evaluated at once
 SIDES = {1: 2001, 2: 201, 3: 41}  # test points per axis
@@ -25,11 +28,27 @@ SIDES = {1: 2001, 2: 201, 3: 41}  # test points per axis
 
 @dataclass(frozen=True)
 class SolveSettings:
-    """``seconds`` bounds the time; ``points`` replaces the recipe's; ``told`` hears a line of progress now and then."""
+    """``seconds`` bounds the time; ``points`` replaces the recipe's; ``told`` hears a line of progress now and then.
+
+    ``checkpoint`` is a folder where the state is kept, every ``checkpoint_s`` seconds and after every stage; with ``resume``
+    a solve goes on from there as if it had not been interrupted (the seconds used before count), or begins where nothing
+    is. ``restarts`` replaces the recipe's.
+    """
 
     seconds: float = 60.0
     points: Points | None = None
     told: Callable[[str], None] | None = None
+    checkpoint: Path | str | None = None
+    resume: bool = False
+    checkpoint_s: float = 5.0
+    restarts: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.resume and self.checkpoint is None:
+            raise InputError("resume without a checkpoint: name its folder")
+        if not self.checkpoint_s >= 0:
+            raise InputError(f"checkpoints every {self.checkpoint_s} s: give 0 or more")
+        check_restarts(self.restarts or 0)
 
 
 @dataclass(frozen=True)
@@ -67,33 +86,87 @@ def solve(
 
     ``field`` is trained in place from where it is; without one the recipe makes its own. Raises InputError for unknown
     names, a field of other axes, outputs or precision than the problem needs or a box that does not hold its region, and
-    residuals of a wrong shape or not finite at the start. A solve that fails raises nothing: the reason says so.
+    residuals of a wrong shape or not finite at the start; ResumeError for a checkpoint of another solve. A solve that fails
+    raises nothing: the reason says so.
     """
     problem = problem_named(problem) if isinstance(problem, str) else problem
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
-    run = Run(problem, settings.seconds, seed, settings.told)
-    warnings: list[str] = []
-    if field is None and recipe.own is not None and settings.points is None:
-        reason = run.stage(recipe.own)
-    else:
+    own = recipe.own if field is None and settings.points is None else None
+    if own is None:
         field = recipe.network(problem, seed) if field is None else field
         check_field(problem, field)
-        parameters = sum(p.numel() for p in field.parameters())
-        points = settings.points or recipe.points(problem, parameters, seed)
-        run.place(field, points, balanced=recipe.balanced)
-        rows = len(run.rows.residuals(field))
-        if rows < GUARD * parameters:
-            warnings.append(
-                f"{rows} residuals for {parameters} parameters: give twice as many, or check held-out figures"
-            )
+    checkpoint, saved = _checkpoint(problem, field, recipe, seed, settings), None
+    if checkpoint is not None:
+        saved = checkpoint.open(settings.resume)
+    run = Run(problem, settings.seconds, seed, settings.told, checkpoint)
+    resumed = run.restore(saved, field)
+    if own is not None:
+        reason = run.stage(own)
+    else:
+        assert field is not None
+        if not resumed:
+            points = settings.points or recipe.points(problem, sum(p.numel() for p in field.parameters()), seed)
+            run.place(field, points, balanced=recipe.balanced)
+        reason = _stages(run, recipe, recipe.restarts if settings.restarts is None else settings.restarts)
+    metrics, warnings = _metrics(run, run.seconds), _warnings(run, own is None)
+    if saved is not None and run.iterations == saved.numbers["iterations"] and reason is not StopReason.TIME:
+        warnings.append(f"the solve in {settings.checkpoint} had been finished: nothing was left to do")
+    return Solution(problem, run.field, run.history, reason, metrics, seed, tuple(warnings))
+
+
+def _stages(run: Run, recipe: Recipe, restarts: int) -> StopReason:
+    """The stages of a recipe, from new starts where they end stuck; the reason is that of the start that stays."""
+    for attempt in range(restarts + 1):
+        if attempt:
+            run.part(Restart(attempt))
         reason = StopReason.BUDGET
         for stage in recipe.stages:
             reason = run.stage(stage)
-            if run.left_s <= 0 or reason in (StopReason.BAD_START, StopReason.TARGET) or run.at_goal():
+            ended = run.left_s <= 0 or reason in (StopReason.BAD_START, StopReason.TARGET) or run.at_goal()
+            if ended and not run.went_on:
                 break
-    seconds = time.perf_counter() - run.started
-    metrics = _metrics(run, seconds)
-    return Solution(problem, run.field, run.history, reason, metrics, seed, tuple(warnings))
+        if len(run.reached) <= attempt:
+            run.reached.append((run.best_cost, reason))
+        if not run.went_on and not worth_restarting(run, reason):
+            break
+    run.settle()
+    return min(run.reached, key=lambda one: one[0])[1]
+
+
+def _checkpoint(
+    problem: Problem, field: nn.Module | None, recipe: Recipe, seed: int, settings: SolveSettings
+) -> Checkpoint | None:
+    """Where the state of this solve is kept, with all that must be equal when it is resumed."""
+    if settings.checkpoint is None:
+        return None
+    shape = None
+    if field is not None:
+        config = getattr(field, "config", lambda: {n: list(p.shape) for n, p in field.named_parameters()})
+        shape = {"kind": type(field).__name__, "config": config()}
+    conditions = [(c.name, c.on, c.period, c.weight) for c in problem.conditions]
+    identity = {
+        "problem": problem.name,
+        "problem's region, outputs and conditions": described((problem.region, problem.outputs, conditions)),
+        "recipe": recipe.name,
+        "recipe's settings": described(recipe),
+        "seed": seed,
+        "points": None if settings.points is None else vars(settings.points),
+        "restarts": settings.restarts,
+        "field": shape,
+    }
+    return Checkpoint(settings.checkpoint, identity, settings.checkpoint_s)
+
+
+def _warnings(run: Run, given: bool) -> list[str]:
+    """What the user should know besides the figures."""
+    found = []
+    rows, parameters = len(run.rows.residuals(run.field)), sum(p.numel() for p in run.field.parameters())
+    if given and rows < GUARD * parameters:
+        found.append(f"{rows} residuals for {parameters} parameters: give twice as many, or check held-out figures")
+    resonance = near_resonance(run.problem) if run.rows.affine(run.problem.outputs) else None
+    if resonance is not None:
+        found.append(resonance)
+    return found
 
 
 def check_field(problem: Problem, field: nn.Module) -> None:

@@ -1,12 +1,14 @@
 """Inverse problems: a coefficient is unknown, and values of the solution were measured, clean or with noise.
 
-The coefficient is another output of the field whose gradient must vanish, so nothing else changes for the solver.
+The coefficient is another output of the field whose gradient must vanish, so nothing else changes for the solver. Fisher's
+wave comes with its start and its ends: 400 values with 5 % noise determine k to 1.5 % without them, to 0.6 % with them
+(Cramer-Rao bounds, the state expanded in 22 x 11 polynomials).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from cpikan.fields.protocol import Jet
 from cpikan.physics.catalogue.reaction import fisher_wave
-from cpikan.physics.problem import Problem, measured
+from cpikan.physics.problem import Condition, Problem, dirichlet, initial, measured
 from cpikan.physics.regions import Box, box
 
 _SAMPLES = 400
@@ -36,14 +38,15 @@ def diffusion_inverse(name: str, noise: float) -> Problem:
 
 
 def reaction_inverse(name: str, noise: float) -> Problem:
-    """k of u_t = u_xx + k u (1 - u) on [-5, 10] x [0, 3]; k = 1, Fisher's wave."""
+    """k of u_t = u_xx + k u (1 - u) on [-5, 10] x [0, 3]; k = 1, Fisher's wave, whose start and ends are known."""
 
     def residual(u: Jet, x: Tensor) -> Tensor:
         value = u.value[..., 0]
         return u.gradient[..., 0, 1] - u.second[..., 0, 0] - u.value[..., 1] * value * (1 - value)
 
     region = box([-5, 0], [10, 3], ["x", "t"])
-    return _problem(name, region, residual, fisher_wave, 1.0, noise, "k of u_t = u_xx + k u (1 - u), k = 1")
+    known = (initial(fisher_wave), dirichlet(fisher_wave))
+    return _problem(name, region, residual, fisher_wave, 1.0, noise, "k of u_t = u_xx + k u (1 - u), k = 1", known)
 
 
 def helmholtz_inverse(name: str, noise: float) -> Problem:
@@ -67,6 +70,7 @@ def _problem(
     coefficient: float,
     noise: float,
     what: str,
+    known: Sequence[Condition] = (),
 ) -> Problem:
     """Measure ``truth`` at random points with noise relative to its root mean square; seeds are fixed."""
     random = np.random.default_rng(5)
@@ -81,7 +85,7 @@ def _problem(
         name,
         region,
         residual,
-        [measured(points, values, weight=_NOISY if noise else 1.0)],
+        [*known, measured(points, values, weight=_NOISY if noise else 1.0)],
         exact,
         "exact formula",
         f"{what}, from {_SAMPLES} values with {noise:.0%} noise",

@@ -1,0 +1,275 @@
+"""Checkpoints: a solve that was interrupted or killed ends with the bits of one that was not; others are refused."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from cpikan.cli import main
+from cpikan.errors import InputError
+from cpikan.fields.functional import parameter_vector
+from cpikan.fields.piecewise import PiecewiseChebyshev
+from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
+from cpikan.learning.adam import Adam
+from cpikan.learning.find import Find
+from cpikan.learning.grow import Grow
+from cpikan.learning.last_layer import LastLayer
+from cpikan.learning.levenberg_stage import Levenberg
+from cpikan.learning.march import Level, March
+from cpikan.learning.points import Points
+from cpikan.learning.quasi_newton import UPDATES, QuasiNewton
+from cpikan.learning.recipes import Recipe
+from cpikan.learning.soap import Soap
+from cpikan.learning.solver import SolveSettings, solve
+from cpikan.learning.variable_projection import VariableProjection
+from cpikan.physics.problem import Problem, dirichlet
+from cpikan.physics.regions import box
+
+POINTS = Points(60, 2)
+
+
+class Stopped(BaseException):
+    """What stands for a kill within one process."""
+
+
+def network(seed=1):
+    return ScaledCPIKAN([1, 4, 1], 5, start=Start(seed))
+
+
+def stop_at(call):
+    """A listener that ends the solve when it is told something for the nth time."""
+    heard = []
+
+    def told(text):
+        heard.append(text)
+        if len(heard) == call:
+            raise Stopped
+
+    return told
+
+
+def both(tmp_path, recipe, name="helmholtz-1d", *, field=network, calls=(2, 4), **options):
+    """The field of a solve that went through, and of one that was stopped at those calls and resumed each time."""
+    settings = {"seconds": 1e4, "checkpoint_s": 0.0, **options}
+    whole = solve(name, field(), recipe, settings=SolveSettings(**settings))
+    for call in calls:
+        kept = SolveSettings(told=stop_at(call), checkpoint=tmp_path / "c", resume=True, **settings)
+        with pytest.raises(Stopped):
+            solve(name, field(), recipe, settings=kept)
+    resumed = solve(name, field(), recipe, settings=SolveSettings(checkpoint=tmp_path / "c", resume=True, **settings))
+    return whole, resumed
+
+
+def same(whole, resumed):
+    assert torch.equal(parameter_vector(whole.field), parameter_vector(resumed.field))
+    assert whole.metrics["iterations"] == resumed.metrics["iterations"]
+    assert whole.stop_reason is resumed.stop_reason
+
+    def without_time(history):
+        records = [{k: v for k, v in one.items() if k != "seconds"} for one in history.records]
+        return records, [(end.stage, end.reason, end.iterations, end.heldout) for end in history.ends]
+
+    assert without_time(whole.history) == without_time(resumed.history)
+
+
+STAGES = [
+    (Adam(60, 1e-2),),
+    (Soap(60, 1e-2, frequency=7),),
+    *((QuasiNewton(update, 60),) for update in UPDATES),
+    (Levenberg(25),),
+    (VariableProjection(12),),
+    (Adam(35, 1e-2), QuasiNewton("ssbroyden", 40), LastLayer(), Levenberg(4)),
+]
+
+
+@pytest.mark.parametrize("stages", STAGES, ids=lambda stages: "-".join(stage.name for stage in stages))
+def test_an_interrupted_solve_ends_with_the_same_bits(tmp_path, stages):
+    same(*both(tmp_path, Recipe("mine", "", stages), points=POINTS))
+
+
+def test_a_nonlinear_problem_too(tmp_path):
+    recipe = Recipe("mine", "", (VariableProjection(8), QuasiNewton("bfgs", 20)))
+    points = Points(60, 40)
+
+    def field():
+        return ScaledCPIKAN([2, 3, 1], 3, ([-1, 0], [1, 1]))
+
+    same(*both(tmp_path, recipe, "burgers", field=field, points=points))
+
+
+def test_a_stage_that_went_past_the_goal_is_gone_on_with(tmp_path, monkeypatch):
+    """The goal is looked at between stages: what a later stage reached must not end an earlier one on resuming."""
+    monkeypatch.setattr("cpikan.learning.run.GOAL", 0.15)
+    recipe = Recipe("mine", "", (Adam(12, 1e-3), Levenberg(25), Adam(5)))
+
+    def field():
+        return ScaledCPIKAN([1, 4, 1], 14, start=Start(1))
+
+    whole, resumed = both(tmp_path, recipe, "poisson-1d", field=field, points=Points(120, 2), calls=(16,))
+    same(whole, resumed)
+    assert [end.stage for end in resumed.history.ends] == ["adam", "levenberg-marquardt"]
+
+
+def test_new_starts_are_counted_and_the_best_is_kept(tmp_path):
+    """Far too small a network is stuck at once: all starts are used, wherever the solve was stopped."""
+    recipe = Recipe("mine", "", (Adam(15, 1e-2), Levenberg(60, patience=2)))
+    points = Points(40, 2)
+
+    def field():
+        return ScaledCPIKAN([1, 1, 1], 2, start=Start(4))
+
+    one, *_ = both(tmp_path / "a", recipe, field=field, points=points, calls=())
+    whole, resumed = both(tmp_path / "b", recipe, field=field, points=points, restarts=2, calls=(3, 20, 20))
+    same(whole, resumed)
+    stages = [end.stage for end in whole.history.ends]
+    assert stages == ["adam", "levenberg-marquardt"] * 3
+    lowest = min(end.heldout for end in whole.history.ends)
+    assert lowest <= one.history.ends[-1].heldout
+    # the field is that of the lowest end, whichever it was
+    assert whole.metrics["heldout_residual"] <= one.metrics["heldout_residual"] * 1.5
+    assert min(r["heldout"] for r in whole.history.records) == pytest.approx(lowest, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "calls"),
+    [
+        (Recipe("grow", "", (), own=Grow(parameters=200)), "poisson-1d", (3, 3)),
+        (Recipe("find", "", (), own=Find(March((Level(1e-2, (6, 5)), Level(1e-3, (8, 6)))))), "allen-cahn", (8, 12)),
+    ],
+    ids=["grow", "find"],
+)
+def test_recipes_that_make_their_own_network_go_on_at_the_level(tmp_path, recipe, name, calls):
+    whole, resumed = both(tmp_path, recipe, name, field=lambda: None, calls=calls)
+    same(whole, resumed)
+    assert isinstance(resumed.field, PiecewiseChebyshev) is (name == "allen-cahn")
+    # what a level before had done is not done again: it is in the history once
+    assert len(resumed.history.records) == len(whole.history.records)
+
+
+SCRIPT = """
+    import os, signal, sys
+    from cpikan.learning.adam import Adam
+    from cpikan.learning.points import Points
+    from cpikan.learning.quasi_newton import QuasiNewton
+    from cpikan.learning.recipes import Recipe
+    from cpikan.learning.solver import SolveSettings, solve
+    heard = []
+    def told(text):
+        heard.append(text)
+        if len(heard) == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+    recipe = Recipe("mine", "", (Adam(100, 1e-2), QuasiNewton("ssbroyden", 150)), hidden=(4,), degree=5)
+    settings = SolveSettings(1e4, Points(60, 2), told, sys.argv[1], True, 0.02)
+    solve("helmholtz-1d", None, recipe, settings=settings)
+"""
+
+
+def test_a_killed_solve_ends_with_the_same_bits(tmp_path):
+    """SIGKILL in both stages, with the last checkpoint some iterations old; every process is a fresh one."""
+
+    def process(folder, call):
+        return subprocess.Popen([sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path / folder), str(call)])
+
+    whole = process("whole", 0)
+    assert process("killed", 5).wait() == -signal.SIGKILL
+    assert process("killed", 14).wait() == -signal.SIGKILL
+    assert process("killed", 0).wait() == 0
+    assert whole.wait() == 0
+    ends = []
+    for folder in ("killed", "whole"):
+        path = tmp_path / folder
+        numbers = json.loads((path / "checkpoint.json").read_text())
+        same_keys = [numbers[key] for key in ("iterations", "best_cost", "scale", "weights", "parts")]
+        ends.append([*same_keys, [{**one, "seconds": 0} for one in numbers["records"]]])
+    assert ends[0] == ends[1]
+    assert ends[0][0] == 250
+
+
+def test_more_seconds_go_on_where_time_was_up(tmp_path):
+    recipe = Recipe("mine", "", (QuasiNewton("bfgs", 120),))
+    whole = solve("helmholtz-1d", network(), recipe, settings=SolveSettings(1e4, POINTS))
+    kept = {"points": POINTS, "checkpoint": tmp_path, "resume": True}
+    first = solve("helmholtz-1d", network(), recipe, settings=SolveSettings(1e-6, **kept))
+    assert first.stop_reason.name == "TIME"
+    assert first.metrics["iterations"] == 1
+    same(whole, solve("helmholtz-1d", network(), recipe, settings=SolveSettings(1e4, **kept)))
+    again = solve("helmholtz-1d", network(), recipe, settings=SolveSettings(1e4, **kept))
+    same(whole, again)
+    assert again.warnings[-1].endswith("had been finished: nothing was left to do")
+
+
+def _other(factor):
+    def residual(u, x):
+        return u.second[..., 0, 0] - factor * torch.sin(x[..., 0])
+
+    return Problem("other", box([-1], [1]), residual, [dirichlet(0.0)])
+
+
+RECIPE = Recipe("mine", "", (Adam(25, 1e-2),))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"problem": "poisson-1d"}, 'problem in .* is "other", now "poisson-1d"'),
+        ({"problem": _other(2.0)}, "residuals of other are not those of the checkpoint"),
+        ({"recipe": "lbfgs"}, 'recipe in .* is "mine", now "lbfgs"'),
+        ({"recipe": Recipe("mine", "", (Adam(26, 1e-2),))}, "recipe's settings"),
+        ({"seed": 1}, "seed in .* is 0, now 1"),
+        ({"points": Points(61, 2)}, "points in"),
+        ({"field": ScaledCPIKAN([1, 5, 1], 5)}, "field in"),
+        ({"resume": False}, "holds a checkpoint: add --resume"),
+    ],
+)
+def test_another_solve_is_refused_by_name(tmp_path, change, text):
+    asked = {"problem": _other(1.0), "field": network(), "recipe": RECIPE, "seed": 0, "points": POINTS, "resume": True}
+
+    def run(problem, field, recipe, seed, points, resume):
+        settings = SolveSettings(1e4, points, checkpoint=tmp_path, resume=resume)
+        return solve(problem, field, recipe, seed=seed, settings=settings)
+
+    run(**asked)
+    with pytest.raises(InputError, match=text):
+        run(**{**asked, "field": network(), **change})
+
+
+@pytest.mark.parametrize("damage", ["json", "half", "tensors", "gone"])
+def test_a_damaged_checkpoint_is_told(tmp_path, damage):
+    settings = SolveSettings(1e4, POINTS, checkpoint=tmp_path, resume=True)
+    solve("helmholtz-1d", network(), RECIPE, settings=settings)
+    path = tmp_path / "checkpoint.json"
+    tensors = tmp_path / f"tensors-{json.loads(path.read_text())['turn']}.safetensors"
+    if damage == "json":
+        path.write_text("{}")
+    elif damage == "half":
+        path.write_text(path.read_text()[: len(path.read_text()) // 2])
+    elif damage == "tensors":
+        tensors.write_bytes(tensors.read_bytes()[:-20])
+    else:
+        tensors.unlink()
+    with pytest.raises(InputError, match="damaged"):
+        solve("helmholtz-1d", network(), RECIPE, settings=settings)
+
+
+def test_the_command_line_keeps_and_resumes(tmp_path, capsys):
+    asked = ["solve", "poisson-1d", "--json", "--checkpoint", str(tmp_path / "c")]
+    assert main(asked) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert main([*asked, "--resume"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["relative_l2"] == first["relative_l2"]
+    assert again["iterations"] == first["iterations"]
+    assert main(asked) == 2
+    assert "add --resume" in capsys.readouterr().err
+    assert main([*asked, "--resume", "--seed", "7"]) == 2
+    assert "seed in" in capsys.readouterr().err
+    assert main(["solve", "poisson-1d", "--resume"]) == 2
+    assert "name its folder" in capsys.readouterr().err
+    assert main([*asked[:-1], str(tmp_path / "many"), "--seeds", "2"]) == 0
+    assert {path.name for path in (tmp_path / "many").iterdir()} == {"seed-0", "seed-1"}
