@@ -24,7 +24,7 @@ lint: $(VENV)/.installed
 
 # one BLAS thread: its threads spin against those of the tests on a small machine
 test: lint
-	EXAMPLES=$(EXAMPLES) OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	EXAMPLES=$(EXAMPLES) OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/psi.py

@@ -1,10 +1,11 @@
-"""Few or bad frames: closed form against the fit of a smooth surface: ``python benchmarks/frame_fits.py [--seeds 40]``.
+"""Few or bad frames: closed form against the fit of a smooth surface: ``python benchmarks/frame_fits.py``.
 
 Frames come from the tests' independent generator: two frames with an unknown step; three whose steps coincide in two of
 them; three that are tilted against each other. Closed form is ``reconstruct`` as it is; the fit is that of
 ``--method field``, its phase a Chebyshev series, and for the first seeds also a Scaled-cPIKAN. Errors are RMS in nm of
-piston, tilt and the sign removed. Prints a line per stack and keeps results/frame_fits.csv; ``--real`` compares two and
-three frames of a measured mirror with all twelve.
+piston and the sign removed; ``coverage`` is the share of pixels within 1.96 sigma, sigma_nm the RMS of sigma. A result is
+right within 5 nm or three sigmas. Prints a line per stack and keeps results/frame_fits.csv, of which every stack replaces
+its own row; ``--real`` compares two and three frames of a measured mirror with all twelve.
 """
 
 from __future__ import annotations
@@ -58,14 +59,15 @@ def scene_of(family: str, seed: int) -> Scene:
     return make_scene(seed, shape, [WAVE_NM], [0, first, rng.uniform(180, 300)], uneven)
 
 
-def error_nm(height: np.ndarray, position: np.ndarray, truth: np.ndarray) -> float:
-    """RMS after piston, tilt and the sign."""
-    plane = np.column_stack([np.ones(len(position)), position - position.mean(axis=0)])
-    found = []
-    for sign in (1, -1):
-        off = sign * height - truth
-        found.append(float(np.std(off - plane @ np.linalg.lstsq(plane, off, rcond=None)[0])))
-    return min(found)
+def departure_nm(height: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Pixel by pixel without piston, of the sign that departs less."""
+    both = [(sign * height - truth) - np.mean(sign * height - truth) for sign in (1, -1)]
+    return np.asarray(min(both, key=np.std))
+
+
+def error_nm(height: np.ndarray, truth: np.ndarray) -> float:
+    """RMS after piston and the sign."""
+    return float(np.std(departure_nm(height, truth)))
 
 
 def closed_form(stack: FrameStack, truth: np.ndarray, mask: Circle | None = None) -> tuple[float | None, str]:
@@ -77,7 +79,7 @@ def closed_form(stack: FrameStack, truth: np.ndarray, mask: Circle | None = None
             return None, str(error)
         height = np.array(made.height_nm[:], np.float64)
     where = np.argwhere(np.isfinite(height) & np.isfinite(truth))
-    return error_nm(height[tuple(where.T)], where, truth[tuple(where.T)]), ""
+    return error_nm(height[tuple(where.T)], truth[tuple(where.T)]), ""
 
 
 def fitted(sample: Subsample, stack: FrameStack, truth: np.ndarray, options: FieldFitOptions) -> dict[str, Any]:
@@ -86,17 +88,21 @@ def fitted(sample: Subsample, stack: FrameStack, truth: np.ndarray, options: Fie
     fit = fit_frames(sample, stack.acquisition, stack.saturation_dn, options)
     seconds = time.perf_counter() - started
     where = sample.position[sample.valid & np.isfinite(truth[tuple(sample.position.T)])]
-    error = error_nm(fit.height_nm(where), where, truth[tuple(where.T)])
+    off, sigma = departure_nm(fit.height_nm(where), truth[tuple(where.T)]), fit.sigma_nm(where)
     name = options.field
     return {
-        f"{name}_nm": round(error, 2),
-        f"{name}_sigma_nm": round(fit.sigma_nm_median, 2),
+        f"{name}_nm": round(float(np.std(off)), 2),
+        f"{name}_sigma_nm": round(float(np.sqrt(np.mean(sigma**2))), 2),
+        f"{name}_coverage": round(float(np.mean(np.abs(off) < 1.96 * sigma)), 3),
         f"{name}_chi2": round(fit.chi2, 3),
         f"{name}_verdict": fit.verdict,
         f"{name}_parameters": fit.layout.form,
         f"{name}_seconds": round(seconds, 1),
         "reason": fit.reason,
         "start": fit.start,
+        "held_out_chi2": round(fit.held_chi2, 3),
+        "temperature": round(fit.temperature, 2),
+        "log_odds": round(fit.runner_up, 1),
     }
 
 
@@ -154,27 +160,47 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--networks", type=int, default=NETWORKS)
-    parser.add_argument("--real", action="store_true", help="the measured mirror too")
+    parser.add_argument("--family", choices=FAMILIES, help="this one alone")
+    parser.add_argument("--real", action="store_true", help="the measured mirror alone")
     asked = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    families = () if asked.real else FAMILIES if asked.family is None else (asked.family,)
     with threadpool_limits(limits=1):
-        for family in FAMILIES:
+        for family in families:
             for seed in range(asked.seeds):
-                rows.append(row_of(family, seed, network=seed < asked.networks))
-                print({k: v for k, v in rows[-1].items() if k != "reason" or v}, flush=True)
-                write(rows)
-        if asked.real:
-            rows += real_rows()
-    write(rows)
-    for family in FAMILIES:
-        some = [row for row in rows if row["family"] == family]
-        lost = [r for r in some if r["closed_form_nm"] == "refused" or r["closed_form_nm"] > 50]
-        good = [r for r in lost if r["chebyshev_nm"] <= 5]
-        said = [r for r in lost if r["chebyshev_nm"] > 5 and r["chebyshev_verdict"] == "converged"]
-        print(
-            f"{family}: closed form fails in {len(lost)} of {len(some)}; of these the fit is within 5 nm in {len(good)}, "
-            f"and wrong without saying so in {len(said)}"
-        )
+                row = row_of(family, seed, network=seed < asked.networks)
+                print({k: v for k, v in row.items() if k != "reason" or v}, flush=True)
+                keep(row)
+        for row in real_rows() if asked.real else []:
+            keep(row)
+    for family in families:
+        tell(family, [row for row in kept() if row["family"] == family])
+
+
+def tell(family: str, rows: list[dict[str, Any]]) -> None:
+    """How many results are right, wrong and refused, and what their sigma covers."""
+    given = [row for row in rows if row["chebyshev_verdict"] == "converged"]
+    right = [r for r in given if float(r["chebyshev_nm"]) <= max(5.0, 3 * float(r["chebyshev_sigma_nm"]))]
+    lost = [r for r in rows if r["closed_form_nm"] == "refused" or float(r["closed_form_nm"]) > 50]
+    cover = [float(r["chebyshev_coverage"]) for r in given]
+    print(
+        f"{family}: closed form fails in {len(lost)} of {len(rows)}; the fit gives {len(given)}, of which {len(right)} are "
+        f"right, and refuses {len(rows) - len(given)}; 95 % intervals hold for {np.mean(cover):.1%} of the pixels"
+    )
+
+
+def kept() -> list[dict[str, Any]]:
+    """The rows of the table so far."""
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def keep(row: dict[str, Any]) -> None:
+    """In the place of the row of the same stack."""
+    key = (row["family"], str(row["seed"]))
+    rest = [one for one in kept() if (one["family"], one["seed"]) != key]
+    write(sorted([*rest, row], key=lambda one: one["family"]))
 
 
 def write(rows: list[dict[str, Any]]) -> None:

@@ -80,7 +80,11 @@ class Grow:
             self._place(run, size, metric, None if kept is None else kept.field)
             LastLayer().run(run)
             run.restore_best()
-            seconds, work = time.perf_counter() - started, parameters**3
+            took = time.perf_counter() - started
+            if (
+                done < 1 or took / parameters**3 < seconds / work
+            ):  # a level that was disturbed says little about the next
+                seconds, work = took, float(parameters) ** 3
             metric = gradient_metric(run.field, run.rows.sets[0].points)
             now = _Level.of(run)
             gain = math.inf if kept is None else kept.relative / max(now.relative, 1e-300)

@@ -7,7 +7,7 @@ unknowns than the frames have pixels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -151,8 +151,9 @@ class RobustLoss(Protocol):
 class FrameResiduals:
     """What the model leaves of raw frames, in units of their noise, and normal equations frame by frame.
 
-    ``points`` (B, 2) in [-1, 1]; ``frames`` (K, B) in units of their noise; ``light`` (B, M) the smooth terms of A and B;
-    ``mean`` and ``precision`` (P,) a Gaussian prior of the parameters. Only one frame's Jacobian exists at a time.
+    ``points`` (B, 2) in [-1, 1]; ``frames`` (K, B) in a unit of noise, of which a sample has one over ``sharpness`` (K, B)
+    or (1, 1), one unless given; ``light`` (B, M) the smooth terms of A and B; ``mean`` and ``precision`` (P,) a
+    Gaussian prior of the parameters. Only one frame's Jacobian exists at a time.
     """
 
     layout: FrameLayout
@@ -162,12 +163,14 @@ class FrameResiduals:
     form: PhaseForm
     mean: Tensor
     precision: Tensor
+    sharpness: Tensor = field(default_factory=lambda: torch.ones(1, 1, dtype=torch.float64))
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 2 or len(self.frames) < 2 or self.frames.shape[1] != len(self.points):
             raise InputError(
                 f"frames of shape {tuple(self.frames.shape)} at {len(self.points)} points: give at least two frames (K, B)"
             )
+        object.__setattr__(self, "sharpness", self.sharpness.expand_as(self.frames))
 
     def residuals(self, parameters: Tensor) -> Tensor:
         """Model minus frames (n, K, B) for parameters (n, P)."""
@@ -177,7 +180,7 @@ class FrameResiduals:
         for k in range(self.layout.frames):
             angle, gain = self._frame(k, parts, phase)
             wave = torch.cos(angle) + parts.second * torch.cos(2 * angle)
-            rows.append(gain * (mean + power * wave) - self.frames[k])
+            rows.append(self.sharpness[k] * (gain * (mean + power * wave) - self.frames[k]))
         return torch.stack(rows, dim=1)
 
     def _frame(self, k: int, parts: FrameParts, phase: Tensor) -> tuple[Tensor, Tensor]:
@@ -219,11 +222,12 @@ class FrameResiduals:
                 columns += [light.unsqueeze(-1)] if self.layout.gained else []
             columns += [(gain * power * double).unsqueeze(-1)] if self.layout.bent else []
             rows = torch.cat([*columns, fall * slopes], dim=-1)
-            rest = gain * light - self.frames[k]
-            weight = loss.weight(rest)
+            sharp = self.sharpness[k]
+            rest = sharp * (gain * light - self.frames[k])
+            weight = loss.weight(rest) * sharp
             place = torch.tensor(self.layout.of_frame(k), device=parameters.device)
             weighted = rows * weight.unsqueeze(-1)
             gradient[:, place] += (rest.unsqueeze(-2) @ weighted).squeeze(-2)
-            matrix[:, place[:, None], place] += rows.mT @ weighted
+            matrix[:, place[:, None], place] += rows.mT @ (weighted * sharp.unsqueeze(-1))
             cost = cost + loss.value(rest).sum(dim=-1)
         return cost, gradient, matrix

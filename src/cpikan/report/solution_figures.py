@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from cpikan.errors import InputError
 from cpikan.learning.solver import Solution, evaluate
@@ -19,7 +20,10 @@ _SIDE = 201
 
 
 def save_solution_figures(solution: Solution, path: Path | str) -> None:
-    """Write solution, error and history side by side as .png, .svg or .pdf; three dimensions are cut in the middle."""
+    """Write solution, error and history side by side as .png, .svg or .pdf; three dimensions are cut in the middle.
+
+    Of several outputs the first is shown. Raises InputError for another ending.
+    """
     path = Path(path)
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise InputError(f"picture {path}: give a name that ends in .png, .svg or .pdf")
@@ -28,7 +32,8 @@ def save_solution_figures(solution: Solution, path: Path | str) -> None:
 
 def solution_figure(solution: Solution) -> Figure:
     """The three panels as one figure."""
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = Figure(figsize=(11, 3.7), layout="constrained")
+    figure.suptitle(_headline(solution), fontsize=11)
     left, middle, right = figure.subplots(1, 3)
     problem = solution.problem
     x = _plane(problem.region, problem.dimension)
@@ -39,10 +44,17 @@ def solution_figure(solution: Solution) -> Figure:
         _lines(left, middle, x[:, 0].numpy(), value, truth)
     else:
         _maps(figure, left, middle, problem.region, np.where(inside, value, np.nan), truth)
-    left.set_title(problem.name)
+    left.set_title("solution" if problem.outputs == 1 else f"first of {problem.outputs} outputs")
     middle.set_title("error" if truth is not None else "no reference")
     _history(right, solution)
     return figure
+
+
+def _headline(solution: Solution) -> str:
+    """What was solved, how well, and in what time."""
+    error, seconds = solution.metrics["relative_l2"], solution.metrics["seconds"]
+    reached = "" if error is None else f"relative L2 error {error:.1e}, "
+    return f"{solution.problem.name}: {reached}{seconds:.1f} s"
 
 
 def _plane(region: Any, dimension: int) -> torch.Tensor:
@@ -63,6 +75,7 @@ def _lines(left: Axes, middle: Axes, x: np.ndarray, value: np.ndarray, truth: np
 def _maps(figure: Figure, left: Axes, middle: Axes, region: Any, value: np.ndarray, truth: np.ndarray | None) -> None:
     names = region.axes if isinstance(region, Box) else ("x", "y")
     extent = (region.lower[0], region.upper[0], region.lower[1], region.upper[1])
+    aspect: Literal["auto", "equal"] = "auto" if "t" in names else "equal"  # time has no scale in common with space
     panels: list[tuple[Axes, np.ndarray, str, float | None]] = [(left, value, "viridis", None)]
     if truth is not None:
         error = value - truth
@@ -70,10 +83,17 @@ def _maps(figure: Figure, left: Axes, middle: Axes, region: Any, value: np.ndarr
     for axes, table, colours, bound in panels:
         shown = np.ma.masked_invalid(table.reshape(_SIDE, _SIDE).T)
         low = None if bound is None else -bound
-        image = axes.imshow(shown, origin="lower", extent=extent, aspect="auto", cmap=colours, vmin=low, vmax=bound)
-        figure.colorbar(image, ax=axes)
+        image = axes.imshow(shown, origin="lower", extent=extent, aspect=aspect, cmap=colours, vmin=low, vmax=bound)
+        figure.colorbar(image, ax=axes, format=_power_format() if bound is not None else None)
         axes.set_xlabel(names[0])
         axes.set_ylabel(names[1])
+
+
+def _power_format() -> ScalarFormatter:
+    """A common power of ten for small numbers, above the bar."""
+    found = ScalarFormatter(useMathText=True)
+    found.set_powerlimits((-2, 3))
+    return found
 
 
 def _history(axes: Axes, solution: Solution) -> None:

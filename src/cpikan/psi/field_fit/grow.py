@@ -1,4 +1,4 @@
-"""From a start to the surface: capacity grows while the frames show more, then outliers lose their weight."""
+"""From a start to a minimum that can be compared with others, and a network in the place of the series."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from cpikan.learning.levenberg_marquardt import Settings, minimise
 from cpikan.learning.normal_equations import NormalEquations
 from cpikan.learning.robust import Huber
 from cpikan.physics.frame_residuals import FrameLayout, FrameResiduals, NetworkPhase
-from cpikan.psi.field_fit.problem import Degrees, Problem, Samples, features, frame_residuals, moved
+from cpikan.physics.series_frames import features
+from cpikan.psi.field_fit.problem import Degrees, Problem, Samples, Spreads, frame_residuals, moved
 from cpikan.psi.field_fit.starts import Candidate
 
-_LADDER = (Degrees(6, 8), Degrees(6, 12), Degrees(8, 16), Degrees(8, 20))  # candidates are compared on the second
+_RUNG = Degrees(10, 12)  # where candidates are compared
+_FIRST = Degrees(6, 8)
 _BEHIND = 8.0  # a candidate whose cost is so many times the best's on the first rung is left
 _SETTINGS = Settings(40, cost=1e-5, step=1e-7, gradient=1e-8)
-_GAIN = 0.02  # least relative fall of the cost that more terms must bring
-_BENT_GAIN = 0.05  # of a second harmonic
-_PER_PARAMETER = 8  # samples
-_ROBUST = Huber(3.0)  # of a thousand samples with normal noise three are beyond
+_NETWORK_SETTINGS = Settings(15, cost=1e-4, step=1e-6, gradient=1e-8)
+_NETWORK_PIXELS = 2500
+ROBUST = Huber(3.0)  # of a thousand samples with normal noise three are beyond
 _NETWORK_WIDTHS, _NETWORK_DEGREE = [2, 6, 6, 1], 4
 _RIDGE = 1e-6
 _NETWORK_BASE = 4  # degree of the polynomial that a network corrects
@@ -31,7 +32,7 @@ _NETWORK_BASE = 4  # degree of the polynomial that a network corrects
 
 @dataclass(frozen=True)
 class Grown:
-    """A minimum: its model, parameters (P,), twice its robust cost per degree of freedom, and the LM iterations."""
+    """A minimum: its model, parameters (P,), twice its cost per degree of freedom, and the LM iterations."""
 
     model: FrameResiduals
     degrees: Degrees
@@ -46,46 +47,19 @@ class Grown:
         form = self.model.layout.split(self.parameters[None]).form
         return np.asarray(self.model.form.value(form)[0].numpy())
 
-    def covariance(self) -> np.ndarray:
-        """Of the parameters (P, P): the inverse of J'WJ and the prior, times chi squared where that is above one."""
-        matrix = self.model.normal(self.parameters[None], _ROBUST)[2][0]
-        root = matrix.diagonal().rsqrt()
-        inverse = torch.linalg.inv(matrix * root[:, None] * root)
-        return np.asarray((inverse * root[:, None] * root * max(self.chi2, 1.0)).numpy())
-
 
 def carried(samples: Samples, candidates: list[Candidate]) -> list[Grown]:
     """Candidates at a common number of terms, best first; those that fall far behind on the way are left."""
-    ways = [(one, *_on_rung(samples, one.degrees, one.parameters[None], _LADDER[0])) for one in candidates]
+    ways = [(one, *_on_rung(samples, one.degrees, one.parameters[None], _FIRST)) for one in candidates]
     if not ways:
         return []
     least = min(way[3] for way in ways)
     found = []
     for one, degrees, parameters, cost, spent in ways:
         if cost <= _BEHIND * least:
-            degrees, parameters, _, more = _on_rung(samples, degrees, parameters, _LADDER[1])
+            degrees, parameters, _, more = _on_rung(samples, degrees, parameters, _RUNG)
             found.append(_made(samples, degrees, parameters, spent + more, one.source))
     return sorted(found, key=lambda one: one.chi2)
-
-
-def finished(samples: Samples, one: Grown) -> Grown:
-    """A second harmonic where it lowers the cost by more than 5 %, more terms where they do by more than 2 %, then outliers
-    lose their weight."""
-    degrees, parameters, spent = one.degrees, one.parameters[None], one.iterations
-    cost = float(Problem(one.model).cost(parameters)[0])
-    ladder = [(degrees, _BENT_GAIN, True), *((rung, _GAIN, False) for rung in _LADDER[2:])]
-    for rung, least, bent in ladder:
-        tried = replace(rung, bent=bent or degrees.bent)
-        if tried.layout(len(samples.frames)).size * _PER_PARAMETER > samples.frames.size:
-            break
-        more, found, after, iterations = _on_rung(samples, degrees, parameters, tried)
-        added = tried.layout(len(samples.frames)).size - degrees.layout(len(samples.frames)).size
-        by_chance = added * cost / samples.frames.size  # what terms of no meaning take off on average
-        if cost - after >= least * cost + by_chance:
-            degrees, parameters, cost, spent = more, found, after, spent + iterations
-        elif not bent:
-            break
-    return _robust(samples, frame_residuals(samples, degrees), degrees, parameters, spent, one.source)
 
 
 def _on_rung(samples: Samples, degrees: Degrees, begun: Tensor, rung: Degrees) -> tuple[Degrees, Tensor, float, int]:
@@ -105,9 +79,10 @@ def _made(samples: Samples, degrees: Degrees, parameters: Tensor, spent: int, so
     return Grown(model, degrees, parameters[0], chi2, spent, source)
 
 
-def with_network(samples: Samples, before: Grown, seed: int) -> Grown:
+def with_network(samples: Samples, before: Grown, spreads: Spreads, seed: int) -> Grown:
     """The same frames with the phase as a polynomial of degree 4 plus a Scaled-cPIKAN, both as the Chebyshev fit has them
     at first."""
+    samples = samples.some(_NETWORK_PIXELS)
     modes = before.model.layout.split(before.parameters[None]).form[0].clone()
     count = features(samples.points[:1], _NETWORK_BASE).shape[1]
     kept = modes[:count]
@@ -121,20 +96,12 @@ def with_network(samples: Samples, before: Grown, seed: int) -> Grown:
     phase = NetworkPhase(field, points, base)
     alike = _Alike(phase, base(points) + rest)  # the physics has many minima: begin where the Chebyshev fit is
     vector = minimise(alike, parameter_vector(field)[None], Settings(100, cost=1e-4)).parameters
-    model = frame_residuals(samples, before.degrees, phase)
+    model = frame_residuals(samples, before.degrees, phase, spreads)
     begun = torch.cat([before.parameters[None, : -before.model.layout.form], vector], dim=1)
-    solution = minimise(Problem(model), begun, Settings(50, cost=1e-5, step=1e-7, gradient=1e-8))
+    solution = minimise(Problem(model, ROBUST), begun, _NETWORK_SETTINGS)
+    chi2 = 2 * float(solution.cost[0]) / max(samples.frames.size - model.layout.size, 1)
     spent = before.iterations + int(solution.iterations[0])
-    return _robust(samples, model, before.degrees, solution.parameters, spent, before.source)
-
-
-def _robust(samples: Samples, model: FrameResiduals, degrees: Degrees, begun: Tensor, spent: int, source: str) -> Grown:
-    """The end of every fit: outliers count less; then B is positive."""
-    solution = minimise(Problem(model, _ROBUST), begun, Settings(40, cost=1e-7, step=1e-8, gradient=1e-9))
-    freedom = max(samples.frames.size - model.layout.size, 1)
-    chi2 = 2 * float(solution.cost[0]) / freedom
-    spent += int(solution.iterations[0])
-    return Grown(model, degrees, solution.parameters[0], chi2, spent, source)
+    return Grown(model, before.degrees, solution.parameters[0], chi2, spent, before.source)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from cpikan.physics.frame_residuals import FrameLayout, FrameParts, LinearPhase, NetworkPhase
-from cpikan.psi.field_fit.problem import Degrees, features, terms
+from cpikan.physics.series_frames import features, terms
+from cpikan.psi.field_fit.problem import Degrees
 from cpikan.psi.frame_model import FrameModel
 from cpikan.psi.smooth_field import SmoothField
 from cpikan.psi.stack_steps import Sign, StackSteps
@@ -26,11 +27,14 @@ _PROBES = 9
 class FrameFieldFit:
     """Everything the frames were made of. Positions are pixels (y, x); phases and heights are of frame 0.
 
-    ``parameters`` (P,) and ``covariance`` (P, P) lie as in ``layout``, samples in units of ``noise_dn``; ``box`` is what
-    [-1, 1] stands for; ``chi2`` the mean square of what is left over, in that unit; ``residual_dn`` its root in DN.
-    ``verdict`` and ``reason`` say whether the surface is determined, ``sign`` where its sign comes from ("steps",
-    "nominal", "assumed"), ``start`` what the fit began from, ``runner_up`` by what factor the next different surface fits
-    worse (infinite: none was found). ``network`` is the phase of a network, None where it is a Chebyshev series.
+    ``parameters`` (P,) and ``covariance`` (P, P) lie as in ``layout``, samples in units of ``unit_dn``; ``box`` is what
+    [-1, 1] stands for; ``noise_dn`` the noise of a sample of medium light, ``chi2`` the mean square of what is left over in
+    that unit, ``held_chi2`` that of pixels which were not fitted; ``residual_dn`` the root of ``chi2`` in DN.
+    ``temperature`` is by what the covariance is larger than that of independent samples with the noise of ``unit_dn``,
+    ``unevenness`` the power of what is left over at large scales over that at small ones. ``verdict`` and ``reason`` say
+    whether the surface is determined, ``sign`` where its sign comes from ("steps", "nominal", "assumed"), ``start`` what the
+    fit began from, ``agreeing`` how many starts led to the same surface, ``runner_up`` the logarithm of the odds against
+    the next different one (infinite: none was found). ``network`` is the phase of a network, None where it is a series.
     """
 
     wavelength_nm: float
@@ -42,7 +46,12 @@ class FrameFieldFit:
     centre: np.ndarray
     pivot: tuple[float, float]
     noise_dn: float
+    unit_dn: float
     chi2: float
+    held_chi2: float
+    temperature: float
+    unevenness: float
+    agreeing: int
     sigma_nm_median: float
     fringes: float
     iterations: int
@@ -123,7 +132,7 @@ class FrameFieldFit:
             step[k] = np.sqrt(max(weight @ self.covariance[np.ix_(place, place)] @ weight, 0.0))
         if self.layout.gained:
             gain[1:] = spread[at[3] : at[4]]
-        modulation = float(self._parts().power[0]) * self.noise_dn
+        modulation = float(self._parts().power[0]) * self.unit_dn
         turns = np.sort(model.steps_rad % (2 * np.pi))
         gaps = np.diff(np.append(turns, turns[0] + 2 * np.pi))
         return FrameFit(
@@ -163,7 +172,7 @@ class FrameFieldFit:
     @property
     def misfit_rad(self) -> float:
         """What is left over beyond the noise, as a phase."""
-        modulation = float(self._parts().power[0]) * self.noise_dn
+        modulation = float(self._parts().power[0]) * self.unit_dn
         return float(np.sqrt(max(self.chi2 - 1.0, 0.0)) * self.noise_dn / max(modulation, 1e-12))
 
     def summary(self) -> dict[str, Any]:
@@ -179,11 +188,14 @@ class FrameFieldFit:
             "phase_parameters": self.layout.form,
             "light_degree": self.degrees.light,
             "chi2": self.chi2,
+            "held_out_chi2": self.held_chi2,
+            "temperature": self.temperature,
+            "starts_agreeing": self.agreeing,
             "residual_dn": self.residual_dn,
             "noise_dn": self.noise_dn,
             "sigma_nm_median": self.sigma_nm_median,
             "fringes": self.fringes,
-            "runner_up": self.runner_up if np.isfinite(self.runner_up) else None,
+            "runner_up_log_odds": self.runner_up if np.isfinite(self.runner_up) else None,
             "phase_steps_deg": np.degrees(model.steps_rad).tolist(),
             "tilt_rad_px": model.tilt_rad_px.tolist(),
             "gain": model.gain.tolist(),
@@ -219,7 +231,7 @@ class FrameFieldFit:
     def _light(self, which: int) -> SmoothField:
         rows = terms(self.degrees.light)
         square = np.zeros((self.degrees.light + 1,) * 2)
-        square[rows[:, 0], rows[:, 1]] = self._parts()[which].numpy() * self.noise_dn
+        square[rows[:, 0], rows[:, 1]] = self._parts()[which].numpy() * self.unit_dn
         return SmoothField(self.box, square)
 
 

@@ -11,14 +11,15 @@ from torch import Tensor
 
 from cpikan.errors import InputError
 from cpikan.learning.levenberg_marquardt import Settings, minimise
-from cpikan.psi.field_fit.problem import Degrees, Problem, Samples, features, first_light, frame_residuals, moved, terms
+from cpikan.physics.series_frames import features, terms
+from cpikan.psi.field_fit.problem import Degrees, Problem, Samples, first_light, frame_residuals, moved
 from cpikan.psi.steps_fit.frame_fit import FrameFit
 from cpikan.psi.steps_fit.fringes import unwrap_scattered
 from cpikan.psi.steps_fit.two_frames import fit_two_frames
 from cpikan.psi.tilt_aia import FitOptions
 from cpikan.psi.tilt_aia import fit_frames as fit_tilted
 
-RANDOM = 96
+RANDOM = 192
 _FIRST = Degrees(1, 3, tilted=False, gained=False)  # of the random starts
 _SECOND = Degrees(2, 4)
 THIRD = Degrees(4, 6)
@@ -26,7 +27,8 @@ DETAIL = Degrees(4, 12)  # of closed forms: cut to less they may fall into a wro
 _LARGEST_RAD = 25.0  # peak of a random phase's slopes and bows
 _PIXELS = (300, 700, 1500)
 _DETAIL_PIXELS = 3000
-_KEPT = (10, 5)
+_PAIR_LIGHT = 2  # degree of the background from which a step is read
+_KEPT = (16, 8)
 _ALIKE = 1e-3  # relative difference of costs of what is one minimum
 
 
@@ -141,7 +143,31 @@ def closed_forms(samples: Samples, position: np.ndarray, frames_dn: np.ndarray) 
         modes = np.linalg.lstsq(basis, phase.unwrapped_rad[phase.reached], rcond=None)[0]
         steps = fit.model.steps_rad + fit.model.tilt_rad_px @ (centre - np.asarray(fit.model.pivot))
         found.append(Closed(name, modes, steps, fit.model.tilt_rad_px * unit))
+    if len(frames_dn) > 2:
+        found += _pairs(samples, position, frames_dn, given)
     return found
+
+
+def _pairs(
+    samples: Samples, position: np.ndarray, frames_dn: np.ndarray, given: tuple[float, ...] | None
+) -> Iterator[Closed]:
+    """What Gram-Schmidt makes of frame 0 and each other one; the steps of the rest follow from its phase."""
+    for k in range(1, len(frames_dn)):
+        try:
+            fit = fit_two_frames(frames_dn[[0, k]], position, None if given is None else (given[0], given[k]))
+            wrapped = fit.phase_rad(frames_dn[[0, k]], position)
+            phase = unwrap_scattered(wrapped, position)
+        except (InputError, np.linalg.LinAlgError):
+            continue
+        if not np.isfinite(wrapped).all():
+            continue
+        basis = features(samples.points[phase.reached], DETAIL.form)
+        modes = np.linalg.lstsq(basis, phase.unwrapped_rad[phase.reached], rcond=None)[0]
+        fringes = np.stack([np.cos(wrapped), -np.sin(wrapped)], axis=1)
+        columns = np.concatenate([features(samples.points, _PAIR_LIGHT), fringes], axis=1)
+        real, imaginary = np.linalg.lstsq(columns, frames_dn.T, rcond=None)[0][-2:]
+        steps = np.arctan2(imaginary, real)
+        yield Closed(f"Gram-Schmidt of frames 1 and {k + 1}", modes, steps - steps[0], np.zeros((len(frames_dn), 2)))
 
 
 def _fits(
