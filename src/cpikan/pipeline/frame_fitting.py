@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cpikan.errors import InputError
@@ -11,13 +13,23 @@ from cpikan.psi.acquisition import Acquisition
 from cpikan.psi.calibrate import Calibration, CalibrationSettings, Subsample, calibrate
 from cpikan.psi.schemes import LEAST_SQUARES
 
+SIGMA_CELL_PX = 32
 _ENOUGH = 5  # frames of which closed forms find steps, tilts and gains on their own
+
+
+@dataclass(frozen=True)
+class FramesFit:
+    """What a fit of a surface to the frames leaves: its ``summary``, JSON-able, and ``sigma_nm``, one per cell of 32 pixels,
+    the uncertainty of the surface as a whole, which the pixels' phases share."""
+
+    summary: dict[str, Any]
+    sigma_nm: np.ndarray
 
 
 def calibrate_stack(
     sample: Subsample, acquisition: Acquisition, saturation_dn: float, settings: CalibrationSettings, method: str
-) -> tuple[Calibration, dict[str, Any] | None]:
-    """The model of the pixels, and what the fit of a surface to the frames says of itself, None where it was not used.
+) -> tuple[Calibration, FramesFit | None]:
+    """The model of the pixels, and what a fit of a surface to the frames leaves, None where it was not used.
 
     ``field`` of one wavelength fits the frames where steps are not to be had pixel by pixel: two frames, up to four whose
     steps are not trusted, and any whose calibration is refused. A fit that does not determine the surface leaves the
@@ -55,14 +67,16 @@ def _closed_form(
 
 def _by_frames(
     sample: Subsample, acquisition: Acquisition, saturation_dn: float, settings: CalibrationSettings
-) -> tuple[Calibration, dict[str, Any]]:
+) -> tuple[Calibration, FramesFit]:
     from cpikan.psi.field_fit.fit import fit_frames
 
     # products of hundreds of rows: threads that wait for each other on a busy machine take ten times as long. The limit
     # is for what is loaded by now
     with threadpool_limits(limits=1):
         fit = fit_frames(sample, acquisition, saturation_dn)
+        cells = [np.arange(-(-side // SIGMA_CELL_PX)) * SIGMA_CELL_PX + SIGMA_CELL_PX / 2 for side in sample.shape]
+        sigma = np.stack([fit.sigma_nm(np.stack(np.broadcast_arrays(y, cells[1]), axis=1)) for y in cells[0]])
     if not fit.determined:
         raise InputError(f"{fit.reason}; take more frames or tilt the part for more fringes, or give --phase-steps")
     calibration = calibrate(sample, acquisition, saturation_dn, settings, fit.stack_steps())
-    return calibration, fit.summary()
+    return calibration, FramesFit(fit.summary(), sigma.astype(np.float32))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from cpikan.pipeline.frame_fitting import SIGMA_CELL_PX
 from cpikan.pipeline.slope_rows import SlopeSource
 from cpikan.psi.flags import Flag
 from cpikan.psi.refine.joining import Joined, join_components
@@ -49,13 +50,17 @@ class OneWaveSurfaces(NamedTuple):
 
 @dataclass(frozen=True)
 class OneWaveRefining:
-    """Refining in scratch arrays; ``nm_per_rad`` turns phases into heights, ``method`` is ``field`` or ``hybrid``."""
+    """Refining in scratch arrays; ``nm_per_rad`` turns phases into heights, ``method`` is ``field`` or ``hybrid``.
+
+    ``shared_nm`` is an uncertainty of the field per cell of 32 pixels that its pixels share: of steps found with the surface.
+    """
 
     scratch: ScratchArrays
     method: str
     nm_per_rad: float
     threads: int
     progress: ProgressSink | None = None
+    shared_nm: np.ndarray | None = None
 
     def surfaces(self, components: int) -> OneWaveSurfaces:
         """What the unwrapped map of ``components`` says: the same whenever it is asked."""
@@ -166,12 +171,19 @@ class OneWaveRefining:
             found = surface.rows(start, group)
             known = np.isfinite(found.sigma_nm)
             phase = found.height_nm / np.float64(self.nm_per_rad) - _TURN * order
-            sigma = found.sigma_nm / np.float32(self.nm_per_rad)
+            sigma = self._with_shared(found.sigma_nm, start) / np.float32(self.nm_per_rad)
             out["phase_rad"][start:stop] = np.where(known, phase, rows.phase_rad)
             out["sigma_rad"][start:stop] = np.where(known, sigma, rows.sigma_rad)
             return int(known.sum())
 
         return work
+
+    def _with_shared(self, sigma_nm: np.ndarray, start: int) -> np.ndarray:
+        """The sigma of rows from ``start`` on, with what all pixels of a cell share."""
+        if self.shared_nm is None:
+            return sigma_nm
+        rows, columns = (np.arange(a, a + n) // SIGMA_CELL_PX for a, n in zip((start, 0), sigma_nm.shape, strict=True))
+        return np.hypot(sigma_nm, self.shared_nm[rows][:, columns])
 
     def _bands(self) -> list[tuple[int, int]]:
         height, width = self.scratch.shape

@@ -10,7 +10,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from cpikan.errors import InputError, unknown_name
-from cpikan.pipeline.frame_fitting import calibrate_stack
+from cpikan.pipeline.frame_fitting import FramesFit, calibrate_stack
 from cpikan.pipeline.height_map import HeightMap, open_height_map
 from cpikan.pipeline.passes import HeightPass, PassContext, height_pass
 from cpikan.pipeline.pyramid import build_pyramid, pyramid_rows
@@ -95,6 +95,7 @@ class _Run:
     seconds_before: float
     timings: Timings = field(default_factory=Timings)
     slopes: SlopeSource | None = None
+    frames_fit: FramesFit | None = None
 
     def go(self, *, resume: bool, overwrite: bool) -> HeightMap:
         settings, stack = self.settings, self.stack
@@ -180,9 +181,10 @@ class _Run:
         settings = CalibrationSettings(asked.scheme, asked.range_nm, asked.combine == "finest", asked.fit)
         # small products: BLAS threads that wait for each other on a busy machine take ten times as long
         with threadpool_limits(limits=1, user_api="blas"):
-            calibration, facts.field_fit = calibrate_stack(
+            calibration, self.frames_fit = calibrate_stack(
                 sample, self.stack.acquisition, self.stack.saturation_dn, settings, asked.method
             )
+        facts.field_fit = None if self.frames_fit is None else self.frames_fit.summary
         refining = wants_refining(asked.method, calibration, sample)
         self.timings.calibrate = time.perf_counter() - started
         return calibration, refining
@@ -243,7 +245,8 @@ class _Run:
         """One wavelength: components joined and orders set right by a surface, or that surface itself."""
         started = time.perf_counter()
         asked = bool(set(SLOPES) & set(self._quantities()))
-        facts.refining, facts.components, self.slopes = two.refine(facts.components, slopes=asked)
+        shared = None if self.frames_fit is None else self.frames_fit.sigma_nm
+        facts.refining, facts.components, self.slopes = two.refine(facts.components, slopes=asked, shared_nm=shared)
         self.timings.refine += time.perf_counter() - started
         if facts.refining["surfaces"]:
             facts.methods_used = ["unwrap", self.settings.method]

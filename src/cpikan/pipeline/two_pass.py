@@ -129,15 +129,17 @@ class TwoPass:
         self.journal.add({"stage": "unwrap", "report": report, "components": components})
         return report, components
 
-    def refine(self, components: int, *, slopes: bool = False) -> tuple[dict[str, Any], int, SlopeSource | None]:
+    def refine(
+        self, components: int, *, slopes: bool = False, shared_nm: np.ndarray | None = None
+    ) -> tuple[dict[str, Any], int, SlopeSource | None]:
         """Join components and set orders right, or draw the surface; the report, the number of components that are left, and
-        ``slopes`` of the surface if they are asked for."""
+        ``slopes`` of the surface if they are asked for. ``shared_nm``: an uncertainty that all pixels of a cell share."""
         from cpikan.pipeline.one_wave_refining import OneWaveRefining
 
         done = self.journal.last("refine")
         with self.bar("refine", self.shape[0] if done is None else 0) as bar:
             threads = self.settings.worker_threads
-            work = OneWaveRefining(self.scratch, self.settings.method, self.nm_per_rad, threads, bar)
+            work = OneWaveRefining(self.scratch, self.settings.method, self.nm_per_rad, threads, bar, shared_nm)
             # the surface is not stored: a run that goes on fits it again, to the same bits
             found = work.surfaces(components) if done is None or slopes else None
             if done is None:

@@ -255,7 +255,7 @@ def _reasons(fit: FrameFieldFit) -> list[str]:
 def _warnings(fit: FrameFieldFit, uneven: float) -> tuple[str, ...]:
     told = [
         f"steps, tilts and a smooth surface were fitted to the frames together, to {fit.residual_dn:.1f} DN; the surface as a "
-        f"whole is known to {fit.sigma_nm_median:.2g} nm, which the sigma of single pixels does not contain"
+        f"whole is known to {fit.sigma_nm_median:.2g} nm, an error that neighbouring pixels share"
     ]
     if fit.sign == "assumed":
         told.append("the sign of the height is assumed (0 < step 1 < 180 deg): unknown steps leave it open")
