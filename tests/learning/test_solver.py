@@ -56,7 +56,7 @@ KEYS = {
     ],
 )
 def test_the_default_recipe_reaches_its_error(name, error):
-    solution = solve(name, settings=SolveSettings(seconds=120))
+    solution = solve(name, settings=LONG)
     assert solution.metrics["relative_l2"] <= error
     assert solution.stop_reason.converged
     assert solution.metrics["boundary_violation"] <= 1e3 * error
@@ -64,10 +64,7 @@ def test_the_default_recipe_reaches_its_error(name, error):
 
 
 def test_the_same_domain_a_hundred_times_as_wide_is_the_same_problem():
-    errors = [
-        solve(name, settings=SolveSettings(seconds=120)).metrics["relative_l2"]
-        for name in ("diffusion", "diffusion-600")
-    ]
+    errors = [solve(name, settings=LONG).metrics["relative_l2"] for name in ("diffusion", "diffusion-600")]
     assert max(errors) <= 1e-8
     assert max(errors) <= 10 * min(errors)
 
