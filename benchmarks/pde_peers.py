@@ -4,11 +4,12 @@
 
 DeepXDE (torch backend, float32 and float64): 3 tanh layers of 50 nodes, Adam at 1e-3 for half the time, then L-BFGS, on
 points that stay. Scimba (torch part): 3 tanh layers of 20 nodes, weak boundary conditions, by energy natural gradient on
-points drawn anew in every step. The paper's recipe (Adam, then L-BFGS on [8, 8] nodes of degree 5) and the default recipe are those of this package. Every residual is the catalogue's own. Every solve is a
-process of its own with one thread; errors are taken on the same test points with the clock stopped, imports and
-construction are not timed. Peers are given processor seconds, so that other work on the machine takes nothing from them
-(on an idle one they are wall seconds); ours are given wall seconds. No method is tuned to a
-problem. What is not installed is left out, and that is said.
+points drawn anew in every step. The paper's recipe (Adam, then L-BFGS on [8, 8] nodes of degree 5) and the default
+recipe are those of this package. Every residual is the catalogue's own. Every solve is a process of its own with one
+thread; errors are taken on the same test points with the clock stopped, imports and construction are not timed. Peers
+are given processor seconds, so that other work on the machine takes nothing from them (on an idle one they are wall
+seconds); ours are given wall seconds. No method is tuned to a problem. What is not installed is left out, and that is
+said.
 """
 
 from __future__ import annotations
