@@ -225,8 +225,10 @@ def test_a_network_as_the_phase_finds_the_same_surface():
 
 def test_the_pipeline_takes_the_fit_where_steps_are_refused():
     settings = CalibrationSettings()
-    calibration, facts = calibrate_stack(sample_of(TWO), BLIND, TOP_DN, settings, "field")
-    assert facts is not None
+    calibration, fit = calibrate_stack(sample_of(TWO), BLIND, TOP_DN, settings, "field")
+    assert fit is not None
+    facts = fit.summary
+    assert np.median(fit.sigma_nm) == pytest.approx(facts["sigma_nm_median"], rel=0.5)
     assert facts["steps_by"] == "frames fit"
     assert facts == two_frames().summary()  # the same frames give the same bits
     json.dumps([facts, describe_fits(calibration)], allow_nan=False)
