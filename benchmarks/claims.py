@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cpikan.partition import Box, Partition
+from cpikan import blend_tiles, tile_image
+from cpikan.partition import Partition
 from cpikan.pipeline.reconstruct import reconstruct
 from cpikan.pipeline.simulate import simulate
 from cpikan.pipeline.stack import open_stack
 from cpikan.psi import planning
 from cpikan.psi.simulate import SimulationSettings
-from cpikan.streaming.ring import blend
 
 RESULTS = Path(__file__).resolve().parent / "results" / "claims.csv"
 SHAPE = (7000, 9344)
@@ -76,15 +76,7 @@ def blending() -> Iterator[Row]:
         share = corner[y, y] / (corner[y, y] + 1e-8)
         yield row(f"hann_corner_{y}", f"{share:.3g}", "", f"what is left of a value at pixel ({y}, {y})", "1")
     image = np.random.default_rng(1).normal(0, 1000, (1000, 1200)).astype(np.float32)
-    out = np.empty_like(image)
-
-    def read(box: Box[int]) -> np.ndarray:
-        return box.view(image)
-
-    def put(start: int, rows: np.ndarray) -> None:
-        out[start : start + len(rows)] = rows
-
-    blend(Partition.tiles(image.shape, 512, 128), read, lambda box, tile: tile, put)
+    out = blend_tiles(*tile_image(image, 512, 128))
     yield row(
         "blend_error", f"{np.linalg.norm(out - image) / np.linalg.norm(image):.3g}", "", "tiles that agree, blended"
     )

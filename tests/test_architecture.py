@@ -34,6 +34,7 @@ FLOORS = {  # docs: the house; a module imports from its own floor or below
     "cli_compare": 9,
     "cli_evaluate": 9,
     "cli_solve": 9,
+    "cli_train": 9,
     "__main__": 10,
 }
 ROOMS = {path.name.removesuffix(".py") for path in ROOT.iterdir() if path.suffix == ".py" or path.is_dir()}

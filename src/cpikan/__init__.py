@@ -19,17 +19,22 @@ if TYPE_CHECKING:
     from cpikan.fields.separable import SeparableCKAN as SeparableCKAN
     from cpikan.fields.siren import Siren as Siren
     from cpikan.fields.wavelet_kan import WaveletKAN as WaveletKAN
+    from cpikan.images.model_file import load_model as load_model
+    from cpikan.images.patches.dataset import WaferPatchDataset as WaferPatchDataset
+    from cpikan.images.training.config import TrainConfig as TrainConfig
     from cpikan.learning.solver import Solution as Solution
     from cpikan.learning.solver import SolveSettings as SolveSettings
     from cpikan.learning.solver import solve as solve
     from cpikan.physics.catalogue import problem as problem
     from cpikan.physics.catalogue import problems as problems
     from cpikan.physics.problem import Problem as Problem
+    from cpikan.pipeline.finetune import finetune as finetune
     from cpikan.pipeline.height_map import HeightMap as HeightMap
     from cpikan.pipeline.height_map import open_height_map as open_height_map
     from cpikan.pipeline.reconstruct import reconstruct as reconstruct
     from cpikan.pipeline.stack import FrameStack as FrameStack
     from cpikan.pipeline.stack import open_stack as open_stack
+    from cpikan.pipeline.train import train as train
     from cpikan.psi.acquisition import Acquisition as Acquisition
     from cpikan.streaming.tiling.helpers import blend_tiles as blend_tiles
     from cpikan.streaming.tiling.helpers import tile_image as tile_image
@@ -62,10 +67,14 @@ _HOMES = {
     "TiledResult": "cpikan.streaming.tiling.infer",
     "TilingSettings": "cpikan.streaming.tiling.settings",
     "TorchTiles": "cpikan.streaming.tiling.torch_model",
+    "TrainConfig": "cpikan.images.training.config",
+    "WaferPatchDataset": "cpikan.images.patches.dataset",
     "WaveletKAN": "cpikan.fields.wavelet_kan",
     "blend_tiles": "cpikan.streaming.tiling.helpers",
+    "finetune": "cpikan.pipeline.finetune",
     "higher_derivatives": "cpikan.fields.higher",
     "infer_tiled": "cpikan.streaming.tiling.infer",
+    "load_model": "cpikan.images.model_file",
     "make_field": "cpikan.fields.kinds",
     "open_height_map": "cpikan.pipeline.height_map",
     "open_stack": "cpikan.pipeline.stack",
@@ -74,6 +83,7 @@ _HOMES = {
     "reconstruct": "cpikan.pipeline.reconstruct",
     "solve": "cpikan.learning.solver",
     "tile_image": "cpikan.streaming.tiling.helpers",
+    "train": "cpikan.pipeline.train",
 }
 
 __all__ = [
@@ -96,11 +106,15 @@ __all__ = [
     "TiledResult",
     "TilingSettings",
     "TorchTiles",
+    "TrainConfig",
+    "WaferPatchDataset",
     "WaveletKAN",
     "__version__",
     "blend_tiles",
+    "finetune",
     "higher_derivatives",
     "infer_tiled",
+    "load_model",
     "make_field",
     "open_height_map",
     "open_stack",
@@ -109,6 +123,7 @@ __all__ = [
     "reconstruct",
     "solve",
     "tile_image",
+    "train",
 ]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cpikan import __version__, cli_compare, cli_evaluate, cli_solve
+from cpikan import __version__, cli_compare, cli_evaluate, cli_solve, cli_train
 from cpikan.errors import InputError, unknown_name
 
 _INTERRUPTED = 130
@@ -241,7 +241,12 @@ def _add_reconstruct(parser: argparse.ArgumentParser) -> None:
         "--method",
         default="auto",
         help="auto, pixel, hybrid (orders decided with the neighbours and a fitted surface; one wavelength: also across "
-        "gaps) or field (that surface itself); default: auto",
+        "gaps), field (that surface itself) or learned (hybrid, then a network that takes noise off); default: auto",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="M",
+        help="network of --method learned: a .safetensors file, or a shipped one (default: wafer)",
     )
     parser.add_argument(
         "--scheme", default="least-squares", help="least-squares, carre, schwider-hariharan, de-groot-7, 13-frame"
@@ -270,8 +275,12 @@ def _add_reconstruct(parser: argparse.ArgumentParser) -> None:
         "--circle", metavar="X,Y,R[,INNER]", help="pixels that count lie in this circle or annulus (pixels)"
     )
     parser.add_argument("--remove", default="", metavar="TERMS", help=f"take off the map: {cli_evaluate.FORM_HELP}")
-    parser.add_argument("--tile", type=_whole, default=512, help="tile of unwrapping in pixels (default: 512)")
-    parser.add_argument("--overlap", type=_whole, default=64, help="overlap of tiles in pixels (default: 64)")
+    parser.add_argument(
+        "--tile", type=_whole, default=512, help="tile of unwrapping and networks in pixels (default: 512)"
+    )
+    parser.add_argument(
+        "--overlap", type=_whole, help="overlap of tiles in pixels (default: 64, or what the network needs)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--threads", type=_whole, help="worker threads (default: one per core)")
     parser.add_argument("--band-rows", type=_whole, help="image rows per band (default: about 20 MiB of frames)")
@@ -291,6 +300,7 @@ def _reconstruct(given: argparse.Namespace) -> dict[str, Any]:
     mask = Circle.parse(given.circle) if given.circle else Mask.open(given.mask) if given.mask else None
     settings = ReconstructSettings(
         method=given.method,
+        model=given.model,
         scheme=given.scheme,
         combine=given.combine,
         range_nm=parse_length_nm(given.range, "height range") if given.range else None,
@@ -387,6 +397,8 @@ _VERBS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "evaluate": cli_evaluate.add,
     "compare": cli_compare.add,
     "solve": cli_solve.add,
+    "train": cli_train.add,
+    "finetune": cli_train.add_finetune,
 }
 
 

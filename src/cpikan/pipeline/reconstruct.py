@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
 
@@ -16,6 +16,7 @@ from cpikan.pipeline.passes import HeightPass, PassContext, height_pass
 from cpikan.pipeline.pyramid import build_pyramid, pyramid_rows
 from cpikan.pipeline.refining import (
     RefineContext,
+    phases_of,
     plan_refining,
     refine_pass,
     survey_pass,
@@ -44,6 +45,9 @@ from cpikan.storage.writers.open import open_writer, required_bytes
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.progress import Progress
 from cpikan.version import VERSION
+
+if TYPE_CHECKING:
+    from cpikan.pipeline.learned import LearnedModel
 
 
 def reconstruct(
@@ -96,11 +100,16 @@ class _Run:
     timings: Timings = field(default_factory=Timings)
     slopes: SlopeSource | None = None
     frames_fit: FramesFit | None = None
+    model: LearnedModel | None = None
 
     def go(self, *, resume: bool, overwrite: bool) -> HeightMap:
         settings, stack = self.settings, self.stack
         device = choose_device(settings.device)
         self._check(device)
+        if settings.method == "learned":
+            from cpikan.pipeline.learned import LearnedModel
+
+            self.model = LearnedModel.open(settings.model, stack)
         space = Workspace.open(self.output, self._quantities(), self._plan(device), resume=resume, overwrite=overwrite)
         if space.state == "finished":
             return self._opened(already_finished=True)
@@ -109,7 +118,7 @@ class _Run:
             begun = time.perf_counter()
             fitted = stack.acquisition.steps != "trusted"
             warm_up(stack.shape[0], stack.shape[1], stack.dtype, settings.scheme, device, fitted=fitted)
-            warm_refining(stack, settings.method, settings.scheme, slopes=SLOPES[0] in self._quantities())
+            warm_refining(stack, settings.orders_by, settings.scheme, slopes=SLOPES[0] in self._quantities())
             self.timings.start = self.seconds_before + time.perf_counter() - begun
             started = time.perf_counter()
             with PeakMemory() as memory:
@@ -164,7 +173,7 @@ class _Run:
         self._count(timings)
         started = time.perf_counter()
         asked = bool(set(SLOPES) & set(self._quantities()))
-        plan, facts.refining = plan_refining(settings.method, sums, model.search, slopes=asked)
+        plan, facts.refining = plan_refining(settings.orders_by, sums, model.search, slopes=asked)
         self.slopes = plan.slopes
         self.timings.refine = time.perf_counter() - started
         refined, cells = facts.refining["cells_refined"], facts.refining["cells"]
@@ -182,10 +191,10 @@ class _Run:
         # small products: BLAS threads that wait for each other on a busy machine take ten times as long
         with threadpool_limits(limits=1, user_api="blas"):
             calibration, self.frames_fit = calibrate_stack(
-                sample, self.stack.acquisition, self.stack.saturation_dn, settings, asked.method
+                sample, self.stack.acquisition, self.stack.saturation_dn, settings, asked.orders_by
             )
         facts.field_fit = None if self.frames_fit is None else self.frames_fit.summary
-        refining = wants_refining(asked.method, calibration, sample)
+        refining = wants_refining(asked.orders_by, calibration, sample)
         self.timings.calibrate = time.perf_counter() - started
         return calibration, refining
 
@@ -218,10 +227,12 @@ class _Run:
                 facts.unwrapping, facts.components = two.unwrap()
                 facts.ripple_mrad = two.ripple_mrad()
                 self.timings.orders = time.perf_counter() - started
-                if self.settings.method in ("field", "hybrid"):
+                if self.settings.orders_by in ("field", "hybrid"):
                     self._refine_one(two, facts)
             else:
                 self._count(two.heights(kernels, run))
+            if self.model is not None:
+                self._learn(two, kernels, model, facts)
             if self.settings.inpaint:
                 started = time.perf_counter()
                 facts.inpainting = two.inpaint()
@@ -249,12 +260,25 @@ class _Run:
         facts.refining, facts.components, self.slopes = two.refine(facts.components, slopes=asked, shared_nm=shared)
         self.timings.refine += time.perf_counter() - started
         if facts.refining["surfaces"]:
-            facts.methods_used = ["unwrap", self.settings.method]
+            facts.methods_used = ["unwrap", self.settings.orders_by]
         else:
             facts.warnings.append(
-                f"no surface for --method {self.settings.method}: no part of the map has 54 blocks of 8 x 8 pixels; the "
+                f"no surface for --method {self.settings.orders_by}: no part of the map has 54 blocks of 8 x 8 pixels; the "
                 "heights are those of unwrapping"
             )
+
+    def _learn(self, two: TwoPass, kernels: PixelKernels, model: PixelModel, facts: RunFacts) -> None:
+        """The network over the heights, with the frames' phases where it takes them."""
+        assert self.model is not None
+        started = time.perf_counter()
+        half_wave_nm, phases = self.stack.acquisition.wavelengths_nm[0] / 2, None
+        if model.search is not None:
+            half_wave_nm = model.search.half_wave_nm
+            assert isinstance(kernels, TurnKernels), "orders of hybrid"
+            phases = phases_of(self.stack, kernels, model.search, self.settings.mask)
+        facts.learned = two.learn(self.model, half_wave_nm, phases, facts.components)
+        facts.methods_used = [*facts.methods_used, "learned"]
+        self.timings.refine += time.perf_counter() - started
 
     def _writer(self, space: Workspace) -> MapWriter:
         assert space.journal is not None
@@ -293,7 +317,8 @@ class _Run:
         return self.settings.band_rows
 
     def _two_passes(self) -> bool:
-        return self.stack.shape[0] == 1 or bool(self.settings.remove) or self.settings.inpaint
+        asked = self.settings
+        return self.stack.shape[0] == 1 or bool(asked.remove) or asked.inpaint or asked.method == "learned"
 
     def _quantities(self) -> tuple[str, ...]:
         kind = self.output.suffix.lower()
@@ -314,9 +339,13 @@ class _Run:
             "input": self.stack.fingerprint(),
             "shape": list(self.stack.shape),
             "acquisition": self._plan_acquisition(),
-            "settings": {**self.settings.plan(), "device": device},
+            "settings": {**self.settings.plan(), "device": device, **self._model_identity()},
             "quantities": list(self._quantities()),
         }
+
+    def _model_identity(self) -> dict[str, str]:
+        """A resumed run needs the same weights, wherever their file lies."""
+        return {} if self.model is None else {"model": self.model.fingerprint}
 
     def _check(self, device: str) -> None:
         """Refuse what cannot work before anything is written."""
@@ -326,7 +355,7 @@ class _Run:
             raise InputError(
                 "--fit estimates what differs between frames, but the steps are trusted: say --steps nominal"
             )
-        if self.stack.shape[0] == 1 and self.settings.overlap < 2:
+        if self.stack.shape[0] == 1 and self.settings.unwrap_overlap < 2:
             raise InputError(f"overlap {self.settings.overlap} is too small to join tiles: give 2 to half a tile")
         if self.stack.shape[0] == 1 and self.settings.range_nm is not None:
             raise InputError(

@@ -172,6 +172,21 @@ def refine_pass(context: RefineContext, plan: RefinePlan, pixels: PassContext, s
     return timings
 
 
+def phases_of(
+    stack: FrameStack, kernels: TurnKernels, search: OrderSearch, mask: Mask | Circle | None
+) -> Callable[[int, int], np.ndarray]:
+    """Rows [start, stop) of wrapped phases (L, rows, W) in rad, wavelengths as in the stack, pistons and tilts between them
+    taken off."""
+    context = RefineContext(stack, kernels, search, mask, None, 1)
+    back = np.argsort(search.order)
+
+    def rows(start: int, stop: int) -> np.ndarray:
+        turns = empty_turns(len(back), stop - start, stack.shape[3])
+        return context.turns(stack.rows(start, stop), start, turns).turns[back] * np.float32(2 * np.pi)
+
+    return rows
+
+
 def warm_refining(stack: FrameStack, method: str, scheme: str, *, slopes: bool) -> None:
     """Compile or load what the method needs before the clock of a run starts, and import what fits fields unless it may
     not be asked (``auto``)."""

@@ -13,7 +13,8 @@ from cpikan.psi.schemes import CARRE, LEAST_SQUARES, SCHEMES
 from cpikan.psi.steps_fit.layout import EFFECTS
 from cpikan.surface.form import check_form_terms
 
-METHODS = ("auto", "pixel", "field", "hybrid")
+METHODS = ("auto", "pixel", "field", "hybrid", "learned")
+UNWRAP_OVERLAP = 64
 FIT = (*EFFECTS, "response")
 COMBINATIONS = ("weighted", "finest")
 
@@ -23,16 +24,20 @@ class ReconstructSettings:
     """Settings of `reconstruct`; everything that changes a bit of the result is part of the plan a resume compares.
 
     ``method``: pixels alone (``pixel``), orders decided with the neighbours and a fitted surface (``hybrid``), that surface
-    itself (``field``), or ``hybrid`` on the 64-pixel cells whose pixels are in doubt and ``pixel`` elsewhere (``auto``).
+    itself (``field``), orders as ``hybrid`` and then a network that takes noise off heights (``learned``, with ``model``: a
+    file or the name of a shipped one), or ``hybrid`` on the 64-pixel cells whose pixels are in doubt and ``pixel`` elsewhere
+    (``auto``).
     One wavelength is unwrapped; ``hybrid`` and ``field`` then also join components across gaps that a smooth surface bridges.
     ``range_nm``: length of the height range, or exact (low, high). ``combine``: height weighted over all wavelengths, or
     from the finest alone. ``fit``: what may differ between frames beside the step, of `FIT` (None: what
     the frames show); it needs nominal or unknown steps. ``inpaint``: guess heights in holes, flag 32.
     ``all_quantities``: beside a .npy height also sigma and flags.
+    ``tile`` and ``overlap`` are those of unwrapping and of networks; no overlap: 64, or what the network needs.
     ``threads`` and ``band_rows`` change the speed, never the result.
     """
 
     method: str = "auto"
+    model: str | None = None
     scheme: str = LEAST_SQUARES
     combine: str = "weighted"
     range_nm: float | tuple[float, float] | None = None
@@ -41,7 +46,7 @@ class ReconstructSettings:
     fit: tuple[str, ...] | None = None
     inpaint: bool = False
     tile: int = 512
-    overlap: int = 64
+    overlap: int | None = None
     device: str = "auto"
     all_quantities: bool = False
     threads: int | None = None
@@ -60,7 +65,11 @@ class ReconstructSettings:
         _check_range(self.range_nm)
         if self.tile < 4:
             raise InputError(f"tile {self.tile} is too small: give at least 4 pixels, such as 512")
-        if not 0 <= self.overlap <= self.tile // 2:
+        if self.model is not None and self.method != "learned":
+            raise InputError(
+                f"model {self.model} is not used by method {self.method}: give method learned, or no model"
+            )
+        if self.overlap is not None and not 0 <= self.overlap <= self.tile // 2:
             raise InputError(
                 f"overlap {self.overlap} does not fit tile {self.tile}: give 0 to {self.tile // 2} (half a tile)"
             )
@@ -71,6 +80,16 @@ class ReconstructSettings:
     @property
     def worker_threads(self) -> int:
         return self.threads or max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+
+    @property
+    def orders_by(self) -> str:
+        """The method that decides orders: a network corrects the map of ``hybrid``."""
+        return "hybrid" if self.method == "learned" else self.method
+
+    @property
+    def unwrap_overlap(self) -> int:
+        """Overlap of the tiles of unwrapping: what was given, else 64, or half of a small tile."""
+        return min(UNWRAP_OVERLAP, self.tile // 2) if self.overlap is None else self.overlap
 
     def plan(self) -> dict[str, Any]:
         """The settings that decide the result, JSON-able."""

@@ -42,6 +42,7 @@ class RunFacts:
     field_fit: dict[str, Any] | None = None
     unwrapping: dict[str, Any] | None = None
     refining: dict[str, Any] | None = None
+    learned: dict[str, Any] | None = None
     inpainting: dict[str, Any] | None = None
     ripple_mrad: dict[str, float] | None = None
     form: dict[str, Any] | None = None
@@ -91,6 +92,7 @@ def summarize(
         "expected_wrong_order_rate": calibration.wrong_order_rate,
         "unwrapping": facts.unwrapping,
         "refining": facts.refining,
+        "learned": facts.learned,
         "inpainting": facts.inpainting,
         "ripple_mrad": facts.ripple_mrad,
         "form": facts.form,

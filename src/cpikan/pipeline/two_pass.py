@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.pipeline.learned_scratch import CORRECTION, FLAGS, SCRATCH_LEARNED, SIGMA
 from cpikan.pipeline.mask import Circle
 from cpikan.pipeline.one_wave_refining import refined_names
 from cpikan.pipeline.passes import HeightPass, PassContext, flat_bands, height_pass, phase_pass
@@ -32,6 +33,9 @@ from cpikan.surface.form import form_modes
 from cpikan.surface.grouped_form import GroupedForm, GroupedFormFit, no_form
 from cpikan.surface.measure import MeasureSettings, measure
 from cpikan.surface.pupil import ExtentScan
+
+if TYPE_CHECKING:
+    from cpikan.pipeline.learned import LearnedModel, PhaseRows
 
 _RIPPLE_PIXELS = 250_000  # enough for a form of order 10 and a hundredth of a milliradian
 _RIPPLE_LEAST = 1000
@@ -60,7 +64,9 @@ def scratch_kinds(wavelengths: int, settings: ReconstructSettings) -> dict[str, 
     """The scratch arrays of a run."""
     kinds = dict(SCRATCH_PHASE if wavelengths == 1 else SCRATCH_HEIGHT)
     if wavelengths == 1:
-        kinds |= {new: kinds[old] for old, new in refined_names(settings.method).items()}
+        kinds |= {new: kinds[old] for old, new in refined_names(settings.orders_by).items()}
+    if settings.method == "learned":
+        kinds |= SCRATCH_LEARNED
     return {**kinds, GUESS: np.dtype(np.float32)} if settings.inpaint else kinds
 
 
@@ -82,6 +88,7 @@ class TwoPass:
     bar: Callable[[str, int], Progress]
     band_rows: int | None
     _datum: GroupedForm | None = field(default=None, init=False)
+    _corrected: bool = field(default=False, init=False)  # a network has run over the heights
     _source: dict[str, str] = field(default_factory=dict, init=False)  # arrays that took the place of others
 
     @property
@@ -117,7 +124,7 @@ class TwoPass:
                 self.scratch.array("phase_rad"),
                 self.scratch.array("modulation"),
                 tile=self.settings.tile,
-                overlap=self.settings.overlap,
+                overlap=self.settings.unwrap_overlap,
                 threads=self.settings.worker_threads,
                 orders_out=self.scratch.array("order", writable=True),
                 component_out=self.scratch.array("component", writable=True),
@@ -139,7 +146,7 @@ class TwoPass:
         done = self.journal.last("refine")
         with self.bar("refine", self.shape[0] if done is None else 0) as bar:
             threads = self.settings.worker_threads
-            work = OneWaveRefining(self.scratch, self.settings.method, self.nm_per_rad, threads, bar, shared_nm)
+            work = OneWaveRefining(self.scratch, self.settings.orders_by, self.nm_per_rad, threads, bar, shared_nm)
             # the surface is not stored: a run that goes on fits it again, to the same bits
             found = work.surfaces(components) if done is None or slopes else None
             if done is None:
@@ -147,9 +154,44 @@ class TwoPass:
                 report, left = work.run(found)
                 done = {"stage": "refine", "report": report, "components": left}
                 self.journal.add(done)
-        self._source = refined_names(self.settings.method)
+        self._source = refined_names(self.settings.orders_by)
         maps = work.slopes(found) if slopes and found is not None else None
         return dict(done["report"]), int(done["components"]), maps
+
+    def learn(
+        self, model: LearnedModel, half_wave_nm: float, phases: PhaseRows | None, components: int
+    ) -> dict[str, Any]:
+        """Run a network over the heights; from here on they are those it corrected. Returns its report.
+
+        ``phases`` gives rows of the frames' phases of several wavelengths; of one they are here.
+        """
+        from cpikan.pipeline.learned import LearnedPass
+
+        done = self.journal.last("learn")
+        if done is None:
+            names = [name for name in self.scratch.quantities if name not in SCRATCH_LEARNED]
+            names = [name for name in names if name not in self._source.values()]
+
+            def rows(start: int, stop: int) -> dict[str, np.ndarray]:
+                band = Band(0, start, stop)
+                parts = self._rows(band, names)
+                height = self._levelled(band, parts, no_form(components))
+                if self._phases:
+                    parts["sigma_nm"] = parts["sigma_rad"] * np.float32(self.nm_per_rad)
+                return {**parts, "height_nm": height}
+
+            settings = self.settings
+            work = LearnedPass(model, self.scratch, self.journal, rows, phases or self._phase_rows, half_wave_nm)
+            with self.bar("learned", self.shape[0]) as bar:
+                report = work.run(settings.tile, settings.overlap, settings.worker_threads, bar)
+            done = {"stage": "learn", "report": report}
+            self.journal.add(done)
+        self._corrected = True
+        return dict(done["report"])
+
+    def _phase_rows(self, start: int, stop: int) -> np.ndarray:
+        """One wavelength: its wrapped phases (1, rows, W)."""
+        return np.array(self._array("phase_rad")[None, start:stop])
 
     def ripple_mrad(self) -> dict[str, float]:
         """Fringe ripple of the largest component, k = 1..4 times the fringe, in mrad (interferometric print-through)."""
@@ -173,11 +215,15 @@ class TwoPass:
         bands = flat_bands(self.shape, self.band_rows, sink.first_row)
         guess = self.scratch.array(GUESS) if self.settings.inpaint else None
         names = [name for name in self.scratch.quantities if name not in self._source.values()]
+        if self._corrected:
+            names = [name for name in names if name != "sigma_rad"]
         derived = None if slopes is None else levelled_slopes(slopes, datum, self.shape)
 
         def compute(band: Band, rows: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
             rows["height_nm"] = self._levelled(band, rows, datum)
-            if self._phases:
+            if self._corrected:
+                rows["sigma_nm"], rows["flags"] = rows[SIGMA], rows["flags"] | rows[FLAGS]
+            elif self._phases:
                 rows["sigma_nm"] = rows["sigma_rad"] * np.float32(self.nm_per_rad)
             table = np.empty((band.rows, COLUMNS))
             row_sums(rows["height_nm"], rows["flags"], table)
@@ -202,7 +248,7 @@ class TwoPass:
             return dict(done["report"])
         from cpikan.pipeline.inpainting import fill_holes
 
-        datum, names = self.datum(), [name for name in _FORMED if name in self.scratch.quantities]
+        datum, names = self.datum(), self._formed
 
         def rows(band: Band) -> tuple[np.ndarray, np.ndarray | None]:
             parts = self._rows(band, names)
@@ -220,7 +266,7 @@ class TwoPass:
 
     def surface(self) -> dict[str, Any]:
         """Surface numbers of the output, its form removed."""
-        datum, names = self.datum(), [name for name in _FORMED if name in self.scratch.quantities]
+        datum, names = self.datum(), self._formed
 
         def sweep() -> Iterator[tuple[int, np.ndarray]]:
             with self.bar("numbers", self.shape[0]) as bar:
@@ -233,6 +279,12 @@ class TwoPass:
             .surfaces[0]
             .summary()
         )
+
+    @property
+    def _formed(self) -> list[str]:
+        """What heights are formed from."""
+        names = [name for name in _FORMED if name in self.scratch.quantities]
+        return [*names, CORRECTION] if self._corrected else names
 
     @property
     def _phases(self) -> bool:
@@ -252,19 +304,26 @@ class TwoPass:
     def _levelled(self, band: Band, rows: dict[str, np.ndarray], datum: GroupedForm) -> np.ndarray:
         """Heights of a band without the datum, float32, on all threads; flags of phases are completed in place."""
         height = np.empty((band.rows, self.shape[1]), np.float32)
+        correction = rows[CORRECTION] if self._corrected else None
         form_rows: Any = form.form_rows
 
         def piece(start: int, stop: int) -> None:
             part = slice(start, stop)
             if not self._phases:
                 height[part] = datum.remove(band.start + start, rows["height_nm"][part])
-                return
-            shared = np.empty((0, 0))
-            if datum.basis.modes:
-                shared = datum.rows(band.start + start, rows["component"][part] > 0)
-            form_rows(
-                *(rows[name][part] for name in _FORMED[1:]), self.nm_per_rad, datum.constants_nm, shared, height[part]
-            )
+            else:
+                shared = np.empty((0, 0))
+                if datum.basis.modes:
+                    shared = datum.rows(band.start + start, rows["component"][part] > 0)
+                form_rows(
+                    *(rows[name][part] for name in _FORMED[1:]),
+                    self.nm_per_rad,
+                    datum.constants_nm,
+                    shared,
+                    height[part],
+                )
+            if correction is not None:
+                height[part] += correction[part]
 
         threads = self.settings.worker_threads
         step = min(-(-band.rows // threads), max(1, _PIECE_PIXELS // self.shape[1]))
@@ -315,8 +374,9 @@ class TwoPass:
 
     def _heights(self, band: Band) -> tuple[np.ndarray, np.ndarray | None]:
         """Heights of a band with the datum in them, NaN where there is none, and their components."""
+        more = self._rows(band, [CORRECTION])[CORRECTION] if self._corrected else np.float32(0)
         if not self._phases:
-            return self._rows(band, ["height_nm"])["height_nm"], None
+            return self._rows(band, ["height_nm"])["height_nm"] + more, None
         rows = self._rows(band, ("phase_rad", "order", "component"))
         phase = rows["phase_rad"] + 2 * np.pi * rows["order"]
-        return np.where(rows["component"] > 0, phase * self.nm_per_rad, np.nan), rows["component"]
+        return np.where(rows["component"] > 0, phase * self.nm_per_rad + more, np.nan), rows["component"]

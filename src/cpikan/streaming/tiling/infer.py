@@ -20,7 +20,7 @@ from cpikan.streaming.tiling.planning import describe, plan_tiles
 from cpikan.streaming.tiling.report import Figures
 from cpikan.streaming.tiling.rows import RowFeed, TilePlan
 from cpikan.streaming.tiling.settings import TilingSettings
-from cpikan.streaming.tiling.sink import ArrayOut, FileOut
+from cpikan.streaming.tiling.sink import ArrayOut, FileOut, RowsOut
 from cpikan.streaming.tiling.source import ImageSource, open_source
 
 
@@ -112,8 +112,13 @@ def _to_file(
     return TiledResult(report, path, None, settings.quantities)
 
 
+def run_tiles(model: TileModel, image: ImageSource, out: RowsOut, settings: TilingSettings) -> dict[str, Any]:
+    """As `infer_tiled`, from an opened source into anything that takes rows; the report of the run."""
+    return _run(model, image, out, plan_tiles(model, image.shape, settings), settings)
+
+
 def _run(
-    model: TileModel, image: ImageSource, out: ArrayOut | FileOut, plan: TilePlan, settings: TilingSettings
+    model: TileModel, image: ImageSource, out: RowsOut, plan: TilePlan, settings: TilingSettings
 ) -> dict[str, Any]:
     """Carry all rows of tiles that are still to do through the stream; the report of the run."""
     depth = max(1, settings.processes - 1)
@@ -147,7 +152,7 @@ class _Loop:
     def __init__(
         self,
         image: ImageSource,
-        out: ArrayOut | FileOut,
+        out: RowsOut,
         plan: TilePlan,
         crew: OwnProcess | SeveralProcesses,
         figures: Figures,

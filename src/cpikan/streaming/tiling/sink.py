@@ -25,7 +25,8 @@ _SYNC_S = 5.0  # at most this much work is lost in a power cut
 class RowsOut(Protocol):
     """Takes consecutive rows (C, n, W) float32 from ``first_row`` on."""
 
-    first_row: int
+    @property
+    def first_row(self) -> int: ...
 
     def write(self, start: int, rows: np.ndarray) -> None: ...
 

@@ -35,7 +35,7 @@ class TorchTiles:
         self._device = torch.device(device)
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         self._module = module.eval().to(self._device, memory_format=self._format)  # type: ignore[call-overload]
-        self.fingerprint = _fingerprint(module)
+        self.fingerprint = weights_fingerprint(module)
 
     def __call__(self, tiles: np.ndarray, /) -> np.ndarray:
         with torch.inference_mode():
@@ -43,7 +43,7 @@ class TorchTiles:
             return self._module(given).float().cpu().numpy()
 
 
-def _fingerprint(module: torch.nn.Module) -> str:
+def weights_fingerprint(module: torch.nn.Module) -> str:
     """SHA-256 of the network's form and weights."""
     digest = hashlib.sha256(str(module).encode())
     for name, weights in module.state_dict().items():

@@ -1,0 +1,1 @@
+"""Learned models on images: networks that denoise heights and check orders, their data, losses and training."""

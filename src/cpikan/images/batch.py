@@ -1,0 +1,101 @@
+"""Patches as training takes them: maps, what is known of the truth, and the frames they were made from."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cpikan.images.features import Planes
+
+
+@dataclass(frozen=True)
+class FramePatches:
+    """Raw frames of N patches: ``frames_dn`` (N, L, K, h, w) float32, ``step_rad`` (N, L, K), ``tilt_rad_px`` (N, L, K, 2)
+    per pixel in y and x, about the pixel ``pivot_px`` (N, 2) of the patch, and ``wavelengths_nm`` (N, L).
+
+    The model of a pixel is I = A + B cos(4 pi h / lambda + step + tilt . (r - pivot)).
+    """
+
+    frames_dn: Tensor
+    step_rad: Tensor
+    tilt_rad_px: Tensor
+    pivot_px: Tensor
+    wavelengths_nm: Tensor
+
+
+@dataclass(frozen=True)
+class PatchBatch:
+    """N patches of h x w pixels; all tensors begin with N.
+
+    ``planes`` are those of the guide; ``unit_nm`` (N,) its noise, ``half_wave_nm`` (N,) half of the finest wavelength;
+    ``truth_nm`` (N, h, w) is NaN where nothing is known, None where no stack has a truth; ``place`` (N, 3) int64 is the
+    number of the stack, the first row and the first column of the patch (before any flip). ``joints`` (M, 8) int64 names
+    the overlaps of neighbouring patches: patches i and j, first row and column of the overlap in i, then in j, its height
+    and width, in pixels of the patches as they are (after any flip).
+    """
+
+    planes: Planes
+    unit_nm: Tensor
+    half_wave_nm: Tensor
+    place: Tensor
+    truth_nm: Tensor | None = None
+    frames: FramePatches | None = None
+    joints: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.unit_nm)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> PatchBatch:
+        """The same patches on ``device``."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> PatchBatch:
+        """The same patches in page-locked memory, from which a device copies while it computes."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def part(self, chosen: slice | Tensor) -> PatchBatch:
+        """Some of the patches, without their joints."""
+        return replace(self._each(lambda tensor: tensor[chosen]), joints=None)
+
+    def _each(self, change: Any) -> PatchBatch:
+        planes = Planes._make(None if plane is None else change(plane) for plane in self.planes)
+        frames = None
+        if self.frames is not None:
+            names = [field.name for field in fields(FramePatches)]
+            frames = FramePatches(**{name: change(getattr(self.frames, name)) for name in names})
+        truth = None if self.truth_nm is None else change(self.truth_nm)
+        return replace(
+            self,
+            planes=planes,
+            unit_nm=change(self.unit_nm),
+            half_wave_nm=change(self.half_wave_nm),
+            place=change(self.place),
+            truth_nm=truth,
+            frames=frames,
+        )
+
+
+def stack_patches(patches: list[PatchBatch]) -> PatchBatch:
+    """One batch of several, in order; those without a truth among others with one get NaN. Joints are renumbered."""
+    first = patches[0]
+    truth = None
+    if any(patch.truth_nm is not None for patch in patches):
+        blank = [torch.full_like(patch.planes.height_nm, torch.nan) for patch in patches]
+        truth = torch.cat([b if p.truth_nm is None else p.truth_nm for p, b in zip(patches, blank, strict=True)])
+    frames = None
+    if first.frames is not None:
+        names = [field.name for field in fields(FramePatches)]
+        frames = FramePatches(**{name: torch.cat([getattr(p.frames, name) for p in patches]) for name in names})
+    parts = zip(*(patch.planes for patch in patches), strict=True)
+    planes = Planes._make(None if part[0] is None else torch.cat(part) for part in parts)
+    rest = {name: torch.cat([getattr(p, name) for p in patches]) for name in ("unit_nm", "half_wave_nm", "place")}
+    firsts = itertools.accumulate((len(patch) for patch in patches), initial=0)
+    shift = torch.tensor([1, 1, 0, 0, 0, 0, 0, 0])
+    joints = [p.joints + at * shift for p, at in zip(patches, firsts, strict=False) if p.joints is not None]
+    return PatchBatch(
+        planes=planes, truth_nm=truth, frames=frames, joints=torch.cat(joints) if joints else None, **rest
+    )

@@ -1,0 +1,195 @@
+"""What an image model is shown of a map, and how its answer is read: both free of absolute heights and of units.
+
+Absolute height from periodic fringes is ill posed, so a model is never asked for it. It is shown how the height that the
+phases and orders already give (the guide) differs from pixel to pixel, in noise standard deviations and wrapped to a few
+synthetic periods: next to a step of any size the noise still shows, and nothing changes when the whole map is lifted. Phasors
+at the same periods (cos, sin of the guide) hold as much, but a network has to multiply them before it can average them: one
+that learns from differences within a few hundred steps was still at the noise after a thousand. Where a model is
+made for certain wavelengths it is also shown the demodulated phasors, relative to the guide. It answers with a
+correction in standard deviations, the log-odds that the order is wrong, and the log-variance of what is left.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cpikan.errors import InputError
+
+OUTPUTS = 3  # correction in sigmas, log-odds of a wrong order, log-variance of what is left (in sigmas squared)
+_STRENGTH = 8.0  # brings the noise of the finest period to about one
+STEEPEST = 1 / 6  # of the finest period: a difference between neighbours that slopes alone may make
+
+
+class Planes(NamedTuple):
+    """Maps of N patches: ``height_nm`` (guide) and ``sigma_nm`` (N, h, w) float32, ``valid`` (N, h, w) bool, and where the
+    model asks for them the wrapped phases ``phase_rad`` (N, L, h, w) and ``modulation`` (N, h, w) relative to its median.
+
+    Values of invalid pixels are not looked at, NaN included.
+    """
+
+    height_nm: Tensor
+    sigma_nm: Tensor
+    valid: Tensor
+    phase_rad: Tensor | None = None
+    modulation: Tensor | None = None
+
+
+class Prediction(NamedTuple):
+    """What a model says of N patches (N, h, w): ``height_nm``, the log-odds ``order_logit`` that the guide's order is wrong
+    and ``log_variance`` of (height - truth) / sigma."""
+
+    height_nm: Tensor
+    order_logit: Tensor
+    log_variance: Tensor
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Which channels a model takes: differences of the guide down and across, wrapped to ``periods`` (in units of noise), what
+    it lies off its means over squares of ``means_px`` pixels (bounded softly, in units of noise), log of sigma over the unit, validity; with ``wavelengths_nm`` also a phasor per wavelength relative to the guide, with
+    ``modulation`` that.
+
+    >>> FeatureSpec().channels
+    10
+    """
+
+    periods: tuple[float, ...] = (16.0, 128.0)
+    means_px: tuple[int, ...] = (3, 7, 15, 31)
+    wavelengths_nm: tuple[float, ...] = ()
+    modulation: bool = False
+
+    def __post_init__(self) -> None:
+        means = tuple(self.means_px)
+        object.__setattr__(self, "means_px", means)
+        if not all(isinstance(side, int) and side > 1 and side % 2 for side in means):
+            raise InputError(f"means_px {list(means)} of a model: give odd numbers of pixels above one")
+        for name in ("periods", "wavelengths_nm"):
+            values = tuple(float(value) for value in getattr(self, name))
+            object.__setattr__(self, name, values)
+            if not all(math.isfinite(value) and value > 0 for value in values):
+                raise InputError(f"{name} {list(values)} of a model: give positive numbers")
+        if not self.periods:
+            raise InputError("periods [] of a model: give at least one, such as 16")
+
+    @property
+    def channels(self) -> int:
+        return 2 * len(self.periods) + len(self.means_px) + 2 + 2 * len(self.wavelengths_nm) + int(self.modulation)
+
+    @property
+    def reach_px(self) -> int:
+        """How far from a pixel its channels look."""
+        return max([1, *(side // 2 for side in self.means_px)])
+
+    def config(self) -> dict[str, Any]:
+        """JSON-able; `FeatureSpec(**config)` gives it back."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def check(self, wavelengths_nm: tuple[float, ...]) -> None:
+        """InputError where the model was made for other wavelengths than those of a stack."""
+        mine = self.wavelengths_nm
+        same = len(mine) == len(wavelengths_nm) and all(
+            math.isclose(a, b, rel_tol=1e-3) for a, b in zip(mine, wavelengths_nm, strict=True)
+        )
+        if mine and not same:
+            names = [", ".join(f"{value:g} nm" for value in waves) for waves in (mine, wavelengths_nm)]
+            raise InputError(
+                f"the model was made for {len(mine)} wavelengths ({names[0]}), the stack has {len(wavelengths_nm)} "
+                f"({names[1]}): give a model made for these, or one of heights alone"
+            )
+
+
+def features(planes: Planes, spec: FeatureSpec, unit_nm: Tensor) -> Tensor:
+    """Channels (N, spec.channels, h, w) float32 of patches; ``unit_nm`` (N,) is the noise that periods are counted in.
+
+    Phase arithmetic is float32 whatever autocast says. Raises InputError where a plane is missing.
+    """
+    for name, wanted in (("phase_rad", spec.wavelengths_nm), ("modulation", spec.modulation)):
+        if wanted and getattr(planes, name) is None:
+            raise InputError(f"the model takes {name}, which was not given: give the planes it was made for")
+    with torch.autocast(planes.height_nm.device.type, enabled=False):
+        valid, unit = planes.valid, unit_nm.float()[:, None, None]
+        height = torch.where(valid, planes.height_nm, 0.0)
+        sigma = torch.where(valid, planes.sigma_nm, 1.0)
+        shown = valid.float()
+        channels = []
+        for axis in (-1, -2):
+            turns, both = _forward(height, valid, axis)
+            for period in spec.periods:
+                share = turns / (unit * period)
+                # wrapped: noise shows next to a step of any size, and a step only says that there is one
+                channels.append(torch.where(both, (share - share.round()) * _STRENGTH, 0.0))
+        summed, counted = (_summed(plane) for plane in (height, shown)) if spec.means_px else (height, shown)
+        for side in spec.means_px:
+            mean = _box(summed, side) / _box(counted, side).clamp_min(1.0)
+            off = torch.where(valid, height - mean, 0.0) / unit
+            channels.append(off / (1 + off.abs() / _STRENGTH))
+        channels += [(sigma / unit).log() * shown, shown]
+        for index, wavelength in enumerate(spec.wavelengths_nm):
+            assert planes.phase_rad is not None
+            turns = height * (2 / wavelength)
+            angle = planes.phase_rad[:, index] - (2 * math.pi) * (turns - turns.round())
+            channels += [torch.where(valid, angle.cos(), 0.0), torch.where(valid, angle.sin(), 0.0)]
+        if spec.modulation:
+            assert planes.modulation is not None
+            channels.append(torch.where(valid, planes.modulation - 1.0, 0.0))
+        return torch.stack(channels, dim=1)
+
+
+def _summed(plane: Tensor) -> Tensor:
+    """Sums of (N, h, w) over all pixels above and left of each corner, (N, h + 1, w + 1) float64."""
+    return functional.pad(plane.double().cumsum(dim=-1).cumsum(dim=-2), (1, 0, 1, 0))
+
+
+def _box(summed: Tensor, side: int) -> Tensor:
+    """Sums over squares of ``side`` pixels around each pixel, cut at the rim, whatever the side at the same price."""
+    height, width = summed.shape[-2] - 1, summed.shape[-1] - 1
+    y, x = (torch.arange(size, device=summed.device) for size in (height, width))
+    reach = side // 2
+    rows = [(y - reach).clamp_min(0), (y + reach + 1).clamp_max(height)]
+    columns = [(x - reach).clamp_min(0), (x + reach + 1).clamp_max(width)]
+    tall = summed.index_select(-2, rows[1]) - summed.index_select(-2, rows[0])
+    return (tall.index_select(-1, columns[1]) - tall.index_select(-1, columns[0])).float()
+
+
+def _forward(height: Tensor, valid: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Difference to the next pixel along ``axis``, zero at the last, and where both are valid."""
+    size = height.shape[axis]
+    step, both = torch.zeros_like(height), torch.zeros_like(valid)
+    step.narrow(axis, 0, size - 1).copy_(height.diff(dim=axis))
+    both.narrow(axis, 0, size - 1).copy_(valid.narrow(axis, 1, size - 1) & valid.narrow(axis, 0, size - 1))
+    return step, both
+
+
+def read_answer(answer: Tensor, planes: Planes) -> Prediction:
+    """A network's answer (N, 3, h, w) for ``planes``; heights in float32 whatever the network computed in."""
+    correction, logit, log_variance = answer.float().unbind(dim=1)
+    return Prediction(planes.height_nm + planes.sigma_nm * correction, logit, log_variance)
+
+
+def predict(network: torch.nn.Module, planes: Planes, spec: FeatureSpec, unit_nm: Tensor) -> Prediction:
+    """Show ``planes`` to ``network`` and read its answer."""
+    return read_answer(network(features(planes, spec, unit_nm)), planes)
+
+
+def noise_unit_nm(height_nm: Tensor, sigma_nm: Tensor, valid: Tensor, finest_period: float) -> float:
+    """The noise that a map's periods are counted in: the median sigma, or more where slopes would take a large part of the
+    finest period from pixel to pixel; maps (h, w), samples of rows do."""
+    if not valid.any():
+        return 1.0
+    sigma = sigma_nm[valid].double().median()
+    steps = []
+    for axis in (0, 1):
+        both = valid.narrow(axis, 1, valid.shape[axis] - 1) & valid.narrow(axis, 0, valid.shape[axis] - 1)
+        steps.append(height_nm.diff(dim=axis)[both].double().abs())
+    step = torch.cat(steps)
+    if not len(step):
+        return float(sigma)
+    # the median of |N(0, s)| is 0.6745 s; what differences have beyond their noise is slope
+    slope = ((step.median() / 0.6745) ** 2 - 2 * sigma**2).clamp_min(0).sqrt()
+    return float(torch.maximum(sigma, slope / (finest_period * STEEPEST)))

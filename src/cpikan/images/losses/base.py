@@ -1,0 +1,80 @@
+"""What every loss of images is: a sum over pixels and, apart from it, how many pixels it is of."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from cpikan.images.batch import PatchBatch
+from cpikan.images.features import Prediction
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """A sum over pixels and the data it is of; the value shown is ``sum / weight``.
+
+    ``weight`` comes from the data alone, so micro-batches and processes may add sums and weights and divide once: the gradient
+    is that of the big batch. ``needs`` says what a batch must hold: of "truth", "frames", "joints". A batch without it weighs
+    nothing, and its sum is zero.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]]
+
+    def weight(self, batch: PatchBatch) -> Tensor:
+        """Scalar float64."""
+        ...
+
+    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
+        """Scalar float64, part of the graph of ``prediction``."""
+        ...
+
+
+def mean_loss(loss: Loss, prediction: Prediction, batch: PatchBatch) -> Tensor:
+    """Scalar ``sum / weight``; zero where the batch has no data for it."""
+    weight = loss.weight(batch)
+    return loss.sum(prediction, batch) / torch.where(weight > 0, weight, 1.0)
+
+
+def zero_of(prediction: Prediction) -> Tensor:
+    """A zero that hangs on the graph, so that a batch without data can still go backward."""
+    return prediction.order_logit.flatten()[:0].sum(dtype=torch.float64)
+
+
+def total(values: Tensor, chosen: Tensor) -> Tensor:
+    """Sum in float64 of the values chosen; the others are not looked at, NaN included."""
+    return torch.where(chosen, values, 0.0).sum(dtype=torch.float64)
+
+
+def known(batch: PatchBatch) -> Tensor:
+    """Valid pixels whose truth is known (N, h, w) bool."""
+    if batch.truth_nm is None:
+        return torch.zeros_like(batch.planes.valid)
+    return batch.planes.valid & batch.truth_nm.isfinite()
+
+
+def wrong_order(batch: PatchBatch) -> Tensor:
+    """Known pixels where the guide is off the truth by more than half of half a wavelength (N, h, w) bool."""
+    if batch.truth_nm is None:
+        return torch.zeros_like(batch.planes.valid)
+    return known(batch) & ((batch.planes.height_nm - batch.truth_nm).abs() > batch.half_wave_nm[:, None, None] / 2)
+
+
+def right_order(batch: PatchBatch) -> Tensor:
+    """Known pixels that are not of wrong order (N, h, w) bool."""
+    return known(batch) & ~wrong_order(batch)
+
+
+def residual_sigmas(prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
+    """(prediction - truth) / sigma (N, h, w) at the pixels chosen, zero elsewhere; truth must be there."""
+    assert batch.truth_nm is not None
+    # the operands are cleaned first: zero times NaN would reach the gradient
+    height, truth = (torch.where(chosen, plane, 0.0) for plane in (prediction.height_nm, batch.truth_nm))
+    return (height - truth) / torch.where(chosen, batch.planes.sigma_nm, 1.0)
+
+
+def pseudo_huber(value: Tensor, delta: float) -> Tensor:
+    """value^2 / 2 below ``delta``, delta |value| beyond, smooth between (Charbonnier et al., ICIP 1994)."""
+    return delta**2 * ((1 + (value / delta) ** 2).sqrt() - 1)

@@ -1,0 +1,1 @@
+"""Networks on images: a U-Net without batch statistics, Fourier neural operators, multi-grid context."""

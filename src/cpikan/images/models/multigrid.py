@@ -1,0 +1,135 @@
+"""Multi-grid context: patches that also see coarser and coarser views of what lies around them.
+
+J. Kossaifi et al., "Multi-grid tensorized Fourier neural operator for high-resolution PDEs", TMLR 2024. An image is cut into
+2^L x 2^L patches. View l of a patch shows 2^l times its side, centred on it, as means over blocks of 2^l pixels, so all views
+have one size and stack as channels. (Published code takes every 2^l-th pixel, which aliases; block means do not.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cpikan.errors import InputError
+from cpikan.images.models.tucker import TFNO
+
+
+def patch_multiple(levels: int) -> int:
+    """Sides of images cut with ``levels`` are multiples of this: views start at whole coarse pixels.
+
+    >>> [patch_multiple(levels) for levels in (0, 1, 2)]
+    [1, 8, 32]
+    """
+    return 2 ** (2 * levels + 1) if levels else 1
+
+
+def context_patches(image: Tensor, levels: int, margin_px: int = 0, periodic: bool = False) -> Tensor:
+    """Cut images (N, C, h, w) into 2^levels x 2^levels patches each, with coarser views as further channels.
+
+    Returns (N 4^levels, (levels + 1) C, h / 2^levels + 2 margin, w / 2^levels + 2 margin). Patches run along rows, then
+    columns, within each image; view 0 comes first. ``margin_px`` pixels of each view are shown around the patch. Beyond
+    the image its rim is repeated, or the image itself where it is ``periodic``. Raises InputError for sides that are no
+    multiple of `patch_multiple`.
+    """
+    height, width = image.shape[-2:]
+    multiple = patch_multiple(levels)
+    if height % multiple or width % multiple:
+        raise InputError(
+            f"a patch of {height} x {width} pixels cannot be cut with {levels} levels: give multiples of {multiple}"
+        )
+    views = []
+    for level in range(levels + 1):
+        coarse = functional.avg_pool2d(image, 2**level) if level else image
+        rows = _window_index(height, levels, level, margin_px, periodic, image.device)
+        columns = _window_index(width, levels, level, margin_px, periodic, image.device)
+        cut = coarse.index_select(-2, rows.flatten()).index_select(-1, columns.flatten())
+        # (N, C, patches, h, patches, w) -> (N, patches, patches, C, h, w)
+        views.append(cut.unflatten(-1, columns.shape).unflatten(-3, rows.shape).permute(0, 2, 4, 1, 3, 5).flatten(0, 2))
+    return torch.cat(views, dim=1)
+
+
+def _window_index(size: int, levels: int, level: int, margin: int, periodic: bool, device: torch.device) -> Tensor:
+    """Coarse pixels (patches, side) that the patches' windows show at ``level``, along one axis of ``size`` pixels."""
+    side, length = size >> levels, size >> level
+    # half of a patch lies to either side of its centre, in pixels of the image or in coarse ones
+    centres = (torch.arange(2**levels, device=device) * 2 + 1) * side // 2 >> level
+    starts = centres - side // 2 - margin
+    index = starts[:, None] + torch.arange(side + 2 * margin, device=device)
+    return index % length if periodic else index.clamp(0, length - 1)
+
+
+def stitch(patches: Tensor, levels: int, margin_px: int = 0) -> Tensor:
+    """Put patches (N 4^levels, C, h + 2 margin, w + 2 margin) of `context_patches` together, margins cut: (N, C, H, W)."""
+    count = 2**levels
+    if margin_px:
+        patches = patches[..., margin_px:-margin_px, margin_px:-margin_px]
+    return patches.unflatten(0, (-1, count, count)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+
+
+class MultigridTFNO(nn.Module):
+    """(N, channels_in, h, w) to (N, channels_out, h, w): a TFNO over the patches of an image or tile, with their context.
+
+    ``levels`` cuts it in 2^levels x 2^levels patches of levels + 1 views; ``margin_px`` pixels around each patch are
+    computed and thrown away. A patch and its margins have 2 ``modes`` pixels or more. Raises InputError for sizes that
+    are no counts and for sides that are no multiple of ``multiple_px``.
+    """
+
+    kind = "mg-tfno"
+    receptive_field_px = "global"
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        width: int = 24,
+        modes: int = 12,
+        depth: int = 4,
+        rank: float = 0.1,
+        levels: int = 1,
+        margin_px: int = 8,
+    ) -> None:
+        super().__init__()
+        if levels < 0 or margin_px < 0:
+            raise InputError(f"mg-tfno of {levels} levels and margin_px {margin_px}: give 0 or more of each")
+        self.levels, self.margin_px = levels, margin_px
+        self.operator = TFNO((levels + 1) * channels_in, channels_out, width, modes, depth, rank=rank)
+        self.channels_in, self.channels_out = channels_in, channels_out
+
+    @property
+    def multiple_px(self) -> int:
+        """Sides of images are multiples of this."""
+        return patch_multiple(self.levels)
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether activations are computed again in the backward pass instead of kept."""
+        return self.operator.checkpointing
+
+    @checkpointing.setter
+    def checkpointing(self, value: bool) -> None:
+        self.operator.checkpointing = value
+
+    def config(self) -> dict[str, Any]:
+        """JSON-able; `from_config` builds the network of it, weights apart."""
+        inner = self.operator
+        return {
+            "channels_in": self.channels_in,
+            "channels_out": self.channels_out,
+            "width": inner.width,
+            "modes": inner.modes,
+            "depth": inner.depth,
+            "rank": inner.rank,
+            "levels": self.levels,
+            "margin_px": self.margin_px,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> MultigridTFNO:
+        return cls(**config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = context_patches(x, self.levels, self.margin_px)
+        return stitch(self.operator(patches), self.levels, self.margin_px)

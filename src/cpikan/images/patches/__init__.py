@@ -1,0 +1,1 @@
+"""Patches of giant maps and frames for training: windows of memory maps, never whole frames."""

@@ -1,0 +1,165 @@
+"""Patches of many stacks as a data set: which patch an index means follows from seed, epoch and index alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from cpikan.errors import InputError
+from cpikan.images.batch import PatchBatch, stack_patches
+from cpikan.images.patches.augment import SYMMETRIES, Symmetry, lift, reorder, spoil, turn
+from cpikan.images.patches.places import Place, covering_count, joint_of, random_place, regular_places, row_range
+from cpikan.images.patches.settings import PatchSettings
+from cpikan.images.patches.source import PatchSource
+
+__all__ = ["PatchSettings", "WaferPatchDataset"]
+
+_SHUFFLE, _PLACE, _CHANGE, _SPOIL = 1, 2, 3, 4  # streams of random numbers
+
+
+class WaferPatchDataset(Dataset[PatchBatch]):
+    """Patches of ``sources`` as batches of one patch (of two neighbours with ``settings.pairs``).
+
+    ``dataset[epoch, index]`` is the same patch whenever and in whichever process it is asked for; ``dataset[index]`` is that of
+    epoch 0. Of random patches each comes from a stack drawn by ``weights`` (default: in proportion to the area), so that real
+    and simulated stacks can be mixed. Calls may come from several threads. Raises InputError where patches do not fit the
+    images, stacks do not fit each other, or nothing is measured.
+    """
+
+    def __init__(
+        self, sources: Sequence[PatchSource], settings: PatchSettings, weights: Sequence[float] | None = None
+    ) -> None:
+        self.sources, self.settings = list(sources), settings
+        if not self.sources:
+            raise InputError("no stacks to take patches from: give one or more")
+        _check_alike(self.sources, settings)
+        for source in self.sources:
+            row_range(source, settings)
+            source.prepare(settings.wanted)
+        self._shares = _shares(self.sources, settings, weights)
+        self._places = regular_places(self.sources, settings) if settings.order == "regular" else []
+        if settings.order == "regular" and not self._places:
+            raise InputError(
+                f"no patch of {settings.size} has {settings.least_valid:.0%} measured pixels: give a smaller size or share"
+            )
+        covering = sum(covering_count(source, settings) for source in self.sources)
+        self._length = len(self._places) or settings.count or covering
+        self._order: tuple[int, np.ndarray] | None = None
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Patches (or pairs) of an epoch."""
+        return self._length
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    def __getitem__(self, key: int | tuple[int, int]) -> PatchBatch:
+        epoch, index = (0, key) if isinstance(key, int) else key
+        if not 0 <= index < self._length:
+            raise IndexError(f"patch {index} of {self._length}")
+        place = self.place(epoch, index)
+        source, size = self.sources[place.source], self.settings.size
+        wanted = self.settings.wanted
+        batch = stack_patches([source.patch(*corner, size, wanted, place.source) for corner in place.corners])
+        if len(place.corners) > 1:
+            batch = replace(batch, joints=torch.tensor([joint_of(place.corners, size)]))
+        if self.settings.wrong_orders:
+            draw = self._draw(_SPOIL, epoch, index)
+            share = float(draw.uniform(0, self.settings.wrong_orders))
+            batch = spoil(batch, place.corners, share, draw)
+        return self._changed(batch, source, self._draw(_CHANGE, epoch, index))
+
+    def place(self, epoch: int, index: int) -> Place:
+        """Where the patch ``index`` of an epoch is cut."""
+        if self._places:
+            return self._places[self._shuffled(epoch)[index]]
+        draw = self._draw(_PLACE, epoch, index)
+        number = int(draw.choice(len(self.sources), p=self._shares))
+        return random_place(self.sources[number], number, self.settings, draw)
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether any of the stacks has a truth."""
+        return any(source.has_truth for source in self.sources)
+
+    def _draw(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng((self.settings.seed, *key))
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        if not self.settings.shuffle:
+            epoch = 0
+        with self._lock:
+            if self._order is None or self._order[0] != epoch:
+                count = len(self._places)
+                order = self._draw(_SHUFFLE, epoch).permutation(count) if self.settings.shuffle else np.arange(count)
+                self._order = epoch, order
+            return self._order[1]
+
+    def _changed(self, batch: PatchBatch, source: PatchSource, draw: np.random.Generator) -> PatchBatch:
+        """Flipped, lifted, frames permuted: always drawn in the same order, so that one switch does not move the others."""
+        settings = self.settings
+        number, piston = int(draw.integers(SYMMETRIES)), float(draw.uniform(-1, 1))
+        if settings.turned and number:
+            batch = turn(batch, Symmetry.numbered(number, settings.size))
+        if settings.piston_units:
+            unit = source.unit_nm(settings.finest_period)
+            batch = lift(batch, piston * settings.piston_units * unit, source.wavelengths_nm)
+        if settings.permuted and batch.frames is not None:
+            _, waves, count = batch.frames.step_rad.shape
+            order = np.stack([draw.permutation(count) for _ in range(waves)])
+            batch = replace(batch, frames=reorder(batch.frames, torch.from_numpy(order)))
+        return batch
+
+
+def _check_alike(sources: list[PatchSource], settings: PatchSettings) -> None:
+    """Patches of one batch are one tensor: frames and phases must have the same numbers of wavelengths and steps."""
+    asked = [name for name in ("frames", "phases", "modulation") if getattr(settings, name)]
+    if not asked:
+        return
+    without = [source.name for source in sources if source.frame_shape is None]
+    if without:
+        raise InputError(
+            f"{asked[0]} are asked for, but {without[0]} was opened without frames: open it with frames=True"
+        )
+    few = [source.name for source in sources if source.frame_shape is not None and source.frame_shape[1] < 3]
+    if few and (settings.phases or settings.modulation):
+        raise InputError(
+            f"{few[0]} has 2 frames per wavelength, which give no {asked[-1]} for each pixel: train without"
+        )
+    first = sources[0]
+    assert first.frame_shape is not None
+    for source in sources[1:]:
+        assert source.frame_shape is not None
+        differ = settings.frames and source.frame_shape != first.frame_shape
+        if differ or (settings.phases and source.frame_shape[0] != first.frame_shape[0]):
+            mine, other = (
+                "{} wavelengths x {} frames".format(*shape) for shape in (first.frame_shape, source.frame_shape)
+            )
+            raise InputError(
+                f"{first.name} has {mine}, {source.name} {other}, which cannot share a batch of {asked[0]}: give stacks "
+                "taken alike, or train on heights alone"
+            )
+
+
+def _shares(sources: list[PatchSource], settings: PatchSettings, weights: Sequence[float] | None) -> np.ndarray:
+    """How often each stack is drawn, summing to one."""
+    if weights is None:
+        weights = [float(covering_count(source, settings)) for source in sources]
+    elif settings.order == "regular":
+        raise InputError("regular patches are all taken once: leave the weights out, or ask for random ones")
+    values = np.asarray(weights, np.float64)
+    if values.shape != (len(sources),) or not np.isfinite(values).all() or (values < 0).any() or not values.any():
+        raise InputError(
+            f"weights {list(weights)} for {len(sources)} stacks: give as many numbers, none negative, not all zero"
+        )
+    return np.asarray(values / values.sum())

@@ -1,0 +1,87 @@
+"""Tucker kernels: equal to dense ones at full rank, as near as singular values allow below it, and never built whole."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cpikan.errors import InputError
+from cpikan.images.models.fno import FNO, SpectralConv
+from cpikan.images.models.tucker import TFNO, TuckerConv, tucker_ranks
+
+
+def pair(rank: float, width: int = 6, modes: int = 5) -> tuple[SpectralConv, TuckerConv]:
+    torch.manual_seed(4)
+    dense, tucker = SpectralConv(width, width + 1, modes), TuckerConv(width, width + 1, modes, rank)
+    tucker.set_from_dense(dense.dense())
+    return dense, tucker
+
+
+@pytest.mark.parametrize(("width", "modes"), [(6, 5), (2, 8), (9, 1)])
+def test_full_rank_is_the_dense_layer(width, modes):
+    dense, tucker = pair(1.0, width, modes)
+    image = torch.randn(2, width, 2 * modes + 3, 2 * modes + 4)
+    torch.testing.assert_close(tucker(image), dense(image), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [0.05, 0.2, 0.6])
+def test_the_truncated_kernel_is_as_near_as_the_singular_values_say(rank):
+    dense, tucker = pair(rank)
+    kernel = dense.dense()
+    cut = 0.0
+    for axis, kept in enumerate(tucker.ranks):
+        cut += float(torch.linalg.svdvals(kernel.detach().movedim(axis, 0).flatten(1))[kept:].square().sum())
+    error = float((tucker.dense() - kernel).detach().abs().square().sum())
+    assert 0 < error <= cut * (1 + 1e-5)  # float32
+
+
+def test_a_kernel_of_low_rank_is_found_exactly():
+    torch.manual_seed(5)
+    source, copy = TuckerConv(8, 7, 6, 0.1), TuckerConv(8, 7, 6, 0.1)
+    copy.set_from_dense(source.dense())
+    torch.testing.assert_close(copy.dense(), source.dense(), rtol=1e-5, atol=1e-5 * float(source.dense().abs().max()))
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers that any tensor computed meanwhile has."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        answer = function(*arguments, **(options or {}))
+        if isinstance(answer, torch.Tensor):
+            self.numbers = max(self.numbers, answer.numel())
+        return answer
+
+
+def test_the_dense_kernel_is_never_built():
+    layer = TuckerConv(32, 32, 8, 0.1)
+    spectrum = torch.randn(1, 32, 16, 8, dtype=torch.complex64)
+    with torch.no_grad(), Largest() as seen:
+        mixed = layer.mix(spectrum)
+    assert seen.numbers < 32 * 32 * 16 * 8 / 2
+    torch.testing.assert_close(mixed, torch.einsum("nixy,ioxy->noxy", spectrum, layer.dense()), rtol=1e-4, atol=1e-5)
+
+
+def test_the_size_of_the_answer_does_not_depend_on_the_rank():
+    torch.manual_seed(6)
+    for rank in (0.02, 0.1, 1.0):
+        spreads = torch.stack([TuckerConv(24, 24, 8, rank).dense().abs().square().mean() * 24 for _ in range(8)])
+        # five factors multiply their fluctuations; a wrong exponent would be off by powers of ten
+        assert 0.3 < float(spreads.mean()) < 3, rank
+
+
+def test_parameters_shrink_with_the_rank():
+    sizes = [sum(weights.numel() for weights in TFNO(6, 3, rank=rank).parameters()) for rank in (0.01, 0.1, 1.0)]
+    dense = sum(weights.numel() for weights in FNO(6, 3).parameters())
+    assert sizes[0] < 0.03 * dense < sizes[1] < 0.12 * dense < dense <= sizes[2]
+    assert math.prod(tucker_ranks((24, 24, 24, 12), 0.1)) < 0.12 * 24 * 24 * 24 * 12
+
+
+@pytest.mark.parametrize("rank", [0.0, -0.1, 1.5, float("nan")])
+def test_a_rank_is_a_share(rank):
+    with pytest.raises(InputError, match="give a share above 0 and up to 1"):
+        TFNO(1, 1, rank=rank)

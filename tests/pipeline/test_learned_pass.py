@@ -1,0 +1,196 @@
+"""``--method learned``: a network over the map of hybrid, whatever tiles, bands and kills; what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import cpikan
+from cpikan.errors import InputError, ResumeError
+from cpikan.images.features import FeatureSpec
+from cpikan.images.model_file import ModelCard, save_model
+from cpikan.images.models.unet import UNet
+from cpikan.images.tiles import LearnedTiles
+from independent_frames import Scene
+from small_stacks import FIVE_DEG, WAVES_NM, contents, folder_of, leftovers, stack_of
+
+HEIGHTS = FeatureSpec(means_px=(3, 7))
+PHASORS = FeatureSpec(means_px=(3,), wavelengths_nm=WAVES_NM, modulation=True)
+OPTIONS = {"method": "learned", "all_quantities": True, "progress": False}
+
+
+def saved(path: Path, spec: FeatureSpec, seed: int = 0) -> Path:
+    """A small network whose corrections are some tenths of a sigma, on disk."""
+    torch.manual_seed(seed)
+    network = UNet(spec.channels, 3, (4, 6), 1)
+    with torch.no_grad():
+        network.unfold.weight.normal_(0, 0.05)
+        network.unfold.bias[4:8] = -20.0  # no pixel's order is doubted
+    save_model(network, ModelCard.of(network, spec), path)
+    return path.with_suffix(".safetensors")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(tmp_path_factory.mktemp("model") / "small", HEIGHTS)
+
+
+def run(stack: cpikan.FrameStack, place: Path, model: Path, **more: object) -> cpikan.HeightMap:
+    return cpikan.reconstruct(stack, place, **{**OPTIONS, "model": str(model), **more})
+
+
+def maps(result: cpikan.HeightMap) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.array(result.height_nm[...]), np.array(result.sigma_nm[...]), np.array(result.flags[...])
+
+
+def test_the_map_is_that_of_hybrid_corrected_as_the_network_says(wafer: Scene, model: Path, tmp_path: Path) -> None:
+    stack = stack_of(np.asarray(wafer.frames))
+    learned = run(stack, tmp_path / "a.npy", model)
+    hybrid = cpikan.reconstruct(stack, tmp_path / "b.npy", method="hybrid", all_quantities=True, progress=False)
+    height, sigma, flags = maps(hybrid)
+    valid = np.isfinite(height)
+    network, card = cpikan.load_model(model)
+    tiles = LearnedTiles(
+        network,
+        card.features,
+        unit_nm=learned.summary["learned"]["unit_nm"],
+        half_wave_nm=WAVES_NM[0] / 2,
+        fingerprint="",
+    )
+    shown = np.stack([np.where(valid, height, 0), np.where(valid, sigma, 0), valid]).astype(np.float32)
+    correction, spread, _ = tiles(shown[None])[0]
+    found = maps(learned)
+    assert np.array_equal(np.isfinite(found[0]), valid)
+    # one tile covers this map: the same network on the same numbers; heights are float32 of some 1e4 nm
+    assert np.abs(found[0] - (height + correction))[valid].max() <= 2e-3
+    assert np.allclose(found[1][valid], spread[valid], rtol=1e-5)
+    assert np.array_equal(found[2], flags)
+    assert np.abs(correction[valid]).mean() > 0.05 * np.median(sigma[valid])
+    assert learned.summary["methods_used"] == ["hybrid", "learned"]
+    assert learned.summary["learned"]["model"] == str(model)
+
+
+def test_tiles_and_bands_change_no_more_than_rounding(wafer: Scene, model: Path, tmp_path: Path) -> None:
+    frames = np.tile(np.asarray(wafer.frames), (1, 1, 2, 2))
+    stack = stack_of(frames)
+    whole = run(stack, tmp_path / "a.npy", model, tile=400)
+    overlap = whole.summary["learned"]["overlap"]
+    assert whole.summary["learned"]["tiles"] == 1, overlap
+    tiled = run(stack, tmp_path / "b.npy", model, tile=136)
+    assert tiled.summary["learned"]["tiles"] > 4
+    assert tiled.summary["learned"]["exact"] == "guaranteed by the receptive field"
+    gaps = [np.abs(a - b) for a, b in zip(maps(whole), maps(tiled), strict=True)]
+    for gap in gaps:
+        assert np.nanmax(gap) <= 1e-6 * np.nanmax(np.abs(maps(whole)[0]))
+    banded = run(stack, tmp_path / "c.npy", model, tile=136, band_rows=50, threads=1)
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(maps(banded), maps(tiled), strict=True))
+
+
+def test_one_wavelength_is_unwrapped_and_then_corrected(mirror: Scene, model: Path, tmp_path: Path) -> None:
+    stack = stack_of(np.asarray(mirror.frames), (632.8,), FIVE_DEG)
+    learned = run(stack, tmp_path / "a.zarr", model)
+    hybrid = cpikan.reconstruct(stack, tmp_path / "b.zarr", method="hybrid", progress=False)
+    change = np.array(learned.height_nm[...]) - np.array(hybrid.height_nm[...])
+    valid = np.isfinite(change)
+    assert np.array_equal(valid, np.isfinite(np.array(hybrid.height_nm[...])))
+    sigma = np.array(hybrid.sigma_nm[...])
+    assert 0.05 < np.median(np.abs(change[valid]) / sigma[valid]) < 5
+    assert learned.summary["methods_used"] == ["unwrap", "hybrid", "learned"]
+    level = run(stack, tmp_path / "c.zarr", model, remove="piston,tilt")
+    y, x = np.indices(valid.shape)
+    height = np.array(level.height_nm[...])
+    slopes = np.linalg.lstsq(
+        np.stack([np.ones(valid.sum()), y[valid], x[valid]], axis=1), height[valid].astype(float), rcond=None
+    )[0]
+    assert np.abs(slopes * [1, 160, 200]).max() < 0.01  # the datum was fitted to the corrected heights
+
+
+def test_phasors_of_the_frames_reach_the_network(wafer: Scene, tmp_path: Path) -> None:
+    stack = stack_of(np.asarray(wafer.frames))
+    model = saved(tmp_path / "phasors", PHASORS)
+    result = run(stack, tmp_path / "a.npy", model)
+    assert result.summary["learned"]["channels"][0] == 3 + 4 + 1
+    # with one phase plane off by a quarter turn the answer is another
+    other = run(stack_of(np.roll(np.asarray(wafer.frames), 1, axis=1)), tmp_path / "b.npy", model)
+    assert not np.array_equal(maps(result)[0], maps(other)[0], equal_nan=True)
+    with pytest.raises(InputError, match="made for 4 wavelengths"):
+        run(stack_of(np.asarray(wafer.frames)[:3]), tmp_path / "c.npy", model)
+    assert not list(tmp_path.glob("c*"))
+
+
+def test_what_cannot_be_is_said_before_anything_is_written(wafer: Scene, model: Path, tmp_path: Path) -> None:
+    stack = stack_of(np.asarray(wafer.frames))
+    with pytest.raises(InputError, match="not used by method hybrid"):
+        run(stack, tmp_path / "a.npy", model, method="hybrid")
+    with pytest.raises(InputError, match="absent"):
+        run(stack, tmp_path / "a.npy", tmp_path / "absent.safetensors")
+    altered = tmp_path / "altered.safetensors"
+    data = bytearray(model.read_bytes())
+    data[-1] ^= 1
+    altered.write_bytes(data)
+    altered.with_suffix(".json").write_bytes(model.with_suffix(".json").read_bytes())
+    with pytest.raises(InputError, match=r"altered\.safetensors"):
+        run(stack, tmp_path / "a.npy", altered)
+    assert not list(tmp_path.glob("a.*"))
+    with pytest.raises(InputError, match="receptive field"):
+        run(stack_of(np.tile(np.asarray(wafer.frames), (1, 1, 2, 2))), tmp_path / "a.npy", model, tile=136, overlap=8)
+
+
+_KILLED = """
+    import os, signal, sys
+    from cpikan.cli import main
+    from cpikan.pipeline.learned import _ScratchOut
+    write, count = _ScratchOut.write, [0]
+    def counted(self, *args):
+        count[0] += 1
+        if count[0] == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(self, *args)
+    _ScratchOut.write = counted
+    sys.exit(main(sys.argv[1:]))
+"""
+
+
+def _cli(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    place = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, env=place)
+
+
+def test_a_killed_network_goes_on_to_the_same_bytes(tower: Scene, model: Path, tmp_path: Path) -> None:
+    stack = folder_of(tmp_path / "frames", np.asarray(tower.frames))
+    plain = "import sys; from cpikan.cli import main; sys.exit(main(sys.argv[1:]))"
+    base = ["reconstruct", str(stack), "--method", "learned", "--model", str(model), "--all", "--tile", "136", "--json"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    done = _cli(plain, *base, "-o", str(whole / "out.npy"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["learned"]["tiles"] > 4
+    killed = _cli(_KILLED, *base, "-o", str(parts / "out.npy"))
+    assert killed.returncode == -9, killed.stderr
+    resumed = _cli(plain, *base, "-o", str(parts / "out.npy"), "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["learned"]["resumed_from_row"] > 0
+    wanted, found = contents(whole, "out"), contents(parts, "out")
+    assert wanted.keys() == found.keys()
+    assert [name for name in found if found[name] != wanted[name]] == []
+    assert leftovers(parts) == []
+
+
+def test_a_run_goes_on_with_the_same_weights_only(tower: Scene, model: Path, tmp_path: Path) -> None:
+    stack = folder_of(tmp_path / "frames", np.asarray(tower.frames))
+    base = ["reconstruct", str(stack), "--method", "learned", "--all", "--tile", "136"]
+    killed = _cli(_KILLED, *base, "--model", str(model), "-o", str(tmp_path / "out.npy"))
+    assert killed.returncode == -9, killed.stderr
+    other = saved(tmp_path / "other", HEIGHTS, seed=1)
+    with cpikan.open_stack(stack) as opened, pytest.raises(ResumeError):
+        run(opened, tmp_path / "out.npy", other, tile=136, resume=True)
