@@ -1,6 +1,6 @@
-"""What refuses a false minimum of the fit of raw frames: ``python benchmarks/false_minima.py``, results/false_minima.csv.
+"""What refuses a false minimum of the fit of raw frames: ``python benchmarks/false_minima.py``, kept in false_minima.csv.
 
-The fit finds the right surface of all stacks of ``frame_fits.py``, so its refusals are tried apart: of sixteen stacks the search
+The fit finds the right surface of all stacks of ``frame_fits.py``, so its refusals are tried apart: of 16 stacks the search
 is left only starts that end more than 15 nm off. A line per stack that has such: the verdict, the error in nm, chi squared,
 and ``unevenness``, how much more power is left over at an eighth of the field than at a 32nd.
 """

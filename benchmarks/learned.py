@@ -325,7 +325,7 @@ def main() -> None:
         board = steps(given.size, noise)
         found = run(board, given.model)
         wanted = edge_response(found["learned"][0])
-        sigma = float(np.median(found["hybrid"][1]))
+        sigma = float(np.nanmedian(found["hybrid"][1]))
         filters: dict[str, Filter] = {"mean3": mean3}
         for name, make in (("bilateral", bilateral), ("nlm", nlm)):
             filters[name] = make(matched(make, found["hybrid"][0], sigma, wanted))

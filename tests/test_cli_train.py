@@ -101,6 +101,10 @@ def test_the_same_seed_gives_the_same_file_and_resume_says_it_is_done(config, mo
     assert "already finished" in said.err
     assert json.loads(said.out)["already_finished"]
     assert (tmp_path / "m.safetensors").read_bytes() == weights
+    (tmp_path / "m.json").unlink()  # as a kill between the two files leaves it
+    assert main(["train", str(config), "-o", str(tmp_path / "m"), "--resume"]) == 0
+    load_model(tmp_path / "m")
+    capsys.readouterr()
     assert main(["train", str(config), "-o", str(tmp_path / "m")]) == 2
     assert "add --overwrite" in capsys.readouterr().err
     other = config.with_name("other.toml")

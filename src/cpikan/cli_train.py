@@ -21,10 +21,14 @@ def add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, metavar="S", help="at most so many seconds (default: no limit)")
     parser.add_argument("--rate", type=float, help="of AdamW (default: 2e-4)")
     parser.add_argument("--batch", type=int, metavar="N", help="patches of a step (default: 4)")
-    parser.add_argument("--size", type=int, metavar="PX", help="side of a patch (default: 128)")
-    parser.add_argument("--held-out-share", type=float, metavar="X", help="last rows kept to judge by (default: 0.125)")
+    parser.add_argument(
+        "--size", type=int, metavar="PX", help="side of a patch (default: 128, or a quarter of smaller images)"
+    )
+    parser.add_argument(
+        "--held-out-share", type=float, metavar="X", help="last rows that judge (default: 0.125, or a patch)"
+    )
     parser.add_argument("--recorrupt", type=float, metavar="X", help="share of noise added to frames (default: 1)")
-    parser.add_argument("--anchor", type=float, metavar="X", help="weight of keeping the other answers (default: 1)")
+    parser.add_argument("--anchor", type=float, metavar="X", help="weight of keeping the other answers (default: 0.01)")
     parser.add_argument("--precision", help="off or bf16, on CUDA also fp16 (default: off)")
     parser.add_argument("--device", help="auto, cpu or cuda (default: auto)")
     parser.add_argument("--seed", type=int, help="of patches and noise (default: 0)")

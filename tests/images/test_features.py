@@ -1,4 +1,4 @@
-"""What a model is shown: free of absolute heights, of units and of what invalid pixels hold; exact steps; how answers are read."""
+"""What a model is shown: free of absolute heights, of units and of what invalid pixels hold; how its answers are read."""
 
 from __future__ import annotations
 
@@ -113,10 +113,18 @@ def test_answers_are_corrections_in_sigmas():
     one = planes()
     answer = torch.stack([torch.full((1, 40, 40), value) for value in (0.5, -2.0, 1.0)], dim=1)
     read = read_answer(answer.bfloat16(), one)
-    assert torch.allclose(read.height_nm, one.height_nm + 2.5)
+    assert torch.allclose(read.height_nm, one.height_nm + 2.5 * one.valid)  # no measurement, no correction
     assert (read.order_logit == -2.0).all()
     assert (read.log_variance == 1.0).all()
     assert torch.equal(predict(lambda shown: answer, one, SPEC, unit()).height_nm, read.height_nm)
+
+
+def test_gradients_are_finite_where_sigma_is_not():
+    one = planes()
+    spoilt = one._replace(sigma_nm=torch.where(one.valid, one.sigma_nm, torch.nan))
+    answer = torch.zeros(1, 3, 40, 40, requires_grad=True)
+    read_answer(answer, spoilt).height_nm[one.valid].sum().backward()
+    assert torch.isfinite(answer.grad).all()
 
 
 @pytest.mark.parametrize(

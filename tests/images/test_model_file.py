@@ -271,6 +271,7 @@ def test_a_kind_has_what_tiles_and_training_ask_for(kind):
     ("kind", "config", "words"),
     [
         ("unnet", {}, "did you mean 'unet'?"),
+        (["unet"], {}, "unknown kind of model"),
         ("unet", {"channels_in": 6, "channels_out": 3, "dept": 1}, "did you mean 'depth'?"),
         ("unet", {"channels_out": 3}, "needs channels_in"),
         ("unet", {"channels_in": 6.0, "channels_out": 3}, "whole number from 1"),
@@ -287,3 +288,12 @@ def test_what_cannot_be_built_is_refused(kind, config, words):
     with pytest.raises(InputError) as caught:
         build_model(kind, config)
     assert words in str(caught.value)
+
+
+def test_the_program_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    program = page.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(program, {})
+    assert capsys.readouterr().out.startswith("unet ")
+    assert all(f"| `{kind}` |" in page for kind in MODELS)

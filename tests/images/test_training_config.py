@@ -56,10 +56,18 @@ def test_files_that_are_no_config(text, said, tmp_path):
         read_config(path)
 
 
-def test_deepspeed_absent_or_at_odds():
-    told = config(training={"engine": "deepspeed", "accumulate": 2})
-    with pytest.raises(InputError, match=r"scaled-cpikan\[deepspeed\]|ZeRO-2 cuts gradients up"):
-        trainer(told)
+@pytest.mark.parametrize(
+    ("training", "text"),
+    [
+        ({"accumulate": 2}, "ZeRO-2 cuts gradients up"),
+        ({"ema": 0.9}, "a mean would not see"),
+        ({}, "cannot be put back; set it to 0"),
+        ({"rollbacks": 0, "precision": "bf16"}, r"scaled-cpikan\[deepspeed\]|needs a launcher"),
+    ],
+)
+def test_deepspeed_absent_or_at_odds(training, text):
+    with pytest.raises(InputError, match=text):
+        trainer(config(training={"engine": "deepspeed", **training}))
 
 
 def test_checkpointing_of_a_model_that_has_none():

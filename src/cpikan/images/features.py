@@ -51,9 +51,11 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """Which channels a model takes: differences of the guide down and across, wrapped to ``periods`` (in units of noise), what
-    it lies off its means over squares of ``means_px`` pixels (bounded softly, in units of noise), log of sigma over the unit, validity; with ``wavelengths_nm`` also a phasor per wavelength relative to the guide, with
-    ``modulation`` that.
+    """Which channels a model takes.
+
+    Differences of the guide down and across, wrapped to ``periods`` (in units of noise); what it lies off its means over
+    squares of ``means_px`` pixels (bounded softly, in units of noise); log of sigma over the unit; validity; with
+    ``wavelengths_nm`` also a phasor per wavelength relative to the guide, with ``modulation`` that.
 
     >>> FeatureSpec().channels
     10
@@ -124,9 +126,10 @@ def features(planes: Planes, spec: FeatureSpec, unit_nm: Tensor) -> Tensor:
                 share = turns / (unit * period)
                 # wrapped: noise shows next to a step of any size, and a step only says that there is one
                 channels.append(torch.where(both, (share - share.round()) * _STRENGTH, 0.0))
-        summed, counted = (_summed(plane) for plane in (height, shown)) if spec.means_px else (height, shown)
+        margin = spec.reach_px
+        summed, counted = (_summed(plane, margin) for plane in (height, shown)) if spec.means_px else (height, shown)
         for side in spec.means_px:
-            mean = _box(summed, side) / _box(counted, side).clamp_min(1.0)
+            mean = _box(summed, side, margin) / _box(counted, side, margin).clamp_min(1.0)
             off = torch.where(valid, height - mean, 0.0) / unit
             channels.append(off / (1 + off.abs() / _STRENGTH))
         channels += [(sigma / unit).log() * shown, shown]
@@ -141,20 +144,19 @@ def features(planes: Planes, spec: FeatureSpec, unit_nm: Tensor) -> Tensor:
         return torch.stack(channels, dim=1)
 
 
-def _summed(plane: Tensor) -> Tensor:
-    """Sums of (N, h, w) over all pixels above and left of each corner, (N, h + 1, w + 1) float64."""
-    return functional.pad(plane.double().cumsum(dim=-1).cumsum(dim=-2), (1, 0, 1, 0))
+def _summed(plane: Tensor, margin: int) -> Tensor:
+    """Sums of (N, h, w) over all pixels above and left of each corner, float64, carried on by ``margin`` on all sides:
+    (N, h + 1 + 2 margin, w + 1 + 2 margin)."""
+    sums = functional.pad(plane.double().cumsum(dim=-1).cumsum(dim=-2), (margin + 1, 0, margin + 1, 0))
+    return functional.pad(sums[:, None], (0, margin, 0, margin), mode="replicate")[:, 0]
 
 
-def _box(summed: Tensor, side: int) -> Tensor:
+def _box(summed: Tensor, side: int, margin: int) -> Tensor:
     """Sums over squares of ``side`` pixels around each pixel, cut at the rim, whatever the side at the same price."""
-    height, width = summed.shape[-2] - 1, summed.shape[-1] - 1
-    y, x = (torch.arange(size, device=summed.device) for size in (height, width))
-    reach = side // 2
-    rows = [(y - reach).clamp_min(0), (y + reach + 1).clamp_max(height)]
-    columns = [(x - reach).clamp_min(0), (x + reach + 1).clamp_max(width)]
-    tall = summed.index_select(-2, rows[1]) - summed.index_select(-2, rows[0])
-    return (tall.index_select(-1, columns[1]) - tall.index_select(-1, columns[0])).float()
+    height, width = (size - 1 - 2 * margin for size in summed.shape[-2:])
+    low, high = margin - side // 2, margin + side // 2 + 1
+    tall = summed[:, high : high + height] - summed[:, low : low + height]
+    return (tall[..., high : high + width] - tall[..., low : low + width]).float()
 
 
 def _forward(height: Tensor, valid: Tensor, axis: int) -> tuple[Tensor, Tensor]:
@@ -169,7 +171,8 @@ def _forward(height: Tensor, valid: Tensor, axis: int) -> tuple[Tensor, Tensor]:
 def read_answer(answer: Tensor, planes: Planes) -> Prediction:
     """A network's answer (N, 3, h, w) for ``planes``; heights in float32 whatever the network computed in."""
     correction, logit, log_variance = answer.float().unbind(dim=1)
-    return Prediction(planes.height_nm + planes.sigma_nm * correction, logit, log_variance)
+    sigma = torch.where(planes.valid, planes.sigma_nm, 0.0)  # where it is NaN, gradients would be too
+    return Prediction(planes.height_nm + sigma * correction, logit, log_variance)
 
 
 def predict(network: torch.nn.Module, planes: Planes, spec: FeatureSpec, unit_nm: Tensor) -> Prediction:

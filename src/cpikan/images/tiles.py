@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,11 +56,17 @@ class LearnedTiles:
         self.multiple_px = int(network.multiple_px)  # type: ignore[arg-type]
         self.channels_in: int | None = 3 + len(spec.wavelengths_nm) + int(spec.modulation)
         self.batch = threads
-        self._pool = ThreadPoolExecutor(threads, "cpikan-tiles", torch.set_num_threads, (1,))
+        self._pool: ThreadPoolExecutor | None = None
         self.fingerprint = f"{fingerprint} {self._unit!r} {self._half!r}"
 
     def __call__(self, tiles: np.ndarray, /) -> np.ndarray:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.batch, "cpikan-tiles", torch.set_num_threads, (1,))
         return np.concatenate(list(self._pool.map(self._one, np.split(tiles, len(tiles)))))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """To other processes, where it has threads of its own."""
+        return {**self.__dict__, "_pool": None}
 
     def _one(self, tile: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

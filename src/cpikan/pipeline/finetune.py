@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,23 +17,30 @@ from cpikan.images.training.loop import Trained
 from cpikan.pipeline.train import Job, Place, run_job
 from cpikan.pipeline.training_stacks import open_training_stacks
 from cpikan.streaming.memory import PeakMemory
+from cpikan.streaming.tiling.torch_model import weights_fingerprint
+
+_SIZE_PX, _HELD_OUT = 128, 0.125
 
 
 @dataclass(frozen=True)
 class FinetuneSettings:
     """How a model is fitted to frames; the losses are chi-squared of recorrupted frames (share of noise ``recorrupt``) and
-    ``anchor`` times the change of what frames do not judge (doubt of orders, predicted variance). 0 seconds: no limit."""
+    ``anchor`` times the change of what frames do not judge (doubt of orders, predicted variance). 0 seconds: no limit.
+
+    ``size`` is the side of a patch (None: 128, or a quarter of smaller images), ``held_out_share`` the last rows that judge
+    (None: an eighth, or what one patch takes).
+    """
 
     steps: int = 300
     rate: float = 2e-4
     seconds: float = 0.0
     batch: int = 4
-    size: int = 128
+    size: int | None = None
     patches: int = 400
     held_out: int = 48
-    held_out_share: float = 0.125
+    held_out_share: float | None = None
     recorrupt: float = 1.0
-    anchor: float = 1.0
+    anchor: float = 0.01
     ema: float = 0.98
     validate_steps: int = 50
     patience: int = 4
@@ -45,8 +51,9 @@ class FinetuneSettings:
     keep_worse: bool = False
     loss: dict[str, Any] = field(default_factory=lambda: {"physics": 1.0})
 
-    def config(self, multiple_px: int) -> TrainConfig:
-        """The settings as those of a training run, for a network that takes multiples of ``multiple_px``."""
+    def config(self, multiple_px: int, shape: tuple[int, int]) -> TrainConfig:
+        """The settings as those of a training run, for a network that takes multiples of ``multiple_px`` and for images
+        (H, W) of that shape or larger."""
         if not self.recorrupt > 0:
             raise InputError(
                 f"recorrupt {self.recorrupt}: on the frames a height came from no other explains them better, so give a share "
@@ -54,13 +61,17 @@ class FinetuneSettings:
             )
         if self.anchor < 0:
             raise InputError(f"anchor {self.anchor}: give 0 or more")
-        size = max(multiple_px, self.size // multiple_px * multiple_px)
+        wanted = min(_SIZE_PX, min(shape) // 4) if self.size is None else self.size
+        size = max(8, multiple_px, wanted // multiple_px * multiple_px)
+        share = self.held_out_share
+        if share is None:
+            share = min(0.5, max(_HELD_OUT, (size + 1) / shape[0]))  # a row more: shares are rounded to rows
         return TrainConfig(
             seed=self.seed,
             data=DataConfig(
                 batch=self.batch,
                 validation_patches=self.held_out,
-                validation_share=self.held_out_share,
+                validation_share=share,
                 cache=self.cache,
             ),
             patches=PatchSettings(size=size, count=self.patches),
@@ -100,19 +111,21 @@ def finetune(
     place, asked = Place(Path(output), resume, overwrite), settings or FinetuneSettings()
     place.check()
     network, card = load_model(model)
-    config = replace(asked.config(int(network.multiple_px)), features=card.features)  # type: ignore[arg-type]
-    engine = Engine(config)
+    multiple = int(network.multiple_px)  # type: ignore[arg-type]
+    engine = Engine(asked.config(multiple, (512, 512)))
     try:
         with PeakMemory() as memory:
-            sources = open_training_stacks([stack], config.data.cache, progress=progress, frames=True)
+            sources = open_training_stacks([stack], asked.cache, progress=progress and engine.main, frames=True)
             for source in sources:
                 card.features.check(source.wavelengths_nm)
+            least = (min(source.shape[0] for source in sources), min(source.shape[1] for source in sources))
+            config = replace(asked.config(multiple, least), features=card.features)
             terms = build_losses(config.loss)
             if asked.anchor:
                 terms.append((asked.anchor, Anchor(network, card.features)))
             identity = {
                 "model": str(model),
-                "began with": _checksum(network),
+                "began with": weights_fingerprint(network),
                 "anchor": asked.anchor,
                 "stacks": [source.name for source in sources],
             }
@@ -137,10 +150,3 @@ def _changed(trained: Trained, keep_worse: bool) -> dict[str, Any]:
         )
     keys = [key for key in before if key not in ("step", "resolution", "pixels")]
     return {key: {"before": before[key], "after": after[key]} for key in keys}
-
-
-def _checksum(network: Any) -> str:
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

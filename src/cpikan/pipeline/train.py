@@ -54,6 +54,11 @@ class Place:
         return self.model.with_name(self.model.name + ".safetensors")
 
     @property
+    def complete(self) -> bool:
+        """Whether the model is there, both files."""
+        return self.weights.exists() and self.model.with_name(self.model.name + ".json").exists()
+
+    @property
     def folder(self) -> Path:
         return self.model.with_name(self.model.name + ".training")
 
@@ -162,7 +167,7 @@ def run_job(
     summary["seconds_this_run"] = time.perf_counter() - began
     if judge is not None:
         summary |= judge(trained)
-    if engine.main and not (finished and place.weights.exists()):
+    if engine.main and not (finished and place.complete):
         _save(job, place, trained, summary)
     engine.wait()
     return summary
@@ -240,6 +245,10 @@ def _open_store(job: Job, place: Place, engine: Engine) -> tuple[Checkpoint, Sav
         _clear(place.folder)
         place.weights.unlink(missing_ok=True)
     engine.wait()
+    if place.resume and engine.owns_moments:
+        raise InputError(
+            "--resume with engine = 'deepspeed': the moments live in DeepSpeed; begin anew with --overwrite"
+        )
     identity = {"config": job.config.table(), "processes": engine.processes, **job.identity}
     store = Checkpoint(place.folder, identity, every_s=_WRITE_S)
     saved = store.open(place.resume)

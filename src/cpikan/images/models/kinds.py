@@ -42,7 +42,7 @@ def model_settings(kind: str) -> dict[str, Any]:
     >>> model_settings("unet")
     {'channels_in': None, 'channels_out': None, 'widths': (32, 48, 64), 'depth': 1}
     """
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise unknown_name("kind of model", str(kind), MODELS)
     empty = inspect.Parameter.empty
     parameters = inspect.signature(_KINDS[kind]).parameters

@@ -44,10 +44,11 @@ class Position:
 
 @dataclass
 class Parts:
-    """All that has a state: ``network`` is the bare one; the scaler is that of fp16, ``curriculum`` any with a state."""
+    """All that has a state: ``network`` is the bare one; the ``optimizer`` None where another keeps it (DeepSpeed); the scaler
+    is that of fp16, ``curriculum`` any with a state."""
 
     network: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | None
     terms: Terms
     ema: Ema | None = None
     scaler: Any = None
@@ -71,7 +72,8 @@ def take(position: Position, parts: Parts) -> Snapshot:
     if parts.ema is not None:
         numbers["ema"] = parts.ema.count
         tensors |= {f"ema.{name}": value for name, value in parts.ema.weights.items()}
-    owners = {f"optimizer.{at}": state for at, state in parts.optimizer.state_dict()["state"].items()}
+    moments = {} if parts.optimizer is None else parts.optimizer.state_dict()["state"]
+    owners = {f"optimizer.{at}": state for at, state in moments.items()}
     owners |= {f"loss.{loss.name}": loss.state_dict() for loss in _stateful(parts.terms)}
     if parts.curriculum is not None:
         owners["curriculum"] = parts.curriculum.state_dict()
@@ -111,16 +113,21 @@ def put_weights(snapshot: Snapshot, parts: Parts) -> None:
     parts.network.load_state_dict(_tensors(snapshot, "weights."))
     if parts.ema is not None:
         parts.ema.load(int(snapshot.numbers["ema"]), _tensors(snapshot, "ema."))
-    table = parts.optimizer.state_dict()
+    if parts.optimizer is not None:
+        _put_moments(snapshot, parts.optimizer)
+    if parts.scaler is not None:
+        parts.scaler.load_state_dict(snapshot.numbers["scaler"])
+
+
+def _put_moments(snapshot: Snapshot, optimizer: torch.optim.Optimizer) -> None:
+    table = optimizer.state_dict()
     table["state"] = {}
     for at in range(sum(len(group["params"]) for group in table["param_groups"])):
         state = _owned(snapshot, f"optimizer.{at}.")
         if state:
             # copies: the optimizer steps its moments in place, the snapshot must stay
             table["state"][at] = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
-    parts.optimizer.load_state_dict(table)
-    if parts.scaler is not None:
-        parts.scaler.load_state_dict(snapshot.numbers["scaler"])
+    optimizer.load_state_dict(table)
 
 
 def _tensors(snapshot: Snapshot, prefix: str) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import contextlib
 import importlib.resources
 import importlib.util
 import json
+import os
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -35,7 +36,7 @@ class Engine:
         self._deepspeed = training.engine == "deepspeed"
         self._accelerator = Accelerator(
             # said of a machine without CUDA too: processes that a launcher started would not find each other otherwise
-            cpu=training.device == "cpu" or not torch.cuda.is_available(),
+            cpu=not self._deepspeed and (training.device == "cpu" or not torch.cuda.is_available()),
             mixed_precision={"off": "no"}.get(training.precision, training.precision),
             deepspeed_plugin=_zero_plugin(config) if self._deepspeed else None,
         )
@@ -60,6 +61,11 @@ class Engine:
     @property
     def device(self) -> torch.device:
         return torch.device(self._accelerator.device)
+
+    @property
+    def owns_moments(self) -> bool:
+        """Whether the moments of the optimizer are out of reach, so that no state can be gone on from."""
+        return self._deepspeed
 
     @property
     def scaler(self) -> Any:
@@ -121,16 +127,22 @@ def check_together(config: TrainConfig) -> None:
             "[training] recorrupt without a physics loss: nothing else judges frames, add [loss] physics = 1"
         )
     if training.engine == "deepspeed":
-        need("deepspeed", "deepspeed", "[training] engine = 'deepspeed'")
         wrong = {
             "accumulate": (training.accumulate > 1, "ZeRO-2 cuts gradients up in every pass; give a larger batch"),
-            "ema": (training.ema > 0, "the optimizer's copy of the weights lives in DeepSpeed"),
+            "ema": (training.ema > 0, "DeepSpeed keeps weights of its own, which a mean would not see"),
+            "rollbacks": (training.rollbacks > 0, "the moments live in DeepSpeed and cannot be put back; set it to 0"),
             "optimizer": (config.optimizer.name != "adamw", "ZeRO offload steps AdamW alone"),
             "precision": (training.precision == "fp16", "DeepSpeed scales losses itself; give off or bf16"),
         }
         for name, (bad, reason) in wrong.items():
             if bad:
                 raise InputError(f"{name} cannot be combined with engine = 'deepspeed': {reason}")
+        for module in ("deepspeed", "transformers"):  # Accelerate's way to DeepSpeed leads through transformers
+            need(module, "deepspeed", "[training] engine = 'deepspeed'")
+        if "LOCAL_RANK" not in os.environ:
+            raise InputError(
+                "[training] engine = 'deepspeed' needs a launcher: torchrun --nproc-per-node 1 -m cpikan train ..."
+            )
 
 
 def need(module: str, extra: str, what: str) -> None:

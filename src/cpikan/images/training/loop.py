@@ -105,7 +105,8 @@ class Trainer:
         network, self._optimizer = engine.prepare(task.network, optimizer)
         self._shown = Shown(network, task.spec, config.patches.size)
         ema = Ema(task.network, training.ema) if training.ema else None
-        self._parts = Parts(task.network, self._optimizer, task.terms, ema, engine.scaler, task.curriculum)
+        kept = None if engine.owns_moments else self._optimizer
+        self._parts = Parts(task.network, kept, task.terms, ema, engine.scaler, task.curriculum)
         self._position = Position()
         self._batches: Iterator[PatchBatch | None] | None = None
         self._progress = TrainProgress("train", 0, training.steps, enabled=False)

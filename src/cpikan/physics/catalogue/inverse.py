@@ -1,8 +1,8 @@
 """Inverse problems: a coefficient is unknown, and values of the solution were measured, clean or with noise.
 
 The coefficient is another output of the field whose gradient must vanish, so nothing else changes for the solver. Fisher's
-wave comes with its start and its ends: 400 values with 5 % noise determine k to 1.5 % without them, to 0.6 % with them
-(Cramer-Rao bounds, the state expanded in 22 x 11 polynomials).
+wave comes with its start and its ends: 400 values with 5 % noise alone would leave k 1.6 % open (Cramer-Rao bound,
+benchmarks/inverse_bounds.py).
 """
 
 from __future__ import annotations
