@@ -1,11 +1,11 @@
 """Does the interface loss close seams? The same model and data with no such loss, `interface` and `interface_al`.
 
-    python benchmarks/interface_loss.py [--work DIR] [--steps 600] [--seeds 3] [--size 64] [--overlap 16]
+    python benchmarks/interface_loss.py [--work DIR] [--kind unet] [--steps 800] [--seeds 3] [--size 64] [--overlap 16]
 
-The model is an FNO, whose answer depends on the whole patch, so that neighbours disagree (a U-Net with overlap above its
-receptive field has no seams to close). Trained by `cpikan.pipeline.train.train` on pairs of simulated patches, judged on
-neighbouring patches of stacks it has not seen. Prints and keeps (results/interface_loss.csv) the rms disagreement on overlaps
-before blending in sigmas, and the noise left, everywhere and in a rim of an eighth of the patch.
+The model is a U-Net (or an FNO, --kind fno) on patches smaller than what it looks at, so that neighbours disagree (with the
+overlap that inference asks for there are no seams to close). Trained by `cpikan.pipeline.train.train` on pairs of simulated
+patches, judged on neighbouring patches of stacks it has not seen. Prints and keeps (results/interface_loss.csv) the rms
+disagreement on overlaps before blending in sigmas, and the noise left, everywhere and in a rim of an eighth of the patch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cpikan.images.model_file import load_model
 from cpikan.images.patches.dataset import WaferPatchDataset
 from cpikan.images.patches.loader import patch_loader
 from cpikan.images.patches.settings import PatchSettings
-from cpikan.images.training.config import DataConfig, TrainConfig, TrainingConfig
+from cpikan.images.training.config import DataConfig, OptimizerConfig, TrainConfig, TrainingConfig
 from cpikan.pipeline.simulated_stacks import SimulatedSpec, simulated_stacks
 from cpikan.pipeline.train import train
 from ledger import Row, keep
@@ -41,6 +41,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "interface 1": {"interface": 1.0},
     "interface_al": {"interface_al": {"weight": 0.1, "every": 5}},
 }
+NOISE_RAD = (0.1, 0.3)
 FIGURES = (("seams", "sigma"), ("noise left", "x guide"), ("noise left in the rim", "x guide"))
 
 
@@ -50,14 +51,15 @@ def config(given: argparse.Namespace, work: Path, terms: dict[str, Any], seed: i
     return TrainConfig(
         seed=seed,
         data=DataConfig(
-            simulated={"count": 16, "first_seed": 100, "shape": shape},
-            validation_simulated={"count": 1, "first_seed": 800, "shape": shape},
+            simulated={"count": 16, "first_seed": 100, "shape": shape, "phase_noise_rad": NOISE_RAD},
+            validation_simulated={"count": 1, "first_seed": 800, "shape": shape, "phase_noise_rad": NOISE_RAD},
             validation_patches=8,
             cache=str(work / "cache"),
             batch=4,
         ),
         patches=PatchSettings(size=given.size, order="regular", overlap=given.overlap, pairs=True, turned=False),
-        model={"kind": "fno"},
+        model={"kind": given.kind, **({"widths": [16, 24]} if given.kind == "unet" else {})},
+        optimizer=OptimizerConfig(rate=3e-3),
         loss={"supervised": 1.0, "orders": 0.5, **terms},
         training=TrainingConfig(steps=given.steps, validate_steps=max(1, given.steps // 4)),
     )
@@ -94,7 +96,7 @@ def errors(prediction: Prediction, batch: PatchBatch) -> Tensor:
 
 def held_out(given: argparse.Namespace, work: Path) -> list[PatchBatch]:
     """Neighbouring patches of stacks that no run has seen."""
-    spec = SimulatedSpec(count=2, first_seed=900, shape=(4 * given.size, 4 * given.size))
+    spec = SimulatedSpec(count=2, first_seed=900, shape=(4 * given.size, 4 * given.size), phase_noise_rad=NOISE_RAD)
     stacks = simulated_stacks(work / "cache", spec, progress=False, frames=False)
     asked = PatchSettings(size=given.size, order="regular", overlap=given.overlap, pairs=True, turned=False)
     return list(patch_loader(WaferPatchDataset(stacks, replace(asked, piston_units=0.0)), 4, workers=0).epoch(0))
@@ -103,7 +105,8 @@ def held_out(given: argparse.Namespace, work: Path) -> list[PatchBatch]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--kind", choices=("unet", "fno"), default="unet")
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--overlap", type=int, default=16)
@@ -121,7 +124,7 @@ def main() -> None:
                 found[name].append((seams, left, rim))
                 print(f"{name}, seed {seed}: seams {seams:.4g} sigma, noise left {left:.4g}, rim {rim:.4g}", flush=True)
     rows = []
-    note = f"fno, {given.steps} steps, {given.seeds} seeds, pairs of {given.size} with {given.overlap} shared"
+    note = f"{given.kind}, {given.steps} steps, {given.seeds} seeds, pairs of {given.size} with {given.overlap} shared"
     for index, (figure, unit) in enumerate(FIGURES):
         plain = statistics.median(one[index] for one in found["none"])
         for name, values in found.items():

@@ -10,9 +10,10 @@ Kept in results/learned.csv. Columns, on the same frames in the same run, four w
 ``noise`` is the rms error of right-order pixels over that of ``pixel``, ``far`` the same eight pixels and more from any edge
 of the truth, ``near`` on the other pixels; ``step`` the part of a step of 120 nm that is left one to three pixels off its edge;
 ``wrong`` the share of wrong orders; ``coverage`` how many errors lie within 1.96 sigma. Scenes: ``simulated`` (seeds the
-network has not seen), ``independent`` (another generator, of the tests), ``steps`` (a chequerboard of 120 nm on a tilted
-plane, which also gives ``step``), ``waves`` (a transfer function: rows of the table with the wavelength in pixels), and, with
---data, ``mirror``: real frames, 4 of 12, against the map of the other eight.
+network has not seen, whole wafers), ``close`` (their centres at the pixel size of 7000 rows), ``independent`` (another
+generator, of the tests), ``steps`` (a chequerboard of 120 nm on a tilted plane, which also gives ``step``), ``waves`` (a
+transfer function: rows of the table with the wavelength in pixels), and, with --data, ``mirror``: real frames, 4 of 12, against
+the map of the other eight.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ STEP_NM = 120.0
 EDGE_NM = 25.0  # a truth that changes by more from pixel to pixel, its slope taken off, has an edge
 HELD_OUT = 900_000  # the first seed; those of training are below 100 000
 KINDS = ("wafer", "etched", "bumps", "smooth")
+FULL_SCALE_UM = 44.6  # a pixel of 7000 rows over a wafer of 300 mm
 PERIODS_PX = (4, 6, 8, 12, 16, 24, 32, 48, 64, 128)
 COLUMNS = ("pixel", "hybrid", "mean3", "bilateral", "nlm", "learned")
 Filter = Callable[[np.ndarray, float], np.ndarray]
@@ -76,7 +78,8 @@ def frames_of(height_nm: np.ndarray, noise_rad: float, seed: int) -> np.ndarray:
     return np.clip(np.rint(65535 * light), 0, 65535).astype(np.uint16)
 
 
-def simulated(size: int, seeds: int, noise_rad: float) -> list[Scene]:
+def simulated(size: int, seeds: int, noise_rad: float, pixel_um: float | None = None) -> list[Scene]:
+    """Whole wafers, or with ``pixel_um`` their centres."""
     scenes = []
     for number in range(seeds):
         kind = KINDS[number % len(KINDS)]
@@ -86,10 +89,12 @@ def simulated(size: int, seeds: int, noise_rad: float) -> list[Scene]:
             seed=HELD_OUT + number,
             surface=kind,
             instrument=noisy_instrument(noise_rad, 4),
+            pixel_um=pixel_um,
         )
         frames, truth = simulate_stack(settings)
         stack = FrameStack.from_array(frames, settings.acquisition)
-        scenes.append(Scene("simulated", f"{kind}-{settings.seed}", stack, truth, noise_rad))
+        name = "simulated" if pixel_um is None else "close"
+        scenes.append(Scene(name, f"{kind}-{settings.seed}", stack, truth, noise_rad))
     return scenes
 
 
@@ -331,6 +336,7 @@ def main() -> None:
             filters[name] = make(matched(make, found["hybrid"][0], sigma, wanted))
         seeds = given.seeds if noise == 0.2 else max(given.seeds // 5, 1)
         scenes = [board, *simulated(given.size, seeds, noise), *independent(given.size, seeds, noise)]
+        scenes += simulated(given.size, seeds, noise, FULL_SCALE_UM)
         for scene in scenes:
             found = run(scene, given.model)
             pixel, hybrid = found["pixel"][0], found["hybrid"][0]
@@ -355,7 +361,7 @@ def main() -> None:
 def tell(rows: list[dict[str, Any]], noise: float) -> None:
     """Means over the scenes of one noise."""
     print(f"sigma_phi {noise} rad")
-    for scene in ("steps", "simulated", "independent"):
+    for scene in ("steps", "close", "simulated", "independent"):
         for column in COLUMNS:
             mine = [r for r in rows if (r["scene"], r.get("noise_rad"), r["column"]) == (scene, noise, column)]
             values = {

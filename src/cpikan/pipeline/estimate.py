@@ -42,6 +42,9 @@ def estimate_run(stack: FrameStack) -> dict[str, Any]:
         },
         "scratch_bytes": scratch,
         "scratch_bytes_field": _scratch_bytes(wavelengths, shape, ReconstructSettings(method="field")),
+        "scratch_bytes_learned": ScratchArrays.required_bytes(
+            shape, scratch_kinds(wavelengths, ReconstructSettings(method="learned"))
+        ),
         "memory_mib": round(_PROCESS_MIB + (2 * DEPTH + 2) * (frames_mib + maps_mib)),
     }
 
@@ -63,6 +66,7 @@ def format_estimate(estimate: dict[str, Any]) -> str:
             f"{'would do':<12} {estimate['method']}{steps}, in bands of {estimate['band_rows']} rows",
             f"{'disk':<12} {_sizes(estimate, '')}",
             f"{'disk, field':<12} {_sizes(estimate, '_field')} (--method field: slopes and curvature too)",
+            f"{'learned':<12} {estimate['scratch_bytes_learned'] / 2**20:.0f} MiB while it runs (--method learned)",
             f"{'memory':<12} about {estimate['memory_mib']} MiB",
         ]
     )

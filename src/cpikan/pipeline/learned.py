@@ -26,6 +26,7 @@ from cpikan.streaming.tiling.source import ImageSource
 from cpikan.streaming.tiling.torch_model import weights_fingerprint
 
 DEFAULT_MODEL = "wafer"
+_TILE = (768, 1024)  # rows cost memory, columns little
 _SAMPLED_ROWS = 128  # pairs of rows that the noise unit is estimated on
 _INVALID = np.uint8(Flag.INVALID)
 PhaseRows = Callable[[int, int], np.ndarray]  # rows [start, stop) as (L, stop - start, W), radians
@@ -68,7 +69,7 @@ class LearnedPass:
     phases: PhaseRows | None
     half_wave_nm: float
 
-    def run(self, tile: int, overlap: int | None, threads: int, progress: ProgressSink) -> dict[str, Any]:
+    def run(self, tile: int | None, overlap: int | None, threads: int, progress: ProgressSink) -> dict[str, Any]:
         """Fill the scratch arrays of the answer; returns the report. A run that was killed goes on where it stopped."""
         unit, brightness = self._sampled()
         spec = self.model.features
@@ -80,12 +81,11 @@ class LearnedPass:
             fingerprint=self.model.fingerprint,
             threads=threads,
         )
+        sizes = [_multiple(side, tiles.multiple_px) for side in (_TILE if tile is None else (tile, tile))]
         least = self.model.reach_px
-        chosen = (
-            overlap if overlap is not None else (tile // 4 if least is None else _multiple(least, tiles.multiple_px))
-        )
-        size = max(_multiple(tile, tiles.multiple_px), tiles.multiple_px)
-        settings = TilingSettings(tile=size, overlap=min(chosen, size - 1), threads=1)  # of each tile
+        usual = min(sizes) // 4 if least is None else _multiple(least, tiles.multiple_px)
+        chosen = min(usual if overlap is None else overlap, min(sizes) - 1)
+        settings = TilingSettings(tile=sizes, overlap=chosen, threads=1)  # of each tile
         shape = (3 + len(spec.wavelengths_nm) + int(spec.modulation), *self.scratch.shape)
 
         def fill(start: int, stop: int, out: np.ndarray) -> None:

@@ -14,7 +14,7 @@ from cpikan.psi.steps_fit.layout import EFFECTS
 from cpikan.surface.form import check_form_terms
 
 METHODS = ("auto", "pixel", "field", "hybrid", "learned")
-UNWRAP_OVERLAP = 64
+UNWRAP_TILE, UNWRAP_OVERLAP = 512, 64
 FIT = (*EFFECTS, "response")
 COMBINATIONS = ("weighted", "finest")
 
@@ -32,7 +32,7 @@ class ReconstructSettings:
     from the finest alone. ``fit``: what may differ between frames beside the step, of `FIT` (None: what
     the frames show); it needs nominal or unknown steps. ``inpaint``: guess heights in holes, flag 32.
     ``all_quantities``: beside a .npy height also sigma and flags.
-    ``tile`` and ``overlap`` are those of unwrapping and of networks; no overlap: 64, or what the network needs.
+    ``tile`` and ``overlap`` are those of unwrapping and of networks; left out: 512 and 64, or what the network needs.
     ``threads`` and ``band_rows`` change the speed, never the result.
     """
 
@@ -45,7 +45,7 @@ class ReconstructSettings:
     remove: tuple[str, ...] = ()
     fit: tuple[str, ...] | None = None
     inpaint: bool = False
-    tile: int = 512
+    tile: int | None = None
     overlap: int | None = None
     device: str = "auto"
     all_quantities: bool = False
@@ -63,16 +63,15 @@ class ReconstructSettings:
             object.__setattr__(self, "fit", _effects(self.fit))
         object.__setattr__(self, "remove", check_form_terms(self.remove))  # one order, whatever was written
         _check_range(self.range_nm)
-        if self.tile < 4:
+        if self.tile is not None and self.tile < 4:
             raise InputError(f"tile {self.tile} is too small: give at least 4 pixels, such as 512")
         if self.model is not None and self.method != "learned":
             raise InputError(
                 f"model {self.model} is not used by method {self.method}: give method learned, or no model"
             )
-        if self.overlap is not None and not 0 <= self.overlap <= self.tile // 2:
-            raise InputError(
-                f"overlap {self.overlap} does not fit tile {self.tile}: give 0 to {self.tile // 2} (half a tile)"
-            )
+        tile = self.unwrap_tile
+        if self.overlap is not None and not 0 <= self.overlap <= tile // 2:
+            raise InputError(f"overlap {self.overlap} does not fit tile {tile}: give 0 to {tile // 2} (half a tile)")
         for name, value in (("threads", self.threads), ("band rows", self.band_rows)):
             if value is not None and value < 1:
                 raise InputError(f"{name} {value} is not positive: give at least 1")
@@ -87,9 +86,14 @@ class ReconstructSettings:
         return "hybrid" if self.method == "learned" else self.method
 
     @property
+    def unwrap_tile(self) -> int:
+        """Tile of unwrapping: what was given, else 512."""
+        return UNWRAP_TILE if self.tile is None else self.tile
+
+    @property
     def unwrap_overlap(self) -> int:
         """Overlap of the tiles of unwrapping: what was given, else 64, or half of a small tile."""
-        return min(UNWRAP_OVERLAP, self.tile // 2) if self.overlap is None else self.overlap
+        return min(UNWRAP_OVERLAP, self.unwrap_tile // 2) if self.overlap is None else self.overlap
 
     def plan(self) -> dict[str, Any]:
         """The settings that decide the result, JSON-able."""

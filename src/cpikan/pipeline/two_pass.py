@@ -123,7 +123,7 @@ class TwoPass:
             result = unwrap(
                 self.scratch.array("phase_rad"),
                 self.scratch.array("modulation"),
-                tile=self.settings.tile,
+                tile=self.settings.unwrap_tile,
                 overlap=self.settings.unwrap_overlap,
                 threads=self.settings.worker_threads,
                 orders_out=self.scratch.array("order", writable=True),
