@@ -109,8 +109,11 @@ def waves_table() -> str:
 
 def mirror_table() -> str:
     rows = [row for row in read("learned") if row["scene"] == "mirror"]
-    text = ["| method | RMS against the other frames' map | of it details below 31 pixels |", "|---|--:|--:|"]
-    text += [f"| {r['column']} | {float(r['rms_nm']):.2f} nm | {float(r['near']):.2f} nm |" for r in rows]
+    text = [
+        "| noise | method | RMS against the other frames' map | of it details below 31 pixels |",
+        "|---|---|--:|--:|",
+    ]
+    text += [f"| {r['case']} | {r['column']} | {float(r['rms_nm']):.2f} nm | {float(r['near']):.2f} nm |" for r in rows]
     return "\n".join(text)
 
 

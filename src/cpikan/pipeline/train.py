@@ -17,7 +17,7 @@ from cpikan.images.curriculum import Curriculum
 from cpikan.images.features import OUTPUTS
 from cpikan.images.losses.base import Loss
 from cpikan.images.losses.kinds import build_losses
-from cpikan.images.model_file import ModelCard, load_model, save_model
+from cpikan.images.model_file import ModelCard, load_model, save_model, shipped_models
 from cpikan.images.models.kinds import build_model, model_settings
 from cpikan.images.patches.source import PatchSource
 from cpikan.images.training.config import TrainConfig, read_config
@@ -226,14 +226,17 @@ def _open(
 
 
 def _anchored(config: TrainConfig, folder: Path) -> TrainConfig:
-    """Paths of a config file, taken from where it lies."""
-    data = config.data
+    """Paths of a config file, taken from where it lies; ``start`` too, unless it names a shipped model."""
+    data, model = config.data, dict(config.model)
+    if "start" in model and model["start"] not in shipped_models():
+        model["start"] = str(folder / str(model["start"]))
 
     def each(paths: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(folder / path) for path in paths)
 
     return replace(
         config,
+        model=model,
         data=replace(
             data, folders=each(data.folders), validation=each(data.validation), cache=str(folder / data.cache)
         ),
