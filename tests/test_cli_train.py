@@ -130,7 +130,7 @@ def test_the_same_seed_gives_the_same_file_and_resume_says_it_is_done(config, mo
         ("threads = 1", "tensorboard = 1", "give true or false"),
         ("[model]", "[curriculum]\nstages = [2, 3]\n[model]", "falling powers of two"),
         ("[model]", "[curriculum]\nstages = [8, 1]\n[model]", "give a multiple of 32"),
-        ("widths = [4, 6]", 'start = "nowhere"', "no model 'nowhere'"),
+        ("widths = [4, 6]", 'start = "nowhere"', "nowhere': there is no file"),
     ],
 )
 def test_bad_configs_are_one_line(old, new, text, config, tmp_path, capsys):

@@ -16,7 +16,10 @@ from cpikan.pipeline.settings import ReconstructSettings
 
 def test_defaults_are_those_of_the_command_line():
     plain = ReconstructSettings()
-    assert (plain.method, plain.tile, plain.overlap, plain.device, plain.remove) == ("auto", 512, 64, "auto", ())
+    assert (plain.method, plain.device, plain.remove) == ("auto", "auto", ())
+    assert (plain.unwrap_tile, plain.unwrap_overlap) == (512, 64)
+    assert ReconstructSettings(tile=100).unwrap_overlap == 50
+    assert ReconstructSettings(method="learned").orders_by == "hybrid"
     assert plain.worker_threads >= 1
     assert ReconstructSettings(threads=3).worker_threads == 3
 
@@ -26,6 +29,7 @@ def test_defaults_are_those_of_the_command_line():
     [
         ({"method": "pixle"}, "did you mean 'pixel'"),
         ({"combine": "finst"}, "did you mean 'finest'"),
+        ({"model": "wafer"}, "model wafer is not used by method auto"),
         ({"scheme": "hariharan"}, "did you mean 'schwider-hariharan'"),
         ({"remove": ("tlit",)}, "did you mean 'tilt'"),
         ({"range_nm": 0.0}, "height range"),
