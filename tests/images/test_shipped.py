@@ -46,7 +46,7 @@ def _texts(value: object) -> list[str]:
 
 @pytest.fixture(scope="module")
 def maps(tmp_path_factory):
-    """Truth, and height and sigma of pixel, hybrid and learned, of the centre of an etched wafer at a phase noise of 0.2 rad."""
+    """Truth, and height and sigma of pixel, hybrid and learned, of the centre of a wafer at 0.2 rad."""
     settings = SimulationSettings(
         (256, 320), WAVES_NM, seed=950_001, surface="wafer", instrument=noisy_instrument(0.2, 4), pixel_um=44.6
     )

@@ -139,9 +139,12 @@ def test_what_cannot_be_is_said_before_anything_is_written(wafer: Scene, model: 
     altered.with_suffix(".json").write_bytes(model.with_suffix(".json").read_bytes())
     with pytest.raises(InputError, match=r"altered\.safetensors"):
         run(stack, tmp_path / "a.npy", altered)
-    assert not list(tmp_path.glob("a.*"))
+    large = stack_of(np.tile(np.asarray(wafer.frames), (1, 1, 2, 2)))
     with pytest.raises(InputError, match="receptive field"):
-        run(stack_of(np.tile(np.asarray(wafer.frames), (1, 1, 2, 2))), tmp_path / "a.npy", model, tile=136, overlap=8)
+        run(large, tmp_path / "a.npy", model, tile=136, overlap=8)
+    with pytest.raises(InputError, match="tile 130 is no multiple of 4"):
+        run(large, tmp_path / "a.npy", model, tile=130)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("altered")] == []
 
 
 _KILLED = """

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from tiled_models import PAIR, PISTON, same
+from tiled_models import PAIR, PISTON, Numbered, same
 
 import cpikan
 from cpikan.errors import InputError
@@ -35,6 +35,15 @@ def test_two_processes_give_the_bytes_of_one(tmp_path):
     assert np.array_equal(several.values, cpikan.infer_tiled(PAIR, frames, **TILES).values)
     assert several.report["processes"] == 3
     assert several.report["tiles_run"] == several.report["tiles"]
+
+
+@pytest.mark.timeout(120)
+def test_every_process_is_told_a_number_of_its_own():
+    rows = cpikan.infer_tiled(Numbered(), np.zeros((2000, 48), np.float32), tile=48, overlap=0, processes=2).values[
+        :, 0
+    ]
+    assert set(np.unique(rows)) == {0.0, 1.0}
+    assert set(np.unique(cpikan.infer_tiled(Numbered(), np.zeros((96, 48), np.float32), **TILES).values)) == {0.0}
 
 
 @pytest.mark.timeout(120)

@@ -75,3 +75,15 @@ def test_the_layout_of_channels_and_the_weights():
         cpikan.infer_tiled(network, image)
     with pytest.raises(InputError, match="the image has 3 channels, the model takes 2"):
         cpikan.infer_tiled(first, image[[0, 1, 1]], tile=32, overlap=8)
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "taken"), [("cuda", 2, "cuda:1"), ("cuda", 1, "cuda"), ("cuda:0", 2, "cuda:0")]
+)
+def test_processes_take_devices_in_turn(device, devices, taken, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    moved = []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *to, **how: moved.append(to) or self)
+    model = cpikan.TorchTiles(torch.nn.Identity(), receptive_field_px=1, channels=(1, 1), device=device)
+    assert model.for_process(3) is model
+    assert str(moved[-1][0]) == taken

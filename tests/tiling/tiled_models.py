@@ -51,3 +51,21 @@ BLOCKS = TileFunction(blocks, receptive_field_px=7, multiple_px=4)  # 3 pixels t
 PISTON = TileFunction(piston)
 SLOW = TileFunction(slow_piston, batch=2)
 PAIR = TileFunction(twice_and_sum, receptive_field_px=1, channels_in=3, channels_out=2)
+
+
+class Numbered:
+    """Adds to each tile the number of the process that runs it; 0 where no process was told one."""
+
+    receptive_field_px, multiple_px, batch = 1, 1, 1
+    channels_in = channels_out = None
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def for_process(self, number):
+        self.number = number
+        return self
+
+    def __call__(self, tiles):
+        time.sleep(0.02)  # so that no process has done all rows before the other is there
+        return tiles + np.float32(self.number)

@@ -21,6 +21,7 @@ from cpikan.storage.scratch import ScratchArrays
 from cpikan.streaming.engine import ProgressSink
 from cpikan.streaming.journal import Journal
 from cpikan.streaming.tiling.infer import run_tiles
+from cpikan.streaming.tiling.planning import plan_tiles
 from cpikan.streaming.tiling.settings import TilingSettings
 from cpikan.streaming.tiling.source import ImageSource
 from cpikan.streaming.tiling.torch_model import weights_fingerprint
@@ -48,13 +49,22 @@ class LearnedModel:
         card.features.check(stack.acquisition.wavelengths_nm)
         return cls(name or DEFAULT_MODEL, network, card.features, weights_fingerprint(network))
 
-    @property
-    def reach_px(self) -> int | None:
-        """The least overlap of tiles; None where the network sees whole tiles."""
-        field = LearnedTiles(
-            self.network, self.features, unit_nm=1.0, half_wave_nm=1.0, fingerprint=""
-        ).receptive_field_px
-        return None if isinstance(field, str) else 2 * (field // 2)
+    def tiles(self, **how: Any) -> LearnedTiles:
+        """The network on tiles; ``how`` as `LearnedTiles` takes it."""
+        return LearnedTiles(self.network, self.features, fingerprint=self.fingerprint, **how)
+
+    def tiling(self, tile: int | None, overlap: int | None, shape: tuple[int, int]) -> TilingSettings:
+        """Tiles and overlaps for a map of ``shape``; InputError where the network cannot work with what was asked for."""
+        tiles = self.tiles(unit_nm=1.0, half_wave_nm=1.0)
+        sizes = tuple(_multiple(side, tiles.multiple_px) for side in _TILE) if tile is None else (tile, tile)
+        if overlap is None:
+            field = tiles.receptive_field_px
+            least = min(sizes) // 4 if isinstance(field, str) else 2 * (field // 2)
+            overlap = min(_multiple(least, tiles.multiple_px), min(sizes) - 1)
+        settings = TilingSettings(tile=sizes, overlap=overlap, threads=1)  # of each tile
+        assert tiles.channels_in is not None
+        plan_tiles(tiles, (tiles.channels_in, *shape), settings)
+        return settings
 
 
 @dataclass(frozen=True)
@@ -69,23 +79,11 @@ class LearnedPass:
     phases: PhaseRows | None
     half_wave_nm: float
 
-    def run(self, tile: int | None, overlap: int | None, threads: int, progress: ProgressSink) -> dict[str, Any]:
+    def run(self, settings: TilingSettings, threads: int, device: str, progress: ProgressSink) -> dict[str, Any]:
         """Fill the scratch arrays of the answer; returns the report. A run that was killed goes on where it stopped."""
         unit, brightness = self._sampled()
         spec = self.model.features
-        tiles = LearnedTiles(
-            self.model.network,
-            spec,
-            unit_nm=unit,
-            half_wave_nm=self.half_wave_nm,
-            fingerprint=self.model.fingerprint,
-            threads=threads,
-        )
-        sizes = [_multiple(side, tiles.multiple_px) for side in (_TILE if tile is None else (tile, tile))]
-        least = self.model.reach_px
-        usual = min(sizes) // 4 if least is None else _multiple(least, tiles.multiple_px)
-        chosen = min(usual if overlap is None else overlap, min(sizes) - 1)
-        settings = TilingSettings(tile=sizes, overlap=chosen, threads=1)  # of each tile
+        tiles = self.model.tiles(unit_nm=unit, half_wave_nm=self.half_wave_nm, threads=threads, device=device)
         shape = (3 + len(spec.wavelengths_nm) + int(spec.modulation), *self.scratch.shape)
 
         def fill(start: int, stop: int, out: np.ndarray) -> None:
@@ -103,7 +101,13 @@ class LearnedPass:
 
         source = ImageSource(shape, False, fill, lambda: "", lambda: None)
         report = run_tiles(tiles, source, _ScratchOut(self.scratch, self.journal, progress), settings)
-        return {"model": self.model.name, "model_sha256": self.model.fingerprint, "unit_nm": unit, **report}
+        return {
+            "model": self.model.name,
+            "model_sha256": self.model.fingerprint,
+            "unit_nm": unit,
+            "device": device,
+            **report,
+        }
 
     def _sampled(self) -> tuple[float, float]:
         """The noise unit and the median modulation, from pairs of rows spread over the image."""

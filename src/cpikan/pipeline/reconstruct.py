@@ -110,6 +110,7 @@ class _Run:
             from cpikan.pipeline.learned import LearnedModel
 
             self.model = LearnedModel.open(settings.model, stack)
+            self.model.tiling(settings.tile, settings.overlap, self._shape)
         space = Workspace.open(self.output, self._quantities(), self._plan(device), resume=resume, overwrite=overwrite)
         if space.state == "finished":
             return self._opened(already_finished=True)

@@ -21,7 +21,7 @@ from cpikan.pipeline.slope_rows import SlopeSource, levelled_slopes, put_slopes
 from cpikan.pipeline.stack import FrameStack
 from cpikan.psi.flags import Flag
 from cpikan.psi.kernels import form
-from cpikan.psi.kernels.select import PixelKernels
+from cpikan.psi.kernels.select import PixelKernels, choose_device
 from cpikan.psi.statistics import COLUMNS, row_sums
 from cpikan.storage.scratch import ScratchArrays
 from cpikan.storage.writers.layout import SLOPES
@@ -183,7 +183,8 @@ class TwoPass:
             settings = self.settings
             work = LearnedPass(model, self.scratch, self.journal, rows, phases or self._phase_rows, half_wave_nm)
             with self.bar("learned", self.shape[0]) as bar:
-                report = work.run(settings.tile, settings.overlap, settings.worker_threads, bar)
+                tiling = model.tiling(settings.tile, settings.overlap, self.shape)
+                report = work.run(tiling, settings.worker_threads, choose_device(settings.device), bar)
             done = {"stage": "learn", "report": report}
             self.journal.add(done)
         self._corrected = True

@@ -136,8 +136,9 @@ class SeveralProcesses:
             for pool, slots in zip((self.inputs, self.bands), _slots(memory, self._plan, self._counts), strict=True):
                 for slot in slots:
                     pool.give(slot)
-            given = (memory.name, self._plan, self._counts, self._model, self._threads)
-            self._pool = ProcessPoolExecutor(self.processes, get_context("spawn"), _start, given)
+            context = get_context("spawn")
+            given = (memory.name, self._plan, self._counts, self._model, self._threads, context.Value("i", 0))
+            self._pool = ProcessPoolExecutor(self.processes, context, _start, given)
             try:
                 self._begin()
                 yield
@@ -177,8 +178,15 @@ def _slots(memory: SharedMemory, plan: TilePlan, counts: tuple[int, int]) -> tup
 _worker: dict[str, Any] = {}  # in a process of the crew: what it was started with
 
 
-def _start(name: str, plan: TilePlan, counts: tuple[int, int], model: TileModel, threads: int) -> None:
-    """Begin in a new process: find the shared memory, and end with the process that started this one."""
+def _start(name: str, plan: TilePlan, counts: tuple[int, int], model: TileModel, threads: int, started: Any) -> None:
+    """Begin in a new process: find the shared memory, and end with the process that started this one.
+
+    A model with ``for_process`` is told the number of its process, so that each can take a device of its own.
+    """
+    with started.get_lock():
+        number = started.value
+        started.value += 1
+    model = model.for_process(number) if hasattr(model, "for_process") else model
     memory = SharedMemory(name)
     _worker.update(memory=memory, slots=_slots(memory, plan, counts), plan=plan, model=model)
     _worker["limits"] = _threads_limited(threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -79,11 +80,20 @@ class Figures:
             "tile_ms_p50": 1e3 * float(np.percentile(shares, 50)),
             "tile_ms_p95": 1e3 * float(np.percentile(shares, 95)),
             "peak_anonymous_mib": memory.peak() + crew.processes * self._others_mib + crew.shared_mib,
+            "peak_device_mib": _device_mib(),
             "buffer_mib": crew.own_mib + crew.shared_mib,
             "processes": crew.processes,
             "batch": plan.batch,
             "resumed_from_row": self._resumed,
         }
+
+
+def _device_mib() -> float | None:
+    """The largest memory that torch has held on CUDA devices in this process; None where it uses none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return float(sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count())) / 2**20)
 
 
 def exactness(plan: TilePlan) -> str:

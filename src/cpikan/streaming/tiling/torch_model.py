@@ -37,6 +37,13 @@ class TorchTiles:
         self._module = module.eval().to(self._device, memory_format=self._format)  # type: ignore[call-overload]
         self.fingerprint = weights_fingerprint(module)
 
+    def for_process(self, number: int) -> TorchTiles:
+        """On a device of its own, where ``device`` is "cuda" and there are several: process n takes device n, in turn."""
+        if self._device.type == "cuda" and self._device.index is None and torch.cuda.device_count() > 1:
+            self._device = torch.device("cuda", number % torch.cuda.device_count())
+            self._module = self._module.to(self._device)
+        return self
+
     def __call__(self, tiles: np.ndarray, /) -> np.ndarray:
         with torch.inference_mode():
             given = torch.from_numpy(tiles).to(self._device).contiguous(memory_format=self._format)
