@@ -4,7 +4,8 @@ Kept in results/learned.csv. Columns, on the same frames in the same run, four w
 
     pixel, hybrid   as ``reconstruct --method``
     mean3           the mean of 3 x 3 pixels of hybrid
-    bilateral, nlm  scikit-image's, on hybrid; their strength is the one that shows as much of a step of 120 nm as the network
+    bilateral, nlm  scikit-image's, on hybrid; their strength is the one that shows as much of a step of 120 nm as the network,
+                    with ``_85`` the one that shows 85 % of it
     learned         ``--method learned``
 
 ``noise`` is the rms error of right-order pixels over that of ``pixel``, ``far`` the same eight pixels and more from any edge
@@ -50,7 +51,7 @@ ADDED_DN = (0.0, 10.0, 20.0)
 KINDS = ("wafer", "etched", "bumps", "smooth")
 FULL_SCALE_UM = 44.6  # a pixel of 7000 rows over a wafer of 300 mm
 PERIODS_PX = (4, 6, 8, 12, 16, 24, 32, 48, 64, 128)
-COLUMNS = ("pixel", "hybrid", "mean3", "bilateral", "nlm", "learned")
+COLUMNS = ("pixel", "hybrid", "mean3", "bilateral", "bilateral_85", "nlm", "nlm_85", "learned")
 Filter = Callable[[np.ndarray, float], np.ndarray]
 
 
@@ -323,6 +324,7 @@ def main() -> None:
         filters: dict[str, Filter] = {"mean3": mean3}
         for name, make in (("bilateral", bilateral), ("nlm", nlm)):
             filters[name] = make(matched(make, found["hybrid"][0], sigma, wanted))
+            filters[name + "_85"] = make(matched(make, found["hybrid"][0], sigma, 0.85))
         seeds = given.seeds if noise == 0.2 else max(given.seeds // 5, 1)
         scenes = [board, *simulated(given.size, seeds, noise), *independent(given.size, seeds, noise)]
         scenes += simulated(given.size, seeds, noise, FULL_SCALE_UM)

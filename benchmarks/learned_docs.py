@@ -1,8 +1,10 @@
-"""Tables of docs/learned.md and figures of docs/claims.md from the CSVs: ``python benchmarks/learned_docs.py [--check]``.
+"""Tables of docs/learned.md and figures of docs/claims.md from the CSVs.
+
+    python benchmarks/learned_docs.py [--check] [--picture]
 
 Tables go between ``<!-- learned:NAME:begin -->`` and ``<!-- learned:NAME:end -->`` of docs/learned.md; in docs/claims.md
 ``<!--image:FILE:FIGURE-->`` to ``<!--/image-->`` holds the value of a figure of results/FILE.csv with its unit. ``--check``
-changes nothing and fails when a document is out of date.
+changes nothing and fails when a document is out of date; ``--picture`` draws docs/images/learned.png anew.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 LEARNED, CLAIMS = ROOT / "docs" / "learned.md", ROOT / "docs" / "claims.md"
-COLUMNS = ("pixel", "hybrid", "mean3", "bilateral", "nlm", "learned")
+COLUMNS = ("pixel", "hybrid", "mean3", "bilateral", "bilateral_85", "nlm", "nlm_85", "learned")
 SCENES = {
     "close": "full-scale wafers",
     "simulated": "whole wafers on 512 × 512",
@@ -158,10 +160,38 @@ def shown(row: Line) -> str:
     return f"{number} {unit}".strip()
 
 
+def picture() -> None:
+    """Truth, hybrid and learned of a part of a wafer at 0.2 rad, its smooth form taken off, and the error of learned."""
+    import numpy as np
+    from matplotlib.figure import Figure
+    from scipy.ndimage import gaussian_filter
+
+    from learned import FULL_SCALE_UM, run, simulated
+
+    scene = simulated(320, 1, 0.2, FULL_SCALE_UM)[0]
+    found = run(scene, "wafer")
+    form = gaussian_filter(scene.truth_nm, 10)
+    maps = [scene.truth_nm - form, *(found[name][0] - form for name in ("hybrid", "learned"))]
+    maps.append(found["learned"][0] - scene.truth_nm)
+    maps = [(one - np.nanmedian(one))[24:-24, 24:-24] for one in maps]  # the form is not known at the rim
+    figure = Figure(figsize=(13, 3.6), dpi=110, layout="constrained")
+    for axis, one, title in zip(
+        figure.subplots(1, 4), maps, ("truth", "hybrid", "learned", "error of learned"), strict=True
+    ):
+        shown = axis.imshow(one, cmap="viridis", vmin=-100, vmax=100)
+        axis.set_title(title)
+        axis.set_axis_off()
+    figure.colorbar(shown, ax=figure.axes, label="nm", shrink=0.9)
+    figure.savefig(ROOT / "docs" / "images" / "learned.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--picture", action="store_true")
     given = parser.parse_args()
+    if given.picture:
+        picture()
     learned = LEARNED.read_text(encoding="utf-8")
     for name, text in tables():
         pattern = rf"(<!-- learned:{name}:begin -->\n).*?(<!-- learned:{name}:end -->)"

@@ -2,7 +2,7 @@
 
 Kept in results/learned_speed.csv. ``full``: frames of 9344 x 7000 pixels (DIR, simulated where it is not given) by the command
 line with ``--method learned``, and the same by ``hybrid``, each in a process of its own. ``seams``: a map of 1536 x 1536 in
-tiles against the same in one. ``processes``: a map of 4096 x 4096 by one and by two processes of one thread. ``features``: what
+tiles against the same in one. ``processes``: a map of 7000 x 4096 by one and by two processes of one thread. ``features``: what
 the network is shown, its channels alone, per megapixel.
 """
 
@@ -41,12 +41,12 @@ def tiles_of(model: str, threads: int = 1) -> LearnedTiles:
     )
 
 
-def planes(size: int) -> np.ndarray:
+def planes(rows: int, columns: int) -> np.ndarray:
     """Height with steps and noise, sigma, validity."""
     rng = np.random.default_rng(3)
-    y, x = np.indices((size, size), np.float32)
-    height = 120 * ((x // 96 + y // 80) % 2) + 0.5 * x + rng.normal(0, SIGMA_NM, (size, size))
-    return np.stack([height, np.full_like(height, SIGMA_NM), rng.random((size, size)) > 0.001]).astype(np.float32)
+    y, x = np.indices((rows, columns), np.float32)
+    height = 120 * ((x // 96 + y // 80) % 2) + 0.5 * x + rng.normal(0, SIGMA_NM, (rows, columns))
+    return np.stack([height, np.full_like(height, SIGMA_NM), rng.random((rows, columns)) > 0.001]).astype(np.float32)
 
 
 def full(stack: Path | None, work: Path, model: str) -> list[Row]:
@@ -89,10 +89,10 @@ def full(stack: Path | None, work: Path, model: str) -> list[Row]:
 
 
 def seams(model: str) -> list[Row]:
-    given, tiles = planes(1536), tiles_of(model)
-    whole = cpikan.infer_tiled(tiles, given, tile=1536, overlap=0)
+    given, tiles = planes(1536, 1536), tiles_of(model)
+    whole = tiles(given[None])[0]
     parts = cpikan.infer_tiled(tiles, given, tile=512, overlap=2 * (tiles.receptive_field_px // 2) + 8)
-    gap = np.abs(whole.values - parts.values)
+    gap = np.abs(whole - parts.values)
     relative = float(gap[0].max() / np.abs(given[0]).max())
     note = f"{parts.report['tiles']} tiles, {parts.report['exact']}; largest of correction and sigma over the largest height"
     return [
@@ -109,11 +109,11 @@ def seams(model: str) -> list[Row]:
 
 
 def processes(model: str) -> list[Row]:
-    given = planes(4096)
+    given = planes(7000, 4096)
     tiles = tiles_of(model)
     found: list[tuple[np.ndarray, dict[str, Any]]] = []
     for count in (1, 2):
-        result = cpikan.infer_tiled(tiles, given, tile=1024, overlap=144, processes=count, threads=1)
+        result = cpikan.infer_tiled(tiles, given, tile=512, overlap=144, processes=count, threads=1)
         found.append((np.array(result.values), result.report))
     gain = found[0][1]["seconds"] / found[1][1]["seconds"]
     note = f"{found[0][1]['seconds']:.1f} s and {found[1][1]['seconds']:.1f} s, start of the processes not counted"
@@ -126,7 +126,7 @@ def processes(model: str) -> list[Row]:
 
 def channels(model: str) -> list[Row]:
     spec = cpikan.load_model(model)[1].features
-    given = torch.from_numpy(planes(1024))
+    given = torch.from_numpy(planes(1024, 1024))
     shown = Planes(given[0][None], given[1][None], given[2][None] > 0.5)
     unit, times = torch.tensor([SIGMA_NM]), []
     before = torch.get_num_threads()

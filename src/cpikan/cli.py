@@ -276,7 +276,7 @@ def _add_reconstruct(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--remove", default="", metavar="TERMS", help=f"take off the map: {cli_evaluate.FORM_HELP}")
     parser.add_argument(
-        "--tile", type=_whole, help="tile of unwrapping (default: 512) or of the network (default: 768 x 1024), pixels"
+        "--tile", type=_whole, help="tile of unwrapping (default: 512) or of the network (default: 512 x 1024), pixels"
     )
     parser.add_argument(
         "--overlap", type=_whole, help="overlap of tiles in pixels (default: 64, or what the network needs)"

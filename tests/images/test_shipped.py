@@ -11,7 +11,7 @@ from scipy import ndimage
 import cpikan
 from cpikan.images import model_file
 from cpikan.images.training.config import read_config
-from cpikan.pipeline.learned import DEFAULT_MODEL
+from cpikan.pipeline.learned import DEFAULT_MODEL, LearnedModel
 from cpikan.pipeline.simulated_stacks import noisy_instrument
 from cpikan.psi.simulate import SimulationSettings, simulate_stack
 
@@ -34,6 +34,17 @@ def test_the_file_is_small_and_says_how_it_was_made():
         assert told["data"][name] == config.table()["data"][name]
     assert card.features == config.features
     assert not any(text.startswith("/") for text in _texts(card.training))
+
+
+def test_a_map_of_its_name_is_not_taken_for_the_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"{DEFAULT_MODEL}.json").write_text('{"summary": {}}')
+    assert cpikan.load_model(DEFAULT_MODEL)[1] == cpikan.load_model(model_file.shipped_model(DEFAULT_MODEL))[1]
+    assert LearnedModel.open(None, _Stack()).name == DEFAULT_MODEL
+
+
+class _Stack:
+    acquisition = cpikan.Acquisition((632.8,), None, "unknown", None, 8)
 
 
 def _texts(value: object) -> list[str]:

@@ -118,6 +118,11 @@ def shipped_models() -> list[str]:
     return sorted(path.name.removesuffix(_CARD) for path in _SHIPPED.glob("*" + _CARD))
 
 
+def shipped_model(name: str) -> Path:
+    """Where a shipped model lies, whatever files of its name are at hand."""
+    return _SHIPPED / name
+
+
 def _paths(path: Path | str) -> tuple[Path, Path]:
     """The two files of a model; only their own endings are cut off: names may hold dots."""
     path = Path(path)
@@ -129,6 +134,9 @@ def _paths(path: Path | str) -> tuple[Path, Path]:
 
 def _find(path: Path | str) -> tuple[Path, Path]:
     weights, description = _paths(path)
+    given, shipped = str(path), shipped_models()
+    if given in shipped and not weights.is_file():  # NAME.json may be that of a height map of the same name
+        return _paths(shipped_model(given))
     if description.is_file():
         if not weights.is_file():
             raise InputError(
@@ -137,9 +145,6 @@ def _find(path: Path | str) -> tuple[Path, Path]:
         return weights, description
     if weights.is_file():
         raise InputError(f"no {description} beside {weights.name}: a model is both files; put it back or save it again")
-    given, shipped = str(path), shipped_models()
-    if given in shipped:
-        return _paths(_SHIPPED / given)
     near = difflib.get_close_matches(given, shipped, n=1, cutoff=0.4)
     names = f"the shipped models are {', '.join(shipped)}" if shipped else "no model is shipped"
     hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cpikan.images.features import FeatureSpec, noise_unit_nm
-from cpikan.images.model_file import load_model
+from cpikan.images.model_file import load_model, shipped_model
 from cpikan.images.tiles import LearnedTiles
 from cpikan.pipeline.learned_scratch import CORRECTION, FLAGS, SIGMA
 from cpikan.pipeline.row_sink import RowSink
@@ -27,7 +27,7 @@ from cpikan.streaming.tiling.source import ImageSource
 from cpikan.streaming.tiling.torch_model import weights_fingerprint
 
 DEFAULT_MODEL = "wafer"
-_TILE = (768, 1024)  # rows cost memory, columns little
+_TILE = (512, 1024)  # rows cost memory; larger tiles overlap less, but leave the cache
 _SAMPLED_ROWS = 128  # pairs of rows that the noise unit is estimated on
 _INVALID = np.uint8(Flag.INVALID)
 PhaseRows = Callable[[int, int], np.ndarray]  # rows [start, stop) as (L, stop - start, W), radians
@@ -45,7 +45,7 @@ class LearnedModel:
     @classmethod
     def open(cls, name: str | None, stack: FrameStack) -> LearnedModel:
         """Read a model file, or the shipped model of that name; InputError where it was made for other wavelengths."""
-        network, card = load_model(name or DEFAULT_MODEL)
+        network, card = load_model(name or shipped_model(DEFAULT_MODEL))
         card.features.check(stack.acquisition.wavelengths_nm)
         return cls(name or DEFAULT_MODEL, network, card.features, weights_fingerprint(network))
 
