@@ -572,6 +572,11 @@ def _command(*arguments: object, **named: Any) -> subprocess.Popen[str]:
     )
 
 
+def _heeds_interrupts() -> None:
+    """Shells start what runs in the background with interrupts ignored, and processes inherit it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _when_rows_are_done(output: Path, steps: int = 3) -> None:
     log = output.with_name(output.name + ".journal")
     end = time.monotonic() + 60
@@ -590,7 +595,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(server, large, tmp_path):
     # rows of one band each: a run of seconds
     base = ("reconstruct", large["several"], "-o", output, "--band-rows", "1", "--threads", "1")
     for _ in range(5):  # a machine that holds this test up may let the run come to its end
-        process = _command(*base, "--overwrite")
+        process = _command(*base, "--overwrite", preexec_fn=_heeds_interrupts)
         _when_rows_are_done(output)
         asked = time.perf_counter()
         process.send_signal(signal.SIGINT)

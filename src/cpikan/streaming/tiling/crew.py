@@ -116,16 +116,12 @@ class SeveralProcesses:
         job.band = job.target.array[:, : job.height]
         assert job.source is not None
         places = job.source.index, job.target.index
-        future: Future[RowFigures] = self._pool.submit(_work, job.i, places, job.height)
+        with _ended_named():
+            future: Future[RowFigures] = self._pool.submit(_work, job.i, places, job.height)
 
         def result() -> RowFigures:
-            try:
+            with _ended_named():
                 return future.result()
-            except BrokenProcessPool as failure:
-                raise InputError(
-                    "a process of the run ended by itself, out of memory perhaps: give a smaller batch or processes=1, "
-                    "and go on with resume"
-                ) from failure
 
         job.result = result
 
@@ -159,6 +155,18 @@ class SeveralProcesses:
                 f"the model cannot be sent to other processes ({type(failure).__name__}: {failure}): define it at the "
                 "top of a module, run the script under if __name__ == '__main__', or give processes=1"
             ) from failure
+
+
+@contextlib.contextmanager
+def _ended_named() -> Iterator[None]:
+    """A pool breaks where it is asked next: for a result, or to take another row."""
+    try:
+        yield
+    except BrokenProcessPool as failure:
+        raise InputError(
+            "a process of the run ended by itself, out of memory perhaps: give a smaller batch or processes=1, "
+            "and go on with resume"
+        ) from failure
 
 
 def _none_left() -> Slot:
