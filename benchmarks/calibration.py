@@ -21,9 +21,9 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 import cpikan
-from cpikan.pipeline.height_map import HeightMap
-from cpikan.pipeline.mask import Circle
-from cpikan.psi.tilt_aia import FitOptions, FrameFit, fit_frames
+from cpikan.pipeline.maps.height_map import HeightMap
+from cpikan.pipeline.stacks.mask import Circle
+from cpikan.psi.calibration.steps.tilt_aia import FitOptions, FrameFit, fit_frames
 from ledger import Row, keep
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,10 +16,10 @@ import numpy as np
 
 from cpikan import blend_tiles, tile_image
 from cpikan.partition import Partition
-from cpikan.pipeline.reconstruct import reconstruct
-from cpikan.pipeline.simulate import simulate
-from cpikan.pipeline.stack import open_stack
-from cpikan.psi import planning
+from cpikan.pipeline.reconstruction.reconstruct import reconstruct
+from cpikan.pipeline.simulation.simulate import simulate
+from cpikan.pipeline.stacks.stack import open_stack
+from cpikan.psi.calibration import planning
 from cpikan.psi.simulate import SimulationSettings
 
 RESULTS = Path(__file__).resolve().parent / "results" / "claims.csv"

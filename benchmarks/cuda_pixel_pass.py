@@ -20,10 +20,10 @@ import torch
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.cuda import TorchKernels
 from cpikan.psi.kernels.model import Demodulation, HeightRows, OrderSearch, PixelModel, empty_rows
+from cpikan.psi.kernels.statistics import COLUMNS
 from cpikan.psi.kernels.torch_compute import TorchCompute
 from cpikan.psi.kernels.torch_formula import Pixels
-from cpikan.psi.schemes import phasor_weights
-from cpikan.psi.statistics import COLUMNS
+from cpikan.psi.model.schemes import phasor_weights
 
 WAVES_NM = (632.8, 650.1, 690.3, 740.9)
 STEPS_DEG = (0.0, 90.0, 180.0, 270.0)

@@ -2,9 +2,9 @@
 
     python benchmarks/curriculum.py [--work DIR] [--seconds 120] [--seeds 3] [--size 128] [--stacks 16]
 
-Every run is `cpikan.pipeline.train.train` on simulated stacks, judged at full resolution on stacks it has not seen. Prints
-and keeps (results/curriculum.csv) the noise left after equal time, and the time after which the noise left by the plain run
-is reached.
+Every run is `cpikan.pipeline.training.train.train` on simulated stacks, judged at full resolution on stacks it has not seen.
+Prints and keeps (results/curriculum.csv) the noise left after equal time, and the time after which the noise left by the plain
+run is reached.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cpikan.images.patches.settings import PatchSettings
 from cpikan.images.training.config import DataConfig, OptimizerConfig, TrainConfig, TrainingConfig
-from cpikan.pipeline.train import train
+from cpikan.pipeline.training.train import train
 from ledger import Row, keep
 
 RESULTS = Path(__file__).parent / "results" / "curriculum.csv"

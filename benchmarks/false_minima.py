@@ -15,11 +15,11 @@ from unittest.mock import patch
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from cpikan.pipeline.stack import FrameStack
-from cpikan.pipeline.subsample import take_subsample
-from cpikan.psi.acquisition import Acquisition
-from cpikan.psi.field_fit import fit as field_fit
-from cpikan.psi.field_fit.starts import smooth_candidates
+from cpikan.pipeline.stacks.stack import FrameStack
+from cpikan.pipeline.stacks.subsample import take_subsample
+from cpikan.psi.calibration.surface_fit import fit as field_fit
+from cpikan.psi.calibration.surface_fit.starts import smooth_candidates
+from cpikan.psi.model.acquisition import Acquisition
 from frame_fits import FAMILIES, WAVE_NM, error_nm, scene_of
 
 RESULTS = Path(__file__).resolve().parent / "results" / "false_minima.csv"

@@ -3,7 +3,8 @@
     python benchmarks/interface_loss.py [--work DIR] [--kind unet] [--steps 800] [--seeds 3] [--size 64] [--overlap 16]
 
 The model is a U-Net (or an FNO, --kind fno) on patches smaller than what it looks at, so that neighbours disagree (with the
-overlap that inference asks for there are no seams to close). Trained by `cpikan.pipeline.train.train` on pairs of simulated
+overlap that inference asks for there are no seams to close). Trained by `cpikan.pipeline.training.train.train` on pairs of
+simulated
 patches, judged on neighbouring patches of stacks it has not seen. Prints and keeps (results/interface_loss.csv) the rms
 disagreement on overlaps before blending in sigmas, and the noise left, everywhere and in a rim of an eighth of the patch.
 """
@@ -30,8 +31,8 @@ from cpikan.images.patches.dataset import WaferPatchDataset
 from cpikan.images.patches.loader import patch_loader
 from cpikan.images.patches.settings import PatchSettings
 from cpikan.images.training.config import DataConfig, OptimizerConfig, TrainConfig, TrainingConfig
-from cpikan.pipeline.simulated_stacks import SimulatedSpec, simulated_stacks
-from cpikan.pipeline.train import train
+from cpikan.pipeline.training.simulated_stacks import SimulatedSpec, simulated_stacks
+from cpikan.pipeline.training.train import train
 from ledger import Row, keep
 
 RESULTS = Path(__file__).parent / "results" / "interface_loss.csv"

@@ -32,10 +32,10 @@ import numpy as np
 from scipy import ndimage
 
 import cpikan
-from cpikan.pipeline.mask import Circle
-from cpikan.pipeline.simulated_stacks import noisy_instrument
-from cpikan.pipeline.stack import FrameStack
-from cpikan.psi.acquisition import Acquisition
+from cpikan.pipeline.stacks.mask import Circle
+from cpikan.pipeline.stacks.stack import FrameStack
+from cpikan.pipeline.training.simulated_stacks import noisy_instrument
+from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.simulate import SimulationSettings, simulate_stack
 
 ROOT = Path(__file__).resolve().parent

@@ -23,8 +23,8 @@ import torch
 import cpikan
 from cpikan.images.features import Planes, features
 from cpikan.images.tiles import LearnedTiles
-from cpikan.pipeline.simulate import simulate
-from cpikan.pipeline.simulated_stacks import noisy_instrument
+from cpikan.pipeline.simulation.simulate import simulate
+from cpikan.pipeline.training.simulated_stacks import noisy_instrument
 from cpikan.psi.simulate import SimulationSettings
 from ledger import Row, keep
 

@@ -25,8 +25,8 @@ import numpy as np
 
 from cpikan.images.patches.dataset import PatchSettings, WaferPatchDataset
 from cpikan.images.patches.loader import patch_loader
-from cpikan.pipeline.simulate import simulate
-from cpikan.pipeline.training_stacks import open_training_stacks
+from cpikan.pipeline.simulation.simulate import simulate
+from cpikan.pipeline.training.training_stacks import open_training_stacks
 from cpikan.psi.simulate import SimulationSettings
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
 from ledger import Row, keep

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from cpikan.pipeline.evaluate import compare, measure
-from cpikan.pipeline.height_map import HeightMap, open_height_map
-from cpikan.pipeline.mask import Circle
-from cpikan.pipeline.reconstruct import reconstruct
-from cpikan.pipeline.stack import open_stack
+from cpikan.pipeline.maps.evaluate import compare, measure
+from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
+from cpikan.pipeline.reconstruction.reconstruct import reconstruct
+from cpikan.pipeline.stacks.mask import Circle
+from cpikan.pipeline.stacks.stack import open_stack
 from cpikan.report.demo import run_demo
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cpikan.pipeline.stack import FrameStack, open_stack
-from cpikan.psi.acquisition import Acquisition
+from cpikan.pipeline.stacks.stack import FrameStack, open_stack
+from cpikan.psi.model.acquisition import Acquisition
 from cpikan.storage.writers.preallocated import PreallocatedFile
 from ledger import Row, command, keep
 
@@ -363,7 +363,7 @@ def header_bomb(place: Place) -> Iterator[Row]:
         file.write(b"\0" * 1000)
     code = (
         "import sys, time, cpikan\n"
-        "from cpikan.pipeline.stack import open_stack\n"
+        "from cpikan.pipeline.stacks.stack import open_stack\n"
         "from cpikan.streaming.memory import anonymous_mib\n"
         "before, started = anonymous_mib(), time.perf_counter()\n"
         "try: open_stack(sys.argv[1], wavelengths=['633 nm'])\n"

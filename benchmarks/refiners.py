@@ -31,12 +31,12 @@ from scipy import ndimage
 from cpikan.psi.kernels.cpu import search_orders
 from cpikan.psi.kernels.model import Demodulation, HeightRows, OrderSearch, PixelModel, empty_rows
 from cpikan.psi.kernels.turns import TurnKernels
+from cpikan.psi.model.schemes import design_matrix
 from cpikan.psi.refine import orders
 from cpikan.psi.refine.blocks import BlockSums
 from cpikan.psi.refine.coarse import coarse_heights
 from cpikan.psi.refine.field import guiding_surface, measuring_surface
 from cpikan.psi.refine.protocol import TurnRows, empty_turns
-from cpikan.psi.schemes import design_matrix
 
 RESULTS = Path(__file__).resolve().parent / "results" / "refiners.csv"
 WAVES_NM = (5000.0, 5500.0, 6050.0, 6655.0)

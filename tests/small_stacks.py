@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cpikan.pipeline.stack import FrameStack
-from cpikan.psi.acquisition import Acquisition
+from cpikan.pipeline.stacks.stack import FrameStack
+from cpikan.psi.model.acquisition import Acquisition
 
 WAVES_NM = (5000.0, 5500.0, 6050.0, 6655.0)
 STEPS_DEG = (0.0, 90.0, 180.0, 270.0)

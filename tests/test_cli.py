@@ -223,7 +223,7 @@ def test_a_warning_goes_to_stderr(tmp_path, capsys):
 
 
 def test_interrupted_is_130_and_one_line(wafer_folder, tmp_path, capsys, monkeypatch):
-    from cpikan.pipeline import reconstruct as module
+    from cpikan.pipeline.reconstruction import reconstruct as module
 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

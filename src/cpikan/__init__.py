@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from cpikan.physics.catalogue import problem as problem
     from cpikan.physics.catalogue import problems as problems
     from cpikan.physics.problem import Problem as Problem
-    from cpikan.pipeline.finetune import finetune as finetune
-    from cpikan.pipeline.height_map import HeightMap as HeightMap
-    from cpikan.pipeline.height_map import open_height_map as open_height_map
-    from cpikan.pipeline.reconstruct import reconstruct as reconstruct
-    from cpikan.pipeline.stack import FrameStack as FrameStack
-    from cpikan.pipeline.stack import open_stack as open_stack
-    from cpikan.pipeline.train import train as train
-    from cpikan.psi.acquisition import Acquisition as Acquisition
+    from cpikan.pipeline.maps.height_map import HeightMap as HeightMap
+    from cpikan.pipeline.maps.height_map import open_height_map as open_height_map
+    from cpikan.pipeline.reconstruction.reconstruct import reconstruct as reconstruct
+    from cpikan.pipeline.stacks.stack import FrameStack as FrameStack
+    from cpikan.pipeline.stacks.stack import open_stack as open_stack
+    from cpikan.pipeline.training.finetune import finetune as finetune
+    from cpikan.pipeline.training.train import train as train
+    from cpikan.psi.model.acquisition import Acquisition as Acquisition
     from cpikan.streaming.tiling.helpers import blend_tiles as blend_tiles
     from cpikan.streaming.tiling.helpers import tile_image as tile_image
     from cpikan.streaming.tiling.infer import TiledResult as TiledResult
@@ -48,11 +48,11 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _HOMES = {
-    "Acquisition": "cpikan.psi.acquisition",
+    "Acquisition": "cpikan.psi.model.acquisition",
     "BlendField": "cpikan.fields.blend",
     "FourierCKAN": "cpikan.fields.fourier_ckan",
-    "FrameStack": "cpikan.pipeline.stack",
-    "HeightMap": "cpikan.pipeline.height_map",
+    "FrameStack": "cpikan.pipeline.stacks.stack",
+    "HeightMap": "cpikan.pipeline.maps.height_map",
     "InputError": "cpikan.errors",
     "MLP": "cpikan.fields.mlp",
     "Problem": "cpikan.physics.problem",
@@ -71,19 +71,19 @@ _HOMES = {
     "WaferPatchDataset": "cpikan.images.patches.dataset",
     "WaveletKAN": "cpikan.fields.wavelet_kan",
     "blend_tiles": "cpikan.streaming.tiling.helpers",
-    "finetune": "cpikan.pipeline.finetune",
+    "finetune": "cpikan.pipeline.training.finetune",
     "higher_derivatives": "cpikan.fields.higher",
     "infer_tiled": "cpikan.streaming.tiling.infer",
     "load_model": "cpikan.images.model_file",
     "make_field": "cpikan.fields.kinds",
-    "open_height_map": "cpikan.pipeline.height_map",
-    "open_stack": "cpikan.pipeline.stack",
+    "open_height_map": "cpikan.pipeline.maps.height_map",
+    "open_stack": "cpikan.pipeline.stacks.stack",
     "problem": "cpikan.physics.catalogue",
     "problems": "cpikan.physics.catalogue",
-    "reconstruct": "cpikan.pipeline.reconstruct",
+    "reconstruct": "cpikan.pipeline.reconstruction.reconstruct",
     "solve": "cpikan.learning.solver",
     "tile_image": "cpikan.streaming.tiling.helpers",
-    "train": "cpikan.pipeline.train",
+    "train": "cpikan.pipeline.training.train",
 }
 
 __all__ = [

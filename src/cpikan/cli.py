@@ -159,8 +159,8 @@ _FAULT_FIELDS = {
 
 
 def _simulate(given: argparse.Namespace) -> dict[str, Any]:
-    from cpikan.pipeline.simulate import simulate
-    from cpikan.pipeline.simulation_flags import simulation_settings
+    from cpikan.pipeline.simulation.simulate import simulate
+    from cpikan.pipeline.simulation.simulation_flags import simulation_settings
 
     faults = {
         name: getattr(given, flag)
@@ -200,7 +200,7 @@ def _stack_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _open(given: argparse.Namespace) -> Any:
-    from cpikan.pipeline.stack import open_stack
+    from cpikan.pipeline.stacks.stack import open_stack
 
     return open_stack(
         given.stack,
@@ -219,16 +219,16 @@ def _add_info(parser: argparse.ArgumentParser) -> None:
 
 
 def _info(given: argparse.Namespace) -> dict[str, Any]:
-    from cpikan.pipeline.describe import describe_stack
-    from cpikan.pipeline.estimate import estimate_run
+    from cpikan.pipeline.reconstruction.estimate import estimate_run
+    from cpikan.pipeline.stacks.describe import describe_stack
 
     with _open(given) as stack:
         return {**describe_stack(stack), **estimate_run(stack)}
 
 
 def _tell_info(result: dict[str, Any]) -> str:
-    from cpikan.pipeline.describe import format_description
-    from cpikan.pipeline.estimate import format_estimate
+    from cpikan.pipeline.reconstruction.estimate import format_estimate
+    from cpikan.pipeline.stacks.describe import format_description
 
     return f"{format_description(result)}\n{format_estimate(result)}"
 
@@ -292,9 +292,9 @@ def _add_reconstruct(parser: argparse.ArgumentParser) -> None:
 
 
 def _reconstruct(given: argparse.Namespace) -> dict[str, Any]:
-    from cpikan.pipeline.mask import Circle, Mask
-    from cpikan.pipeline.reconstruct import reconstruct
-    from cpikan.pipeline.settings import ReconstructSettings
+    from cpikan.pipeline.reconstruction.reconstruct import reconstruct
+    from cpikan.pipeline.reconstruction.settings import ReconstructSettings
+    from cpikan.pipeline.stacks.mask import Circle, Mask
     from cpikan.units import parse_length_nm
 
     mask = Circle.parse(given.circle) if given.circle else Mask.open(given.mask) if given.mask else None

@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(given: argparse.Namespace) -> dict[str, Any]:
-    from cpikan.pipeline.compare import compare_maps
+    from cpikan.pipeline.maps.compare import compare_maps
     from cpikan.surface.pupil import Pupil
 
     pupil = Pupil.parse(given.circle) if given.circle else None

@@ -32,16 +32,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(given: argparse.Namespace) -> dict[str, Any]:
-    from cpikan.pipeline.mask import Mask
-    from cpikan.pipeline.region import Region
+    from cpikan.pipeline.maps.region import Region
+    from cpikan.pipeline.stacks.mask import Mask
     from cpikan.surface.pupil import Pupil
 
     region = Region(Pupil.parse(given.circle) if given.circle else None, Mask.open(given.mask) if given.mask else None)
     if given.truth is not None:
-        from cpikan.pipeline.evaluate import evaluate
+        from cpikan.pipeline.maps.evaluate import evaluate
 
         return evaluate(given.output, given.truth, remove=given.remove or "", region=region)
-    from cpikan.pipeline.surface import measure_map
+    from cpikan.pipeline.maps.surface import measure_map
 
     remove = "piston" if given.remove is None else given.remove
     result = measure_map(given.output, remove=remove, region=region, progress=True)

@@ -52,13 +52,13 @@ def _common(parser: argparse.ArgumentParser, run: Any) -> None:
 
 
 def _train(given: argparse.Namespace) -> dict[str, Any]:
-    from cpikan.pipeline.train import train
+    from cpikan.pipeline.training.train import train
 
     return _noted(train(given.config, given.output, resume=given.resume, overwrite=given.overwrite))
 
 
 def _finetune(given: argparse.Namespace) -> dict[str, Any]:
-    from cpikan.pipeline.finetune import FinetuneSettings, finetune
+    from cpikan.pipeline.training.finetune import FinetuneSettings, finetune
 
     settings = FinetuneSettings(
         **{name: getattr(given, name) for name in _SETTINGS if getattr(given, name) is not None}

@@ -9,7 +9,7 @@ import numpy as np
 
 from cpikan.images.patches.light import WaveLight
 from cpikan.images.patches.source import StackFiles, TruthFile
-from cpikan.psi.frame_model import FrameModel
+from cpikan.psi.model.frame_model import FrameModel
 
 A_DN, B_DN = 120.0, 50.0
 SHAPE = (72, 90)

@@ -21,7 +21,7 @@ from cpikan.images.patches.dataset import PatchSettings, WaferPatchDataset
 from cpikan.images.patches.light import WaveLight
 from cpikan.images.patches.places import joint_of
 from cpikan.images.patches.source import StackFiles, StackSource, Wanted
-from cpikan.psi.frame_model import FrameModel
+from cpikan.psi.model.frame_model import FrameModel
 
 SIZE = 24
 ALL = Wanted(frames=True, phases=True, modulation=True)

@@ -11,8 +11,8 @@ from scipy import ndimage
 import cpikan
 from cpikan.images import model_file
 from cpikan.images.training.config import read_config
-from cpikan.pipeline.learned import DEFAULT_MODEL, LearnedModel
-from cpikan.pipeline.simulated_stacks import noisy_instrument
+from cpikan.pipeline.reconstruction.learned import DEFAULT_MODEL, LearnedModel
+from cpikan.pipeline.training.simulated_stacks import noisy_instrument
 from cpikan.psi.simulate import SimulationSettings, simulate_stack
 
 SHIPPED = Path(model_file.__file__).parent / "shipped"

@@ -10,7 +10,7 @@ import cpikan
 from cpikan.images.features import FeatureSpec
 from cpikan.images.models.unet import UNet
 from cpikan.images.tiles import LearnedTiles
-from cpikan.psi.flags import Flag
+from cpikan.psi.model.flags import Flag
 
 SPEC = FeatureSpec(means_px=(3, 7))
 HALF_NM = 316.4

@@ -9,7 +9,7 @@ from cpikan.errors import InputError
 from cpikan.fields.functional import parameter_vector
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
 from cpikan.learning.robust import SQUARES, Huber
-from cpikan.physics.frame_residuals import FrameLayout, FrameResiduals, LinearPhase, NetworkPhase
+from cpikan.psi.calibration.surface_fit.frame_residuals import FrameLayout, FrameResiduals, LinearPhase, NetworkPhase
 
 KIND = torch.float64
 

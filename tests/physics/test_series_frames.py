@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cpikan.learning.robust import SQUARES, Huber
-from cpikan.physics.frame_residuals import FrameLayout, FrameResiduals, LinearPhase
-from cpikan.physics.series_frames import Moments, SeriesFrames, features, terms
+from cpikan.psi.calibration.surface_fit.frame_residuals import FrameLayout, FrameResiduals, LinearPhase
+from cpikan.psi.calibration.surface_fit.series_frames import Moments, SeriesFrames, features, terms
 
 KIND = torch.float64
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpikan.errors import InputError
-from cpikan.pipeline.acquisition_file import (
+from cpikan.pipeline.stacks.acquisition_file import (
     AcquisitionFlags,
     build_acquisition,
     find_acquisition_file,

@@ -9,12 +9,12 @@ import pytest
 
 from cpikan.cli_evaluate import tell
 from cpikan.errors import InputError
-from cpikan.pipeline import map_rows as module
-from cpikan.pipeline.evaluate import compare, evaluate, measure
-from cpikan.pipeline.map_rows import MapRows
-from cpikan.pipeline.mask import Mask
-from cpikan.pipeline.region import Region
-from cpikan.psi.flags import Flag
+from cpikan.pipeline.maps import map_rows as module
+from cpikan.pipeline.maps.evaluate import compare, evaluate, measure
+from cpikan.pipeline.maps.map_rows import MapRows
+from cpikan.pipeline.maps.region import Region
+from cpikan.pipeline.stacks.mask import Mask
+from cpikan.psi.model.flags import Flag
 from cpikan.storage.atomic import write_json
 from cpikan.storage.writers.open import open_writer
 from cpikan.streaming.memory import PeakMemory, anonymous_mib

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cpikan.errors import InputError
-from cpikan.pipeline.height_map import open_height_map
-from cpikan.psi.flags import Flag
+from cpikan.pipeline.maps.height_map import open_height_map
+from cpikan.psi.model.flags import Flag
 from cpikan.storage.atomic import write_json
 from cpikan.storage.writers.layout import QUANTITIES, document_path
 from cpikan.storage.writers.open import open_writer

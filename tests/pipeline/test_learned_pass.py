@@ -150,7 +150,7 @@ def test_what_cannot_be_is_said_before_anything_is_written(wafer: Scene, model: 
 _KILLED = """
     import os, signal, sys
     from cpikan.cli import main
-    from cpikan.pipeline.learned import _ScratchOut
+    from cpikan.pipeline.reconstruction.learned import _ScratchOut
     write, count = _ScratchOut.write, [0]
     def counted(self, *args):
         count[0] += 1

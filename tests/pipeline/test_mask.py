@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cpikan.errors import InputError
-from cpikan.pipeline.mask import Circle, Mask
+from cpikan.pipeline.stacks.mask import Circle, Mask
 
 SHAPE = (40, 50)
 

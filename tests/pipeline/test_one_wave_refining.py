@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from cpikan.pipeline.height_map import HeightMap
-from cpikan.pipeline.mask import Circle
-from cpikan.pipeline.reconstruct import reconstruct
-from cpikan.pipeline.stack import FrameStack
-from cpikan.pipeline.two_pass import TwoPass
-from cpikan.psi.flags import Flag
+from cpikan.pipeline.maps.height_map import HeightMap
+from cpikan.pipeline.reconstruction.reconstruct import reconstruct
+from cpikan.pipeline.reconstruction.two_pass import TwoPass
+from cpikan.pipeline.stacks.mask import Circle
+from cpikan.pipeline.stacks.stack import FrameStack
+from cpikan.psi.model.flags import Flag
 from cpikan.storage.writers.layout import SLOPES
 from small_stacks import STEPS_DEG, contents, leftovers, stack_of
 
@@ -220,7 +220,7 @@ class Stop(Exception):
     [("field", "before"), ("field", "amid"), ("hybrid", "amid"), ("hybrid", "after"), ("field", "form")],
 )
 def test_a_stopped_run_goes_on_to_the_same_bytes(method, place, tmp_path, monkeypatch):
-    from cpikan.pipeline import one_wave_refining as module
+    from cpikan.pipeline.reconstruction import one_wave_refining as module
 
     stack = one_wave(bowl()[SMALL], (np.abs(RADIUS - 60) < 20)[SMALL])
     options = {"method": method, "remove": ("piston", "tilt"), "band_rows": 64}

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from cpikan.errors import InputError
-from cpikan.pipeline import pyramid
-from cpikan.pipeline.pyramid import build_pyramid, halve, level_shapes, pyramid_rows
+from cpikan.pipeline.maps import pyramid
+from cpikan.pipeline.maps.pyramid import build_pyramid, halve, level_shapes, pyramid_rows
 from cpikan.storage.protocols import MapWriter
 from cpikan.storage.writers.layout import QUANTITIES
 from cpikan.storage.writers.open import open_writer, required_bytes

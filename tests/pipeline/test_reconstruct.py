@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cpikan
-from cpikan.pipeline.height_map import HeightMap
-from cpikan.pipeline.mask import Circle, Mask
-from cpikan.pipeline.settings import ReconstructSettings
-from cpikan.psi.acquisition import Acquisition
+from cpikan.pipeline.maps.height_map import HeightMap
+from cpikan.pipeline.reconstruction.settings import ReconstructSettings
+from cpikan.pipeline.stacks.mask import Circle, Mask
+from cpikan.psi.model.acquisition import Acquisition
 from cpikan.surface.form import fit_form
 from cpikan.surface.pupil import Pupil
 from cpikan.surface.zernike import ZernikeBasis

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cpikan.pipeline import inpainting
-from cpikan.pipeline.height_map import HeightMap
-from cpikan.pipeline.mask import Mask
-from cpikan.pipeline.reconstruct import reconstruct
-from cpikan.pipeline.stack import FrameStack
-from cpikan.psi.flags import Flag
+from cpikan.pipeline.maps.height_map import HeightMap
+from cpikan.pipeline.reconstruction import inpainting
+from cpikan.pipeline.reconstruction.reconstruct import reconstruct
+from cpikan.pipeline.stacks.mask import Mask
+from cpikan.pipeline.stacks.stack import FrameStack
+from cpikan.psi.model.flags import Flag
 from cpikan.psi.refine.inpaint import required_bytes
 from small_stacks import STEPS_DEG, WAVES_NM, folder_of, leftovers, stack_of
 

@@ -22,7 +22,7 @@ import pytest
 
 import cpikan
 from cpikan.errors import InputError, ResumeError
-from cpikan.pipeline.settings import ReconstructSettings
+from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.storage.scratch import ScratchArrays
 from cpikan.storage.writers.npy import NpyWriter
 from cpikan.storage.writers.tiff import TiffWriter
@@ -157,9 +157,9 @@ def test_other_bands_and_threads_may_go_on(tower, expected, tmp_path):
 )
 def test_stopped_while_finishing(kind, suffix, place, tower, expected, tmp_path, monkeypatch):
     case = _case(tower, kind, suffix)
-    from cpikan.pipeline import reconstruct as module
-    from cpikan.pipeline import workspace
-    from cpikan.pipeline.workspace import Workspace
+    from cpikan.pipeline.reconstruction import reconstruct as module
+    from cpikan.pipeline.reconstruction import workspace
+    from cpikan.pipeline.reconstruction.workspace import Workspace
 
     with monkeypatch.context() as patch:
         if place == "before the pyramid":
@@ -171,7 +171,7 @@ def test_stopped_while_finishing(kind, suffix, place, tower, expected, tmp_path,
         elif place == "in the pyramid":
             if suffix != "zarr":
                 pytest.skip("only chunked outputs have a pyramid")
-            from cpikan.pipeline import pyramid
+            from cpikan.pipeline.maps import pyramid
 
             halve, count = pyramid.halve, [0]
 
@@ -397,7 +397,7 @@ def test_after_a_power_cut_rows_that_were_not_flushed_are_made_again(kind, tower
 
 
 def test_after_a_power_cut_flushed_rows_are_kept(tower, expected, tmp_path, monkeypatch):
-    from cpikan.pipeline import row_sink
+    from cpikan.pipeline.reconstruction import row_sink
 
     case = _case(tower, "several", "npy")
     with monkeypatch.context() as patch:
@@ -444,8 +444,8 @@ _SERVER = """
     import json, os, sys
     import numpy as np
     from cpikan.cli import main
-    from cpikan.psi.kernels.warm import warm_up
-    import cpikan.pipeline.reconstruct, cpikan.psi.unwrap.unwrap, tifffile
+    from cpikan.psi.warm import warm_up
+    import cpikan.pipeline.reconstruction.reconstruct, cpikan.psi.unwrap.unwrap, tifffile
     warm_up(4, 4, np.dtype("u1"), "least-squares", "cpu")
     warm_up(1, 5, np.dtype("u1"), "least-squares", "cpu")
     print("ready", flush=True)

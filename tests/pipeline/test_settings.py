@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpikan.errors import InputError
-from cpikan.pipeline.mask import Circle, Mask
-from cpikan.pipeline.settings import ReconstructSettings
+from cpikan.pipeline.reconstruction.settings import ReconstructSettings
+from cpikan.pipeline.stacks.mask import Circle, Mask
 
 
 def test_defaults_are_those_of_the_command_line():

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.pipeline import simulate as module
-from cpikan.pipeline import simulation_files
-from cpikan.pipeline.acquisition_file import build_acquisition
-from cpikan.pipeline.simulate import simulate
-from cpikan.pipeline.simulation_files import SimulationFiles
+from cpikan.pipeline.simulation import simulate as module
+from cpikan.pipeline.simulation import simulation_files
+from cpikan.pipeline.simulation.simulate import simulate
+from cpikan.pipeline.simulation.simulation_files import SimulationFiles
+from cpikan.pipeline.stacks.acquisition_file import build_acquisition
 from cpikan.psi.simulate import Instrument, SimulationSettings, simulate_stack
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cpikan.pipeline.height_map import HeightMap, open_height_map
-from cpikan.pipeline.mask import Mask
-from cpikan.pipeline.reconstruct import reconstruct
-from cpikan.pipeline.stack import FrameStack
+from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
+from cpikan.pipeline.reconstruction.reconstruct import reconstruct
+from cpikan.pipeline.stacks.mask import Mask
+from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.refine.slopes import SLOPE_SIGMAS
 from cpikan.psi.refine.slopes import SLOPES as DERIVATIVES
 from cpikan.storage.writers.layout import QUANTITIES, SLOPES

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import cpikan
 from cpikan.errors import InputError
-from cpikan.pipeline.describe import describe_stack, format_description
-from cpikan.pipeline.stack import FrameStack, open_stack
-from cpikan.psi.acquisition import Acquisition
+from cpikan.pipeline.stacks.describe import describe_stack, format_description
+from cpikan.pipeline.stacks.stack import FrameStack, open_stack
+from cpikan.psi.model.acquisition import Acquisition
 
 SHAPE = (2, 4, 11, 13)
 FRAMES = np.random.default_rng(3).integers(0, 4096, SHAPE, dtype=np.uint16)

@@ -11,11 +11,11 @@ import pytest
 
 from cpikan.cli import main
 from cpikan.errors import InputError
-from cpikan.pipeline import surface as module
-from cpikan.pipeline.mask import Mask
-from cpikan.pipeline.reconstruct import reconstruct
-from cpikan.pipeline.region import Region
-from cpikan.pipeline.surface import measure_map
+from cpikan.pipeline.maps import surface as module
+from cpikan.pipeline.maps.region import Region
+from cpikan.pipeline.maps.surface import measure_map
+from cpikan.pipeline.reconstruction.reconstruct import reconstruct
+from cpikan.pipeline.stacks.mask import Mask
 from cpikan.storage.atomic import write_json
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
 from cpikan.surface.form import fit_form

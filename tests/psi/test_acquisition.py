@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cpikan.errors import InputError
-from cpikan.psi.acquisition import Acquisition
+from cpikan.psi.model.acquisition import Acquisition
 
 STEPS = (0.0, 90.0, 180.0, 270.0)
 

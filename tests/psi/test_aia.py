@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cpikan.errors import InputError
-from cpikan.psi.aia import estimate_steps
+from cpikan.psi.calibration.steps.aia import estimate_steps
 
 SHAPE = (96, 128)
 

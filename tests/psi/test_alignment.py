@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from cpikan.psi import planning
-from cpikan.psi.alignment import Alignment, Ranges, Samples, align
+from cpikan.psi.calibration import planning
+from cpikan.psi.calibration.alignment import Alignment, Ranges, Samples, align
 from cpikan.psi.kernels.cpu import search_orders
 
 TURN = 2 * np.pi

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from cpikan.errors import InputError
-from cpikan.psi.acquisition import Acquisition
-from cpikan.psi.calibrate import Calibration, CalibrationSettings, Subsample, calibrate
-from cpikan.psi.flags import Flag
+from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, Subsample, calibrate
+from cpikan.psi.calibration.steps.carrier import WholeRows
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.model import HeightRows, PhaseRows, empty_rows
-from cpikan.psi.statistics import COLUMNS
-from cpikan.psi.steps_fit.carrier import WholeRows
+from cpikan.psi.kernels.statistics import COLUMNS
+from cpikan.psi.model.acquisition import Acquisition
+from cpikan.psi.model.flags import Flag
 
 WAVES = (5000.0, 5500.0, 6050.0, 6655.0)
 STEPS = (0.0, 90.0, 180.0, 270.0)

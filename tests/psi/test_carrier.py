@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cpikan.errors import InputError
-from cpikan.psi.response import Response
-from cpikan.psi.steps_fit.carrier import WholeRows, carrier_of
-from cpikan.psi.tilt_aia import FitOptions, fit_frames
+from cpikan.psi.calibration.steps.carrier import WholeRows, carrier_of
+from cpikan.psi.calibration.steps.tilt_aia import FitOptions, fit_frames
+from cpikan.psi.model.response import Response
 
 WIDTH = 960
 LINES = np.array([10, 200, 390, 580])

@@ -11,19 +11,19 @@ import pytest
 import torch
 
 from cpikan.errors import InputError
-from cpikan.physics.frame_residuals import FrameResiduals
-from cpikan.pipeline.frame_fitting import calibrate_stack
-from cpikan.pipeline.subsample import take_subsample
-from cpikan.pipeline.summary import describe_fits
-from cpikan.psi.acquisition import Acquisition
-from cpikan.psi.calibrate import CalibrationSettings, Subsample, calibrate
-from cpikan.psi.field_fit.evidence import spread_problem, worth_of
-from cpikan.psi.field_fit.fit import FieldFitOptions, fit_frames
-from cpikan.psi.field_fit.grow import ROBUST
-from cpikan.psi.field_fit.noise import sample_noise
-from cpikan.psi.field_fit.problem import Degrees, Samples, Spreads, frame_residuals, moved
-from cpikan.psi.field_fit.result import FrameFieldFit
-from cpikan.psi.steps_fit.carrier import WholeRows
+from cpikan.pipeline.reconstruction.frame_fitting import calibrate_stack
+from cpikan.pipeline.reconstruction.summary import describe_fits
+from cpikan.pipeline.stacks.subsample import take_subsample
+from cpikan.psi.calibration.calibrate import CalibrationSettings, Subsample, calibrate
+from cpikan.psi.calibration.steps.carrier import WholeRows
+from cpikan.psi.calibration.surface_fit.evidence import spread_problem, worth_of
+from cpikan.psi.calibration.surface_fit.fit import FieldFitOptions, fit_frames
+from cpikan.psi.calibration.surface_fit.frame_residuals import FrameResiduals
+from cpikan.psi.calibration.surface_fit.grow import ROBUST
+from cpikan.psi.calibration.surface_fit.noise import sample_noise
+from cpikan.psi.calibration.surface_fit.problem import Degrees, Samples, Spreads, frame_residuals, moved
+from cpikan.psi.calibration.surface_fit.result import FrameFieldFit
+from cpikan.psi.model.acquisition import Acquisition
 from small_stacks import stack_of
 
 WAVE_NM = 632.8

@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpikan.psi.flags import Flag
-from cpikan.psi.frame_model import FrameModel
 from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.model import (
@@ -23,10 +21,12 @@ from cpikan.psi.kernels.model import (
     PixelModel,
     empty_rows,
 )
+from cpikan.psi.kernels.statistics import COLUMNS
 from cpikan.psi.kernels.weight_field import PHASE_ERROR_RAD, model_demodulation
-from cpikan.psi.noise import NoiseModel
-from cpikan.psi.schemes import CARRE, LEAST_SQUARES, phasor_weights
-from cpikan.psi.statistics import COLUMNS
+from cpikan.psi.model.flags import Flag
+from cpikan.psi.model.frame_model import FrameModel
+from cpikan.psi.model.noise import NoiseModel
+from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, phasor_weights
 
 TURN = 2 * np.pi
 ULP = 2.0**-24

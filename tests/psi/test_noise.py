@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cpikan.psi.noise import fit_noise, noise_from_neighbours
+from cpikan.psi.model.noise import fit_noise, noise_from_neighbours
 
 STEPS = (0.0, 90.0, 180.0, 270.0)
 

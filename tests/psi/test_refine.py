@@ -7,17 +7,17 @@ import math
 import numpy as np
 import pytest
 
-from cpikan.psi.flags import Flag
 from cpikan.psi.kernels.model import Demodulation, HeightRows, OrderSearch, PixelModel, empty_rows
+from cpikan.psi.kernels.statistics import COLUMNS
 from cpikan.psi.kernels.turns import TurnKernels
+from cpikan.psi.model.flags import Flag
+from cpikan.psi.model.schemes import design_matrix
 from cpikan.psi.refine import orders
 from cpikan.psi.refine.ambiguity import is_doubtful
 from cpikan.psi.refine.blocks import BlockSums
 from cpikan.psi.refine.coarse import coarse_heights
 from cpikan.psi.refine.field import FittedSurface, guiding_surface, measuring_surface
 from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows, TurnRows, empty_turns
-from cpikan.psi.schemes import design_matrix
-from cpikan.psi.statistics import COLUMNS
 from small_stacks import STEPS_DEG, WAVES_NM
 
 HALF_NM = WAVES_NM[0] / 2

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cpikan.errors import InputError
 from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.model import Demodulation
-from cpikan.psi.schemes import CARRE, LEAST_SQUARES, SCHEMES, PhasorWeights, design_matrix, phasor_weights
+from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, SCHEMES, PhasorWeights, design_matrix, phasor_weights
 
 PHASES = np.linspace(-np.pi, np.pi, 721)[:-1]  # every half degree: multiples of 2 phi average out exactly
 

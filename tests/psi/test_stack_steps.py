@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from cpikan.errors import InputError
-from cpikan.psi.acquisition import Acquisition
-from cpikan.psi.calibrate import CalibrationSettings, Subsample, calibrate
+from cpikan.psi.calibration.calibrate import CalibrationSettings, Subsample, calibrate
+from cpikan.psi.calibration.stack_steps import stack_steps
+from cpikan.psi.calibration.steps.carrier import WholeRows
+from cpikan.psi.calibration.steps.two_frames import fit_two_frames
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.model import PhaseRows, empty_rows
-from cpikan.psi.stack_steps import stack_steps
-from cpikan.psi.steps_fit.carrier import WholeRows
-from cpikan.psi.steps_fit.two_frames import fit_two_frames
+from cpikan.psi.model.acquisition import Acquisition
 
 SHAPE = (180, 240)
 WAVES = (633.0, 532.0)

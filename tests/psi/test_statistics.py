@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpikan.psi.flags import Flag
-from cpikan.psi.statistics import COLUMNS, MapStatistics, row_sums
+from cpikan.psi.kernels.statistics import COLUMNS, MapStatistics, row_sums
+from cpikan.psi.model.flags import Flag
 
 
 def make_map(seed: int, shape: tuple[int, int], offset: float = 0.0) -> tuple[np.ndarray, np.ndarray]:

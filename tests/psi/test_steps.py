@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpikan.errors import InputError
-from cpikan.psi.acquisition import Acquisition
-from cpikan.psi.steps import MAX_CONDITION, check_steps, step_condition
+from cpikan.psi.model.acquisition import Acquisition
+from cpikan.psi.model.steps import MAX_CONDITION, check_steps, step_condition
 
 
 def acquisition(*rows: tuple[float, ...]) -> Acquisition:

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from cpikan.errors import InputError
-from cpikan.psi.steps_fit.fringes import unwrap_scattered
-from cpikan.psi.steps_fit.iterate import first_spread, solve, start_state
-from cpikan.psi.steps_fit.layout import Layout
-from cpikan.psi.steps_fit.model import Samples, State, evaluate
-from cpikan.psi.steps_fit.normal import assemble
-from cpikan.psi.tilt_aia import FitOptions, FrameFit, fit_frames
+from cpikan.psi.calibration.steps.fringes import unwrap_scattered
+from cpikan.psi.calibration.steps.iterate import first_spread, solve, start_state
+from cpikan.psi.calibration.steps.layout import Layout
+from cpikan.psi.calibration.steps.model import Samples, State, evaluate
+from cpikan.psi.calibration.steps.normal import assemble
+from cpikan.psi.calibration.steps.tilt_aia import FitOptions, FrameFit, fit_frames
 from independent_frames import Faults, make_scene
 
 DATA = Path(os.environ.get("CPIKAN_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from cpikan.errors import InputError
-from cpikan.psi.flags import Flag
 from cpikan.psi.kernels import reference, torch_compute, torch_formula
 from cpikan.psi.kernels.cuda import TorchKernels
 from cpikan.psi.kernels.model import (
@@ -24,8 +23,9 @@ from cpikan.psi.kernels.model import (
     PixelModel,
     empty_rows,
 )
-from cpikan.psi.schemes import CARRE, phasor_weights
-from cpikan.psi.statistics import COLUMNS, row_sums
+from cpikan.psi.kernels.statistics import COLUMNS, row_sums
+from cpikan.psi.model.flags import Flag
+from cpikan.psi.model.schemes import CARRE, phasor_weights
 
 WAVES_NM = (632.8, 658.1, 690.3, 725.9)
 SHAPE = (24, 53)

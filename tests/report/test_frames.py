@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cpikan.psi.response import Response
+from cpikan.psi.model.response import Response
 from cpikan.report import frame_figures, frames
 from cpikan.report.frames import frame_sections
 from cpikan.report.html import write_report

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cpikan.errors import InputError
-from cpikan.pipeline.evaluate import compare, measure
+from cpikan.pipeline.maps.evaluate import compare, measure
 from cpikan.report.html import write_report
 from cpikan.report.svg import palette_png
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpikan.pipeline.evaluate import compare
+from cpikan.pipeline.maps.evaluate import compare
 from cpikan.report import numbers
 from cpikan.report.reduce import BlockMean, BlockOr, reduction
 from cpikan.report.scales import Lateral, error_scale, height_scale

@@ -3,10 +3,10 @@
 Absolute height from periodic fringes is ill posed, so a model is never asked for it. It is shown how the height that the
 phases and orders already give (the guide) differs from pixel to pixel, in noise standard deviations and wrapped to a few
 synthetic periods: next to a step of any size the noise still shows, and nothing changes when the whole map is lifted. Phasors
-at the same periods (cos, sin of the guide) hold as much, but a network has to multiply them before it can average them: one
-that learns from differences within a few hundred steps was still at the noise after a thousand. Where a model is
-made for certain wavelengths it is also shown the demodulated phasors, relative to the guide. It answers with a
-correction in standard deviations, the log-odds that the order is wrong, and the log-variance of what is left.
+at the same periods (cos, sin of the guide) hold as much, but a network would have to multiply them before it can average them.
+
+Where a model is made for certain wavelengths it is also shown the demodulated phasors, relative to the guide. It answers with
+a correction in standard deviations, the log-odds that the order is wrong, and the log-variance of what is left.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cpikan.images.features import FeatureSpec, Planes, features, read_answer
-from cpikan.psi.flags import Flag
+from cpikan.psi.model.flags import Flag
 from cpikan.streaming.tiling.model import ReceptiveField
 
 OUT = ("correction_nm", "sigma_nm", "flags")

@@ -1,6 +1,6 @@
 """Demodulated phases of several wavelengths as residuals of a height, without unwrapping.
 
-For raw frames, with light, steps and tilts unknown beside the height, see `cpikan.physics.frame_residuals`.
+For raw frames, with light, steps and tilts unknown beside the height, see `cpikan.psi.calibration.surface_fit.frame_residuals`.
 """
 
 from __future__ import annotations

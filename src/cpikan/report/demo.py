@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cpikan.errors import InputError
-from cpikan.pipeline.evaluate import evaluate
-from cpikan.pipeline.reconstruct import reconstruct
-from cpikan.pipeline.simulate import simulate
-from cpikan.pipeline.stack import open_stack
+from cpikan.pipeline.maps.evaluate import evaluate
+from cpikan.pipeline.reconstruction.reconstruct import reconstruct
+from cpikan.pipeline.simulation.simulate import simulate
+from cpikan.pipeline.stacks.stack import open_stack
 from cpikan.psi.simulate import SimulationSettings
 from cpikan.report.html import write_report
 

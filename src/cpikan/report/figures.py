@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from cpikan.psi.flags import Flag
+from cpikan.psi.model.flags import Flag
 from cpikan.report.scales import Lateral, Scale, length_unit
 from cpikan.report.seams import SeamCheck
 

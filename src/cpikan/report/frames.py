@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cpikan.psi.response import Response
+from cpikan.psi.model.response import Response
 from cpikan.report import frame_figures, numbers
 from cpikan.report.content import Content, columns, legend, section
 from cpikan.report.fits import FrameFacts, array, effect_name, finite, fits_of

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
-from cpikan.pipeline.evaluate import compare, measure
-from cpikan.pipeline.height_map import HeightMap
+from cpikan.pipeline.maps.evaluate import compare, measure
+from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.report import numbers
 from cpikan.report.content import Content, section
 from cpikan.report.frames import frame_sections

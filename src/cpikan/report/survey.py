@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpikan.pipeline.evaluate import Comparison
-from cpikan.pipeline.map_rows import MapRows
+from cpikan.pipeline.maps.evaluate import Comparison
+from cpikan.pipeline.maps.map_rows import MapRows
 from cpikan.report.reduce import BlockMean, BlockOr, reduction
 from cpikan.report.seams import SeamCheck, SeamSums
 from cpikan.streaming.bands import Band
@@ -17,7 +17,7 @@ from cpikan.surface.levelling import Plane, PlaneFit
 from cpikan.surface.numbers import LevelledRange
 
 if TYPE_CHECKING:
-    from cpikan.pipeline.height_map import HeightMap
+    from cpikan.pipeline.maps.height_map import HeightMap
 
 FloatArray = NDArray[np.floating]
 

@@ -32,6 +32,16 @@ class Loss(Protocol):
         ...
 
 
+class OfRightOrder:
+    """What losses share that compare heights with the truth: they count its pixels whose order is right."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"truth"})
+
+    def weight(self, batch: PatchBatch) -> Tensor:
+        """Pixels of right order."""
+        return right_order(batch).sum().double()
+
+
 def mean_loss(loss: Loss, prediction: Prediction, batch: PatchBatch) -> Tensor:
     """Scalar ``sum / weight``; zero where the batch has no data for it."""
     weight = loss.weight(batch)

@@ -9,24 +9,19 @@ from torch import Tensor
 
 from cpikan.images.batch import PatchBatch
 from cpikan.images.features import Prediction
-from cpikan.images.losses.base import pseudo_huber, residual_sigmas, right_order, total, zero_of
+from cpikan.images.losses.base import OfRightOrder, pseudo_huber, residual_sigmas, right_order, total, zero_of
 from cpikan.images.losses.options import positive
 
 
 @dataclass(frozen=True)
-class Height:
+class Height(OfRightOrder):
     """Pseudo-Huber of (prediction - truth) / sigma over pixels of right order: squares below ``delta``, then linear."""
 
     name: ClassVar[str] = "height"
-    needs: ClassVar[frozenset[str]] = frozenset({"truth"})
     delta: float = 1.0
 
     def __post_init__(self) -> None:
         positive(self, "delta")
-
-    def weight(self, batch: PatchBatch) -> Tensor:
-        """Pixels of right order."""
-        return right_order(batch).sum().double()
 
     def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
         """Scalar float64."""

@@ -11,14 +11,14 @@ from torch import Tensor
 from cpikan.errors import InputError
 from cpikan.images.batch import PatchBatch
 from cpikan.images.features import Prediction
-from cpikan.images.losses.base import residual_sigmas, right_order, total, zero_of
+from cpikan.images.losses.base import OfRightOrder, residual_sigmas, right_order, total, zero_of
 from cpikan.images.losses.options import not_negative, positive
 
 LOG_VARIANCE_LIMIT = 12.0  # exp(12) sigmas squared: 400 sigmas, and a 400th of one
 
 
 @dataclass(frozen=True)
-class Supervised:
+class Supervised(OfRightOrder):
     """Beta-weighted negative log-likelihood of (prediction - truth) / sigma over pixels of right order.
 
     With the variance v that the model says and z = residual / sqrt(v): v^beta (rho(z) + log(v) / 2), the factor not
@@ -28,7 +28,6 @@ class Supervised:
     """
 
     name: ClassVar[str] = "supervised"
-    needs: ClassVar[frozenset[str]] = frozenset({"truth"})
     beta: float = 0.5
     huber: float = 3.0
 
@@ -37,10 +36,6 @@ class Supervised:
         positive(self, "huber")
         if self.beta > 1:
             raise InputError(f"beta {self.beta!r} of the loss supervised: give a number from 0 to 1")
-
-    def weight(self, batch: PatchBatch) -> Tensor:
-        """Pixels of right order."""
-        return right_order(batch).sum().double()
 
     def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
         """Scalar float64."""
@@ -55,7 +50,7 @@ class Supervised:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(OfRightOrder):
     """Negative log-likelihood for the variance alone: heights feel nothing of it, so it may follow any other loss.
 
     Its least value is where exp(log_variance) is the mean square of (prediction - truth) / sigma, over pixels of right order;
@@ -63,11 +58,6 @@ class Calibration:
     """
 
     name: ClassVar[str] = "calibration"
-    needs: ClassVar[frozenset[str]] = frozenset({"truth"})
-
-    def weight(self, batch: PatchBatch) -> Tensor:
-        """Pixels of right order."""
-        return right_order(batch).sum().double()
 
     def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
         """Scalar float64."""

@@ -15,7 +15,7 @@ from cpikan.images.batch import FramePatches, PatchBatch
 from cpikan.images.features import FeatureSpec, Planes
 from cpikan.images.patches.light import WaveLight
 from cpikan.images.patches.unit import map_unit_nm, sample_windows
-from cpikan.psi.flags import Flag
+from cpikan.psi.model.flags import Flag
 from cpikan.storage.maps import open_npy
 from cpikan.storage.protocols import FrameReader
 from cpikan.storage.readers.npy import NpyReader

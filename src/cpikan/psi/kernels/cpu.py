@@ -9,8 +9,8 @@ import numpy as np
 
 from cpikan.psi.kernels import cpu_blocks
 from cpikan.psi.kernels.model import HeightRows, OrderSearch, PhaseRows, PixelModel
+from cpikan.psi.kernels.statistics import row_sums
 from cpikan.psi.kernels.weight_field import WeightField
-from cpikan.psi.statistics import row_sums
 
 
 def _pack_demodulation(model: PixelModel) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpikan.psi.flags import Flag
 from cpikan.psi.kernels.cpu_phasors import BLOCK, TURN, demodulate, empty, field_buffers, field_row, inlined, jit
+from cpikan.psi.model.flags import Flag
 
 _f = np.float32
 _ROUND = _f(12582912.0)  # 1.5 * 2**23: adding and subtracting it rounds a float32 to the nearest integer

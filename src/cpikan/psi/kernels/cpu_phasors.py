@@ -13,9 +13,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from cpikan.psi.frame_model import UNLOCK_ROUNDS
 from cpikan.psi.kernels.model import LONGEST_SEGMENT, LOW_SIGMA_RAD
 from cpikan.psi.kernels.weight_field import EXTRAS
+from cpikan.psi.model.frame_model import UNLOCK_ROUNDS
 
 BLOCK = LONGEST_SEGMENT  # long runs for the prefetcher, and all buffers of a block in the second-level cache
 _f = np.float32
@@ -74,7 +74,7 @@ def _phasor_sums(frames, wavelength, y, x0, n, weights, u, v, a, top):  # type: 
 
 @jit
 def _carre_sums(frames, wavelength, y, x0, n, weights, u, v, a, top):  # type: ignore[no-untyped-def]
-    """Carre's square root for four frames; see `cpikan.psi.schemes`."""
+    """Carre's square root for four frames; see `cpikan.psi.model.schemes`."""
     real, imag = weights[0, wavelength, 0], weights[0, wavelength, 1]
     scale, sign = weights[0, wavelength, 2], weights[0, wavelength, 3]
     size = abs(scale) * sign

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from cpikan.errors import InputError
 from cpikan.psi.kernels.model import HeightRows, PhaseRows, PixelModel
+from cpikan.psi.kernels.statistics import row_sums
 from cpikan.psi.kernels.torch_compute import Look, TorchCompute
 from cpikan.psi.kernels.torch_formula import Pixels
-from cpikan.psi.statistics import row_sums
 
 # torch has few operations on uint16: its bits travel as int16
 _DTYPES = {"uint8": torch.uint8, "uint16": torch.int16, "float32": torch.float32, "float64": torch.float64}

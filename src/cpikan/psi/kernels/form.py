@@ -7,7 +7,7 @@ import math
 import numba
 import numpy as np
 
-from cpikan.psi.flags import Flag
+from cpikan.psi.model.flags import Flag
 
 _INVALID, _AMBIGUOUS = int(Flag.INVALID), int(Flag.AMBIGUOUS)
 

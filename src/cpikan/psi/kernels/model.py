@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cpikan.psi.frame_model import FrameModel
+from cpikan.psi.model.frame_model import FrameModel
 
 AMBIGUOUS_POSTERIOR = 0.99  # an order whose posterior against its runner-up is below this is flagged
 LONGEST_SEGMENT = 2048  # pixels: the block of the compiled loops, and the longest stretch weights are interpolated over

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpikan.psi.flags import Flag
-from cpikan.psi.frame_model import FrameModel
 from cpikan.psi.kernels.model import LOW_SIGMA_RAD, Demodulation, HeightRows, OrderSearch, PhaseRows, PixelModel
+from cpikan.psi.model.flags import Flag
+from cpikan.psi.model.frame_model import FrameModel
 
 _TURN = 2 * np.pi
 

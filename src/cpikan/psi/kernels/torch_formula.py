@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cpikan.psi.flags import Flag
 from cpikan.psi.kernels.model import LOW_SIGMA_RAD, PixelModel
+from cpikan.psi.model.flags import Flag
 
 CHUNK = 16  # orders one compiled search tries; a longer search calls it again
 _TURN = 2 * math.pi
@@ -179,7 +179,7 @@ def _sums(stack: list[Tensor], weights: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 
 def _carre_sums(stack: list[Tensor], weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Carre's square root for four frames; see `cpikan.psi.schemes`."""
+    """Carre's square root for four frames; see `cpikan.psi.model.schemes`."""
     real, imag, scale, sign = (weights[0, k] for k in range(4))
     i0, i1, i2, i3 = stack
     outer, inner = i0 - i3, i1 - i2

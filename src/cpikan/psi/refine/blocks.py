@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from cpikan.psi.flags import Flag
+from cpikan.psi.model.flags import Flag
 from cpikan.psi.refine.protocol import BLOCK_PX, CELL_PX, TurnRows
 
 _INVALID, _AMBIGUOUS = int(Flag.INVALID), int(Flag.AMBIGUOUS)

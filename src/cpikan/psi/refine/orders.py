@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from cpikan.psi.flags import Flag
 from cpikan.psi.kernels.cpu_blocks import _misfit_of
 from cpikan.psi.kernels.cpu_phasors import jit
 from cpikan.psi.kernels.model import HeightRows, OrderSearch
+from cpikan.psi.model.flags import Flag
 from cpikan.psi.refine.protocol import CELL_PX, SurfaceRows, TurnRows
 
 RADIUS = 3  # of the window of neighbours, pixels

@@ -6,10 +6,10 @@ import numpy as np
 
 from cpikan.psi.kernels.model import HeightRows, PixelModel, empty_rows
 from cpikan.psi.kernels.turns import TurnKernels
-from cpikan.psi.kernels.warm import toy_models
 from cpikan.psi.refine import orders
 from cpikan.psi.refine.blocks import BlockSums
 from cpikan.psi.refine.protocol import NoSurface, empty_turns
+from cpikan.psi.warm import toy_models
 
 _WIDTH, _ROWS = 16, 24
 

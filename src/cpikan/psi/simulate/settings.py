@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from cpikan.errors import InputError, unknown_name
-from cpikan.psi.acquisition import Acquisition
+from cpikan.psi.model.acquisition import Acquisition
+from cpikan.psi.model.steps import check_steps
 from cpikan.psi.simulate.instrument import Instrument
-from cpikan.psi.steps import check_steps
 
 SURFACE_KINDS = ("wafer", "smooth", "etched", "bumps")
 _FORM_PEAK_NM = 10500.0  # leaves 1.5 um of a +-12 um range for everything else

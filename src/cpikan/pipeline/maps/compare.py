@@ -1,0 +1,120 @@
+"""Compare two height maps, of ours or of an instrument: the surface numbers of each and of their difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpikan.errors import InputError
+from cpikan.pipeline.maps.height_source import HeightSource, open_heights
+from cpikan.streaming.bands import split_bands
+from cpikan.streaming.progress import Progress
+from cpikan.surface.form import check_form_terms
+from cpikan.surface.measure import Measurement, MeasureSettings, measure
+from cpikan.surface.pupil import Pupil
+
+_PAIR = ((1.0, 0.0), (0.0, 1.0), (1.0, -1.0))  # A, B, A - B
+_PIXEL_AGREEMENT = 0.01  # two calibrations of one magnification agree better than this
+_BLOCK_PIXELS = 1 << 18  # two maps and their forms of such a band take some 20 MiB
+_CHUNK_ROWS = 512  # bands of a power of two of rows, at most this, never cross a chunk of a stored map
+
+
+@dataclass(frozen=True)
+class MapComparison:
+    """Two maps measured on the pixels that are valid in both; ``measurement`` holds A, B and A - B in this order."""
+
+    first: HeightSource
+    second: HeightSource
+    removed: tuple[str, ...]
+    measurement: Measurement
+    pixel_um: float | None
+    valid: tuple[int, int]
+
+    def summary(self) -> dict[str, Any]:
+        """All numbers by name: ``a``, ``b``, ``difference``, and what they rest on."""
+        height, width = self.first.shape
+        pupil = self.measurement.pupil
+        named = zip(("a", "b", "difference"), self.measurement.surfaces, self.measurement.forms, strict=True)
+        surfaces = {name: numbers.summary() | {"removed_nm": form.summary()} for name, numbers, form in named}
+        pixels = self.measurement.surfaces[0].pixels
+        return {
+            **surfaces,
+            "paths": [str(self.first.path), str(self.second.path)],
+            "removed": list(self.removed),
+            "pixels": pixels,
+            "shape": [height, width],
+            "valid_fraction": [count / (height * width) for count in self.valid],
+            "common_fraction": pixels / (height * width),
+            "circle_pixels": [pupil.x, pupil.y, pupil.radius, pupil.inner],
+            "pixel_um": self.pixel_um,
+            "warnings": [*self.first.notes, *self.second.notes],
+        }
+
+
+def compare_maps(
+    first: str | Path,
+    second: str | Path,
+    *,
+    remove: str | tuple[str, ...] = ("piston",),
+    pupil: Pupil | None = None,
+    progress: bool = False,
+) -> MapComparison:
+    """Surface numbers of two height maps and of their difference, each without the terms of ``remove``.
+
+    All three rest on the same pixels: valid in both, and inside ``pupil`` when one is given (otherwise the form is
+    fitted in the circle around those pixels). The fit is plain least squares, so the difference without its form is the
+    difference of the two without theirs; an error of a whole fringe order is a difference like any other (``evaluate``
+    tells them apart). Terms are those of ``cpikan.surface.form.check_form_terms``. Raises InputError when a file cannot
+    be read, the shapes or pixel sizes differ, or too few pixels are valid in both.
+    """
+    terms = check_form_terms(remove)
+    pair = _Pair(open_heights(first), open_heights(second), progress)
+    pixel_um = pair.check()
+    try:
+        measurement = measure(pair.sweep, MeasureSettings(terms, pupil, _PAIR, pixel_um))
+    except InputError as failure:
+        raise InputError(f"{first} and {second}: {failure}") from failure
+    return MapComparison(pair.first, pair.second, terms, measurement, pixel_um, pair.valid)
+
+
+class _Pair:
+    """Two maps read together, band by band, as often as it takes."""
+
+    def __init__(self, first: HeightSource, second: HeightSource, progress: bool) -> None:
+        self.first, self.second = first, second
+        self._progress = progress
+        self.valid = (0, 0)
+
+    def check(self) -> float | None:
+        """The pixel size of both in um, None when neither says it; InputError when they cannot lie on each other."""
+        one, two = self.first, self.second
+        if one.shape != two.shape:
+            raise InputError(
+                f"{one.path} is {one.shape[0]} x {one.shape[1]}, {two.path} {two.shape[0]} x {two.shape[1]} "
+                "(rows x columns): compare maps of one shape, cut or resample one of them"
+            )
+        sizes = [size for size in (one.pixel_um, two.pixel_um) if size is not None]
+        if len(sizes) == 2 and abs(sizes[0] - sizes[1]) > _PIXEL_AGREEMENT * max(sizes):
+            raise InputError(
+                f"{one.path} has pixels of {sizes[0]:.6g} um, {two.path} of {sizes[1]:.6g} um: compare maps of one "
+                "scale, resample one of them"
+            )
+        return sizes[0] if sizes else None
+
+    def sweep(self) -> Iterator[tuple[int, NDArray[np.floating]]]:
+        """Bands from top to bottom: first row, heights in nm (2, rows, W), float64."""
+        height, width = self.first.shape
+        rows = min(_CHUNK_ROWS, max(1, _BLOCK_PIXELS // width))
+        counts = np.zeros(2, np.int64)
+        with Progress("compare", height, width, enabled=self._progress) as bar:
+            for band in split_bands(height, 1 << (rows.bit_length() - 1)):
+                maps = np.stack([np.asarray(one.rows(band), np.float64) for one in (self.first, self.second)])
+                counts += np.count_nonzero(np.isfinite(maps), axis=(1, 2))
+                yield band.start, maps
+                bar.advance(band.rows)
+        self.valid = (int(counts[0]), int(counts[1]))

@@ -1,0 +1,54 @@
+"""The result of a reconstruction, as it lies on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cpikan.storage.maps import MapArray, open_map
+from cpikan.storage.writers.layout import QUANTITIES
+
+
+@dataclass(frozen=True)
+class HeightMap:
+    """A height map with what is known about each pixel; the arrays, of shape (H, W), are read from disk when indexed.
+
+    ``height_nm`` (NaN where there is no measurement), ``sigma_nm`` (standard deviation of the height), ``modulation``
+    (in the units of the frames), ``flags`` (bits of ``cpikan.psi.model.flags.Flag``), ``component`` (number of the connected
+    component). A fitted surface (``--method field``) also has ``slope_y_nm_per_px``, ``slope_x_nm_per_px``,
+    ``curvature_nm_per_px2`` (the sum of the second derivatives) and the sigmas ``slope_sigma_nm_per_px`` (the larger of both
+    slopes) and ``curvature_sigma_nm_per_px2``. What was not stored is None.
+    ``document`` holds acquisition, settings and summary.
+    """
+
+    path: Path
+    height_nm: MapArray
+    sigma_nm: MapArray | None
+    modulation: MapArray | None
+    flags: MapArray | None
+    component: MapArray | None
+    slope_y_nm_per_px: MapArray | None
+    slope_x_nm_per_px: MapArray | None
+    curvature_nm_per_px2: MapArray | None
+    slope_sigma_nm_per_px: MapArray | None
+    curvature_sigma_nm_per_px2: MapArray | None
+    document: dict[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        height, width = self.height_nm.shape
+        return height, width
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The figures of the run, {} when the document is absent."""
+        summary: dict[str, Any] = self.document.get("summary", {})
+        return summary
+
+
+def open_height_map(path: Path | str) -> HeightMap:
+    """Open a finished output (.npy, .tif, .zarr) lazily; InputError when it is missing, unfinished or damaged."""
+    stored = open_map(path)
+    maps = {name: stored.arrays.get(name) for name in QUANTITIES if name != "height_nm"}
+    return HeightMap(path=stored.path, height_nm=stored.arrays["height_nm"], **maps, document=stored.document)

@@ -1,0 +1,121 @@
+"""What a user may ask of a reconstruction, checked where it is made."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, fields
+from typing import Any
+
+from cpikan.errors import InputError, unknown_name
+from cpikan.pipeline.stacks.mask import Circle, Mask
+from cpikan.psi.calibration.steps.layout import EFFECTS
+from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, SCHEMES
+from cpikan.surface.form import check_form_terms
+
+METHODS = ("auto", "pixel", "field", "hybrid", "learned")
+UNWRAP_TILE, UNWRAP_OVERLAP = 512, 64
+FIT = (*EFFECTS, "response")
+COMBINATIONS = ("weighted", "finest")
+
+
+@dataclass(frozen=True)
+class ReconstructSettings:
+    """Settings of `reconstruct`; everything that changes a bit of the result is part of the plan a resume compares.
+
+    ``method``: pixels alone (``pixel``), orders decided with the neighbours and a fitted surface (``hybrid``), that surface
+    itself (``field``), orders as ``hybrid`` and then a network that takes noise off heights (``learned``, with ``model``: a
+    file or the name of a shipped one), or ``hybrid`` on the 64-pixel cells whose pixels are in doubt and ``pixel`` elsewhere
+    (``auto``).
+    One wavelength is unwrapped; ``hybrid`` and ``field`` then also join components across gaps that a smooth surface bridges.
+    ``range_nm``: length of the height range, or exact (low, high). ``combine``: height weighted over all wavelengths, or
+    from the finest alone. ``fit``: what may differ between frames beside the step, of `FIT` (None: what
+    the frames show); it needs nominal or unknown steps. ``inpaint``: guess heights in holes, flag 32.
+    ``all_quantities``: beside a .npy height also sigma and flags.
+    ``tile`` and ``overlap`` are those of unwrapping and of networks; left out: 512 and 64, or what the network needs.
+    ``threads`` and ``band_rows`` change the speed, never the result.
+    """
+
+    method: str = "auto"
+    model: str | None = None
+    scheme: str = LEAST_SQUARES
+    combine: str = "weighted"
+    range_nm: float | tuple[float, float] | None = None
+    mask: Mask | Circle | None = None
+    remove: tuple[str, ...] = ()
+    fit: tuple[str, ...] | None = None
+    inpaint: bool = False
+    tile: int | None = None
+    overlap: int | None = None
+    device: str = "auto"
+    all_quantities: bool = False
+    threads: int | None = None
+    band_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise unknown_name("method", self.method, METHODS)
+        if self.combine not in COMBINATIONS:
+            raise unknown_name("combination", self.combine, COMBINATIONS)
+        if self.scheme not in (names := (LEAST_SQUARES, CARRE, *SCHEMES)):
+            raise unknown_name("scheme", self.scheme, names)
+        if self.fit is not None:
+            object.__setattr__(self, "fit", _effects(self.fit))
+        object.__setattr__(self, "remove", check_form_terms(self.remove))  # one order, whatever was written
+        _check_range(self.range_nm)
+        if self.tile is not None and self.tile < 4:
+            raise InputError(f"tile {self.tile} is too small: give at least 4 pixels, such as 512")
+        if self.model is not None and self.method != "learned":
+            raise InputError(
+                f"model {self.model} is not used by method {self.method}: give method learned, or no model"
+            )
+        tile = self.unwrap_tile
+        if self.overlap is not None and not 0 <= self.overlap <= tile // 2:
+            raise InputError(f"overlap {self.overlap} does not fit tile {tile}: give 0 to {tile // 2} (half a tile)")
+        for name, value in (("threads", self.threads), ("band rows", self.band_rows)):
+            if value is not None and value < 1:
+                raise InputError(f"{name} {value} is not positive: give at least 1")
+
+    @property
+    def worker_threads(self) -> int:
+        return self.threads or max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+
+    @property
+    def orders_by(self) -> str:
+        """The method that decides orders: a network corrects the map of ``hybrid``."""
+        return "hybrid" if self.method == "learned" else self.method
+
+    @property
+    def unwrap_tile(self) -> int:
+        """Tile of unwrapping: what was given, else 512."""
+        return UNWRAP_TILE if self.tile is None else self.tile
+
+    @property
+    def unwrap_overlap(self) -> int:
+        """Overlap of the tiles of unwrapping: what was given, else 64, or half of a small tile."""
+        return min(UNWRAP_OVERLAP, self.unwrap_tile // 2) if self.overlap is None else self.overlap
+
+    def plan(self) -> dict[str, Any]:
+        """The settings that decide the result, JSON-able."""
+        # not asdict: it would copy the mask's array
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("threads", "band_rows")}
+        values["mask"] = None if self.mask is None else self.mask.identity
+        return values
+
+
+def _effects(names: tuple[str, ...]) -> tuple[str, ...]:
+    """In one order, whatever was written; ``none`` alone leaves the steps."""
+    if tuple(names) == ("none",):
+        return ()
+    for name in names:
+        if name not in FIT:
+            raise unknown_name("effect", name, (*FIT, "none"))
+    return tuple(effect for effect in FIT if effect in names)
+
+
+def _check_range(range_nm: float | tuple[float, float] | None) -> None:
+    if isinstance(range_nm, tuple):
+        if len(range_nm) != 2 or not math.isfinite(range_nm[1] - range_nm[0]) or not range_nm[1] > range_nm[0]:
+            raise InputError(f"height range {range_nm} nm is empty: give (low, high) with low < high")
+    elif range_nm is not None and not 0 < range_nm < float("inf"):
+        raise InputError(f"height range {range_nm} nm is not a positive length: give one, such as 27 um")

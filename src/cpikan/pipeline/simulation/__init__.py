@@ -1,0 +1,1 @@
+"""Simulated stacks on disk."""

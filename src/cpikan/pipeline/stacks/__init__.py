@@ -1,0 +1,1 @@
+"""Stacks of frames and what is known of their acquisition."""

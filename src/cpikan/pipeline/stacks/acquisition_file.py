@@ -1,0 +1,177 @@
+"""acquisition.toml and the flags that override it, turned into an Acquisition."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, cast
+
+from cpikan.errors import InputError, unknown_name
+from cpikan.psi.model.acquisition import STEP_STATES, Acquisition, StepState
+from cpikan.psi.model.steps import check_steps
+from cpikan.storage.readers.zarr import is_zarr
+from cpikan.units import parse_length_nm
+
+_MAX_FILE_BYTES = 2**20
+_EXAMPLE = 'wavelengths = ["632.8 nm"]'
+
+
+@dataclass(frozen=True)
+class AcquisitionFlags:
+    """What a user says beside the file, under the file's own keys and in its own form; None means not said.
+
+    Lists may also be text: ``"632.8 nm, 532 nm"``, ``"0, 90, 180, 270"``, and ``;`` between the lists of wavelengths.
+    """
+
+    wavelengths: Any = None
+    phase_steps: Any = None
+    steps: Any = None
+    pixel_size: Any = None
+    bit_depth: Any = None
+
+    def given(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ACQUISITION_KEYS if getattr(self, key) is not None}
+
+
+ACQUISITION_KEYS = tuple(field.name for field in fields(AcquisitionFlags))
+
+
+def find_acquisition_file(path: Path) -> Path | None:
+    """The metadata of frames: ``acquisition.toml`` in a folder; ``NAME.toml`` or ``acquisition.toml`` beside a file.
+
+    A Zarr array is a folder and may have its metadata inside or beside it.
+    """
+    inside = [path / "acquisition.toml"] if path.is_dir() else []
+    beside = [path.with_suffix(".toml"), path.parent / "acquisition.toml"]
+    places = inside if path.is_dir() and not is_zarr(path) else inside + beside
+    return next((place for place in places if place.is_file()), None)
+
+
+def read_acquisition_file(path: Path) -> dict[str, Any]:
+    """The keys of an acquisition file, as TOML gives them.
+
+    Raises InputError for malformed TOML (with the line) and for unknown keys (with the nearest known one).
+    """
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise InputError(f"{path} has {path.stat().st_size} bytes: an acquisition file has a few lines")
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is not valid TOML: {error}; write lines such as {_EXAMPLE}") from error
+    except (UnicodeDecodeError, OSError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as text ({error}): write it as UTF-8") from error
+    for key in values:
+        if key not in ACQUISITION_KEYS:
+            raise unknown_name(f"key in {path}", key, ACQUISITION_KEYS)
+    return values
+
+
+def load_acquisition(path: Path, flags: AcquisitionFlags) -> Acquisition:
+    """Acquisition of the frames at ``path``: what the file beside them says, overridden by the flags.
+
+    Raises InputError for wrong values (naming the file when no flag is given), for steps that determine no phase, and
+    when nobody says the wavelength.
+    """
+    given = flags.given()
+    file = find_acquisition_file(path)
+    values = read_acquisition_file(file) if file else {}
+    values = {key: value for key, value in values.items() if key not in given}
+    if "phase_steps" in given and "steps" not in given:
+        wanted = "unknown" if _is_unknown(given["phase_steps"]) else "trusted"
+        if "unknown" in (values.get("steps"), wanted):
+            values.pop("steps", None)  # other steps than those the file's word was about
+    if file is None:
+        return build_acquisition(given, _nowhere(path))
+    try:
+        return build_acquisition({**values, **given}, str(file))
+    except InputError as error:
+        if given:
+            raise
+        raise InputError(f"{error} (in {file})") from error
+
+
+def build_acquisition(values: Mapping[str, Any], where: str = "the flags") -> Acquisition:
+    """Turn the keys of an acquisition file into a checked Acquisition.
+
+    ``steps = "unknown"`` drops the phase steps; given steps are trusted unless ``steps`` says otherwise.
+    """
+    if values.get("wavelengths") is None:
+        raise InputError(
+            f"no wavelength in {where}: write {_EXAMPLE} into acquisition.toml or give --wavelength 632.8nm"
+        )
+    wavelengths = _wavelengths(values["wavelengths"])
+    steps_deg = _phase_steps(values.get("phase_steps"), len(wavelengths))
+    state = values.get("steps", "unknown" if steps_deg is None else "trusted")
+    if state not in STEP_STATES:
+        raise unknown_name("state of the steps", str(state), STEP_STATES)
+    if state == "unknown":
+        steps_deg = None
+    pixel = values.get("pixel_size")
+    pixel_um = None if pixel is None else parse_length_nm(pixel, "pixel_size") / 1000
+    bits = _bit_depth(values.get("bit_depth"))
+    acquisition = Acquisition(wavelengths, steps_deg, cast(StepState, state), pixel_um, bits)
+    check_steps(acquisition)
+    return acquisition
+
+
+def _nowhere(path: Path) -> str:
+    names = "acquisition.toml" if path.is_dir() else f"{path.stem}.toml or acquisition.toml"
+    return f"the flags and no {names} {'in' if path.is_dir() else 'beside'} {path}"
+
+
+def _is_unknown(value: object) -> bool:
+    return isinstance(value, str) and value.strip().lower() == "unknown"
+
+
+def _wavelengths(value: object) -> tuple[float, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise InputError(f"wavelengths {value!r} is not a list: write {_EXAMPLE}, with units")
+    return tuple(parse_length_nm(part, "wavelength") for part in parts)
+
+
+def _phase_steps(value: object, wavelengths: int) -> tuple[tuple[float, ...], ...] | None:
+    """One list of steps serves all wavelengths; a list of lists has one per wavelength."""
+    if value is None or _is_unknown(value):
+        return None
+    if isinstance(value, str):
+        value = [part.split(",") for part in value.split(";")]
+        value = value[0] if len(value) == 1 else value
+    if not isinstance(value, list | tuple) or len(value) == 0:
+        raise InputError(
+            f'phase_steps {value!r} is no list of steps: give degrees such as [0, 90, 180, 270], or "unknown"'
+        )
+    nested = [isinstance(part, list | tuple) for part in value]
+    if any(nested) and not all(nested):
+        raise InputError(f"phase_steps {value!r} mixes numbers and lists: give one list, or one list per wavelength")
+    lists = list(value) if all(nested) else [value] * wavelengths
+    if len(lists) == 1:
+        lists = lists * wavelengths
+    rows = tuple(tuple(_degrees(step) for step in row) for row in lists)
+    if len({len(row) for row in rows}) > 1:
+        counts = ", ".join(str(len(row)) for row in rows)
+        raise InputError(f"phase_steps has lists of {counts} steps: every wavelength has the same number of frames")
+    return rows
+
+
+def _degrees(value: object) -> float:
+    try:
+        degrees = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        degrees = math.nan
+    if not math.isfinite(degrees):
+        raise InputError(f"phase step {value!r} is not a number of degrees: write them such as 0,90,180,270")
+    return degrees
+
+
+def _bit_depth(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 32:
+        raise InputError(f"bit_depth {value!r} is no number of bits: give the camera's, such as 8, 10, 12 or 16")
+    return value

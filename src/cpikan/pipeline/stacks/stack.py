@@ -1,0 +1,164 @@
+"""A stack: frames of an interferometer, read lazily, together with how they were taken."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from cpikan.errors import InputError
+from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags, load_acquisition
+from cpikan.psi.model.acquisition import Acquisition
+from cpikan.psi.model.steps import check_steps
+from cpikan.storage.protocols import FrameReader
+from cpikan.storage.readers.array import ArrayReader
+from cpikan.storage.readers.open import open_frames
+
+MIN_FRAMES = 3  # background, modulation and phase are three unknowns a pixel
+
+
+def open_stack(
+    path: str | Path,
+    *,
+    wavelengths: str | Sequence[str] | None = None,
+    phase_steps: str | Sequence[Any] | None = None,
+    steps: str | None = None,
+    pixel_size: str | None = None,
+    bit_depth: int | str | None = None,
+) -> FrameStack:
+    """Open a stack from its headers: a folder of images, .npy, .tif, a Zarr array or ``file.h5::/dataset``.
+
+    The keywords are the keys of acquisition.toml, in the same form, and override it: ``wavelengths`` with units
+    (``["632.8 nm"]``), ``phase_steps`` in degrees, cumulative (one list, one per wavelength, or ``"unknown"``),
+    ``steps`` trusted, nominal or unknown, ``pixel_size`` with a unit, ``bit_depth``. Raises InputError when the frames
+    cannot be read, are not as many as wavelengths x steps, or the metadata is missing or contradicts itself.
+    """
+    started = time.perf_counter()
+    opened = open_frames(path)
+    try:
+        flags = AcquisitionFlags(wavelengths, phase_steps, steps, pixel_size, bit_depth)
+        acquisition = load_acquisition(opened.path, flags)
+        stack = FrameStack(opened.reader, acquisition, source=str(path), form=opened.form)
+        stack.seconds_open = time.perf_counter() - started
+        return stack
+    except BaseException:
+        opened.reader.close()
+        raise
+
+
+class FrameStack:
+    """Frames (L wavelengths, K steps, H, W) read by rows or windows, and their ``acquisition``.
+
+    Integers are DN of 8 to 16 bits; floats may hold NaN for dead pixels. One thread reads at a time. Raises InputError
+    when the reader's frames do not fit the acquisition.
+    """
+
+    def __init__(self, reader: FrameReader, acquisition: Acquisition, *, source: str, form: str) -> None:
+        check_steps(acquisition)
+        self._reader = reader
+        self.acquisition = acquisition
+        self.source = source
+        self.seconds_open = 0.0  # what opening took: part of the time of a run
+        self.form = form
+        self.shape = _stack_shape(reader, acquisition, source)
+        self.dtype = reader.dtype
+        self.bit_depth = _bit_depth(reader.dtype, acquisition.bit_depth, source)
+
+    @classmethod
+    def from_array(cls, frames: np.ndarray, acquisition: Acquisition) -> FrameStack:
+        """Make a stack of an array (L, K, H, W) or, with wavelengths one after the other, (L*K, H, W)."""
+        return cls(ArrayReader(frames), acquisition, source="array", form="array in memory")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """A name per frame in file order, for messages: a file name, or ``frames.npy[0,3]``."""
+        return self._reader.labels
+
+    @property
+    def saturation_dn(self) -> float:
+        """The largest value the detector can give: 2**bit_depth - 1, or inf for floats without a bit depth."""
+        return float("inf") if self.bit_depth is None else float(2**self.bit_depth - 1)
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of all pixels, uncompressed."""
+        wavelengths, steps, height, width = self.shape
+        return wavelengths * steps * height * width * self.dtype.itemsize
+
+    def rows(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Rows [start, stop) as (L, K, stop - start, W), in DN: ``out`` if given, else maybe a read-only view."""
+        wavelengths, steps, _, width = self.shape
+        if out is None:
+            return self._reader.read_rows(start, stop).reshape(wavelengths, steps, stop - start, width)
+        flat = out.reshape(wavelengths * steps, stop - start, width)
+        self._reader.read_rows(start, stop, flat)
+        if not np.may_share_memory(flat, out):
+            out[...] = flat.reshape(out.shape)
+        return out
+
+    def window(self, rows: slice, columns: slice) -> np.ndarray:
+        """The part (L, K, rows, columns) of every frame; slices of step 1 that may be open or negative, as in NumPy."""
+        row_start, row_stop, row_step = rows.indices(self.shape[2])
+        column_start, column_stop, column_step = columns.indices(self.shape[3])
+        if row_step != 1 or column_step != 1:
+            raise ValueError("windows are contiguous: slice with step 1")
+        band = self.rows(row_start, max(row_start, row_stop))
+        return band[..., column_start : max(column_start, column_stop)]
+
+    def fingerprint(self) -> str:
+        """A cheap identity of frames and acquisition: names, sizes and times of the files, not their content."""
+        return hashlib.sha256(f"{self._reader.fingerprint()} {self.shape} {self.acquisition}".encode()).hexdigest()
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def __enter__(self) -> FrameStack:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _stack_shape(reader: FrameReader, acquisition: Acquisition, source: str) -> tuple[int, int, int, int]:
+    """(L, K, H, W), or an InputError that says the numbers."""
+    frames, height, width = reader.shape
+    wavelengths, given = len(acquisition.wavelengths_nm), acquisition.frames_per_wavelength
+    many = f"{wavelengths} wavelength{'s' if wavelengths > 1 else ''}"
+    if reader.groups is not None and reader.groups != wavelengths:
+        raise InputError(
+            f"{source} holds {reader.groups} x {frames // reader.groups} frames but its acquisition names "
+            f"{many}: name {reader.groups}"
+        )
+    if given is not None and frames != wavelengths * given:
+        raise InputError(
+            f"{source} holds {frames} frames but {many} x {given} phase steps need {wavelengths * given}: correct the "
+            f"wavelengths, the steps or the frames{_frames_last(reader.shape, wavelengths * given)}"
+        )
+    if frames % wavelengths:
+        raise InputError(f"{source} holds {frames} frames, which cannot be shared evenly by {many}: check both")
+    steps = frames // wavelengths
+    fewest = MIN_FRAMES - (acquisition.steps != "trusted")  # two, where the step is fitted and the background is smooth
+    if steps < fewest:
+        raise InputError(f"{source} holds {frames} frame(s) for {many}: {fewest} or more per wavelength make a phase")
+    return wavelengths, steps, height, width
+
+
+def _frames_last(shape: tuple[int, int, int], wanted: int) -> str:
+    return "; its last axis fits, so put the frames first" if shape[2] == wanted else ""
+
+
+def _bit_depth(dtype: np.dtype, given: int | None, source: str) -> int | None:
+    """Significant bits of the pixels; None for floats of unknown origin."""
+    bits = 8 * dtype.itemsize if dtype.kind == "u" else None
+    if given is None:
+        return bits
+    if given < 1 or (bits is not None and given > bits):
+        raise InputError(f"bit_depth {given} for {source}, whose pixels are {dtype}: give 1 to {bits or 32}")
+    return given

@@ -1,0 +1,89 @@
+"""A few pixels of every frame, spread over the image: what calibration looks at, and what betrays a broken stack."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cpikan.errors import InputError
+from cpikan.pipeline.stacks.mask import Circle, Mask
+from cpikan.pipeline.stacks.stack import FrameStack
+from cpikan.psi.calibration.calibrate import Subsample
+from cpikan.psi.calibration.steps.carrier import WholeRows
+
+_ROWS = 96
+_COLUMNS = 128
+_WHOLE_ROWS = 4  # kept entire, for noise from neighbours
+
+
+def take_subsample(stack: FrameStack, mask: Mask | Circle | None) -> Subsample:
+    """Pixels on a staggered grid inside the mask's extent; raises InputError for constant or duplicated frames."""
+    height, width = stack.shape[2:]
+    top, bottom, left, right = _extent(mask, (height, width))
+    lines = np.unique(np.linspace(top, bottom - 1, min(_ROWS, bottom - top)).round().astype(int))
+    step = max(1, (right - left) // _COLUMNS)
+    pieces, positions, valid, whole, whole_lines = [], [], [], [], []
+    for i, line in enumerate(lines):
+        row = stack.rows(int(line), int(line) + 1)[:, :, 0]
+        # staggered, so that a grid of dies does not fall in step with the samples
+        columns = np.arange(left + (i * 7) % step, right, step)
+        pieces.append(row[:, :, columns])
+        positions.append(np.stack([np.full(columns.size, line), columns], axis=1))
+        inside = np.ones((1, width), np.uint8) if mask is None else mask.rows(int(line), int(line) + 1, width)
+        valid.append(inside[0, columns] != 0)
+        if i % max(1, len(lines) // _WHOLE_ROWS) == 0:
+            whole.append(row[:, :, None, left:right].copy())
+            whole_lines.append(int(line))
+    sample = Subsample(
+        np.concatenate(pieces, axis=2),
+        np.concatenate(positions),
+        WholeRows(np.concatenate(whole, axis=2), np.array(whole_lines), left),
+        np.concatenate(valid),
+        (height, width),
+    )
+    _check_frames(stack, sample)
+    return sample
+
+
+def _extent(mask: Mask | Circle | None, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Rows and columns the mask spans (top, bottom, left, right), so that a small mask still gives enough samples."""
+    height, width = shape
+    if mask is None:
+        return 0, height, 0, width
+    any_row = np.zeros(height, bool)
+    any_column = np.zeros(width, bool)
+    for start in range(0, height, 256):
+        rows = mask.rows(start, min(start + 256, height), width)
+        any_row[start : start + len(rows)] = rows.any(axis=1)
+        any_column |= rows.any(axis=0)
+    used_rows, used_columns = np.flatnonzero(any_row), np.flatnonzero(any_column)
+    return int(used_rows[0]), int(used_rows[-1]) + 1, int(used_columns[0]), int(used_columns[-1]) + 1
+
+
+def _check_frames(stack: FrameStack, sample: Subsample) -> None:
+    """Refuse frames that are constant, and frames that are the same picture though their steps differ."""
+    wavelengths, steps = stack.shape[:2]
+    seen: dict[bytes, int] = {}
+    for index in range(wavelengths * steps):
+        pixels = np.ascontiguousarray(sample.frames.reshape(wavelengths * steps, -1)[index])
+        finite = pixels[np.isfinite(pixels)]
+        if finite.size == 0 or finite.min() == finite.max():
+            value = "not a number" if finite.size == 0 else f"{finite[0]:g}"
+            raise InputError(
+                f"frame {stack.labels[index]} is constant ({value} in every sampled pixel): it holds no fringes; check it"
+            )
+        twin = seen.setdefault(pixels.tobytes(), index)
+        if twin != index and _should_differ(stack, twin, index):
+            raise InputError(
+                f"frames {stack.labels[twin]} and {stack.labels[index]} are identical though their phase steps differ: "
+                "one was stored twice; give each frame once"
+            )
+
+
+def _should_differ(stack: FrameStack, first: int, second: int) -> bool:
+    """Without noise, frames of one wavelength a whole turn apart are rightly the same; all others never are."""
+    steps = stack.shape[1]
+    given = stack.acquisition.phase_steps_deg
+    if given is None or first // steps != second // steps:
+        return True
+    turn = (given[first // steps][first % steps] - given[second // steps][second % steps]) % 360
+    return min(turn, 360 - turn) > 1.0

@@ -1,0 +1,1 @@
+"""Networks trained on simulated and measured stacks."""

@@ -1,0 +1,304 @@
+"""Training of image models from stacks on disk: a config in, a model file out, resumable in between."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cpikan.errors import InputError
+from cpikan.images.curriculum import Curriculum
+from cpikan.images.features import OUTPUTS
+from cpikan.images.losses.base import Loss
+from cpikan.images.losses.kinds import build_losses
+from cpikan.images.model_file import ModelCard, load_model, save_model, shipped_models
+from cpikan.images.models.kinds import build_model, model_settings
+from cpikan.images.patches.source import PatchSource
+from cpikan.images.training.config import TrainConfig, read_config
+from cpikan.images.training.engine import Engine
+from cpikan.images.training.feed import PatchFeed, reads_frames
+from cpikan.images.training.lesson import Lessons
+from cpikan.images.training.log import TrainLog
+from cpikan.images.training.loop import Task, Trained, Trainer
+from cpikan.images.training.tables import from_table
+from cpikan.learning.checkpoint import Checkpoint, Saved
+from cpikan.pipeline.training.simulated_stacks import SimulatedSpec, simulated_stacks
+from cpikan.pipeline.training.training_stacks import open_training_stacks
+from cpikan.storage.atomic import write_json
+from cpikan.streaming.memory import PeakMemory
+
+_WRITE_S = 2.0  # states are written no more often than this
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run puts its files: the model NAME.safetensors and NAME.json, and the folder NAME.training with the resolved
+    config, the log and the state."""
+
+    output: Path
+    resume: bool = False
+    overwrite: bool = False
+
+    @property
+    def model(self) -> Path:
+        return self.output.with_name(self.output.name.removesuffix(".safetensors").removesuffix(".json"))
+
+    @property
+    def weights(self) -> Path:
+        return self.model.with_name(self.model.name + ".safetensors")
+
+    @property
+    def complete(self) -> bool:
+        """Whether the model is there, both files."""
+        return self.weights.exists() and self.model.with_name(self.model.name + ".json").exists()
+
+    @property
+    def folder(self) -> Path:
+        return self.model.with_name(self.model.name + ".training")
+
+    def check(self) -> None:
+        """InputError for what would be written over, a missing folder, and flags that exclude each other."""
+        if self.resume and self.overwrite:
+            raise InputError("--resume with --overwrite: go on with what is there, or replace it")
+        if not self.model.absolute().parent.is_dir():
+            raise InputError(f"folder of {self.output} does not exist: create it first")
+        if self.weights.exists() and not (self.resume or self.overwrite):
+            raise InputError(f"{self.weights} exists: add --overwrite to replace it, or name another output")
+
+
+Judge = Callable[[Trained], dict[str, Any]]  # what else goes into the summary; may refuse to write
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run made ready: config, stacks, network to begin with and losses; ``identity`` and the config tell runs apart."""
+
+    config: TrainConfig
+    sources: Sequence[PatchSource]
+    held_out: Sequence[PatchSource]
+    network: nn.Module
+    terms: list[tuple[float, Loss]]
+    identity: dict[str, Any]
+
+
+def train(
+    config: TrainConfig | Path | str,
+    output: Path | str,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train a model as ``config`` says (or the TOML file of that name) and write it to ``output``.
+
+    Writes NAME.safetensors and NAME.json, and NAME.training/ with config.json, log.jsonl and the state that ``resume`` goes on
+    from. Folders in a config file are relative to it. Returns the summary that `cpikan train --json` prints. Raises
+    InputError for bad settings and stacks, ResumeError for the state of another run.
+    """
+    place = Place(Path(output), resume, overwrite)
+    place.check()
+    told = config if isinstance(config, TrainConfig) else _anchored(read_config(config), Path(config).parent)
+    engine = Engine(told)
+    try:
+        with PeakMemory() as memory:
+            sources, held_out = _stacks(told, engine, progress)
+            network, terms = new_network(told), build_losses(told.loss)
+            job = Job(told, sources, held_out, network, terms, {"stacks": [source.name for source in sources]})
+            return run_job(job, place, engine, memory, progress=progress)
+    finally:
+        engine.close()
+
+
+def new_network(config: TrainConfig) -> nn.Module:
+    """The network of [model], its weights drawn from the seed; or those of the file ``start`` names."""
+    table = dict(config.model)
+    start = table.pop("start", None)
+    kind = table.pop("kind", "unet")
+    if start is not None:
+        if table or (kind != "unet" and "kind" in config.model):
+            raise InputError(
+                "[model] start with other keys: the file decides the kind and its settings, leave them out"
+            )
+        network, card = load_model(str(start))
+        if card.features != config.features:
+            raise InputError(f"[model] start {start}: it was made for other [features]; give {card.features.config()}")
+        return network.train()
+    for name, value in (("channels_in", config.features.channels), ("channels_out", OUTPUTS)):
+        if name in table:
+            raise InputError(f"[model] {name} follows from [features]: leave it out")
+        table[name] = value
+    model_settings(kind)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return build_model(kind, table).train()
+
+
+def run_job(
+    job: Job, place: Place, engine: Engine, memory: PeakMemory, *, progress: bool, judge: Judge | None = None
+) -> dict[str, Any]:
+    """Train what is ready, and write the model; ``judge`` adds to the summary, or refuses."""
+    began, config = time.perf_counter(), job.config
+    curriculum = from_table(Curriculum, config.curriculum, "[curriculum]") if config.curriculum else None
+    lesson = Lessons(config.features, config.training.recorrupt, curriculum)
+    feed = PatchFeed(job.sources, job.held_out, config, engine)
+    feed.check(job.terms)
+    _check_task(job, curriculum, engine)
+    store, saved = _open_store(job, place, engine)
+    task = Task(job.network, config.features, job.terms, feed, lesson, curriculum)
+    log = _open_log(config, place, saved) if engine.main else None
+    try:
+        trainer = Trainer(task, config, engine, store, log)
+        if saved is not None:
+            trainer.resume(saved)
+        finished = bool(trainer.position.stop_reason)
+        trained = trainer.run(progress=progress)
+    finally:
+        if log is not None:
+            log.close()
+    summary = _summary(job, place, engine, trained)
+    summary["peak_anonymous_mib"] = memory.peak()
+    summary["already_finished"] = finished
+    summary["seconds_this_run"] = time.perf_counter() - began
+    if judge is not None:
+        summary |= judge(trained)
+    if engine.main and not (finished and place.complete):
+        _save(job, place, trained, summary)
+    engine.wait()
+    return summary
+
+
+def _check_task(job: Job, curriculum: Curriculum | None, engine: Engine) -> None:
+    size, multiple = job.config.patches.size, int(job.network.multiple_px)  # type: ignore[arg-type]
+    if size % multiple:
+        raise InputError(f"[patches] size = {size}: this model takes multiples of {multiple}")
+    if curriculum is not None:
+        curriculum.check(job.terms, size, multiple)
+    names = [loss.name for _, loss in job.terms]
+    joints = [loss.name for _, loss in job.terms if "joints" in loss.needs]
+    if joints and not job.config.patches.pairs:
+        raise InputError(f"[loss] {joints[0]} needs neighbouring patches: set [patches] pairs = true and an overlap")
+    if "interface_al" in names and engine.processes > 1:
+        raise InputError("[loss] interface_al in several processes: its multipliers live in one; use interface")
+    if "interface_al" in names and (job.config.patches.order != "regular" or job.config.patches.turned):
+        raise InputError(
+            "[loss] interface_al keeps a multiplier per point: set [patches] order = 'regular' and turned = false"
+        )
+
+
+def _stacks(config: TrainConfig, engine: Engine, progress: bool) -> tuple[list[PatchSource], list[PatchSource]]:
+    """Stacks to train on and held-out ones; the main process makes what is not there yet, the others take it."""
+    data = config.data
+    if not data.folders and not data.simulated:
+        raise InputError(
+            "[data] names no stacks: give folders, or a table simulated, such as simulated = { count = 8 }"
+        )
+    if not engine.main:
+        engine.wait()
+    shown = progress and engine.main
+    found = [
+        _open(data.folders, data.simulated, "simulated", config, shown),
+        _open(data.validation, data.validation_simulated, "validation_simulated", config, shown),
+    ]
+    if engine.main:
+        engine.wait()
+    return found[0], found[1]
+
+
+def _open(
+    folders: Sequence[str], simulated: dict[str, Any], key: str, config: TrainConfig, progress: bool
+) -> list[PatchSource]:
+    found: list[PatchSource] = []
+    frames, cache = reads_frames(config), Path(config.data.cache)
+    if folders:
+        found += open_training_stacks(
+            folders, cache, skip_corrupt=config.data.skip_corrupt, progress=progress, frames=frames
+        )
+    if simulated:
+        spec = from_table(SimulatedSpec, simulated, f"[data] {key}")
+        found += simulated_stacks(cache, spec, progress=progress, frames=frames)
+    return found
+
+
+def _anchored(config: TrainConfig, folder: Path) -> TrainConfig:
+    """Paths of a config file, taken from where it lies; ``start`` too, unless it names a shipped model."""
+    data, model = config.data, dict(config.model)
+    if "start" in model and model["start"] not in shipped_models():
+        model["start"] = str(folder / str(model["start"]))
+
+    def each(paths: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(folder / path) for path in paths)
+
+    return replace(
+        config,
+        model=model,
+        data=replace(
+            data, folders=each(data.folders), validation=each(data.validation), cache=str(folder / data.cache)
+        ),
+    )
+
+
+def _open_store(job: Job, place: Place, engine: Engine) -> tuple[Checkpoint, Saved | None]:
+    if place.overwrite and engine.main:
+        _clear(place.folder)
+        place.weights.unlink(missing_ok=True)
+    engine.wait()
+    if place.resume and engine.owns_moments:
+        raise InputError(
+            "--resume with engine = 'deepspeed': the moments live in DeepSpeed; begin anew with --overwrite"
+        )
+    identity = {"config": job.config.table(), "processes": engine.processes, **job.identity}
+    store = Checkpoint(place.folder, identity, every_s=_WRITE_S)
+    saved = store.open(place.resume)
+    engine.wait()  # nothing is written before every process has looked
+    if engine.main and saved is None:
+        write_json(place.folder / "config.json", job.config.table())
+    return store, saved
+
+
+def _clear(folder: Path) -> None:
+    """Take away what an earlier run wrote, and nothing else."""
+    for pattern in ("checkpoint.json", "tensors-*.safetensors", "config.json", "log.jsonl"):
+        for path in folder.glob(pattern):
+            path.unlink()
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+
+
+def _open_log(config: TrainConfig, place: Place, saved: Saved | None) -> TrainLog:
+    kept = int(saved.numbers["position"]["log_bytes"]) if saved is not None else 0
+    board = place.folder / "tensorboard" if config.training.tensorboard else None
+    return TrainLog(place.folder / "log.jsonl", keep_bytes=kept, tensorboard=board)
+
+
+def _summary(job: Job, place: Place, engine: Engine, trained: Trained) -> dict[str, Any]:
+    at = trained.position
+    return {
+        "stop_reason": at.stop_reason,
+        "steps": at.step,
+        "epochs": at.epoch + at.batch / max(1, trained.per_epoch),
+        "seconds": at.seconds,
+        "samples": at.samples,
+        "samples_per_second": trained.samples_per_second,
+        "loss": at.loss,
+        "validation": at.best_validation or at.validation or None,
+        "validation_before": at.first_validation or None,
+        "best_step": at.best_step if at.best_validation else at.step,
+        "rollbacks": at.rollbacks,
+        "parameters": sum(parameter.numel() for parameter in job.network.parameters()),
+        "device": str(engine.device),
+        "processes": engine.processes,
+        "rank": engine.rank,
+        "output": str(place.weights),
+        "seed": job.config.seed,
+    }
+
+
+def _save(job: Job, place: Place, trained: Trained, summary: dict[str, Any]) -> None:
+    job.network.load_state_dict(trained.weights)
+    kept = {"seed": job.config.seed, "config": job.config.table(), "summary": summary, **job.identity}
+    save_model(job.network, ModelCard.of(job.network, job.config.features, kept), place.model)

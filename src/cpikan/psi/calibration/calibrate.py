@@ -1,0 +1,289 @@
+"""From a subsample of the frames to the model of the pixel pass: steps, noise, thresholds, where the heights lie."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.special import gammainc, gammaincc, gammaincinv
+
+from cpikan.errors import InputError
+from cpikan.psi.calibration.alignment import Alignment
+from cpikan.psi.calibration.order_model import MeasuredPhases, order_model
+from cpikan.psi.calibration.stack_steps import StackSteps, stack_steps
+from cpikan.psi.calibration.steps.carrier import WholeRows
+from cpikan.psi.calibration.steps.frame_fit import demodulated
+from cpikan.psi.calibration.steps.ripple import ripple_before_and_after
+from cpikan.psi.kernels import reference
+from cpikan.psi.kernels.model import Demodulation, PixelModel
+from cpikan.psi.kernels.weight_field import model_demodulation
+from cpikan.psi.model.acquisition import Acquisition
+from cpikan.psi.model.frame_model import FrameModel
+from cpikan.psi.model.noise import NoiseModel, fit_noise, noise_from_neighbours, noise_from_residuals
+from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, phasor_weights
+
+_SOME_DARK = 0.005  # share of pixels without fringes from which they are taken into account
+_FIELD_PIXELS = 4096
+_LOST_LIT = 0.02  # share of lit pixels that may be lost to keep dark ones out
+
+
+@dataclass(frozen=True)
+class Subsample:
+    """Some pixels of a stack: ``frames`` (L, K, P), ``position`` (P, 2) row and column, ``rows`` whole rows (L, K, n, W).
+
+    ``valid`` (P,) is the user's mask there. ``shape`` is the image's (H, W).
+    """
+
+    frames: np.ndarray
+    position: np.ndarray
+    rows: WholeRows
+    valid: np.ndarray
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """What the user fixed: the scheme, the height range (a length, or exact limits low and high), how heights are combined,
+    and what may differ between frames beside the step (None: what the frames show)."""
+
+    scheme: str = LEAST_SQUARES
+    range_nm: float | tuple[float, float] | None = None
+    finest: bool = False
+    effects: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The model and what a report says about it; ``sigma_phase_rad`` is the median phase noise of each wavelength,
+    ``sigma_nm_median`` that of the height. ``ripple_before_mrad`` (plain steps) and ``ripple_after_mrad`` (the model) are
+    amplitudes at 1 to 4 times the fringes for each wavelength whose steps were fitted, None where they cannot be told."""
+
+    model: PixelModel
+    steps: StackSteps
+    noise: tuple[NoiseModel, ...]
+    sigma_phase_rad: tuple[float, ...]
+    sigma_nm_median: float
+    range_nm: float | None = None
+    wrong_order_rate: float | None = None
+    alignment: Alignment | None = None
+    ripple_before_mrad: tuple[dict[int, float] | None, ...] | None = None
+    ripple_after_mrad: tuple[dict[int, float] | None, ...] | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def steps_deg(self) -> tuple[tuple[float, ...], ...]:
+        return self.steps.steps_deg
+
+
+def calibrate(
+    sample: Subsample,
+    acquisition: Acquisition,
+    saturation_dn: float,
+    settings: CalibrationSettings,
+    found: StackSteps | None = None,
+) -> Calibration:
+    """Fit everything the pixel pass needs; raises InputError when the frames hold no fringes to measure.
+
+    ``found`` are steps that were found by other means (None: they are fitted, or taken as given).
+    """
+    usable = _usable(sample, saturation_dn)
+    frames, position = sample.frames[..., usable], sample.position[usable]
+    if found is None:
+        steps, noise, plain = _first_model(sample, frames, position, acquisition, saturation_dn, settings)
+    else:
+        steps, noise = found, _noises(sample, frames, position, found, saturation_dn)
+        plain = _demodulation(steps, noise, saturation_dn, settings.scheme, sample)
+    if plain.models is not None:
+        frames, position = (part[..., :: _every(frames)] for part in (frames, position.T))
+        position = position.T
+    phase, variance, _, snr, _ = reference.demodulate(frames, plain, (position[:, 0], position[:, 1]))
+    total = snr.sum(axis=0)
+    plain = replace(plain, snr_min=_snr_threshold(total, len(frames)))
+    measured = np.isfinite(variance).all(axis=0) & (total >= plain.snr_min)
+    if measured.sum() < 3:
+        raise InputError(
+            "no fringes found: the frames do not change with the phase steps anywhere in the mask; check the frames, "
+            "their order and the steps"
+        )
+    sigma = tuple(float(np.sqrt(np.median(v))) for v in variance[:, measured])
+    sigma_nm = sigma[0] * acquisition.wavelengths_nm[0] / (4 * math.pi)
+    before, after = _ripple(frames[..., measured], position[measured], phase[:, measured], steps, acquisition)
+    calibration = Calibration(
+        PixelModel(plain),
+        steps,
+        noise,
+        sigma,
+        sigma_nm,
+        ripple_before_mrad=before,
+        ripple_after_mrad=after,
+        warnings=steps.warnings,
+    )
+    if len(frames) == 1:
+        return calibration
+    from_centre = position[measured] - (np.asarray(sample.shape) - 1) / 2
+    guessed = any(one.source == "neighbours" for one in noise)
+    waves = acquisition.wavelengths_nm
+    phases = MeasuredPhases(waves, phase[:, measured], variance[:, measured], from_centre, sample.shape, sigma, guessed)
+    return _with_orders(calibration, phases, settings)
+
+
+def _first_model(
+    sample: Subsample,
+    frames: np.ndarray,
+    position: np.ndarray,
+    acquisition: Acquisition,
+    saturation_dn: float,
+    settings: CalibrationSettings,
+) -> tuple[StackSteps, tuple[NoiseModel, ...], Demodulation]:
+    """Steps, noise and demodulation, thresholds still open.
+
+    Where tilts bring frames together in a part of the field, so that they leave the phase open there, the steps are fitted
+    again as if they were the same everywhere, and the user is told.
+    """
+    effects, told = settings.effects, tuple[str, ...]()
+    while True:
+        steps = stack_steps(frames, position, sample.rows, acquisition, effects)
+        noise = _noises(sample, frames, position, steps, saturation_dn)
+        try:
+            plain = _demodulation(steps, noise, saturation_dn, settings.scheme, sample)
+        except InputError as error:
+            if settings.effects is not None or effects is not None:
+                raise
+            effects, told = (
+                (),
+                (f"{error}; steps that are the same everywhere are used, the map carries what that leaves",),
+            )
+            continue
+        return replace(steps, warnings=(*told, *steps.warnings)), noise, plain
+
+
+def _noises(
+    sample: Subsample, frames: np.ndarray, position: np.ndarray, steps: StackSteps, saturation_dn: float
+) -> tuple[NoiseModel, ...]:
+    """Noise of every wavelength under these steps."""
+    quantum = 0.0 if math.isinf(saturation_dn) else 1.0
+    return tuple(_noise(frames[i], position, sample.rows.samples[i], steps, i, quantum) for i in range(len(frames)))
+
+
+def _every(frames: np.ndarray) -> int:
+    """Pixels to skip where every pixel has weights of its own, which take a while in plain NumPy."""
+    return max(1, frames.shape[-1] // _FIELD_PIXELS)
+
+
+def _with_orders(calibration: Calibration, phases: MeasuredPhases, settings: CalibrationSettings) -> Calibration:
+    """Take the order search of several wavelengths into the model, and what it says about the noise."""
+    found = order_model(phases, settings.range_nm, finest=settings.finest)
+    plain = calibration.model.demodulation
+    demodulation = replace(
+        plain,
+        noise=plain.noise * found.noise_factor,
+        snr_min=plain.snr_min / found.noise_factor,
+        phase_floor_rad2=plain.phase_floor_rad2 + found.phase_floor_rad2,
+    )
+    noise = tuple(one.scaled(found.noise_factor) if phases.noise_is_guessed else one for one in calibration.noise)
+    return replace(
+        calibration,
+        model=PixelModel(demodulation, found.search),
+        noise=noise,
+        sigma_phase_rad=found.sigma_rad,
+        sigma_nm_median=found.sigma_nm,
+        range_nm=found.range_nm,
+        wrong_order_rate=found.wrong_order_rate,
+        alignment=found.alignment,
+        warnings=calibration.warnings + found.warnings,
+    )
+
+
+def _usable(sample: Subsample, saturation_dn: float) -> np.ndarray:
+    flat = sample.frames.reshape(-1, sample.frames.shape[-1])
+    usable = sample.valid & np.isfinite(flat).all(axis=0) & (flat < saturation_dn).all(axis=0)
+    if usable.sum() < 3:
+        raise InputError(
+            "no usable pixels: everything inside the mask is saturated, dead or not a number; check exposure and mask"
+        )
+    return usable
+
+
+def _noise(
+    frames: np.ndarray, position: np.ndarray, rows: np.ndarray, steps: StackSteps, i: int, quantum: float
+) -> NoiseModel:
+    """Noise of one wavelength: from what the steps' fit leaves over, or from neighbours where it leaves nothing."""
+    fit = None if steps.fits is None or not steps.fits[i].determined else steps.fits[i]
+    if fit is None:
+        return (
+            fit_noise(frames, steps.steps_deg[i], quantum) if len(frames) > 3 else noise_from_neighbours(rows, quantum)
+        )
+    left = len(frames) - 3 - 2 * len(fit.model.harmonics)
+    if left < 1:
+        return noise_from_neighbours(rows, quantum)
+    found, squares = demodulated(fit, np.asarray(frames, np.float64), np.asarray(position, np.float64))
+    return noise_from_residuals(found[0], squares / left, quantum)
+
+
+def _ripple(
+    frames: np.ndarray, position: np.ndarray, phase: np.ndarray, steps: StackSteps, acquisition: Acquisition
+) -> tuple[tuple[dict[int, float] | None, ...] | None, tuple[dict[int, float] | None, ...] | None]:
+    """Print-through of the fringes under plain steps and under the model; None where steps were not fitted."""
+    if steps.fits is None:
+        return None, None
+    found: list[tuple[dict[int, float], dict[int, float]] | None] = []
+    for i, samples in enumerate(frames):
+        if len(samples) < 3:  # there are no plain steps to compare with
+            found.append(None)
+            continue
+        given = None if acquisition.phase_steps_deg is None else acquisition.phase_steps_deg[i]
+        plain = FrameModel.plain(steps.steps_deg[i] if given is None else tuple(s - given[0] for s in given))
+        _, u, v = plain.weights_at(np.zeros(()), np.zeros(())) @ samples.astype(np.float64)
+        found.append(ripple_before_and_after(np.arctan2(v, u), phase[i], position))
+    return tuple(f and f[0] for f in found), tuple(f and f[1] for f in found)
+
+
+def _demodulation(
+    steps: StackSteps, noise: tuple[NoiseModel, ...], saturation_dn: float, scheme: str, sample: Subsample
+) -> Demodulation:
+    """Fitted frames by their model; steps as given, and schemes made for certain steps, by the same weights everywhere."""
+    if steps.fits is not None and scheme == LEAST_SQUARES:
+        lines, columns = sample.position[sample.valid].T
+        region = ((int(lines.min()), int(lines.max())), (int(columns.min()), int(columns.max())))
+        found = model_demodulation(steps.models, noise, saturation_dn, sample.shape, region)
+        floor = np.array([fit.ripple_rad**2 / 2 for fit in steps.fits])  # of a sine of that amplitude
+        return replace(found, phase_floor_rad2=floor)
+    weights = [phasor_weights(scheme, row) for row in steps.steps_deg]
+    return Demodulation(
+        cosine=np.stack([w.cosine for w in weights]),
+        sine=np.stack([w.sine for w in weights]),
+        mean=np.stack([w.mean for w in weights]),
+        covariance=np.stack([w.covariance for w in weights]),
+        # float frames without any noise would divide by zero: a millionth of a count is below every camera
+        noise=np.array([[max(n.read_dn2, 1e-12), n.gain_dn] for n in noise]),
+        phase_floor_rad2=np.zeros(len(weights)),
+        saturation_dn=saturation_dn,
+        carre=scheme == CARRE,
+    )
+
+
+def _snr_threshold(snr: np.ndarray, wavelengths: int) -> float:
+    """The signal-to-noise total that best separates pixels with fringes from pixels without.
+
+    Without fringes the total is chi squared with 2 L degrees of freedom. The share of such pixels is read off below the
+    median of that law; the threshold minimises false measurements plus lost ones. Without dark pixels it is near zero.
+    """
+    snr = snr[np.isfinite(snr)]
+    half_dof = float(wavelengths)  # chi squared with 2 L degrees of freedom, as an incomplete gamma function
+    if snr.size == 0:
+        return float(2 * gammaincinv(half_dof, 0.999))
+    dark = min(1.0, 2 * float((snr < 2 * gammaincinv(half_dof, 0.5)).mean()))
+    # dark pixels are not quite Gaussian (quantisation): where lit ones stand clear of them, keep a wide distance
+    strong = float(4 * gammaincinv(half_dof, 1 - 1e-4))
+    lit = max(1.0 - dark, 1e-9)
+    if dark > _SOME_DARK and ((snr < strong).mean() - dark) / lit < _LOST_LIT:
+        return strong
+    lowest = 0.05 * float(2 * gammaincinv(half_dof, 0.999))
+    grid = np.geomspace(lowest, max(60 * lowest, float(np.median(snr))), 200)
+    measured = np.searchsorted(np.sort(snr), grid) / snr.size
+    lost = np.maximum(measured - dark * gammainc(half_dof, grid / 2), 0)
+    cost = dark * gammaincc(half_dof, grid / 2) + lost
+    # stay above the lower edge of a gap, but well below lit pixels
+    best = np.flatnonzero(cost <= cost.min() + 1e-6)
+    return float(min(2 * grid[best[0]], np.sqrt(grid[best[0]] * grid[best[-1]])))

@@ -1,0 +1,125 @@
+"""Raw frames whose light and phase are Chebyshev series: normal equations from moments, without a Jacobian.
+
+The products of series terms are sums of terms, T_i T_j = (T_{i+j} + T_{|i-j|}) / 2, so that every block of J'WJ is read off
+the weighted moments of twice the degree: (2 d + 1)^2 sums over the samples where the Jacobian takes d^4 / 8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.polynomial.chebyshev import chebvander
+from torch import Tensor
+
+from cpikan.psi.calibration.surface_fit.frame_residuals import FrameResiduals, RobustLoss
+
+
+def terms(degree: int) -> np.ndarray:
+    """Powers (i, j) of T_i(y) T_j(x) with i + j <= ``degree``, by rising i + j, (M, 2): a degree's terms are those of a
+    lower one and more."""
+    return np.array([(i, total - i) for total in range(degree + 1) for i in range(total + 1)])
+
+
+def features(points: np.ndarray, degree: int) -> np.ndarray:
+    """T_i(y) T_j(x) at ``points`` (B, 2) in [-1, 1], (B, M)."""
+    y, x = (chebvander(axis, degree) for axis in points.T)
+    rows = terms(degree)
+    return np.asarray(y[:, rows[:, 0]] * x[:, rows[:, 1]])
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums of weighted products of series terms at ``points`` (B, 2) up to ``degree``."""
+
+    points: Tensor
+    degree: int
+    _tables: tuple[Tensor, Tensor] = field(init=False, repr=False)
+    _places: tuple[Tensor, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        y, x = (torch.from_numpy(chebvander(axis, 2 * self.degree)) for axis in self.points.numpy().T)
+        object.__setattr__(self, "_tables", (y.mT.contiguous(), x))
+        rows = terms(self.degree)
+        size = 2 * self.degree + 1
+        i, j = (torch.from_numpy(np.stack([part[:, None] + part, abs(part[:, None] - part)])) for part in rows.T)
+        object.__setattr__(self, "_places", tuple(i[a] * size + j[b] for a in (0, 1) for b in (0, 1)))
+
+    def sums(self, weights: Tensor) -> Tensor:
+        """Moments (n, (2 degree + 1)^2) of weights (n, B)."""
+        y, x = self._tables
+        rows = (weights.mT.unsqueeze(-1) * x.unsqueeze(1)).flatten(1)
+        return (y @ rows).unflatten(1, (len(weights), -1)).transpose(0, 1).flatten(1)
+
+    def block(self, sums: Tensor, rows: int, columns: int) -> Tensor:
+        """Weighted products of the first ``rows`` with the first ``columns`` terms, (n, rows, columns)."""
+        total = sum(sums[:, place[:rows, :columns]] for place in self._places)
+        assert isinstance(total, Tensor)
+        return 0.25 * total
+
+
+@dataclass(frozen=True)
+class SeriesFrames(FrameResiduals):
+    """`FrameResiduals` of a `LinearPhase` whose features, and those of the light, are `features` of the points."""
+
+    moments: Moments | None = None
+
+    def normal(self, parameters: Tensor, loss: RobustLoss) -> tuple[Tensor, Tensor, Tensor]:
+        """Cost (n,), gradient (n, P) and J'WJ (n, P, P), the prior included."""
+        if self.moments is None:
+            return super().normal(parameters, loss)
+        n, layout = len(parameters), self.layout
+        parts = layout.split(parameters)
+        mean, power, phase = parts.mean @ self.light.mT, parts.power @ self.light.mT, self.form.value(parts.form)
+        slopes = self.form.jacobian(parts.form[:1])[1][0]
+        cost = self.prior(parameters)
+        gradient = self.precision * (parameters - self.mean)
+        matrix = torch.diag(self.precision).expand(n, -1, -1).clone()
+        ends = np.cumsum((0, *layout.sizes))
+        spans = [(slice(ends[i], ends[i + 1]), basis) for i, basis in ((0, self.light), (1, self.light), (6, slopes))]
+        squares = parameters.new_zeros(6, n, len(self.points))
+        slants = parameters.new_zeros(3, n, len(self.points))
+        for k in range(layout.frames):
+            angle, gain = self._frame(k, parts, phase)
+            double = torch.cos(2 * angle)
+            wave = torch.cos(angle) + parts.second * double
+            fall = -gain * power * (torch.sin(angle) + 2 * parts.second * torch.sin(2 * angle))
+            light, sharp = mean + power * wave, self.sharpness[k]
+            rest = sharp * (gain * light - self.frames[k])
+            cost = cost + loss.value(rest).sum(dim=-1)
+            weight = loss.weight(rest) * sharp
+            lead = (gain.expand_as(wave), gain * wave, fall)
+            pull = weight * rest
+            weight = weight * sharp
+            for i, one in enumerate(lead):
+                slants[i] += pull * one
+            for i, (a, b) in enumerate(_PAIRS):
+                squares[i] += weight * lead[a] * lead[b]
+            own = [fall, *(fall * axis for axis in self.points.T if layout.tilted)] if k else []
+            own += [light] if k and layout.gained else []
+            own += [gain * power * double] if layout.bent else []
+            if not own:
+                continue
+            extra = torch.stack(own, dim=1)
+            place = torch.tensor([i for i in layout.of_frame(k) if ends[2] <= i < ends[6]])
+            weighted = extra * weight.unsqueeze(1)
+            gradient[:, place] += (extra @ pull.unsqueeze(-1)).squeeze(-1)
+            matrix[:, place[:, None], place] += extra @ weighted.mT
+            for one, (span, basis) in zip(lead, spans, strict=True):
+                cross = (weighted * one.unsqueeze(1)) @ basis
+                matrix[:, place, span] += cross
+                matrix[:, span, place] += cross.mT
+        sums = self.moments.sums(squares.flatten(0, 1)).unflatten(0, (6, n))
+        for i, (a, b) in enumerate(_PAIRS):
+            (down, rows), (across, columns) = spans[a], spans[b]
+            block = self.moments.block(sums[i], rows.shape[1], columns.shape[1])
+            matrix[:, down, across] += block
+            if a != b:
+                matrix[:, across, down] += block.mT
+        for one, (span, basis) in zip(slants, spans, strict=True):
+            gradient[:, span] += one @ basis
+        return cost, gradient, matrix
+
+
+_PAIRS = ((0, 0), (0, 1), (1, 1), (0, 2), (1, 2), (2, 2))

@@ -1,0 +1,188 @@
+"""Where the fit begins: phases of closed forms where they can be unwrapped, and random smooth ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cpikan.errors import InputError
+from cpikan.learning.levenberg_marquardt import Settings, minimise
+from cpikan.psi.calibration.steps.frame_fit import FrameFit
+from cpikan.psi.calibration.steps.fringes import unwrap_scattered
+from cpikan.psi.calibration.steps.tilt_aia import FitOptions
+from cpikan.psi.calibration.steps.tilt_aia import fit_frames as fit_tilted
+from cpikan.psi.calibration.steps.two_frames import fit_two_frames
+from cpikan.psi.calibration.surface_fit.problem import Degrees, Problem, Samples, first_light, frame_residuals, moved
+from cpikan.psi.calibration.surface_fit.series_frames import features, terms
+
+RANDOM = 192
+_FIRST = Degrees(1, 3, tilted=False, gained=False)  # of the random starts
+_SECOND = Degrees(2, 4)
+THIRD = Degrees(4, 6)
+DETAIL = Degrees(4, 12)  # of closed forms: cut to less they may fall into a wrong minimum
+_LARGEST_RAD = 25.0  # peak of a random phase's slopes and bows
+_PIXELS = (300, 700, 1500)
+_DETAIL_PIXELS = 3000
+_PAIR_LIGHT = 2  # degree of the background from which a step is read
+_KEPT = (16, 8)
+_ALIKE = 1e-3  # relative difference of costs of what is one minimum
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A start that was carried to ``degrees``: its parameters (P,), half its mean squared residual, where it came from."""
+
+    parameters: Tensor
+    degrees: Degrees
+    cost: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Closed:
+    """What a closed form makes of the frames: phase terms of `DETAIL`, steps (K,), tilts (K, 2) per unit, in rad."""
+
+    source: str
+    modes: np.ndarray
+    steps_rad: np.ndarray
+    tilt_rad: np.ndarray
+
+
+def closed_candidates(samples: Samples, closed: list[Closed]) -> list[Candidate]:
+    """Closed forms with all their detail."""
+    if not closed:
+        return []
+    few = samples.some(_DETAIL_PIXELS)
+    begun = torch.stack([_start(samples, DETAIL, one) for one in closed])
+    best, cost = _improved(few, DETAIL, begun, 60)
+    count = few.frames.size
+    return [
+        Candidate(best[i], DETAIL, float(cost[i]) / count, closed[i].source)
+        for i in _distinct(cost)
+        if cost[i] < np.inf
+    ]
+
+
+def smooth_candidates(samples: Samples, closed: list[Closed], seed: int) -> list[Candidate]:
+    """Random smooth phases, and closed forms cut to smooth ones, by rising cost, carried from few terms to `THIRD`."""
+    few, more, most = (samples.some(count) for count in _PIXELS)
+    best, cost = _improved(few, _FIRST, _random(few, seed), 40)
+    keep = np.argsort(cost)[: _KEPT[0]]
+    layouts = [degrees.layout(len(samples.frames)) for degrees in (_FIRST, _SECOND, THIRD)]
+    begun = torch.stack(
+        [*moved(best[torch.from_numpy(keep)], *layouts[:2]), *(_start(samples, _SECOND, c) for c in closed)]
+    )
+    names = ["random"] * len(keep) + [one.source for one in closed]
+    best, cost = _improved(more, _SECOND, begun, 60)
+    kept = _distinct(cost)[: _KEPT[1]]
+    best, cost = _improved(most, THIRD, moved(best[torch.tensor(kept)], *layouts[1:]), 80)
+    count = most.frames.size
+    return [Candidate(best[i], THIRD, float(cost[i]) / count, names[kept[i]]) for i in _distinct(cost)]
+
+
+def _improved(samples: Samples, degrees: Degrees, begun: Tensor, iterations: int) -> tuple[Tensor, np.ndarray]:
+    problem = Problem(frame_residuals(samples, degrees))
+    found = minimise(problem, begun, Settings(iterations, cost=1e-4, step=1e-5, gradient=1e-7))
+    cost = found.cost.numpy()
+    return found.parameters, np.where(np.isfinite(cost), cost, np.inf)
+
+
+def _distinct(cost: np.ndarray) -> list[int]:
+    """By rising cost, without those of (almost) the same cost as one before."""
+    kept: list[int] = []
+    for i in np.argsort(cost):
+        if np.isfinite(cost[i]) and not any(abs(cost[i] - cost[j]) < _ALIKE * cost[j] for j in kept):
+            kept.append(int(i))
+    return kept
+
+
+def _random(samples: Samples, seed: int) -> Tensor:
+    """Smooth phases of every size, with random steps where none are given: (RANDOM, P) of `_FIRST`."""
+    rng = np.random.default_rng(seed)
+    layout = _FIRST.layout(len(samples.frames))
+    bright, power = first_light(samples)
+    size = terms(_FIRST.form).sum(axis=1)
+    scale = np.geomspace(1.0, _LARGEST_RAD, RANDOM)[:, None]
+    phase = rng.normal(size=(RANDOM, len(size))) * scale * np.array([0.0, 1.0, 0.35, 0.1])[size]
+    phase[:, 0] = rng.uniform(-np.pi, np.pi, RANDOM)
+    steps = rng.uniform(0, 2 * np.pi, (RANDOM, layout.frames - 1))
+    steps[:, 0] /= 2  # the convention of blind signs
+    if samples.steps_rad is not None:
+        steps[:] = samples.steps_rad[1:]
+    light = np.zeros((RANDOM, 2 * layout.light))
+    light[:, 0], light[:, layout.light] = bright, power
+    return torch.from_numpy(np.concatenate([light, steps, phase], axis=1))
+
+
+def _start(samples: Samples, degrees: Degrees, closed: Closed) -> Tensor:
+    """Parameters of ``degrees`` (P,), light flat, the phase's terms cut to those."""
+    layout = degrees.layout(len(samples.frames))
+    bright, power = first_light(samples)
+    vector = np.zeros(layout.size)
+    vector[0], vector[layout.light] = bright, power
+    split = np.cumsum(layout.sizes)
+    vector[split[1] : split[2]] = closed.steps_rad[1:]
+    vector[split[2] : split[3]] = closed.tilt_rad[1:].ravel()
+    vector[split[5] :] = closed.modes[: layout.form]
+    return torch.from_numpy(vector)
+
+
+def closed_forms(samples: Samples, position: np.ndarray, frames_dn: np.ndarray) -> list[Closed]:
+    """What closed forms make of ``frames_dn`` (K, P) at ``position`` (P, 2), the pixels of ``samples``."""
+    given = None if samples.steps_rad is None else tuple(np.degrees(samples.steps_rad))
+    low, high = position.min(axis=0), position.max(axis=0)
+    unit, centre = (high - low) / 2, (low + high) / 2
+    found: list[Closed] = []
+    for name, fit in _fits(position, frames_dn, given):
+        phase = unwrap_scattered(fit.phase_rad(frames_dn, position), position)
+        basis = features(samples.points[phase.reached], DETAIL.form)
+        modes = np.linalg.lstsq(basis, phase.unwrapped_rad[phase.reached], rcond=None)[0]
+        steps = fit.model.steps_rad + fit.model.tilt_rad_px @ (centre - np.asarray(fit.model.pivot))
+        found.append(Closed(name, modes, steps, fit.model.tilt_rad_px * unit))
+    if len(frames_dn) > 2:
+        found += _pairs(samples, position, frames_dn, given)
+    return found
+
+
+def _pairs(
+    samples: Samples, position: np.ndarray, frames_dn: np.ndarray, given: tuple[float, ...] | None
+) -> Iterator[Closed]:
+    """What Gram-Schmidt makes of frame 0 and each other one; the steps of the rest follow from its phase."""
+    for k in range(1, len(frames_dn)):
+        try:
+            fit = fit_two_frames(frames_dn[[0, k]], position, None if given is None else (given[0], given[k]))
+            wrapped = fit.phase_rad(frames_dn[[0, k]], position)
+            phase = unwrap_scattered(wrapped, position)
+        except (InputError, np.linalg.LinAlgError):
+            continue
+        if not np.isfinite(wrapped).all():
+            continue
+        basis = features(samples.points[phase.reached], DETAIL.form)
+        modes = np.linalg.lstsq(basis, phase.unwrapped_rad[phase.reached], rcond=None)[0]
+        fringes = np.stack([np.cos(wrapped), -np.sin(wrapped)], axis=1)
+        columns = np.concatenate([features(samples.points, _PAIR_LIGHT), fringes], axis=1)
+        real, imaginary = np.linalg.lstsq(columns, frames_dn.T, rcond=None)[0][-2:]
+        steps = np.arctan2(imaginary, real)
+        yield Closed(f"Gram-Schmidt of frames 1 and {k + 1}", modes, steps - steps[0], np.zeros((len(frames_dn), 2)))
+
+
+def _fits(
+    position: np.ndarray, frames_dn: np.ndarray, given: tuple[float, ...] | None
+) -> Iterator[tuple[str, FrameFit]]:
+    makers: list[tuple[str, Callable[[], FrameFit]]] = [
+        ("tilted frames", lambda: fit_tilted(frames_dn, position, given, FitOptions(frozenset({"tilt"})))),
+        ("even steps", lambda: fit_tilted(frames_dn, position, given, FitOptions(frozenset()))),
+    ]
+    if len(frames_dn) == 2:
+        makers = [("Gram-Schmidt", lambda: fit_two_frames(frames_dn, position, given))]
+    for name, make in makers:
+        try:
+            fit = make()
+            if np.isfinite(fit.phase_rad(frames_dn, position)).all():
+                yield name, fit
+        except (InputError, np.linalg.LinAlgError):  # then the others must serve
+            continue

@@ -1,0 +1,1 @@
+"""What a frame is: acquisition, forward model, schemes, noise, flags."""

@@ -1,0 +1,129 @@
+"""What each frame of one wavelength really was: its step, its tilt, its light, and the detector's harmonics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cpikan.psi.model.response import Response
+from cpikan.psi.model.smooth_field import SmoothField
+
+UNLOCK_ROUNDS = 6  # harmonics of a tenth of the modulation are then taken off to 1e-6 or so
+
+
+@dataclass(frozen=True)
+class FrameModel:
+    """Frames k = 0..K-1 of one wavelength: light_k = gain_k (A + B sum_h c_h cos(h (phi + delta_k(r)))) + offset_k.
+
+    delta_k(r) = ``steps_rad``[k] + ``tilt_rad_px``[k] . (r - ``pivot``) + ``defocus_rad_px2``[k] |r - pivot|^2, with r = (y, x)
+    in pixels. Frame 0 has step, tilt and defocus zero, gain one and offset zero (the gauge). ``harmonics`` lists the
+    orders beside the first that are free in every pixel, such as (2,); ``locked`` those that are a fixed share of B, as (order,
+    share). ``response`` turns samples into light (None: samples are light). ``background`` is A as far as it is smooth, and
+    ``background_weight`` how well every pixel keeps to it, in samples of a frame: two frames rest on it.
+    """
+
+    steps_rad: np.ndarray
+    tilt_rad_px: np.ndarray
+    defocus_rad_px2: np.ndarray
+    gain: np.ndarray
+    offset_dn: np.ndarray
+    pivot: tuple[float, float]
+    harmonics: tuple[int, ...] = ()
+    response: Response | None = None
+    locked: tuple[tuple[int, float], ...] = ()
+    background: SmoothField | None = None
+    background_weight: float = 0.0
+
+    @classmethod
+    def plain(cls, steps_deg: tuple[float, ...]) -> FrameModel:
+        """Frames that differ by their steps alone."""
+        count = len(steps_deg)
+        zeros = np.zeros(count)
+        steps = np.radians(np.asarray(steps_deg, float))
+        return cls(steps, np.zeros((count, 2)), zeros, np.ones(count), zeros, (0.0, 0.0))
+
+    @property
+    def frames(self) -> int:
+        return len(self.steps_rad)
+
+    def light_dn(self, samples: np.ndarray) -> np.ndarray:
+        """What the detector saw, float64, for samples of any shape."""
+        return np.asarray(samples, np.float64) if self.response is None else self.response.light_dn(samples)
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether every pixel saw the same steps."""
+        return not (self.tilt_rad_px.any() or self.defocus_rad_px2.any())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the same linear weights of the samples serve every pixel."""
+        bent = self.response is not None or bool(self.locked) or self.background is not None
+        return self.is_uniform and not self.offset_dn.any() and not bent
+
+    def steps_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Steps in rad at pixels (y, x) of any common shape: (K, ...)."""
+        dy, dx = np.asarray(y, float) - self.pivot[0], np.asarray(x, float) - self.pivot[1]
+        shape = (-1,) + (1,) * np.ndim(dy)
+        tilt = self.tilt_rad_px[:, 0].reshape(shape) * dy + self.tilt_rad_px[:, 1].reshape(shape) * dx
+        return self.steps_rad.reshape(shape) + tilt + self.defocus_rad_px2.reshape(shape) * (dy**2 + dx**2)
+
+    def design_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Columns A, B cos phi, B sin phi, then two per further harmonic: (..., K, 3 + 2 H)."""
+        delta = np.moveaxis(self.steps_at(y, x), 0, -1)
+        columns = [np.ones_like(delta)]
+        for order in (1, *self.harmonics):
+            columns += [np.cos(order * delta), -np.sin(order * delta)]
+        return np.stack(columns, axis=-1) * self.gain[:, None]
+
+    def weights_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Least-squares weights of the frames (offsets taken off) for A, B cos phi, B sin phi: (..., 3, K)."""
+        return self._solved(y, x)[..., : self.frames]
+
+    def linear_at(self, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weights (..., 3, K), the constants (..., 3) to add, and the covariance (..., 3, 3) at unit noise of A, u, v."""
+        solved = self._solved(y, x)
+        weights = solved[..., : self.frames]
+        constants = -weights @ self.offset_dn
+        if self.background is not None:
+            constants = (
+                constants + solved[..., -1] * np.sqrt(self.background_weight) * self.background.at(y, x)[..., None]
+            )
+        return weights, constants, solved @ np.swapaxes(solved, -1, -2)
+
+    def _solved(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Rows A, u, v of the pseudo-inverse of the frames, and of the background as one more sample where there is one."""
+        design = self.design_at(y, x)
+        if self.background is not None:
+            known = np.zeros((*design.shape[:-2], 1, design.shape[-1]))
+            known[..., 0] = np.sqrt(self.background_weight)
+            design = np.concatenate([design, known], axis=-2)
+        return np.linalg.pinv(design)[..., :3, :]
+
+    def leaks_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """What locked harmonics h add to u + i v, as factors of B exp(i h phi) and B exp(-i h phi): complex (..., H, 2)."""
+        weights, delta = self.weights_at(y, x), np.moveaxis(self.steps_at(y, x), 0, -1)
+        phasor = (weights[..., 1, :] + 1j * weights[..., 2, :]) * self.gain
+        pairs = [
+            np.stack([(phasor * np.exp(sign * 1j * order * delta)).sum(axis=-1) for sign in (1, -1)], axis=-1)
+            * share
+            / 2
+            for order, share in self.locked
+        ]
+        return np.stack(pairs, axis=-2)
+
+    def unlocked(self, phasor: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """u + i v (...) with the locked harmonics taken off, by fixed-point iteration."""
+        if not self.locked:
+            return phasor
+        leaks = self.leaks_at(y, x)
+        found = phasor
+        for _ in range(UNLOCK_ROUNDS):
+            size = np.abs(found)
+            unit = found / np.maximum(size, 1e-30)
+            leak = 0.0
+            for i, (order, _) in enumerate(self.locked):
+                leak = leak + leaks[..., i, 0] * unit**order + leaks[..., i, 1] * unit.conj() ** order
+            found = phasor - size * leak
+        return found
