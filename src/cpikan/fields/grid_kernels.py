@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import numba
 import numpy as np
+
+from cpikan.compiled import compiled
 
 # 256 pixels: eight nodes, their sums and five polynomials in float32 are 21 KiB, which the first-level cache holds
 BLOCK = 256
 _f = np.float32
-jit: Any = functools.partial(
-    numba.njit, nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}, boundscheck=False
-)
+jit: Any = functools.partial(compiled, error_model="numpy", fastmath={"contract", "nsz"}, boundscheck=False)
 
 
 @jit

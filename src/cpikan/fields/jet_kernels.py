@@ -10,12 +10,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import numba
 import numpy as np
 
-jit: Any = functools.partial(
-    numba.njit, nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}, boundscheck=False
-)
+from cpikan.compiled import compiled
+
+jit: Any = functools.partial(compiled, error_model="numpy", fastmath={"contract", "nsz"}, boundscheck=False)
 
 
 @jit

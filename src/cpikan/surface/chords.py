@@ -10,17 +10,17 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from cpikan.compiled import compiled
 from cpikan.surface.pupil import EDGE, Pupil
 from cpikan.surface.zernike import ZernikeBasis
 
 FloatArray = NDArray[np.float64]
 
 _BLOCK = 256
-_jit: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy", boundscheck=False)
+_jit: Any = functools.partial(compiled, error_model="numpy", boundscheck=False)
 _jit_sums: Any = functools.partial(_jit, fastmath={"reassoc", "contract", "nsz"})
 
 

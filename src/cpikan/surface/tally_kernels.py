@@ -9,12 +9,11 @@ import functools
 import math
 from typing import Any
 
-import numba
 import numpy as np
 
-_jit: Any = functools.partial(
-    numba.njit, nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, boundscheck=False
-)
+from cpikan.compiled import compiled
+
+_jit: Any = functools.partial(compiled, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, boundscheck=False)
 
 
 @_jit

@@ -1,8 +1,7 @@
 """Compiled loops from frames to phasors: weighted sums, phases, and what their noise is worth, a block of a row at a time.
 
 Weights are the same for all pixels (`sums`, `quality`) or follow parabolas over segments of a row (`field_sums`,
-`field_quality`). All loops over pixels are branch-free, so that LLVM turns them into vector code. Who changes this file
-removes ``__pycache__`` as well: the disk cache of loops that call these watches their own file only.
+`field_quality`). All loops over pixels are branch-free, so that LLVM turns them into vector code.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import numba
 import numpy as np
 
+from cpikan.compiled import compiled
 from cpikan.psi.kernels.model import LONGEST_SEGMENT, LOW_SIGMA_RAD
 from cpikan.psi.kernels.weight_field import EXTRAS
 from cpikan.psi.model.frame_model import UNLOCK_ROUNDS
@@ -24,9 +23,7 @@ _LOW_VARIANCE = _f((LOW_SIGMA_RAD / (2 * np.pi)) ** 2)  # turns^2
 _ROUND_NOISE = _f(1e-6)  # relative: noise of u and v this equal is a circle
 
 # "contract" allows fused multiply-add; nothing that reorders sums or breaks the rounding trick
-jit: Any = functools.partial(
-    numba.njit, nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}, boundscheck=False
-)
+jit: Any = functools.partial(compiled, error_model="numpy", fastmath={"contract", "nsz", "arcp"}, boundscheck=False)
 inlined: Any = functools.partial(
     jit, forceinline=True
 )  # calls with many arrays cost the vector loops their overlap checks

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from cpikan.compiled import compiled
 from cpikan.psi.model.flags import Flag
 
 _INVALID, _AMBIGUOUS = int(Flag.INVALID), int(Flag.AMBIGUOUS)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
+@compiled(error_model="numpy", boundscheck=False)
 def form_rows(phase_rad, order, component, ambiguous, flags, nm_per_rad, constants_nm, datum_nm, height):  # type: ignore[no-untyped-def]
     """height = (phase + 2 pi order) nm_per_rad - datum, and the ambiguous flag, for rows of a band.
 

@@ -7,9 +7,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numba
 import numpy as np
 
+from cpikan.compiled import compiled
 from cpikan.psi.model.flags import Flag
 
 COLUMNS = 8  # of the row table, in the order of `_row_sums`
@@ -18,9 +18,7 @@ _LOW, _AMBIGUOUS = int(Flag.LOW_MODULATION), int(Flag.AMBIGUOUS)
 
 
 _BLOCK = 512
-_jit: Any = functools.partial(
-    numba.njit, nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, boundscheck=False
-)
+_jit: Any = functools.partial(compiled, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, boundscheck=False)
 
 
 @_jit

@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import numba
 import numpy as np
 
+from cpikan.compiled import compiled
 from cpikan.errors import InputError
 from cpikan.psi.kernels.model import LONGEST_SEGMENT, Demodulation
 from cpikan.psi.model.frame_model import FrameModel
@@ -26,7 +26,7 @@ _WORST_CONDITION = 300.0  # of the design at any probe; beyond it noise drowns t
 
 EXTRAS = 14  # numbers of a node beside the weights of its frames
 Region = tuple[tuple[int, int], tuple[int, int]]  # first and last row, first and last column
-_jit: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy")
+_jit: Any = functools.partial(compiled, error_model="numpy")
 
 
 def model_demodulation(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from cpikan.compiled import compiled
 from cpikan.psi.model.flags import Flag
 from cpikan.psi.refine.protocol import BLOCK_PX, CELL_PX, TurnRows
 
@@ -63,7 +63,7 @@ def _cells(blocks: np.ndarray) -> np.ndarray:
     return np.add.reduceat(rows, np.arange(0, blocks.shape[1], n), axis=1)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _add(turns, weight, flags, first_row, phasor, total, moment, pixels, valid, doubtful):  # type: ignore[no-untyped-def]
     half = (BLOCK_PX - 1) / 2
     for r in range(flags.shape[0]):

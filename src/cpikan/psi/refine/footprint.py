@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-import numba
 import numpy as np
 
+from cpikan.compiled import compiled
 from cpikan.psi.refine.protocol import BLOCK_PX
 
 
@@ -66,7 +66,7 @@ class PhasorPixels:
         return out
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _shift(gradient, second, pixels, offset, nm_per_turn, out):  # type: ignore[no-untyped-def]
     one = np.uint64(1)
     for b in range(pixels.shape[0]):
@@ -90,7 +90,7 @@ def _shift(gradient, second, pixels, offset, nm_per_turn, out):  # type: ignore[
                 out[w, b, c] = np.arctan2(total.imag, total.real) / rate + beside
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _summed(gy, gx, yy, xx, yx, bits):  # type: ignore[no-untyped-def]
     """Phasors of a quadratic phase, zero at the centre: differences of it are linear, so two products lead to the next."""
     one, at = np.uint64(1), -(BLOCK_PX - 1) / 2
@@ -112,6 +112,6 @@ def _summed(gy, gx, yy, xx, yx, bits):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _turn(angle):  # type: ignore[no-untyped-def]
     return complex(np.cos(angle), np.sin(angle))

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+
+from cpikan.compiled import compiled
 
 _OFF, _ON = 0.75, 0.25  # turns from the surface: before a move at least, after it at most
 _MENDED = 4  # times fewer jumps after than before
@@ -47,7 +48,7 @@ def find_candidates(
     return Candidates((first + inner.start + y).astype(np.int64) * turns.shape[1] + x, moves, before, after)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _jumps(turns, component, rows, columns, moves, before, after):  # type: ignore[no-untyped-def]
     for i in range(len(rows)):
         y, x = rows[i], columns[i]

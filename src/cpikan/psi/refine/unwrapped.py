@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
+from cpikan.compiled import compiled
 from cpikan.psi.refine.coarse import CoarseHeights
 from cpikan.psi.refine.footprint import MeanPixels
 from cpikan.psi.refine.protocol import BLOCK_PX
@@ -111,7 +111,7 @@ class UnwrappedBlocks:
         )
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _block_row(phase, sigma, order, component, label, turns, spread, offset, moments):  # type: ignore[no-untyped-def]
     """All blocks of one row of blocks."""
     per_turn = 1 / (2 * np.pi)
@@ -173,7 +173,7 @@ def _block_row(phase, sigma, order, component, label, turns, spread, offset, mom
         spread[c] = np.sqrt(max(1.0, chi2 / (kept - 1)) / total)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _largest(component, left, right):  # type: ignore[no-untyped-def]
     """The component with the most pixels in a block, and how many; the lower number where two are as large."""
     name, most = 0, 0

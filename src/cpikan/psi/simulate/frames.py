@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from cpikan.compiled import compiled
 from cpikan.psi.simulate.instrument import FrameFaults
 from cpikan.psi.simulate.random import DEAD, GAUSSIAN, cos_turns, f32, i32, normal_rows, row_key, u32, u64, uniform_bits
 from cpikan.psi.simulate.settings import SimulationSettings
@@ -89,7 +89,7 @@ def make_light(settings: SimulationSettings, faults: FrameFaults, grid: Grid) ->
     )
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _fill_light(y: float, kind: np.ndarray, light: Light, optics: Optics, a: np.ndarray, b: np.ndarray) -> None:
     for x in range(a.shape[0]):
         square = (light.unit_x[x] * light.unit_x[x] + y * y) / light.corner
@@ -103,7 +103,7 @@ def _fill_light(y: float, kind: np.ndarray, light: Light, optics: Optics, a: np.
         b[x] = f32(good * (1.0 - optics.vignetting_modulation * square))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _fill_phase(height: np.ndarray, turns_per_nm: float, phase: np.ndarray) -> None:
     for x in range(phase.shape[0]):
         nm = np.float64(height[x]) if height[x] == height[x] else np.float64(0.0)
@@ -111,7 +111,7 @@ def _fill_phase(height: np.ndarray, turns_per_nm: float, phase: np.ndarray) -> N
         phase[x] = f32(turns - np.floor(turns))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _expose(
     phase: np.ndarray,
     a: np.ndarray,
@@ -138,7 +138,7 @@ def _expose(
         out[x] = i32(value + half)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _stick_dead(row: int, optics: Optics, frames: np.ndarray) -> None:
     key = row_key(optics.seed, DEAD, row, 0)
     first, second = u32(key & u64(0xFFFFFFFF)), u32(key >> u64(32))
@@ -148,7 +148,7 @@ def _stick_dead(row: int, optics: Optics, frames: np.ndarray) -> None:
             frames[:, x] = i32(optics.full_scale) if bits & 1 else 0
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def expose_rows(
     height: np.ndarray,
     kind: np.ndarray,

@@ -8,8 +8,9 @@ on every machine with IEEE arithmetic.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from cpikan.compiled import compiled
 
 u32, u64, i32, f32 = np.uint32, np.uint64, np.int32, np.float32
 
@@ -35,21 +36,21 @@ def generator(seed: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(stream,))))
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def sin_quarter(turns: np.float32) -> np.float32:
     """sin(2 pi turns) for |turns| <= 1/4, error below 2e-7."""
     t = turns * turns
     return turns * (_S1 + t * (_S3 + t * (_S5 + t * (_S7 + t * (_S9 + t * _S11)))))
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def cos_turns(turns: np.float32) -> np.float32:
     """cos(2 pi turns) for any float32; the rounding of ``turns`` itself is the only loss."""
     reduced = turns - np.floor(turns + _HALF)
     return sin_quarter(_QUARTER - abs(reduced))
 
 
-@numba.njit(cache=True)
+@compiled
 def row_key(seed: int, stream: int, row: int, index: int) -> np.uint64:
     """A 64-bit key for one row of one stream (splitmix64, twice)."""
     z = u64(seed)
@@ -61,7 +62,7 @@ def row_key(seed: int, stream: int, row: int, index: int) -> np.uint64:
     return z
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def uniform_bits(column: int, first: np.uint32, second: np.uint32) -> np.uint32:
     """32 random bits for one pixel of a row with keys ``first`` and ``second``."""
     v = u32(u32(column) + first)
@@ -75,7 +76,7 @@ def uniform_bits(column: int, first: np.uint32, second: np.uint32) -> np.uint32:
     return u32(v ^ (v >> u32(15)))
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def normal_rows(key: np.uint64, first_out: np.ndarray, second_out: np.ndarray) -> None:
     """Fill two float32 rows with independent standard normals (Box and Muller 1958); the largest possible is 6.6."""
     first, second = u32(key & u64(0xFFFFFFFF)), u32(key >> u64(32))

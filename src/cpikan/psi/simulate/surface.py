@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from cpikan.compiled import compiled
 from cpikan.psi.simulate.random import generator
 from cpikan.psi.simulate.settings import SurfaceSettings
 from cpikan.psi.simulate.wafer import Dies, Grid, cut_disc
@@ -153,7 +153,7 @@ class Surface:
         return np.stack([x, y, radius, self.settings.particle_nm * draw.uniform(0.5, 1.0, len(x))], axis=1)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _set_form(height: np.ndarray, start: int, unit_x: np.ndarray, unit_y: np.ndarray, form: np.ndarray) -> None:
     order = form.shape[0]
     line = np.empty(order)
@@ -169,7 +169,7 @@ def _set_form(height: np.ndarray, start: int, unit_x: np.ndarray, unit_y: np.nda
             height[r, x] = np.float32(a + u * (b + u * (c + u * (d + u * e))))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _add_waves(height: np.ndarray, start: int, rows: np.ndarray, columns: np.ndarray) -> None:
     # blocks of columns stay in the cache over all rows; the sum of a pixel always runs over the waves in the same order
     count, width = columns.shape
@@ -192,7 +192,7 @@ def _add_waves(height: np.ndarray, start: int, rows: np.ndarray, columns: np.nda
                 out[x] += line[x]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _add_bumps(height: np.ndarray, start: int, x_mm: np.ndarray, y_mm: np.ndarray, bumps: np.ndarray) -> None:
     for n in range(bumps.shape[0]):
         x0, y0, sigma, peak = bumps[n]
@@ -206,7 +206,7 @@ def _add_bumps(height: np.ndarray, start: int, x_mm: np.ndarray, y_mm: np.ndarra
                     height[r, x] += np.float32(peak * math.exp(-(dx * dx + dy * dy) / (2 * sigma * sigma)))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _add_scratches(height: np.ndarray, start: int, x_mm: np.ndarray, y_mm: np.ndarray, scratches: np.ndarray) -> None:
     for n in range(scratches.shape[0]):
         x0, y0, x1, y1, sigma, depth = scratches[n]
@@ -230,7 +230,7 @@ def _add_scratches(height: np.ndarray, start: int, x_mm: np.ndarray, y_mm: np.nd
                 height[r, x] -= np.float32(depth * math.exp(-(ex * ex + ey * ey) / (2 * sigma * sigma)))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _add_particles(
     height: np.ndarray, kind: np.ndarray, start: int, x_mm: np.ndarray, y_mm: np.ndarray, particles: np.ndarray
 ) -> None:
@@ -246,7 +246,7 @@ def _add_particles(
                     kind[r, x] = 2  # PARTICLE
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def count_heights(height: np.ndarray, statistics: np.ndarray) -> None:
     """Add rows of heights (n, W), NaN left out, to ``statistics`` (see NO_STATISTICS), row by row in order."""
     for r in range(height.shape[0]):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from cpikan.compiled import compiled
 from cpikan.psi.simulate.random import generator
 from cpikan.psi.simulate.settings import SurfaceSettings
 
@@ -95,7 +95,7 @@ def _cut(
     return block, (index - first).astype(np.int32), begins
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _add_dies(
     height: np.ndarray,
     start: int,
@@ -123,7 +123,7 @@ def cut_disc(height: np.ndarray, kind: np.ndarray, start: int, grid: Grid, surfa
     _cut_disc(height, kind, start, grid.x_mm, grid.y_mm, surface.diameter_mm / 2, notch_mm)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _cut_disc(
     height: np.ndarray,
     kind: np.ndarray,

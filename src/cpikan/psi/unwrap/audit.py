@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from cpikan.compiled import compiled
 from cpikan.psi.unwrap.components import ComponentNames
 from cpikan.psi.unwrap.raster import order_step
 
@@ -69,7 +69,7 @@ def _by_bands(work: Callable[[slice], object], height: int, threads: int) -> lis
         return list(pool.map(work, bands))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _apply(orders: np.ndarray, component: np.ndarray, label: np.ndarray, offset: np.ndarray) -> None:
     for y in range(orders.shape[0]):
         for x in range(orders.shape[1]):
@@ -78,7 +78,7 @@ def _apply(orders: np.ndarray, component: np.ndarray, label: np.ndarray, offset:
             component[y, x] = label[node]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _check(
     phase_rad: np.ndarray, orders: np.ndarray, component: np.ndarray, ambiguous: np.ndarray, rows: int
 ) -> tuple[int, float]:
@@ -101,7 +101,7 @@ def _check(
     return jumps, worst.max()
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _incongruence(phase_rad: np.ndarray, orders: np.ndarray, component: np.ndarray, worst: np.ndarray) -> None:
     """Raise ``worst`` (per column) to |wrap(phase + 2 pi order - phase)| of a row."""
     for x in range(worst.size):
@@ -111,7 +111,7 @@ def _incongruence(phase_rad: np.ndarray, orders: np.ndarray, component: np.ndarr
         worst[x] = distance if (component[x] > 0) & (distance > worst[x]) else worst[x]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_jumps(
     a: np.ndarray,
     b: np.ndarray,
@@ -129,7 +129,7 @@ def _count_jumps(
     return int(count)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _flag(
     a: np.ndarray, b: np.ndarray, order_a: np.ndarray, order_b: np.ndarray, flag_a: np.ndarray, flag_b: np.ndarray
 ) -> None:

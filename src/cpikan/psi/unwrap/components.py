@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+
+from cpikan.compiled import compiled
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def survey_core(orders: np.ndarray, labels: np.ndarray, count: int, corner: tupl
     return NodeSurvey(size, first, low, spread, _histograms(orders, labels, low, start))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _extents(
     orders: np.ndarray, labels: np.ndarray, count: int, top: int, left: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -67,7 +68,7 @@ def _extents(
     return size, first, low, high
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _histograms(orders: np.ndarray, labels: np.ndarray, low: np.ndarray, start: np.ndarray) -> np.ndarray:
     counts = np.zeros(start[-1], np.int64)
     for y in range(labels.shape[0]):
@@ -78,7 +79,7 @@ def _histograms(orders: np.ndarray, labels: np.ndarray, low: np.ndarray, start: 
     return counts
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def numbered(labels: np.ndarray, first_node: int) -> np.ndarray:
     """Node numbers int32 of the labels of a tile (1, 2, ...) whose first node is ``first_node``; -1 = no pixel."""
     out = np.empty(labels.shape, np.int32)
@@ -88,7 +89,7 @@ def numbered(labels: np.ndarray, first_node: int) -> np.ndarray:
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def write_core(
     orders_out: np.ndarray, component_out: np.ndarray, orders: np.ndarray, labels: np.ndarray, first_node: int
 ) -> None:

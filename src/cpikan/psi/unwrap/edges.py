@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from cpikan.compiled import compiled
 from cpikan.psi.kernels.cpu_phasors import phase_turns
 from cpikan.psi.unwrap.phasor import box_sum, lag_products
 
@@ -12,7 +12,7 @@ _PRIOR = np.float32(0.1)  # share of the mean slope of the tile in a local slope
 _DEAREST, _CHEAPEST = np.float32(1000), np.float32(20)  # of one turn where all agrees, and in pure noise
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def edge_costs(real: np.ndarray, imag: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Order steps int32 along the edges of a tile, and the cost int32 of one turn up and of one down, per edge.
 
@@ -51,7 +51,7 @@ def edge_costs(real: np.ndarray, imag: np.ndarray, valid: np.ndarray) -> tuple[n
     return steps, rise, fall
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _means(cosine: np.ndarray, sine: np.ndarray, modulus: np.ndarray) -> tuple[float, float, float]:
     """Fill the modulus of the products; sums of all three."""
     width = modulus.shape[1]
@@ -66,7 +66,7 @@ def _means(cosine: np.ndarray, sine: np.ndarray, modulus: np.ndarray) -> tuple[f
     return sums[0].sum(), sums[1].sum(), sums[2].sum()
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _agreement_row(a: np.ndarray, b: np.ndarray, total: np.ndarray, modulus: np.ndarray) -> None:
     """Multiply the modulus by how far the products around agree, at most 1."""
     for x in range(modulus.size):
@@ -74,13 +74,13 @@ def _agreement_row(a: np.ndarray, b: np.ndarray, total: np.ndarray, modulus: np.
         modulus[x] = min((a[x] * a[x] + b[x] * b[x]) / size * modulus[x], np.float32(1))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _shift(row: np.ndarray, more: np.float32) -> None:
     for x in range(row.size):
         row[x] += more
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _cost_row(
     here: np.ndarray,
     there: np.ndarray,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from cpikan.compiled import compiled
 from cpikan.psi.unwrap.union_find import find_root
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def number_faces(valid: np.ndarray) -> tuple[np.ndarray, int]:
     """Node of every face (h + 1, w + 1) of a grid of pixels (h, w) bool, and the number of nodes.
 
@@ -47,7 +47,7 @@ def number_faces(valid: np.ndarray) -> tuple[np.ndarray, int]:
     return node, count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def edge_ends(node: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Nodes that gain and lose one unit of winding when the step along an edge grows by one; -1 where that changes
     nothing.
@@ -70,7 +70,7 @@ def edge_ends(node: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return gain, loss
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def windings(steps: np.ndarray, gain: np.ndarray, loss: np.ndarray, nodes: int) -> np.ndarray:
     """Sum of the order steps around every node."""
     excess = np.zeros(nodes, np.int32)
@@ -81,7 +81,7 @@ def windings(steps: np.ndarray, gain: np.ndarray, loss: np.ndarray, nodes: int) 
     return excess
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def follow_steps(valid: np.ndarray, steps: np.ndarray, orders: np.ndarray, labels: np.ndarray) -> int:
     """Fill ``orders`` and ``labels`` (int32; 1, 2, ... by first pixel, 0 = no pixel) along balanced steps.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from cpikan.compiled import compiled
 from cpikan.psi.unwrap.faces import windings
 
 _LOW = np.int64(0xFFFFFFFF)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _incidence(gain: np.ndarray, loss: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray]:
     """Edges of every node: those of node n are ``edges[start[n] : start[n + 1]]``."""
     start = np.zeros(nodes + 2, np.int32)
@@ -31,7 +31,7 @@ def _incidence(gain: np.ndarray, loss: np.ndarray, nodes: int) -> tuple[np.ndarr
     return start, edges
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _push(heap: np.ndarray, size: int, key: np.int64) -> int:
     place = size
     while place > 0:
@@ -44,7 +44,7 @@ def _push(heap: np.ndarray, size: int, key: np.int64) -> int:
     return size + 1
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _pop(heap: np.ndarray, size: int) -> int:
     """Remove the smallest key, heap[0]."""
     size -= 1
@@ -89,7 +89,7 @@ class Search(NamedTuple):
     settled: np.ndarray
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def balance(
     steps: np.ndarray, rise: np.ndarray, fall: np.ndarray, gain: np.ndarray, loss: np.ndarray, nodes: int
 ) -> int:
@@ -127,7 +127,7 @@ def balance(
     return number
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _nearest(network: Network, search: Search, source: int, sign: int, number: int) -> int:
     """The node of opposite excess (or the outside) to which a unit from ``source`` moves at least cost (Dijkstra).
 
@@ -167,7 +167,7 @@ def _nearest(network: Network, search: Search, source: int, sign: int, number: i
     return here
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _move_unit(network: Network, search: Search, source: int, target: int, sign: int) -> None:
     """Move one unit from ``source`` to ``target`` (the other way for ``sign`` -1) along the path that was found."""
     gain, loss = network.gain, network.loss

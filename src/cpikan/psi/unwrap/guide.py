@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from cpikan.compiled import compiled
 from cpikan.psi.unwrap.phasor import angles, box_sum, phasors, smooth
 from cpikan.psi.unwrap.residues import is_residue
 
@@ -15,7 +15,7 @@ _INSIDE, _AROUND = 8, 16  # pixels to each side of a residue that are smoothed, 
 _LARGEST_SHARE = 0.7  # of a tile in patches: beyond that the whole is smoothed
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def guide_phasors(phase_rad: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Phasors (real, imaginary; float32 (h, w)) of the smoothed phase; their modulus is the coherence, 0 to 1.
 
@@ -35,7 +35,7 @@ def guide_phasors(phase_rad: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray
     return out_real, out_imag
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def patched_phase(phase_rad: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, bool]:
     """The phase (h, w) float32 with only the surroundings of its residues smoothed, and whether that was tried.
 
@@ -67,7 +67,7 @@ def patched_phase(phase_rad: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray
     return out, True
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _patches(phase_rad: np.ndarray) -> int:
     """About how many patches the residues need: cells of the patches' size that hold one."""
     height, width = phase_rad.shape
@@ -80,7 +80,7 @@ def _patches(phase_rad: np.ndarray) -> int:
     return int(found.sum())
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _modulus(real: np.ndarray, imag: np.ndarray) -> np.ndarray:
     height, width = real.shape
     out = np.empty((height, width), np.float32)
@@ -91,7 +91,7 @@ def _modulus(real: np.ndarray, imag: np.ndarray) -> np.ndarray:
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _take(
     real: np.ndarray,
     imag: np.ndarray,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from scipy import sparse
 from scipy.optimize import linprog
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import spsolve
 
+from cpikan.compiled import compiled
 from cpikan.errors import InputError
 from cpikan.psi.unwrap.union_find import spanning_values
 
@@ -158,7 +158,7 @@ def _moves(nodes: int, edges: OffsetEdges, residual: np.ndarray) -> np.ndarray:
     return _conditional_modes(start, others, wanted, np.tile(edges.weight, 2)[order])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _conditional_modes(start: np.ndarray, others: np.ndarray, wanted: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Set each node in turn to the value of least misfit with its neighbours (a weighted median), until nothing
     changes.

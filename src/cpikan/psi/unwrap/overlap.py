@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from cpikan.compiled import compiled
 from cpikan.psi.unwrap.integer_least_squares import OffsetEdges
 
 
@@ -70,7 +70,7 @@ def count_votes(first: np.ndarray, second: np.ndarray, difference: np.ndarray) -
     return Votes(pair // spans[1] + bases[0], pair % spans[1] + bases[1], step + bases[2], pixels), row
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def one_difference(
     first_orders: np.ndarray, first_nodes: np.ndarray, second_orders: np.ndarray, second_nodes: np.ndarray
 ) -> tuple[int, int, int, int]:

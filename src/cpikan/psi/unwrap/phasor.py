@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from cpikan.compiled import compiled
 from cpikan.psi.kernels.cpu_phasors import phase_turns
 
 _TURN, _PER_TURN = np.float32(2 * np.pi), np.float32(1 / (2 * np.pi))
@@ -12,7 +12,7 @@ _FLOOR = np.float32(1e-3)  # weight of a pixel without quality, relative to the 
 _RADIUS = 2  # of the box in which the slope is estimated, in units of the spacing
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def relative_quality(phase_rad: np.ndarray, quality: np.ndarray) -> np.ndarray:
     """Quality over its mean, at least 0.001; 0 where the phase is not finite. Shape (h, w), float32."""
     height, width = phase_rad.shape
@@ -33,7 +33,7 @@ def relative_quality(phase_rad: np.ndarray, quality: np.ndarray) -> np.ndarray:
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def phasors(phase_rad: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Real and imaginary part of weight * exp(i phase); zero where the weight is zero."""
     height, width = phase_rad.shape
@@ -43,7 +43,7 @@ def phasors(phase_rad: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.n
     return real, imag
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _phasor_row(phase_rad: np.ndarray, weight: np.ndarray, real: np.ndarray, imag: np.ndarray) -> None:
     """Taylor series on a quarter turn, 1e-7 off at most; without branches, so that the loop runs on whole vectors."""
     quarter, half = np.float32(0.25), np.float32(0.5)
@@ -59,7 +59,7 @@ def _phasor_row(phase_rad: np.ndarray, weight: np.ndarray, real: np.ndarray, ima
         imag[x] = w * sine if w > 0 else np.float32(0)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _sine(turns: np.float32) -> np.float32:
     """Sine of -0.25 to 0.25 turns."""
     a = turns * _TURN
@@ -72,7 +72,7 @@ def _sine(turns: np.float32) -> np.float32:
     return a + a * s * p
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def angles(real: np.ndarray, imag: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Phase of the phasors in rad, float32; NaN where the weight is zero."""
     height, width = real.shape
@@ -85,7 +85,7 @@ def angles(real: np.ndarray, imag: np.ndarray, weight: np.ndarray) -> np.ndarray
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def smooth(
     real: np.ndarray, imag: np.ndarray, weight: np.ndarray, spacing: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -103,7 +103,7 @@ def smooth(
     return real, imag, weight
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def box_sum(plane: np.ndarray, spacing: int) -> np.ndarray:
     """Sum over 5 x 5 pixels that are ``spacing`` apart, cut off at the border."""
     height, width = plane.shape
@@ -125,13 +125,13 @@ def box_sum(plane: np.ndarray, spacing: int) -> np.ndarray:
     return out
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _add(total: np.ndarray, more: np.ndarray) -> None:
     for x in range(total.size):
         total[x] += more[x]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def lag_products(real: np.ndarray, imag: np.ndarray, dy: int, dx: int) -> tuple[np.ndarray, np.ndarray]:
     """Product of each phasor's neighbour at (y + dy, x + dx) with its own conjugate; zero where there is none."""
     height, width = real.shape
@@ -145,7 +145,7 @@ def lag_products(real: np.ndarray, imag: np.ndarray, dy: int, dx: int) -> tuple[
     return cosine, sine
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def local_slope(real: np.ndarray, imag: np.ndarray, dy: int, dx: int, spacing: int) -> tuple[np.ndarray, np.ndarray]:
     """Unit phasor (cosine, sine) of the step from (y, x) to (y + dy, x + dx), averaged over the box; 1 where
     unknown."""
@@ -156,7 +156,7 @@ def local_slope(real: np.ndarray, imag: np.ndarray, dy: int, dx: int, spacing: i
     return cosine, sine
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _make_unit(cosine: np.ndarray, sine: np.ndarray) -> None:
     for x in range(cosine.size):
         size = np.sqrt(cosine[x] * cosine[x] + sine[x] * sine[x])
@@ -166,7 +166,7 @@ def _make_unit(cosine: np.ndarray, sine: np.ndarray) -> None:
         sine[x] = sine[x] * scale
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_neighbours(
     real: np.ndarray, imag: np.ndarray, slope: tuple[np.ndarray, np.ndarray], dy: int, dx: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -187,7 +187,7 @@ def _add_neighbours(
     return out_real, out_imag
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_weights(weight: np.ndarray, dy: int, dx: int) -> np.ndarray:
     out = weight.copy()
     height, width = weight.shape

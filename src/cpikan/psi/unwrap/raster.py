@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from cpikan.compiled import compiled
 from cpikan.psi.unwrap.union_find import find_root
 
 _PER_TURN = np.float32(1 / (2 * np.pi))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def order_step(here: np.float32, there: np.float32) -> int:
     """Order of ``there`` minus order of ``here`` that makes their unwrapped difference at most pi."""
     return -int(np.rint((there - here) * _PER_TURN))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def raster_unwrap(phase_rad: np.ndarray, orders: np.ndarray, labels: np.ndarray) -> int:
     """Fill ``orders`` and ``labels`` (both int32, shape of ``phase_rad`` float32; NaN = no pixel, label 0).
 
@@ -66,7 +66,7 @@ def raster_unwrap(phase_rad: np.ndarray, orders: np.ndarray, labels: np.ndarray)
     return _number_runs(orders, labels, parent, value, runs)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _number_runs(orders: np.ndarray, labels: np.ndarray, parent: np.ndarray, value: np.ndarray, runs: int) -> int:
     """Replace run numbers by component numbers (1, 2, ... by first pixel) and shift the orders of each run."""
     number = np.zeros(runs, np.int32)

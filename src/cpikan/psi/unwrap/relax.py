@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from cpikan.compiled import compiled
 from cpikan.psi.unwrap.raster import order_step
 
 _PER_TURN = np.float32(1 / (2 * np.pi))
@@ -12,7 +12,7 @@ _TRUST = np.float32(200)  # price of one squared turn from the surface at full c
 _LEAST_GAIN = np.float32(1e-3)  # so that rounding cannot move a pixel to and fro
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fewer_jumps(phase_rad: np.ndarray, orders: np.ndarray, surface_rad: np.ndarray, coherence: np.ndarray) -> int:
     """Change ``orders`` (int32, in place) by whole turns where that leaves fewer jumps to the four neighbours.
 
@@ -58,7 +58,7 @@ def fewer_jumps(phase_rad: np.ndarray, orders: np.ndarray, surface_rad: np.ndarr
     return moves
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _row_jumps(phase_rad: np.ndarray, orders: np.ndarray, y: int) -> bool:
     """Whether any pixel of a row has a jump to a neighbour; without branches, so that it runs on whole vectors."""
     here, order = phase_rad[y], orders[y]
@@ -70,7 +70,7 @@ def _row_jumps(phase_rad: np.ndarray, orders: np.ndarray, y: int) -> bool:
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _any_jump(a: np.ndarray, b: np.ndarray, order_a: np.ndarray, order_b: np.ndarray) -> bool:
     count = np.int32(0)
     for x in range(a.size):
@@ -79,7 +79,7 @@ def _any_jump(a: np.ndarray, b: np.ndarray, order_a: np.ndarray, order_b: np.nda
     return bool(count > 0)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _has_jump(phase_rad: np.ndarray, orders: np.ndarray, y: int, x: int) -> bool:
     here = phase_rad[y, x]
     if not np.isfinite(here):
@@ -93,7 +93,7 @@ def _has_jump(phase_rad: np.ndarray, orders: np.ndarray, y: int, x: int) -> bool
     return False
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _best_move(
     phase_rad: np.ndarray, orders: np.ndarray, surface_rad: np.ndarray, coherence: np.ndarray, y: int, x: int
 ) -> int:

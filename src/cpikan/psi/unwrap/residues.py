@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from cpikan.compiled import compiled
 from cpikan.psi.unwrap.raster import order_step
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def is_residue(phase_rad: np.ndarray, y: int, x: int) -> bool:
     """Whether the loop of four valid pixels whose first is (y, x) has a nonzero sum."""
     a, b = phase_rad[y, x], phase_rad[y, x + 1]
@@ -18,7 +18,7 @@ def is_residue(phase_rad: np.ndarray, y: int, x: int) -> bool:
     return order_step(a, b) + order_step(b, c) + order_step(c, d) + order_step(d, a) != 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def count_residues(phase_rad: np.ndarray, rows: int, columns: int) -> int:
     """Number of loops with a nonzero sum among those of four valid pixels whose first pixel lies in [:rows, :columns].
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from cpikan.compiled import compiled
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def find_root(parent: np.ndarray, value: np.ndarray, item: int) -> int:
     """Root of ``item``; afterwards ``value[item]`` is relative to that root (path compression keeps the sums)."""
     root, total = item, 0
@@ -21,7 +22,7 @@ def find_root(parent: np.ndarray, value: np.ndarray, item: int) -> int:
     return root
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def spanning_values(
     first: np.ndarray, second: np.ndarray, difference: np.ndarray, nodes: int
 ) -> tuple[np.ndarray, np.ndarray]:

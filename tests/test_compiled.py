@@ -1,0 +1,91 @@
+"""Compiled kernels: never older than any source they are made from."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cpikan.compiled import kernel_sources
+from cpikan.psi.kernels import cpu_blocks, cpu_phasors
+from cpikan.psi.model import flags
+
+OUTER = """
+from kernels import inner
+from kernels.inner import SCALE, inlined, called
+from cpikan.compiled import compiled
+
+@compiled
+def outer(x):
+    return inlined(x) + called(x) + SCALE
+
+print(outer(1.0), sum(outer.stats.cache_hits.values()))
+"""
+INNER = """
+from cpikan.compiled import compiled
+SCALE = 100.0
+
+@compiled(inline="always")
+def inlined(x):
+    return x * 2.0
+
+@compiled
+def called(x):
+    return x * 10.0
+"""
+
+
+def _package(place: Path) -> Path:
+    folder = place / "kernels"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "inner.py").write_text(INNER)
+    (folder / "outer.py").write_text(OUTER)
+    return folder
+
+
+def _outer(folder: Path) -> list[float]:
+    """What ``outer`` returns in a process of its own, and how often it came from the cache."""
+    source = Path(__import__("cpikan").__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": f"{folder.parent}{os.pathsep}{source}", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "kernels.outer"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return [float(word) for word in done.stdout.split()]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "value"),
+    [("x * 2.0", "x * 3.0", 113.0), ("x * 10.0", "x * 20.0", 122.0), ("SCALE = 100.0", "SCALE = 200.0", 212.0)],
+    ids=["inlined", "called", "constant"],
+)
+def test_a_change_in_another_file_is_seen_whatever_its_date(tmp_path, old, new, value):
+    folder = _package(tmp_path)
+    assert _outer(folder) == [112.0, 0]
+    assert _outer(folder) == [112.0, 1]
+    inner = folder / "inner.py"
+    dates = inner.stat()
+    inner.write_text(INNER.replace(old, new))
+    os.utime(inner, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+    assert _outer(folder) == [value, 0]
+
+
+def test_sources_of_a_kernel_are_followed_through_its_calls():
+    found = kernel_sources(cpu_blocks.height_block.py_func)
+    assert {Path(module.__file__) for module in (cpu_blocks, cpu_phasors, flags)} <= found
+
+
+def test_every_kernel_of_the_package_is_cached_that_way():
+    for path in Path(cpu_blocks.__file__).parents[2].rglob("*.py"):
+        if path.name != "compiled.py":
+            text = path.read_text(encoding="utf-8")
+            assert "njit" not in text, f"{path} compiles on its own: use cpikan.compiled"
+            assert "guvectorize" not in text, f"{path} compiles on its own: use cpikan.compiled"
