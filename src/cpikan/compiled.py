@@ -34,7 +34,7 @@ def compiled(function: Function | None = None, /, **options: Any) -> Any:
 
 def _compiled(function: Function, options: dict[str, Any]) -> Function:
     dispatcher: Any = numba.njit(**{"nogil": True, **options})(function)
-    if not isinstance(dispatcher, numba.core.dispatcher.Dispatcher):  # NUMBA_DISABLE_JIT
+    if dispatcher is function:  # NUMBA_DISABLE_JIT
         return function
     dispatcher.kernel_sources = kernel_sources(function)
     dispatcher._cache = _SourcesCache(function, dispatcher.kernel_sources)
