@@ -21,7 +21,7 @@ from cpikan.version import VERSION
 if TYPE_CHECKING:
     from torch import Tensor
 
-STATE, LOCK = "checkpoint.json", "run.lock"
+STATE, LOCK = "checkpoint.json", "lock"
 _TENSOR, _FLOAT = "$tensor", "$float"  # what stands in the JSON for a tensor and for a number that JSON has not
 
 
