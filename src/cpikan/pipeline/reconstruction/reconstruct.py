@@ -304,7 +304,7 @@ class _Run:
         self.timings.write += time.perf_counter() - started
 
     def _bar(self, label: str, rows: int) -> Progress:
-        return Progress(label, rows, self._shape[1], enabled=self.progress)
+        return Progress(label, rows, self._shape[1], self.progress)
 
     def _count(self, timings: Any) -> None:
         self.timings.read += timings.read
