@@ -174,7 +174,7 @@ def run_job(
 
 
 def _check_task(job: Job, curriculum: Curriculum | None, engine: Engine) -> None:
-    size, multiple = job.config.patches.size, int(job.network.multiple_px)  # type: ignore[arg-type]
+    size, multiple = job.config.patches.size, job.network.multiple_px
     if size % multiple:
         raise InputError(f"[patches] size = {size}: this model takes multiples of {multiple}")
     if curriculum is not None:
