@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from cpikan.errors import InputError
 from cpikan.storage.protocols import MapWriter
-from cpikan.storage.writers.layout import QUANTITIES, MapLayout, document_path, npy_path, partial_of
+from cpikan.storage.writers.layout import QUANTITIES, MapLayout, npy_path, partial_of
 
 _ALLOWED = ".npy, .tif, .tiff, .zarr"
 
@@ -53,31 +52,19 @@ def open_writer(
     return ZarrWriter(layout, resume=resume)
 
 
-def output_paths(path: Path | str, quantities: Iterable[str] = tuple(QUANTITIES)) -> list[Path]:
+def output_paths(path: Path | str, quantities: Iterable[str] | None = None) -> list[Path]:
     """The files (the folder, for .zarr) a finished output consists of; by default with every quantity there may be.
 
     The JSON document beside them is not among them: see ``document_path``.
     """
     path = Path(path)
-    return [npy_path(path, name) for name in quantities] if _kind(path) == "npy" else [path]
+    names = QUANTITIES if quantities is None else quantities
+    return [npy_path(path, name) for name in names] if _kind(path) == "npy" else [path]
 
 
-def partial_paths(path: Path | str, quantities: Iterable[str] = tuple(QUANTITIES)) -> list[Path]:
+def partial_paths(path: Path | str, quantities: Iterable[str] | None = None) -> list[Path]:
     """The names the same files have until the output is finished."""
     return [partial_of(final) for final in output_paths(path, quantities)]
-
-
-def remove_output(path: Path | str, quantities: Iterable[str] = tuple(QUANTITIES)) -> None:
-    """Remove an output, finished or partial, and its JSON document, as far as they exist.
-
-    By default files of every quantity go, so that no map of an older run is left beside a newer one.
-    """
-    names = tuple(quantities)
-    for item in [*output_paths(path, names), *partial_paths(path, names), document_path(path)]:
-        if item.is_dir() and not item.is_symlink():
-            shutil.rmtree(item)
-        else:
-            item.unlink(missing_ok=True)
 
 
 def required_bytes(path: Path | str, shape: tuple[int, int], quantities: Iterable[str]) -> int:
