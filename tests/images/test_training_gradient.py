@@ -50,6 +50,18 @@ def test_accumulated_gradient_is_that_of_the_big_batch(parts):
         assert difference(naive, one) > 1e-3
 
 
+def test_gradient_is_the_weighted_sum_of_those_of_the_losses():
+    """The gradient is linear in the weights of the losses; float32 gradients added up in another order differ by some 2^-24."""
+    group = [patches(0, 4), patches(4, 2)]
+    alone = {name: gradient(group, losses={name: 1.0}) for name in LOSSES}
+    found, values, total = gradient(group)
+    assert difference(found, sum(weight * alone[name][0] for name, weight in LOSSES.items())) <= 1e-6
+    # weights that were left out, or given to another loss, would show
+    assert difference(found, sum(flat for flat, _, _ in alone.values())) > 0.1
+    assert values == {name: alone[name][1][name] for name in LOSSES}
+    assert total == pytest.approx(sum(weight * values[name] for name, weight in LOSSES.items()), rel=1e-12)
+
+
 def test_a_group_with_a_process_that_has_nothing():
     whole = patches(0, 3)
     assert difference(gradient([whole, None])[0], gradient([whole])[0]) == 0
