@@ -87,7 +87,8 @@ def file_size_limit(size: int) -> Iterator[None]:
 # Writes bands for ever, the last one again and again, telling after each sync; the parent kills it.
 _ENDLESS = """
 import sys, pathlib
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], str(pathlib.Path(sys.argv[1]).parent)]
+{prelude}
 import test_writers as t
 path, height, width = pathlib.Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 data = t.maps((height, width))
@@ -106,6 +107,7 @@ class WriterContract:
     """What MapWriter promises."""
 
     suffix: str
+    prelude = ""  # of a process that writes: a format that is not in the table
 
     def read(self, path: Path) -> dict[str, np.ndarray]:
         """All maps by a reader that shares no code with the project."""
@@ -177,7 +179,9 @@ class WriterContract:
             folder.mkdir()
             path = folder / f"out{self.suffix}"
             arguments = [str(Path(__file__).parent), str(path), *map(str, shape)]
-            with subprocess.Popen([sys.executable, "-c", _ENDLESS, *arguments], stdout=subprocess.PIPE) as child:
+            with subprocess.Popen(
+                [sys.executable, "-c", _ENDLESS.replace("{prelude}", self.prelude), *arguments], stdout=subprocess.PIPE
+            ) as child:
                 assert child.stdout is not None
                 safe = [int(child.stdout.readline()) for _ in range(lines)][-1]
                 child.kill()

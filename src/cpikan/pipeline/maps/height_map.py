@@ -49,8 +49,36 @@ class HeightMap:
         summary: dict[str, Any] = self.document.get("summary", {})
         return summary
 
+    @property
+    def wavelengths_nm(self) -> tuple[float, ...]:
+        """Wavelengths of the measurement, empty where the file does not say them."""
+        return tuple(float(value) for value in self._acquisition.get("wavelengths_nm") or ())
+
+    @property
+    def fringes_nm(self) -> tuple[float, ...]:
+        """Height of one fringe of each wavelength: half of it, unless an instrument says otherwise."""
+        return tuple(self.document.get("fringes_nm") or (value / 2 for value in self.wavelengths_nm))
+
+    @property
+    def pixel_um(self) -> float | None:
+        """Lateral size of a pixel, None where the file does not say it."""
+        pixel = self._acquisition.get("pixel_um")
+        return float(pixel) if isinstance(pixel, int | float) and pixel > 0 else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Warnings for who reads heights of this map off."""
+        parts = self.summary.get("components") or 1
+        loose = parts > 1 and len(self.wavelengths_nm) == 1
+        told = f"{self.path} has {parts} components, whose relative heights are not known"
+        return (*self.document.get("notes", ()), *((told,) if loose else ()))
+
+    @property
+    def _acquisition(self) -> dict[str, Any]:
+        return self.document.get("acquisition") or {}
+
 
 def open_height_map(path: Path | str) -> HeightMap:
-    """Open a finished output (.npy, .tif, .zarr) lazily; InputError when it is missing, unfinished or damaged."""
+    """Open a height map of any format that holds heights, lazily; InputError when it is missing, unfinished or damaged."""
     stored = open_map(path)
     return HeightMap(stored.path, stored.arrays, stored.document)
