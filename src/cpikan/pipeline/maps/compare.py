@@ -109,7 +109,7 @@ class _Pair:
         """Bands from top to bottom: first row, heights in nm (2, rows, W), float64."""
         both = [MapRows(one, block_pixels=_BLOCK_PIXELS) for one in (self.first, self.second)]
         counts = np.zeros(2, np.int64)
-        with Progress("compare", *self.first.shape, enabled=self._progress) as bar:
+        with Progress("compare", *self.first.shape, self._progress) as bar:
             for band in both[0].bands:
                 maps = np.stack([np.asarray(one.read("height_nm", band), np.float64) for one in both])
                 counts += np.count_nonzero(np.isfinite(maps), axis=(1, 2))
