@@ -171,7 +171,7 @@ def test_maps_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         (a, tmp_path / "small.npy", "compare maps of one shape"),
         (a, tmp_path / "empty.npy", "no pixel is valid"),
         (a, tmp_path / "cube.npy", "two-dimensional"),
-        (a, tmp_path / "a.txt", "not a height map"),
+        (a, tmp_path / "a.txt", "no known suffix"),
         (a, tmp_path / "bad.dat", "not a MetroPro"),
         (a, tmp_path / "none.npy", "does not exist"),
         (coarse, fine, "one scale"),

@@ -145,7 +145,7 @@ def require_format(path: Path, door: Door, what: str) -> Format:
     allowed = f"allowed are {', '.join(suffixes_of(door))}"
     if found is not None:
         raise InputError(f"{what} is a {found.name}, which {_LACKS[door]}: {allowed}")
-    raise InputError(f"{what} has no known suffix: {allowed}, such as {path.stem or 'map'}{suffixes_of(door)[-1]}")
+    raise InputError(f"{what} has no known suffix: {allowed}")
 
 
 def door_of(path: Path, door: Door, what: str) -> Callable[..., Any]:
