@@ -3,8 +3,8 @@
 Between ``<!-- figures:begin -->`` and ``<!-- figures:end -->`` of the two READMEs comes a table of results/psi.csv and some of
 results/calibration.csv; between
 ``<!--psi:NAME-->`` and ``<!--/psi-->`` anywhere in the documents comes one of its figures with its unit, and between
-``<!--claims:NAME-->`` and ``<!--/claims-->`` one of results/claims.csv; for any other CSV see `inline_figures`. Empty CSVs, CSVs that
-nothing reads and documents that name a measurement without a marked figure of it are refused.
+``<!--claims:NAME-->`` and ``<!--/claims-->`` one of results/claims.csv; for any other CSV see `inline_figures`. Empty CSVs,
+CSVs that nothing reads and documents that name a measurement without a marked figure of it are refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import inline_figures
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 READMES = {"en": ROOT / "README.md", "ko": ROOT / "README.ko.md"}
-DOCUMENTS = tuple(sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTS = tuple(sorted((ROOT / "docs").rglob("*.md")))
 
 _TABLE = re.compile(r"(<!-- figures:begin -->\n).*?(<!-- figures:end -->)", re.DOTALL)
 _INLINE = re.compile(r"<!--(psi|claims):([\w.]+)-->.*?<!--/\1-->")
