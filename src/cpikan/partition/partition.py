@@ -33,6 +33,18 @@ class Box(Generic[Number]):
         """The lengths of the extent; for a tile its shape in pixels."""
         return tuple(stop - start for start, stop in self.extent)
 
+    @property
+    def window(self) -> tuple[slice, ...]:
+        """The extent of a tile as slices of the image."""
+        return tuple(slice(start, stop) for start, stop in self.extent)
+
+    @property
+    def core_inside(self) -> tuple[slice, ...]:
+        """The core of a tile as slices of the tile."""
+        return tuple(
+            slice(start - low, stop - low) for (start, stop), (low, _) in zip(self.core, self.extent, strict=True)
+        )
+
     def view(self, image: np.ndarray) -> np.ndarray:
         """The extent of a tile in the last axes of ``image``, a view and no copy."""
         return _cut(image, self.extent)

@@ -1,4 +1,4 @@
-"""Second pass: offsets and component numbers into the arrays, then a check of every pair of neighbours."""
+"""Offsets and component numbers into the maps, then a check of every pair of neighbours."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cpikan.compiled import compiled
-from cpikan.psi.unwrap.components import ComponentNames
+from cpikan.psi.unwrap.nodes import ComponentNames
 from cpikan.psi.unwrap.raster import order_step
+from cpikan.psi.unwrap.report import OrderMaps
 
 _BAND_ROWS = 128
 _TURN = 2 * np.pi
@@ -26,40 +27,31 @@ class Audit:
     congruence_rad: float
 
 
-def apply_names(orders: np.ndarray, component: np.ndarray, names: ComponentNames, threads: int) -> None:
+def apply_names(maps: OrderMaps, names: ComponentNames, threads: int) -> None:
     """Add the offset of its node to each order and replace node numbers by component numbers, in place."""
     label, offset = np.append(np.int32(0), names.label), np.append(np.int64(0), names.offset)
 
     def apply(rows: slice) -> None:
-        _apply(np.asarray(orders[rows]), np.asarray(component[rows]), label, offset)
+        _apply(np.asarray(maps.orders[rows]), np.asarray(maps.component[rows]), label, offset)
 
-    _by_bands(apply, orders.shape[0], threads)
+    _by_bands(apply, len(maps.orders), threads)
 
 
-def audit_map(
-    phase_rad: np.ndarray, orders: np.ndarray, component: np.ndarray, ambiguous: np.ndarray, threads: int
-) -> Audit:
+def audit_map(phase_rad: np.ndarray, maps: OrderMaps, threads: int) -> Audit:
     """Flag every pixel that is more than pi from a neighbour, and count what was found."""
-    double = phase_rad.dtype == np.float64
+    kind = np.float64 if phase_rad.dtype == np.float64 else np.float32
 
     def check(rows: slice) -> tuple[int, float]:
         more = slice(rows.start, rows.stop + 1)
-        phase = np.array(phase_rad[more], np.float64 if double else np.float32)
-        found = _check(
-            phase,
-            np.asarray(orders[more]),
-            np.asarray(component[more]),
-            np.asarray(ambiguous[more]),
-            rows.stop - rows.start,
-        )
-        return int(found[0]), float(found[1])
+        orders, component, ambiguous = (np.asarray(array[more]) for array in maps)
+        jumps, worst = _check(np.array(phase_rad[more], kind), orders, component, ambiguous, rows.stop - rows.start)
+        return int(jumps), float(worst)
 
     def count(rows: slice) -> int:
-        return int(np.count_nonzero(ambiguous[rows]))
+        return int(np.count_nonzero(maps.ambiguous[rows]))
 
-    height = orders.shape[0]
-    checked = _by_bands(check, height, threads)
-    flagged = sum(_by_bands(count, height, threads))
+    checked = _by_bands(check, len(maps.orders), threads)
+    flagged = sum(_by_bands(count, len(maps.orders), threads))
     return Audit(sum(jumps for jumps, _ in checked), flagged, max(worst for _, worst in checked))
 
 
