@@ -75,7 +75,7 @@ def unwrap_window(
 
 def unwrap_box(phase_rad: np.ndarray, quality: np.ndarray | None, box: Box[int]) -> UnwrappedTile:
     """Read and unwrap the tile ``box``, and count what its core holds; this runs in the worker threads."""
-    phase, found = unwrap_window(phase_rad, quality, box.window)
+    phase, found = unwrap_window(phase_rad, quality, box.slices)
     rows, columns = box.core_inside
     nodes = _nodes_of(found, box.core_inside, (box.core[0][0], box.core[1][0], phase_rad.shape[1]))
     residues = count_residues(
@@ -128,7 +128,7 @@ class TileMerger:
     def add(self, box: Box[int], tile: UnwrappedTile) -> None:
         """Write the core of a tile and compare the tile with its neighbours to the left and above."""
         found, phase_rad = tile.found, tile.phase_rad
-        (down, across), (rows, columns) = box.window, box.core_inside
+        (down, across), (rows, columns) = box.slices, box.core_inside
         row, column = box.position
         if column > 0 and self._left is not None:
             width = self._left.nodes.shape[1]
