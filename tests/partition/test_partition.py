@@ -84,8 +84,6 @@ def test_geometry_of_tiles(case):
     for box in partition:
         core = box.core_view(owners)
         assert core.size > 0
-        assert np.shares_memory(core, owners[box.slices][box.core_inside])
-        assert core.shape == owners[box.slices][box.core_inside].shape
         core += 1
         for (start, stop), (first, last), size, length in zip(box.extent, box.core, shape, tile, strict=True):
             assert 0 <= start <= first < last <= stop <= size
@@ -101,7 +99,6 @@ def test_geometry_of_tiles(case):
         for i in range(count):
             first, last = axis.support(i)
             assert axis.starts[i] <= first <= last <= axis.stops[i]
-            assert axis.next_start(i) == [*axis.starts, axis.upper][i + 1]
         for i in range(count - 2):  # ramps do not meet: three tiles never mix
             assert axis.ramps[i] + axis.ramp <= axis.ramps[i + 1]
 

@@ -48,10 +48,6 @@ class Intervals(Generic[Number]):
             self.cuts[i] if i < len(self.cuts) else self.upper,
         )
 
-    def next_start(self, i: int) -> Number:
-        """Where piece i + 1 begins; behind the last piece the end of the axis."""
-        return self.starts[i + 1] if i + 1 < len(self) else self.upper
-
     def support(self, i: int) -> tuple[Number, Number]:
         """Where the window of piece i is not zero: its core and the ramps on both sides, inside its extent."""
         return (

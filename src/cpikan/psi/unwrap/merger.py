@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.partition.partition import Box, Partition
+from cpikan.partition.partition import Box
 from cpikan.psi.unwrap.integer_least_squares import OffsetEdges
 from cpikan.psi.unwrap.nodes import NodeCounts, count_nodes, join_nodes, numbered, write_core
 from cpikan.psi.unwrap.overlap import (
@@ -108,14 +108,14 @@ def finished_tiles(
 
 
 class TileMerger:
-    """Collects finished tiles of ``partition`` row by row; only the strips that later tiles overlap stay in memory.
+    """Collects finished tiles, row by row; only the strips that later tiles overlap stay in memory.
 
     Orders are written into ``maps`` relative to their node, and ``maps.component`` holds node numbers plus one, until
     the offsets of the nodes are known.
     """
 
-    def __init__(self, partition: Partition[int], maps: OrderMaps) -> None:
-        self._axes, self._maps = partition.axes, maps
+    def __init__(self, maps: OrderMaps) -> None:
+        self._maps = maps
         self._left: OverlapStrip | None = None  # right end of the tile before
         self._above: dict[int, OverlapStrip] = {}  # lower ends of the row of tiles above, by column
         self._regions: list[Region] = []
@@ -142,9 +142,9 @@ class TileMerger:
             seam = tile_seam_votes(above.T.cut(columns), here.T.cut(columns), phase_rad[:height, columns].T)
             self._compare(above, here, (slice(down.start, down.start + height), across), seam, found.count)
         # copies of what the next tile and the next row of tiles share with this one, so that the rest is freed
-        beyond_y, beyond_x = (axis.next_start(i) for axis, i in zip(self._axes, box.position, strict=True))
-        self._left = self._strip(found, (slice(None), slice(beyond_x - across.start, None)))
-        self._above[column] = self._strip(found, (slice(beyond_y - down.start, None), slice(None)))
+        below, right = box.next_start
+        self._left = self._strip(found, (slice(None), slice(right - across.start, None)))
+        self._above[column] = self._strip(found, (slice(below - down.start, None), slice(None)))
         self._write(Rectangle(*box.core[0], *box.core[1]), found, (rows, columns), tile.nodes)
         self._tiles += 1
         self.methods[found.method] += 1

@@ -49,9 +49,8 @@ def unwrap(
     _check_input(phase_rad, quality, tile, overlap, threads)
     maps = _order_maps(phase_rad.shape, out or {})
     maps.ambiguous[...] = False
-    partition = Partition.tiles(phase_rad.shape, tile, overlap, ramp=0)
-    merger = TileMerger(partition, maps)
-    for box, done in finished_tiles(list(partition), partial(unwrap_box, phase_rad, quality), threads):
+    merger, boxes = TileMerger(maps), tuple(Partition.tiles(phase_rad.shape, tile, overlap, ramp=0))
+    for box, done in finished_tiles(boxes, partial(unwrap_box, phase_rad, quality), threads):
         merger.add(box, done)
         if progress is not None and box.core[1][1] == phase_rad.shape[1]:
             progress.advance(box.core[0][1] - box.core[0][0])
@@ -72,7 +71,7 @@ def unwrap(
         residues=merger.residues,
         components=len(names.sizes),
         component_sizes=names.sizes,
-        tiles=len(partition),
+        tiles=len(boxes),
         tiles_by_method=dict(merger.methods),
         regions=regions,
         overlap_pixels=overlaps.total,
