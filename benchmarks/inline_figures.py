@@ -2,8 +2,8 @@
 
 ``<!--csv:FILE:HOW[ COLUMN][;WHERE][;UNIT]-->...<!--/csv-->`` holds one figure of results/FILE.csv. HOW is ``count`` (lines), or
 ``value`` (of one line), ``sum``, ``mean``, ``min``, ``max``, ``median`` of COLUMN; WHERE picks lines, ``column=value`` joined
-by ``&``, values as in `fnmatch`; UNIT stands behind the figure (``%`` multiplies by 100). Figures have three digits, whole numbers
-all of theirs.
+by ``&``, values as in `fnmatch`; UNIT stands behind the figure (``%`` multiplies by 100). Figures have three digits, whole
+numbers all of theirs.
 """
 
 from __future__ import annotations
