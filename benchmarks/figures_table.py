@@ -1,7 +1,7 @@
 """Puts the measured figures into the documentation: ``python benchmarks/figures_table.py [--check]``.
 
-Between ``<!-- figures:begin -->`` and ``<!-- figures:end -->`` of the two READMEs comes a table of results/psi.csv and some of
-results/calibration.csv; between
+Between ``<!-- figures:begin -->`` and ``<!-- figures:end -->`` of docs/reference/figures.md and figures.ko.md comes a table of
+results/psi.csv and some of results/calibration.csv; between
 ``<!--psi:NAME-->`` and ``<!--/psi-->`` anywhere in the documents comes one of its figures with its unit, and between
 ``<!--claims:NAME-->`` and ``<!--/claims-->`` one of results/claims.csv; for any other CSV see `inline_figures`. Empty CSVs,
 CSVs that nothing reads and documents that name a measurement without a marked figure of it are refused.
@@ -21,8 +21,7 @@ import inline_figures
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-READMES = {"en": ROOT / "README.md", "ko": ROOT / "README.ko.md"}
-DOCUMENTS = tuple(sorted((ROOT / "docs").rglob("*.md")))
+DOCUMENTS = (*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").rglob("*.md")))
 
 _TABLE = re.compile(r"(<!-- figures:begin -->\n).*?(<!-- figures:end -->)", re.DOTALL)
 _INLINE = re.compile(r"<!--(psi|claims):([\w.]+)-->.*?<!--/\1-->")
@@ -233,7 +232,8 @@ def main() -> int:
     for name in sources["psi"].keys() - LABELS.keys():
         print(f"figure {name} has no label here: it is shown under its own name", file=sys.stderr)
     stale = []
-    for path, language in [*((path, name) for name, path in READMES.items()), *((path, "en") for path in DOCUMENTS)]:
+    for path in DOCUMENTS:
+        language = "ko" if path.name.endswith(".ko.md") else "en"
         old = path.read_text(encoding="utf-8")
         new = inline_figures.filled(filled(old, sources, language), RESULTS)
         if new != old:
@@ -241,7 +241,7 @@ def main() -> int:
             if not given.check:
                 path.write_text(new, encoding="utf-8")
     scripts = [Path(__file__), *sorted(Path(__file__).parent.glob("*_docs.py"))]
-    wrong = list(inline_figures.problems(RESULTS, [*READMES.values(), *DOCUMENTS], scripts))
+    wrong = list(inline_figures.problems(RESULTS, DOCUMENTS, scripts))
     for sentence in wrong:
         print(sentence, file=sys.stderr)
     print(f"{'out of date' if given.check else 'brought up to date'}: {', '.join(map(str, stale)) or 'nothing'}")
