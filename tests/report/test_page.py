@@ -14,7 +14,7 @@ from PIL import Image
 
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.evaluate import compare, measure
-from cpikan.report.html import write_report
+from cpikan.report.page import write_report
 from cpikan.report.svg import palette_png
 
 VOID = {"meta", "br"}

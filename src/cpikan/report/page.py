@@ -1,110 +1,126 @@
-"""The look of a report: one style sheet for screen (light and dark) and paper, and the frame of the page."""
+"""One self-contained HTML page about a height map: pictures, numbers, timing, provenance."""
 
 from __future__ import annotations
 
-from string import Template
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
-STYLE = """
-:root {
-  color-scheme: light dark;
-  --ink: #1c2836; --muted: #5c6a79; --rule: #d5dce4; --ground: #f4f6f8; --card: #ffffff;
-  --accent: #1f66ad; --second: #b4531a; --good: #17734a; --bad: #b3261e;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --ink: #dde4ec; --muted: #94a2b1; --rule: #33404d; --ground: #11171d; --card: #1a222b;
-    --accent: #6cb0f2; --second: #f09a5f; --good: #5fc795; --bad: #ff8a80;
-  }
-}
-* { box-sizing: border-box; }
-body {
-  margin: 0; background: var(--ground); color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
-}
-main { max-width: 1180px; margin: 0 auto; padding: 28px 24px 48px; }
-h1 { font-size: 25px; line-height: 1.25; margin: 0 0 2px; overflow-wrap: anywhere; }
-h2 { font-size: 16px; margin: 0 0 2px; }
-h3 { font-size: 13px; font-weight: 400; color: var(--muted); margin: 0 0 2px; }
-p { margin: 0; }
-.lead, .note { color: var(--muted); }
-.note { font-size: 13px; margin-bottom: 8px; max-width: 90ch; }
-.keys { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin: 18px 0; }
-.key { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 10px 14px; }
-.key span { display: block; color: var(--muted); font-size: 12.5px; }
-.key b { font-size: 22px; font-weight: 600; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.key b small { font-size: 14px; font-weight: 400; color: var(--muted); }
-.grid { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 14px; grid-auto-flow: dense; }
-section { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 14px 16px; min-width: 0;
-} section.wide { grid-column: 1 / -1; }
-section.wide .note { max-width: none; }
-section.centred svg { margin: 0 auto; }
-svg { display: block; max-width: 100%; height: auto; }
-svg * { stroke-linejoin: round; stroke-linecap: butt; }
-table { border-collapse: collapse; width: 100%; font-size: 14px; }
-th, td { text-align: left; vertical-align: top; padding: 4px 12px 4px 0; border-bottom: 1px solid var(--rule); }
-th { font-weight: 400; color: var(--muted); width: 42%; }
-td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-tr:last-child > * { border-bottom: 0; }
-thead th { font-size: 12.5px; width: auto; }
-.columns { width: auto; }
-.columns th, .columns td { width: auto; text-align: right; padding: 3px 14px 3px 0; white-space: nowrap; }
-.columns th:first-child, .columns td:first-child { text-align: left; }
-.columns + .note { margin-top: 6px; }
-.words { font-size: 14px; margin: 4px 0 12px; max-width: 110ch; overflow-wrap: anywhere; }
-.beside { display: flex; flex-wrap: wrap; gap: 18px 36px; align-items: flex-start; }
-.beside > div { min-width: 0; max-width: 100%; overflow-x: auto; }
-.pictures { display: flex; flex-wrap: wrap; gap: 14px 18px; flex: 1 1 300px; }
-.warnings { border: 1px solid var(--bad); border-left-width: 5px; border-radius: 8px; padding: 8px 14px; margin-top: 14px;
-  background: var(--card); overflow-wrap: anywhere; }
-.warnings ul { margin: 0; padding-left: 20px; }
-.legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 13px; margin-top: 8px; }
-.swatch { display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin-right: 6px; }
-.bar { display: flex; height: 22px; border-radius: 4px; overflow: hidden; margin: 8px 0; background: var(--rule); }
-.bar i { display: block; min-width: 1px; }
-.good { color: var(--good); } .bad { color: var(--bad); }
-footer { color: var(--muted); font-size: 12.5px; margin-top: 16px; }
-@media (max-width: 760px) { .grid { grid-template-columns: minmax(0, 1fr); } main { padding: 16px 12px; } }
-@media print {
-  @page { size: A4; margin: 12mm; }
-  :root {
-    color-scheme: light;
-    --ink: #000000; --muted: #444444; --rule: #cccccc; --ground: #ffffff; --card: #ffffff;
-    --accent: #1f66ad; --second: #b4531a; --good: #17734a; --bad: #b3261e;
-  }
-  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
-  .keys { grid-template-columns: repeat(4, 1fr); gap: 6px; }
-  .grid { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; }
-  section { padding: 8px 10px; }
-  table { font-size: 9pt; }
-  section, .key { break-inside: avoid; border-radius: 0; }
-}
-"""
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
 
-PAGE = Template(
-    """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<main>
-<h1>$title</h1>
-<p class="lead">$lead</p>
-$warnings
-<div class="keys">
-$keys
-</div>
-<div class="grid">
-$sections
-</div>
-<footer>$footer</footer>
-</main>
-</body>
-</html>
-"""
-)
+from cpikan.errors import InputError
+from cpikan.pipeline.maps.evaluate import compare, measure
+from cpikan.pipeline.maps.height_map import HeightMap
+from cpikan.report import numbers
+from cpikan.report.content import Content, Section
+from cpikan.report.frames import frame_sections
+from cpikan.report.sections import error_sections, height_sections, histogram_section, profile_section, side_sections
+from cpikan.report.surface import surface_sections
+from cpikan.report.survey import survey
+from cpikan.report.tables import numbers_section, provenance_section, timing_section
+from cpikan.storage.atomic import write_text
+from cpikan.units import format_length
+
+
+def write_report(
+    path: Path | str,
+    height_map: HeightMap,
+    *,
+    truth: Path | str | NDArray[np.number] | None = None,
+    evaluation: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> Path:
+    """Write one HTML page about a height map, below 3 MB, without scripts or outside references; returns its path.
+
+    The map is read in bands, so memory does not grow with it; what it lacks (sigma, flags, times) is left out. With
+    ``truth``, a .npy file or array of heights in nm (H, W), the page shows the error, checks the seams, and gives the
+    figures of ``evaluation`` (computed here when not given). Raises InputError for a missing folder or an unfit truth.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise InputError(f"folder {path.parent} of the report {path.name} does not exist: create it first")
+    comparison = None
+    if truth is not None:
+        removed = (evaluation or {}).get("removed") or ()
+        comparison = compare(height_map, truth, remove=removed, progress=progress)
+        evaluation = measure(comparison) if evaluation is None else evaluation
+    name = Path(height_map.path).name
+    content = Content(name, height_map.document, survey(height_map, comparison, progress=progress), evaluation)
+    write_text(path, render(content))
+    return path
+
+
+def render(content: Content) -> str:
+    """The page as text; whatever the document says is escaped by the templates."""
+    environment = Environment(
+        loader=PackageLoader("cpikan.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found = content.part("summary").get("warnings")
+    return environment.get_template("page.html").render(
+        title=content.name,
+        lead=_lead(content),
+        warnings=list(map(numbers.plain, found)) if isinstance(found, list | tuple) else [],
+        keys=list(_keys(content)),
+        sections=list(_sections(content)),
+    )
+
+
+def _lead(content: Content) -> str:
+    height, width = content.survey.shape
+    acquisition, summary = content.part("acquisition"), content.part("summary")
+    wavelengths = [
+        format_length(float(value)).replace(" um", " µm") for value in acquisition.get("wavelengths_nm") or ()
+    ]
+    megapixels = height * width / 1e6
+    size = f"{megapixels:.1f}" if megapixels >= 1 else f"{megapixels:.3f}"
+    parts = [f"{height} × {width} pixels ({size} MPix)", ", ".join(wavelengths)]
+    if summary.get("method"):
+        parts.append(f"method {summary['method']}")
+    if summary.get("device"):
+        parts.append(f"on {summary['device']}")
+    return " · ".join(part for part in parts if part)
+
+
+def _keys(content: Content) -> Iterable[tuple[str, str, str]]:
+    """The figures at the top: name, digits, unit."""
+    gathered, summary = content.survey, content.part("summary")
+    flat = content.tilted
+    found = gathered.flat if flat else gathered.raw
+    suffix = ", levelled" if flat else ""
+    valid = gathered.raw.pixels / (gathered.shape[0] * gathered.shape[1])
+    yield ("valid pixels", *numbers.percent(valid))
+    yield (f"PV{suffix}", *numbers.length(found.pv_nm))
+    yield (f"RMS{suffix}", *numbers.length(found.rms_nm))
+    if gathered.sigma_median_nm is not None:
+        yield ("median σ of a pixel", *numbers.length(gathered.sigma_median_nm))
+    speed = summary.get("megapixels_per_second")
+    if isinstance(speed, int | float):
+        yield "speed", numbers.digits(float(speed), 3), "MPix/s"
+    if content.evaluation is not None:
+        yield ("RMS error", *numbers.length(content.evaluation.get("rms_nm")))
+        yield ("wrong orders", *numbers.percent(content.evaluation.get("wrong_order_fraction")))
+
+
+def _sections(content: Content) -> Iterable[Section]:
+    gathered = content.survey
+    if gathered.raw.pixels:
+        yield from height_sections(content)
+    else:
+        yield Section("Height", "No pixel is valid: there is nothing to draw.", wide=True)
+    yield from side_sections(content)
+    if gathered.raw.pixels:
+        yield from profile_section(content)
+    if gathered.error is not None:
+        yield from error_sections(content)
+    yield from histogram_section(content)
+    yield numbers_section(content)
+    yield from surface_sections(content)
+    yield from frame_sections(content)
+    yield from timing_section(content)
+    yield from provenance_section(content)
