@@ -327,7 +327,7 @@ def _reconstruct(given: argparse.Namespace) -> dict[str, Any]:
     for warning in result.summary.get("warnings", ()):
         print(f"cpikan: warning: {warning}", file=sys.stderr)
     if given.report:
-        from cpikan.report.page import write_report
+        from cpikan.report.html import write_report
 
         write_report(given.report, result)
     return result.summary

@@ -15,7 +15,7 @@ from memory_map import memory_map
 from cpikan.psi.model.response import Response
 from cpikan.report import content, frame_figures
 from cpikan.report.frames import frame_sections
-from cpikan.report.page import write_report
+from cpikan.report.html import write_report
 from cpikan.report.step_lines import step_lines
 
 ATTACK = "<script>alert(1)</script>\"'&$title"

@@ -15,7 +15,7 @@ from PIL import Image
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.evaluate import compare, measure
 from cpikan.pipeline.maps.height_map import HeightMap
-from cpikan.report.page import write_report
+from cpikan.report.html import write_report
 from cpikan.report.svg import palette_png
 
 VOID = {"meta", "br"}

@@ -12,7 +12,7 @@ from cpikan.pipeline.reconstruction.reconstruct import reconstruct
 from cpikan.pipeline.simulation.simulate import simulate
 from cpikan.pipeline.stacks.stack import open_stack
 from cpikan.psi.simulate import SimulationSettings
-from cpikan.report.page import write_report
+from cpikan.report.html import write_report
 
 WAVELENGTHS_NM = (5000.0, 5500.0, 6050.0, 6655.0)
 FULL, SMALL = (7000, 9344), (875, 1168)
