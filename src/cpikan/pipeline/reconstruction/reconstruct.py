@@ -11,9 +11,9 @@ from threadpoolctl import threadpool_limits
 
 from cpikan.errors import InputError, unknown_name
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
-from cpikan.pipeline.maps.pyramid import build_pyramid, pyramid_rows
+from cpikan.pipeline.maps.pyramid import HasPyramid, build_pyramid, pyramid_rows
 from cpikan.pipeline.reconstruction.frame_fitting import FramesFit, calibrate_stack
-from cpikan.pipeline.reconstruction.passes import HeightPass, PassContext, height_pass
+from cpikan.pipeline.reconstruction.passes import HeightPass, PassContext, frame_bands, height_pass
 from cpikan.pipeline.reconstruction.refining import (
     RefineContext,
     phases_of,
@@ -41,7 +41,7 @@ from cpikan.storage.atomic import check_disk_space
 from cpikan.storage.protocols import MapWriter
 from cpikan.storage.scratch import ScratchArrays
 from cpikan.storage.writers.layout import QUANTITIES, SLOPES
-from cpikan.storage.writers.open import open_writer, required_bytes
+from cpikan.storage.writers.open import open_writer, output_format, required_bytes
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.progress import Progress
 from cpikan.version import VERSION
@@ -154,6 +154,7 @@ class _Run:
             else make_kernels(calibration.model, device, threads)
         )
         try:
+            facts.band_rows = frame_bands(self.stack, self._band_rows, 0, kernels.band_bytes)[0].rows
             run = (
                 self._refined(kernels, calibration.model, facts)
                 if isinstance(kernels, DemodulationKernels)
@@ -175,6 +176,7 @@ class _Run:
         context = RefineContext(
             self.stack, kernels, model.search, settings.mask, settings.band_rows, settings.worker_threads
         )
+        facts.band_rows = context.bands(0)[0].rows
         with self._bar("survey", self._shape[0]) as bar:
             sums, timings = survey_pass(context, bar)
         self._count(timings)
@@ -300,7 +302,7 @@ class _Run:
 
     def _finish(self, space: Workspace, writer: MapWriter) -> None:
         started = time.perf_counter()
-        rows = pyramid_rows(self._shape, len(writer.quantities)) if self.output.suffix.lower() == ".zarr" else 0
+        rows = pyramid_rows(self._shape, len(writer.quantities)) if isinstance(writer, HasPyramid) else 0
         with self._bar("pyramid", rows) as bar:
             build_pyramid(writer, progress=bar)
         space.replace_old()
@@ -308,7 +310,7 @@ class _Run:
         self.timings.write += time.perf_counter() - started
 
     def _bar(self, label: str, rows: int) -> Progress:
-        return Progress(label, rows, self._shape[1], enabled=self.progress)
+        return Progress(label, rows, self._shape[1], self.progress)
 
     def _count(self, timings: Any) -> None:
         self.timings.read += timings.read
@@ -328,13 +330,13 @@ class _Run:
         return self.stack.shape[0] == 1 or bool(asked.remove) or asked.inpaint or asked.method == "learned"
 
     def _quantities(self) -> tuple[str, ...]:
-        kind = self.output.suffix.lower()
-        if kind == ".npy" and not self.settings.all_quantities:
+        stored = output_format(self.output)
+        if stored.height_alone and not self.settings.all_quantities:
             return ("height_nm",)
-        one = ("component",) if self.stack.shape[0] == 1 and kind not in (".tif", ".tiff") else ()
-        middle = ("sigma_nm", "flags") if kind == ".npy" else ("sigma_nm", "modulation", "flags")
+        one = ("component",) if self.stack.shape[0] == 1 else ()
         slopes = SLOPES if self.settings.method == "field" else ()
-        return ("height_nm", *middle, *one, *slopes)
+        names = ("height_nm", "sigma_nm", "modulation", "flags", *one, *slopes)
+        return tuple(name for name in names if name not in stored.leaves_out)
 
     def _plan_acquisition(self) -> dict[str, Any]:
         return asdict(self.stack.acquisition)
