@@ -12,4 +12,3 @@ from cpikan.version import VERSION
 
 __version__ = VERSION
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-__all__ += ["__version__"]
