@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from cpikan.errors import InputError, ResumeError
 from cpikan.fields.files import load_field, save_field
 from cpikan.storage.atomic import write_bytes, write_json
-from cpikan.streaming.journal import _locked
+from cpikan.streaming.journal import open_locked
 from cpikan.version import VERSION
 
 State = Mapping[str, Any]  # of a stage on its way: tensors and plain numbers by name
@@ -58,7 +58,7 @@ class Checkpoint:
         if self._folder.exists() and not self._folder.is_dir():
             raise InputError(f"checkpoint {self._folder} is a file: give a folder")
         self._folder.mkdir(parents=True, exist_ok=True)
-        descriptor = _locked(self._folder / "lock")
+        descriptor = open_locked(self._folder / "lock")
         try:
             yield
         finally:
