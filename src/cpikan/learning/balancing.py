@@ -62,3 +62,6 @@ class KernelTraces(MeanSquares):
                 if trace > 0:
                     weights[term.name] = (trace * len(at.points)) ** -0.5 * term.user_weight
         return objective.reweighted(weights), state
+
+
+MEAN_SQUARES, KERNEL_TRACES = MeanSquares(), KernelTraces()

@@ -100,14 +100,14 @@ class BestSoFar(Strategy):
 
 
 class Chain(Strategy):
-    """Strategies one after the other: ``child`` names them by number, ``follows`` decides whether there is a next one."""
+    """Strategies one after the other: ``child`` gives the present one, ``follows`` decides whether there is a next one."""
 
-    def child(self, number: int) -> Strategy:
-        """Give a strategy by its number."""
+    def child(self, state: State) -> Strategy:
+        """Give the strategy of ``state["number"]``."""
         raise NotImplementedError
 
-    def follows(self, run: Runner, number: int, reason: StopReason) -> bool:
-        """Tell whether another one follows the child of this number, which has just ended."""
+    def follows(self, run: Runner, state: State, reason: StopReason) -> bool:
+        """Tell whether another one follows the child that has just ended."""
         raise NotImplementedError
 
     def ended(self, run: Runner, state: State, reason: StopReason) -> State:
@@ -120,7 +120,8 @@ class Chain(Strategy):
 
     def begin(self, run: Runner, state: State, number: int) -> State:
         """Begin the child of this number."""
-        return {**state, "number": number, "inner": self.child(number).init(run), "reason": int(StopReason.RUNNING)}
+        state = {**state, "number": number, "reason": int(StopReason.RUNNING)}
+        return {**state, "inner": self.child(state).init(run)}
 
     def init(self, run: Runner) -> State:
         """Begin with the first."""
@@ -128,20 +129,20 @@ class Chain(Strategy):
 
     def step(self, run: Runner, state: State) -> State:
         """Take a step of the child, or go on to the next."""
-        child, number = self.child(state["number"]), state["number"]
+        child = self.child(state)
         reason = child.stop(run, state["inner"])
         if reason is StopReason.RUNNING:
             return {**state, "inner": child.step(run, state["inner"])}
         reason = child.close(run, state["inner"], reason)
         state = self.ended(run, {**state, "inner": {}}, reason)
-        if self.follows(run, number, reason):
-            return self.begin(run, state, number + 1)
+        if self.follows(run, state, reason):
+            return self.begin(run, state, state["number"] + 1)
         return {**state, "reason": int(self.finish(run, state, reason))}
 
     def close(self, run: Runner, state: State, reason: StopReason) -> StopReason:
         """End the child where it was interrupted."""
         if state["reason"] == StopReason.RUNNING:
-            reason = self.child(state["number"]).close(run, state["inner"], reason)
+            reason = self.child(state).close(run, state["inner"], reason)
             reason = self.finish(run, self.ended(run, state, reason), reason)
         return reason
 
@@ -154,9 +155,9 @@ class Sequential(Chain):
     def __init__(self, stages: tuple[Method | Strategy, ...]) -> None:
         self._stages = tuple(stage if isinstance(stage, Strategy) else BestSoFar(stage) for stage in stages)
 
-    def child(self, number: int) -> Strategy:
+    def child(self, state: State) -> Strategy:
         """Give a stage."""
-        return self._stages[number]
+        return self._stages[state["number"]]
 
     def init(self, run: Runner) -> State:
         """Begin with the first stage; without stages there is nothing to do."""
@@ -172,10 +173,10 @@ class Sequential(Chain):
         run.end_stage(reason)
         return state
 
-    def follows(self, run: Runner, number: int, reason: StopReason) -> bool:
+    def follows(self, run: Runner, state: State, reason: StopReason) -> bool:
         """Go on unless the goal is reached or the start was bad."""
         done = reason in (StopReason.BAD_START, StopReason.TARGET) or run.converged
-        return not done and number + 1 < len(self._stages)
+        return not done and state["number"] + 1 < len(self._stages)
 
 
 class Restarts(Chain):
@@ -186,7 +187,7 @@ class Restarts(Chain):
     def __init__(self, strategy: Strategy, restarts: int) -> None:
         self._strategy, self._restarts = strategy, restarts
 
-    def child(self, number: int) -> Strategy:
+    def child(self, state: State) -> Strategy:
         """Give the strategy."""
         return self._strategy
 
@@ -206,10 +207,10 @@ class Restarts(Chain):
             state["best"] = {name: t.detach().clone() for name, t in run.iterate.field.state_dict().items()}
         return state
 
-    def follows(self, run: Runner, number: int, reason: StopReason) -> bool:
+    def follows(self, run: Runner, state: State, reason: StopReason) -> bool:
         """Start anew where a solve is stuck far from the goal, in a field that can be drawn anew."""
         stuck = reason in _STUCK and run.iterate.relative() > FAR and run.left_s > 0
-        return number < self._restarts and stuck and hasattr(network_of(run.iterate.field), "restart")
+        return state["number"] < self._restarts and stuck and hasattr(network_of(run.iterate.field), "restart")
 
     def finish(self, run: Runner, state: State, reason: StopReason) -> StopReason:
         """Leave the best of all starts; its reason stands for all."""

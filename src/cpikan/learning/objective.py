@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +53,9 @@ class Term:
 
     def at(self, field: nn.Module, at: PointSet) -> list[Tensor]:
         """Evaluate the term at points, (n,) per residual, times the weights of the points; differentiable."""
-        partner = None if at.partner is None else field.jet(at.partner, self.second)
-        return self.values(field.jet(at.points, self.second), at, partner)
+        jet: Any = field.jet
+        partner = None if at.partner is None else jet(at.partner, self.second)
+        return self.values(jet(at.points, self.second), at, partner)
 
     def values(self, jet: Jet, at: PointSet, partner: Jet | None) -> list[Tensor]:
         """Evaluate the term on jets."""
@@ -132,7 +133,9 @@ class Objective:
         parts = []
         for term in self.terms:
             if term.kind == "density":
-                raise InputError(f"{term.name} is a density without residuals: use a first-order or quasi-Newton method")
+                raise InputError(
+                    f"{term.name} is a density without residuals: use a first-order or quasi-Newton method"
+                )
             residuals, jacobian = linearise_term(field, term, self.sets[term.name], subset)
             weight = self.weights[term.name]
             parts.append((weight * residuals, jacobian.mul_(weight)))
@@ -162,12 +165,19 @@ class Objective:
         """Take other weights."""
         return replace(self, weights={**self.weights, **weights})
 
-    def matched(self, sets: Mapping[str, PointSet], terms: tuple[Term, ...] | None = None) -> Objective:
-        """Take other points for all terms, and weights on the scale of those that are fitted."""
-        found = replace(self, terms=self.terms if terms is None else terms)
-        for name, at in sets.items():
-            found = found.replace_points(name, at)
-        return found
+    def per_point(self) -> dict[str, float]:
+        """Give the weights that residuals would have at a single point."""
+        return {name: weight * len(self.sets[name].points) ** 0.5 for name, weight in self.weights.items()}
+
+    def judged_at(self, sets: Mapping[str, PointSet], terms: tuple[Term, ...]) -> Objective:
+        """Take other points for all terms, residuals in place of densities, with weights on the same scale."""
+        found = self
+        for term in self.terms:
+            found = found.replace_points(term.name, sets[term.name])
+            if term.kind == "density":
+                share = len(sets[term.name].points) ** -0.5
+                found = found.reweighted({term.name: term.user_weight * share})
+        return replace(found, terms=terms)
 
     def _term(self, name: str) -> Term:
         return next(term for term in self.terms if term.name == name)
@@ -181,7 +191,9 @@ class Objective:
 def make_terms(problem: Problem, *, fitted: bool = True) -> tuple[Term, ...]:
     """Make the terms of a problem: its equation, or the energy to be fitted in place of it, and its conditions."""
     if problem.energy is not None and fitted:
-        equation = Term("equation", lambda jet, at, _: problem.energies(jet, at.points), problem.second, "density", True)
+        equation = Term(
+            "equation", lambda jet, at, _: problem.energies(jet, at.points), problem.second, "density", True
+        )
     else:
         equation = Term("equation", lambda jet, at, _: problem.interior(jet, at.points), problem.second, inside=True)
     conditions = zip(problem.condition_names, problem.conditions, strict=True)
@@ -196,7 +208,7 @@ def make_objective(problem: Problem, sets: Mapping[str, PointSet]) -> Objective:
 
 def thinned(term: Term, at: PointSet) -> PointSet:
     """Keep the first points where they are in low-discrepancy order: a mean of rows needs no more."""
-    return PointSet(*(None if part is None else part[:256] for part in at)) if term.inside else at
+    return PointSet._make(None if part is None else part[:256] for part in at) if term.inside else at
 
 
 def linearise_term(field: nn.Module, term: Term, at: PointSet, subset: str) -> tuple[Tensor, Tensor]:
@@ -287,11 +299,10 @@ def _linearise_output(field: nn.Module, term: Term, at: PointSet) -> tuple[Tenso
     with torch.enable_grad():
         full = [append_unknowns(jet, unknowns) for jet in jets]
         found = term.values(full[0], at, full[1] if len(full) > 1 else None)
-        sums = [value.sum() for value in found]
     rows = []
-    for total in sums:
-        row = contract(bases, pullback(total, jets))
-        rows.append(row if unknowns is None else torch.cat([row, _by_unknowns(total, unknowns)], dim=1))
+    for value in found:
+        row = contract(bases, pullback(value, jets))
+        rows.append(row if unknowns is None else torch.cat([row, _by_unknowns(value, unknowns)], dim=1))
     return torch.cat([value.detach() for value in found]), torch.cat(rows)
 
 
@@ -302,7 +313,7 @@ def _unknowns_at(field: nn.Module, at: PointSet) -> Tensor | None:
 
 
 def _by_unknowns(residual: Tensor, unknowns: Tensor) -> Tensor:
-    found = torch.autograd.grad(
-        residual.sum(), unknowns, retain_graph=True, allow_unused=True, materialize_grads=True
-    )
-    return found[0]
+    """Differentiate residuals by the unknowns at their points, (n, unknowns)."""
+    with torch.enable_grad():
+        total = residual.sum()
+    return torch.autograd.grad(total, unknowns, retain_graph=True, allow_unused=True, materialize_grads=True)[0]

@@ -35,7 +35,9 @@ class Sampler(Protocol):
 
     def init(self, problem: Problem) -> tuple[Mapping[str, PointSet], State]: ...
 
-    def update(self, objective: Objective, field: nn.Module, state: State) -> tuple[Objective, State]: ...
+    def update(
+        self, problem: Problem, objective: Objective, field: nn.Module, state: State
+    ) -> tuple[Objective, State]: ...
 
     def held_out_sampler(self) -> Sampler:
         """Give other points, which are not fitted."""
@@ -75,7 +77,9 @@ class Points:
             sets[name] = _condition_points(problem, condition, self)
         return sets, {}
 
-    def update(self, objective: Objective, field: nn.Module, state: State) -> tuple[Objective, State]:
+    def update(
+        self, problem: Problem, objective: Objective, field: nn.Module, state: State
+    ) -> tuple[Objective, State]:
         """Keep the points."""
         return objective, state
 

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.fields.functional import parameter_vector, set_parameters
-from cpikan.fields.piecewise import PiecewiseChebyshev
-from cpikan.learning.balancing import Balancer, KernelTraces, MeanSquares
-from cpikan.learning.checkpoint import Checkpoint, Saved, or_infinite
+from cpikan.fields.files import load_field, save_field
+from cpikan.learning.balancing import KERNEL_TRACES, MEAN_SQUARES, Balancer
 from cpikan.learning.combinators import BestSoFar, Sequential, Strategy
-from cpikan.learning.methods.method import Method, State, joined_state, split_state, stored
-from cpikan.learning.objective import Objective, PointSet, make_objective, make_terms
+from cpikan.learning.history import History, StageEnd
+from cpikan.learning.iterate import Iterate, placed, restored
+from cpikan.learning.methods.method import Method, State, stored
 from cpikan.learning.points import Points, Sampler
 from cpikan.learning.stop_reason import StopReason
-from cpikan.learning.unknowns import FieldWithUnknowns, is_linear, network_of, output_vector, set_output_vector, zero_output
+from cpikan.learning.unknowns import network_of
 from cpikan.physics.problem import Problem
-from cpikan.storage.atomic import write_text
+from cpikan.streaming.run_store import RunStore
 
 # steps from one look at the held-out residuals to the next: counted and not timed, so that equal runs end with equal bits
 _LOOK_EVERY = 10
-_SAME = 1e-6  # relative difference of a cost that rounding on another machine can make
 
 
 @dataclass(frozen=True)
@@ -52,90 +47,6 @@ class Budget:
             raise InputError(f"tolerance {self.rtol} of the residual: give 0 or more")
 
 
-@dataclass(frozen=True)
-class StageEnd:
-    """How a stage ended, and the best held-out cost by then."""
-
-    stage: str
-    reason: StopReason
-    iterations: int
-    seconds: float
-    heldout: float
-
-
-@dataclass
-class History:
-    """What happened: one record every so often (stage, iteration, seconds, cost, heldout), and the ends of stages."""
-
-    records: list[dict[str, Any]] = field(default_factory=list)
-    ends: list[StageEnd] = field(default_factory=list)
-
-    def save(self, path: Path | str) -> None:
-        """Write one JSON object per line, whole or not at all."""
-        lines = [json.dumps(record) for record in self.records]
-        lines += [json.dumps({**vars(end), "reason": end.reason.name.lower()}) for end in self.ends]
-        write_text(path, "\n".join(lines) + "\n")
-
-
-@dataclass
-class Iterate:
-    """A field with what it is fitted to and what it is judged by, and its best state."""
-
-    field: nn.Module
-    objective: Objective
-    heldout: Objective
-    scale: float = 0.0
-    best: Tensor | None = None
-    best_cost: float = math.inf
-
-    def heldout_cost(self) -> float:
-        """Evaluate the cost at points that are not fitted, on the scale of the cost that is."""
-        with torch.no_grad():
-            return float(self.heldout.cost(self.field))
-
-    def zero_cost(self) -> float:
-        """Evaluate the held-out cost of u = 0, where the output can be made zero; else as it is."""
-        if not (is_linear(self.field) or isinstance(self.field, PiecewiseChebyshev)):
-            return self.heldout_cost()
-        before = output_vector(self.field)
-        zero_output(self.field)
-        cost = self.heldout_cost()
-        set_output_vector(self.field, before)
-        return cost
-
-    def relative(self) -> float:
-        """Give the best held-out residual relative to that of u = 0."""
-        return math.sqrt(self.best_cost / self.scale) if self.scale > 0 else 0.0
-
-    def keep_best(self) -> float:
-        """Evaluate the held-out cost, and keep the state if it is the best so far."""
-        found = self.heldout_cost()
-        if found < self.best_cost:
-            self.best, self.best_cost = parameter_vector(self.field), found
-        return found
-
-    def restore_best(self) -> None:
-        """Put the best state back."""
-        if self.best is not None:
-            set_parameters(self.field, self.best)
-
-    def forget_best(self) -> None:
-        """Look for a best state anew."""
-        self.best, self.best_cost = None, math.inf
-
-    def take(self, objective: Objective) -> None:
-        """Take another objective, with held-out weights to match; the best state is judged by them."""
-        ratio = {name: objective.weights[name] / weight for name, weight in self._per_point().items()}
-        weights = {name: self.heldout.weights[name] * share for name, share in ratio.items()}
-        self.objective, self.heldout = objective, self.heldout.reweighted(weights)
-        if any(share != 1 for share in ratio.values()):
-            now = parameter_vector(self.field)
-            self.scale = self.zero_cost()
-            self.restore_best()
-            self.best_cost = self.heldout_cost()
-            set_parameters(self.field, now)
-
-
 class Runner:
     """One solve: steps a strategy until it stops or the budget is used up."""
 
@@ -145,10 +56,10 @@ class Runner:
         budget: Budget = Budget(),
         seed: int = 0,
         on_progress: Callable[[str], None] | None = None,
-        checkpoint: Checkpoint | None = None,
+        store: RunStore | None = None,
     ) -> None:
         self.problem, self.budget, self.seed = problem, budget, seed
-        self._on_progress, self._checkpoint = on_progress, checkpoint
+        self._on_progress, self._store = on_progress, store
         self.history = History()
         self.iterations = 0
         self.started = time.perf_counter()
@@ -191,14 +102,14 @@ class Runner:
         """Whether the held-out residual is as small as was asked for."""
         return self.iterate.relative() <= self.budget.rtol
 
-    def place(self, network: nn.Module, sampler: Sampler, balancer: Balancer = KernelTraces()) -> None:
+    def place(self, network: nn.Module, sampler: Sampler, balancer: Balancer = KERNEL_TRACES) -> None:
         """Take a field, draw points for it, weigh the terms, and start the record of the best anew."""
         self._sampler, self._balancer = sampler, balancer
-        self.iterate = self._placed(network, sampler, balancer)
+        self.iterate, self._hooks = placed(self.problem, network, sampler, balancer)
 
     def offer(self, network: nn.Module, points: Points) -> None:
         """Take a finished field, with points to look at it, if its held-out residual is relatively the lowest so far."""
-        before, self.iterate = self._iterate, self._placed(network, points, MeanSquares())
+        before, self.iterate = self._iterate, placed(self.problem, network, points, MEAN_SQUARES)[0]
         self._cost = self.keep_best()
         self._record(self._cost)
         if before is not None and self.iterate.relative() >= before.relative():
@@ -224,7 +135,7 @@ class Runner:
                 state = strategy.step(self, state)
                 state = self._refreshed(state) if self.iterations > steps else state
                 ended = self._used_up()
-                if len(self.history.ends) > stages or (self._checkpoint is not None and self._checkpoint.due):
+                if len(self.history.ends) > stages or (self._store is not None and self._store.due):
                     write(state)
         write(state)  # as it is, before the best state is put back: with more to use, a solve goes on from here
         return strategy.close(self, state, ended)
@@ -237,14 +148,16 @@ class Runner:
 
     def _refreshed(self, state: State) -> State:
         """Let sampler and balancer change the objective when it is their turn; a state then forgets what it had cached."""
-        before = self.iterate.objective
-        for name, hook in (("sampler", self._sampler), ("balancer", self._balancer)):
-            if hook is not None and hook.every and self.iterations % hook.every == 0:
-                objective, self._hooks[name] = hook.update(
-                    self.iterate.objective, self.iterate.field, self._hooks[name]
-                )
-                self.iterate.take(objective)
-        return state if self.iterate.objective is before else stored(state)
+        iterate, before, sampler, balancer = self.iterate, self.iterate.objective, self._sampler, self._balancer
+        if sampler is not None and sampler.every and self.iterations % sampler.every == 0:
+            changed = sampler.update(self.problem, before, iterate.field, self._hooks["sampler"])
+            self._hooks["sampler"] = changed[1]
+            iterate.take(changed[0])
+        if balancer is not None and balancer.every and self.iterations % balancer.every == 0:
+            changed = balancer.update(iterate.objective, iterate.field, self._hooks["balancer"])
+            self._hooks["balancer"] = changed[1]
+            iterate.take(changed[0])
+        return state if iterate.objective is before else stored(state)
 
     def begin_stage(self, name: str) -> None:
         """Note that a stage begins."""
@@ -287,101 +200,45 @@ class Runner:
         if self._on_progress is not None:
             self._on_progress(f"{self._stage} {self.iterations}, residual {heldout**0.5:.1e}, {now:.0f} s")
 
-    def _placed(self, network: nn.Module, sampler: Sampler, balancer: Balancer) -> Iterate:
-        problem = self.problem
-        field = FieldWithUnknowns(network, problem.unknowns) if problem.unknowns else network
-        sets, self._hooks["sampler"] = sampler.init(problem)
-        objective = make_objective(problem, sets)
-        objective.check(field)
-        objective, self._hooks["balancer"] = balancer.init(objective, field)
-        held, _ = sampler.held_out_sampler().init(problem)
-        found = Iterate(field, objective, objective.matched(held, make_terms(problem, fitted=False)))
-        found.scale = found.zero_cost()
-        return found
-
-    def restore(self, saved: Saved | None, network: nn.Module | None) -> bool:
-        """Go back to where a checkpoint was written, whether there is one; ``network`` where one was given.
+    def resume(
+        self, network: nn.Module | None, sampler: Sampler | None = None, balancer: Balancer | None = None
+    ) -> bool:
+        """Go back to where the store's state was saved, whether there is one; ``network`` where one was given.
 
         Raises ResumeError for a field of another shape and for a problem whose residuals are others.
         """
-        self._given = network is not None
+        self._given, self._sampler, self._balancer = network is not None, sampler, balancer
+        saved = None if self._store is None else self._store.saved
         if saved is None:
             return False
-        numbers = saved.numbers
-        self.started -= numbers["seconds"]
-        self.iterations, self._looked, self._cost = numbers["iterations"], numbers["looked"], or_infinite(numbers["cost"])
-        self._stage, self._since, self._since_s = numbers["stage"]
-        self.history.records = numbers["records"]
-        self.history.ends = [StageEnd(**{**end, "reason": StopReason(end["reason"])}) for end in numbers["ends"]]
-        state = joined_state(numbers["state"], saved.tensors)
+        state = saved.state
+        self.started -= state["seconds"]
+        self.iterations, self._looked, self._cost = state["iterations"], state["looked"], state["cost"]
+        self._stage, self._since, self._since_s = state["stage"]
+        self.history.records = state["records"]
+        self.history.ends = [StageEnd(**{**end, "reason": StopReason(end["reason"])}) for end in state["ends"]]
         self._state, self._hooks = state["strategy"], state["hooks"]
-        chosen = network if saved.field is None else saved.field
+        chosen = deepcopy(load_field(saved.files["field"])) if "field" in saved.files else network
         if chosen is None:
             raise ResumeError("the checkpoint was written with a field of yours: give one of that shape")
-        self.iterate = self._restored(chosen, state["iterate"])
+        self.iterate = restored(self.problem, chosen, state["iterate"])
         return True
 
-    def _restored(self, network: nn.Module, state: State) -> Iterate:
-        problem = self.problem
-        field = FieldWithUnknowns(network, problem.unknowns) if problem.unknowns else network
-        try:
-            field.load_state_dict(state["field"])
-        except RuntimeError as failure:
-            raise ResumeError("the field is not that of the checkpoint: give one of the same shape") from failure
-        objectives = []
-        for fitted in (True, False):
-            terms, kept = make_terms(problem, fitted=fitted), state["fitted" if fitted else "heldout"]
-            if [term.name for term in terms] != list(kept["weights"]):
-                raise ResumeError("the problem's conditions are not those of the checkpoint: give the same problem")
-            sets = {name: PointSet(**kept["sets"][name]) for name in kept["weights"]}
-            objectives.append(Objective(terms, sets, kept["weights"]))
-        found = Iterate(field, *objectives, state["scale"], state.get("best"), or_infinite(state["best_cost"]))
-        if found.best is not None:
-            now = parameter_vector(field)
-            found.restore_best()
-            cost = found.heldout_cost()
-            set_parameters(field, now)
-            if not abs(cost - found.best_cost) <= _SAME * found.best_cost + 1e-9 * _SAME * found.scale:
-                raise ResumeError(
-                    f"the residuals of {self.problem.name} are not those of the checkpoint (cost {cost:.3e} where "
-                    f"{found.best_cost:.3e} was written): give the same problem"
-                )
-        return found
-
-    def resume_hooks(self, sampler: Sampler, balancer: Balancer) -> None:
-        """Take sampler and balancer of a solve that goes on."""
-        self._sampler, self._balancer = sampler, balancer
-
     def _write(self, state: State) -> None:
-        """Write the checkpoint, if there is one."""
-        if self._checkpoint is None or not self.placed:
+        """Save the state, if there is a store."""
+        if self._store is None or not self.placed:
             return
-        numbers, tensors = split_state(
-            {"strategy": stored(state), "hooks": self._hooks, "iterate": _iterate_state(self.iterate)}
-        )
-        head: dict[str, Any] = {
+        network = network_of(self.iterate.field)
+        whole = {
             "seconds": self.seconds,
             "iterations": self.iterations,
             "looked": self._looked,
             "cost": self._cost,
             "stage": [self._stage, self._since, self._since_s],
-            "state": numbers,
             "records": self.history.records,
             "ends": [{**vars(end), "reason": int(end.reason)} for end in self.history.ends],
+            "strategy": stored(state),
+            "hooks": self._hooks,
+            "iterate": self.iterate.state(),
         }
-        self._checkpoint.write(head, tensors, None if self._given else network_of(self.iterate.field))
-
-
-def _iterate_state(iterate: Iterate) -> State:
-    """Give an iterate as plain data, without its terms."""
-    state: State = {"scale": iterate.scale, "best_cost": iterate.best_cost, "field": dict(iterate.field.state_dict())}
-    if iterate.best is not None:
-        state["best"] = iterate.best
-    for name, objective in (("fitted", iterate.objective), ("heldout", iterate.heldout)):
-        sets = {key: _present(at._asdict()) for key, at in objective.sets.items()}
-        state[name] = {"weights": dict(objective.weights), "sets": sets}
-    return state
-
-
-def _present(parts: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-    return {name: part for name, part in parts.items() if part is not None}
+        self._store.save(whole, {} if self._given else {"field": lambda path: save_field(network, path)})

@@ -42,6 +42,11 @@ class FieldWithUnknowns(nn.Module):
         return append_unknowns(self.network.jet(x, second), self.unknowns.expand(len(x), -1))
 
 
+def with_unknowns(network: nn.Module, unknowns: Sequence[Unknown]) -> nn.Module:
+    """Put unknowns beside a network, where there are such."""
+    return FieldWithUnknowns(network, unknowns) if unknowns else network
+
+
 def append_unknowns(jet: Jet, unknowns: Tensor | None) -> Jet:
     """Append unknowns (B, k) to the outputs of a jet, with derivatives of zero."""
     if unknowns is None:
@@ -60,6 +65,11 @@ def network_of(field: nn.Module) -> Any:
 def unknowns_of(field: nn.Module) -> Tensor | None:
     """Give the unknowns (k,) beside a network; None where there are none."""
     return field.unknowns if isinstance(field, FieldWithUnknowns) else None
+
+
+def outputs_of(field: Any) -> int:
+    """Count the outputs of a field's jet."""
+    return int(field.outputs)
 
 
 def is_linear(field: nn.Module) -> bool:

@@ -39,7 +39,10 @@ class Collocation:
 
 
 def collocate(problem: Problem, nodes: int | None = None) -> Collocation | None:
-    """Solve a problem on a box; None for other regions, unknowns, measured data, unmixed derivatives not enough, or no convergence."""
+    """Solve a problem on a box by Newton's method.
+
+    None for other regions, unknowns, measured data, derivatives that are not unmixed, or no convergence.
+    """
     region = problem.region
     fixed = bool(problem.unknowns) or any(condition.at is not None for condition in problem.conditions)
     if not isinstance(region, Box) or fixed or problem.second not in ("axes", "none") or problem.dimension > 3:

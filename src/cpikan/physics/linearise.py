@@ -21,7 +21,9 @@ def jet_at(basis: Jet, coefficients: Tensor) -> Jet:
 def pullback(residual: Tensor, jets: Sequence[Jet]) -> list[Jet]:
     """Differentiate residuals by the streams of jets, dr/djet, for residuals that each belong to one point."""
     leaves = [part for jet in jets for part in jet]
-    found = torch.autograd.grad(residual.sum(), leaves, retain_graph=True, allow_unused=True, materialize_grads=True)
+    with torch.enable_grad():
+        total = residual.sum()
+    found = torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True, materialize_grads=True)
     return [Jet(*found[start : start + 3]) for start in range(0, len(found), 3)]
 
 

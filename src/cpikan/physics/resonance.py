@@ -36,7 +36,12 @@ def nearest_eigenvalues(problem: Problem, nodes: int | None = None) -> np.ndarra
     region = problem.region
     if not isinstance(region, Box) or "t" in region.axes or problem.dimension not in _NODES or problem.outputs != 1:
         return None
-    if problem.second not in ("axes", "none") or problem.constants or problem.unknowns or any(c.at is not None for c in problem.conditions):
+    if (
+        problem.second not in ("axes", "none")
+        or problem.constants
+        or problem.unknowns
+        or any(c.at is not None for c in problem.conditions)
+    ):
         return None
     basis = Basis(region, nodes or _NODES[problem.dimension])
     operator, conditions = _parts(problem, region, basis)

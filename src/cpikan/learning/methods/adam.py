@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cpikan.errors import InputError
 from cpikan.learning.methods.method import Method, State

@@ -35,9 +35,7 @@ def backtracked(problem: Linearised, step: Tensor, before: float, halvings: int)
     return None
 
 
-def gauss_newton(
-    problem: Linearised, steps: int, halvings: int, flat: float, least: float = 0.0
-) -> tuple[float, int]:
+def gauss_newton(problem: Linearised, steps: int, halvings: int, flat: float, least: float = 0.0) -> tuple[float, int]:
     """Minimise by backtracked steps; gives the cost and the number of steps.
 
     The loop ends where no step lowers the cost, where one lowers it by less than the share ``flat`` of it or is nowhere

@@ -13,7 +13,7 @@ from cpikan.learning.methods.method import Method, State
 from cpikan.learning.objective import Objective, half_squares
 from cpikan.learning.qr_equations import StackedQR
 from cpikan.learning.stop_reason import StopReason
-from cpikan.learning.unknowns import is_linear, output_vector, set_output_vector, zero_output
+from cpikan.learning.unknowns import is_linear, output_vector, outputs_of, set_output_vector, zero_output
 
 _HALVINGS = 12
 _FLAT = 1e-3  # Gauss-Newton is done when a step lowers the cost by less than this share of it
@@ -72,7 +72,7 @@ class LastLayer(Method):
         """Begin from zero in a linear problem; raises InputError for a field whose output is not linear."""
         if not is_linear(field):
             raise InputError(f"last-layer step for {type(field).__name__}: give a field whose output is linear")
-        linear = objective.affine(field.outputs)
+        linear = objective.affine(outputs_of(field))
         if linear:
             zero_output(field)
         return {"taken": 0, "linear": linear, "reason": int(StopReason.RUNNING)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from cpikan.learning.objective import Objective
 from cpikan.learning.stop_reason import StopReason
@@ -45,30 +45,3 @@ def stored(state: State) -> State:
         for name, value in state.items()
         if not name.startswith("_")
     }
-
-
-def split_state(state: State, prefix: str = "") -> tuple[State, dict[str, Tensor]]:
-    """Part a state into numbers, nested as they are, and tensors by path."""
-    numbers: State = {}
-    tensors: dict[str, Tensor] = {}
-    for name, value in state.items():
-        if isinstance(value, Tensor):
-            tensors[prefix + name] = value
-        elif isinstance(value, dict):
-            numbers[name], inner = split_state(value, f"{prefix}{name}/")
-            tensors |= inner
-        else:
-            numbers[name] = value
-    return numbers, tensors
-
-
-def joined_state(numbers: State, tensors: dict[str, Tensor]) -> State:
-    """Put a state together again that was split."""
-    state = {name: joined_state(value, {}) if isinstance(value, dict) else value for name, value in numbers.items()}
-    for path, tensor in tensors.items():
-        *folders, name = path.split("/")
-        inner = state
-        for folder in folders:
-            inner = inner.setdefault(folder, {})
-        inner[name] = tensor
-    return state

@@ -15,7 +15,7 @@ from cpikan.learning.methods.levenberg import FieldProblem, Levenberg
 from cpikan.learning.normal_equations import Equations
 from cpikan.learning.objective import LinearSystem, Objective
 from cpikan.learning.qr_equations import factored
-from cpikan.learning.unknowns import is_linear, network_of, output_vector, set_output_vector, unknowns_of
+from cpikan.learning.unknowns import is_linear, network_of, output_vector, outputs_of, set_output_vector, unknowns_of
 
 _RANK = 1e-12  # damping of the eliminated coefficients, relative to columns of unit length
 _GAUSS_NEWTON, _HALVINGS, _FLAT = 4, 6, 1e-3
@@ -47,7 +47,7 @@ class Projected:
         if not is_linear(field):
             raise InputError(f"variable projection of a {type(field).__name__}: give a field whose output is linear")
         self._objective, self._field = objective, field
-        self._linear = objective.affine(field.outputs)
+        self._linear = objective.affine(outputs_of(field))
         outer = _outer_parameters(field)
         self.inner, self._outer = torch.nonzero(~outer).flatten(), torch.nonzero(outer).flatten()
         if not len(self.inner):

@@ -1,20 +1,22 @@
-"""Find: a field for a problem without being given one: grown where the solution is smooth, marched where it is not."""
+"""AutoStrategy: a field without being given one: grown where the solution is smooth, marched where it is not."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cpikan.learning.grow import Grow
-from cpikan.learning.march import March, can_march
-from cpikan.learning.run import Run
+from cpikan.learning.combinators import Chain, Strategy
+from cpikan.learning.methods.method import State
+from cpikan.learning.runner import Runner
 from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.strategies.grow import Grow
+from cpikan.learning.strategies.march import March, can_march
 from cpikan.physics.regions import corners
 
 _SMOOTH = 1e-6  # relative held-out residual: a network that gets there needs no help
 
 
 @dataclass(frozen=True)
-class Find:
+class AutoStrategy(Chain):
     """Grow a network; for an evolution that it does not resolve, march through time, and keep the better of both.
 
     Where a region has re-entrant corners, solutions are singular there (Grisvard, Elliptic Problems in Nonsmooth Domains,
@@ -22,15 +24,24 @@ class Find:
     """
 
     march: March = field(default_factory=March)
-    name: str = "find"
+    name: str = "auto"
 
-    def run(self, run: Run) -> StopReason:
-        """Both, as needed."""
-        if not can_march(run.problem):
-            reason = run.part(Grow(hopeless=bool(corners(run.problem.region))))
-            again = corners(run.problem.region) and (run.went_on or not run.at_goal())
-            return run.part(Grow(corners=True)) if again else reason
-        reason = run.part(Grow(hopeless=True))
-        if not run.went_on and (reason is StopReason.TARGET or run.relative() <= _SMOOTH):
-            return reason
-        return run.part(self.march)
+    def init(self, run: Runner) -> State:
+        """Begin by growing."""
+        marches = can_march(run.problem)
+        state = {"marches": marches, "corners": not marches and bool(corners(run.problem.region))}
+        return self.begin(run, state, 0)
+
+    def child(self, state: State) -> Strategy:
+        """Give the network at first, then what is to do better."""
+        if state["number"] == 0:
+            return Grow(stop_if_stagnant=state["marches"] or state["corners"])
+        return self.march if state["marches"] else Grow(corners=True)
+
+    def follows(self, run: Runner, state: State, reason: StopReason) -> bool:
+        """Tell whether the network is not enough."""
+        if state["number"]:
+            return False
+        if state["marches"]:
+            return reason is not StopReason.TARGET and run.iterate.relative() > _SMOOTH
+        return bool(state["corners"]) and not run.converged

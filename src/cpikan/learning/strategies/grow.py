@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cpikan.fields.corner import CornerField
-from cpikan.fields.functional import parameter_vector
-from cpikan.fields.protocol import LinearOutput
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
-from cpikan.learning.last_layer import LastLayer, StackedQR
-from cpikan.learning.points import GUARD, Points
-from cpikan.learning.ridge_start import gradient_metric, ridge_start, stretch
-from cpikan.learning.run import Placing, Run
+from cpikan.learning.combinators import Strategy
+from cpikan.learning.methods.last_layer import LastLayer
+from cpikan.learning.methods.method import State
+from cpikan.learning.points import MIN_ROWS_PER_PARAMETER, Points
+from cpikan.learning.qr_equations import StackedQR
+from cpikan.learning.runner import Runner
 from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.strategies.ridge_start import gradient_metric, ridge_start, stretch
+from cpikan.learning.unknowns import network_of, unknowns_of
 from cpikan.physics.problem import Problem
 from cpikan.physics.regions import corners
 
@@ -44,104 +44,80 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Grow:
+class Grow(Strategy):
     """Levels of rising degree; each has its own directions (stretched by the last level's gradients) and points.
 
     The field of the run is replaced by the best. ``parameters`` bounds the output layer; a level that would not fit into
-    the time left is not begun. ``hopeless`` ends it after three levels that hardly lower the residual.
+    the time left is not begun. ``stop_if_stagnant`` ends it after three levels that hardly lower the residual.
     ``corners`` adds the singular functions of the region's re-entrant corners.
     """
 
     parameters: int = 3300
-    hopeless: bool = False
+    stop_if_stagnant: bool = False
     corners: bool = False
     name: str = "grow"
 
-    def run(self, run: Run) -> StopReason:
-        """Go through the levels; the reason tells whether the residual or the size ended it."""
-        metric, kept, reason = None, None, StopReason.BUDGET
-        seconds, work, done, left = 0.0, 1.0, 0, run.kept()
-        if left:
-            metric, kept = left["metric"].numpy(), _Level.of(run)
-            seconds, work, done = left["seconds"], left["work"], left["done"]
+    def init(self, run: Runner) -> State:
+        """Begin with the lowest degree."""
+        return {"metric": None, "seconds": 0.0, "work": 1.0, "done": 0, "reason": int(StopReason.RUNNING)}
 
-        def state() -> dict[str, Any]:
-            return {"metric": torch.from_numpy(metric), "seconds": seconds, "work": work, "done": done}
+    def step(self, run: Runner, state: State) -> State:
+        """Go through a level; the runner is left with the better of this one and those before."""
+        done, seconds, work = state["done"], state["seconds"], state["work"]
+        before = run.iterate if done else None
+        size = self._size(run, state)
+        started = time.perf_counter()
+        self._place(run, size, state["metric"], None if before is None else before.field)
+        run.minimise(LastLayer())
+        took, cubed = time.perf_counter() - started, float(size.parameters(run.problem.outputs)) ** 3
+        if done < 1 or took / cubed < seconds / work:  # a level that was disturbed says little about the next
+            seconds, work = took, cubed
+        now = run.iterate
+        metric = torch.from_numpy(gradient_metric(network_of(now.field), now.objective.sets["equation"].points))
+        gain = math.inf if before is None else before.relative() / max(now.relative(), 1e-300)
+        if before is not None and gain <= 1:
+            run.iterate = before
+        reason = self._reason(run, done, gain, run.iterate.relative())
+        return {"metric": metric, "seconds": seconds, "work": work, "done": done + 1, "reason": int(reason)}
 
-        for degree in _degrees(run.problem.dimension)[done:]:
-            size = level_size(run.problem, degree, metric)
-            parameters = size.parameters(run.problem.outputs)
-            if kept is not None and parameters > self.parameters:
-                break
-            if kept is not None and parameters > _SMALL and seconds * parameters**3 / work > 0.8 * run.left_s:
-                reason = StopReason.TIME
-                break
-            started = time.perf_counter()
-            self._place(run, size, metric, None if kept is None else kept.field)
-            LastLayer().run(run)
-            run.restore_best()
-            took = time.perf_counter() - started
-            if (
-                done < 1 or took / parameters**3 < seconds / work
-            ):  # a level that was disturbed says little about the next
-                seconds, work = took, float(parameters) ** 3
-            metric = gradient_metric(run.field, run.rows.sets[0].points)
-            now = _Level.of(run)
-            gain = math.inf if kept is None else kept.relative / max(now.relative, 1e-300)
-            kept, done = now if gain > 1 or kept is None else kept, done + 1
-            if run.at_goal():
-                reason = StopReason.TARGET
-                break
-            if kept.relative < _FLOOR and gain < _GAIN:
-                reason = StopReason.COST
-                break
-            if run.left_s <= 0:
-                reason = StopReason.TIME
-                break
-            if self.hopeless and degree >= _degrees(run.problem.dimension)[2] and kept.relative > _HOPELESS:
-                reason = StopReason.STALLED
-                break
-            kept.put(run)
-            run.keep(state)
-        assert kept is not None
-        kept.put(run)
-        return reason
+    def stop(self, run: Runner, state: State) -> StopReason:
+        """Stop when the residual says so, at the largest size, or before a level that would not fit into the time."""
+        if state["reason"] != StopReason.RUNNING:
+            return StopReason(state["reason"])
+        if state["done"] >= len(_degrees(run.problem.dimension)):
+            return StopReason.BUDGET
+        parameters = self._size(run, state).parameters(run.problem.outputs)
+        if state["done"] and parameters > self.parameters:
+            return StopReason.BUDGET
+        expected = state["seconds"] * parameters**3 / state["work"]
+        late = bool(state["done"]) and parameters > _SMALL and expected > 0.8 * run.left_s
+        return StopReason.TIME if late else StopReason.RUNNING
 
-    def _place(self, run: Run, size: Size, metric: np.ndarray | None, before: nn.Module | None) -> None:
+    def _reason(self, run: Runner, done: int, gain: float, best: float) -> StopReason:
+        """Tell what ends the levels after one more, where something does."""
+        if run.converged:
+            return StopReason.TARGET
+        if best < _FLOOR and gain < _GAIN:
+            return StopReason.COST
+        stagnant = self.stop_if_stagnant and done >= 2 and best > _HOPELESS
+        return StopReason.STALLED if stagnant else StopReason.RUNNING
+
+    def _size(self, run: Runner, state: State) -> Size:
+        metric = None if state["metric"] is None else state["metric"].numpy()
+        return level_size(run.problem, _degrees(run.problem.dimension)[state["done"]], metric)
+
+    def _place(self, run: Runner, size: Size, metric: Tensor | None, before: nn.Module | None) -> None:
         """Put a new field into the run, starting where the last one ended."""
         problem = run.problem
         box = (problem.region.lower, problem.region.upper)
         network = ScaledCPIKAN([problem.dimension, size.nodes, problem.outputs], [1, size.degree], box)
-        ridge_start(network, run.seed, metric)
-        field = CornerField(network, corners(problem.region)) if self.corners else network
-        run.place(field, level_points(problem, size, run.seed))
+        ridge_start(network, run.seed, None if metric is None else metric.numpy())
+        run.place(
+            CornerField(network, corners(problem.region)) if self.corners else network,
+            level_points(problem, size, run.seed),
+        )
         if before is not None:
-            take_over(field, before, run.rows.sets[0].points)
-
-
-@dataclass(frozen=True)
-class _Level:
-    """What a level reached, to come back to when a larger one is worse."""
-
-    placing: Placing
-    relative: float
-    cost: float
-    scale: float
-
-    @classmethod
-    def of(cls, run: Run) -> _Level:
-        """Where a run is."""
-        return cls(run.placing, run.relative(), run.best_cost, run.scale)
-
-    @property
-    def field(self) -> Any:
-        """The network."""
-        return self.placing.field
-
-    def put(self, run: Run) -> None:
-        """Go back to here."""
-        run.placing, run.scale = self.placing, self.scale
-        run.best, run.best_cost = parameter_vector(self.field), self.cost
+            take_over(run.iterate.field, before, run.iterate.objective.sets["equation"].points)
 
 
 def level_size(problem: Problem, degree: int, metric: np.ndarray | None) -> Size:
@@ -157,24 +133,27 @@ def level_size(problem: Problem, degree: int, metric: np.ndarray | None) -> Size
 
 
 def level_points(problem: Problem, size: Size, seed: int) -> Points:
-    """Points for a network of this size: rows at least ``GUARD`` times its parameters, boundaries as dense as the inside."""
+    """Choose points for a network of this size: enough rows for its parameters, boundaries as dense as the inside."""
     sides = len(problem.region.parts)
     per_side = {1: 1, 2: 2.5 * (size.degree + 4)}.get(problem.dimension, (size.degree + 4.0) ** (problem.dimension - 1))
     boundary = sides * math.ceil(per_side)
     parameters = size.parameters(problem.outputs) / problem.outputs
-    wanted = max(1.5 * parameters, GUARD * parameters - 0.5 * boundary)
+    wanted = max(1.5 * parameters, MIN_ROWS_PER_PARAMETER * parameters - 0.5 * boundary)
     most = _INTERIOR.get(problem.dimension, 10**6) if parameters <= _LARGE else 10**6
     interior = min(max(240, math.ceil(wanted)), most)
     return Points(interior, boundary, "chebyshev", seed)
 
 
-def take_over(field: LinearOutput, before: Callable[[Tensor], Tensor], points: Tensor) -> None:
-    """Output coefficients with which ``field`` is nearest to another at points (B, d)."""
+def take_over(field: nn.Module, before: nn.Module, points: Tensor) -> None:
+    """Set output coefficients with which ``field`` is nearest to another at points (B, d), and its unknowns."""
     with torch.no_grad():
-        features, values = field.features(points), before(points)
+        features, values = network_of(field).features(points), before(points)
         factor = StackedQR.of(features, 1e-10)
         columns = [factor.solve(values[:, o]) for o in range(values.shape[1])]
-        field.set_output_coefficients(torch.stack(columns, dim=-1))
+        network_of(field).set_output_coefficients(torch.stack(columns, dim=-1))
+        here, there = unknowns_of(field), unknowns_of(before)
+        if here is not None and there is not None:
+            here.copy_(there)
 
 
 def _degrees(dimension: int) -> tuple[int, ...]:
