@@ -77,9 +77,7 @@ class Points:
             sets[name] = _condition_points(problem, condition, self)
         return sets, {}
 
-    def update(
-        self, problem: Problem, objective: Objective, field: nn.Module, state: State
-    ) -> tuple[Objective, State]:
+    def update(self, problem: Problem, objective: Objective, field: nn.Module, state: State) -> tuple[Objective, State]:
         """Keep the points."""
         return objective, state
 
