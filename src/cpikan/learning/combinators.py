@@ -7,6 +7,7 @@ state is plain data too, so that a solve goes on from a checkpoint where it was.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,18 +31,18 @@ FAR = 1e-4  # residual relative to that of u = 0, above which an end is a local 
 _APART = 7919  # between seeds of starts, so that those of neighbouring solves differ
 
 
-class Strategy:
+class Strategy(ABC):
     """Work on a runner: ``init``, then ``step`` while ``stop`` says RUNNING and the budget lasts, then ``close``."""
 
     name: str
 
+    @abstractmethod
     def init(self, run: Runner) -> State:
         """Make the state at the start."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, run: Runner, state: State) -> State:
         """Go on by one step."""
-        raise NotImplementedError
 
     def stop(self, run: Runner, state: State) -> StopReason:
         """Tell whether it is over, and why."""
@@ -102,13 +103,13 @@ class BestSoFar(Strategy):
 class Chain(Strategy):
     """Strategies one after the other: ``child`` gives the present one, ``follows`` decides whether there is a next one."""
 
+    @abstractmethod
     def child(self, state: State) -> Strategy:
         """Give the strategy of ``state["number"]``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def follows(self, run: Runner, state: State, reason: StopReason) -> bool:
         """Tell whether another one follows the child that has just ended."""
-        raise NotImplementedError
 
     def ended(self, run: Runner, state: State, reason: StopReason) -> State:
         """Note that the child has ended."""

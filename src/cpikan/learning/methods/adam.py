@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +37,9 @@ class FirstOrder(Method):
                 f"{self.iterations} steps of {self.name} at rate {self.rate}: give at least 1, and more than 0"
             )
 
+    @abstractmethod
     def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """Make the torch optimizer."""
-        raise NotImplementedError
 
     def init(self, objective: Objective, field: nn.Module) -> State:
         """Start without moments."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from torch import nn
@@ -14,7 +15,7 @@ from cpikan.learning.stop_reason import StopReason
 State = dict[str, Any]
 
 
-class Method:
+class Method(ABC):
     """Minimise an objective from where a field is: ``init``, then ``step`` while ``stop`` says RUNNING.
 
     ``look_every`` is the number of steps between two looks at the held-out residuals, and ``patience`` the number of looks
@@ -25,17 +26,17 @@ class Method:
     look_every: ClassVar[int] = 10  # a look is some fifth of a step: that costs 2 %
     patience: int | None = None
 
+    @abstractmethod
     def init(self, objective: Objective, field: nn.Module) -> State:
         """Make the state at the start."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, objective: Objective, field: nn.Module, state: State) -> tuple[State, float]:
         """Move the field by one step; gives the new state and the cost, which is not finite where the step failed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self, state: State) -> StopReason:
         """Tell whether the minimisation is over, and why."""
-        raise NotImplementedError
 
 
 def stored(state: State) -> State:
