@@ -14,7 +14,6 @@ from threadpoolctl import threadpool_limits
 from cpikan.pipeline.reconstruction.passes import PassContext
 from cpikan.pipeline.reconstruction.row_sink import RowSink
 from cpikan.pipeline.reconstruction.slope_rows import put_slopes
-from cpikan.pipeline.stacks.mask import Circle, Mask
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.calibrate import Calibration, Subsample
@@ -30,6 +29,7 @@ from cpikan.storage.writers.layout import SLOPES
 from cpikan.streaming.bands import Band, split_bands
 from cpikan.streaming.buffers import BufferPool
 from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
+from cpikan.surface.aperture import Aperture
 
 _PIXEL_BYTES = 160  # of a pixel on its way: phases and weights of four wavelengths, orders, costs, surface
 _BAND_BYTES = 200 * 2**20
@@ -43,7 +43,7 @@ class RefineContext:
     stack: FrameStack
     kernels: DemodulationKernels
     search: OrderSearch
-    mask: Mask | Circle | None
+    mask: Aperture | None
     band_rows: int | None
     threads: int
 
@@ -173,7 +173,7 @@ def refine_pass(context: RefineContext, plan: RefinePlan, pixels: PassContext, s
 
 
 def phases_of(
-    stack: FrameStack, kernels: DemodulationKernels, search: OrderSearch, mask: Mask | Circle | None
+    stack: FrameStack, kernels: DemodulationKernels, search: OrderSearch, mask: Aperture | None
 ) -> Callable[[int, int], np.ndarray]:
     """Rows [start, stop) of wrapped phases (L, rows, W) in rad, wavelengths as in the stack, pistons and tilts between them
     taken off."""
