@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cpikan.pipeline.reconstruction.row_sink import RowSink
-from cpikan.pipeline.stacks.mask import Circle, Mask
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.kernels.model import HeightRows, PhaseRows, empty_rows
 from cpikan.psi.kernels.select import PixelKernels
@@ -16,6 +15,7 @@ from cpikan.psi.kernels.statistics import COLUMNS
 from cpikan.streaming.bands import Band, split_bands
 from cpikan.streaming.buffers import BufferPool
 from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
+from cpikan.surface.aperture import Aperture
 
 _MAX_ROWS = 1024
 _FLAT_BAND_PIXELS = 2**20
@@ -28,7 +28,7 @@ class PassContext:
 
     stack: FrameStack
     kernels: PixelKernels
-    mask: Mask | Circle | None
+    mask: Aperture | None
     band_rows: int | None
     progress: ProgressSink | None
 

@@ -32,10 +32,10 @@ from cpikan.pipeline.reconstruction.workspace import Workspace
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings
+from cpikan.psi.kernels.cpu import DemodulationKernels
 from cpikan.psi.kernels.model import PixelModel
 from cpikan.psi.kernels.select import PixelKernels, choose_device, make_kernels
 from cpikan.psi.kernels.statistics import MapStatistics
-from cpikan.psi.kernels.turns import TurnKernels
 from cpikan.psi.warm import warm_up
 from cpikan.storage.atomic import check_disk_space
 from cpikan.storage.protocols import MapWriter
@@ -149,11 +149,17 @@ class _Run:
             facts.device = device = "cpu"
         threads = self.settings.worker_threads
         kernels = (
-            TurnKernels(calibration.model, threads) if refining else make_kernels(calibration.model, device, threads)
+            DemodulationKernels(calibration.model, threads)
+            if refining
+            else make_kernels(calibration.model, device, threads)
         )
         try:
             facts.band_rows = frame_bands(self.stack, self._band_rows, 0, kernels.band_bytes)[0].rows
-            run = self._refined(kernels, calibration.model, facts) if isinstance(kernels, TurnKernels) else height_pass
+            run = (
+                self._refined(kernels, calibration.model, facts)
+                if isinstance(kernels, DemodulationKernels)
+                else height_pass
+            )
             if self._two_passes():
                 statistics = self._by_two_passes(space, kernels, calibration.model, facts, run)
             else:
@@ -163,7 +169,7 @@ class _Run:
             kernels.close()
         return calibration, statistics
 
-    def _refined(self, kernels: TurnKernels, model: PixelModel, facts: RunFacts) -> HeightPass:
+    def _refined(self, kernels: DemodulationKernels, model: PixelModel, facts: RunFacts) -> HeightPass:
         """Survey the frames and fit a surface; the pass that uses it."""
         assert model.search is not None, "two or more wavelengths have an order search"
         settings = self.settings
@@ -277,7 +283,7 @@ class _Run:
         half_wave_nm, phases = self.stack.acquisition.wavelengths_nm[0] / 2, None
         if model.search is not None:
             half_wave_nm = model.search.half_wave_nm
-            assert isinstance(kernels, TurnKernels), "orders of hybrid"
+            assert isinstance(kernels, DemodulationKernels), "orders of hybrid"
             phases = phases_of(self.stack, kernels, model.search, self.settings.mask)
         facts.learned = two.learn(self.model, half_wave_nm, phases, facts.components)
         facts.methods_used = [*facts.methods_used, "learned"]

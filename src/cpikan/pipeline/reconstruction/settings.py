@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from cpikan.errors import InputError, unknown_name
-from cpikan.pipeline.stacks.mask import Circle, Mask
 from cpikan.psi.calibration.steps.layout import EFFECTS
 from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, SCHEMES
+from cpikan.surface.aperture import Aperture
 from cpikan.surface.form import check_form_terms
 
 METHODS = ("auto", "pixel", "field", "hybrid", "learned")
@@ -41,7 +41,7 @@ class ReconstructSettings:
     scheme: str = LEAST_SQUARES
     combine: str = "weighted"
     range_nm: float | tuple[float, float] | None = None
-    mask: Mask | Circle | None = None
+    mask: Aperture | None = None
     remove: tuple[str, ...] = ()
     fit: tuple[str, ...] | None = None
     inpaint: bool = False

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from cpikan.pipeline.reconstruction.passes import HeightPass, PassContext, flat_
 from cpikan.pipeline.reconstruction.row_sink import RowSink
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.reconstruction.slope_rows import SlopeSource, levelled_slopes, put_slopes
-from cpikan.pipeline.stacks.mask import Circle
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.kernels import form
 from cpikan.psi.kernels.select import PixelKernels, choose_device
@@ -29,10 +28,10 @@ from cpikan.streaming.bands import Band
 from cpikan.streaming.engine import StreamTimings, stream
 from cpikan.streaming.journal import Journal
 from cpikan.streaming.progress import Progress
+from cpikan.surface.aperture import ExtentScan, pupil_of
 from cpikan.surface.form import form_modes
 from cpikan.surface.grouped_form import GroupedForm, GroupedFormFit, no_form
 from cpikan.surface.measure import MeasureSettings, measure
-from cpikan.surface.pupil import ExtentScan
 
 if TYPE_CHECKING:
     from cpikan.pipeline.reconstruction.learned import LearnedModel, PhaseRows
@@ -350,7 +349,8 @@ class TwoPass:
 
     def _fitted(self) -> GroupedForm:
         terms, groups = self.settings.remove, 1
-        extent = None if not terms or isinstance(self.settings.mask, Circle) else ExtentScan()
+        pupil = pupil_of(self.settings.mask)
+        extent = None if not terms or pupil is not None else ExtentScan()
         valid = "component" if self._phases else "height_nm"
         for band in self._sweep_bands() if extent is not None or self._phases else ():
             rows = self._array(valid)[band.start : band.stop]
@@ -360,7 +360,9 @@ class TwoPass:
                 extent.add(band.start, rows > 0 if self._phases else np.isfinite(rows))
         if not terms or (extent is not None and not extent.pixels):
             return no_form(groups)
-        pupil = extent.pupil() if extent is not None else cast(Circle, self.settings.mask).pupil
+        if extent is not None:
+            pupil = extent.pupil()
+        assert pupil is not None
         modes = form_modes(terms)
         fit = GroupedFormFit(modes, pupil, groups)
         with self.bar("datum", self.shape[0]) as bar:

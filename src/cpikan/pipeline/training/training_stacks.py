@@ -17,7 +17,7 @@ from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.stacks.stack import FrameStack, open_stack
-from cpikan.pipeline.training.stack_truth import lay_truth
+from cpikan.pipeline.training.stack_truth import align_truth
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.response import Response
 from cpikan.storage.formats import suffixes_of
@@ -164,7 +164,7 @@ def _truth(text: str, guide: HeightMap) -> Any:
         file = path / TRUTH
     else:
         file = path.parent / TRUTH if path.name == "frames.npy" else path.with_name(f"{path.stem}.truth.npy")
-    return lay_truth(file, guide) if file.is_file() else None
+    return align_truth(file, guide) if file.is_file() else None
 
 
 def _name(text: str) -> str:
