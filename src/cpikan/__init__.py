@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from cpikan.pipeline.training.finetune import finetune as finetune
     from cpikan.pipeline.training.train import train as train
     from cpikan.psi.model.acquisition import Acquisition as Acquisition
-    from cpikan.streaming.tiling.helpers import blend_tiles as blend_tiles
-    from cpikan.streaming.tiling.helpers import tile_image as tile_image
+    from cpikan.streaming.tiling.blend import blend_tiles as blend_tiles
+    from cpikan.streaming.tiling.blend import tile_image as tile_image
     from cpikan.streaming.tiling.infer import TiledResult as TiledResult
     from cpikan.streaming.tiling.infer import infer_tiled as infer_tiled
     from cpikan.streaming.tiling.model import TileFunction as TileFunction
@@ -70,7 +70,7 @@ _HOMES = {
     "TrainConfig": "cpikan.images.training.config",
     "WaferPatchDataset": "cpikan.images.patches.dataset",
     "WaveletKAN": "cpikan.fields.wavelet_kan",
-    "blend_tiles": "cpikan.streaming.tiling.helpers",
+    "blend_tiles": "cpikan.streaming.tiling.blend",
     "finetune": "cpikan.pipeline.training.finetune",
     "higher_derivatives": "cpikan.fields.higher",
     "infer_tiled": "cpikan.streaming.tiling.infer",
@@ -82,7 +82,7 @@ _HOMES = {
     "problems": "cpikan.physics.catalogue",
     "reconstruct": "cpikan.pipeline.reconstruction.reconstruct",
     "solve": "cpikan.learning.solver",
-    "tile_image": "cpikan.streaming.tiling.helpers",
+    "tile_image": "cpikan.streaming.tiling.blend",
     "train": "cpikan.pipeline.training.train",
 }
 

@@ -21,7 +21,7 @@ from cpikan.storage.scratch import ScratchArrays
 from cpikan.streaming.engine import ProgressSink
 from cpikan.streaming.journal import Journal
 from cpikan.streaming.tiling.infer import run_tiles
-from cpikan.streaming.tiling.planning import plan_tiles
+from cpikan.streaming.tiling.plan import plan_tiles
 from cpikan.streaming.tiling.settings import TilingSettings
 from cpikan.streaming.tiling.source import ImageSource
 from cpikan.streaming.tiling.torch_model import weights_fingerprint
