@@ -126,9 +126,11 @@ class TwoPass:
                 tile=self.settings.unwrap_tile,
                 overlap=self.settings.unwrap_overlap,
                 threads=self.settings.worker_threads,
-                orders_out=self.scratch.array("order", writable=True),
-                component_out=self.scratch.array("component", writable=True),
-                ambiguous_out=self.scratch.array("ambiguous", writable=True),
+                out={
+                    "orders": self.scratch.array("order", writable=True),
+                    "component": self.scratch.array("component", writable=True),
+                    "ambiguous": self.scratch.array("ambiguous", writable=True),
+                },
                 progress=bar,
             )
         report = {k: v for k, v in asdict(result.report).items() if k != "component_sizes"}
