@@ -1,8 +1,7 @@
-"""The passes over an image: frames to heights, frames to phases, phases and orders to heights."""
+"""Passes over the frames of a stack: band by band to heights, or to wrapped phases."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from cpikan.pipeline.reconstruction.row_sink import RowSink
 from cpikan.pipeline.stacks.mask import Circle, Mask
 from cpikan.pipeline.stacks.stack import FrameStack
-from cpikan.psi.kernels.model import HeightRows, PhaseRows, empty_rows
+from cpikan.psi.kernels.model import HeightRows, OrderSearch, PhaseRows, empty_rows
 from cpikan.psi.kernels.select import PixelKernels
 from cpikan.psi.kernels.statistics import COLUMNS
 from cpikan.streaming.bands import Band, split_bands
@@ -23,14 +22,18 @@ DEPTH = 2
 
 
 @dataclass(frozen=True)
-class PassContext:
-    """What every pass over the frames needs."""
+class FrameSource:
+    """Frames and what turns them into maps; ``search`` is None for one wavelength, ``band_rows`` None for a fitting size."""
 
     stack: FrameStack
     kernels: PixelKernels
-    mask: Mask | Circle | None
-    band_rows: int | None
-    progress: ProgressSink | None
+    search: OrderSearch | None
+    mask: Mask | Circle | None = None
+    band_rows: int | None = None
+
+    def mask_rows(self, start: int, stop: int) -> np.ndarray | None:
+        """Rows of the mask as uint8, None without one."""
+        return None if self.mask is None else self.mask.rows(start, stop, self.stack.shape[3])
 
 
 @dataclass
@@ -62,84 +65,58 @@ def _bands_from(first_row: int, height: int, rows: int) -> list[Band]:
     return [Band(band.index, band.start + first_row, band.stop + first_row) for band in bands]
 
 
-HeightPass = Callable[[PassContext, RowSink], StreamTimings]
-
-
 class _FramePass:
-    """Buffers and reading, the same for both passes over frames."""
+    """Buffers of a pass, and reading into them."""
 
-    def __init__(self, context: PassContext, sink: RowSink) -> None:
-        stack = context.stack
-        self.context, self.sink = context, sink
-        kernels = context.kernels
-        self.bands = frame_bands(stack, context.band_rows, sink.first_row, kernels.band_bytes)
-        most = max((band.rows for band in self.bands), default=0)
+    def __init__(self, source: FrameSource, bands: list[Band], stored: tuple[str, ...]) -> None:
+        stack, kernels = source.stack, source.kernels
+        self.stack = stack
+        most = max((band.rows for band in bands), default=0)
         wavelengths, steps, _, width = stack.shape
         dtype = stack.dtype.newbyteorder("=")
+        bare = kernels.device == "cpu" and stored == ("height_nm",)
         self.frames = BufferPool(lambda: kernels.empty((wavelengths * steps * most * width,), dtype))
-        self.outputs = BufferPool(lambda: _Output(self._rows(most, width), np.empty((most, COLUMNS))))
-
-    def _rows(self, rows: int, width: int) -> tuple[np.ndarray, ...]:
-        """Buffers of the outputs; without sigma and modulation where nothing stores them and the kernels can do without."""
-        kernels, stored = self.context.kernels, self.sink.quantities
-        height, sigma, modulation, flags = empty_rows(rows, width, kernels.empty)
-        if kernels.device == "cpu" and stored == ("height_nm",):
-            none = np.empty((0, 0), np.float32)
-            return height, none, none, flags
-        return height, sigma, modulation, flags
+        self.outputs = BufferPool(lambda: _Output(_buffers(kernels, most, width, bare), np.empty((most, COLUMNS))))
 
     def read(self, band: Band) -> tuple[np.ndarray, np.ndarray]:
         """The band's frames in a pooled buffer, and the buffer itself."""
-        wavelengths, steps, _, width = self.context.stack.shape
+        wavelengths, steps, _, width = self.stack.shape
         buffer = self.frames.take()
         # the last band is shorter: the front of the buffer, still C-contiguous
         view = buffer[: wavelengths * steps * band.rows * width].reshape(wavelengths, steps, band.rows, width)
-        return self.context.stack.rows(band.start, band.stop, view), buffer
-
-    def mask_rows(self, band: Band) -> np.ndarray | None:
-        mask, width = self.context.mask, self.context.stack.shape[3]
-        return None if mask is None else mask.rows(band.start, band.stop, width)
+        return self.stack.rows(band.start, band.stop, view), buffer
 
 
-def height_pass(context: PassContext, sink: RowSink) -> StreamTimings:
-    """Two or more wavelengths: frames to height, sigma, modulation and flags, one fused sweep."""
-    run = _FramePass(context, sink)
-
-    def compute(band: Band, item: tuple[np.ndarray, np.ndarray]) -> _Output:
-        frames, buffer = item
-        output = run.outputs.take()
-        rows = HeightRows(*(array[: band.rows] for array in output.rows))
-        context.kernels.heights(frames, band.start, run.mask_rows(band), rows, output.table[: band.rows])
-        run.frames.give(buffer)
-        return output
-
-    def write(band: Band, output: _Output) -> None:
-        rows = HeightRows(*(array[: band.rows] for array in output.rows))
-        sink.write(band.start, rows._asdict(), output.table[: band.rows])
-        run.outputs.give(output)
-
-    timings = stream(run.bands, run.read, compute, write, depth=DEPTH, progress=context.progress)
-    sink.finish()
-    return timings
+def _buffers(kernels: PixelKernels, rows: int, width: int, bare: bool) -> tuple[np.ndarray, ...]:
+    """Buffers of the outputs; ``bare`` without sigma and modulation, which nothing stores and the CPU can do without."""
+    height, sigma, modulation, flags = empty_rows(rows, width, kernels.empty)
+    none = np.empty((0, 0), np.float32)
+    return (height, none, none, flags) if bare else (height, sigma, modulation, flags)
 
 
-def phase_pass(context: PassContext, sink: RowSink) -> StreamTimings:
-    """One wavelength: frames to wrapped phase, sigma, modulation and flags."""
-    run = _FramePass(context, sink)
+def frame_pass(source: FrameSource, sink: RowSink, progress: ProgressSink | None) -> StreamTimings:
+    """Turn the frames of several wavelengths into height, sigma, modulation and flags, those of one into phase, sigma,
+    modulation and flags, in one fused sweep of the rows that the sink lacks."""
+    kernels = source.kernels
+    bands = frame_bands(source.stack, source.band_rows, sink.first_row, kernels.band_bytes)
+    work = _FramePass(source, bands, sink.quantities)
 
     def compute(band: Band, item: tuple[np.ndarray, np.ndarray]) -> _Output:
         frames, buffer = item
-        output = run.outputs.take()
-        context.kernels.phases(
-            frames, run.mask_rows(band), PhaseRows(*(a[: band.rows] for a in output.rows)), band.start
-        )
-        run.frames.give(buffer)
+        output = work.outputs.take()
+        rows, mask = [array[: band.rows] for array in output.rows], source.mask_rows(band.start, band.stop)
+        if source.search is None:
+            kernels.phases(frames, mask, PhaseRows(*rows), band.start)
+        else:
+            kernels.heights(frames, band.start, mask, HeightRows(*rows), output.table[: band.rows])
+        work.frames.give(buffer)
         return output
 
     def write(band: Band, output: _Output) -> None:
-        sink.write(band.start, PhaseRows(*(a[: band.rows] for a in output.rows))._asdict())
-        run.outputs.give(output)
+        kind, table = (PhaseRows, None) if source.search is None else (HeightRows, output.table[: band.rows])
+        sink.write(band.start, kind(*(array[: band.rows] for array in output.rows))._asdict(), table)
+        work.outputs.give(output)
 
-    timings = stream(run.bands, run.read, compute, write, depth=DEPTH, progress=context.progress)
+    timings = stream(bands, work.read, compute, write, depth=DEPTH, progress=progress)
     sink.finish()
     return timings

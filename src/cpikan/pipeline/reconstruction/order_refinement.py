@@ -6,66 +6,53 @@ import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from cpikan.pipeline.reconstruction.passes import PassContext
+from cpikan.pipeline.reconstruction.methods import Method
+from cpikan.pipeline.reconstruction.passes import FrameSource
 from cpikan.pipeline.reconstruction.row_sink import RowSink
 from cpikan.pipeline.reconstruction.slope_rows import put_slopes
-from cpikan.pipeline.stacks.mask import Circle, Mask
-from cpikan.pipeline.stacks.stack import FrameStack
-from cpikan.psi.calibration import planning
-from cpikan.psi.calibration.calibrate import Calibration, Subsample
 from cpikan.psi.kernels.model import HeightRows, OrderSearch, empty_rows
 from cpikan.psi.kernels.statistics import COLUMNS, row_sums
 from cpikan.psi.kernels.turns import TurnKernels
 from cpikan.psi.refine import orders
-from cpikan.psi.refine.ambiguity import CELL_SHARE, is_doubtful
+from cpikan.psi.refine.ambiguity import CELL_SHARE
 from cpikan.psi.refine.blocks import BlockSums
 from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows, TurnRows, empty_turns
 from cpikan.storage.writers.layout import SLOPES
 from cpikan.streaming.bands import Band, split_bands
 from cpikan.streaming.buffers import BufferPool
 from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
+from cpikan.streaming.threads import single_threaded
 
 _PIXEL_BYTES = 160  # of a pixel on its way: phases and weights of four wavelengths, orders, costs, surface
 _BAND_BYTES = 200 * 2**20
 _LEAST_ROWS = 4 * orders.HALO  # below it the halo would be most of the work
 
 
-@dataclass(frozen=True)
-class RefineContext:
-    """What both passes need; ``kernels`` are the CPU's, ``mask`` and ``band_rows`` as for the pixel pass."""
+def _bands(source: FrameSource, first_row: int) -> list[Band]:
+    """Bands from ``first_row`` on."""
+    _, _, height, width = source.stack.shape
+    rows = source.band_rows or max(_LEAST_ROWS, _BAND_BYTES // (_PIXEL_BYTES * width))
+    return [Band(b.index, b.start + first_row, b.stop + first_row) for b in split_bands(height - first_row, rows)]
 
-    stack: FrameStack
-    kernels: TurnKernels
-    search: OrderSearch
-    mask: Mask | Circle | None
-    band_rows: int | None
-    threads: int
 
-    def bands(self, first_row: int) -> list[Band]:
-        """Bands from ``first_row`` on."""
-        _, _, height, width = self.stack.shape
-        rows = self.band_rows or max(_LEAST_ROWS, _BAND_BYTES // (_PIXEL_BYTES * width))
-        return [Band(b.index, b.start + first_row, b.stop + first_row) for b in split_bands(height - first_row, rows)]
-
-    def turns(self, frames: np.ndarray, start: int, out: TurnRows) -> TurnRows:
-        """Demodulate rows from image row ``start`` on."""
-        mask = None if self.mask is None else self.mask.rows(start, start + frames.shape[2], frames.shape[3])
-        return self.kernels.turns(frames, start, mask, out)
+def _turns(source: FrameSource, frames: np.ndarray, start: int, out: TurnRows) -> TurnRows:
+    """Demodulate rows from image row ``start`` on."""
+    kernels = cast(TurnKernels, source.kernels)
+    return kernels.turns(frames, start, source.mask_rows(start, start + frames.shape[2]), out)
 
 
 class _Frames:
     """Reading with a halo into pooled buffers, and one set of turns that every band uses again."""
 
-    def __init__(self, context: RefineContext, bands: list[Band], halo: int) -> None:
-        self.context, self.halo = context, halo
-        self.wavelengths, self.steps, self.height, self.width = context.stack.shape
+    def __init__(self, source: FrameSource, bands: list[Band], halo: int) -> None:
+        self.source, self.halo = source, halo
+        self.wavelengths, self.steps, self.height, self.width = source.stack.shape
         self._most = min(max((band.rows for band in bands), default=0) + 2 * halo, self.height)
-        dtype = context.stack.dtype.newbyteorder("=")
+        dtype = source.stack.dtype.newbyteorder("=")
         size = self.wavelengths * self.steps * self._most * self.width
         self._frames = BufferPool(lambda: np.empty(size, dtype))
         self._turns = empty_turns(self.wavelengths, self._most, self.width)
@@ -75,19 +62,19 @@ class _Frames:
         buffer = self._frames.take()
         view = buffer[: self.wavelengths * self.steps * (stop - start) * self.width]
         view = view.reshape(self.wavelengths, self.steps, stop - start, self.width)
-        return start, self.context.stack.rows(start, stop, view), buffer
+        return start, self.source.stack.rows(start, stop, view), buffer
 
     def turns(self, item: tuple[int, np.ndarray, np.ndarray]) -> TurnRows:
         start, frames, buffer = item
-        rows = self.context.turns(frames, start, self._turns.part(0, frames.shape[2]))
+        rows = _turns(self.source, frames, start, self._turns.part(0, frames.shape[2]))
         self._frames.give(buffer)
         return rows
 
 
-def survey_pass(context: RefineContext, progress: ProgressSink | None) -> tuple[BlockSums, StreamTimings]:
+def survey_pass(source: FrameSource, progress: ProgressSink | None) -> tuple[BlockSums, StreamTimings]:
     """Sum the phasors of the whole image over blocks."""
-    bands = context.bands(0)
-    frames = _Frames(context, bands, 0)
+    bands = _bands(source, 0)
+    frames = _Frames(source, bands, 0)
     sums = BlockSums.zeros(frames.wavelengths, (frames.height, frames.width))
 
     def compute(band: Band, item: tuple[int, np.ndarray, np.ndarray]) -> None:
@@ -98,7 +85,7 @@ def survey_pass(context: RefineContext, progress: ProgressSink | None) -> tuple[
 
 
 @dataclass(frozen=True)
-class RefinePlan:
+class OrderGuide:
     """Who draws the surface, the cells (64 pixels, bool) whose orders it may change (None: all), and rows of the surface
     itself, with its own sigma, where that is the answer, and of its slopes, by quantity, where those are stored."""
 
@@ -126,24 +113,27 @@ class _OutputRows(NamedTuple):
         return _OutputRows(HeightRows(*(rows[inside] for rows in self.pixels)), self.table[inside], derived)
 
 
-def refine_pass(context: RefineContext, plan: RefinePlan, pixels: PassContext, sink: RowSink) -> StreamTimings:
-    """Frames to heights whose orders were decided with the neighbours and a surface; bands change no bit."""
-    bands = context.bands(sink.first_row)
-    halo = orders.HALO + plan.refiner.halo
-    frames = _Frames(context, bands, halo)
+def guided_pass(
+    source: FrameSource, guide: OrderGuide, sink: RowSink, progress: ProgressSink | None, threads: int
+) -> StreamTimings:
+    """Turn frames into heights whose orders are decided with the neighbours and a surface; bands change no bit."""
+    assert source.search is not None, "two or more wavelengths have an order search"
+    bands = _bands(source, sink.first_row)
+    halo = orders.HALO + guide.refiner.halo
+    frames = _Frames(source, bands, halo)
     most = max((band.rows for band in bands), default=0)
     stored = tuple(name for name in SLOPES if name in sink.quantities)
     outputs = BufferPool(lambda: _OutputRows.empty(most, frames.width, stored))
-    limits = orders.OrderLimits.of(context.search)
+    limits = orders.OrderLimits.of(source.search)
 
-    with ThreadPoolExecutor(context.threads, thread_name_prefix="cpikan-refine") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="cpikan-refine") as pool:
 
         def compute(band: Band, item: tuple[int, np.ndarray, np.ndarray]) -> tuple[_OutputRows, _OutputRows]:
             first = item[0]
             rows = frames.turns(item)
             count = rows.flags.shape[0]
-            surface = plan.refiner.surface(rows, first, slice(0, count))
-            choice = orders.begin(rows, first, plan.cells)
+            surface = guide.refiner.surface(rows, first, slice(0, count))
+            choice = orders.begin(rows, first, guide.cells)
             orders.settle(rows, choice, surface, limits, pool.map)
             buffer = outputs.take()
             out = buffer.part(slice(0, band.rows))
@@ -152,14 +142,14 @@ def refine_pass(context: RefineContext, plan: RefinePlan, pixels: PassContext, s
                 start, stop = first + part.start, first + part.stop
                 mine = out.part(slice(start - band.start, stop - band.start))
                 orders.form(rows, choice, limits, part, mine.pixels)
-                if plan.drawn is not None:
-                    orders.draw(plan.drawn(start, stop), mine.pixels)
+                if guide.drawn is not None:
+                    orders.draw(guide.drawn(start, stop), mine.pixels)
                 if mine.slopes:
-                    assert plan.slopes is not None
-                    put_slopes(plan.slopes(start, stop), mine.pixels.flags, mine.slopes)
+                    assert guide.slopes is not None
+                    put_slopes(guide.slopes(start, stop), mine.pixels.flags, mine.slopes)
                 row_sums(mine.pixels.height_nm, mine.pixels.flags, mine.table)
 
-            list(pool.map(finish, _parts(band.start - first, band.stop - first, context.threads)))
+            list(pool.map(finish, _parts(band.start - first, band.stop - first, threads)))
             return out, buffer
 
         def write(band: Band, result: tuple[_OutputRows, _OutputRows]) -> None:
@@ -167,73 +157,46 @@ def refine_pass(context: RefineContext, plan: RefinePlan, pixels: PassContext, s
             sink.write(band.start, {**out.pixels._asdict(), **out.slopes}, out.table)
             outputs.give(buffer)
 
-        timings = stream(bands, frames.read, compute, write, depth=1, progress=pixels.progress)
+        timings = stream(bands, frames.read, compute, write, depth=1, progress=progress)
     sink.finish()
     return timings
 
 
-def phases_of(
-    stack: FrameStack, kernels: TurnKernels, search: OrderSearch, mask: Mask | Circle | None
-) -> Callable[[int, int], np.ndarray]:
+def wrapped_phases(source: FrameSource) -> Callable[[int, int], np.ndarray]:
     """Rows [start, stop) of wrapped phases (L, rows, W) in rad, wavelengths as in the stack, pistons and tilts between them
     taken off."""
-    context = RefineContext(stack, kernels, search, mask, None, 1)
-    back = np.argsort(search.order)
+    assert source.search is not None, "two or more wavelengths have an order search"
+    back = np.argsort(source.search.order)
 
     def rows(start: int, stop: int) -> np.ndarray:
-        turns = empty_turns(len(back), stop - start, stack.shape[3])
-        return context.turns(stack.rows(start, stop), start, turns).turns[back] * np.float32(2 * np.pi)
+        turns = empty_turns(len(back), stop - start, source.stack.shape[3])
+        return _turns(source, source.stack.rows(start, stop), start, turns).turns[back] * np.float32(2 * np.pi)
 
     return rows
 
 
-def warm_refining(stack: FrameStack, method: str, scheme: str, *, slopes: bool) -> None:
-    """Compile or load what the method needs before the clock of a run starts, and import what fits fields unless it may
-    not be asked (``auto``)."""
-    if method == "pixel":
-        return
-    from cpikan.psi.refine.warm import warm_fields, warm_orders
-
-    wavelengths, frames = stack.shape[:2]
-    if wavelengths > 1:
-        warm_orders(wavelengths, frames, stack.dtype, scheme, fitted=stack.acquisition.steps != "trusted")
-    if method != "auto":
-        warm_fields(slopes=slopes)
-
-
-def wants_refining(method: str, calibration: Calibration, sample: Subsample) -> bool:
-    """Whether neighbours are asked at all: always by ``field`` and ``hybrid``, by ``auto`` where the subsample shows doubt."""
-    model = calibration.model
-    if model.search is None or method == "pixel":
-        return False
-    if method != "auto" or (calibration.wrong_order_rate or 0.0) > planning.ACCEPTED_RATE:
-        return True
-    inside = sample.valid
-    return is_doubtful(sample.frames[..., inside], sample.position[inside], sample.shape, model)
-
-
-def plan_refining(
-    method: str, sums: BlockSums, search: OrderSearch, *, slopes: bool = False
-) -> tuple[RefinePlan, dict[str, Any]]:
-    """Fit the surface and choose the cells, and what gives ``slopes`` if they are stored; the second is what the summary says
-    of it."""
+def fit_guide(
+    method: Method, sums: BlockSums, search: OrderSearch, *, slopes: bool
+) -> tuple[OrderGuide, dict[str, Any]]:
+    """Fit the surface and choose the cells that ask it, and what gives ``slopes`` if they are stored; the second is the
+    summary of it."""
     from cpikan.psi.refine.coarse import coarse_heights
     from cpikan.psi.refine.field import guiding_surface, measuring_surface
     from cpikan.psi.refine.slopes import SlopeMaps
 
     share = sums.doubtful_share()
-    cells = share > CELL_SHARE if method == "auto" else None
+    cells = None if method.refines else share > CELL_SHARE
     report: dict[str, Any] = {
         "cells": int((share > CELL_SHARE).size),
         "cells_refined": int(share.size if cells is None else cells.sum()),
     }
     if cells is not None and not cells.any():
-        return RefinePlan(NoSurface(), cells), report
-    with threadpool_limits(limits=1):  # small systems: threads that wait for each other take several times as long
-        surface = (measuring_surface if method == "field" else guiding_surface)(coarse_heights(sums, search))
-        drawn = functools.partial(surface.rows, block_sigma_nm=surface.sigma_nm()) if method == "field" else None
+        return OrderGuide(NoSurface(), cells), report
+    with single_threaded():
+        surface = (measuring_surface if method.surface else guiding_surface)(coarse_heights(sums, search))
+        drawn = functools.partial(surface.rows, block_sigma_nm=surface.sigma_nm()) if method.surface else None
         maps = SlopeMaps(surface).rows if slopes else None
-    return RefinePlan(surface, cells, drawn, maps), {**report, **surface.summary()}
+    return OrderGuide(surface, cells, drawn, maps), {**report, **surface.summary()}
 
 
 def _parts(start: int, stop: int, threads: int) -> list[slice]:
