@@ -57,15 +57,20 @@ def row_of(family: str, seed: int) -> dict[str, Any] | None:
 
 
 def main() -> None:
-    with open(RESULTS, "w", newline="", encoding="utf-8") as file, threadpool_limits(limits=1):
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
+    rows = []
+    with threadpool_limits(limits=1):
         for family in FAMILIES[:2]:
             for seed in range(SEEDS):
                 row = row_of(family, seed)
                 if row is not None:
-                    writer.writerow(row)
+                    rows.append(row)
                     print(*row.values(), sep="  ", flush=True)
+    with open(
+        RESULTS, "w", newline="", encoding="utf-8"
+    ) as file:  # only now: a run that was stopped leaves the old figures
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":

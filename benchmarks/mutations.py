@@ -3,7 +3,7 @@
     python benchmarks/mutations.py [--count 60] [--seed 1] [--workers 1] [--only N ...] [--list] [--csv FILE]
 
 Places are drawn in equal numbers over the rooms: operators, comparisons, signs, constants, dropped terms. Every change is made
-in a copy of the tree; first the tests run that name the changed module, then those of its room, then all of them, each until the
+in a copy of the tree; first the tests run that name the changed module, then those of its room, then all of them, each to the
 first failure. results/mutations.csv has a line a place: what was changed and which test noticed ("none": to be explained).
 """
 

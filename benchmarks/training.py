@@ -35,7 +35,7 @@ def one(settings: dict[str, Any]) -> dict[str, Any]:
     from cpikan.images.models.unet import UNet
     from cpikan.images.training.config import config_of
     from cpikan.images.training.engine import Engine
-    from cpikan.images.training.step import Shown, group_gradient
+    from cpikan.images.training.step import FeatureModel, group_gradient
     from cpikan.streaming.memory import PeakMemory, anonymous_mib
 
     def patch(seed: int) -> PatchBatch:
@@ -56,7 +56,10 @@ def one(settings: dict[str, Any]) -> dict[str, Any]:
     if settings["double"]:  # what float32 rounds away is no fault of the way gradients are added up
         network.double().register_forward_pre_hook(lambda _, given: (given[0].double(),))
     prepared, optimizer = engine.prepare(network, torch.optim.AdamW(network.parameters(), lr=1e-3))
-    shown, terms = Shown(prepared, FeatureSpec(), settings["size"]), build_losses({"supervised": 1.0, "orders": 0.1})
+    model, terms = (
+        FeatureModel(prepared, FeatureSpec(), settings["size"]),
+        build_losses({"supervised": 1.0, "orders": 0.1}),
+    )
     numbers = list(range(settings["batch"]))[engine.rank :: engine.processes]
     parts, at = [], 0
     for count in settings["parts"] or [len(numbers)]:
@@ -68,7 +71,7 @@ def one(settings: dict[str, Any]) -> dict[str, Any]:
         for _ in range(settings["steps"]):
             started = time.perf_counter()
             optimizer.zero_grad()
-            group_gradient(engine, shown, terms, parts)
+            group_gradient(engine, model, terms, parts)
             if first is None:
                 first = torch.cat([parameter.grad.flatten() for parameter in network.parameters()]).double()
             optimizer.step()

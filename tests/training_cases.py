@@ -15,8 +15,8 @@ from cpikan.images.losses.kinds import build_losses
 from cpikan.images.models.unet import UNet
 from cpikan.images.training.config import TrainConfig, config_of
 from cpikan.images.training.engine import Engine
-from cpikan.images.training.lesson import Lessons
 from cpikan.images.training.loop import Task, Trainer
+from cpikan.images.training.transform import PatchTransform
 
 SIZE, HALF_WAVE_NM = 16, 300.0
 
@@ -103,8 +103,8 @@ def trainer(
     engine = Engine(told)
     found = feed or ListFeed(rank=engine.rank, ranks=engine.processes)
     terms = build_losses(told.loss) if losses is None else losses
-    lesson = Lessons(told.features, told.training.recorrupt, curriculum)
-    task = Task(network or tiny(told.seed, told.features), told.features, terms, found, lesson, curriculum)
+    transform = PatchTransform(told.features, told.training.recorrupt, curriculum)
+    task = Task(network or tiny(told.seed, told.features), told.features, terms, found, transform, curriculum)
     return Trainer(task, told, engine, store, log)
 
 

@@ -111,6 +111,7 @@ def toy(a: Tensor, b: Tensor, loss: InterfaceAL, rounds: int) -> tuple[Tensor, T
         prediction, batch = strip(x, y, a.shape[1], half_wave=1e9)
         value = loss.sum(prediction, batch) + ((x - a) ** 2).sum() / 2 + ((y - b) ** 2).sum() / 2
         slopes = torch.autograd.grad(value, (x, y))
+        loss.after_step(prediction, batch)
         for slope in slopes:  # the closed form is the minimum of what the loss says: multipliers are kept in float32
             torch.testing.assert_close(
                 slope, torch.zeros_like(slope), rtol=0, atol=1e-5 * float((a - b).abs().max() + 1)
@@ -153,17 +154,32 @@ class TestAugmentedLagrangian:
         torch.testing.assert_close(multiplier, 2 * (left[:, 4:] - right[:, :2]) / 2)
         torch.testing.assert_close(loss.sum(prediction, batch), loss.sum(other, turned))
 
-    def test_follows_after_so_many_gradients_and_never_without(self) -> None:
+    def test_follows_after_so_many_steps_and_never_without(self) -> None:
         loss = InterfaceAL(every=3)
-        prediction, batch = strip(torch.zeros(4, 6, requires_grad=True), torch.full((4, 6), 2.0), 2)
+        prediction, batch = strip(torch.zeros(4, 6), torch.full((4, 6), 2.0), 2)
         for visit in range(1, 7):
-            with torch.no_grad():
-                loss.sum(prediction, batch)
-            loss.sum(prediction, batch)
+            loss.after_step(prediction, batch)
             (multiplier,) = loss.multipliers().values()
             # D = -1 at a penalty of 1 twice: it grows after the second update, since nothing has become better
             assert (multiplier == {0: 0, 1: -1, 2: -2}[visit // 3]).all()
         assert loss.state_dict()["schedule"][0].tolist() == [2.0, 1.0, 0.0]
+
+    def test_evaluating_changes_nothing(self) -> None:
+        loss = InterfaceAL(every=1)
+        prediction, batch = strip(torch.zeros(4, 6, requires_grad=True), torch.full((4, 6), 2.0), 2)
+        assert torch.equal(loss.sum(prediction, batch), loss.sum(prediction, batch))
+        assert not loss.multipliers()
+        loss.after_step(prediction, batch)
+        state = loss.state_dict()
+        assert torch.equal(loss.sum(prediction, batch), loss.sum(prediction, batch))
+        assert all(torch.equal(value, state[name]) for name, value in loss.state_dict().items())
+        assert state["multipliers"].all()
+
+    def test_never_without_steps_that_count(self) -> None:
+        loss = InterfaceAL(every=0)
+        prediction, batch = strip(torch.zeros(4, 6), torch.ones(4, 6), 2)
+        loss.after_step(prediction, batch)
+        assert not loss.multipliers()
 
     def test_penalty_grows_only_where_agreement_does_not(self) -> None:
         loss = InterfaceAL(every=0, penalty=1.0, growth=4.0, most=10.0, shrink=0.5)

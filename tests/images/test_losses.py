@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,15 +14,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loss_scenes import Setting, guess, scene, steady
 from scipy.stats import norm
+from torch import Tensor
 
 from cpikan.errors import InputError
 from cpikan.images.batch import PatchBatch, stack_patches
 from cpikan.images.features import Planes, Prediction
-from cpikan.images.losses import LOSSES, Loss, build_losses, mean_loss
+from cpikan.images.losses import LOSSES, AdaptiveLoss, Loss, PixelLoss, build_losses, mean_loss
 from cpikan.images.losses.orders import Orders
 from cpikan.images.losses.smoothness import Smoothness
 
-NAMES = sorted(LOSSES)
+
+@dataclass(frozen=True)
+class Bias(PixelLoss):
+    """A loss of this file alone: how far the mean of the log-odds lies off ``level``, over pixels of right order."""
+
+    name: ClassVar[str] = "bias"
+    level: float = 0.5
+
+    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
+        return (torch.where(chosen, prediction.order_logit, 0.0) - self.level) ** 2
+
+
+LOSSES_HERE = {**LOSSES, Bias.name: Bias}
+NAMES = sorted(LOSSES_HERE)
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +46,7 @@ def _steady() -> Iterator[None]:
 
 
 def one(name: str, **options: object) -> Loss:
-    return build_losses({name: dict(options)})[0][1]
+    return build_losses({name: dict(options)}, LOSSES_HERE)[0][1]
 
 
 def spoil(batch: PatchBatch) -> PatchBatch:
@@ -69,6 +84,16 @@ class TestContract:
         assert value > 0 or name in ("supervised", "calibration")  # likelihoods may be below zero
         gradients = torch.autograd.grad(value, prediction, allow_unused=True)
         assert any(g is not None and g.abs().max() > 0 for g in gradients)
+
+    def test_evaluating_changes_nothing(self, name: str) -> None:
+        batch, loss = scene(), one(name)
+        prediction = guess(batch)
+        first = loss.sum(prediction, batch), loss.weight(batch)
+        if isinstance(loss, AdaptiveLoss):
+            state = loss.state_dict()
+            assert all(torch.equal(value, state[key]) for key, value in one(name).state_dict().items())  # type: ignore[attr-defined]
+        assert torch.equal(loss.sum(prediction, batch), first[0])
+        assert torch.equal(loss.weight(batch), first[1])
 
     def test_parts_add_up_to_the_whole(self, name: str) -> None:
         # micro-batches divide by the weight of their group: that needs sums and weights that add

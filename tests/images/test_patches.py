@@ -16,7 +16,7 @@ from patch_files import A_DN, B_DN, SHAPE, STEPS, known_light, stack_files, surf
 
 from cpikan.errors import InputError
 from cpikan.images.batch import PatchBatch, stack_patches
-from cpikan.images.patches.augment import SYMMETRIES, Symmetry, lift, reorder, spoil, turn
+from cpikan.images.patches.augment import SYMMETRIES, Symmetry, add_piston, apply_symmetry, corrupt_orders, reorder
 from cpikan.images.patches.dataset import PatchSettings, WaferPatchDataset
 from cpikan.images.patches.light import WaveLight
 from cpikan.images.patches.places import joint_of
@@ -145,8 +145,8 @@ def test_phases_of_two_frames_are_refused_before_training(tmp_path: Path):
     seed=st.integers(0, 2**32 - 1),
 )
 def test_augmentation_keeps_the_physics(source, number, corner, piston, seed):
-    batch = turn(source.patch(*corner, SIZE, ALL), Symmetry.numbered(number, SIZE))
-    batch = lift(batch, piston, source.wavelengths_nm)
+    batch = apply_symmetry(source.patch(*corner, SIZE, ALL), Symmetry.numbered(number, SIZE))
+    batch = add_piston(batch, piston, source.wavelengths_nm)
     order = np.random.default_rng(seed).permuted(np.tile(np.arange(STEPS), (2, 1)), axis=1)
     batch = replace(batch, frames=reorder(batch.frames, torch.from_numpy(order)))
     assert unexplained_dn(batch) < FRAME_DN
@@ -157,7 +157,7 @@ def test_augmentation_keeps_the_physics(source, number, corner, piston, seed):
 def test_forgetting_the_tilts_is_seen(source: StackSource):
     """The property above can fail: pixels flipped without their tilts are off by far more than rounding."""
     batch = source.patch(30, 40, SIZE, ALL)
-    flipped = turn(batch, Symmetry.numbered(2, SIZE))
+    flipped = apply_symmetry(batch, Symmetry.numbered(2, SIZE))
     wrong = replace(flipped, frames=replace(flipped.frames, tilt_rad_px=batch.frames.tilt_rad_px))
     assert unexplained_dn(wrong) > 1000 * FRAME_DN
 
@@ -181,7 +181,7 @@ def test_the_eight_symmetries_are_the_square():
     seed=st.integers(0, 99),
 )
 def test_joints_show_the_same_pixels(source, index, order, overlap, seed):
-    """After flips, pistons, permuted frames and spoiled orders, bit for bit."""
+    """After flips, pistons, permuted frames and corrupted orders, bit for bit."""
     asked = PatchSettings(
         size=SIZE, order=order, overlap=overlap, pairs=True, frames=True, phases=True, wrong_orders=0.2, seed=seed
     )
@@ -204,10 +204,10 @@ def test_joints_are_renumbered_in_a_batch(source: StackSource):
     assert joint_of(((5, 7), (21, 7)), SIZE) == [0, 1, 16, 0, 0, 0, 8, SIZE]
 
 
-def test_spoiled_orders_are_whole_half_waves_and_as_many_as_said(source: StackSource):
+def test_corrupted_orders_are_whole_half_waves_and_as_many_as_said(source: StackSource):
     batch = source.patch(0, 0, 64, Wanted())
     share = 0.1
-    found = spoil(batch, ((0, 0),), share, np.random.default_rng(1))
+    found = corrupt_orders(batch, ((0, 0),), share, np.random.default_rng(1))
     off = (found.planes.height_nm - batch.planes.height_nm) / batch.half_wave_nm
     assert set(off.round().unique().tolist()) == {-2.0, -1.0, 0.0, 1.0, 2.0}
     assert torch.allclose(off, off.round(), atol=1e-5)

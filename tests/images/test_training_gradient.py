@@ -10,7 +10,7 @@ from cpikan.images.features import FeatureSpec
 from cpikan.images.losses.kinds import build_losses
 from cpikan.images.training.engine import Engine
 from cpikan.images.training.metrics import sums
-from cpikan.images.training.step import Shown, evaluate, group_gradient
+from cpikan.images.training.step import FeatureModel, evaluate, group_gradient
 from training_cases import SIZE, config, one_thread, patches, tiny  # noqa: F401 - a fixture
 
 LOSSES = {"supervised": 1.0, "orders": 0.5, "smoothness": 0.1}
@@ -21,11 +21,11 @@ def gradient(group, *, checkpointing: bool = False, precision: str = "off", loss
     engine, network = Engine(told), tiny(3)
     network.checkpointing = checkpointing
     prepared, _ = engine.prepare(network, torch.optim.SGD(network.parameters(), lr=1.0))
-    shown = Shown(prepared, FeatureSpec(), SIZE)
-    values, total = group_gradient(engine, shown, build_losses(losses), group)
+    model = FeatureModel(prepared, FeatureSpec(), SIZE)
+    found = group_gradient(engine, model, build_losses(losses), group)
     flat = torch.cat([parameter.grad.flatten() for parameter in network.parameters()]).double()
     engine.close()
-    return flat, values, total
+    return flat, found.values, found.total
 
 
 def difference(a, b):
@@ -97,7 +97,7 @@ def test_bf16_inside_the_network_alone():
     engine, network = Engine(told), Watching()
     prepared, _ = engine.prepare(network, torch.optim.SGD(network.parameters(), lr=1.0))
     loss = WatchingLoss()
-    group_gradient(engine, Shown(prepared, FeatureSpec(), SIZE), [(1.0, loss)], [patches(0, 2)])
+    group_gradient(engine, FeatureModel(prepared, FeatureSpec(), SIZE), [(1.0, loss)], [patches(0, 2)])
     assert network.seen == [(torch.float32, True, torch.bfloat16)]
     assert loss.seen == [(torch.float32, False)]
     engine.close()
@@ -114,9 +114,9 @@ def test_bf16_gradient_is_near():
 def test_held_out_loss_does_not_depend_on_the_batches():
     told = config()
     engine, terms = Engine(told), build_losses(LOSSES)
-    shown = Shown(tiny(3), FeatureSpec(), SIZE)
-    _, one, figures_one = evaluate(engine, shown, terms, [patches(0, 7)], sums)
-    _, many, figures_many = evaluate(engine, shown, terms, [patches(0, 5), None, patches(5, 2)], sums)
+    model = FeatureModel(tiny(3), FeatureSpec(), SIZE)
+    _, one, figures_one = evaluate(engine, model, terms, [patches(0, 7)], sums)
+    _, many, figures_many = evaluate(engine, model, terms, [patches(0, 5), None, patches(5, 2)], sums)
     assert many == pytest.approx(one, rel=1e-6)
     assert figures_many.tolist() == pytest.approx(figures_one.tolist(), rel=1e-6)
-    assert not shown.network.fold.weight.grad
+    assert not model.network.fold.weight.grad

@@ -72,7 +72,7 @@ def test_running_mean_is_that_of_the_formula():
         decay = min(0.3, (1 + count) / (10 + count))
         expected = decay * expected + (1 - decay) * count
         assert float(ema.weights["weight"]) == pytest.approx(expected, rel=1e-6)
-    with ema.shown(network):
+    with ema.swapped_in(network):
         assert float(network.weight.detach()) == pytest.approx(expected, rel=1e-6)
     assert float(network.weight.detach()) == 5.0
 
@@ -172,8 +172,8 @@ def test_divergence_goes_back_at_half_the_rate(how, tmp_path):
     one = trainer(told, losses=[(1.0, Breaking({5}, how))], log=log)
     states = {}
     keep, back = one._keep, one._roll_back
-    one._keep = lambda: (keep(), states.update({one.position.step: one._shown_weights()}))
-    one._roll_back = lambda what: (back(what), states.update(back=one._shown_weights()))
+    one._keep = lambda: (keep(), states.update({one.position.step: one._eval_weights()}))
+    one._roll_back = lambda what: (back(what), states.update(back=one._eval_weights()))
     trained = one.run()
     log.close()
     assert same(states["back"], states[3])

@@ -12,11 +12,11 @@ from cpikan.errors import InputError
 from cpikan.images.batch import PatchBatch
 from cpikan.images.features import FeatureSpec, Planes, Prediction
 from cpikan.images.training.anchor import Anchor
-from cpikan.images.training.lesson import Lessons
 from cpikan.images.training.log import TrainLog
 from cpikan.images.training.metrics import figures, sums
 from cpikan.images.training.progress import TrainProgress
-from cpikan.images.training.step import Shown
+from cpikan.images.training.step import FeatureModel
+from cpikan.images.training.transform import PatchTransform
 from training_cases import SIZE, config, one_thread, patches, tiny, trainer  # noqa: F401 - one_thread is a fixture
 
 
@@ -71,20 +71,20 @@ def test_an_exact_model_covers_and_removes_all():
 def test_anchor_measures_the_change_of_what_frames_do_not_judge():
     spec, batch, network = FeatureSpec(), patches(0, 2), tiny(1)
     anchor = Anchor(network, spec)
-    shown = Shown(network, spec, SIZE)
-    assert float(anchor.sum(shown.predict(batch), batch).detach()) == 0.0
+    model = FeatureModel(network, spec, SIZE)
+    assert float(anchor.sum(model.predict(batch), batch).detach()) == 0.0
     with torch.no_grad():
         network.unfold.bias[4:8] += 0.5  # the second answer of every folded pixel: log-odds of a wrong order
         network.unfold.bias[:4] += 7.0  # the height is free
-    value = anchor.sum(shown.predict(batch), batch) / anchor.weight(batch)
+    value = anchor.sum(model.predict(batch), batch) / anchor.weight(batch)
     assert float(value.detach()) == pytest.approx(0.25, rel=1e-5)
 
 
-def test_lessons_refuse_frames_at_lower_resolution():
+def test_transforms_refuse_frames_at_lower_resolution():
     from cpikan.images.curriculum import Curriculum
 
     with pytest.raises(InputError, match="recorrupt under a curriculum"):
-        Lessons(FeatureSpec(), 1.0, Curriculum((2, 1)))
+        PatchTransform(FeatureSpec(), 1.0, Curriculum((2, 1)))
 
 
 def test_log_keeps_what_belongs_to_the_state(tmp_path):

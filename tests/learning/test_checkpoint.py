@@ -257,6 +257,26 @@ def test_a_damaged_checkpoint_is_told(tmp_path, damage):
         solve("helmholtz-1d", network(), RECIPE, settings=settings)
 
 
+HOLDER = """
+    import sys
+    from cpikan.learning.checkpoint import Checkpoint
+    with Checkpoint(sys.argv[1], {}).locked():
+        print("held", flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_a_folder_that_another_process_solves_in_is_refused(tmp_path, capsys):
+    command = [sys.executable, "-c", textwrap.dedent(HOLDER), str(tmp_path / "c")]
+    asked = ["solve", "poisson-1d", "--recipe", "last-layer", "--checkpoint", str(tmp_path / "c")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        assert main(asked) == 2
+        assert "another run is writing here" in capsys.readouterr().err
+        holder.stdin.close()
+    assert main(asked) == 0  # the lock goes with the process that held it
+
+
 def test_the_command_line_keeps_and_resumes(tmp_path, capsys):
     asked = ["solve", "poisson-1d", "--json", "--checkpoint", str(tmp_path / "c")]
     assert main(asked) == 0

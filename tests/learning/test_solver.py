@@ -178,6 +178,33 @@ def test_time_is_a_reason():
     assert solution.metrics["seconds"] < 20
 
 
+def _box_with(*values):
+    """Laplace on a square with one condition per value, all of one name."""
+    names = ("x=min", "x=max", "y=min", "y=max")
+    conditions = [dirichlet(value, [names[n]]) for n, value in enumerate(values)]
+    return Problem("square", box([0, 0], [1, 1]), lambda u, x: u.second[..., 0, :].sum(-1), conditions)
+
+
+def test_the_boundary_violation_is_of_each_condition_and_not_of_all_of_its_name():
+    """The zero field misses u = 1 and u = 3 by just that, each with its own weight."""
+    field = ScaledCPIKAN([2, 3, 1], 3, ([0, 0], [1, 1]))
+    field.set_output_coefficients(torch.zeros_like(field.output_coefficients()))
+    nothing = Recipe("nothing", "", ())
+    found = solve(_box_with(1.0, 3.0, 0.0), field, nothing, settings=SolveSettings(points=Points(60, 40)))
+    assert found.metrics["boundary_violation"] == pytest.approx(3.0, rel=1e-14)
+
+
+@pytest.mark.parametrize("stage", [Adam(3), QuasiNewton("bfgs", 2), Levenberg(1), LastLayer()])
+def test_a_stage_of_few_iterations_leaves_a_record(stage):
+    field = ScaledCPIKAN([1, 6, 1], 6, start=Start(1))
+    found = solve("helmholtz-1d", field, Recipe("short", "", (stage,)), settings=SolveSettings(points=Points(60, 2)))
+    last = found.history.records[-1]
+    assert last["iteration"] == found.metrics["iterations"] <= 3
+    assert last["stage"] == stage.name
+    assert math.isfinite(last["cost"])
+    assert math.isfinite(last["heldout"])
+
+
 def test_history_is_json_lines(tmp_path):
     solution = solve("beam")
     solution.history.save(tmp_path / "h.jsonl")

@@ -107,6 +107,15 @@ def test_two_frames_of_few_fringes_give_the_surface_where_closed_form_refuses():
     assert fit.noise_dn == pytest.approx(np.hypot(0.01 * TOP_DN, 12**-0.5), rel=0.11)  # three times its half of 7 %
 
 
+def test_the_residual_is_a_root_mean_square_in_counts():
+    """Of chi squared four and noise of 2.5 DN twice 2.5 DN are left over; a pixel's phase errs by the excess over B."""
+    fit = replace(two_frames(), chi2=4.0, noise_dn=2.5)
+    assert fit.residual_dn == pytest.approx(5.0, rel=1e-12)
+    modulation = float(fit.parameters[fit.layout.light]) * fit.unit_dn
+    assert fit.misfit_rad == pytest.approx(np.sqrt(5.0**2 - 2.5**2) / modulation, rel=1e-12)
+    assert fit.summary()["residual_dn"] == fit.frame_fit().residual_dn == fit.residual_dn
+
+
 def test_light_of_the_fit_is_that_of_the_frames():
     y, x = coordinates()
     rows, columns = np.indices(SHAPE)

@@ -9,7 +9,7 @@ import pytest
 
 from cpikan.errors import InputError
 from cpikan.psi.calibration.calibrate import CalibrationSettings, Subsample, calibrate
-from cpikan.psi.calibration.stack_steps import stack_steps
+from cpikan.psi.calibration.stack_steps import mirrored, stack_steps
 from cpikan.psi.calibration.steps.carrier import WholeRows
 from cpikan.psi.calibration.steps.two_frames import fit_two_frames
 from cpikan.psi.kernels.cpu import CpuKernels
@@ -22,11 +22,13 @@ WAVES = (633.0, 532.0)
 
 @dataclass(frozen=True)
 class Scene:
-    """``frames`` (L, K, H, W) float64 DN, ``phase_rad`` (L, H, W) and the ``steps_deg`` (L, K) that made them."""
+    """``frames`` (L, K, H, W) float64 DN, and what made them: ``phase_rad`` (L, H, W), ``steps_deg`` (L, K) and the
+    ``tilt_rad_px`` (L, K, 2) about the middle."""
 
     frames: np.ndarray
     phase_rad: np.ndarray
     steps_deg: np.ndarray
+    tilt_rad_px: np.ndarray
 
     def sample(self, every: int = 2) -> Subsample:
         place = np.mgrid[: SHAPE[0] : every, : SHAPE[1] : every].reshape(2, -1)
@@ -59,7 +61,7 @@ def make(
     angle = phase[:, None] + delta
     bent = np.cos(angle) + harmonics[0] * np.cos(2 * angle) + harmonics[1] * np.cos(3 * angle)
     frames = 120 + 5 * x + (65 + 5 * y * x) * bent + rng.normal(0, noise_dn, angle.shape)
-    return Scene(frames, phase, np.asarray(steps_deg, float))
+    return Scene(frames, phase, np.asarray(steps_deg, float), way * 2 / (np.array(SHAPE) - 1))
 
 
 def steps_of(scene: Scene, acquisition: Acquisition, effects: tuple[str, ...] | None = None):  # type: ignore[no-untyped-def]
@@ -117,6 +119,29 @@ def test_blind_wavelengths_share_one_sign() -> None:
     assert off_deg(found.steps_deg, true).max() < 0.5
     alone = steps_of(replace(scene, frames=scene.frames[1:]), Acquisition(WAVES[1:]))
     assert off_deg(alone.steps_deg[0], np.negative(true[1])).max() < 0.5
+
+
+def test_a_mirrored_wavelength_keeps_its_tilts() -> None:
+    """Phase, steps and tilts change sign together: the second wavelength's first step is beyond 180 deg here too."""
+    true = [[0.0, 95.0, 190.0, 265.0, 10.0, 88.0], [0.0, 200.0, 40.0, 250.0, 90.0, 300.0]]
+    scene = make(true, waves=WAVES, fringes=12.0, tilt_rad=0.3)
+    found = steps_of(scene, Acquisition(WAVES))
+    assert found.fits is not None
+    for fit, tilt in zip(found.fits, scene.tilt_rad_px, strict=True):
+        off = np.abs(fit.model.tilt_rad_px - tilt)
+        assert (off <= 5 * fit.tilt_error_rad_px).all()
+        assert np.abs(tilt).max() > 20 * fit.tilt_error_rad_px.max()  # so that the other sign would be far off
+
+
+def test_a_mirrored_fit_has_the_other_steps_in_every_pixel() -> None:
+    scene = make([[0.0, 61.0, 118.0, 185.0, 236.0, 303.0, 2.0]], tilt_rad=0.3)
+    fits = steps_of(scene, Acquisition(WAVES[:1]), ("tilt", "defocus")).fits
+    assert fits is not None
+    model = replace(fits[0].model, defocus_rad_px2=np.linspace(0, 1e-5, 7))
+    y, x = np.meshgrid(*(np.linspace(0, n, 4) for n in SHAPE))
+    there, back = (one.steps_at(y, x) for one in (model, mirrored(replace(fits[0], model=model)).model))
+    off = (there + back + np.pi) % (2 * np.pi) - np.pi
+    np.testing.assert_allclose(off, 0, atol=1e-9)
 
 
 def test_fit_is_what_was_asked_for() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from cpikan.psi.calibration.steps.layout import Layout
 from cpikan.psi.calibration.steps.model import Samples, State, evaluate
 from cpikan.psi.calibration.steps.normal import assemble
 from cpikan.psi.calibration.steps.tilt_aia import FitOptions, FrameFit, fit_frames
+from cpikan.psi.calibration.steps.uncertainty import covariance_of
 from independent_frames import Faults, make_scene
 
 DATA = Path(os.environ.get("CPIKAN_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -248,9 +249,9 @@ def test_bad_input_is_refused() -> None:
         fit_frames(stack.frames, stack.position[:-1], None)
 
 
-def small_problem() -> tuple[Samples, Layout]:
+def small_problem(every: int = 37) -> tuple[Samples, Layout]:
     stack = make(3, 5)
-    some = slice(None, None, 37)
+    some = slice(None, None, every)
     y, x = ((stack.position[some] - stack.pivot) / 80).T
     fields = np.stack([np.ones_like(y), y, x])
     waves = np.stack([np.ones_like(y), y, x, y * y + x * x])
@@ -301,6 +302,53 @@ def test_the_fit_ends_in_a_minimum() -> None:
     right = found.normal.right - layout.prior_precision() * (found.state.theta - layout.neutral())
     decrease = right @ found.covariance() @ right
     assert decrease < 0.1 * layout.own  # a fraction of a standard error everywhere
+
+
+def test_errors_grow_by_what_neighbours_leave_over_together() -> None:
+    """The covariance against the cluster-robust sandwich with scores by differences, and correlations as of white noise.
+
+    The background is uneven beyond the smooth fields, which are planes here, so that residuals are alike in a cell.
+    """
+    samples, _ = small_problem(every=5)
+    y, x = samples.waves[1:3]
+    samples = replace(samples, values=samples.values + 0.1 * np.sin(4 * y) * np.cos(5 * x))
+    layout = Layout(5, frozenset({"tilt", "gain", "harmonic2"}), 3)
+    theta = layout.neutral()
+    theta[layout.indices("step")] = np.radians([90, 180, 270, 360])
+    solution = solve(samples, layout, theta, 20)
+    spread, state, held = solution.spread, solution.state, np.zeros(layout.size)
+    for _ in range(6):
+        normal = assemble(samples, layout, state, evaluate(samples, layout, state), spread, solution.weight)
+        state = State(state.theta, state.pixel + normal.pixel_step(held))
+
+    def half_squares(theta: np.ndarray) -> np.ndarray:
+        return (
+            -solution.weight
+            * (evaluate(samples, layout, State(theta, state.pixel)).squares().T @ (spread.squares() ** -1))
+            / 2
+        )
+
+    # by the envelope theorem a pixel's own unknowns, now at their best, may be held
+    unit = 1e-5 * np.eye(layout.size)
+    scores = np.stack([(half_squares(state.theta + e) - half_squares(state.theta - e)) / 2e-5 for e in unit])
+    plain = solution.covariance()
+    variance = np.diag(plain).copy()
+    for cells in (16, 6):
+        place = [np.minimum(((c - c.min()) / np.ptp(c) * cells).astype(int), cells - 1) for c in (y, x)]
+        _, owner = np.unique(place[0] * cells + place[1], return_inverse=True)
+        sums = np.stack([np.bincount(owner, row) for row in scores])
+        lost = layout.own + 3 if cells == 16 else 1
+        ratio = min(sums.shape[1] / (sums.shape[1] - lost), 4.0)
+        variance = np.maximum(variance, ratio * np.diag(plain @ sums @ sums.T @ plain))
+    found = covariance_of(samples, solution)
+    own = slice(0, layout.own)
+    # the last iteration left the pixels' own unknowns a little off: scores differ by less than a thousandth
+    np.testing.assert_allclose(np.diag(found)[own], variance[own], rtol=2e-3)
+    grown = np.sqrt(np.diag(found) / np.diag(plain))[own]
+    assert grown.max() > 1.5
+    assert np.ptp(grown) > 0.1  # or a factor on one side of the matrix would pass for the correlations
+    correlation, white = (m / np.sqrt(np.outer(np.diag(m), np.diag(m))) for m in (found, plain))
+    np.testing.assert_allclose(correlation, white, atol=1e-9)
 
 
 def test_fringe_count() -> None:

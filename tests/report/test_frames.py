@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from memory_map import MemoryMap
 
 from cpikan.psi.model.response import Response
 from cpikan.report import frame_figures, frames
@@ -19,21 +19,6 @@ from cpikan.report.html import write_report
 from cpikan.report.step_lines import step_lines
 
 ATTACK = "<script>alert(1)</script>\"'&$title"
-
-
-@dataclass(frozen=True)
-class FakeMap:
-    """A height map in memory, with the attributes of the real one."""
-
-    height_nm: Any
-    sigma_nm: Any = None
-    modulation: Any = None
-    flags: Any = None
-    component: Any = None
-    path: Path = Path("mirror.npy")
-    document: dict[str, Any] = field(default_factory=dict)
-    slope_y_nm_per_px: np.ndarray | None = None
-    slope_x_nm_per_px: np.ndarray | None = None
 
 
 FIT: dict[str, Any] = {
@@ -104,7 +89,9 @@ def _document(*fits: Any, **summary: Any) -> dict[str, Any]:
 
 
 def _page(folder: Path, document: dict[str, Any]) -> str:
-    return write_report(folder / "page.html", FakeMap(_disc(), document=document), progress=False).read_text("utf-8")
+    return write_report(
+        folder / "page.html", MemoryMap(_disc(), path=Path("mirror.npy"), document=document), progress=False
+    ).read_text("utf-8")
 
 
 def _headings(page: str) -> list[str]:
@@ -282,7 +269,7 @@ def test_odd_parts_leave_the_page_standing(tmp_path: Path) -> None:
 
 
 def test_without_a_valid_pixel_tilts_are_told_per_pixel(tmp_path: Path) -> None:
-    empty = FakeMap(np.full((20, 30), np.nan, np.float32), document=_document(FIT))
+    empty = MemoryMap(np.full((20, 30), np.nan, np.float32), document=_document(FIT))
     page = write_report(tmp_path / "page.html", empty, progress=False).read_text("utf-8")
     head, *rows = _rows(_section(page, "Frames"))
     assert head[3] == "tilt / (mrad/px)"

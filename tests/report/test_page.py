@@ -3,13 +3,13 @@ from __future__ import annotations
 import base64
 import io
 import re
-from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from memory_map import MemoryMap
 from PIL import Image
 
 from cpikan.errors import InputError
@@ -18,21 +18,6 @@ from cpikan.report.html import write_report
 from cpikan.report.svg import palette_png
 
 VOID = {"meta", "br"}
-
-
-@dataclass(frozen=True)
-class FakeMap:
-    """A height map in memory, with the attributes of the real one."""
-
-    height_nm: Any
-    sigma_nm: Any = None
-    modulation: Any = None
-    flags: Any = None
-    component: Any = None
-    path: Path = Path("wafer.zarr")
-    document: dict[str, Any] = field(default_factory=dict)
-    slope_y_nm_per_px: np.ndarray | None = None
-    slope_x_nm_per_px: np.ndarray | None = None
 
 
 DOCUMENT = {
@@ -46,12 +31,13 @@ DOCUMENT = {
         "seconds_orders": 1.25,
         "megapixels_per_second": 31.5,
         "method": "pixel",
+        "band_rows": 64,
         "ambiguous_fraction": 0.001,
     },
 }
 
 
-def _full(shape: tuple[int, int] = (200, 260), seed: int = 0) -> tuple[FakeMap, np.ndarray]:
+def _full(shape: tuple[int, int] = (200, 260), seed: int = 0) -> tuple[MemoryMap, np.ndarray]:
     rng = np.random.default_rng(seed)
     y, x = np.meshgrid(np.linspace(-1, 1, shape[0]), np.linspace(-1, 1, shape[1]), indexing="ij")
     truth = 500 * (x**2 + y**2) + 3000 * x
@@ -62,7 +48,7 @@ def _full(shape: tuple[int, int] = (200, 260), seed: int = 0) -> tuple[FakeMap, 
     height[flags == 1] = np.nan
     sigma = np.full(shape, 2.0, np.float32)
     modulation = rng.normal(1000, 20, shape).astype(np.float32)
-    return FakeMap(height, sigma, modulation, flags, document=DOCUMENT), truth
+    return MemoryMap(height, sigma, modulation, flags, document=DOCUMENT), truth
 
 
 class Outline(HTMLParser):
@@ -100,7 +86,7 @@ class Outline(HTMLParser):
                 self.references.append(str(value))
 
 
-def _page(path: Path, height_map: FakeMap, **options: Any) -> tuple[str, Outline]:
+def _page(path: Path, height_map: MemoryMap, **options: Any) -> tuple[str, Outline]:
     text = write_report(path, height_map, **options).read_text(encoding="utf-8")
     return text, Outline(text)
 
@@ -143,7 +129,7 @@ def test_a_full_page_shows_everything_and_needs_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
-    bare = FakeMap(np.random.default_rng(0).normal(0, 1, (40, 50)).astype(np.float32), path=Path("out.npy"))
+    bare = MemoryMap(np.random.default_rng(0).normal(0, 1, (40, 50)).astype(np.float32), path=Path("out.npy"))
     text, outline = _page(tmp_path / "report.html", bare)
     assert outline.headings == ["Height", "Profiles", "Histogram of the height", "Numbers"]
     assert "px" in text
@@ -155,7 +141,7 @@ def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
 def test_odd_maps_have_a_page(tmp_path: Path, shape: tuple[int, int], fill: float) -> None:
     height = np.full(shape, fill, np.float32)
     flags = np.full(shape, np.isnan(fill), np.uint8)
-    odd = FakeMap(height, height.copy(), None, flags, document=DOCUMENT)
+    odd = MemoryMap(height, height.copy(), None, flags, document=DOCUMENT)
     _, outline = _page(tmp_path / "report.html", odd)
     assert "Numbers" in outline.headings
     assert ("Profiles" in outline.headings) == bool(np.isfinite(fill))
@@ -164,11 +150,11 @@ def test_odd_maps_have_a_page(tmp_path: Path, shape: tuple[int, int], fill: floa
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     attack = "<script>alert(1)</script>\"'&"
     document = DOCUMENT | {attack: {attack: [attack]}, "settings": {"method": attack}, "summary": {"method": attack}}
-    text, _ = _page(tmp_path / "report.html", FakeMap(np.eye(9), path=Path(f"a{attack[:8]}.npy"), document=document))
+    text, _ = _page(tmp_path / "report.html", MemoryMap(np.eye(9), path=Path(f"a{attack[:8]}.npy"), document=document))
     assert "<script" not in text
     assert "&lt;script&gt;alert(1)" in text
     broken = {"acquisition": None, "settings": [1], "summary": {"seconds_read": "x", "megapixels_per_second": None}}
-    _page(tmp_path / "report.html", FakeMap(np.eye(9), document=broken))
+    _page(tmp_path / "report.html", MemoryMap(np.eye(9), document=broken))
 
 
 def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
@@ -183,7 +169,7 @@ def test_pure_noise_stays_below_three_megabytes(tmp_path: Path) -> None:
     shape = (1100, 1100)  # not reduced: every pixel of every picture is noise, the worst case for compression
     noise = rng.uniform(0, 1e4, (4, *shape)).astype(np.float32)
     tilted = noise[0] + np.linspace(0, 3e4, shape[1], dtype=np.float32)
-    height_map = FakeMap(tilted, noise[1], noise[2], rng.integers(0, 64, shape, np.uint8), document=DOCUMENT)
+    height_map = MemoryMap(tilted, noise[1], noise[2], rng.integers(0, 64, shape, np.uint8), document=DOCUMENT)
     path = write_report(tmp_path / "report.html", height_map, truth=noise[3])
     assert path.stat().st_size < 3e6
 
@@ -217,7 +203,7 @@ def test_nothing_global_is_touched(tmp_path: Path) -> None:
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    write_report(tmp_path / "report.html", FakeMap(np.eye(30)))
+    write_report(tmp_path / "report.html", MemoryMap(np.eye(30)))
     assert dict(mpl.rcParams) == before
 
 
@@ -241,7 +227,7 @@ def test_the_picture_in_the_page_is_the_map(tmp_path: Path) -> None:
     height = np.zeros((30, 40), np.float32)
     height[12:18, 15:25] = 100.0  # in the middle: no tilt to speak of
     height[25:, :5] = np.nan
-    text, _ = _page(tmp_path / "report.html", FakeMap(height))
+    text, _ = _page(tmp_path / "report.html", MemoryMap(height))
     for tag in re.findall(r"<image[^>]*>", text):
         data = re.search(r"base64,([A-Za-z0-9+/=]+)", tag)
         assert data is not None

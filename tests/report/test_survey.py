@@ -1,33 +1,16 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_map import MemoryMap
 
 from cpikan.pipeline.maps.evaluate import compare
 from cpikan.report import numbers
 from cpikan.report.reduce import BlockMean, BlockOr, reduction
 from cpikan.report.scales import Lateral, error_scale, height_scale
-from cpikan.report.seams import SeamSums
 from cpikan.report.survey import survey
-
-
-@dataclass(frozen=True)
-class FakeMap:
-    height_nm: Any
-    sigma_nm: Any = None
-    modulation: Any = None
-    flags: Any = None
-    component: Any = None
-    path: Path = Path("wafer.zarr")
-    document: dict[str, Any] = field(default_factory=dict)
-    slope_y_nm_per_px: np.ndarray | None = None
-    slope_x_nm_per_px: np.ndarray | None = None
 
 
 @settings(deadline=None)
@@ -68,7 +51,7 @@ def test_numbers_of_a_survey() -> None:
     sigma = rng.uniform(1, 3, shape).astype(np.float32)
     flags = np.where(np.isnan(height), 1, 0).astype(np.uint8)
     flags[700, 700] |= 8
-    found = survey(FakeMap(height, sigma, None, flags))
+    found = survey(MemoryMap(height, sigma, None, flags))
     assert found.flag_shares[1] == 100 / 1500
     assert found.flag_shares[8] == 1 / height.size
     assert found.flags is not None
@@ -83,38 +66,6 @@ def test_numbers_of_a_survey() -> None:
     assert found.histogram.counts.sum() + found.histogram.outside == 1400 * 1400
     assert np.nanstd(found.levelled) < 1.0
     assert found.modulation is None
-
-
-@pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("band", [64, 7, 1000])
-def test_a_planted_seam_is_found_on_its_axis_only(axis: int, band: int) -> None:
-    rng = np.random.default_rng(4)
-    shape, tile = (520, 640), 64
-    error = rng.normal(0, 1.0, shape)
-    offsets = rng.choice([-1.5, 1.5], 11)
-    index = np.arange(shape[axis]) // tile
-    error += offsets[index][:, None] if axis == 0 else offsets[index]
-    error[200:220, 100:300] = np.nan
-    sums = SeamSums(shape)
-    for start in range(0, shape[0], band):
-        sums.add(start, error[start : start + band])
-    checks = sums.checks({"tile": tile})
-    seam, clean = checks[f"tiles along {'yx'[axis]}"], checks[f"tiles along {'xy'[axis]}"]
-    assert seam.deviation > 5
-    assert seam.ratio > 1.1
-    assert np.nanargmax(seam.folded_nm) == 0
-    # a normal variate beyond 4.5: 7e-6
-    assert abs(clean.deviation) < 4.5
-    assert clean.ratio == pytest.approx(1.0, abs=0.03)
-    # neighbours differ by sqrt(2), the mean absolute value of a normal is sqrt(2 / pi)
-    assert clean.nearby_nm == pytest.approx(2 / np.sqrt(np.pi), rel=0.02)
-
-
-def test_no_border_no_check() -> None:
-    sums = SeamSums((100, 100))
-    sums.add(0, np.zeros((100, 100)))
-    assert sums.checks({"tile": 128}) == {}
-    assert set(sums.checks({"tile": 128, "band_rows": 32})) == {"bands along y"}
 
 
 def test_scales_choose_readable_units() -> None:
@@ -160,7 +111,7 @@ def test_the_error_picture_shows_right_orders_and_clusters_of_wrong_ones() -> No
     height[300, 300] += 316.4  # one pixel of nine: not shown
     height[600:630, 600:630] += 316.4
     found = survey(
-        height_map := FakeMap(height, document={"acquisition": {"wavelengths_nm": [632.8, 611.9]}}),
+        height_map := MemoryMap(height, document={"acquisition": {"wavelengths_nm": [632.8, 611.9]}}),
         compare(height_map, truth),
     )
     assert found.error is not None

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from cpikan.errors import InputError, unknown_name
 from cpikan.images.features import OUTPUTS, FeatureSpec
 from cpikan.images.models.kinds import build_model
+from cpikan.images.models.network import ImageNetwork
 from cpikan.storage.atomic import plain, write_bytes, write_json
 from cpikan.version import VERSION
 
@@ -45,9 +46,9 @@ class ModelCard:
     training: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, network: nn.Module, features: FeatureSpec, training: dict[str, Any] | None = None) -> ModelCard:
-        """The card of a network as it stands."""
-        return cls(str(network.kind), network.config(), features, training or {})  # type: ignore[operator]
+    def of(cls, network: ImageNetwork, features: FeatureSpec, training: dict[str, Any] | None = None) -> ModelCard:
+        """Make the card of a network as it stands."""
+        return cls(network.kind, network.config(), features, training or {})
 
     def check(self) -> None:
         """InputError where the network does not fit the features, or does not answer what a model answers."""
@@ -63,14 +64,14 @@ class ModelCard:
             )
 
 
-def save_model(network: nn.Module, card: ModelCard, path: Path | str) -> Path:
+def save_model(network: ImageNetwork, card: ModelCard, path: Path | str) -> Path:
     """Write NAME.safetensors and NAME.json, each whole or not at all; ``path`` may end with either or with neither.
 
     Returns the path of the JSON. Raises InputError where card and network differ, where weights are not finite float32,
     and StorageFull when the disk is full.
     """
     card.check()
-    if (card.kind, plain(card.config)) != (network.kind, plain(network.config())):  # type: ignore[operator]
+    if (card.kind, plain(card.config)) != (network.kind, plain(network.config())):
         raise InputError(f"the card says {card.kind} {card.config}, the network is another: make it by ModelCard.of")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     for name, tensor in tensors.items():
@@ -94,7 +95,7 @@ def save_model(network: nn.Module, card: ModelCard, path: Path | str) -> Path:
     return description
 
 
-def load_model(path: Path | str) -> tuple[nn.Module, ModelCard]:
+def load_model(path: Path | str) -> tuple[ImageNetwork, ModelCard]:
     """The network, in evaluation mode on the CPU, and its card; ``path`` as in `save_model`, or the name of a shipped model.
 
     The network is built without memory and takes over the weights, whose number, shapes and checksum must be those of the

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from cpikan.errors import InputError, ResumeError
 from cpikan.fields.files import load_field, save_field
 from cpikan.storage.atomic import write_bytes, write_json
+from cpikan.streaming.journal import open_locked
 from cpikan.version import VERSION
 
 State = Mapping[str, Any]  # of a stage on its way: tensors and plain numbers by name
@@ -48,6 +51,18 @@ class Checkpoint:
         self._folder = Path(folder)
         self._identity = {"version": VERSION, **identity}
         self._every_s, self._turn, self._written = every_s, 0, time.perf_counter()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process alone; raises InputError while another process holds it."""
+        if self._folder.exists() and not self._folder.is_dir():
+            raise InputError(f"checkpoint {self._folder} is a file: give a folder")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        descriptor = open_locked(self._folder / "lock")
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     def open(self, resume: bool) -> Saved | None:
         """What is there, to be resumed; None where nothing is.

@@ -50,13 +50,11 @@ class Rows:
         """Points in all."""
         return sum(len(one.points) for one in self.sets)
 
-    def residuals(self, field: nn.Module, only: str | None = None) -> Tensor:
+    def residuals(self, field: nn.Module) -> Tensor:
         """Weighted residuals (R,), differentiable by the parameters."""
         parts = []
         jet: Any = field.jet
         for one in self.sets:
-            if only is not None and one.name != only:
-                continue
             partner = None if one.partner is None else jet(one.partner, one.second)
             found = one.function(jet(one.points, one.second), one.points, partner)
             parts += [one.weight * value for value in found.values()]
@@ -102,7 +100,7 @@ def check_start(rows: Rows, field: nn.Module) -> None:
     """Raise InputError for residuals that are not finite at the start, naming the set."""
     for one in rows.sets:
         with torch.no_grad():
-            found = rows.residuals(field, one.name)
+            found = Rows((one,)).residuals(field)
         if not bool(torch.isfinite(found).all()):
             raise InputError(
                 f"residuals of {one.name!r} are not finite at the start: check the formula at the region's ends"

@@ -108,7 +108,7 @@ class Run:
         self.placed = False
         self._points: Points
         self._given = False  # whether the field was, so that it need not be stored as a whole
-        self._checked = 0
+        self._checked, self._cost = 0, float("inf")
         self._stage, self._since, self._since_s = "", 0, 0.0
         self._parts = Parts()
         self._state: Callable[[], State] | None = None
@@ -198,6 +198,8 @@ class Run:
             self._save()  # as it is, before the best state is put back: the next step goes on from here
             parts.late = (number, parts.next)
         if whole:
+            if self.iterations > self._checked:  # the end of a stage is in the history, however short the stage was
+                self._look()
             self.keep_best()
             self.restore_best()
             took = self.seconds - self._since_s
@@ -237,18 +239,21 @@ class Run:
 
         ``state`` gives what the stage needs to go on from here, besides the parameters of the field.
         """
-        self.iterations += count
-        now = self.seconds
+        self.iterations, self._cost = self.iterations + count, cost
         if check or self.iterations - self._checked >= _EVERY:
-            heldout = self.keep_best()
-            self._checked = self.iterations
-            record = {"stage": self._stage, "iteration": self.iterations, "seconds": now}
-            self.history.records.append({**record, "cost": cost, "heldout": heldout})
-            if self._told is not None:
-                self._told(f"{self._stage} {self.iterations}, residual {heldout**0.5:.1e}, {now:.0f} s")
+            self._look()
         if state is not None:
             self.keep(state)
-        return StopReason.TIME if now > self._limit_s else None
+        return StopReason.TIME if self.seconds > self._limit_s else None
+
+    def _look(self) -> None:
+        """Record the cost and the held-out cost, and keep the best state."""
+        heldout, now = self.keep_best(), self.seconds
+        self._checked = self.iterations
+        record = {"stage": self._stage, "iteration": self.iterations, "seconds": now}
+        self.history.records.append({**record, "cost": self._cost, "heldout": heldout})
+        if self._told is not None:
+            self._told(f"{self._stage} {self.iterations}, residual {heldout**0.5:.1e}, {now:.0f} s")
 
     def count(self, steps: int) -> None:
         """Count iterations of a part whose field is not yet that of the run."""
@@ -311,6 +316,7 @@ class Run:
         numbers, tensors = saved.numbers, saved.tensors
         self.started -= numbers["seconds"]
         self.iterations, self._checked = numbers["iterations"], numbers["checked"]
+        self._cost = or_infinite(numbers["cost"])
         self._stage, self._since, self._since_s = numbers["stage"]
         self._parts = Parts.of(numbers["parts"], numbers["state"], _inside(tensors, "state"))
         self.history.records = numbers["records"]
@@ -362,6 +368,7 @@ class Run:
             "seconds": self.seconds,
             "iterations": self.iterations,
             "checked": self._checked,
+            "cost": self._cost,
             "stage": [self._stage, self._since, self._since_s],
             "parts": self._parts.numbers(),
             "state": plain,

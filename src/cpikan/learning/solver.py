@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cpikan.learning.checkpoint import Checkpoint, described
 from cpikan.learning.points import GUARD, Points
 from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.restart import Restart, check_restarts, worth_restarting
+from cpikan.learning.rows import Rows
 from cpikan.learning.run import History, Run
 from cpikan.learning.stop_reason import StopReason
 from cpikan.physics.catalogue import problem as problem_named
@@ -95,9 +97,22 @@ def solve(
     if own is None:
         field = recipe.network(problem, seed) if field is None else field
         check_field(problem, field)
-    checkpoint, saved = _checkpoint(problem, field, recipe, seed, settings), None
-    if checkpoint is not None:
-        saved = checkpoint.open(settings.resume)
+    checkpoint = _checkpoint(problem, field, recipe, seed, settings)
+    with nullcontext() if checkpoint is None else checkpoint.locked():
+        return _solved(problem, field, recipe, seed, settings, checkpoint)
+
+
+def _solved(
+    problem: Problem,
+    field: nn.Module | None,
+    recipe: Recipe,
+    seed: int,
+    settings: SolveSettings,
+    checkpoint: Checkpoint | None,
+) -> Solution:
+    """Run the recipe from the checkpoint's state, or from the start, and measure the solution."""
+    own = recipe.own if field is None and settings.points is None else None
+    saved = None if checkpoint is None else checkpoint.open(settings.resume)
     run = Run(problem, settings.seconds, seed, settings.told, checkpoint)
     resumed = run.restore(saved, field)
     if own is not None:
@@ -222,7 +237,7 @@ def _metrics(run: Run, seconds: float) -> dict[str, Any]:
     with torch.no_grad():
         violation, inside = 0.0, 0.0
         for one in run.heldout.sets:
-            found = run.heldout.residuals(field, one.name) / one.weight
+            found = Rows((one,)).residuals(field) / one.weight
             if one.inside:
                 inside = float(found.square().mean().sqrt())
             else:

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class StopReason(IntEnum):
-    """Why a problem stopped; a value of ``Solution.reason``."""
+    """Name why a solver stopped; the value of ``Solution.stop_reason``."""
 
     RUNNING = 0
     GRADIENT = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -130,18 +131,16 @@ def profiles_figure(
 def seams_figure(checks: Mapping[str, SeamCheck], *, width_in: float) -> Figure:
     """Mean |error step| folded by the distance to the nearest border: a seam is a peak in the middle."""
     figure, axes = chart_axes(width_in, 2.5)
-    colours = (ACCENT, SECOND, INK)
+    colours = itertools.cycle((ACCENT, SECOND, INK))
     highest = max(float(np.nanmax(check.folded_nm)) for check in checks.values())
     factor, unit = length_unit(highest)
     for colour, (name, check) in zip(colours, checks.items(), strict=False):
-        half = check.period // 2
-        distance = np.arange(check.period) - half
-        axes.plot(distance, np.roll(check.folded_nm, half) * factor, color=colour, linewidth=0.9, label=name)
+        axes.plot(check.distance_px, check.folded_nm * factor, color=colour, linewidth=0.9, label=name)
     axes.axvline(0, color=RULE, linewidth=0.8, zorder=0)
     axes.set_ylim(0, 1.25 * highest * factor or 1.0)
     axes.set_xlabel("distance to a border / px")
     axes.set_ylabel(f"mean |step| / {unit}")
-    legend = axes.legend(fontsize=FONT_PT, frameon=False, loc="lower right", ncols=len(checks))
+    legend = axes.legend(fontsize=FONT_PT, frameon=False, loc="lower right", ncols=min(len(checks), 3))
     for text in legend.get_texts():
         text.set_color(INK)
     return figure

@@ -129,12 +129,11 @@ def error_sections(content: Content) -> Iterable[str]:
 def _seam_table(checks: Mapping[str, SeamCheck]) -> str:
     rows = []
     for name, check in checks.items():
-        seen = check.deviation > 5 and check.ratio > 1.05
-        verdict = '<span class="bad">visible</span>' if seen else '<span class="good">not visible</span>'
-        values = [check.period, numbers.joined(numbers.length(check.border_nm))]
+        verdict = '<span class="bad">visible</span>' if check.visible else '<span class="good">not visible</span>'
+        values = [check.borders, numbers.joined(numbers.length(check.border_nm))]
         values += [numbers.joined(numbers.length(check.nearby_nm)), f"{check.ratio:.4f}", verdict]
         rows.append(f"<tr><td>{escape(name)}</td>" + "".join(f"<td>{value}</td>" for value in values) + "</tr>")
-    head = "".join(f"<th>{name}</th>" for name in ("borders", "every / px", "there", "nearby", "ratio", "seam"))
+    head = "".join(f"<th>{name}</th>" for name in ("borders", "count", "there", "nearby", "ratio", "seam"))
     return f"<table><thead><tr>{head}</tr></thead>{''.join(rows)}</table>"
 
 

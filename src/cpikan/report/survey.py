@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cpikan.pipeline.maps.evaluate import Comparison
 from cpikan.pipeline.maps.map_rows import MapRows
 from cpikan.report.reduce import BlockMean, BlockOr, reduction
-from cpikan.report.seams import SeamCheck, SeamSums
+from cpikan.report.seams import SeamCheck, SeamSums, borders_of
 from cpikan.streaming.bands import Band
 from cpikan.surface.levelling import Plane, PlaneFit
 from cpikan.surface.numbers import LevelledRange
@@ -38,7 +38,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class ErrorSurvey:
-    """Against a truth: reduced error in nm, its histogram, and the seams along y and x (None without borders)."""
+    """Against a truth: reduced error in nm, its histogram, and the check of each family of borders."""
 
     picture: FloatArray
     histogram: Histogram | None
@@ -212,4 +212,4 @@ def _survey_error(comparison: Comparison, document: dict[str, Any]) -> ErrorSurv
     bins.add(values)
     # one wrong order would colour a block of hundreds of right pixels: it shows where it holds a quarter of the block
     picture = np.where(wrong_share.result() >= 0.25, of_all.result(), of_right.result())
-    return ErrorSurvey(picture, bins.result(), comparison.limit_nm, sums.checks(document.get("settings") or {}))
+    return ErrorSurvey(picture, bins.result(), comparison.limit_nm, sums.checks(borders_of(document, shape)))

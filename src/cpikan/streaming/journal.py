@@ -30,7 +30,7 @@ class Journal:
     @classmethod
     def start(cls, path: Path, plan: dict[str, Any]) -> Journal:
         """Begin anew; whatever journal was there is forgotten. Raises InputError while another process holds it."""
-        descriptor = _locked(path)
+        descriptor = open_locked(path)
         os.ftruncate(descriptor, 0)
         journal = cls(path, descriptor, plan, [])
         journal._append({"plan": plan, "boot": _boot()})
@@ -40,7 +40,7 @@ class Journal:
     @classmethod
     def resume(cls, path: Path, plan: dict[str, Any]) -> Journal:
         """Continue the run of the same plan; ResumeError names what differs. A torn last line is dropped."""
-        descriptor = _locked(path)
+        descriptor = open_locked(path)
         entries, length = _read(path)
         if not entries:
             os.ftruncate(descriptor, 0)
@@ -98,14 +98,14 @@ class Journal:
                 line = line[os.write(self._descriptor, line) :]
 
 
-def check_same_plan(found: dict[str, Any], asked: dict[str, Any]) -> None:
+def check_same_plan(found: dict[str, Any], asked: dict[str, Any], otherwise: str = "run without --resume") -> None:
     """Raise ResumeError naming the first setting that differs between the run on disk and the one asked for."""
     before, now = _flat(found), _flat(json.loads(json.dumps(asked)))  # as it reads back: tuples are lists
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise ResumeError(
                 f"cannot resume: {key} was {_short(before.get(key))}, now {_short(now.get(key))}; use the same settings, "
-                "or run without --resume"
+                f"or {otherwise}"
             )
 
 
@@ -122,7 +122,11 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _locked(path: Path) -> int:
+def open_locked(path: Path) -> int:
+    """Open a file, made where it is missing, for this process alone until its descriptor is closed, or the process ends.
+
+    Raises InputError while another process has it.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         import fcntl
@@ -134,7 +138,7 @@ def _locked(path: Path) -> int:
         os.close(descriptor)
         raise InputError(
             f"another run is writing here ({path.name} is locked): wait for it or choose another output"
-        ) from (failure)
+        ) from failure
     return descriptor
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpikan.images.losses.base import Loss, mean_loss
+from cpikan.images.losses.base import AdaptiveLoss, Loss, PixelLoss, mean_loss
 from cpikan.images.losses.kinds import LOSSES, build_losses
 
-__all__ = ["LOSSES", "Loss", "build_losses", "mean_loss"]
+__all__ = ["LOSSES", "AdaptiveLoss", "Loss", "PixelLoss", "build_losses", "mean_loss"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol, runtime_checkable
+import abc
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ class Loss(Protocol):
 
     ``weight`` comes from the data alone, so micro-batches and processes may add sums and weights and divide once: the gradient
     is that of the big batch. ``needs`` says what a batch must hold: of "truth", "frames", "joints". A batch without it weighs
-    nothing, and its sum is zero.
+    nothing, and its sum is zero. Neither method changes the loss.
     """
 
     name: ClassVar[str]
@@ -32,14 +33,48 @@ class Loss(Protocol):
         ...
 
 
-class OfRightOrder:
-    """What losses share that compare heights with the truth: they count its pixels whose order is right."""
+@runtime_checkable
+class AdaptiveLoss(Loss, Protocol):
+    """A loss that changes with the steps of a training, as multipliers do; its state goes into checkpoints."""
 
+    def after_step(self, prediction: Prediction, batch: PatchBatch) -> None:
+        """Follow a step that was taken on ``batch``, whose ``prediction`` before the step is detached from its graph."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        ...
+
+
+class PixelLoss(abc.ABC):
+    """A `Loss` of one value per pixel, added up over the pixels that count: without a truth none, else those of right order."""
+
+    name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset({"truth"})
 
+    def where(self, batch: PatchBatch) -> Tensor:
+        """The pixels that count (N, h, w) bool."""
+        return right_order(batch)
+
+    @abc.abstractmethod
+    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
+        """Compute the value of each pixel (N, h, w), whose gradient is finite also where not ``chosen``; the truth is there
+        where it is needed."""
+
     def weight(self, batch: PatchBatch) -> Tensor:
-        """Pixels of right order."""
-        return right_order(batch).sum().double()
+        """Count the pixels, scalar float64."""
+        return self.where(batch).sum().double()
+
+    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
+        """Add the values up, scalar float64, part of the graph of ``prediction``."""
+        if "truth" in self.needs and batch.truth_nm is None:
+            return zero_of(prediction)
+        chosen = self.where(batch)
+        return total(self.value(prediction, batch, chosen), chosen)
 
 
 def mean_loss(loss: Loss, prediction: Prediction, batch: PatchBatch) -> Tensor:

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from cpikan.images.batch import PatchBatch
 from cpikan.images.features import Prediction
-from cpikan.images.losses.base import OfRightOrder, pseudo_huber, residual_sigmas, right_order, total, zero_of
+from cpikan.images.losses.base import PixelLoss, pseudo_huber, residual_sigmas
 from cpikan.images.losses.options import positive
 
 
 @dataclass(frozen=True)
-class Height(OfRightOrder):
+class Height(PixelLoss):
     """Pseudo-Huber of (prediction - truth) / sigma over pixels of right order: squares below ``delta``, then linear."""
 
     name: ClassVar[str] = "height"
@@ -23,9 +23,6 @@ class Height(OfRightOrder):
     def __post_init__(self) -> None:
         positive(self, "delta")
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
-        """Scalar float64."""
-        if batch.truth_nm is None:
-            return zero_of(prediction)
-        chosen = right_order(batch)
-        return total(pseudo_huber(residual_sigmas(prediction, batch, chosen), self.delta), chosen)
+    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
+        """Pseudo-Huber of the residuals (N, h, w)."""
+        return pseudo_huber(residual_sigmas(prediction, batch, chosen), self.delta)

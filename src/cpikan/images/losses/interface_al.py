@@ -17,9 +17,8 @@ from cpikan.images.losses.base import total, zero_of
 from cpikan.images.losses.interface import Overlap, disagreement, overlaps, shared, shared_pixels
 from cpikan.images.losses.options import positive
 
-Key = tuple[
-    int, ...
-]  # stack, first row and column of either patch, first row and column of the overlap, its height and width
+# stack, first row and column of either patch, first row and column of the overlap, its height and width
+Key = tuple[int, ...]
 
 
 @dataclass
@@ -33,7 +32,6 @@ class _Joint:
 
 
 class _Seen(NamedTuple):
-    at: Overlap
     key: Key
     sign: float
     difference: Tensor
@@ -46,7 +44,7 @@ class InterfaceAL:
 
     D has a sign, so each point needs a multiplier of its own: one for all would meet a mean near zero. Multipliers belong to a
     place of a stack and therefore to regular patches without augmentation. Each overlap has its schedule: after ``every``
-    gradients multiplier += penalty * D, and where the RMS of D has not fallen to ``shrink`` times the last one, the penalty
+    steps multiplier += penalty * D, and where the RMS of D has not fallen to ``shrink`` times the last one, the penalty
     grows by ``growth`` up to ``most`` (Nocedal & Wright, Numerical Optimization, 2nd ed., algorithm 17.4). With every = 0
     only `update` changes them. Multipliers live in the process that sees the patches.
     """
@@ -65,7 +63,7 @@ class InterfaceAL:
         if self.growth < 1 or self.most < self.penalty or not isinstance(self.every, int) or self.every < 0:
             raise InputError(
                 f"growth {self.growth!r}, most {self.most!r}, every {self.every!r} of the loss interface_al: give a growth "
-                "of 1 or more, most at or above the penalty, and every as a count of gradients (0: never by itself)"
+                "of 1 or more, most at or above the penalty, and every as a count of steps (0: never by itself)"
             )
 
     def weight(self, batch: PatchBatch) -> Tensor:
@@ -73,22 +71,26 @@ class InterfaceAL:
         return shared_pixels(batch)
 
     def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
-        """Scalar float64; multipliers follow where gradients are asked for, after the value is formed."""
+        """Scalar float64, at the multipliers as they are."""
         result = zero_of(prediction)
         for seen in self._seen(prediction, batch):
-            joint = self._joint(seen)
+            joint = self._joints.get(seen.key) or self._new(seen)
             multiplier = seen.sign * joint.multiplier.to(seen.difference)
             result = result + total((multiplier + joint.penalty / 2 * seen.difference) * seen.difference, seen.chosen)
-            if self.every and seen.difference.requires_grad:
-                joint.visits += 1
-                if joint.visits >= self.every:
-                    self._ascend(joint, seen)
         return result
+
+    def after_step(self, prediction: Prediction, batch: PatchBatch) -> None:
+        """Count the step for the overlaps in ``batch``; one `update` of those whose count is ``every``."""
+        for seen in self._seen(prediction, batch) if self.every else ():
+            joint = self._joints.setdefault(seen.key, self._new(seen))
+            joint.visits += 1
+            if joint.visits >= self.every:
+                self._ascend(joint, seen)
 
     def update(self, prediction: Prediction, batch: PatchBatch) -> None:
         """One step of the multipliers and penalties of the overlaps in ``batch``."""
         for seen in self._seen(prediction, batch):
-            self._ascend(self._joint(seen), seen)
+            self._ascend(self._joints.setdefault(seen.key, self._new(seen)), seen)
 
     def multipliers(self) -> dict[Key, Tensor]:
         """Multipliers (h, w) by stack, places of either patch, place and size of the overlap."""
@@ -122,12 +124,10 @@ class InterfaceAL:
     def _seen(self, prediction: Prediction, batch: PatchBatch) -> Iterator[_Seen]:
         for at in overlaps(batch):
             key, sign = _key(batch, at)
-            yield _Seen(at, key, sign, disagreement(prediction, batch, at), shared(batch, at))
+            yield _Seen(key, sign, disagreement(prediction, batch, at), shared(batch, at))
 
-    def _joint(self, seen: _Seen) -> _Joint:
-        if seen.key not in self._joints:
-            self._joints[seen.key] = _Joint(torch.zeros(seen.chosen.shape), self.penalty)
-        return self._joints[seen.key]
+    def _new(self, seen: _Seen) -> _Joint:
+        return _Joint(torch.zeros(seen.chosen.shape), self.penalty)
 
     def _ascend(self, joint: _Joint, seen: _Seen) -> None:
         difference = seen.sign * seen.difference.detach().float().cpu()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -31,10 +32,11 @@ _KINDS: tuple[Any, ...] = (
 LOSSES: dict[str, Any] = {kind.name: kind for kind in _KINDS}
 
 
-def build_losses(config: dict[str, Any]) -> list[tuple[float, Loss]]:
-    """Weighted losses of a table of names: a number is the weight, a table holds ``weight`` (default 1) and options.
+def build_losses(config: Mapping[str, Any], kinds: Mapping[str, Any] = LOSSES) -> list[tuple[float, Loss]]:
+    """Make the weighted losses of a table of names: a number is the weight, a table holds ``weight`` (default 1) and options.
 
-    A list for ``multiscale`` is its levels. A weight of 0 leaves the loss out. Raises InputError for names, options and
+    A list for ``multiscale`` is its levels. A weight of 0 leaves the loss out. ``kinds`` are the classes by name: a loss of
+    one's own is one more. Raises InputError for names, options and
     values that do not exist, and where nothing is left.
 
     >>> [(weight, loss.name) for weight, loss in build_losses({"supervised": 1, "interface": {"weight": 0.1}})]
@@ -42,21 +44,21 @@ def build_losses(config: dict[str, Any]) -> list[tuple[float, Loss]]:
     """
     built = []
     for name, given in config.items():
-        if name not in LOSSES:
-            raise unknown_name("loss", name, LOSSES)
+        if name not in kinds:
+            raise unknown_name("loss", name, kinds)
         options = _options(name, given)
         weight = options.pop("weight", 1.0)
         if not is_number(weight) or weight < 0:
             raise InputError(f"weight {weight!r} of the loss {name}: give a number of zero or more")
-        allowed = [field.name for field in fields(LOSSES[name])]
+        allowed = [field.name for field in fields(kinds[name])]
         for option in options:
             if option not in allowed:
                 raise unknown_name(f"option of the loss {name}", option, ["weight", *allowed])
-        loss: Loss = LOSSES[name](**options)
+        loss: Loss = kinds[name](**options)
         if weight > 0:
             built.append((float(weight), loss))
     if not built:
-        raise InputError("no loss to train on: give one of " + ", ".join(LOSSES) + " a weight above zero")
+        raise InputError("no loss to train on: give one of " + ", ".join(kinds) + " a weight above zero")
     return built
 
 

@@ -12,14 +12,14 @@ from torch.nn.functional import avg_pool2d
 from cpikan.errors import InputError
 from cpikan.images.batch import PatchBatch
 from cpikan.images.features import Prediction
-from cpikan.images.losses.base import OfRightOrder, pseudo_huber, residual_sigmas, right_order, zero_of
+from cpikan.images.losses.base import pseudo_huber, residual_sigmas, right_order, zero_of
 from cpikan.images.losses.options import is_number, positive
 
 BLOCKS = {3: (4, 2, 1), 2: (4, 1)}  # sides of the blocks in pixels, by the number of levels
 
 
 @dataclass(frozen=True)
-class Multiscale(OfRightOrder):
+class Multiscale:
     """Sum over levels of w L, with ``levels`` = [w_low, w_mid, w_high] at 1/4, 1/2 and 1, or [w_low, w_high] at 1/4 and 1.
 
     At each level the residual in sigmas is low-passed before it is decimated: means over the pixels of right order in blocks.
@@ -27,6 +27,7 @@ class Multiscale(OfRightOrder):
     """
 
     name: ClassVar[str] = "multiscale"
+    needs: ClassVar[frozenset[str]] = frozenset({"truth"})
     levels: tuple[float, ...] = (0.25, 0.25, 0.5)
     delta: float = 1.0
 
@@ -39,6 +40,10 @@ class Multiscale(OfRightOrder):
                 "[w_low, w_high] (1/4, 1), none below zero, one above"
             )
         object.__setattr__(self, "levels", levels)
+
+    def weight(self, batch: PatchBatch) -> Tensor:
+        """Count the pixels of right order."""
+        return right_order(batch).sum().double()
 
     def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
         """Scalar float64."""

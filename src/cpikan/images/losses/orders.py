@@ -12,12 +12,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from cpikan.images.batch import PatchBatch
 from cpikan.images.features import Prediction
-from cpikan.images.losses.base import known, total, wrong_order, zero_of
+from cpikan.images.losses.base import PixelLoss, known, wrong_order
 from cpikan.images.losses.options import positive
 
 
 @dataclass(frozen=True)
-class Orders:
+class Orders(PixelLoss):
     """Cross-entropy of ``order_logit`` against |guide - truth| > half_wave / 2.
 
     Wrong orders are rare: one counts as much as ``rare`` right ones. The logit is shifted by log(rare) for it, so what the
@@ -25,21 +25,22 @@ class Orders:
     """
 
     name: ClassVar[str] = "orders"
-    needs: ClassVar[frozenset[str]] = frozenset({"truth"})
     rare: float = 10.0
 
     def __post_init__(self) -> None:
         positive(self, "rare")
 
+    def where(self, batch: PatchBatch) -> Tensor:
+        """Known pixels (N, h, w) bool."""
+        return known(batch)
+
     def weight(self, batch: PatchBatch) -> Tensor:
-        """Known pixels, wrong ones ``rare`` times."""
+        """Count known pixels, wrong ones ``rare`` times."""
         return known(batch).sum().double() + (self.rare - 1) * wrong_order(batch).sum().double()
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
-        """Scalar float64."""
-        if batch.truth_nm is None:
-            return zero_of(prediction)
-        chosen, wrong = known(batch), wrong_order(batch).to(prediction.order_logit.dtype)
+    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
+        """Weighted cross-entropies (N, h, w)."""
+        wrong = wrong_order(batch).to(prediction.order_logit.dtype)
         logit = torch.where(chosen, prediction.order_logit, 0.0) + math.log(self.rare)
         entropy = binary_cross_entropy_with_logits(logit, wrong, reduction="none")
-        return total(entropy * (1 + (self.rare - 1) * wrong), chosen)
+        return entropy * (1 + (self.rare - 1) * wrong)

@@ -11,14 +11,14 @@ from torch import Tensor
 from cpikan.errors import InputError
 from cpikan.images.batch import PatchBatch
 from cpikan.images.features import Prediction
-from cpikan.images.losses.base import OfRightOrder, residual_sigmas, right_order, total, zero_of
+from cpikan.images.losses.base import PixelLoss, residual_sigmas
 from cpikan.images.losses.options import not_negative, positive
 
 LOG_VARIANCE_LIMIT = 12.0  # exp(12) sigmas squared: 400 sigmas, and a 400th of one
 
 
 @dataclass(frozen=True)
-class Supervised(OfRightOrder):
+class Supervised(PixelLoss):
     """Beta-weighted negative log-likelihood of (prediction - truth) / sigma over pixels of right order.
 
     With the variance v that the model says and z = residual / sqrt(v): v^beta (rho(z) + log(v) / 2), the factor not
@@ -37,20 +37,17 @@ class Supervised(OfRightOrder):
         if self.beta > 1:
             raise InputError(f"beta {self.beta!r} of the loss supervised: give a number from 0 to 1")
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
-        """Scalar float64."""
-        if batch.truth_nm is None:
-            return zero_of(prediction)
-        chosen = right_order(batch)
+    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
+        """Weighted negative log-likelihoods (N, h, w)."""
         log_variance = clamped(prediction.log_variance, chosen)
         scaled = residual_sigmas(prediction, batch, chosen) * (-log_variance / 2).exp()
         core = torch.nn.functional.huber_loss(scaled, torch.zeros_like(scaled), reduction="none", delta=self.huber)
         factor = (self.beta * log_variance.detach()).exp()
-        return total(factor * (core + log_variance / 2), chosen)
+        return factor * (core + log_variance / 2)
 
 
 @dataclass(frozen=True)
-class Calibration(OfRightOrder):
+class Calibration(PixelLoss):
     """Negative log-likelihood for the variance alone: heights feel nothing of it, so it may follow any other loss.
 
     Its least value is where exp(log_variance) is the mean square of (prediction - truth) / sigma, over pixels of right order;
@@ -59,14 +56,11 @@ class Calibration(OfRightOrder):
 
     name: ClassVar[str] = "calibration"
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
-        """Scalar float64."""
-        if batch.truth_nm is None:
-            return zero_of(prediction)
-        chosen = right_order(batch)
+    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
+        """Negative log-likelihoods (N, h, w)."""
         log_variance = clamped(prediction.log_variance, chosen)
         square = residual_sigmas(prediction, batch, chosen).detach() ** 2
-        return total((log_variance + square * (-log_variance).exp()) / 2, chosen)
+        return (log_variance + square * (-log_variance).exp()) / 2
 
 
 def clamped(log_variance: Tensor, chosen: Tensor) -> Tensor:

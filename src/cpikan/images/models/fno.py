@@ -7,14 +7,14 @@ so a network is equivariant under periodic shifts and does not know where a tile
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from cpikan.errors import InputError
+from cpikan.images.models.network import ImageNetwork
 
 
 class SpectralConv(nn.Module):
@@ -85,7 +85,7 @@ class FourierLayer(nn.Module):
         return mixed if self.last else functional.gelu(mixed)
 
 
-class FNO(nn.Module):
+class FNO(ImageNetwork):
     """(N, channels_in, h, w) to (N, channels_out, h, w), h and w of 2 ``modes`` or more, any resolution.
 
     Lifting (1 x 1), ``depth`` Fourier layers of ``width`` channels, projection (1 x 1, GELU, 1 x 1). The image is taken as
@@ -94,6 +94,7 @@ class FNO(nn.Module):
     """
 
     kind = "fno"
+    ranges: ClassVar = {**ImageNetwork.ranges, "modes": (1, 1024), "padding_px": (0, 1024)}
     multiple_px = 1
     receptive_field_px: int | Literal["global"] = "global"
 
@@ -108,7 +109,6 @@ class FNO(nn.Module):
             )
         self.channels_in, self.channels_out, self.width, self.modes = channels_in, channels_out, width, modes
         self.depth, self.padding_px = depth, padding_px
-        self.checkpointing = False
         self.lift = nn.Conv2d(channels_in, width, 1)
         self.layers = nn.ModuleList(
             FourierLayer(self._spectral(width, modes), last=layer == depth - 1) for layer in range(depth)
@@ -122,24 +122,12 @@ class FNO(nn.Module):
     def _spectral(self, width: int, modes: int) -> SpectralConv:
         return SpectralConv(width, width, modes)
 
-    def config(self) -> dict[str, Any]:
-        """JSON-able; `from_config` builds the network of it, weights apart."""
-        names = ("channels_in", "channels_out", "width", "modes", "depth", "padding_px")
-        return {name: getattr(self, name) for name in names}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> FNO:
-        return cls(**config)
-
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         x = self.lift(x.contiguous())  # transforms run along rows: channels come first
         if self.padding_px:
             x = functional.pad(x, (0, self.padding_px, 0, self.padding_px))
         for layer in self.layers:
-            if self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(layer, x, use_reentrant=False)
-            else:
-                x = layer(x)
+            x = self.run(layer, x)
         x = x[..., :height, :width]
         return self.project(functional.gelu(self.widen(x)))

@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
-
-from torch import nn
 
 from cpikan.errors import InputError, unknown_name
 from cpikan.images.models.fno import FNO
 from cpikan.images.models.multigrid import MultigridTFNO
+from cpikan.images.models.network import ImageNetwork
 from cpikan.images.models.tucker import TFNO
 from cpikan.images.models.unet import UNet
 
-_KINDS: dict[str, type[nn.Module]] = {
-    "unet": UNet,
-    "fno": FNO,
-    "tfno": TFNO,
-    "mg-tfno": MultigridTFNO,
-}
-MODELS = tuple(_KINDS)
-# least and most of every whole number: a file cannot ask for more layers than anyone has the patience to build
-_RANGES = {
-    "channels_in": (1, 1024),
-    "channels_out": (1, 1024),
-    "widths": (1, 4096),
-    "width": (1, 4096),
-    "depth": (1, 64),
-    "modes": (1, 1024),
-    "levels": (0, 4),
-    "margin_px": (0, 1024),
-    "padding_px": (0, 1024),
-}
+MODELS: dict[str, type[ImageNetwork]] = {kind.kind: kind for kind in (UNet, FNO, TFNO, MultigridTFNO)}
 _MOST_WIDTHS = 10
 
 
 def model_settings(kind: str) -> dict[str, Any]:
-    """The settings of a kind of network and their defaults; those without a default have None.
+    """List the settings of a kind of network and their defaults; those without a default have None.
 
     >>> model_settings("unet")
     {'channels_in': None, 'channels_out': None, 'widths': (32, 48, 64), 'depth': 1}
     """
-    if not isinstance(kind, str) or kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in MODELS:
         raise unknown_name("kind of model", str(kind), MODELS)
-    empty = inspect.Parameter.empty
-    parameters = inspect.signature(_KINDS[kind]).parameters
-    return {name: None if each.default is empty else each.default for name, each in parameters.items()}
+    return MODELS[kind].settings()
 
 
-def build_model(kind: str, config: Mapping[str, Any]) -> nn.Module:
-    """A network of ``kind``, one of MODELS, with the settings ``config`` (those left out have their defaults).
+def build_model(kind: str, config: Mapping[str, Any]) -> ImageNetwork:
+    """Build a network of ``kind``, one of MODELS, with the settings ``config`` (those left out have their defaults).
 
     The channels must be given. Raises InputError for a kind or a setting that does not exist, with the nearest name, and
     for a value of the wrong type or size.
@@ -62,23 +40,26 @@ def build_model(kind: str, config: Mapping[str, Any]) -> nn.Module:
     for name, default in defaults.items():
         if default is None and name not in config:
             raise InputError(f"model {kind!r} needs {name}: give it, one of {', '.join(defaults)}")
-    return _KINDS[kind](**{name: _checked(kind, name, value) for name, value in config.items()})
+    return MODELS[kind](**{name: _checked(MODELS[kind], name, value, defaults[name]) for name, value in config.items()})
 
 
-def _checked(kind: str, name: str, value: Any) -> Any:
-    if name == "rank":
+def _checked(model: type[ImageNetwork], name: str, value: Any, default: Any) -> Any:
+    """Check a setting of a model against its default's type and its range."""
+    if isinstance(default, float):
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(f"rank {value!r} of model {kind!r}: give a share above 0 and up to 1, such as 0.1")
+            raise InputError(
+                f"{name} {value!r} of model {model.kind!r}: give a share above 0 and up to 1, such as {default}"
+            )
         return float(value)
-    if name != "widths":
-        return _count(kind, name, value)
+    if not isinstance(default, tuple):
+        return _count(model, name, value)
     if not isinstance(value, list | tuple) or not 1 <= len(value) <= _MOST_WIDTHS:
-        raise InputError(f"widths {value!r} of model {kind!r}: give a list of 1 to {_MOST_WIDTHS} whole numbers")
-    return tuple(_count(kind, name, number) for number in value)
+        raise InputError(f"{name} {value!r} of model {model.kind!r}: give a list of 1 to {_MOST_WIDTHS} whole numbers")
+    return tuple(_count(model, name, number) for number in value)
 
 
-def _count(kind: str, name: str, value: Any) -> int:
-    least, most = _RANGES[name]
+def _count(model: type[ImageNetwork], name: str, value: Any) -> int:
+    least, most = model.ranges[name]
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InputError(f"{name} {value!r} of model {kind!r}: give a whole number from {least} to {most}")
+        raise InputError(f"{name} {value!r} of model {model.kind!r}: give a whole number from {least} to {most}")
     return value

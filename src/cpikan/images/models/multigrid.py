@@ -7,13 +7,14 @@ have one size and stack as channels. (Published code takes every 2^l-th pixel, w
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from cpikan.errors import InputError
+from cpikan.images.models.network import ImageNetwork
 from cpikan.images.models.tucker import TFNO
 
 
@@ -69,33 +70,26 @@ def stitch(patches: Tensor, levels: int, margin_px: int = 0) -> Tensor:
     return patches.unflatten(0, (-1, count, count)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 
-class MultigridTFNO(nn.Module):
+class MultigridTFNO(ImageNetwork):
     """(N, channels_in, h, w) to (N, channels_out, h, w): a TFNO over the patches of an image or tile, with their context.
 
     ``levels`` cuts it in 2^levels x 2^levels patches of levels + 1 views; ``margin_px`` pixels around each patch are
-    computed and thrown away. A patch and its margins have 2 ``modes`` pixels or more. Raises InputError for sizes that
-    are no counts and for sides that are no multiple of ``multiple_px``.
+    computed and thrown away; the rest are settings of the TFNO. A patch and its margins have 2 ``modes`` pixels or more.
+    Raises InputError for sizes that are no counts and for sides that are no multiple of ``multiple_px``.
     """
 
     kind = "mg-tfno"
-    receptive_field_px = "global"
+    ranges: ClassVar = {**TFNO.ranges, "levels": (0, 4), "margin_px": (0, 1024)}
+    receptive_field_px: int | Literal["global"] = "global"
 
     def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        width: int = 24,
-        modes: int = 12,
-        depth: int = 4,
-        rank: float = 0.1,
-        levels: int = 1,
-        margin_px: int = 8,
+        self, channels_in: int, channels_out: int, *, levels: int = 1, margin_px: int = 8, **operator: Any
     ) -> None:
         super().__init__()
         if levels < 0 or margin_px < 0:
             raise InputError(f"mg-tfno of {levels} levels and margin_px {margin_px}: give 0 or more of each")
         self.levels, self.margin_px = levels, margin_px
-        self.operator = TFNO((levels + 1) * channels_in, channels_out, width, modes, depth, rank=rank)
+        self.operator = TFNO((levels + 1) * channels_in, channels_out, **operator)
         self.channels_in, self.channels_out = channels_in, channels_out
 
     @property
@@ -105,30 +99,25 @@ class MultigridTFNO(nn.Module):
 
     @property
     def checkpointing(self) -> bool:
-        """Whether activations are computed again in the backward pass instead of kept."""
+        """Whether the operator computes activations again in the backward pass instead of keeping them."""
         return self.operator.checkpointing
 
     @checkpointing.setter
     def checkpointing(self, value: bool) -> None:
         self.operator.checkpointing = value
 
-    def config(self) -> dict[str, Any]:
-        """JSON-able; `from_config` builds the network of it, weights apart."""
-        inner = self.operator
-        return {
-            "channels_in": self.channels_in,
-            "channels_out": self.channels_out,
-            "width": inner.width,
-            "modes": inner.modes,
-            "depth": inner.depth,
-            "rank": inner.rank,
-            "levels": self.levels,
-            "margin_px": self.margin_px,
-        }
-
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> MultigridTFNO:
-        return cls(**config)
+    def settings(cls) -> dict[str, Any]:
+        """List the settings of the operator, without its padding, then those of the views."""
+        own = {name: default for name, default in super().settings().items() if name != "operator"}
+        inner = TFNO.settings()
+        del inner["padding_px"]
+        return {**inner, **own}
+
+    def config(self) -> dict[str, Any]:
+        """Write the settings down, JSON-able."""
+        inner = self.operator.config()
+        return {name: getattr(self, name, inner.get(name)) for name in self.settings()}
 
     def forward(self, x: Tensor) -> Tensor:
         patches = context_patches(x, self.levels, self.margin_px)

@@ -6,7 +6,6 @@ J. Kossaifi et al., "Multi-grid tensorized Fourier neural operator for high-reso
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -103,6 +102,3 @@ class TFNO(FNO):
 
     def _spectral(self, width: int, modes: int) -> TuckerConv:
         return TuckerConv(width, width, modes, self.rank)
-
-    def config(self) -> dict[str, Any]:
-        return {**super().config(), "rank": self.rank}

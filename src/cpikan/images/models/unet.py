@@ -8,14 +8,12 @@ receptive field.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from cpikan.errors import InputError
+from cpikan.images.models.network import ImageNetwork
 
 
 class Residual(nn.Module):
@@ -31,7 +29,7 @@ class Residual(nn.Module):
         return x + self.scale * self.second(functional.gelu(self.first(x), approximate="tanh"))
 
 
-class UNet(nn.Module):
+class UNet(ImageNetwork):
     """(N, channels_in, h, w) to (N, channels_out, h, w); h and w are multiples of ``multiple_px``.
 
     ``widths`` are the channels at 1/2, 1/4, 1/8, ... of the resolution, ``depth`` the residual layers at each of them on
@@ -52,7 +50,6 @@ class UNet(nn.Module):
                 "of one or more, such as widths [32, 48, 64]"
             )
         self.channels_in, self.channels_out = channels_in, channels_out
-        self.checkpointing = False
         self.fold = nn.Conv2d(4 * channels_in, self.widths[0], 1)
         pairs = list(zip(self.widths[:-1], self.widths[1:], strict=True))
         self.down = nn.ModuleList(self._layers(width) for width in self.widths)
@@ -82,19 +79,6 @@ class UNet(nn.Module):
             reach += side * (2 * self.depth * passes)
         return 2 * (reach + 2 + 2 ** len(self.widths)) + 1  # the last convolution, and where in its fold a pixel lies
 
-    def config(self) -> dict[str, Any]:
-        """JSON-able; `from_config` builds the network of it, weights apart."""
-        return {
-            "channels_in": self.channels_in,
-            "channels_out": self.channels_out,
-            "widths": list(self.widths),
-            "depth": self.depth,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> UNet:
-        return cls(config["channels_in"], config["channels_out"], tuple(config["widths"]), config["depth"])
-
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         if height % self.multiple_px or width % self.multiple_px:
@@ -104,16 +88,11 @@ class UNet(nn.Module):
         x = self.fold(functional.pixel_unshuffle(x, 2))
         kept: list[Tensor] = []
         for level, layers in enumerate(self.down):
-            x = self._run(layers, x)
+            x = self.run(layers, x)
             if level < len(self.shrink):
                 kept.append(x)
                 x = self.shrink[level](x)
         for level in reversed(range(len(self.shrink))):
             x = kept[level] + functional.pixel_shuffle(self.grow[level](x), 2)
-            x = self._run(self.up[level], x)
+            x = self.run(self.up[level], x)
         return functional.pixel_shuffle(self.unfold(x), 2)
-
-    def _run(self, layers: nn.Module, x: Tensor) -> Tensor:
-        if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(layers, x, use_reentrant=False)
-        return layers(x)

@@ -62,8 +62,8 @@ class Symmetry:
         return values.flip(-1) if self.swapped else values
 
 
-def turn(batch: PatchBatch, symmetry: Symmetry) -> PatchBatch:
-    """All patches of a batch, flipped or rotated alike; ``place`` still tells where they were cut."""
+def apply_symmetry(batch: PatchBatch, symmetry: Symmetry) -> PatchBatch:
+    """Flip or rotate all patches of a batch alike; ``place`` still tells where they were cut."""
     pixels = symmetry.pixels
     frames = batch.frames
     if frames is not None:
@@ -82,8 +82,8 @@ def turn(batch: PatchBatch, symmetry: Symmetry) -> PatchBatch:
     )
 
 
-def lift(batch: PatchBatch, piston_nm: float, wavelengths_nm: tuple[float, ...]) -> PatchBatch:
-    """The same patches, ``piston_nm`` higher: guide and truth; phases and steps follow, so that the frames stay explained."""
+def add_piston(batch: PatchBatch, piston_nm: float, wavelengths_nm: tuple[float, ...]) -> PatchBatch:
+    """Raise guide and truth of a batch by ``piston_nm``; phases and steps follow, so that the frames stay explained."""
     planes, frames = batch.planes, batch.frames
     turned = torch.tensor([4 * math.pi * math.fmod(piston_nm, wave / 2) / wave for wave in wavelengths_nm])
     if planes.phase_rad is not None:
@@ -96,7 +96,7 @@ def lift(batch: PatchBatch, piston_nm: float, wavelengths_nm: tuple[float, ...])
 
 
 def reorder(frames: FramePatches, order: Tensor) -> FramePatches:
-    """Frames in the ``order`` (L, K) of each wavelength, with their steps and tilts; a step belongs to its frame."""
+    """Put the frames of each wavelength into ``order`` (L, K), their steps and tilts with them."""
 
     def along(values: Tensor) -> Tensor:
         return torch.stack([values[:, wave, chosen] for wave, chosen in enumerate(order)], dim=1)
@@ -109,12 +109,12 @@ def reorder(frames: FramePatches, order: Tensor) -> FramePatches:
     )
 
 
-def spoil(
+def corrupt_orders(
     batch: PatchBatch, corners: tuple[tuple[int, int], ...], share: float, draw: np.random.Generator
 ) -> PatchBatch:
     """Give about ``share`` of the pixels of the guide a wrong order: one or two half waves off, as single pixels or 3 x 3.
 
-    The truth, the frames and their phases stay. ``corners`` tell where the patches lie: what they share is spoiled alike.
+    The truth, the frames and their phases stay. ``corners`` tell where the patches lie: what they share is corrupted alike.
     """
     size = batch.planes.height_nm.shape[-1]
     top, left = (min(corner[axis] for corner in corners) for axis in (0, 1))

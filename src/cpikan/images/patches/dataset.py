@@ -13,14 +13,14 @@ from torch.utils.data import Dataset
 
 from cpikan.errors import InputError
 from cpikan.images.batch import PatchBatch, stack_patches
-from cpikan.images.patches.augment import SYMMETRIES, Symmetry, lift, reorder, spoil, turn
+from cpikan.images.patches.augment import SYMMETRIES, Symmetry, add_piston, apply_symmetry, corrupt_orders, reorder
 from cpikan.images.patches.places import Place, covering_count, joint_of, random_place, regular_places, row_range
 from cpikan.images.patches.settings import PatchSettings
 from cpikan.images.patches.source import PatchSource
 
 __all__ = ["PatchSettings", "WaferPatchDataset"]
 
-_SHUFFLE, _PLACE, _CHANGE, _SPOIL = 1, 2, 3, 4  # streams of random numbers
+_SHUFFLE, _PLACE, _CHANGE, _CORRUPT = 1, 2, 3, 4  # streams of random numbers
 
 
 class WaferPatchDataset(Dataset[PatchBatch]):
@@ -74,10 +74,10 @@ class WaferPatchDataset(Dataset[PatchBatch]):
         if len(place.corners) > 1:
             batch = replace(batch, joints=torch.tensor([joint_of(place.corners, size)]))
         if self.settings.wrong_orders:
-            draw = self._draw(_SPOIL, epoch, index)
+            draw = self._draw(_CORRUPT, epoch, index)
             share = float(draw.uniform(0, self.settings.wrong_orders))
-            batch = spoil(batch, place.corners, share, draw)
-        return self._changed(batch, source, self._draw(_CHANGE, epoch, index))
+            batch = corrupt_orders(batch, place.corners, share, draw)
+        return self._augment(batch, source, self._draw(_CHANGE, epoch, index))
 
     def place(self, epoch: int, index: int) -> Place:
         """Where the patch ``index`` of an epoch is cut."""
@@ -105,15 +105,15 @@ class WaferPatchDataset(Dataset[PatchBatch]):
                 self._order = epoch, order
             return self._order[1]
 
-    def _changed(self, batch: PatchBatch, source: PatchSource, draw: np.random.Generator) -> PatchBatch:
-        """Flipped, lifted, frames permuted: always drawn in the same order, so that one switch does not move the others."""
+    def _augment(self, batch: PatchBatch, source: PatchSource, draw: np.random.Generator) -> PatchBatch:
+        """Flip, raise and permute a batch; draws come in one order always, so that one switch does not move the others."""
         settings = self.settings
         number, piston = int(draw.integers(SYMMETRIES)), float(draw.uniform(-1, 1))
         if settings.turned and number:
-            batch = turn(batch, Symmetry.numbered(number, settings.size))
+            batch = apply_symmetry(batch, Symmetry.numbered(number, settings.size))
         if settings.piston_units:
             unit = source.unit_nm(settings.finest_period)
-            batch = lift(batch, piston * settings.piston_units * unit, source.wavelengths_nm)
+            batch = add_piston(batch, piston * settings.piston_units * unit, source.wavelengths_nm)
         if settings.permuted and batch.frames is not None:
             _, waves, count = batch.frames.step_rad.shape
             order = np.stack([draw.permutation(count) for _ in range(waves)])

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from cpikan.images.batch import PatchBatch
 from cpikan.images.features import FeatureSpec, Prediction, predict
-from cpikan.images.losses.base import total
+from cpikan.images.losses.base import PixelLoss
 
 
-class Anchor:
+class Anchor(PixelLoss):
     """Mean square of the change of order_logit and log_variance from a copy of the ``network`` as it was, over valid pixels.
 
     Frames judge heights alone; without this the other two answers, which share layers with the height, would drift.
@@ -25,13 +25,13 @@ class Anchor:
     def __init__(self, network: nn.Module, spec: FeatureSpec) -> None:
         self._network, self._spec = copy.deepcopy(network).eval().requires_grad_(False), spec
 
-    def weight(self, batch: PatchBatch) -> Tensor:
-        """Valid pixels."""
-        return batch.planes.valid.sum().double()
+    def where(self, batch: PatchBatch) -> Tensor:
+        """Valid pixels (N, h, w) bool."""
+        return batch.planes.valid
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
-        """Scalar float64."""
+    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
+        """Squared changes (N, h, w)."""
         with torch.no_grad():
             before = predict(self._network.to(batch.unit_nm.device), batch.planes, self._spec, batch.unit_nm)
         change = (prediction.order_logit - before.order_logit) ** 2
-        return total(change + (prediction.log_variance - before.log_variance) ** 2, batch.planes.valid)
+        return change + (prediction.log_variance - before.log_variance) ** 2

@@ -19,7 +19,7 @@ class Ema:
 
     @torch.no_grad()
     def follow(self, network: nn.Module) -> None:
-        """Take the weights after a step into the mean."""
+        """Average the weights after a step in."""
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
         for name, value in network.state_dict().items():
@@ -30,8 +30,8 @@ class Ema:
                 mean.copy_(value)
 
     @contextmanager
-    def shown(self, network: nn.Module) -> Iterator[None]:
-        """The network with the mean weights, while the block runs."""
+    def swapped_in(self, network: nn.Module) -> Iterator[None]:
+        """Put the mean weights into the network while the block runs."""
         own = {name: value.detach().clone() for name, value in network.state_dict().items()}
         network.load_state_dict(self.weights)
         try:

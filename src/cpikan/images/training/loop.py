@@ -22,7 +22,7 @@ from cpikan.images.training.log import TrainLog
 from cpikan.images.training.metrics import figures, sums
 from cpikan.images.training.optimizers import build_optimizer, rate_at
 from cpikan.images.training.progress import TrainProgress
-from cpikan.images.training.step import Shown, Terms, evaluate, group_gradient
+from cpikan.images.training.step import FeatureModel, Terms, evaluate, follow_step, group_gradient
 from cpikan.learning.checkpoint import Checkpoint, Saved
 
 _SKIPS = 20  # steps in a row that fp16 may skip while it looks for its scale
@@ -41,14 +41,14 @@ class Feed(Protocol):
         """The held-out batches, the same in every call; none where there are none."""
 
 
-class Lesson(Protocol):
-    """What is done to a batch before the network is shown it; a curriculum or recorruption, or nothing."""
+class BatchTransform(Protocol):
+    """A change of each batch before the network is shown it: a curriculum or recorruption, or nothing."""
 
-    def ready(self, batch: PatchBatch, key: tuple[int, ...]) -> PatchBatch:
-        """The batch to learn from; random numbers come from ``key`` alone."""
+    def apply(self, batch: PatchBatch, key: tuple[int, ...]) -> PatchBatch:
+        """Make the batch to learn from; random numbers come from ``key`` alone."""
 
-    def judged(self, loss: float, step: int) -> bool:
-        """Told of each validation; True where the lesson changed, so that losses before and after do not compare."""
+    def on_validation(self, loss: float, step: int) -> bool:
+        """Take note of a validation; True where the transform changed, so that losses before and after do not compare."""
 
     @property
     def last(self) -> bool:
@@ -67,7 +67,7 @@ class Task:
     spec: FeatureSpec
     terms: Terms
     feed: Feed
-    lesson: Lesson
+    transform: BatchTransform
     curriculum: Any = None
 
 
@@ -103,7 +103,7 @@ class Trainer:
             task.network.checkpointing = True  # type: ignore[assignment]
         optimizer = build_optimizer(config.optimizer, task.network.parameters())
         network, self._optimizer = engine.prepare(task.network, optimizer)
-        self._shown = Shown(network, task.spec, config.patches.size)
+        self._model = FeatureModel(network, task.spec, config.patches.size)
         ema = Ema(task.network, training.ema) if training.ema else None
         kept = None if engine.owns_moments else self._optimizer
         self._parts = Parts(task.network, kept, task.terms, ema, engine.scaler, task.curriculum)
@@ -148,7 +148,7 @@ class Trainer:
             self._log.write("end", at.step, reason=at.stop_reason)
         self._keep()
         rate = (at.samples - first) / max(time.perf_counter() - began, 1e-9)
-        return Trained(at, self._parts.best or self._shown_weights(), rate, self._task.feed.per_epoch)
+        return Trained(at, self._parts.best or self._eval_weights(), rate, self._task.feed.per_epoch)
 
     # --- one step ----------------------------------------------------------------------------------------------------
 
@@ -159,12 +159,14 @@ class Trainer:
         for entry in self._optimizer.param_groups:
             entry["lr"] = rate
         self._optimizer.zero_grad()
-        values, total = group_gradient(self._engine, self._shown, self._task.terms, group)
-        norm = self._engine.clip(self._shown.network, self._config.optimizer.clip)
+        gradient = group_gradient(self._engine, self._model, self._task.terms, group)
+        total = gradient.total
+        norm = self._engine.clip(self._model.network, self._config.optimizer.clip)
         if not math.isfinite(total) or not self._usable(norm):
             self._roll_back("loss" if not math.isfinite(total) else "gradient")
             return
         self._optimizer.step()
+        follow_step(self._task.terms, gradient.answers)
         if self._parts.ema is not None:
             self._parts.ema.follow(self._task.network)
         at.step += 1
@@ -172,7 +174,9 @@ class Trainer:
         patches = self._count(group)
         at.samples += patches
         if self._log is not None and (at.step % training.log_steps == 0 or at.step == 1):
-            self._log.write("step", at.step, epoch=at.epoch, loss=total, rate=rate, gradient_norm=norm, **values)
+            self._log.write(
+                "step", at.step, epoch=at.epoch, loss=total, rate=rate, gradient_norm=norm, **gradient.values
+            )
         self._progress.advance(at.step, patches, total)
         if at.step % training.validate_steps == 0 and self._has_validation():
             self._validate()
@@ -202,7 +206,7 @@ class Trainer:
 
     def _ready(self, batch: PatchBatch, key: tuple[int, ...]) -> PatchBatch:
         moved = batch.to(self._engine.device, non_blocking=True)
-        return self._task.lesson.ready(moved, (self._config.seed, self._engine.rank, *key))
+        return self._task.transform.apply(moved, (self._config.seed, self._engine.rank, *key))
 
     def _count(self, group: list[PatchBatch | None]) -> int:
         mine = torch.tensor(float(sum(len(batch) for batch in group if batch is not None)), device=self._engine.device)
@@ -218,7 +222,7 @@ class Trainer:
         values, loss, metrics = self._measure()
         at.validation = {
             "step": at.step,
-            "resolution": 1 / self._task.lesson.factor,
+            "resolution": 1 / self._task.transform.factor,
             "loss": loss,
             **values,
             **figures(metrics),
@@ -230,13 +234,13 @@ class Trainer:
         gained = at.best is None or loss < at.best - training.least_gain * abs(at.best)
         if math.isfinite(loss) and gained:
             at.best, at.best_step, at.stale = loss, at.step, 0
-            self._parts.best, at.best_validation = self._shown_weights(), at.validation
+            self._parts.best, at.best_validation = self._eval_weights(), at.validation
         else:
             at.stale += 1
-        if at.step and self._task.lesson.judged(loss, at.step):
+        if at.step and self._task.transform.on_validation(loss, at.step):
             at.best, at.stale = None, 0
             self._tell("stage", "the curriculum goes on to its next stage")
-        elif training.patience and at.stale >= training.patience and self._task.lesson.last:
+        elif training.patience and at.stale >= training.patience and self._task.transform.last:
             at.stop_reason = (
                 f"early: {at.stale} validations without a gain of {training.least_gain:g} (relative); the best is of "
                 f"step {at.best_step}"
@@ -251,14 +255,14 @@ class Trainer:
         )
         try:
             if self._parts.ema is None:
-                return evaluate(self._engine, self._shown, self._task.terms, held_out, sums)
-            with self._parts.ema.shown(network):
-                return evaluate(self._engine, self._shown, self._task.terms, held_out, sums)
+                return evaluate(self._engine, self._model, self._task.terms, held_out, sums)
+            with self._parts.ema.swapped_in(network):
+                return evaluate(self._engine, self._model, self._task.terms, held_out, sums)
         finally:
             network.train()
 
-    def _shown_weights(self) -> dict[str, Tensor]:
-        """The weights that are validated and kept: the running mean where there is one."""
+    def _eval_weights(self) -> dict[str, Tensor]:
+        """Copy the weights that are validated and kept: the running mean where there is one."""
         held = self._parts.ema.weights if self._parts.ema is not None else self._task.network.state_dict()
         return {name: value.detach().clone() for name, value in held.items()}
 

@@ -3,56 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from cpikan.images.batch import PatchBatch
 from cpikan.images.features import FeatureSpec, Prediction, predict
-from cpikan.images.losses.base import Loss
+from cpikan.images.losses.base import AdaptiveLoss, Loss
 from cpikan.images.training.engine import Engine
 
 Terms = Sequence[tuple[float, Loss]]
-Look = Callable[[Prediction, PatchBatch], Tensor]  # sums of figures, see metrics
+Answer = tuple[Prediction, PatchBatch]
+Tally = Callable[[Prediction, PatchBatch], Tensor]  # sums of figures, see metrics
 
 
 @dataclass(frozen=True)
-class Shown:
-    """How a network is shown patches: prepared by the engine, its features, and the side of a patch."""
+class FeatureModel:
+    """A ``network`` as the engine prepared it, behind the features of ``spec``; patches have sides of ``patch_px``."""
 
     network: nn.Module
     spec: FeatureSpec
     patch_px: int
 
     def predict(self, batch: PatchBatch) -> Prediction:
+        """Correct the heights of a batch."""
         return predict(self.network, batch.planes, self.spec, batch.unit_nm)
 
-    def nothing(self, device: torch.device) -> Tensor:
-        """Zero, by way of every parameter: what a process without patches adds, so that others need not wait for it."""
+    def zero(self, device: torch.device) -> Tensor:
+        """Make a zero that hangs on every parameter: a process without patches adds it, and others need not wait."""
         blank = torch.zeros(1, self.spec.channels, self.patch_px, self.patch_px, device=device)
         return self.network(blank).float().sum() * 0.0
 
 
+class GroupGradient(NamedTuple):
+    """What a gradient was made from: ``values`` of the losses by name, their weighted ``total``, and the ``answers``, without
+    their graphs, where a loss adapts to the steps."""
+
+    values: dict[str, float]
+    total: float
+    answers: list[Answer]
+
+
 def group_gradient(
-    engine: Engine, shown: Shown, terms: Terms, group: Sequence[PatchBatch | None]
-) -> tuple[dict[str, float], float]:
+    engine: Engine, model: FeatureModel, terms: Terms, group: Sequence[PatchBatch | None]
+) -> GroupGradient:
     """Add the gradient of sum_t f_t (sum of loss t over the group) / (its weight over the group) to the parameters.
 
-    ``group`` holds this process's batches, None where it has none; every process gives as many. Returns the values of the
-    losses by name and their weighted total. The weights of all processes and batches are added up first, so unequal batches,
-    an incomplete last group and unequal valid areas count as in one big batch.
+    ``group`` holds this process's batches, None where it has none; every process gives as many. The weights
+    of all processes and batches are added up first, so unequal batches, an incomplete last group and unequal valid areas
+    count as in one big batch.
     """
     weights = engine.total(sum_weights(terms, group, engine.device))
     sums = torch.zeros(len(terms), dtype=torch.float64, device=engine.device)
     counts = weights.tolist()
+    answers: list[Answer] = []
+    adaptive = any(isinstance(loss, AdaptiveLoss) for _, loss in terms)
     for number, batch in enumerate(group):
         last = number == len(group) - 1
-        with engine.quiet(shown.network, last=last):
+        with engine.quiet(model.network, last=last):
             if batch is None:
-                engine.backward(shown.nothing(engine.device))
+                engine.backward(model.zero(engine.device))
                 continue
-            prediction = shown.predict(batch)
+            prediction = model.predict(batch)
             total = torch.zeros((), dtype=torch.float64, device=engine.device)
             for index, (factor, loss) in enumerate(terms):
                 if counts[index] > 0:
@@ -61,34 +75,44 @@ def group_gradient(
                     total = total + value * (factor / counts[index])
             # where no loss has data the network still takes part, with a gradient of zero
             engine.backward(total if total.requires_grad else prediction.log_variance.sum() * 0.0)
-    return values_of(terms, engine.total(sums), weights)
+        if adaptive:
+            answers.append((Prediction(*(plane.detach() for plane in prediction)), batch))
+    return GroupGradient(*values_of(terms, engine.total(sums), weights), answers)
+
+
+def follow_step(terms: Terms, answers: Iterable[Answer]) -> None:
+    """Let the losses that adapt follow a step that was taken on ``answers``."""
+    for prediction, batch in answers:
+        for _, loss in terms:
+            if isinstance(loss, AdaptiveLoss):
+                loss.after_step(prediction, batch)
 
 
 @torch.no_grad()
 def evaluate(
-    engine: Engine, shown: Shown, terms: Terms, batches: Iterable[PatchBatch | None], look: Look
+    engine: Engine, model: FeatureModel, terms: Terms, batches: Iterable[PatchBatch | None], tally: Tally
 ) -> tuple[dict[str, float], float, Tensor]:
-    """The losses by name and their total over all batches of all processes, and what ``look`` adds up."""
+    """Evaluate the losses by name and their total over all batches of all processes, and what ``tally`` adds up."""
     # the network itself: DDP's wrapper would wait for processes that have no batch left
     weights = torch.zeros(len(terms), dtype=torch.float64, device=engine.device)
-    sums, seen = torch.zeros_like(weights), None
-    bare = Shown(getattr(shown.network, "module", shown.network), shown.spec, shown.patch_px)
+    sums, counted = torch.zeros_like(weights), None
+    bare = replace(model, network=getattr(model.network, "module", model.network))
     for batch in batches:
         if batch is None:
             continue
         weights += sum_weights(terms, [batch], engine.device)
         prediction = bare.predict(batch)
         sums += torch.stack([loss.sum(prediction, batch).double() for _, loss in terms])
-        found = look(prediction, batch)
-        seen = found if seen is None else seen + found
-    if seen is None:
+        counts = tally(prediction, batch)
+        counted = counts if counted is None else counted + counts
+    if counted is None:
         raise RuntimeError("validation without a patch")
     values, total = values_of(terms, engine.total(sums), engine.total(weights))
-    return values, total, engine.total(seen)
+    return values, total, engine.total(counted)
 
 
 def sum_weights(terms: Terms, group: Sequence[PatchBatch | None], device: torch.device) -> Tensor:
-    """The weights of the losses added up over batches (T,) float64."""
+    """Add the weights of the losses up over batches (T,) float64."""
     total = torch.zeros(len(terms), dtype=torch.float64, device=device)
     for batch in group:
         if batch is not None:
@@ -97,7 +121,7 @@ def sum_weights(terms: Terms, group: Sequence[PatchBatch | None], device: torch.
 
 
 def values_of(terms: Terms, sums: Tensor, weights: Tensor) -> tuple[dict[str, float], float]:
-    """Losses by name and their weighted total; a loss without data is 0."""
+    """Divide sums by weights: losses by name and their weighted total; a loss without data is 0."""
     means = torch.where(weights > 0, sums / weights.clamp_min(torch.finfo(torch.float64).tiny), 0.0).tolist()
     values = {loss.name: value for (_, loss), value in zip(terms, means, strict=True)}
     return values, sum(factor * value for (factor, _), value in zip(terms, means, strict=True))

@@ -111,7 +111,7 @@ class _Pair:
         height, width = self.first.shape
         rows = min(_CHUNK_ROWS, max(1, _BLOCK_PIXELS // width))
         counts = np.zeros(2, np.int64)
-        with Progress("compare", height, width, enabled=self._progress) as bar:
+        with Progress("compare", height, width, self._progress) as bar:
             for band in split_bands(height, 1 << (rows.bit_length() - 1)):
                 maps = np.stack([np.asarray(one.rows(band), np.float64) for one in (self.first, self.second)])
                 counts += np.count_nonzero(np.isfinite(maps), axis=(1, 2))

@@ -44,7 +44,7 @@ class MapRows:
 
     def heights(self) -> Iterator[tuple[Band, NDArray[Any]]]:
         """Every band with its heights in nm, from top to bottom."""
-        with Progress(self._label, *self.shape, enabled=self._progress) as bar:
+        with Progress(self._label, *self.shape, self._progress) as bar:
             for band in self.bands:
                 rows = self.read("height_nm", band)
                 assert rows is not None

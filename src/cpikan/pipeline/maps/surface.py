@@ -84,7 +84,7 @@ class _Sweeps:
     def __call__(self) -> Iterator[tuple[int, NDArray[np.floating]]]:
         height, width = self._source.shape
         rows = min(_CHUNK_ROWS, max(1, _BLOCK_PIXELS // width))
-        with Progress("evaluate", height, width, enabled=self._progress) as bar:
+        with Progress("evaluate", height, width, self._progress) as bar:
             for band in split_bands(height, 1 << (rows.bit_length() - 1)):
                 heights = np.array(self._source.rows(band))[None]
                 self._region.cut(band, heights)

@@ -13,7 +13,7 @@ from cpikan.errors import InputError, unknown_name
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.maps.pyramid import build_pyramid, pyramid_rows
 from cpikan.pipeline.reconstruction.frame_fitting import FramesFit, calibrate_stack
-from cpikan.pipeline.reconstruction.passes import HeightPass, PassContext, height_pass
+from cpikan.pipeline.reconstruction.passes import HeightPass, PassContext, frame_bands, height_pass
 from cpikan.pipeline.reconstruction.refining import (
     RefineContext,
     phases_of,
@@ -152,6 +152,7 @@ class _Run:
             TurnKernels(calibration.model, threads) if refining else make_kernels(calibration.model, device, threads)
         )
         try:
+            facts.band_rows = frame_bands(self.stack, self._band_rows, 0, kernels.band_bytes)[0].rows
             run = self._refined(kernels, calibration.model, facts) if isinstance(kernels, TurnKernels) else height_pass
             if self._two_passes():
                 statistics = self._by_two_passes(space, kernels, calibration.model, facts, run)
@@ -169,6 +170,7 @@ class _Run:
         context = RefineContext(
             self.stack, kernels, model.search, settings.mask, settings.band_rows, settings.worker_threads
         )
+        facts.band_rows = context.bands(0)[0].rows
         with self._bar("survey", self._shape[0]) as bar:
             sums, timings = survey_pass(context, bar)
         self._count(timings)
@@ -302,7 +304,7 @@ class _Run:
         self.timings.write += time.perf_counter() - started
 
     def _bar(self, label: str, rows: int) -> Progress:
-        return Progress(label, rows, self._shape[1], enabled=self.progress)
+        return Progress(label, rows, self._shape[1], self.progress)
 
     def _count(self, timings: Any) -> None:
         self.timings.read += timings.read

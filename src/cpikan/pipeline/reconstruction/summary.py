@@ -34,6 +34,7 @@ class RunFacts:
 
     method: str
     device: str
+    band_rows: int | None = None
     methods_used: list[str] = field(default_factory=list)
     components: int = 1
     sigma_nm_median: float | None = None
@@ -76,6 +77,7 @@ def summarize(
         "method": facts.method,
         "methods_used": facts.methods_used,
         "device": facts.device,
+        "band_rows": facts.band_rows,
         "phase_steps_deg": [list(row) for row in calibration.steps_deg],
         "steps": stack.acquisition.steps,
         "steps_by": _steps_by(calibration, facts),

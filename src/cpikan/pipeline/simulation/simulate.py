@@ -102,7 +102,7 @@ def _run(output: SimulationFiles, settings: SimulationSettings, progress: bool) 
 
     with (
         ThreadPoolExecutor(_THREADS, thread_name_prefix="cpikan-frames") as pool,
-        Progress("simulate", sum(band.rows for band in bands), width, enabled=progress) as shown,
+        Progress("simulate", sum(band.rows for band in bands), width, progress) as shown,
     ):
 
         def expose(band: Band, buffers: _Buffers) -> _Buffers:

@@ -111,7 +111,7 @@ def finetune(
     place, asked = Place(Path(output), resume, overwrite), settings or FinetuneSettings()
     place.check()
     network, card = load_model(model)
-    multiple = int(network.multiple_px)  # type: ignore[arg-type]
+    multiple = network.multiple_px
     engine = Engine(asked.config(multiple, (512, 512)))
     try:
         with PeakMemory() as memory:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from cpikan.errors import InputError
 from cpikan.images.curriculum import Curriculum
@@ -19,14 +18,15 @@ from cpikan.images.losses.base import Loss
 from cpikan.images.losses.kinds import build_losses
 from cpikan.images.model_file import ModelCard, load_model, save_model, shipped_models
 from cpikan.images.models.kinds import build_model, model_settings
+from cpikan.images.models.network import ImageNetwork
 from cpikan.images.patches.source import PatchSource
 from cpikan.images.training.config import TrainConfig, read_config
 from cpikan.images.training.engine import Engine
 from cpikan.images.training.feed import PatchFeed, reads_frames
-from cpikan.images.training.lesson import Lessons
 from cpikan.images.training.log import TrainLog
 from cpikan.images.training.loop import Task, Trained, Trainer
 from cpikan.images.training.tables import from_table
+from cpikan.images.training.transform import PatchTransform
 from cpikan.learning.checkpoint import Checkpoint, Saved
 from cpikan.pipeline.training.simulated_stacks import SimulatedSpec, simulated_stacks
 from cpikan.pipeline.training.training_stacks import open_training_stacks
@@ -82,7 +82,7 @@ class Job:
     config: TrainConfig
     sources: Sequence[PatchSource]
     held_out: Sequence[PatchSource]
-    network: nn.Module
+    network: ImageNetwork
     terms: list[tuple[float, Loss]]
     identity: dict[str, Any]
 
@@ -115,7 +115,7 @@ def train(
         engine.close()
 
 
-def new_network(config: TrainConfig) -> nn.Module:
+def new_network(config: TrainConfig) -> ImageNetwork:
     """The network of [model], its weights drawn from the seed; or those of the file ``start`` names."""
     table = dict(config.model)
     start = table.pop("start", None)
@@ -145,12 +145,12 @@ def run_job(
     """Train what is ready, and write the model; ``judge`` adds to the summary, or refuses."""
     began, config = time.perf_counter(), job.config
     curriculum = from_table(Curriculum, config.curriculum, "[curriculum]") if config.curriculum else None
-    lesson = Lessons(config.features, config.training.recorrupt, curriculum)
+    transform = PatchTransform(config.features, config.training.recorrupt, curriculum)
     feed = PatchFeed(job.sources, job.held_out, config, engine)
     feed.check(job.terms)
     _check_task(job, curriculum, engine)
     store, saved = _open_store(job, place, engine)
-    task = Task(job.network, config.features, job.terms, feed, lesson, curriculum)
+    task = Task(job.network, config.features, job.terms, feed, transform, curriculum)
     log = _open_log(config, place, saved) if engine.main else None
     try:
         trainer = Trainer(task, config, engine, store, log)
@@ -174,7 +174,7 @@ def run_job(
 
 
 def _check_task(job: Job, curriculum: Curriculum | None, engine: Engine) -> None:
-    size, multiple = job.config.patches.size, int(job.network.multiple_px)  # type: ignore[arg-type]
+    size, multiple = job.config.patches.size, job.network.multiple_px
     if size % multiple:
         raise InputError(f"[patches] size = {size}: this model takes multiples of {multiple}")
     if curriculum is not None:

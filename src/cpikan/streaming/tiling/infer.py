@@ -129,7 +129,7 @@ def _run(
     edges = plan.grid.emitted
     todo = [Band(i, edges[i], edges[i + 1]) for i in _rows_to_do(plan, out.first_row)]
     figures = Figures(plan, resumed_from_row=out.first_row)
-    progress = Progress("tiles", sum(band.rows for band in todo), plan.grid.shape[1], enabled=settings.progress)
+    progress = Progress("tiles", sum(band.rows for band in todo), plan.grid.shape[1], settings.progress)
     with PeakMemory() as memory, crew.running(), figures.clock(), progress:
         loop = _Loop(image, out, plan, crew, figures)
         figures.timings = stream(todo, loop.read, loop.compute, loop.write, depth=depth, progress=progress)

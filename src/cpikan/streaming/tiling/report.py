@@ -64,6 +64,7 @@ class Figures:
             "tile": list(grid.tile),
             "overlap": list(grid.overlap),
             "ramp": [grid.rows.ramp, grid.columns.ramp] if plan.window != "halo" else [0, 0],
+            "cuts": [list(grid.rows.cuts), list(grid.columns.cuts)],
             "window": plan.window,
             "exact": exactness(plan),
             "overlap_l2": differs.relative_l2,

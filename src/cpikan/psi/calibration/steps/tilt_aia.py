@@ -30,13 +30,12 @@ _DECIDED_FROM_DATA: tuple[Effect, ...] = ("tilt", "gain", "harmonic2", "harmonic
 
 @dataclass(frozen=True)
 class FitOptions:
-    """``effects`` to fit (None: those the data show, out of tilt, gain, harmonic2, harmonic3 and ``also``, with a response
+    """``effects`` to fit (None: those the data show, out of tilt, gain, harmonic2, harmonic3, with a response
     curve in place of the harmonics where it explains more); ``response`` fits the curve whatever it explains; ``pivot`` (y, x)
     of tilt and defocus in pixels (None: the centroid of the positions); ``carrier`` steps and tilts that are tried first
     where none are given, of either sign; ``noise_dn`` a lower bound of the noise."""
 
     effects: frozenset[Effect] | None = None
-    also: frozenset[Effect] = frozenset()
     response: bool = False
     carrier: Carrier | None = None
     pivot: tuple[float, float] | None = None
@@ -65,7 +64,7 @@ def fit_frames(
     if asked.carrier is not None and start is None:
         guess = Guess(asked.carrier.steps_at(pivot), asked.carrier.tilt_rad_px * radius)
     steps, tilt = best_start(samples, start, guess)
-    considered = asked.effects if asked.effects is not None else frozenset(_DECIDED_FROM_DATA) | asked.also
+    considered = asked.effects if asked.effects is not None else frozenset(_DECIDED_FROM_DATA)
     layout = Layout(samples.frames, considered, samples.fields.shape[0])
     theta = layout.neutral()
     theta[layout.indices("step")] = steps

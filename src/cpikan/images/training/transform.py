@@ -1,4 +1,4 @@
-"""What is done to a batch before the network is shown it: recorrupted frames, or a coarser resolution."""
+"""Changes of a batch before the network is shown it: recorrupted frames, or a coarser resolution."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cpikan.images.self_supervision import recorrupt
 
 
 @dataclass(frozen=True)
-class Lessons:
+class PatchTransform:
     """Recorruption with ``alpha`` (0: none) and the stage of a ``curriculum`` (None: full resolution)."""
 
     spec: FeatureSpec
@@ -39,14 +39,14 @@ class Lessons:
         """Side in pixels of the blocks that are one pixel now."""
         return 1 if self.curriculum is None else self.curriculum.factor
 
-    def ready(self, batch: PatchBatch, key: tuple[int, ...]) -> PatchBatch:
-        """The batch to learn from; noise is drawn from ``key`` alone, so a resumed run draws the same."""
+    def apply(self, batch: PatchBatch, key: tuple[int, ...]) -> PatchBatch:
+        """Make the batch to learn from; noise is drawn from ``key`` alone, so a resumed run draws the same."""
         if self.alpha:
             seed = int(np.random.SeedSequence(key).generate_state(1, np.uint32)[0])
             generator = torch.Generator(batch.unit_nm.device).manual_seed(seed)
             batch = recorrupt(batch, self.alpha, generator)
         return decimate(batch, self.factor, self.spec)
 
-    def judged(self, loss: float, step: int) -> bool:
+    def on_validation(self, loss: float, step: int) -> bool:
         """Tell the curriculum a validation loss; True where it goes on to its next stage."""
         return self.curriculum is not None and self.curriculum.update(loss, step)

@@ -1,0 +1,126 @@
+"""Events: how a run tells its caller how far it came and what to know, and hears that it shall stop."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Protocol
+
+from cpikan.streaming.memory import anonymous_mib
+
+_QUIET_S = 2.0  # shorter stages show nothing
+_LINE_S = 5.0  # without a terminal: one plain line this often
+_REDRAW_S = 0.2
+
+
+class Cancelled(Exception):
+    """The caller's `Events` cancelled the run; what is finished stays on disk for a resume."""
+
+
+class Events(Protocol):
+    """What a run calls while it works, from any of its threads; calls must return at once."""
+
+    def progress(self, stage: str, done: float, of: float, **figures: float) -> None:
+        """Tell that ``done`` of ``of`` units of a stage are done: pixels, patches, seconds.
+
+        A stage begins with its first call, best before any unit is done, and anew where ``done`` falls. ``figures`` are
+        given by stages that have some, such as the loss of a training.
+        """
+
+    def warning(self, text: str) -> None:
+        """Tell one sentence that the user should know."""
+
+    def cancelled(self) -> bool:
+        """Return True to end the run: it raises `Cancelled` where it next reports, and can be resumed."""
+
+
+class Silent:
+    """Events that nobody hears."""
+
+    def progress(self, stage: str, done: float, of: float, **figures: float) -> None:
+        pass
+
+    def warning(self, text: str) -> None:
+        pass
+
+    def cancelled(self) -> bool:
+        return False
+
+
+SILENT = Silent()
+
+
+class ProgressLine:
+    """Events as one line on stderr for stages longer than two seconds: share, rate, time left, figures, memory.
+
+    The line is rewritten in a terminal, else a plain line comes every five seconds. ``unit`` names ``size`` units of
+    what stages count; without a name no rate is shown.
+    """
+
+    def __init__(self, unit: str = "MPix", size: float = 1e6) -> None:
+        self._unit, self._size = unit, size
+        self._terminal, self._open = sys.stderr.isatty(), False
+        self._stage, self._first, self._done = "", 0.0, 0.0
+        self._started = self._shown = time.perf_counter()
+
+    def progress(self, stage: str, done: float, of: float, **figures: float) -> None:
+        now = time.perf_counter()
+        if stage != self._stage or done < self._done:
+            self.close()
+            self._stage, self._first, self._started, self._shown = stage, done, now, now
+        self._done = done
+        ends = self._open and done >= of
+        pause = _REDRAW_S if self._terminal else _LINE_S
+        if now - self._started >= _QUIET_S and (ends or now - self._shown >= pause):
+            self._shown = now
+            self._show(self.line(now - self._started, of, figures))
+        if ends:
+            self.close()
+
+    def warning(self, text: str) -> None:
+        self.close()
+        print(f"cpikan: warning: {text}", file=sys.stderr, flush=True)
+
+    def cancelled(self) -> bool:
+        return False
+
+    def line(self, elapsed_s: float, of: float, figures: dict[str, float]) -> str:
+        """The text shown ``elapsed_s`` seconds into the stage."""
+        gained, share = self._done - self._first, self._done / max(of, 1)
+        left = _clock((of - self._done) * elapsed_s / gained) if gained > 0 else "?"
+        bar = ("#" * round(20 * min(share, 1.0))).ljust(20, ".")
+        rate = f" {gained / self._size / max(elapsed_s, 1e-9):7.1f} {self._unit}/s," if self._unit else ""
+        more = "".join(f" {name} {value:.4g}," for name, value in figures.items())
+        return f"{self._stage} [{bar}] {share:4.0%}{rate} {left} left,{more} memory {anonymous_mib():.0f} MiB"
+
+    def close(self) -> None:
+        """End the line that is being rewritten, so that other output begins on its own."""
+        if self._open:
+            print(file=sys.stderr)
+            self._open = False
+
+    def _show(self, text: str) -> None:
+        self._open = self._terminal
+        if self._terminal:
+            print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+def as_events(progress: bool | Events) -> Events:
+    """Turn the ``progress`` of a public function into Events: True is a line on stderr about pixels, False is silence."""
+    if isinstance(progress, bool):
+        return ProgressLine() if progress else SILENT
+    return progress
+
+
+def report(events: Events, stage: str, done: float, of: float, **figures: float) -> None:
+    """Tell progress, and raise `Cancelled` where the caller wants no more."""
+    events.progress(stage, done, of, **figures)
+    if events.cancelled():
+        raise Cancelled(f"{stage} was cancelled; what is finished stays and can be resumed")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

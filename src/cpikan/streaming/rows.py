@@ -1,0 +1,50 @@
+"""Rows of an image shared among threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+class RowPool:
+    """A fixed number of threads among which the rows of images are shared; close it, or use it as a context.
+
+    Results come in the order of the rows, so how many threads there are changes no bit of them. The first exception of
+    a piece is raised. One thread, or one piece, is the calling thread itself.
+    """
+
+    def __init__(self, threads: int, name: str = "cpikan-rows") -> None:
+        self.threads = max(1, threads)
+        # threads start with the first piece that is handed to them
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix=name)
+
+    def map(
+        self, function: Callable[[int, int], Result], height: int, step: int | None = None, first: int = 0
+    ) -> list[Result]:
+        """Call ``function(start, stop)`` for pieces of ``step`` rows of the ``height`` rows from ``first`` on.
+
+        Without ``step`` there are as many pieces as threads, of about one size.
+        """
+        last = first + height
+        step = max(1, step or -(-height // self.threads))
+        starts = range(first, last, step)
+        stops = [min(start + step, last) for start in starts]
+        if self.threads == 1 or len(starts) <= 1:
+            return [function(start, stop) for start, stop in zip(starts, stops, strict=True)]
+        return list(self._pool.map(function, starts, stops))
+
+    def close(self) -> None:
+        """End the threads; pieces that have not begun are dropped."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> RowPool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
