@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +30,16 @@ FLOORS = {  # docs: the house; a module imports from its own floor or below
     "images": 6,
     "pipeline": 7,
     "report": 8,
-    "cli": 9,
-    "cli_compare": 9,
-    "cli_evaluate": 9,
-    "cli_solve": 9,
-    "cli_train": 9,
-    "__main__": 10,
+    "pipeline.jobs": 9,  # a job also writes the report
+    "cli": 10,
+    "cli_compare": 10,
+    "cli_evaluate": 10,
+    "cli_solve": 10,
+    "cli_train": 10,
+    "__main__": 11,
+}
+INNER_FLOORS = {  # of the rooms of a room
+    "pipeline": {"stacks": 0, "maps": 1, "simulation": 1, "reconstruction": 2, "training": 3, "jobs": 4},
 }
 ROOMS = {path.name.removesuffix(".py") for path in ROOT.iterdir() if path.suffix == ".py" or path.is_dir()}
 LINES = 450
@@ -77,7 +81,36 @@ def test_nothing_imports_upwards(path):
     for target in _imports(path):
         parts = target.split(".")
         if parts[0] == "cpikan" and len(parts) > 1 and parts[1] in ROOMS:
-            assert FLOORS[parts[1]] <= FLOORS[room], f"{_name(path)} imports {target}"
+            assert _floor(parts[1:]) <= _floor(_module(path)), f"{_name(path)} imports {target}"
+
+
+def _module(path: Path) -> tuple[str, ...]:
+    return path.relative_to(ROOT).with_suffix("").parts
+
+
+def _floor(module: Sequence[str]) -> int:
+    """Floor of a module, named by its parts: that of the inner room where this has one of its own."""
+    return FLOORS.get(".".join(module[:2]), FLOORS[module[0]])
+
+
+@pytest.mark.parametrize("room", INNER_FLOORS)
+def test_nothing_imports_upwards_inside_a_room(room):
+    inner = INNER_FLOORS[room]
+    found = {path.name.removesuffix(".py") for path in (ROOT / room).iterdir() if not path.name.startswith("__")}
+    assert found == set(inner), "every room within a room has a floor"
+    for path in (ROOT / room).rglob("*.py"):
+        here = _module(path)[1]
+        for target in _imports(path):
+            parts = target.split(".")
+            if parts[:2] == ["cpikan", room] and len(parts) > 2 and parts[2] in inner and here in inner:
+                assert inner[parts[2]] <= inner[here], f"{_name(path)} imports {target}"
+
+
+@pytest.mark.parametrize("room", INNER_FLOORS)
+def test_a_room_holds_few_things(room):
+    """At most seven files and folders directly in a room, so that the eye takes them in at once."""
+    names = {path.name for path in (ROOT / room).iterdir() if not path.name.startswith("__")}
+    assert len(names) <= 7, sorted(names)
 
 
 def test_rooms_below_the_door_do_not_import_it_for_more_than_its_version():

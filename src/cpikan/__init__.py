@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from cpikan.physics.catalogue import problem as problem
     from cpikan.physics.catalogue import problems as problems
     from cpikan.physics.problem import Problem as Problem
+    from cpikan.pipeline.jobs.job import Job as Job
+    from cpikan.pipeline.jobs.job import run as run
     from cpikan.pipeline.maps.height_map import HeightMap as HeightMap
     from cpikan.pipeline.maps.height_map import open_height_map as open_height_map
     from cpikan.pipeline.reconstruction.reconstruct import reconstruct as reconstruct
@@ -54,6 +56,7 @@ _HOMES = {
     "FrameStack": "cpikan.pipeline.stacks.stack",
     "HeightMap": "cpikan.pipeline.maps.height_map",
     "InputError": "cpikan.errors",
+    "Job": "cpikan.pipeline.jobs.job",
     "MLP": "cpikan.fields.mlp",
     "Problem": "cpikan.physics.problem",
     "RandomFeatureCKAN": "cpikan.fields.random_feature",
@@ -81,6 +84,7 @@ _HOMES = {
     "problem": "cpikan.physics.catalogue",
     "problems": "cpikan.physics.catalogue",
     "reconstruct": "cpikan.pipeline.reconstruction.reconstruct",
+    "run": "cpikan.pipeline.jobs.job",
     "solve": "cpikan.learning.solver",
     "tile_image": "cpikan.streaming.tiling.helpers",
     "train": "cpikan.pipeline.training.train",
@@ -94,6 +98,7 @@ __all__ = [
     "FrameStack",
     "HeightMap",
     "InputError",
+    "Job",
     "Problem",
     "RandomFeatureCKAN",
     "ScaledCPIKAN",
@@ -121,6 +126,7 @@ __all__ = [
     "problem",
     "problems",
     "reconstruct",
+    "run",
     "solve",
     "tile_image",
     "train",

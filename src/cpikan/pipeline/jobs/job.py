@@ -113,7 +113,9 @@ def _plain(settings: Mapping[str, Any], verb: str) -> dict[str, Any]:
     try:
         return dict(json.loads(json.dumps({k: v for k, v in settings.items() if v is not None}, allow_nan=False)))
     except (TypeError, ValueError) as error:
-        raise InputError(f"settings of {verb} are not plain data ({error}): give text, numbers, lists, tables") from error
+        raise InputError(
+            f"settings of {verb} are not plain data ({error}): give text, numbers, lists, tables"
+        ) from error
 
 
 def _toml(value: Any) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_source import HeightSource, open_heights
 from cpikan.streaming.bands import split_bands
+from cpikan.streaming.events import Events
 from cpikan.streaming.progress import Progress
 from cpikan.surface.form import check_form_terms
 from cpikan.surface.measure import Measurement, MeasureSettings, measure
@@ -62,7 +63,7 @@ def compare_maps(
     *,
     remove: str | tuple[str, ...] = ("piston",),
     pupil: Pupil | None = None,
-    progress: bool = False,
+    progress: bool | Events = False,
 ) -> MapComparison:
     """Surface numbers of two height maps and of their difference, each without the terms of ``remove``.
 
@@ -85,7 +86,7 @@ def compare_maps(
 class _Pair:
     """Two maps read together, band by band, as often as it takes."""
 
-    def __init__(self, first: HeightSource, second: HeightSource, progress: bool) -> None:
+    def __init__(self, first: HeightSource, second: HeightSource, progress: bool | Events) -> None:
         self.first, self.second = first, second
         self._progress = progress
         self.valid = (0, 0)

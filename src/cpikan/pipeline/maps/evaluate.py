@@ -18,6 +18,7 @@ from cpikan.pipeline.maps.region import Region
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.maps import open_npy
 from cpikan.streaming.bands import Band
+from cpikan.streaming.events import Events
 from cpikan.surface.alignment import Alignment, Block, align
 from cpikan.surface.components import ComponentScan
 from cpikan.surface.form import check_form_terms, form_modes
@@ -111,7 +112,7 @@ def compare(
     *,
     remove: str | Sequence[str] = (),
     region: Region | None = None,
-    progress: bool = False,
+    progress: bool | Events = False,
 ) -> Comparison:
     """Lay a height map on its truth: a piston per component is always removed, and a common form as ``remove`` names it.
 
@@ -201,7 +202,7 @@ def evaluate(
     *,
     remove: str | Sequence[str] = (),
     region: Region | None = None,
-    progress: bool = True,
+    progress: bool | Events = True,
 ) -> dict[str, Any]:
     """Compare the map at ``output_path`` with the true heights in nm of a .npy file; see ``compare`` and ``measure``.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.streaming.bands import Band, split_bands
+from cpikan.streaming.events import Events
 from cpikan.streaming.progress import Progress
 
 _BLOCK_PIXELS = 1 << 20
@@ -23,7 +24,7 @@ class MapRows:
     Bands hold a power of two of rows, so none crosses a chunk; the rows of the last chunk of each quantity are kept.
     """
 
-    def __init__(self, height_map: HeightMap, label: str = "evaluate", *, progress: bool = False) -> None:
+    def __init__(self, height_map: HeightMap, label: str = "evaluate", *, progress: bool | Events = False) -> None:
         self.map = height_map
         self._label, self._progress = label, progress
         height, width = (int(n) for n in height_map.height_nm.shape)

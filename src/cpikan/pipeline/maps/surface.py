@@ -13,6 +13,7 @@ from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_source import HeightSource, open_heights
 from cpikan.pipeline.maps.region import Region
 from cpikan.streaming.bands import Band, split_bands
+from cpikan.streaming.events import Events
 from cpikan.streaming.progress import Progress
 from cpikan.surface.form import check_form_terms
 from cpikan.surface.measure import MeasureSettings, measure
@@ -29,7 +30,7 @@ def measure_map(
     *,
     remove: str | Sequence[str] = ("piston",),
     region: Region | None = None,
-    progress: bool = False,
+    progress: bool | Events = False,
 ) -> dict[str, Any]:
     """Surface numbers of a height map without the terms of ``remove``, by name, and what they rest on.
 
@@ -74,7 +75,7 @@ def _fringes(phase: NDArray[np.float64]) -> float:
 class _Sweeps:
     """The map again and again, band by band; the first time it keeps an even sample for the ripple."""
 
-    def __init__(self, source: HeightSource, region: Region, progress: bool) -> None:
+    def __init__(self, source: HeightSource, region: Region, progress: bool | Events) -> None:
         self._source, self._region, self._progress = source, region, progress
         self._step = sample_step(source.shape)
         self._sample: list[NDArray[np.float64]] = []

@@ -15,8 +15,7 @@ from cpikan.surface.grouped_form import GroupedForm
 if TYPE_CHECKING:
     from cpikan.pipeline.reconstruction.stage import Stage
 
-TYPES: Mapping[str, np.dtype] = {
-    **{quantity.name: quantity.dtype for quantity in QUANTITIES.values()},
+_OWN: Mapping[str, np.dtype] = {  # beside the quantities of the output
     "phase_rad": np.dtype(np.float32),
     "sigma_rad": np.dtype(np.float32),
     "order": np.dtype(np.int32),
@@ -30,7 +29,12 @@ DerivedRows = Callable[[int, int], dict[str, np.ndarray]]  # rows [start, stop) 
 
 def scratch_files(stages: Sequence[Stage]) -> dict[str, np.dtype]:
     """The scratch arrays of a run by file name; what a later stage writes anew has the stage's name in its own."""
-    return {file: TYPES[name] for (_, name), file in _files(stages).items()}
+    return {file: array_type(name) for (_, name), file in _files(stages).items()}
+
+
+def array_type(name: str) -> np.dtype:
+    """The type of an array: that of the quantity, or of one that only stages know."""
+    return _OWN[name] if name in _OWN else QUANTITIES[name].dtype
 
 
 def _files(stages: Sequence[Stage]) -> dict[tuple[str, str], str]:
@@ -51,11 +55,18 @@ class Arrays:
 
     def __init__(self, folder: Path, shape: tuple[int, int], stages: Sequence[Stage], *, resume: bool) -> None:
         self.shape = shape
+        self.datum: GroupedForm | None = None
+        self.derived: dict[tuple[str, ...], DerivedRows] = {}
         self._files = _files(stages)
         self._current: dict[str, str] = {}
-        self.derived: dict[tuple[str, ...], DerivedRows] = {}
-        self.datum: GroupedForm | None = None
-        self.scratch = ScratchArrays(folder, shape, scratch_files(stages), resume=resume)
+        kinds = scratch_files(stages)
+        self._scratch = ScratchArrays(folder, shape, kinds, resume=resume) if kinds else None
+
+    @property
+    def scratch(self) -> ScratchArrays:
+        """The files; a run that turns frames into the output in one pass has none."""
+        assert self._scratch is not None, "no stage of this run has arrays"
+        return self._scratch
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._current)
@@ -69,11 +80,15 @@ class Arrays:
 
     def of(self, stage: Stage, name: str) -> np.ndarray:
         """The version of an array that ``stage`` writes, a memory map for writing."""
-        return self.scratch.array(self._files[stage.name, name], writable=True)
+        return self.scratch.array(self.file(stage, name), writable=True)
 
     def rows(self, names: Iterable[str], start: int, stop: int) -> dict[str, np.ndarray]:
         """Copies of rows [start, stop) of those of ``names`` that there are."""
         return {name: np.array(self.current(name)[start:stop]) for name in names if name in self}
+
+    def file(self, stage: Stage, name: str) -> str:
+        """The file of the version that ``stage`` writes."""
+        return self._files[stage.name, name]
 
     def finish(self, stage: Stage) -> None:
         """What ``stage`` wrote is there: from now on its versions are the current ones."""
@@ -85,4 +100,5 @@ class Arrays:
 
     def close(self) -> None:
         """Close the files; they stay."""
-        self.scratch.close()
+        if self._scratch is not None:
+            self._scratch.close()

@@ -1,4 +1,4 @@
-"""Calibration of a stack: from a subsample in closed form, or by a smooth surface fitted to the raw frames where those are few."""
+"""Calibration of a stack: from a subsample in closed form, or where frames are few by a surface fitted to them."""
 
 from __future__ import annotations
 

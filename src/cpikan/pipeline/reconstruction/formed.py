@@ -15,7 +15,13 @@ from cpikan.streaming.rows import RowPool
 from cpikan.surface.grouped_form import GroupedForm, no_form
 
 _SWEEP_PIXELS, _PIECE_PIXELS = 1 << 18, 1 << 17  # a band, or what a thread takes of one, and its form stay in the cache
-_PHASES = ("phase_rad", "order", "component", "ambiguous", "flags")  # what the height of an unwrapped phase is formed from
+_PHASES = (
+    "phase_rad",
+    "order",
+    "component",
+    "ambiguous",
+    "flags",
+)  # what the height of an unwrapped phase is formed from
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,9 @@ class FormedMap:
 
     def heights(self, band: Band) -> dict[str, np.ndarray]:
         """Rows of ``height_nm`` with what they were formed from: ``flags`` and ``component`` of unwrapped phases."""
-        rows = self.arrays.rows((*(_PHASES if self.unwrapped else ("height_nm",)), "correction_nm"), band.start, band.stop)
+        rows = self.arrays.rows(
+            (*(_PHASES if self.unwrapped else ("height_nm",)), "correction_nm"), band.start, band.stop
+        )
         rows["height_nm"] = self._levelled(band, rows)
         return rows
 
@@ -68,7 +76,9 @@ class FormedMap:
 
     def with_datum(self, band: Band) -> tuple[np.ndarray, np.ndarray | None]:
         """Heights of a band with the form in them, NaN where there is none, and their components."""
-        rows = self.arrays.rows(("height_nm", "phase_rad", "order", "component", "correction_nm"), band.start, band.stop)
+        rows = self.arrays.rows(
+            ("height_nm", "phase_rad", "order", "component", "correction_nm"), band.start, band.stop
+        )
         more = rows.get("correction_nm", np.float32(0))
         if not self.unwrapped:
             return rows["height_nm"] + more, None

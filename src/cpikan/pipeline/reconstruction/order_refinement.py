@@ -32,8 +32,8 @@ _BAND_BYTES = 200 * 2**20
 _LEAST_ROWS = 4 * orders.HALO  # below it the halo would be most of the work
 
 
-def _bands(source: FrameSource, first_row: int) -> list[Band]:
-    """Bands from ``first_row`` on."""
+def guided_bands(source: FrameSource, first_row: int) -> list[Band]:
+    """Bands of `guided_pass` from ``first_row`` on."""
     _, _, height, width = source.stack.shape
     rows = source.band_rows or max(_LEAST_ROWS, _BAND_BYTES // (_PIXEL_BYTES * width))
     return [Band(b.index, b.start + first_row, b.stop + first_row) for b in split_bands(height - first_row, rows)]
@@ -73,7 +73,7 @@ class _Frames:
 
 def survey_pass(source: FrameSource, progress: ProgressSink | None) -> tuple[BlockSums, StreamTimings]:
     """Sum the phasors of the whole image over blocks."""
-    bands = _bands(source, 0)
+    bands = guided_bands(source, 0)
     frames = _Frames(source, bands, 0)
     sums = BlockSums.zeros(frames.wavelengths, (frames.height, frames.width))
 
@@ -118,7 +118,7 @@ def guided_pass(
 ) -> StreamTimings:
     """Turn frames into heights whose orders are decided with the neighbours and a surface; bands change no bit."""
     assert source.search is not None, "two or more wavelengths have an order search"
-    bands = _bands(source, sink.first_row)
+    bands = guided_bands(source, sink.first_row)
     halo = orders.HALO + guide.refiner.halo
     frames = _Frames(source, bands, halo)
     most = max((band.rows for band in bands), default=0)

@@ -49,6 +49,11 @@ def frame_bands(stack: FrameStack, band_rows: int | None, first_row: int, band_b
     return _bands_from(first_row, height, rows)
 
 
+def pixel_bands(source: FrameSource, first_row: int) -> list[Band]:
+    """Bands of `frame_pass` from ``first_row`` on."""
+    return frame_bands(source.stack, source.band_rows, first_row, source.kernels.band_bytes)
+
+
 def flat_bands(shape: tuple[int, int], band_rows: int | None, first_row: int) -> list[Band]:
     """Bands of a single map."""
     return _bands_from(first_row, shape[0], band_rows or _fitting_rows(_FLAT_BAND_PIXELS // shape[1]))
@@ -98,7 +103,7 @@ def frame_pass(source: FrameSource, sink: RowSink, progress: ProgressSink | None
     """Turn the frames of several wavelengths into height, sigma, modulation and flags, those of one into phase, sigma,
     modulation and flags, in one fused sweep of the rows that the sink lacks."""
     kernels = source.kernels
-    bands = frame_bands(source.stack, source.band_rows, sink.first_row, kernels.band_bytes)
+    bands = pixel_bands(source, sink.first_row)
     work = _FramePass(source, bands, sink.quantities)
 
     def compute(band: Band, item: tuple[np.ndarray, np.ndarray]) -> _Output:

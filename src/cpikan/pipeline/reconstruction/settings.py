@@ -8,12 +8,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.pipeline.reconstruction.methods import METHODS
 from cpikan.pipeline.stacks.mask import Circle, Mask
 from cpikan.psi.calibration.steps.layout import EFFECTS
 from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, SCHEMES
 from cpikan.surface.form import check_form_terms
 
-METHODS = ("auto", "pixel", "field", "hybrid", "learned")
 UNWRAP_TILE, UNWRAP_OVERLAP = 512, 64
 FIT = (*EFFECTS, "response")
 COMBINATIONS = ("weighted", "finest")
@@ -65,7 +65,7 @@ class ReconstructSettings:
         _check_range(self.range_nm)
         if self.tile is not None and self.tile < 4:
             raise InputError(f"tile {self.tile} is too small: give at least 4 pixels, such as 512")
-        if self.model is not None and self.method != "learned":
+        if self.model is not None and not METHODS[self.method].network:
             raise InputError(
                 f"model {self.model} is not used by method {self.method}: give method learned, or no model"
             )
@@ -79,11 +79,6 @@ class ReconstructSettings:
     @property
     def worker_threads(self) -> int:
         return self.threads or max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
-
-    @property
-    def orders_by(self) -> str:
-        """The method that decides orders: a network corrects the map of ``hybrid``."""
-        return "hybrid" if self.method == "learned" else self.method
 
     @property
     def unwrap_tile(self) -> int:
@@ -103,8 +98,10 @@ class ReconstructSettings:
         return values
 
 
-def _effects(names: tuple[str, ...]) -> tuple[str, ...]:
+def _effects(names: str | tuple[str, ...]) -> tuple[str, ...]:
     """In one order, whatever was written; ``none`` alone leaves the steps."""
+    if isinstance(names, str):
+        names = tuple(name.strip() for name in names.split(",") if name.strip())
     if tuple(names) == ("none",):
         return ()
     for name in names:

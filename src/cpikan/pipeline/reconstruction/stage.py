@@ -67,7 +67,7 @@ class Context:
 class Stage(ABC):
     """One step from frames to the output.
 
-    ``reads`` and ``writes`` are scratch arrays by name (`arrays.TYPES`); ``derives`` names rows that are computed when the
+    ``reads`` and ``writes`` are scratch arrays by name; ``derives`` names rows that are computed when the
     output is written. A stage that works ``once`` keeps its part of the summary in the journal: a resumed run takes it from
     there and calls `resume` in place of `run`. Other stages go on by themselves. Seconds that a stage does not report itself
     count as ``seconds_`` + ``clock``.
@@ -86,6 +86,7 @@ class Stage(ABC):
 
     def resume(self, arrays: Arrays, context: Context) -> None:
         """Make what a finished stage keeps in memory; by default nothing."""
+        return
 
 
 def busy_seconds(timings: StreamTimings) -> dict[str, float]:

@@ -16,6 +16,7 @@ from cpikan.images.training.engine import Engine
 from cpikan.images.training.loop import Trained
 from cpikan.pipeline.training.train import Job, Place, run_job
 from cpikan.pipeline.training.training_stacks import open_training_stacks
+from cpikan.streaming.events import Events
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.tiling.torch_model import weights_fingerprint
 
@@ -99,7 +100,7 @@ def finetune(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    progress: bool = True,
+    progress: bool | Events = True,
 ) -> dict[str, Any]:
     """Fit ``model`` (a file, or the name of a shipped one) to the frames of ``stack`` (a stack, or a folder of stacks) by
     recorrupted frames, and write it to ``output`` where it explains held-out rows better than before.
@@ -115,7 +116,9 @@ def finetune(
     engine = Engine(asked.config(multiple, (512, 512)))
     try:
         with PeakMemory() as memory:
-            sources = open_training_stacks([stack], asked.cache, progress=progress and engine.main, frames=True)
+            sources = open_training_stacks(
+                [stack], asked.cache, progress=progress if engine.main else False, frames=True
+            )
             for source in sources:
                 card.features.check(source.wavelengths_nm)
             least = (min(source.shape[0] for source in sources), min(source.shape[1] for source in sources))

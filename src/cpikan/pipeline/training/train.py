@@ -31,6 +31,7 @@ from cpikan.learning.checkpoint import Checkpoint, Saved
 from cpikan.pipeline.training.simulated_stacks import SimulatedSpec, simulated_stacks
 from cpikan.pipeline.training.training_stacks import open_training_stacks
 from cpikan.storage.atomic import write_json
+from cpikan.streaming.events import Events, ProgressLine
 from cpikan.streaming.memory import PeakMemory
 
 _WRITE_S = 2.0  # states are written no more often than this
@@ -93,7 +94,7 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    progress: bool = True,
+    progress: bool | Events = True,
 ) -> dict[str, Any]:
     """Train a model as ``config`` says (or the TOML file of that name) and write it to ``output``.
 
@@ -140,7 +141,7 @@ def new_network(config: TrainConfig) -> ImageNetwork:
 
 
 def run_job(
-    job: Job, place: Place, engine: Engine, memory: PeakMemory, *, progress: bool, judge: Judge | None = None
+    job: Job, place: Place, engine: Engine, memory: PeakMemory, *, progress: bool | Events, judge: Judge | None = None
 ) -> dict[str, Any]:
     """Train what is ready, and write the model; ``judge`` adds to the summary, or refuses."""
     began, config = time.perf_counter(), job.config
@@ -157,7 +158,7 @@ def run_job(
         if saved is not None:
             trainer.resume(saved)
         finished = bool(trainer.position.stop_reason)
-        trained = trainer.run(progress=progress)
+        trained = trainer.run(progress=progress is True or isinstance(progress, ProgressLine))
     finally:
         if log is not None:
             log.close()
@@ -191,7 +192,9 @@ def _check_task(job: Job, curriculum: Curriculum | None, engine: Engine) -> None
         )
 
 
-def _stacks(config: TrainConfig, engine: Engine, progress: bool) -> tuple[list[PatchSource], list[PatchSource]]:
+def _stacks(
+    config: TrainConfig, engine: Engine, progress: bool | Events
+) -> tuple[list[PatchSource], list[PatchSource]]:
     """Stacks to train on and held-out ones; the main process makes what is not there yet, the others take it."""
     data = config.data
     if not data.folders and not data.simulated:
@@ -200,7 +203,7 @@ def _stacks(config: TrainConfig, engine: Engine, progress: bool) -> tuple[list[P
         )
     if not engine.main:
         engine.wait()
-    shown = progress and engine.main
+    shown = progress if engine.main else False
     found = [
         _open(data.folders, data.simulated, "simulated", config, shown),
         _open(data.validation, data.validation_simulated, "validation_simulated", config, shown),
@@ -211,7 +214,7 @@ def _stacks(config: TrainConfig, engine: Engine, progress: bool) -> tuple[list[P
 
 
 def _open(
-    folders: Sequence[str], simulated: dict[str, Any], key: str, config: TrainConfig, progress: bool
+    folders: Sequence[str], simulated: dict[str, Any], key: str, config: TrainConfig, progress: bool | Events
 ) -> list[PatchSource]:
     found: list[PatchSource] = []
     frames, cache = reads_frames(config), Path(config.data.cache)

@@ -23,6 +23,7 @@ from cpikan.psi.model.response import Response
 from cpikan.storage.readers.images import image_files
 from cpikan.storage.readers.zarr import is_zarr
 from cpikan.storage.writers.layout import npy_path
+from cpikan.streaming.events import Events
 from cpikan.version import VERSION
 
 TRUTH = "truth.npy"
@@ -34,7 +35,7 @@ def open_training_stacks(
     cache: str | Path,
     *,
     skip_corrupt: bool = False,
-    progress: bool = True,
+    progress: bool | Events = True,
     frames: bool = False,
     range_nm: float | None = None,
     report: Callable[[str], None] | None = None,
@@ -132,7 +133,12 @@ def _fitted(fit: dict[str, Any]) -> FrameModel:
 
 
 def open_training_stack(
-    text: str | Path, cache: Path, *, progress: bool = True, frames: bool = False, range_nm: float | None = None
+    text: str | Path,
+    cache: Path,
+    *,
+    progress: bool | Events = True,
+    frames: bool = False,
+    range_nm: float | None = None,
 ) -> StackSource:
     """One stack, as `open_training_stacks` opens many."""
     text = str(text)

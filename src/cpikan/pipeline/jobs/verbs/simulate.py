@@ -49,4 +49,6 @@ def settings_of(job: Job) -> SimulationSettings:
     )
 
 
-VERB = Verb((SimulateOptions, Instrument, RunOptions), ("output",), lambda job: (settings_of(job), job.part(RunOptions)), run)
+VERB = Verb(
+    (SimulateOptions, Instrument, RunOptions), ("output",), lambda job: (settings_of(job), job.part(RunOptions)), run
+)

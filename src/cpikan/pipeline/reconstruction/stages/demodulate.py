@@ -7,8 +7,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from cpikan.pipeline.reconstruction.arrays import Arrays
-from cpikan.pipeline.reconstruction.order_refinement import OrderGuide, fit_guide, guided_pass, survey_pass
-from cpikan.pipeline.reconstruction.passes import FrameSource, frame_pass
+from cpikan.pipeline.reconstruction.order_refinement import (
+    OrderGuide,
+    fit_guide,
+    guided_bands,
+    guided_pass,
+    survey_pass,
+)
+from cpikan.pipeline.reconstruction.passes import FrameSource, frame_pass, pixel_bands
 from cpikan.pipeline.reconstruction.row_sink import RowSink
 from cpikan.pipeline.reconstruction.stage import Context, Stage, busy_seconds
 from cpikan.pipeline.reconstruction.summary import added, map_figures
@@ -48,6 +54,7 @@ class Demodulate(Stage):
             guide, part = _survey(source, context)
         else:
             guide, part = None, {"methods_used": [] if source.search is None else ["pixel"]}
+        part["band_rows"] = (pixel_bands if guide is None else guided_bands)(source, 0)[0].rows
         if guide is not None and guide.slopes is not None:
             arrays.derive(SLOPES, guide.slopes)
         if not self.direct:
@@ -59,9 +66,7 @@ class Demodulate(Stage):
         busy["seconds_write"] += time.perf_counter() - finished
         return added(part, {**busy, **map_figures(sink.statistics, context.shape)})
 
-    def _pass(
-        self, source: FrameSource, guide: OrderGuide | None, sink: RowSink, context: Context
-    ) -> dict[str, float]:
+    def _pass(self, source: FrameSource, guide: OrderGuide | None, sink: RowSink, context: Context) -> dict[str, float]:
         with context.progress(self.name, context.shape[0] - sink.first_row) as progress:
             if guide is None:
                 return busy_seconds(frame_pass(source, sink, progress))

@@ -74,7 +74,7 @@ def _stored_phases(arrays: Arrays) -> PhaseRows:
 
 def _planes(
     model: LearnedModel, rows: MapRows, phases: PhaseRows, brightness: float, shape: tuple[int, int]
-) -> tuple[tuple[int, ...], bool, Callable[[int, int, np.ndarray], None]]:
+) -> tuple[tuple[int, int, int], bool, Callable[[int, int, np.ndarray], None]]:
     """What the network is shown: the shape of its planes, no batch, and what fills rows of them."""
     spec = model.features
     waves = len(spec.wavelengths_nm)

@@ -1,4 +1,4 @@
-"""Refinement of one wavelength after unwrapping: components joined, and orders corrected by a surface or that surface itself."""
+"""Refinement of one wavelength after unwrapping: components joined, orders corrected by a surface, or that surface itself."""
 
 from __future__ import annotations
 
@@ -117,9 +117,7 @@ class _Refinement:
         with single_threaded():
             joined = join_components(blocks)
             period_nm = _TURN * self.context.nm_per_rad
-            return JoinedSurface(
-                blocks, joined, fit_layers(blocks, joined, period_nm, measuring=self.stage.surface)
-            )
+            return JoinedSurface(blocks, joined, fit_layers(blocks, joined, period_nm, measuring=self.stage.surface))
 
     def blocks(self) -> UnwrappedBlocks:
         """Heights of blocks of the unwrapped map."""
@@ -160,9 +158,7 @@ class _Refinement:
         out["order"][part], out["component"][part], out["flags"][part] = order, group, flags
         return order, group
 
-    def _correct_orders(
-        self, fitted: JoinedSurface, out: dict[str, np.ndarray]
-    ) -> Callable[[int, int], Candidates]:
+    def _correct_orders(self, fitted: JoinedSurface, out: dict[str, np.ndarray]) -> Callable[[int, int], Candidates]:
         """Write rows with joined orders, and find pixels that lie whole orders off the surface."""
         height, joined = self.arrays.shape[0], fitted.joined
 
