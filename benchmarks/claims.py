@@ -1,4 +1,4 @@
-"""Arithmetic behind docs/claims.md, printed and kept in results/claims.csv: ``python benchmarks/claims.py``.
+"""Arithmetic behind docs/explanation/claims.md, printed and kept in results/claims.csv: ``python benchmarks/claims.py``.
 
 Times and accuracies are psi.py's; here are counts, sizes and bounds, and what tiling does to a height map.
 """

@@ -36,7 +36,7 @@ from cpikan.fields.grid_slopes import GridSlopes
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
 from cpikan.partition import Partition
-from cpikan.partition.windows import sample_window
+from cpikan.partition.windows import window
 from cpikan.psi.kernels.model import PixelModel
 from cpikan.psi.kernels.turns import TurnKernels
 from cpikan.psi.refine.closed_form import OVERLAP, TILE, ClosedForm
@@ -108,8 +108,9 @@ def windows() -> Iterator[Row]:
         for dtype in worst:
             total = np.zeros(shape, dtype)
             for box in partition:
-                sides = [sample_window(axis, i, dtype) for axis, i in zip(partition.axes, box.position, strict=True)]
-                box.view(total)[...] += sides[0][:, None] * sides[1]
+                pixels = [np.arange(*extent).astype(dtype) + dtype(0.5) for extent in box.extent]
+                y, x = map(window, partition.axes, box.position, pixels)
+                box.view(total)[...] += y.value[:, None] * x.value
             worst[dtype] = max(worst[dtype], float(np.abs(total - 1).max()))
     yield at_most("windows_float32", worst[np.float32], "", 2e-7, "500 random partitions")
     yield at_most("windows_float64", worst[np.float64], "", 5e-16, "500 random partitions")

@@ -19,7 +19,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 READMES = {"en": ROOT / "README.md", "ko": ROOT / "README.ko.md"}
-DOCUMENTS = (ROOT / "docs" / "claims.md", ROOT / "docs" / "how-it-works.md")
+DOCUMENTS = (ROOT / "docs" / "explanation" / "claims.md", ROOT / "docs" / "explanation" / "how-it-works.md")
 
 _TABLE = re.compile(r"(<!-- figures:begin -->\n).*?(<!-- figures:end -->)", re.DOTALL)
 _INLINE = re.compile(r"<!--(psi|claims):([\w.]+)-->.*?<!--/\1-->")

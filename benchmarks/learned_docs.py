@@ -1,8 +1,8 @@
-"""Tables of docs/learned.md and figures of docs/claims.md from the CSVs.
+"""Tables of docs/explanation/learned.md and figures of docs/explanation/claims.md from the CSVs.
 
     python benchmarks/learned_docs.py [--check] [--picture]
 
-Tables go between ``<!-- learned:NAME:begin -->`` and ``<!-- learned:NAME:end -->`` of docs/learned.md; in docs/claims.md
+Tables go between ``<!-- learned:NAME:begin -->`` and ``<!-- learned:NAME:end -->`` of the first; in the second
 ``<!--image:FILE:FIGURE-->`` to ``<!--/image-->`` holds the value of a figure of results/FILE.csv with its unit. ``--check``
 changes nothing and fails when a document is out of date; ``--picture`` draws docs/images/learned.png anew.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-LEARNED, CLAIMS = ROOT / "docs" / "learned.md", ROOT / "docs" / "claims.md"
+LEARNED, CLAIMS = ROOT / "docs" / "explanation" / "learned.md", ROOT / "docs" / "explanation" / "claims.md"
 COLUMNS = ("pixel", "hybrid", "mean3", "bilateral", "bilateral_85", "nlm", "nlm_85", "learned")
 SCENES = {
     "close": "full-scale wafers",
@@ -138,7 +138,7 @@ def tables() -> Iterator[tuple[str, str]]:
 
 
 def inline(text: str) -> str:
-    """Values in the sentences of docs/claims.md."""
+    """Values in the sentences of docs/explanation/claims.md."""
     cache: dict[str, dict[str, Line]] = {}
 
     def put(found: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Tables of docs/how-to-choose.md from results/pde.csv and results/pde_peers.csv: ``python benchmarks/pde_docs.py [--check]``.
+"""Tables of docs/how-to/choose.md from results/pde.csv and results/pde_peers.csv: ``python benchmarks/pde_docs.py [--check]``.
 
 Tables go between ``<!-- pde:NAME:begin -->`` and ``<!-- pde:NAME:end -->``; one that is not measured keeps what stands there.
 ``--picture`` draws docs/images/solution.png anew.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-DOCUMENT = ROOT / "docs" / "how-to-choose.md"
+DOCUMENT = ROOT / "docs" / "how-to" / "choose.md"
 PICTURE = ROOT / "docs" / "images" / "solution.png"
 TIMES = ("s_1e-2", "s_1e-4", "s_1e-6", "s_1e-8", "s_1e-10")
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -193,7 +193,7 @@ def main() -> int:
     if new != old and not given.check:
         DOCUMENT.write_text(new, encoding="utf-8")
     print(
-        f"docs/how-to-choose.md: {'up to date' if new == old else 'out of date' if given.check else 'brought up to date'}"
+        f"docs/how-to/choose.md: {'up to date' if new == old else 'out of date' if given.check else 'brought up to date'}"
     )
     return 1 if given.check and new != old else 0
 

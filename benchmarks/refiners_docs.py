@@ -1,4 +1,4 @@
-"""Pictures and tables of docs/refiners.md from results/refiners.csv: ``python benchmarks/refiners_docs.py [--pictures]``.
+"""Make pictures and tables of docs/explanation/refiners.md: ``python benchmarks/refiners_docs.py [--pictures]``.
 
 Tables go between ``<!-- refiners:NAME:begin -->`` and ``<!-- refiners:NAME:end -->``; ``--check`` changes nothing and fails
 when the document is out of date.
@@ -22,7 +22,7 @@ from cpikan.psi.kernels.turns import TurnKernels
 from cpikan.psi.refine.protocol import empty_turns
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT, IMAGES = ROOT / "docs" / "refiners.md", ROOT / "docs" / "images"
+DOCUMENT, IMAGES = ROOT / "docs" / "explanation" / "refiners.md", ROOT / "docs" / "images"
 # Okabe and Ito (2008)
 COLOURS = dict(zip(refiners.COLUMNS, ("#8d96a0", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2"), strict=True))
 Line = dict[str, str]
@@ -156,7 +156,7 @@ def main() -> None:
         begin, end = f"<!-- refiners:{name}:begin -->", f"<!-- refiners:{name}:end -->"
         text = re.sub(f"{begin}.*?{end}", lambda _, b=begin, e=end, t=body: f"{b}\n{t}\n{e}", text, flags=re.DOTALL)
     if given.check:
-        sys.exit("docs/refiners.md is out of date: run benchmarks/refiners_docs.py" if text != old else 0)
+        sys.exit("docs/explanation/refiners.md is out of date: run benchmarks/refiners_docs.py" if text != old else 0)
     DOCUMENT.write_text(text, encoding="utf-8")
     if given.pictures:
         for name, draw in (("refiners_wrong", wrong_orders), ("refiners_edge", edges), ("refiners_mesas", mesas)):

@@ -2,7 +2,7 @@
 
     python benchmarks/unwrapping.py --hard [--only TEXT ...] [--methods NAME ...] [--cache DIR]    the hard set
     python benchmarks/unwrapping.py --speed                                    4096 x 4096 against scikit-image, minutes
-    python benchmarks/unwrapping_docs.py [--pictures] [--cache DIR]            tables and pictures of docs/unwrapping.md
+    python benchmarks/unwrapping_docs.py [--pictures] [--cache DIR]            tables and pictures of the page
 
 kamui and snaphu are no dependencies of this project: ``pip install kamui PyMaxflow snaphu`` beside it for this script.
 Each method runs in a process of its own with 60 s per case, not counting imports and compilation.

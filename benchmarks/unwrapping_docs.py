@@ -1,4 +1,4 @@
-"""Tables and pictures of docs/unwrapping.md from results/unwrapping.csv: ``python benchmarks/unwrapping_docs.py``.
+"""Tables and pictures of docs/explanation/unwrapping.md from results/unwrapping.csv: ``python benchmarks/unwrapping_docs.py``.
 
 Tables go between ``<!-- unwrapping:NAME:begin -->`` and ``<!-- unwrapping:NAME:end -->``. ``--check`` changes nothing and
 fails when the document is out of date. ``--pictures`` draws docs/images/unwrap_*.png anew; ``--cache`` says where the
@@ -26,7 +26,7 @@ from unwrap_cases import REAL_MAPS, TURN, Case
 from unwrapping import RESULTS, SPEED_CASES, SPEED_SIZE, Answer, aligned_difference, jump_pairs, run
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT = ROOT / "docs" / "unwrapping.md"
+DOCUMENT = ROOT / "docs" / "explanation" / "unwrapping.md"
 IMAGES = ROOT / "docs" / "images"
 METHODS = ("cpikan", "cpikan, tiles of 128", "scikit-image", "kamui ILP", "kamui PUMA", "SNAPHU")
 PEERS = METHODS[2:]
@@ -215,7 +215,7 @@ def main() -> int:
                 hard_sheet(file, names, cache, rows)
             real_sheet(cache)
     print(
-        f"docs/unwrapping.md is {'as measured' if new == old else 'out of date' if given.check else 'brought up to date'}"
+        f"{DOCUMENT.name} is {'as measured' if new == old else 'out of date' if given.check else 'brought up to date'}"
     )
     return 1 if given.check and new != old else 0
 

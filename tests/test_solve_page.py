@@ -11,7 +11,7 @@ from cpikan.learning.recipes import Recipe
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.stop_reason import StopReason
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "solve.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "how-to" / "solve.md").read_text(encoding="utf-8")
 
 
 def program() -> list[str]:

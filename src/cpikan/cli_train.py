@@ -9,7 +9,9 @@ from typing import Any
 
 def add(parser: argparse.ArgumentParser) -> None:
     """train an image model as a config file says (for reconstruct --method learned)"""
-    parser.add_argument("config", metavar="CONFIG.toml", help="tables [data], [model], [loss], ...: see docs/train.md")
+    parser.add_argument(
+        "config", metavar="CONFIG.toml", help="tables [data], [model], [loss], ...: see docs/how-to/train.md"
+    )
     _common(parser, _train)
 
 

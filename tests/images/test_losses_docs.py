@@ -9,7 +9,7 @@ from pathlib import Path
 from cpikan.images.curriculum import Curriculum
 from cpikan.images.losses import LOSSES, build_losses
 
-PAGE = (Path(__file__).parents[2] / "docs" / "losses.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "losses.md").read_text(encoding="utf-8")
 
 
 def table(name: str) -> dict[str, object]:

@@ -322,7 +322,7 @@ def test_what_cannot_be_built_is_refused(kind, config, words):
 
 
 def test_the_program_of_the_page_runs(tmp_path, monkeypatch, capsys):
-    page = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "models.md").read_text(encoding="utf-8")
     program = page.split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
     exec(program, {})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cpikan.errors import InputError
 from cpikan.partition import Partition
-from cpikan.partition.windows import sample_window
+from cpikan.partition.windows import window
 
 
 @st.composite
@@ -21,6 +21,11 @@ def tilings(draw, longest=70):
     tile = tuple(draw(st.integers(1, longest)) for _ in range(2))
     overlap = tuple(draw(st.integers(0, length // 2)) for length in tile)
     return shape, tile, overlap
+
+
+def sample_window(axis, i, dtype):
+    """The window of piece i of an axis at the pixels of its extent."""
+    return window(axis, i, np.arange(*axis.extent(i)).astype(dtype) + dtype(0.5)).value
 
 
 def sum_of_windows(partition, dtype):
@@ -96,6 +101,23 @@ def test_geometry_of_tiles(case):
             assert axis.starts[i] <= first <= last <= axis.stops[i]
         for i in range(count - 2):  # ramps do not meet: three tiles never mix
             assert axis.ramps[i] + axis.ramp <= axis.ramps[i + 1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(tilings())
+@example(((9, 9), (3, 3), (0, 0)))
+def test_indices_of_a_tile_are_those_of_the_image(case):
+    partition = Partition.tiles(*case)
+    image = np.arange(float(np.prod(partition.shape))).reshape(partition.shape)
+    for box in partition:
+        tile = image[box.slices]
+        assert np.array_equal(tile, box.view(image))
+        assert np.array_equal(tile[box.core_inside], image[box.core_slices])
+        assert np.array_equal(image[box.core_slices], box.core_view(image))
+        for axis, at in enumerate(box.position):
+            later = [other for other in partition if other.position[axis] == at + 1]
+            begins = {other.extent[axis][0] for other in later} or {partition.shape[axis]}
+            assert begins == {box.next_start[axis]}
 
 
 @settings(max_examples=100, deadline=None)

@@ -19,6 +19,7 @@ from cpikan.pipeline.simulation.simulate import simulate
 from cpikan.pipeline.simulation.simulation_files import SimulationFiles
 from cpikan.pipeline.stacks.acquisition_file import build_acquisition
 from cpikan.psi.simulate import Instrument, SimulationSettings, simulate_stack
+from cpikan.streaming.journal import Journal
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
 
 INFRARED = (5000.0, 5500.0, 6050.0, 6655.0)
@@ -144,7 +145,9 @@ def test_a_stopped_run_resumes_to_the_same_bytes(
         with pytest.raises(type(failure)):
             simulate(tmp_path / "part", CHOICE, progress=False)
     assert not OUTPUT & {path.name for path in (tmp_path / "part").iterdir()}
-    done = json.loads((tmp_path / "part" / "simulation.json.partial").read_text(encoding="utf-8"))["rows_done"]
+    log = Journal.resume(tmp_path / "part" / "simulation.journal", simulation_files.describe(CHOICE))
+    log.close()
+    done = log.last("rows")["rows"]
     assert done == 8 * bands
     starts = []
     real = module.Simulator.fill_surface
@@ -166,12 +169,9 @@ def test_a_run_stopped_while_putting_in_place_resumes(
     simulate(tmp_path / "whole", CHOICE, progress=False)
     for name in ("write_text", "write_json"):
         with monkeypatch.context() as patch:
-            real = getattr(simulation_files, name)
 
-            def stop(path: Path, what: Any, real: Any = real) -> None:
-                if not Path(path).name.endswith(".partial"):
-                    raise KeyboardInterrupt
-                real(path, what)
+            def stop(path: Path, what: Any) -> None:
+                raise KeyboardInterrupt
 
             patch.setattr(simulation_files, name, stop)
             with pytest.raises(KeyboardInterrupt):
@@ -198,10 +198,21 @@ def test_resume_starts_finishes_and_refuses(tmp_path: Path, monkeypatch: pytest.
         stop_after(patch, 3, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             simulate(tmp_path, other, overwrite=True, progress=False)
+    with pytest.raises(ResumeError, match="seed was 12, now 11"):
+        simulate(tmp_path, CHOICE, resume=True, progress=False)
     # an overwrite that was stopped has not touched the old output, and can be finished
     assert {name: before[name] for name in OUTPUT} == {name: contents(tmp_path)[name] for name in OUTPUT}
     simulate(tmp_path, other, resume=True, progress=False)
     np.testing.assert_array_equal(np.load(tmp_path / "frames.npy", allow_pickle=False), simulate_stack(other)[0])
+
+
+def test_a_second_simulation_in_the_folder_is_refused(tmp_path: Path) -> None:
+    first = SimulationFiles(tmp_path, CHOICE, resume=False)
+    for choice in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(InputError, match="another run is writing here"):
+            simulate(tmp_path, CHOICE, progress=False, **choice)
+    first.close()
+    simulate(tmp_path, CHOICE, resume=True, progress=False)
 
 
 def test_a_full_disk_is_told_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -358,17 +358,17 @@ def test_files_and_memory(tmp_path: Path) -> None:
     for y in range(0, size, 100):
         phase[y : y + 100] = wrap(0.4 * np.arange(size) + 0.3 * np.arange(y, y + 100)[:, None] + 1e-4 * y * y)
     outputs = {
-        "orders_out": np.memmap(tmp_path / "orders", np.int16, "w+", shape=phase.shape),
-        "component_out": np.memmap(tmp_path / "component", np.int32, "w+", shape=phase.shape),
-        "ambiguous_out": np.memmap(tmp_path / "ambiguous", np.bool_, "w+", shape=phase.shape),
+        "orders": np.memmap(tmp_path / "orders", np.int16, "w+", shape=phase.shape),
+        "component": np.memmap(tmp_path / "component", np.int32, "w+", shape=phase.shape),
+        "ambiguous": np.memmap(tmp_path / "ambiguous", np.bool_, "w+", shape=phase.shape),
     }
     readonly = np.memmap(tmp_path / "phase", np.float32, "r", shape=phase.shape)
     unwrap(readonly[:300, :300], tile=tile, overlap=32)  # compile first
     with PeakMemory() as before:
         pass
     with PeakMemory() as peak:
-        result = unwrap(readonly, tile=tile, overlap=32, **outputs)
-    assert result.orders is outputs["orders_out"]
+        result = unwrap(readonly, tile=tile, overlap=32, out=outputs)
+    assert result.orders is outputs["orders"]
     assert result.report.components == 1
     # The arrays are 71 MiB (11 bytes per pixel); five tiles of 20 bytes per pixel are 6 MiB, strips 1 MiB, then heaps.
     assert peak.mib - before.mib < 40
@@ -382,9 +382,9 @@ def test_orders_beyond_int16_are_refused_or_fit_int32() -> None:
     assert result.orders.dtype == np.int32
     assert np.ptp(result.orders) == np.rint(3.1 * 139_999 / TURN)
     with pytest.raises(InputError, match="int32"):
-        unwrap(wrapped, tile=4096, orders_out=np.empty(wrapped.shape, np.int16))
+        unwrap(wrapped, tile=4096, out={"orders": np.empty(wrapped.shape, np.int16)})
     with pytest.raises(InputError, match="int32"):
-        unwrap(wrapped, tile=200_000, orders_out=np.empty(wrapped.shape, np.int16))
+        unwrap(wrapped, tile=200_000, out={"orders": np.empty(wrapped.shape, np.int16)})
 
 
 GOOD = np.zeros((20, 30), np.float32)
@@ -402,9 +402,10 @@ GOOD = np.zeros((20, 30), np.float32)
         ({"overlap": 300}, "half a tile"),
         ({"overlap": 1}, "allowed are 2"),
         ({"threads": 0}, "at least 1"),
-        ({"orders_out": np.zeros((20, 30), np.float32)}, "int16 or int32"),
-        ({"component_out": np.zeros((20, 31), np.int32)}, "component_out"),
-        ({"ambiguous_out": np.zeros((20, 30), np.uint8)}, "bool"),
+        ({"out": {"orders": np.zeros((20, 30), np.float32)}}, "int16 or int32"),
+        ({"out": {"component": np.zeros((20, 31), np.int32)}}, "component"),
+        ({"out": {"ambiguous": np.zeros((20, 30), np.uint8)}}, "bool"),
+        ({"out": {"order": np.zeros((20, 30), np.int16)}}, "did you mean 'orders'"),
     ],
 )
 def test_bad_input_is_refused(arguments: dict, words: str) -> None:

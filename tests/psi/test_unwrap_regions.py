@@ -12,8 +12,8 @@ from scipy import ndimage
 
 from cpikan.psi.unwrap import unwrap as door
 from cpikan.psi.unwrap.integer_least_squares import OffsetSolution, solve_offsets
-from cpikan.psi.unwrap.overlap import Strip, Votes, compare_strips, count_votes
-from cpikan.psi.unwrap.regions import Rectangle, contested_pairs, join_rectangles
+from cpikan.psi.unwrap.overlap import OverlapStrip, Votes, compare_strips, count_votes
+from cpikan.psi.unwrap.rectangles import Rectangle, contested_pairs, join_rectangles
 from cpikan.psi.unwrap.report import UnwrapResult
 from cpikan.psi.unwrap.unwrap import unwrap
 
@@ -167,11 +167,11 @@ def test_contested_pairs_are_those_beyond_single_pixels() -> None:
     votes = Votes(
         *(np.array(column) for column in ([0, 0, 1, 1, 2], [1, 1, 2, 2, 3], [5, 6, 0, 1, 2], [900, 4, 90, 10, 7]))
     )
-    part_of_node = np.array([0, 1, 2, 3])
+    region_of_node = np.array([0, 1, 2, 3])
     offsets = np.array([0, 5, 5, 7])
-    pairs = contested_pairs(votes, part_of_node, offsets)
+    pairs = contested_pairs(votes, region_of_node, offsets)
     assert pairs.tolist() == [[1, 2]]  # 10 of 100; 4 of 904 are below half a percent; the last agrees
-    assert contested_pairs(votes, part_of_node, offsets + np.array([0, 1, 0, 0])).tolist() == [[1, 2], [0, 1]]
+    assert contested_pairs(votes, region_of_node, offsets + np.array([0, 1, 0, 0])).tolist() == [[1, 2], [0, 1]]
 
 
 @settings(max_examples=60, deadline=None)
@@ -210,7 +210,10 @@ def test_one_difference_is_what_counting_finds(seed: int, mixed: bool) -> None:
     shape = tuple(random.integers(1, 6, 2))
     nodes = [np.where(random.random(shape) < 0.8, int(random.integers(0, 9)), -1).astype(np.int32) for _ in range(2)]
     orders = random.integers(-3, 4, shape).astype(np.int32)
-    first, second = Strip(orders + (random.random(shape) < 0.3) * mixed, nodes[0]), Strip(orders - 2, nodes[1])
+    first, second = (
+        OverlapStrip(orders + (random.random(shape) < 0.3) * mixed, nodes[0]),
+        OverlapStrip(orders - 2, nodes[1]),
+    )
     shared = (nodes[0] >= 0) & (nodes[1] >= 0)
     compared = compare_strips(first, second)
     counted, _ = count_votes(

@@ -1,4 +1,4 @@
-"""The example of docs/tiling.md runs as it stands."""
+"""The example of docs/how-to/tiling.md runs as it stands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-GUIDE = Path(__file__).parents[2] / "docs" / "tiling.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "tiling.md"
 
 
 @pytest.mark.skipif(not GUIDE.is_file(), reason="docs/ is not beside the tests")

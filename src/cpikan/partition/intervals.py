@@ -37,6 +37,10 @@ class Intervals(Generic[Number]):
         """Everything piece i sees."""
         return self.starts[i], self.stops[i]
 
+    def next_start(self, i: int) -> Number:
+        """Where piece i + 1 begins; after the last piece the end of the axis."""
+        return self.starts[i + 1] if i + 1 < len(self.starts) else self.upper
+
     def core(self, i: int) -> tuple[Number, Number]:
         """What piece i alone owns."""
         return (

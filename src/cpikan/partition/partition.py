@@ -20,26 +20,46 @@ from cpikan.partition.windows import Profile, window
 class Box(Generic[Number]):
     """One member of a partition: the index-th box, at ``position`` of the grid of boxes.
 
-    ``extent`` is all it sees and ``core`` what it alone owns, each (start, stop) per axis, half open.
+    ``extent`` is all it sees and ``core`` what it alone owns, each (start, stop) per axis, half open; ``next_start`` is
+    where the next box of each axis begins, after the last one the end of the axis. Slices are for tiles, of whole pixels.
     """
 
     index: int
     position: tuple[int, ...]
     extent: tuple[tuple[Number, Number], ...]
     core: tuple[tuple[Number, Number], ...]
+    next_start: tuple[Number, ...]
 
     @property
     def shape(self) -> tuple[Number, ...]:
         """The lengths of the extent; for a tile its shape in pixels."""
         return tuple(stop - start for start, stop in self.extent)
 
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """The extent, as an index of an image."""
+        return tuple(slice(start, stop) for start, stop in self.extent)
+
+    @property
+    def core_slices(self) -> tuple[slice, ...]:
+        """The core, as an index of an image."""
+        return tuple(slice(start, stop) for start, stop in self.core)
+
+    @property
+    def core_inside(self) -> tuple[slice, ...]:
+        """The core, as an index of the tile that `view` gives."""
+        origin = (start for start, _ in self.extent)
+        return tuple(slice(start - o, stop - o) for (start, stop), o in zip(self.core, origin, strict=True))
+
     def view(self, image: np.ndarray) -> np.ndarray:
         """The extent of a tile in the last axes of ``image``, a view and no copy."""
-        return _cut(image, self.extent)
+        index: tuple[Any, ...] = (..., *self.slices)
+        return image[index]
 
     def core_view(self, image: np.ndarray) -> np.ndarray:
         """The core of a tile in the last axes of ``image``, a view and no copy; the cores together are the image."""
-        return _cut(image, self.core)
+        index: tuple[Any, ...] = (..., *self.core_slices)
+        return image[index]
 
 
 @dataclass(frozen=True)
@@ -135,6 +155,7 @@ class Partition(Generic[Number]):
             position=tuple(position),
             extent=tuple(axis.extent(i) for axis, i in zip(self.axes, position, strict=True)),
             core=tuple(axis.core(i) for axis, i in zip(self.axes, position, strict=True)),
+            next_start=tuple(axis.next_start(i) for axis, i in zip(self.axes, position, strict=True)),
         )
 
     def owner(self, point: Sequence[float]) -> Box[Number]:
@@ -176,12 +197,6 @@ class Partition(Generic[Number]):
             others * np.stack([part.d1 for part in parts], axis=1),
             others * np.stack([part.d2 for part in parts], axis=1),
         )
-
-
-def _cut(image: np.ndarray, ranges: tuple[tuple[Number, Number], ...]) -> np.ndarray:
-    """The last axes of ``image`` cut to whole-numbered ranges."""
-    cuts: tuple[Any, ...] = (..., *(slice(start, stop) for start, stop in ranges))
-    return image[cuts]
 
 
 def _whole(given: int | Sequence[int], axes: int, what: str, least: int) -> tuple[int, ...]:

@@ -53,23 +53,3 @@ def window(pieces: Intervals[Number], i: int, x: np.ndarray) -> Profile:
         down = ramp(x, pieces.ramps[i], pieces.ramp)
         value, d1, d2 = value - down.value, d1 - down.d1, d2 - down.d2
     return Profile(value, d1, d2)
-
-
-def sample_ramp(pieces: Intervals[int], dtype: np.dtype | type) -> np.ndarray:
-    """The rising ramp at its own pixels, shape (ramp,); the same for every pair of neighbours on the axis."""
-    t = (np.arange(pieces.ramp, dtype=np.float64) + 0.5) / max(pieces.ramp, 1)
-    return smoothstep(t.astype(dtype)).value
-
-
-def sample_window(pieces: Intervals[int], i: int, dtype: np.dtype | type) -> np.ndarray:
-    """The window of piece i at the pixels of its extent, shape (stop - start,); 1 up to the edge of the image."""
-    start, stop = pieces.extent(i)
-    first, last = pieces.support(i)
-    rising = sample_ramp(pieces, dtype)
-    weights = np.zeros(stop - start, dtype)
-    weights[first - start : last - start] = 1
-    if i:
-        weights[first - start : first - start + pieces.ramp] = rising
-    if i < len(pieces.ramps):
-        weights[last - start - pieces.ramp : last - start] -= rising
-    return weights

@@ -85,8 +85,15 @@ class Journal:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def release(self) -> None:
+        """Release the file: kept for a resume where there are steps, else removed."""
+        if self.steps:
+            self.close()
+        else:
+            self.remove()
+
     def remove(self) -> None:
-        """The run is over: forget it."""
+        """Remove the file: the run is over."""
         self.path.unlink(missing_ok=True)
         self.close()
 

@@ -165,7 +165,7 @@ def read_config(path: Path | str) -> TrainConfig:
     """A config of a TOML file. Raises InputError for a file that is absent, too large, no TOML, or says what is unknown."""
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"no config {path}: give a TOML file (docs/train.md has one to copy)")
+        raise InputError(f"no config {path}: give a TOML file (docs/how-to/train.md has one to copy)")
     if path.stat().st_size > _LARGEST_FILE:
         raise InputError(f"{path} has {path.stat().st_size} bytes: a config has a few dozen lines")
     try:

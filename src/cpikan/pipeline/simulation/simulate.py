@@ -22,7 +22,7 @@ from cpikan.pipeline.simulation.simulation_files import (
     TRUTH,
     SimulationFiles,
     describe,
-    partial_of,
+    journal_of,
     read_json,
 )
 from cpikan.psi.simulate import SimulationSettings, Simulator
@@ -137,12 +137,12 @@ def _check_existing(place: Path, settings: SimulationSettings, overwrite: bool, 
         if found:
             raise InputError(f"{place} already holds {', '.join(found)}: give another folder, or --overwrite")
         return None
-    started, finished = read_json(partial_of(place / RECORD)), read_json(place / RECORD)
-    if started.get("settings") == describe(settings):
-        return None
+    if journal_of(place).exists():
+        return None  # which knows the settings
+    finished = read_json(place / RECORD)
     if FRAMES in found and finished.get("settings") == describe(settings):
         return finished
-    if started or found:
+    if found:
         raise ResumeError(
             f"{place} holds a simulation with other settings: repeat those, give another folder, or --overwrite"
         )

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import json
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,10 @@ from cpikan.errors import InputError, ResumeError
 from cpikan.psi.simulate import SimulationSettings, Simulator
 from cpikan.psi.simulate.surface import NO_STATISTICS, count_heights
 from cpikan.storage.atomic import check_disk_space, full_disk_named, plain, sync_folder, write_json, write_text
-from cpikan.storage.writers.preallocated import PreallocatedFile
+from cpikan.storage.writers.layout import partial_of
+from cpikan.storage.writers.npy_array import NpyArrayFile, array_bytes
 from cpikan.streaming.bands import Band
+from cpikan.streaming.journal import Journal
 
 FRAMES, TRUTH, ACQUISITION, RECORD = "frames.npy", "truth.npy", "acquisition.toml", "simulation.json"
 _DURABLE_BYTES = 512 * 2**20  # at most so much is written again after a power cut
@@ -56,43 +56,67 @@ def read_json(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def partial_of(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
+def journal_of(place: Path) -> Path:
+    """The journal of an unfinished simulation."""
+    return place / "simulation.journal"
 
 
 class SimulationFiles:
-    """The partial files of a run, filled band by band, and a journal of the rows that are safe on disk."""
+    """The partial files of a run, filled band by band, and a journal of the rows that are safe on disk.
+
+    Raises InputError while another process simulates there, ResumeError where what is to be resumed has other settings.
+    """
 
     def __init__(self, place: Path, settings: SimulationSettings, resume: bool) -> None:
         self._place, self._settings = place, settings
         self._described = describe(settings)
-        self._journal = partial_of(place / RECORD)
+        self._arrays = {  # in the order in which they get their names
+            place / TRUTH: (settings.shape, np.dtype(np.float32)),
+            place / FRAMES: (settings.stack_shape, settings.dtype),
+        }
         self.rows_done, self._statistics = 0, NO_STATISTICS.copy()
-        self._frames = _ArrayFile(place / FRAMES, settings.stack_shape, settings.dtype)
-        self._truth = _ArrayFile(place / TRUTH, settings.shape, np.dtype(np.float32))
         self._unsafe_bytes = 0
-        kept = read_json(self._journal) if resume else {}
-        if not (kept and self._frames.reopen() and self._truth.reopen()):
-            self._start()
-            return
-        self.rows_done, self._statistics = int(kept["rows_done"]), np.array(kept["statistics"], np.float64)
+        self._begin(resume)
 
-    def _start(self) -> None:
-        files = (self._frames, self._truth)
-        for file in files:
-            file.remove()
-        check_disk_space(self._place, sum(file.bytes for file in files))
+    def _begin(self, resume: bool) -> None:
+        needed = sum(array_bytes(*array) for array in self._arrays.values())
+        log = journal_of(self._place)
+        if not (resume and log.exists()):
+            check_disk_space(self._place, needed)
         self._place.mkdir(parents=True, exist_ok=True)
-        with full_disk_named(self._place, sum(file.bytes for file in files)):
-            for file in files:
-                file.create()
-        self._sync()
+        self._journal = Journal.resume(log, self._described) if resume else Journal.start(log, self._described)
+        try:
+            kept = self._journal.last("rows")
+            if kept is None or not self._reopened():
+                with full_disk_named(self._place, needed):
+                    self._truth, self._frames = self._files(resume=False)
+                self._sync()
+            else:
+                self.rows_done, self._statistics = int(kept["rows"]), np.array(kept["statistics"], np.float64)
+        except BaseException:
+            self._journal.release()
+            raise
+
+    def _files(self, resume: bool) -> list[NpyArrayFile]:
+        return [NpyArrayFile(path, *array, resume=resume) for path, array in self._arrays.items()]
+
+    def _reopened(self) -> bool:
+        """Open what an earlier run left, even one stopped while putting its files in place; False if it is gone."""
+        for path in self._arrays:
+            if not partial_of(path).exists() and path.exists():
+                path.replace(partial_of(path))
+        try:
+            self._truth, self._frames = self._files(resume=True)
+        except ResumeError:
+            return False
+        return True
 
     def write(self, band: Band, height_nm: np.ndarray, frames: np.ndarray) -> None:
         """Store one band: heights (n, W), frames (L * K, n, W)."""
         with full_disk_named(self._place, height_nm.nbytes + frames.nbytes):
-            self._frames.write_rows(band.start, frames)
-            self._truth.write_rows(band.start, height_nm[None])
+            for number, frame in enumerate(frames):
+                self._frames.write(band.start, frame, number)
+            self._truth.write(band.start, height_nm)
         count_heights(height_nm, self._statistics)
         self.rows_done = band.stop
         self._unsafe_bytes += frames.nbytes + height_nm.nbytes
@@ -103,20 +127,20 @@ class SimulationFiles:
         with full_disk_named(self._place, self._unsafe_bytes):
             self._frames.sync()
             self._truth.sync()
-        state = {"rows_done": self.rows_done, "statistics": self._statistics, "settings": self._described}
-        write_json(self._journal, state)
+        rows = {"stage": "rows", "rows": self.rows_done, "statistics": self._statistics.tolist()}
+        self._journal.add(rows, synced=True)
         self._unsafe_bytes = 0
 
     def finish(self) -> dict[str, Any]:
         """Make everything durable and put it in place; frames.npy comes last, so a folder that has it is complete."""
         self._sync()
         record = self._record()
-        self._frames.final.unlink(missing_ok=True)  # an earlier output: never its frames beside the new truth
+        self._frames.path.unlink(missing_ok=True)  # an earlier output: never its frames beside the new truth
         self._truth.put_in_place()
         write_text(self._place / ACQUISITION, acquisition_toml(self._settings))
         write_json(self._place / RECORD, record)
         self._frames.put_in_place()
-        self._journal.unlink(missing_ok=True)
+        self._journal.remove()
         sync_folder(self._place)
         return record
 
@@ -144,55 +168,4 @@ class SimulationFiles:
                 self._sync()
         self._frames.close()
         self._truth.close()
-
-
-class _ArrayFile:
-    """A .npy file (..., H, W) written by image rows under a partial name."""
-
-    def __init__(self, final: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.final, self._partial = final, partial_of(final)
-        self._shape, self._dtype = shape, dtype
-        head = io.BytesIO()
-        described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(head, described)
-        self._head = head.getvalue()
-        self.bytes = len(self._head) + math.prod(shape) * dtype.itemsize
-        self._file: PreallocatedFile | None = None
-
-    def create(self) -> None:
-        self._file = PreallocatedFile.create(self._partial, self.bytes, self._head)
-
-    def reopen(self) -> bool:
-        """Open what an earlier run left, even one stopped while putting its files in place; False if it is gone."""
-        if not self._partial.exists() and self.final.exists():
-            self.final.replace(self._partial)
-        try:
-            self._file = PreallocatedFile.reopen(self._partial, self.bytes)
-        except ResumeError:
-            return False
-        return True
-
-    def remove(self) -> None:
-        self.close()
-        self._partial.unlink(missing_ok=True)
-
-    def write_rows(self, start: int, planes: Iterable[np.ndarray]) -> None:
-        """Store image rows [start, start + n) of every plane (n, W), in order."""
-        assert self._file is not None
-        height, width = self._shape[-2:]
-        for number, plane in enumerate(planes):
-            offset = (number * height + start) * width * self._dtype.itemsize
-            self._file.write(len(self._head) + offset, plane)
-
-    def sync(self) -> None:
-        assert self._file is not None
-        self._file.sync()
-
-    def put_in_place(self) -> None:
-        self.close()
-        self._partial.replace(self.final)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._journal.close()

@@ -1,16 +1,16 @@
-"""Second pass: offsets and component numbers into the arrays, then a check of every pair of neighbours."""
+"""Offsets and component numbers into the maps, then a check of every pair of neighbours."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from cpikan.compiled import compiled
-from cpikan.psi.unwrap.components import ComponentNames
+from cpikan.psi.unwrap.nodes import ComponentNames
 from cpikan.psi.unwrap.raster import order_step
+from cpikan.psi.unwrap.report import OrderMaps
+from cpikan.streaming.rows import RowPool
 
 _BAND_ROWS = 128
 _TURN = 2 * np.pi
@@ -26,47 +26,33 @@ class Audit:
     congruence_rad: float
 
 
-def apply_names(orders: np.ndarray, component: np.ndarray, names: ComponentNames, threads: int) -> None:
+def apply_names(maps: OrderMaps, names: ComponentNames, threads: int) -> None:
     """Add the offset of its node to each order and replace node numbers by component numbers, in place."""
     label, offset = np.append(np.int32(0), names.label), np.append(np.int64(0), names.offset)
 
-    def apply(rows: slice) -> None:
-        _apply(np.asarray(orders[rows]), np.asarray(component[rows]), label, offset)
+    def apply(start: int, stop: int) -> None:
+        _apply(np.asarray(maps.orders[start:stop]), np.asarray(maps.component[start:stop]), label, offset)
 
-    _by_bands(apply, orders.shape[0], threads)
+    with RowPool(threads, "cpikan-audit") as pool:
+        pool.map(apply, len(maps.orders), _BAND_ROWS)
 
 
-def audit_map(
-    phase_rad: np.ndarray, orders: np.ndarray, component: np.ndarray, ambiguous: np.ndarray, threads: int
-) -> Audit:
+def audit_map(phase_rad: np.ndarray, maps: OrderMaps, threads: int) -> Audit:
     """Flag every pixel that is more than pi from a neighbour, and count what was found."""
-    double = phase_rad.dtype == np.float64
+    kind = np.float64 if phase_rad.dtype == np.float64 else np.float32
 
-    def check(rows: slice) -> tuple[int, float]:
-        more = slice(rows.start, rows.stop + 1)
-        phase = np.array(phase_rad[more], np.float64 if double else np.float32)
-        found = _check(
-            phase,
-            np.asarray(orders[more]),
-            np.asarray(component[more]),
-            np.asarray(ambiguous[more]),
-            rows.stop - rows.start,
-        )
-        return int(found[0]), float(found[1])
+    def check(start: int, stop: int) -> tuple[int, float]:
+        orders, component, ambiguous = (np.asarray(array[start : stop + 1]) for array in maps)
+        jumps, worst = _check(np.array(phase_rad[start : stop + 1], kind), orders, component, ambiguous, stop - start)
+        return int(jumps), float(worst)
 
-    def count(rows: slice) -> int:
-        return int(np.count_nonzero(ambiguous[rows]))
+    def count(start: int, stop: int) -> int:
+        return int(np.count_nonzero(maps.ambiguous[start:stop]))
 
-    height = orders.shape[0]
-    checked = _by_bands(check, height, threads)
-    flagged = sum(_by_bands(count, height, threads))
-    return Audit(sum(jumps for jumps, _ in checked), flagged, max(worst for _, worst in checked))
-
-
-def _by_bands(work: Callable[[slice], object], height: int, threads: int) -> list:
-    bands: Sequence[slice] = [slice(y, min(y + _BAND_ROWS, height)) for y in range(0, height, _BAND_ROWS)]
-    with ThreadPoolExecutor(threads, thread_name_prefix="cpikan-audit") as pool:
-        return list(pool.map(work, bands))
+    with RowPool(threads, "cpikan-audit") as pool:
+        jumps, worst = zip(*pool.map(check, len(maps.orders), _BAND_ROWS), strict=True)
+        flagged = pool.map(count, len(maps.orders), _BAND_ROWS)
+    return Audit(sum(jumps), sum(flagged), max(worst))
 
 
 @compiled

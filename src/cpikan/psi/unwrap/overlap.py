@@ -1,4 +1,4 @@
-"""Integer differences between the orders of two tiles, read off the pixels they share."""
+"""Where two regions of the map overlap: their votes on the offset between them, and the pixels they disagree on."""
 
 from __future__ import annotations
 
@@ -9,19 +9,28 @@ import numpy as np
 from cpikan.compiled import compiled
 from cpikan.psi.unwrap.integer_least_squares import OffsetEdges
 
+_PER_TURN = np.float32(1 / (2 * np.pi))
+
 
 @dataclass(frozen=True)
-class Strip:
+class OverlapStrip:
     """Orders and node numbers (-1 = no pixel) of one tile on the pixels it shares with another; (h, w) each."""
 
     orders: np.ndarray
     nodes: np.ndarray
 
+    @property
+    def T(self) -> OverlapStrip:
+        return OverlapStrip(self.orders.T, self.nodes.T)
+
+    def cut(self, part: slice | tuple[slice | int, slice | int]) -> OverlapStrip:
+        """The rows, or rows and columns, of ``part``, as views."""
+        return OverlapStrip(self.orders[part], self.nodes[part])
+
 
 @dataclass(frozen=True)
 class Votes:
-    """Rows (first node, second node, difference of orders first - second, number of pixels), sorted by the two
-    nodes."""
+    """Rows (first node, second node, difference of orders first - second, number of pixels), sorted by both nodes."""
 
     first: np.ndarray
     second: np.ndarray
@@ -32,14 +41,13 @@ class Votes:
     def total(self) -> int:
         return int(self.pixels.sum())
 
-    def between(self, living: np.ndarray) -> Votes:
-        """The rows of which both nodes are ``living`` (bool per node)."""
-        use = living[self.first] & living[self.second]
+    def between(self, active: np.ndarray) -> Votes:
+        """The rows of which both nodes are ``active`` (bool per node)."""
+        use = active[self.first] & active[self.second]
         return Votes(self.first[use], self.second[use], self.difference[use], self.pixels[use])
 
     def wrong(self, offsets: np.ndarray) -> int:
-        """Number of pixels on which the two tiles still differ once ``offsets`` are added to the orders of each
-        node."""
+        """Count the pixels that still differ once ``offsets`` (one per node) are added to the orders."""
         return int(self.pixels[self.difference != offsets[self.second] - offsets[self.first]].sum())
 
 
@@ -74,8 +82,7 @@ def count_votes(first: np.ndarray, second: np.ndarray, difference: np.ndarray) -
 def one_difference(
     first_orders: np.ndarray, first_nodes: np.ndarray, second_orders: np.ndarray, second_nodes: np.ndarray
 ) -> tuple[int, int, int, int]:
-    """Number of shared pixels, first and second node and difference, if these are the same for all; otherwise -1
-    first."""
+    """Number of shared pixels, first and second node and difference, if these are the same for all; else -1 first."""
     pixels, a, b, difference = 0, -1, -1, 0
     for y in range(first_nodes.shape[0]):
         for x in range(first_nodes.shape[1]):
@@ -92,8 +99,7 @@ def one_difference(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two strips compared: all votes, one edge per pair of nodes (its commonest difference), and the pixels that
-    deviate.
+    """All votes of two strips, one edge per pair of nodes (its commonest difference), and which pixels deviate, (h, w).
 
     The weight of an edge is the lead of its commonest difference over the next one (at least half a pixel), so an
     undecided overlap has no say against a clear one.
@@ -104,7 +110,7 @@ class Comparison:
     deviating: np.ndarray
 
 
-def compare_strips(first: Strip, second: Strip) -> Comparison:
+def compare_strips(first: OverlapStrip, second: OverlapStrip) -> Comparison:
     """Compare two tiles on the pixels they share."""
     total, a, b, difference = one_difference(first.orders, first.nodes, second.orders, second.nodes)
     if total >= 0:
@@ -119,10 +125,64 @@ def compare_strips(first: Strip, second: Strip) -> Comparison:
     one, other, pixels = votes.first[order], votes.second[order], votes.pixels[order]
     leads = np.flatnonzero(np.diff(one, prepend=-1) | np.diff(other, prepend=-1)) if one.size else np.zeros(0, np.int64)
     following = np.append(pixels[1:], 0)[leads]
-    lonely = np.diff(np.append(leads, one.size)) == 1
-    weight = np.maximum(pixels[leads] - np.where(lonely, 0, following), 0.5)
+    unanimous = np.diff(np.append(leads, one.size)) == 1
+    weight = np.maximum(pixels[leads] - np.where(unanimous, 0, following), 0.5)
     winner = np.zeros(votes.pixels.size, bool)
     winner[order[leads]] = True
     deviating = np.zeros(shared.shape, bool)
     deviating[shared] = ~winner[row]
     return Comparison(votes, OffsetEdges(one[leads], other[leads], votes.difference[order[leads]], weight), deviating)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """``window`` of the map that two regions cover, their ``votes`` and ``edges`` there, the votes of the pairs across the
+    ``seam`` of their cores, and the pixels off the commonest difference (one bit each). ``last_node`` is the largest node
+    number when they were compared: later nodes are those of a region that replaced one of the two."""
+
+    window: tuple[slice, slice]
+    votes: Votes
+    edges: OffsetEdges
+    seam: Votes
+    deviating: np.ndarray
+    last_node: int
+
+    def is_active(self, active: np.ndarray) -> bool:
+        """Whether two nodes that were compared here are ``active`` still (bool per node)."""
+        return bool(np.any(active[self.votes.first] & active[self.votes.second]))
+
+    def flag(self, ambiguous: np.ndarray, component: np.ndarray, offsets: np.ndarray) -> None:
+        """Flag the pixels that deviate, and all of two nodes whose commonest difference ``offsets`` do not meet.
+
+        ``ambiguous`` and ``component`` (node numbers plus one) are those of the whole map.
+        """
+        bad = self.edges.residual(offsets) != 0
+        if not (bad.any() or self.deviating.any()):
+            return
+        nodes = np.asarray(component[self.window]) - np.int32(1)
+        flags = np.unpackbits(self.deviating, count=nodes.size).reshape(nodes.shape).astype(bool)
+        flags |= np.isin(nodes, np.concatenate((self.edges.first[bad], self.edges.second[bad])))
+        ambiguous[self.window] |= flags & (nodes <= self.last_node)
+
+
+def tile_seam_votes(first: OverlapStrip, second: OverlapStrip, phase_rad: np.ndarray) -> Votes:
+    """Count differences of two tiles at the border of their cores (the middle column) where both keep the pair within
+    pi."""
+    border = phase_rad.shape[1] // 2
+    p, q = (slice(None), border - 1), (slice(None), border)
+    valid = (second.nodes[p] >= 0) & (second.nodes[q] >= 0)
+    step = -np.rint((phase_rad[q] - phase_rad[p]) * _PER_TURN)
+    smooth = (second.orders[q] - second.orders[p] == step) & (first.orders[q] - first.orders[p] == step)
+    use = valid & smooth
+    difference = first.orders[q][use] - second.orders[q][use]
+    return count_votes(first.nodes[q][use], second.nodes[q][use], difference)[0]
+
+
+def margin_seam_votes(stored: OverlapStrip, new: OverlapStrip, inner_orders: np.ndarray, step: np.ndarray) -> Votes:
+    """Count differences at the border of a new region where its own orders, known on both sides, keep the pair within pi.
+
+    ``stored`` and ``new`` are the map's and the region's strips (n,) just outside, ``inner_orders`` the region's just
+    inside, and ``step`` the order step from outside to inside that keeps a pair within pi.
+    """
+    use = (stored.nodes >= 0) & (new.nodes >= 0) & (inner_orders - new.orders == step)
+    return count_votes(stored.nodes[use], new.nodes[use], stored.orders[use] - new.orders[use])[0]

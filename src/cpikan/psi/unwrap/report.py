@@ -1,10 +1,19 @@
-"""What came out of an unwrapping, and how far it can be trusted."""
+"""The maps that an unwrapping fills, and how far they can be trusted."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+
+
+class OrderMaps(NamedTuple):
+    """Arrays (H, W) that an unwrapping fills: ``orders`` int16 or int32, ``component`` int32, ``ambiguous`` bool."""
+
+    orders: np.ndarray
+    component: np.ndarray
+    ambiguous: np.ndarray
 
 
 @dataclass(frozen=True)

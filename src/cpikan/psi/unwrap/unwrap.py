@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+
 import numpy as np
 
-from cpikan.errors import InputError
+from cpikan.errors import InputError, unknown_name
+from cpikan.partition.partition import Partition
 from cpikan.psi.unwrap.audit import apply_names, audit_map
-from cpikan.psi.unwrap.components import NodeSurvey, name_components
-from cpikan.psi.unwrap.grid import TileBox, tile_grid
 from cpikan.psi.unwrap.integer_least_squares import OffsetSolution, solve_offsets
-from cpikan.psi.unwrap.regions import LARGEST_REGION
-from cpikan.psi.unwrap.report import UnwrapReport, UnwrapResult
-from cpikan.psi.unwrap.survey import Survey, TileWork, finished_tiles, work_on_tile
-from cpikan.psi.unwrap.tile import unwrap_tile
+from cpikan.psi.unwrap.merger import TileMerger, finished_tiles, unwrap_box, unwrap_window
+from cpikan.psi.unwrap.nodes import NodeCounts, name_components
+from cpikan.psi.unwrap.rectangles import LARGEST_REGION
+from cpikan.psi.unwrap.report import OrderMaps, UnwrapReport, UnwrapResult
 from cpikan.streaming.engine import ProgressSink
 
 _ROUNDS = 8  # of joining tiles that disagree; a region may disagree with its new neighbours
@@ -26,17 +28,15 @@ def unwrap(
     tile: int = 512,
     overlap: int = 64,
     threads: int = 2,
-    orders_out: np.ndarray | None = None,
-    component_out: np.ndarray | None = None,
-    ambiguous_out: np.ndarray | None = None,
+    out: Mapping[str, np.ndarray] | None = None,
     progress: ProgressSink | None = None,
 ) -> UnwrapResult:
     """Find the integer orders k that make ``phase_rad + 2 pi k`` continuous within each connected component.
 
     ``phase_rad`` (H, W) float, wrapped, NaN = no pixel; ``quality`` (H, W), higher is better, such as 1 / sigma^2 or
     the modulation (only its ratios matter; it decides only where the phase is inconsistent). Both may be memory-mapped;
-    so may the outputs (``orders_out`` int16 or int32, ``component_out`` int32, ``ambiguous_out`` bool), then memory is
-    bounded by the tiles in flight and the strips of one row of tiles. Tiles of ``tile`` pixels share ``overlap``
+    so may arrays to fill, by name in ``out`` (``orders`` int16 or int32, ``component`` int32, ``ambiguous`` bool): then
+    memory is bounded by the tiles in flight and the strips of one row of tiles. Tiles of ``tile`` pixels share ``overlap``
     pixels; every pixel takes its order from the tile whose core owns it. Tiles that disagree on more than 0.5 % of what
     they share, so that one of them cut a fault where it does not end, are unwrapped again as one region of up to four
     million pixels.
@@ -47,41 +47,32 @@ def unwrap(
     offsets between tiles follow the overlaps, as in the tile mode of SNAPHU (Chen, Zebker, IEEE TGRS 40, 1709 (2002)).
     """
     _check_input(phase_rad, quality, tile, overlap, threads)
-    height, width = phase_rad.shape
-    kind = np.int16 if height + width < _INT16_PIXELS else np.int32
-    orders = _output(orders_out, "orders_out", phase_rad.shape, kind, (np.int16, np.int32))
-    component = _output(component_out, "component_out", phase_rad.shape, np.int32, (np.int32,))
-    ambiguous = _output(ambiguous_out, "ambiguous_out", phase_rad.shape, np.bool_, (np.bool_,))
-    ambiguous[...] = False
+    maps = _order_maps(phase_rad.shape, out or {})
+    maps.ambiguous[...] = False
+    merger, boxes = TileMerger(maps), tuple(Partition.tiles(phase_rad.shape, tile, overlap, ramp=0))
+    for box, done in finished_tiles(boxes, partial(unwrap_box, phase_rad, quality), threads):
+        merger.add(box, done)
+        if progress is not None and box.core[1][1] == phase_rad.shape[1]:
+            progress.advance(box.core[0][1] - box.core[0][0])
 
-    def work(box: TileBox) -> TileWork:
-        return work_on_tile(phase_rad, quality, box, width)
-
-    survey = Survey(orders, component)
-    boxes = tile_grid((height, width), tile, overlap)
-    for box, done in finished_tiles(boxes, work, threads):
-        survey.add(box, done)
-        if progress is not None and box.x.core_stop == width:
-            progress.advance(box.y.core_stop - box.y.core_start)
-
-    nodes, solution, regions = _solve(survey, phase_rad, quality, overlap)
-    survey.flag(ambiguous, solution.offsets)
+    nodes, solution, regions = _solve(merger, phase_rad, quality, overlap)
+    merger.flag(solution.offsets)
     names = name_components(nodes, solution.group, solution.offsets)
-    limits = np.iinfo(orders.dtype)
+    limits = np.iinfo(maps.orders.dtype)
     if names.lowest < limits.min or names.highest > limits.max:
         raise InputError(
-            f"orders reach from {names.lowest} to {names.highest} and do not fit {orders.dtype}: "
-            "give orders_out of int32"
+            f"orders reach from {names.lowest} to {names.highest} and do not fit {maps.orders.dtype}: "
+            "give orders of int32"
         )
-    apply_names(orders, component, names, threads)
-    audit = audit_map(phase_rad, orders, component, ambiguous, threads)
-    overlaps, seams = survey.votes()
+    apply_names(maps, names, threads)
+    audit = audit_map(phase_rad, maps, threads)
+    overlaps, seams = merger.votes()
     report = UnwrapReport(
-        residues=survey.residues,
+        residues=merger.residues,
         components=len(names.sizes),
         component_sizes=names.sizes,
         tiles=len(boxes),
-        tiles_by_method=dict(survey.methods),
+        tiles_by_method=dict(merger.methods),
         regions=regions,
         overlap_pixels=overlaps.total,
         overlap_disagreement=overlaps.wrong(solution.offsets) / max(overlaps.total, 1),
@@ -91,25 +82,23 @@ def unwrap(
         congruence_rad=audit.congruence_rad,
         offsets_exact=solution.exact,
     )
-    return UnwrapResult(orders, component, ambiguous, report)
+    return UnwrapResult(*maps, report)
 
 
 def _solve(
-    survey: Survey, phase_rad: np.ndarray, quality: np.ndarray | None, overlap: int
-) -> tuple[NodeSurvey, OffsetSolution, int]:
-    """Offsets of all nodes; tiles that disagree beyond single pixels are first unwrapped again as one region."""
+    merger: TileMerger, phase_rad: np.ndarray, quality: np.ndarray | None, overlap: int
+) -> tuple[NodeCounts, OffsetSolution, int]:
+    """Find the offsets of all nodes; regions that disagree beyond single pixels are first unwrapped again as one."""
     count = 0
     for again in range(_ROUNDS + 1):
-        nodes = survey.nodes()
-        solution = solve_offsets(nodes.size.size, survey.edges(), nodes.size)
-        regions = survey.regions(solution.offsets, LARGEST_REGION) if again < _ROUNDS else []
-        if not regions:
+        nodes = merger.nodes()
+        solution = solve_offsets(nodes.size.size, merger.edges(), nodes.size)
+        contested = merger.contested(solution.offsets, LARGEST_REGION) if again < _ROUNDS else []
+        if not contested:
             break
-        for region in regions:
-            window = region.grown(overlap, phase_rad.shape)
-            phase = np.array(phase_rad[window.window], np.float32)
-            weight = None if quality is None else np.array(quality[window.window], np.float32)
-            survey.replace(region, window, phase, unwrap_tile(phase, weight))
+        for rectangle in contested:
+            window = rectangle.grown(overlap, phase_rad.shape)
+            merger.replace(rectangle, window, *unwrap_window(phase_rad, quality, window.window))
             count += 1
     return nodes, solution, count
 
@@ -131,18 +120,17 @@ def _check_input(phase_rad: np.ndarray, quality: np.ndarray | None, tile: int, o
         raise InputError(f"threads {threads}: give at least 1")
 
 
-def _output(
-    given: np.ndarray | None,
-    name: str,
-    shape: tuple[int, ...],
-    kind: type[np.generic],
-    allowed: tuple[type[np.generic], ...],
-) -> np.ndarray:
-    if given is None:
-        return np.empty(shape, kind)
-    if given.shape != shape or given.dtype not in allowed:
-        names = " or ".join(np.dtype(a).name for a in allowed)
-        raise InputError(f"{name} is {given.dtype} {given.shape}: give {names} of shape {tuple(shape)}")
-    if not given.flags.writeable:
-        raise InputError(f"{name} is read-only: give a writable array")
-    return given
+def _order_maps(shape: tuple[int, ...], given: Mapping[str, np.ndarray]) -> OrderMaps:
+    """The arrays to fill, those not ``given`` made; raises InputError for names, types and shapes that do not fit."""
+    smallest = np.int16 if sum(shape) < _INT16_PIXELS else np.int32
+    allowed = {"orders": (np.int16, np.int32), "component": (np.int32,), "ambiguous": (np.bool_,)}
+    for name, array in given.items():
+        if name not in allowed:
+            raise unknown_name("array to fill", name, tuple(allowed))
+        if array.shape != shape or array.dtype not in allowed[name]:
+            names = " or ".join(np.dtype(kind).name for kind in allowed[name])
+            raise InputError(f"{name} is {array.dtype} {array.shape}: give {names} of shape {tuple(shape)}")
+        if not array.flags.writeable:
+            raise InputError(f"{name} is read-only: give a writable array")
+    made = {"orders": smallest, "component": np.int32, "ambiguous": np.bool_}
+    return OrderMaps(*(given[name] if name in given else np.empty(shape, kind) for name, kind in made.items()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 from collections.abc import Mapping
@@ -15,8 +14,8 @@ from cpikan.errors import InputError, ResumeError
 from cpikan.storage.atomic import full_disk_named, sync_folder, sync_tree
 from cpikan.storage.protocols import MapWriter
 from cpikan.storage.writers.layout import partial_of
+from cpikan.storage.writers.npy_array import NpyArrayFile, array_bytes
 from cpikan.storage.writers.open import open_writer
-from cpikan.storage.writers.preallocated import PreallocatedFile
 
 _TYPE = np.dtype("<f4")
 
@@ -27,44 +26,27 @@ class ArrayNpyWriter:
     row_align = 1
 
     def __init__(self, path: Path, shape: tuple[int, ...], *, resume: bool) -> None:
-        self._path, self._partial = path, partial_of(path)
-        self._height, self._width = shape[-2:]
         self.quantities = channel_names(shape)
-        head = io.BytesIO()
-        np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        self._start = len(head.getvalue())
-        self._bytes = self._start + len(self.quantities) * self._height * self._width * _TYPE.itemsize
+        self._bytes = array_bytes(shape, _TYPE)
         with full_disk_named(path, self._bytes):
-            if resume:
-                self._file = PreallocatedFile.reopen(self._partial, self._bytes)
-                self._check(head.getvalue())
-            else:
-                self._file = PreallocatedFile.create(self._partial, self._bytes, head.getvalue())
+            self._file = NpyArrayFile(path, shape, _TYPE, resume=resume)
 
     def write_rows(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
-        with full_disk_named(self._path, self._bytes):
+        with full_disk_named(self._file.path, self._bytes):
             for name, array in rows.items():
-                offset = (int(name) * self._height + start) * self._width * _TYPE.itemsize
-                self._file.write(self._start + offset, np.ascontiguousarray(array, _TYPE))
+                self._file.write(start, array, int(name))
 
     def sync(self) -> None:
-        with full_disk_named(self._path, self._bytes):
+        with full_disk_named(self._file.path, self._bytes):
             self._file.sync()
 
     def finish(self) -> None:
         self.sync()
-        self.close()
-        os.replace(self._partial, self._path)
-        sync_folder(self._path.parent)
+        self._file.put_in_place()
+        sync_folder(self._file.path.parent)
 
     def close(self) -> None:
         self._file.close()
-
-    def _check(self, head: bytes) -> None:
-        with open(self._partial, "rb") as file:
-            if file.read(len(head)) != head:
-                self._file.close()
-                raise ResumeError(f"{self._partial} holds another shape: run again without resume")
 
 
 class ArrayZarrWriter:

@@ -86,10 +86,7 @@ class FileOut:
         try:
             self._open(path, settings, bool(there))
         except BaseException:
-            if self._journal.steps:
-                self._journal.close()
-            else:
-                self._journal.remove()
+            self._journal.release()
             raise
         self._synced_at = time.perf_counter()
 

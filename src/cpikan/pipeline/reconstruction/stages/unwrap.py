@@ -28,7 +28,6 @@ class Unwrap(Stage):
         """Unwrap by tiles."""
         from cpikan.psi.unwrap.unwrap import unwrap
 
-        order, component, ambiguous = (arrays.of(self, name) for name in self.writes)
         with context.progress(self.name) as progress:
             result = unwrap(
                 arrays.current("phase_rad"),
@@ -36,9 +35,11 @@ class Unwrap(Stage):
                 tile=context.settings.unwrap_tile,
                 overlap=context.settings.unwrap_overlap,
                 threads=context.pool.threads,
-                orders_out=order,
-                component_out=component,
-                ambiguous_out=ambiguous,
+                out={
+                    "orders": arrays.of(self, "order"),
+                    "component": arrays.of(self, "component"),
+                    "ambiguous": arrays.of(self, "ambiguous"),
+                },
                 progress=progress,
             )
         report = {k: v for k, v in asdict(result.report).items() if k != "component_sizes"}

@@ -1,4 +1,4 @@
-"""Which tiles are unwrapped again as one region: those whose orders disagree where they overlap."""
+"""Rectangles of regions that are unwrapped again as one: those whose orders disagree where they overlap."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ class Rectangle:
     def pixels(self) -> int:
         return (self.bottom - self.top) * (self.right - self.left)
 
+    def holds(self, y: int, x: int) -> bool:
+        """Whether pixel (y, x) lies in it."""
+        return self.top <= y < self.bottom and self.left <= x < self.right
+
     def grown(self, margin: int, shape: tuple[int, int]) -> Rectangle:
         return Rectangle(
             max(0, self.top - margin),
@@ -39,9 +43,9 @@ class Rectangle:
         )
 
 
-def contested_pairs(votes: Votes, part_of_node: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Pairs (n, 2) of parts of the map that still differ on more than 0.5 % of the pixels they share, the worst first."""
-    first, second = part_of_node[votes.first], part_of_node[votes.second]
+def contested_pairs(votes: Votes, region_of_node: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Find pairs (n, 2) of regions that still differ on more than 0.5 % of the pixels they share, the worst first."""
+    first, second = region_of_node[votes.first], region_of_node[votes.second]
     if not first.size:
         return np.empty((0, 2), np.int64)
     pairs, row = np.unique(np.stack((first, second), axis=1), axis=0, return_inverse=True)
@@ -54,18 +58,18 @@ def contested_pairs(votes: Votes, part_of_node: np.ndarray, offsets: np.ndarray)
 
 
 def join_rectangles(
-    parts: Sequence[Rectangle], pairs: np.ndarray, largest: int, regions: np.ndarray | None = None
+    cores: Sequence[Rectangle], pairs: np.ndarray, largest: int, merged: np.ndarray | None = None
 ) -> list[Rectangle]:
-    """Rectangles of whole parts that hold as many of the ``pairs`` (n, 2) as fit in ``largest`` pixels each.
+    """Make rectangles of whole regions that hold as many of the ``pairs`` (n, 2) as fit in ``largest`` pixels each.
 
-    ``parts`` partition the map; ``regions`` (bool per part) were joined before. Pairs are joined in the order given to
-    the rectangle around both, which takes in every part it touches; what would be too large is not joined. With a
-    region that is contested again the rectangle grows by half its longer side all round if it can: a cut that ought to
-    follow a fault leaves a region that is narrow across it by its sides.
+    The ``cores`` of the regions partition the map; those ``merged`` (bool per region) were joined before. Pairs are joined
+    in the order given to the rectangle around both, which takes in every core it touches; what would be too large is not
+    joined. With a merged region that is contested again the rectangle grows by half its longer side all round if it can:
+    a cut that ought to follow a fault leaves a region that is narrow across it by its sides.
     """
-    box = np.array([(p.top, p.bottom, p.left, p.right) for p in parts], np.int64).reshape(-1, 4)
-    again = np.zeros(len(parts), bool) if regions is None else regions
-    group = np.arange(len(parts))
+    box = np.array([(c.top, c.bottom, c.left, c.right) for c in cores], np.int64).reshape(-1, 4)
+    again = np.zeros(len(cores), bool) if merged is None else merged
+    group = np.arange(len(cores))
     joined: set[int] = set()
     for a, b in pairs:
         if group[a] == group[b]:
@@ -82,7 +86,7 @@ def join_rectangles(
 
 
 def _whole(box: np.ndarray, group: np.ndarray, inside: np.ndarray, margin: int) -> np.ndarray:
-    """``inside`` (bool per part) and all groups of parts that the rectangle around it, once with a margin, touches."""
+    """Add to ``inside`` (bool per region) all groups that the rectangle around it, once with a margin, touches."""
     while True:
         around = _bounds(box[inside])
         touched = (box[:, 0] < around.bottom + margin) & (box[:, 1] > around.top - margin)

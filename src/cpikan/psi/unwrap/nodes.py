@@ -1,4 +1,4 @@
-"""Connected components of the whole map, put together from the components inside the tiles."""
+"""Nodes, the connected components inside single regions, and the components of the whole map that they make up."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from cpikan.compiled import compiled
 
 
 @dataclass(frozen=True)
-class NodeSurvey:
-    """What the core of a tile holds of each of its components ("nodes"); arrays with one entry per node.
+class NodeCounts:
+    """Pixels and orders of each node in the core of its region; arrays with one entry per node.
 
     ``size`` pixels, ``first`` flat image index of the first pixel, ``low`` smallest order; ``spread`` entries of
     ``counts`` are the histogram of the orders from ``low`` upwards.
@@ -23,26 +23,25 @@ class NodeSurvey:
     spread: np.ndarray
     counts: np.ndarray
 
-    def emptied(self) -> NodeSurvey:
+    def emptied(self) -> NodeCounts:
         """The same nodes without pixels."""
         none = np.zeros_like(self.size)
-        return NodeSurvey(none, np.full_like(self.first, -1), none, none, self.counts[:0])
+        return NodeCounts(none, np.full_like(self.first, -1), none, none, self.counts[:0])
 
 
-def join_surveys(surveys: list[NodeSurvey]) -> NodeSurvey:
-    """The nodes of all tiles, one after the other."""
-    return NodeSurvey(
-        *(np.concatenate([getattr(s, name) for s in surveys]) for name in ("size", "first", "low", "spread", "counts"))
+def join_nodes(counts: list[NodeCounts]) -> NodeCounts:
+    """Put the nodes of all regions one after the other."""
+    return NodeCounts(
+        *(np.concatenate([getattr(s, name) for s in counts]) for name in ("size", "first", "low", "spread", "counts"))
     )
 
 
-def survey_core(orders: np.ndarray, labels: np.ndarray, count: int, corner: tuple[int, int, int]) -> NodeSurvey:
-    """Survey the core (h, w) of a tile with ``count`` components; ``corner`` is its (y, x) in the image and the image
-    width."""
+def count_nodes(orders: np.ndarray, labels: np.ndarray, count: int, corner: tuple[int, int, int]) -> NodeCounts:
+    """Count the ``count`` nodes of a core (h, w); ``corner`` is its (y, x) in the image and the image's width."""
     size, first, low, high = _extents(orders, labels, count, *corner)
     spread = np.where(size > 0, high - low + 1, 0)
     start = np.concatenate(([0], np.cumsum(spread)))
-    return NodeSurvey(size, first, low, spread, _histograms(orders, labels, low, start))
+    return NodeCounts(size, first, low, spread, _histograms(orders, labels, low, start))
 
 
 @compiled
@@ -102,8 +101,7 @@ def write_core(
 
 @dataclass(frozen=True)
 class ComponentNames:
-    """Per node: ``label`` int32 of its component (1, 2, ... by falling size) and ``offset`` int64 to add to its
-    orders."""
+    """Per node: ``label`` int32 of its component (1, 2, ... by falling size), ``offset`` int64 to add to its orders."""
 
     label: np.ndarray
     offset: np.ndarray
@@ -112,9 +110,8 @@ class ComponentNames:
     highest: int
 
 
-def name_components(nodes: NodeSurvey, group: np.ndarray, offsets: np.ndarray) -> ComponentNames:
-    """Number the groups of nodes by size (ties: by first pixel) and shift each so that its (lower) median order is
-    0."""
+def name_components(nodes: NodeCounts, group: np.ndarray, offsets: np.ndarray) -> ComponentNames:
+    """Number the groups of nodes by size (ties: by first pixel), each shifted to a (lower) median order of 0."""
     count = int(group.max()) + 1 if group.size else 0
     size = np.bincount(group, nodes.size, minlength=count).astype(np.int64)
     first = np.full(count, np.iinfo(np.int64).max)
@@ -139,7 +136,7 @@ def name_components(nodes: NodeSurvey, group: np.ndarray, offsets: np.ndarray) -
     return ComponentNames(
         label=(rank[group] + 1).astype(np.int32),
         offset=offsets - median[group],
-        sizes=tuple(int(s) for s in np.sort(size)[::-1] if s > 0),  # nodes of tiles that were replaced have no pixel
+        sizes=tuple(int(s) for s in np.sort(size)[::-1] if s > 0),  # nodes of regions that were replaced have no pixel
         lowest=int(centred.min()) if centred.size else 0,
         highest=int(centred.max()) if centred.size else 0,
     )
