@@ -18,6 +18,7 @@ from cpikan.errors import InputError
 from cpikan.pipeline.jobs.job import Job, run
 from cpikan.pipeline.jobs.verb import VERBS, verb_named
 from cpikan.streaming.events import Cancelled
+from heard_events import Heard
 from independent_frames import Scene
 from small_stacks import STEPS_DEG, folder_of
 
@@ -42,25 +43,6 @@ JOBS = {
     "evaluate": Job("evaluate", "out.zarr", settings={"truth": 'a "quoted" näme.npy', "remove": "tilt"}),
     "solve": Job("solve", "poisson-1d", settings={"seconds": 1.5, "seeds": 2}),
 }
-
-
-class Heard:
-    """Events that are remembered; cancels at the call of that number."""
-
-    def __init__(self, cancel_at: int | None = None) -> None:
-        self.stages: list[str] = []
-        self.warnings: list[str] = []
-        self._cancel_at = cancel_at
-
-    def progress(self, stage: str, done: float, of: float, **figures: float) -> None:
-        assert 0 <= done <= of or of == 0
-        self.stages.append(stage)
-
-    def warning(self, text: str) -> None:
-        self.warnings.append(text)
-
-    def cancelled(self) -> bool:
-        return self._cancel_at is not None and len(self.stages) >= self._cancel_at
 
 
 @pytest.mark.parametrize("verb", VERBS)

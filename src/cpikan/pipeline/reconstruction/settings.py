@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from cpikan.errors import InputError, unknown_name
@@ -17,6 +17,7 @@ from cpikan.surface.form import check_form_terms
 UNWRAP_TILE, UNWRAP_OVERLAP = 512, 64
 FIT = (*EFFECTS, "response")
 COMBINATIONS = ("weighted", "finest")
+_SPEED_ONLY = {"speed only": True}  # a setting that never changes the result
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class ReconstructSettings:
     overlap: int | None = None
     device: str = "auto"
     all_quantities: bool = False
-    threads: int | None = None
-    band_rows: int | None = None
+    threads: int | None = field(default=None, metadata=_SPEED_ONLY)
+    band_rows: int | None = field(default=None, metadata=_SPEED_ONLY)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -90,10 +91,15 @@ class ReconstructSettings:
         """Overlap of the tiles of unwrapping: what was given, else 64, or half of a small tile."""
         return min(UNWRAP_OVERLAP, self.unwrap_tile // 2) if self.overlap is None else self.overlap
 
+    @classmethod
+    def speed_only(cls, name: str) -> bool:
+        """Whether a setting is declared to change the speed alone."""
+        return bool(cls.__dataclass_fields__[name].metadata.get("speed only"))
+
     def plan(self) -> dict[str, Any]:
         """The settings that decide the result, JSON-able."""
         # not asdict: it would copy the mask's array
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("threads", "band_rows")}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if not self.speed_only(f.name)}
         values["mask"] = None if self.mask is None else self.mask.identity
         return values
 

@@ -14,7 +14,7 @@ from cpikan.images.training.anchor import Anchor
 from cpikan.images.training.config import DataConfig, OptimizerConfig, TrainConfig, TrainingConfig
 from cpikan.images.training.engine import Engine
 from cpikan.images.training.loop import Trained
-from cpikan.pipeline.training.train import Job, Place, run_job
+from cpikan.pipeline.training.train import Place, TrainingRun, run_training
 from cpikan.pipeline.training.training_stacks import open_training_stacks
 from cpikan.streaming.events import Events
 from cpikan.streaming.memory import PeakMemory
@@ -132,12 +132,12 @@ def finetune(
                 "anchor": asked.anchor,
                 "stacks": [source.name for source in sources],
             }
-            job = Job(config, sources, [], network.train(), terms, identity)
+            run = TrainingRun(config, sources, [], network.train(), terms, identity)
 
             def judge(trained: Trained) -> dict[str, Any]:
                 return {"model": str(model), "settings": asdict(asked), "changed": _changed(trained, asked.keep_worse)}
 
-            return run_job(job, place, engine, memory, progress=progress, judge=judge)
+            return run_training(run, place, engine, memory, progress=progress, judge=judge)
     finally:
         engine.close()
 

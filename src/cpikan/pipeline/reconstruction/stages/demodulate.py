@@ -36,6 +36,7 @@ class Demodulate(Stage):
 
     name: ClassVar[str] = "demodulate"
     direct: bool = False
+    method: str = ""  # what decides the orders of pixels where no neighbours are asked
 
     @classmethod
     def to_phases(cls) -> Demodulate:
@@ -45,7 +46,9 @@ class Demodulate(Stage):
     @classmethod
     def to_heights(cls, slopes: tuple[str, ...], *, direct: bool) -> Demodulate:
         """Several wavelengths: heights; a surface that is fitted on the way gives ``slopes``."""
-        return cls(derives=(*_HEIGHTS, *slopes), direct=True) if direct else cls(writes=_HEIGHTS, derives=slopes)
+        if direct:
+            return cls(derives=(*_HEIGHTS, *slopes), direct=True, method="pixel")
+        return cls(writes=_HEIGHTS, derives=slopes, method="pixel")
 
     def run(self, arrays: Arrays, context: Context) -> dict[str, Any]:
         """Demodulate the rows that an earlier run has not."""
@@ -53,7 +56,7 @@ class Demodulate(Stage):
         if context.plan.neighbours == "always":
             guide, part = _survey(source, context)
         else:
-            guide, part = None, {"methods_used": [] if source.search is None else ["pixel"]}
+            guide, part = None, {"methods_used": [self.method] if self.method else []}
         part["band_rows"] = (pixel_bands if guide is None else guided_bands)(source, 0)[0].rows
         if guide is not None and guide.slopes is not None:
             arrays.derive(SLOPES, guide.slopes)
