@@ -89,7 +89,7 @@ def test_quantities_by_kind_of_file(suffix, options, one, several):
 FLAGS = [{}, {"remove": "piston,tilt"}, {"inpaint": True}, {"remove": "tilt", "inpaint": True}]
 
 
-@pytest.mark.parametrize(("method", "wavelengths", "flags"), itertools.product(METHODS, (1, 4), FLAGS))
+@pytest.mark.parametrize(("method", "wavelengths", "flags"), list(itertools.product(METHODS, (1, 4), FLAGS)))
 def test_every_array_is_written_before_it_is_read(method, wavelengths, flags):
     plan = plan_of(wavelengths, method=method, **flags)
     written: set[str] = set()
@@ -243,7 +243,7 @@ OTHERS: dict[str, tuple[str, Any]] = {  # another value of each setting, and the
     "fit": (SINGLE, ()),
     "inpaint": (WAVES, True),
     "tile": (SINGLE, 24),
-    "overlap": (SINGLE, 8),
+    "overlap": (SINGLE, 16),
     "device": (WAVES, "cuda:77"),
     "all_quantities": (WAVES, True),
     "threads": (WAVES, 3),

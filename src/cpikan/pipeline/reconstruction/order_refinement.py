@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from cpikan.pipeline.reconstruction.methods import Method
-from cpikan.pipeline.reconstruction.passes import FrameSource
+from cpikan.pipeline.reconstruction.passes import BandReader, FrameSource, ReadBand, bands_from
 from cpikan.pipeline.reconstruction.row_sink import RowSink
 from cpikan.pipeline.reconstruction.slope_rows import put_slopes
 from cpikan.psi.kernels.model import HeightRows, OrderSearch, empty_rows
@@ -22,7 +22,7 @@ from cpikan.psi.refine.ambiguity import CELL_SHARE
 from cpikan.psi.refine.blocks import BlockSums
 from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows, TurnRows, empty_turns
 from cpikan.storage.writers.layout import SLOPES
-from cpikan.streaming.bands import Band, split_bands
+from cpikan.streaming.bands import Band
 from cpikan.streaming.buffers import BufferPool
 from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
 from cpikan.streaming.threads import single_threaded
@@ -36,7 +36,7 @@ def guided_bands(source: FrameSource, first_row: int) -> list[Band]:
     """Bands of `guided_pass` from ``first_row`` on."""
     _, _, height, width = source.stack.shape
     rows = source.band_rows or max(_LEAST_ROWS, _BAND_BYTES // (_PIXEL_BYTES * width))
-    return [Band(b.index, b.start + first_row, b.stop + first_row) for b in split_bands(height - first_row, rows)]
+    return bands_from(first_row, height, rows)
 
 
 def _turns(source: FrameSource, frames: np.ndarray, start: int, out: TurnRows) -> TurnRows:
@@ -45,43 +45,30 @@ def _turns(source: FrameSource, frames: np.ndarray, start: int, out: TurnRows) -
     return kernels.turns(frames, start, source.mask_rows(start, start + frames.shape[2]), out)
 
 
-class _Frames:
-    """Reading with a halo into pooled buffers, and one set of turns that every band uses again."""
+class _TurnReader(BandReader):
+    """Reads bands of frames, and demodulates each into one set of rows that all bands use."""
 
     def __init__(self, source: FrameSource, bands: list[Band], halo: int) -> None:
-        self.source, self.halo = source, halo
-        self.wavelengths, self.steps, self.height, self.width = source.stack.shape
-        self._most = min(max((band.rows for band in bands), default=0) + 2 * halo, self.height)
-        dtype = source.stack.dtype.newbyteorder("=")
-        size = self.wavelengths * self.steps * self._most * self.width
-        self._frames = BufferPool(lambda: np.empty(size, dtype))
-        self._turns = empty_turns(self.wavelengths, self._most, self.width)
+        super().__init__(source, bands, halo)
+        self._source = source
+        self._rows = empty_turns(source.stack.shape[0], self.rows, source.stack.shape[3])
 
-    def read(self, band: Band) -> tuple[int, np.ndarray, np.ndarray]:
-        start, stop = max(0, band.start - self.halo), min(self.height, band.stop + self.halo)
-        buffer = self._frames.take()
-        view = buffer[: self.wavelengths * self.steps * (stop - start) * self.width]
-        view = view.reshape(self.wavelengths, self.steps, stop - start, self.width)
-        return start, self.source.stack.rows(start, stop, view), buffer
-
-    def turns(self, item: tuple[int, np.ndarray, np.ndarray]) -> TurnRows:
-        start, frames, buffer = item
-        rows = _turns(self.source, frames, start, self._turns.part(0, frames.shape[2]))
-        self._frames.give(buffer)
+    def turns(self, item: ReadBand) -> TurnRows:
+        rows = _turns(self._source, item.frames, item.start, self._rows.part(0, item.frames.shape[2]))
+        self.done(item)
         return rows
 
 
 def survey_pass(source: FrameSource, progress: ProgressSink | None) -> tuple[BlockSums, StreamTimings]:
     """Sum the phasors of the whole image over blocks."""
     bands = guided_bands(source, 0)
-    frames = _Frames(source, bands, 0)
-    sums = BlockSums.zeros(frames.wavelengths, (frames.height, frames.width))
+    reader = _TurnReader(source, bands, 0)
+    sums = BlockSums.zeros(source.stack.shape[0], source.stack.shape[2:])
 
-    def compute(band: Band, item: tuple[int, np.ndarray, np.ndarray]) -> None:
-        sums.add(frames.turns(item), band.start)
+    def compute(band: Band, item: ReadBand) -> None:
+        sums.add(reader.turns(item), band.start)
 
-    timings = stream(bands, frames.read, compute, lambda band, nothing: None, depth=1, progress=progress)
-    return sums, timings
+    return sums, stream(bands, reader.read, compute, lambda band, nothing: None, depth=1, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -120,17 +107,16 @@ def guided_pass(
     assert source.search is not None, "two or more wavelengths have an order search"
     bands = guided_bands(source, sink.first_row)
     halo = orders.HALO + guide.refiner.halo
-    frames = _Frames(source, bands, halo)
-    most = max((band.rows for band in bands), default=0)
+    reader = _TurnReader(source, bands, halo)
+    most, width = max((band.rows for band in bands), default=0), source.stack.shape[3]
     stored = tuple(name for name in SLOPES if name in sink.quantities)
-    outputs = BufferPool(lambda: _OutputRows.empty(most, frames.width, stored))
+    outputs = BufferPool(lambda: _OutputRows.empty(most, width, stored))
     limits = orders.OrderLimits.of(source.search)
 
     with ThreadPoolExecutor(threads, thread_name_prefix="cpikan-refine") as pool:
 
-        def compute(band: Band, item: tuple[int, np.ndarray, np.ndarray]) -> tuple[_OutputRows, _OutputRows]:
-            first = item[0]
-            rows = frames.turns(item)
+        def compute(band: Band, item: ReadBand) -> tuple[_OutputRows, _OutputRows]:
+            first, rows = item.start, reader.turns(item)
             count = rows.flags.shape[0]
             surface = guide.refiner.surface(rows, first, slice(0, count))
             choice = orders.begin(rows, first, guide.cells)
@@ -157,7 +143,7 @@ def guided_pass(
             sink.write(band.start, {**out.pixels._asdict(), **out.slopes}, out.table)
             outputs.give(buffer)
 
-        timings = stream(bands, frames.read, compute, write, depth=1, progress=progress)
+        timings = stream(bands, reader.read, compute, write, depth=1, progress=progress)
     sink.finish()
     return timings
 

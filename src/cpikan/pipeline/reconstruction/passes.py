@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def frame_bands(stack: FrameStack, band_rows: int | None, first_row: int, band_b
     """Bands of just below ``band_bytes`` from ``first_row`` on, whatever the width: so memory does not grow with it."""
     wavelengths, steps, height, width = stack.shape
     rows = band_rows or _fitting_rows(band_bytes // (wavelengths * steps * width * stack.dtype.itemsize))
-    return _bands_from(first_row, height, rows)
+    return bands_from(first_row, height, rows)
 
 
 def pixel_bands(source: FrameSource, first_row: int) -> list[Band]:
@@ -56,7 +57,7 @@ def pixel_bands(source: FrameSource, first_row: int) -> list[Band]:
 
 def flat_bands(shape: tuple[int, int], band_rows: int | None, first_row: int) -> list[Band]:
     """Bands of a single map."""
-    return _bands_from(first_row, shape[0], band_rows or _fitting_rows(_FLAT_BAND_PIXELS // shape[1]))
+    return bands_from(first_row, shape[0], band_rows or _fitting_rows(_FLAT_BAND_PIXELS // shape[1]))
 
 
 def _fitting_rows(rows: int) -> int:
@@ -65,31 +66,42 @@ def _fitting_rows(rows: int) -> int:
     return rows - rows % 8 if rows > 8 else rows
 
 
-def _bands_from(first_row: int, height: int, rows: int) -> list[Band]:
+def bands_from(first_row: int, height: int, rows: int) -> list[Band]:
+    """Bands of ``rows`` rows from ``first_row`` on."""
     bands = split_bands(height - first_row, rows)
     return [Band(band.index, band.start + first_row, band.stop + first_row) for band in bands]
 
 
-class _FramePass:
-    """Buffers of a pass, and reading into them."""
+class ReadBand(NamedTuple):
+    """Frames (L, K, n, W) from image row ``start`` on, in the front of a pooled ``buffer``."""
 
-    def __init__(self, source: FrameSource, bands: list[Band], stored: tuple[str, ...]) -> None:
-        stack, kernels = source.stack, source.kernels
-        self.stack = stack
-        most = max((band.rows for band in bands), default=0)
-        wavelengths, steps, _, width = stack.shape
-        dtype = stack.dtype.newbyteorder("=")
-        bare = kernels.device == "cpu" and stored == ("height_nm",)
-        self.frames = BufferPool(lambda: kernels.empty((wavelengths * steps * most * width,), dtype))
-        self.outputs = BufferPool(lambda: _Output(_buffers(kernels, most, width, bare), np.empty((most, COLUMNS))))
+    start: int
+    frames: np.ndarray
+    buffer: np.ndarray
 
-    def read(self, band: Band) -> tuple[np.ndarray, np.ndarray]:
-        """The band's frames in a pooled buffer, and the buffer itself."""
-        wavelengths, steps, _, width = self.stack.shape
-        buffer = self.frames.take()
+
+class BandReader:
+    """Reads bands of frames, with ``halo`` rows around them, into buffers that go round."""
+
+    def __init__(self, source: FrameSource, bands: list[Band], halo: int = 0) -> None:
+        self._stack, self._halo = source.stack, halo
+        wavelengths, steps, height, width = source.stack.shape
+        self.rows = min(max((band.rows for band in bands), default=0) + 2 * halo, height)
+        size, dtype = (wavelengths * steps * self.rows * width,), source.stack.dtype.newbyteorder("=")
+        self._buffers = BufferPool(lambda: source.kernels.empty(size, dtype))
+
+    def read(self, band: Band) -> ReadBand:
+        """The frames of a band, whose buffer is given back by `done`."""
+        wavelengths, steps, height, width = self._stack.shape
+        start, stop = max(0, band.start - self._halo), min(height, band.stop + self._halo)
+        buffer = self._buffers.take()
         # the last band is shorter: the front of the buffer, still C-contiguous
-        view = buffer[: wavelengths * steps * band.rows * width].reshape(wavelengths, steps, band.rows, width)
-        return self.stack.rows(band.start, band.stop, view), buffer
+        view = buffer[: wavelengths * steps * (stop - start) * width].reshape(wavelengths, steps, stop - start, width)
+        return ReadBand(start, self._stack.rows(start, stop, view), buffer)
+
+    def done(self, item: ReadBand) -> None:
+        """The frames are not needed any more."""
+        self._buffers.give(item.buffer)
 
 
 def _buffers(kernels: PixelKernels, rows: int, width: int, bare: bool) -> tuple[np.ndarray, ...]:
@@ -102,26 +114,27 @@ def _buffers(kernels: PixelKernels, rows: int, width: int, bare: bool) -> tuple[
 def frame_pass(source: FrameSource, sink: RowSink, progress: ProgressSink | None) -> StreamTimings:
     """Turn the frames of several wavelengths into height, sigma, modulation and flags, those of one into phase, sigma,
     modulation and flags, in one fused sweep of the rows that the sink lacks."""
-    kernels = source.kernels
+    kernels, width = source.kernels, source.stack.shape[3]
     bands = pixel_bands(source, sink.first_row)
-    work = _FramePass(source, bands, sink.quantities)
+    reader = BandReader(source, bands)
+    bare = kernels.device == "cpu" and sink.quantities == ("height_nm",)
+    outputs = BufferPool(lambda: _Output(_buffers(kernels, reader.rows, width, bare), np.empty((reader.rows, COLUMNS))))
 
-    def compute(band: Band, item: tuple[np.ndarray, np.ndarray]) -> _Output:
-        frames, buffer = item
-        output = work.outputs.take()
+    def compute(band: Band, item: ReadBand) -> _Output:
+        output = outputs.take()
         rows, mask = [array[: band.rows] for array in output.rows], source.mask_rows(band.start, band.stop)
         if source.search is None:
-            kernels.phases(frames, mask, PhaseRows(*rows), band.start)
+            kernels.phases(item.frames, mask, PhaseRows(*rows), band.start)
         else:
-            kernels.heights(frames, band.start, mask, HeightRows(*rows), output.table[: band.rows])
-        work.frames.give(buffer)
+            kernels.heights(item.frames, band.start, mask, HeightRows(*rows), output.table[: band.rows])
+        reader.done(item)
         return output
 
     def write(band: Band, output: _Output) -> None:
         kind, table = (PhaseRows, None) if source.search is None else (HeightRows, output.table[: band.rows])
         sink.write(band.start, kind(*(array[: band.rows] for array in output.rows))._asdict(), table)
-        work.outputs.give(output)
+        outputs.give(output)
 
-    timings = stream(bands, work.read, compute, write, depth=DEPTH, progress=progress)
+    timings = stream(bands, reader.read, compute, write, depth=DEPTH, progress=progress)
     sink.finish()
     return timings
