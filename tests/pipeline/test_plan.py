@@ -22,6 +22,7 @@ from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.reconstruction.stage import Context, Stage
 from cpikan.pipeline.stacks.mask import Circle
 from cpikan.storage.writers.layout import QUANTITIES, SLOPES, Quantity
+from cpikan.storage.writers.open import output_format
 from cpikan.streaming.events import Silent
 from independent_frames import Faults, Scene, make_scene
 from small_stacks import STEPS_DEG, stack_of
@@ -33,7 +34,7 @@ def plan_of(
     wavelengths: int, suffix: str = ".zarr", accelerator: str = "cpu", steps: str = "trusted", **options: Any
 ) -> Plan:
     info = StackInfo((wavelengths, 5, 100, 120), np.dtype(np.uint8), steps)
-    return plan_reconstruction(info, ReconstructSettings(**options), suffix, accelerator)
+    return plan_reconstruction(info, ReconstructSettings(**options), output_format(f"x{suffix}"), accelerator)
 
 
 @pytest.mark.parametrize(

@@ -12,55 +12,46 @@ from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.select import choose_device
 from cpikan.storage.scratch import ScratchArrays
-from cpikan.storage.writers.open import required_bytes
+from cpikan.storage.writers.open import output_format, required_bytes
 
 _PROCESS_MIB = 160  # interpreter, NumPy, compiled kernels
-_KINDS = {"npy": (".npy", False), "npy_all": (".npy", True), "tif": (".tif", False), "zarr": (".zarr", False)}
+_MAP_BYTES = 13  # of a pixel: height, sigma, modulation, flags
+_OUTPUTS = {"npy": ("x.npy", False), "npy_all": ("x.npy", True), "tif": ("x.tif", False), "zarr": ("x.zarr", False)}
 
 
 def estimate_run(
-    stack: FrameStack, settings: ReconstructSettings | None = None, suffix: str = ".zarr"
+    stack: FrameStack, settings: ReconstructSettings | None = None, output: str = "x.zarr"
 ) -> dict[str, Any]:
-    """What a run with ``settings`` into a file of that suffix would do, by stage, and bands, disk per output format and
-    memory; JSON-able, bytes and MiB. Raises InputError for settings that do not serve the stack."""
-    asked, info = settings or ReconstructSettings(), StackInfo.of(stack)
+    """What a run with ``settings`` into ``output`` would do, by stage, and bands, disk per output format and memory;
+    JSON-able, bytes and MiB. Raises InputError for settings that do not serve the stack."""
+    asked, shape = settings or ReconstructSettings(), stack.shape[2:]
     accelerator = choose_device(asked.device)
-    _, _, height, width = stack.shape
-    shape = (height, width)
-    rows = frame_bands(stack, asked.band_rows, 0, CpuKernels.band_bytes)[0].rows
-    frames_mib = stack.input_bytes / height * rows / 2**20
-    maps_mib = 13 * rows * width / 2**20  # height, sigma, modulation, flags
 
-    def plan(**changes: Any) -> Plan:
-        return plan_reconstruction(info, replace(asked, **changes), suffix, accelerator)
+    def plan(path: str, **changes: Any) -> Plan:
+        return plan_reconstruction(StackInfo.of(stack), replace(asked, **changes), output_format(path), accelerator)
 
     def disk(**changes: Any) -> dict[str, int]:
-        return {
-            kind: required_bytes(
-                f"x{ending}",
-                shape,
-                plan_reconstruction(
-                    info, replace(asked, all_quantities=every, **changes), ending, accelerator
-                ).quantities,
-            )
-            for kind, (ending, every) in _KINDS.items()
-        }
+        plans = {kind: (path, plan(path, all_quantities=a, **changes)) for kind, (path, a) in _OUTPUTS.items()}
+        return {kind: required_bytes(path, shape, made.quantities) for kind, (path, made) in plans.items()}
 
     def scratch(**changes: Any) -> int:
-        return ScratchArrays.required_bytes(shape, plan(**changes).scratch)
+        return ScratchArrays.required_bytes(shape, plan(output, **changes).scratch)
 
+    chosen = plan(output)
+    rows = frame_bands(stack, asked.band_rows, 0, CpuKernels.band_bytes)[0].rows
+    band_mib = (stack.input_bytes // shape[0] + _MAP_BYTES * shape[1]) * rows / 2**20
     return {
-        "method": "unwrap by tiles" if "unwrap" in plan().names else "joint orders per pixel",
-        "stages": list(plan().names),
-        "device": plan().device,
-        "calibrates_steps": info.steps != "trusted",
+        "method": "unwrap by tiles" if "unwrap" in chosen.names else "joint orders per pixel",
+        "stages": list(chosen.names),
+        "device": chosen.device,
+        "calibrates_steps": stack.acquisition.steps != "trusted",
         "band_rows": rows,
         "disk_bytes": disk(),
         "disk_bytes_field": disk(method="field", model=None),
         "scratch_bytes": scratch(),
         "scratch_bytes_field": scratch(method="field", model=None),
         "scratch_bytes_learned": scratch(method="learned"),
-        "memory_mib": round(_PROCESS_MIB + (2 * DEPTH + 2) * (frames_mib + maps_mib)),
+        "memory_mib": round(_PROCESS_MIB + (2 * DEPTH + 2) * band_mib),
     }
 
 

@@ -14,13 +14,14 @@ from cpikan.pipeline.reconstruction.methods import Method
 from cpikan.pipeline.reconstruction.passes import BandReader, FrameSource, ReadBand, bands_from
 from cpikan.pipeline.reconstruction.row_sink import RowSink
 from cpikan.pipeline.reconstruction.slope_rows import put_slopes
-from cpikan.psi.kernels.model import HeightRows, OrderSearch, empty_rows
+from cpikan.psi.kernels.arguments import pack_search
+from cpikan.psi.kernels.cpu import DemodulationKernels
+from cpikan.psi.kernels.model import DemodulatedRows, HeightRows, OrderSearch, empty_demodulated, empty_rows
 from cpikan.psi.kernels.statistics import COLUMNS, row_sums
-from cpikan.psi.kernels.turns import TurnKernels
 from cpikan.psi.refine import orders
 from cpikan.psi.refine.ambiguity import CELL_SHARE
 from cpikan.psi.refine.blocks import BlockSums
-from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows, TurnRows, empty_turns
+from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows
 from cpikan.storage.writers.layout import SLOPES
 from cpikan.streaming.bands import Band
 from cpikan.streaming.buffers import BufferPool
@@ -39,22 +40,22 @@ def guided_bands(source: FrameSource, first_row: int) -> list[Band]:
     return bands_from(first_row, height, rows)
 
 
-def _turns(source: FrameSource, frames: np.ndarray, start: int, out: TurnRows) -> TurnRows:
+def _demodulate(source: FrameSource, frames: np.ndarray, start: int, out: DemodulatedRows) -> DemodulatedRows:
     """Demodulate rows from image row ``start`` on."""
-    kernels = cast(TurnKernels, source.kernels)
-    return kernels.turns(frames, start, source.mask_rows(start, start + frames.shape[2]), out)
+    kernels = cast(DemodulationKernels, source.kernels)
+    return kernels.demodulate(frames, start, source.mask_rows(start, start + frames.shape[2]), out)
 
 
-class _TurnReader(BandReader):
+class _DemodulatingReader(BandReader):
     """Reads bands of frames, and demodulates each into one set of rows that all bands use."""
 
     def __init__(self, source: FrameSource, bands: list[Band], halo: int) -> None:
         super().__init__(source, bands, halo)
         self._source = source
-        self._rows = empty_turns(source.stack.shape[0], self.rows, source.stack.shape[3])
+        self._rows = empty_demodulated(source.stack.shape[0], self.rows, source.stack.shape[3])
 
-    def turns(self, item: ReadBand) -> TurnRows:
-        rows = _turns(self._source, item.frames, item.start, self._rows.part(0, item.frames.shape[2]))
+    def demodulate(self, item: ReadBand) -> DemodulatedRows:
+        rows = _demodulate(self._source, item.frames, item.start, self._rows.part(0, item.frames.shape[2]))
         self.done(item)
         return rows
 
@@ -62,11 +63,11 @@ class _TurnReader(BandReader):
 def survey_pass(source: FrameSource, progress: ProgressSink | None) -> tuple[BlockSums, StreamTimings]:
     """Sum the phasors of the whole image over blocks."""
     bands = guided_bands(source, 0)
-    reader = _TurnReader(source, bands, 0)
+    reader = _DemodulatingReader(source, bands, 0)
     sums = BlockSums.zeros(source.stack.shape[0], source.stack.shape[2:])
 
     def compute(band: Band, item: ReadBand) -> None:
-        sums.add(reader.turns(item), band.start)
+        sums.add(reader.demodulate(item), band.start)
 
     return sums, stream(bands, reader.read, compute, lambda band, nothing: None, depth=1, progress=progress)
 
@@ -107,29 +108,28 @@ def guided_pass(
     assert source.search is not None, "two or more wavelengths have an order search"
     bands = guided_bands(source, sink.first_row)
     halo = orders.HALO + guide.refiner.halo
-    reader = _TurnReader(source, bands, halo)
+    reader = _DemodulatingReader(source, bands, halo)
     most, width = max((band.rows for band in bands), default=0), source.stack.shape[3]
     stored = tuple(name for name in SLOPES if name in sink.quantities)
     outputs = BufferPool(lambda: _OutputRows.empty(most, width, stored))
-    limits = orders.OrderLimits.of(source.search)
+    search = pack_search(source.search)
 
     with ThreadPoolExecutor(threads, thread_name_prefix="cpikan-refine") as pool:
 
         def compute(band: Band, item: ReadBand) -> tuple[_OutputRows, _OutputRows]:
-            first, rows = item.start, reader.turns(item)
+            first, rows = item.start, reader.demodulate(item)
             count = rows.flags.shape[0]
             surface = guide.refiner.surface(rows, first, slice(0, count))
-            choice = orders.begin(rows, first, guide.cells)
-            orders.settle(rows, choice, surface, limits, pool.map)
+            choice = orders.icm(rows, orders.own_orders(rows, first, guide.cells), surface, search, pool.map)
             buffer = outputs.take()
             out = buffer.part(slice(0, band.rows))
 
             def finish(part: slice) -> None:
                 start, stop = first + part.start, first + part.stop
                 mine = out.part(slice(start - band.start, stop - band.start))
-                orders.form(rows, choice, limits, part, mine.pixels)
+                orders.form_heights(rows, choice, search, part, mine.pixels)
                 if guide.drawn is not None:
-                    orders.draw(guide.drawn(start, stop), mine.pixels)
+                    orders.replace_by_surface(guide.drawn(start, stop), mine.pixels)
                 if mine.slopes:
                     assert guide.slopes is not None
                     put_slopes(guide.slopes(start, stop), mine.pixels.flags, mine.slopes)
@@ -155,8 +155,10 @@ def wrapped_phases(source: FrameSource) -> Callable[[int, int], np.ndarray]:
     back = np.argsort(source.search.order)
 
     def rows(start: int, stop: int) -> np.ndarray:
-        turns = empty_turns(len(back), stop - start, source.stack.shape[3])
-        return _turns(source, source.stack.rows(start, stop), start, turns).turns[back] * np.float32(2 * np.pi)
+        out = empty_demodulated(len(back), stop - start, source.stack.shape[3])
+        return _demodulate(source, source.stack.rows(start, stop), start, out).phase_cycles[back] * np.float32(
+            2 * np.pi
+        )
 
     return rows
 

@@ -22,9 +22,8 @@ from cpikan.pipeline.reconstruction.stages.unwrap import Ripple, Unwrap
 from cpikan.pipeline.reconstruction.stages.write import Write
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.model.schemes import LEAST_SQUARES
+from cpikan.storage.formats import Format
 from cpikan.storage.writers.layout import QUANTITIES, SLOPES
-
-_NOT_STORED = {".npy": ("modulation",), ".tif": ("component",), ".tiff": ("component",)}
 
 
 class StackInfo(NamedTuple):
@@ -51,7 +50,7 @@ class Plan:
 
     stages: tuple[Stage, ...]
     method: Method
-    suffix: str
+    target: Format
     height_only: bool
     device: str
     network_device: str
@@ -71,7 +70,7 @@ class Plan:
         if self.height_only:
             return ("height_nm",)
         made = {name for stage in self.stages for name in (*stage.writes, *stage.derives)}
-        return tuple(name for name in QUANTITIES if name in made and name not in _NOT_STORED.get(self.suffix, ()))
+        return tuple(name for name in QUANTITIES if name in made and name not in self.target.leaves_out)
 
     @property
     def scratch(self) -> Mapping[str, np.dtype]:
@@ -88,14 +87,14 @@ class Plan:
         return replace(self, neighbours="always" if asks else "never", device="cpu" if on_cpu else self.device)
 
 
-def plan_reconstruction(info: StackInfo, settings: ReconstructSettings, suffix: str, accelerator: str) -> Plan:
-    """Decide what a reconstruction into a file of that suffix does; ``accelerator`` is what `choose_device` found.
+def plan_reconstruction(info: StackInfo, settings: ReconstructSettings, target: Format, accelerator: str) -> Plan:
+    """Decide what a reconstruction into a file of that format does; ``accelerator`` is what `choose_device` found.
 
     Raises InputError for settings that do not serve such a stack.
     """
     _check(info, settings)
     method, one_wave = METHODS[settings.method], info.shape[0] == 1
-    height_only = suffix == ".npy" and not settings.all_quantities
+    height_only = target.height_alone and not settings.all_quantities
     slopes = SLOPES if method.surface and not height_only else ()
     neighbours = "never" if one_wave else method.neighbours
     whole = bool(one_wave or settings.remove or settings.inpaint or method.network)
@@ -112,7 +111,7 @@ def plan_reconstruction(info: StackInfo, settings: ReconstructSettings, suffix: 
     return Plan(
         stages=tuple(stages),
         method=method,
-        suffix=suffix,
+        target=target,
         height_only=height_only,
         device="cpu" if neighbours == "always" else accelerator,
         network_device=accelerator,

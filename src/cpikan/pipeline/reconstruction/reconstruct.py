@@ -20,13 +20,13 @@ from cpikan.pipeline.reconstruction.stage import Context, Stage
 from cpikan.pipeline.reconstruction.summary import added, document, first_facts
 from cpikan.pipeline.reconstruction.workspace import Workspace
 from cpikan.pipeline.stacks.stack import FrameStack
+from cpikan.psi.kernels.cpu import DemodulationKernels
 from cpikan.psi.kernels.model import PixelModel
 from cpikan.psi.kernels.select import PixelKernels, choose_device, make_kernels
-from cpikan.psi.kernels.turns import TurnKernels
 from cpikan.psi.warm import warm_up
 from cpikan.storage.atomic import check_disk_space
 from cpikan.storage.scratch import ScratchArrays
-from cpikan.storage.writers.open import required_bytes
+from cpikan.storage.writers.open import output_format, required_bytes
 from cpikan.streaming.events import Events, as_events
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.rows import RowPool
@@ -85,7 +85,7 @@ class _Run:
         accelerator = choose_device(settings.device)
         if settings.mask is not None:
             settings.mask.check(stack.shape[2:])
-        plan = plan_reconstruction(StackInfo.of(stack), settings, output.suffix.lower(), accelerator)
+        plan = plan_reconstruction(StackInfo.of(stack), settings, output_format(output), accelerator)
         _check_not_the_frames(stack, output)
         network = None
         if plan.method.network:
@@ -183,11 +183,11 @@ class _Run:
         fitted, scheme = self.stack.acquisition.steps != "trusted", self.settings.scheme
         warm_up(wavelengths, frames, self.stack.dtype, scheme, self.plan.device, fitted=fitted)
         if self.plan.neighbours != "never":
-            from cpikan.psi.refine.warm import warm_orders
+            from cpikan.psi.warm import warm_orders
 
             warm_orders(wavelengths, frames, self.stack.dtype, scheme, fitted=fitted)
         if self.plan.method.refines:
-            from cpikan.psi.refine.warm import warm_fields
+            from cpikan.psi.warm import warm_fields
 
             warm_fields(slopes=self.plan.slopes)
 
@@ -222,7 +222,7 @@ def run_stage(stage: Stage, arrays: Arrays, context: Context) -> dict[str, Any]:
 def _kernels(plan: Plan, model: PixelModel, threads: int) -> Iterator[PixelKernels]:
     """The kernels of a settled plan, closed at the end."""
     ask = plan.neighbours == "always"
-    kernels = TurnKernels(model, threads) if ask else make_kernels(model, plan.device, threads)
+    kernels = DemodulationKernels(model, threads) if ask else make_kernels(model, plan.device, threads)
     try:
         yield kernels
     finally:

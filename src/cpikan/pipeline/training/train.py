@@ -27,12 +27,12 @@ from cpikan.images.training.log import TrainLog
 from cpikan.images.training.loop import Task, Trained, Trainer
 from cpikan.images.training.tables import from_table
 from cpikan.images.training.transform import PatchTransform
-from cpikan.learning.checkpoint import Checkpoint, Saved
 from cpikan.pipeline.training.simulated_stacks import SimulatedSpec, simulated_stacks
 from cpikan.pipeline.training.training_stacks import open_training_stacks
 from cpikan.storage.atomic import write_json
-from cpikan.streaming.events import Events, ProgressLine
+from cpikan.streaming.events import Events
 from cpikan.streaming.memory import PeakMemory
+from cpikan.streaming.run_store import RunStore, remove_state
 
 _WRITE_S = 2.0  # states are written no more often than this
 
@@ -156,16 +156,18 @@ def run_training(
     feed = PatchFeed(run.sources, run.held_out, config, engine)
     feed.check(run.terms)
     _check_task(run, curriculum, engine)
-    store, saved = _open_store(run, place, engine)
+    store = _open_store(run, place, engine)
     task = Task(run.network, config.features, run.terms, feed, transform, curriculum)
-    log = _open_log(config, place, saved) if engine.main else None
+    state = None if store.saved is None else store.saved.state
+    log = _open_log(config, place, state) if engine.main else None
     try:
         trainer = Trainer(task, config, engine, store, log)
-        if saved is not None:
-            trainer.resume(saved)
+        if state is not None:
+            trainer.resume(state)
         finished = bool(trainer.position.stop_reason)
-        trained = trainer.run(progress=progress is True or isinstance(progress, ProgressLine))
+        trained = trainer.run(progress=progress)
     finally:
+        store.close()
         if log is not None:
             log.close()
     summary = _summary(run, place, engine, trained)
@@ -252,7 +254,7 @@ def _anchored(config: TrainConfig, folder: Path) -> TrainConfig:
     )
 
 
-def _open_store(run: TrainingRun, place: Place, engine: Engine) -> tuple[Checkpoint, Saved | None]:
+def _open_store(run: TrainingRun, place: Place, engine: Engine) -> RunStore:
     if place.overwrite and engine.main:
         _clear(place.folder)
         place.weights.unlink(missing_ok=True)
@@ -262,24 +264,23 @@ def _open_store(run: TrainingRun, place: Place, engine: Engine) -> tuple[Checkpo
             "--resume with engine = 'deepspeed': the moments live in DeepSpeed; begin anew with --overwrite"
         )
     identity = {"config": run.config.table(), "processes": engine.processes, **run.identity}
-    store = Checkpoint(place.folder, identity, every_s=_WRITE_S)
-    saved = store.open(place.resume)
+    store = RunStore(place.folder, identity, resume=place.resume, every_s=_WRITE_S, reading=not engine.main)
     engine.wait()  # nothing is written before every process has looked
-    if engine.main and saved is None:
+    if engine.main and store.saved is None:
         write_json(place.folder / "config.json", run.config.table())
-    return store, saved
+    return store
 
 
 def _clear(folder: Path) -> None:
     """Take away what an earlier run wrote, and nothing else."""
-    for pattern in ("checkpoint.json", "tensors-*.safetensors", "config.json", "log.jsonl"):
-        for path in folder.glob(pattern):
-            path.unlink()
+    remove_state(folder)
+    for name in ("config.json", "log.jsonl"):
+        (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
 
-def _open_log(config: TrainConfig, place: Place, saved: Saved | None) -> TrainLog:
-    kept = int(saved.numbers["position"]["log_bytes"]) if saved is not None else 0
+def _open_log(config: TrainConfig, place: Place, state: dict[str, Any] | None) -> TrainLog:
+    kept = 0 if state is None else int(state["position"]["log_bytes"])
     board = place.folder / "tensorboard" if config.training.tensorboard else None
     return TrainLog(place.folder / "log.jsonl", keep_bytes=kept, tensorboard=board)
 
