@@ -13,10 +13,10 @@ from scipy import ndimage
 
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
-from cpikan.pipeline.stacks.mask import Circle
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.writers.layout import SLOPES
+from cpikan.surface.aperture import Circle
 from small_stacks import STEPS_DEG, contents, leftovers, stack_of
 
 WAVE_NM = 632.8

@@ -20,10 +20,10 @@ from cpikan.pipeline.reconstruction.methods import METHODS
 from cpikan.pipeline.reconstruction.plan import Plan, StackInfo, plan_reconstruction
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.reconstruction.stage import Context, Stage
-from cpikan.pipeline.stacks.mask import Circle
 from cpikan.storage.writers.layout import QUANTITIES, SLOPES, Quantity
 from cpikan.storage.writers.open import output_format
 from cpikan.streaming.events import Silent
+from cpikan.surface.aperture import Circle
 from independent_frames import Faults, Scene, make_scene
 from small_stacks import STEPS_DEG, stack_of
 

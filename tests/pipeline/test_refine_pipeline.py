@@ -15,10 +15,10 @@ from scipy import ndimage
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.pipeline.reconstruction import holes
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
-from cpikan.pipeline.stacks.mask import Mask
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.model.flags import Flag
 from cpikan.psi.refine.inpaint import required_bytes
+from cpikan.surface.aperture import Mask
 from small_stacks import STEPS_DEG, WAVES_NM, folder_of, leftovers, stack_of
 
 SHAPE = (150, 200)

@@ -13,7 +13,7 @@ from memory_map import MemoryMap
 from PIL import Image
 
 from cpikan.errors import InputError
-from cpikan.pipeline.maps.evaluate import compare, measure
+from cpikan.pipeline.maps.evaluate import align_to_truth, error_figures
 from cpikan.report.html import write_report
 from cpikan.report.svg import palette_png
 
@@ -118,7 +118,7 @@ def test_a_full_page_shows_everything_and_needs_nothing(tmp_path: Path) -> None:
         "not visible",
     ):
         assert expected in text
-    assert f"{measure(compare(height_map, truth))['rms_nm']:.3f} <small>nm" in text
+    assert f"{error_figures(align_to_truth(height_map, truth))['rms_nm']:.3f} <small>nm" in text
     # self-contained: every reference is inside the page or carries its data
     assert all(reference.startswith(("#", "data:image/png;base64,")) for reference in outline.references)
     assert not re.search(r"https?://|<script|@import|url\((?!#)", text)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_map import MemoryMap
 
-from cpikan.pipeline.maps.evaluate import compare
+from cpikan.pipeline.maps.evaluate import align_to_truth
 from cpikan.report import numbers
 from cpikan.report.reduce import BlockMean, BlockOr, reduction
 from cpikan.report.scales import Lateral, error_scale, height_scale
@@ -112,7 +112,7 @@ def test_the_error_picture_shows_right_orders_and_clusters_of_wrong_ones() -> No
     height[600:630, 600:630] += 316.4
     found = survey(
         height_map := MemoryMap(height, document={"acquisition": {"wavelengths_nm": [632.8, 611.9]}}),
-        compare(height_map, truth),
+        align_to_truth(height_map, truth),
     )
     assert found.error is not None
     picture = found.error.picture

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
-from cpikan.pipeline.maps.evaluate import compare, measure
+from cpikan.pipeline.maps.evaluate import align_to_truth, error_figures
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.report import numbers
 from cpikan.report.content import Content, section
@@ -46,8 +46,8 @@ def write_report(
     comparison = None
     if truth is not None:
         removed = (evaluation or {}).get("removed") or ()
-        comparison = compare(height_map, truth, remove=removed, progress=progress)
-        evaluation = measure(comparison) if evaluation is None else evaluation
+        comparison = align_to_truth(height_map, truth, remove=removed, progress=progress)
+        evaluation = error_figures(comparison) if evaluation is None else evaluation
     name = Path(height_map.path).name
     content = Content(name, height_map.document, survey(height_map, comparison, progress=progress), evaluation)
     write_text(path, render(content))

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cpikan.errors import InputError
-
-if TYPE_CHECKING:
-    from cpikan.pipeline.stacks.mask import Circle, Mask
+from cpikan.surface.aperture import Aperture, aperture_of
 
 
 @dataclass(frozen=True)
@@ -30,8 +27,6 @@ class AreaOptions:
         if self.mask and self.circle:
             raise InputError("mask and circle exclude each other: give one of them")
 
-    def open(self) -> Mask | Circle | None:
+    def open(self) -> Aperture | None:
         """The circle, or the mask read from its file; InputError where they cannot be read."""
-        from cpikan.pipeline.stacks.mask import Circle, Mask
-
-        return Circle.parse(self.circle) if self.circle else Mask.open(self.mask) if self.mask else None
+        return aperture_of(self.circle, self.mask)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from cpikan.pipeline.reconstruction.row_sink import RowSink
-from cpikan.pipeline.stacks.mask import Circle, Mask
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.kernels.model import HeightRows, OrderSearch, PhaseRows, empty_rows
 from cpikan.psi.kernels.select import PixelKernels
@@ -16,6 +15,7 @@ from cpikan.psi.kernels.statistics import COLUMNS
 from cpikan.streaming.bands import Band, split_bands
 from cpikan.streaming.buffers import BufferPool
 from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
+from cpikan.surface.aperture import Aperture
 
 _MAX_ROWS = 1024
 _FLAT_BAND_PIXELS = 2**20
@@ -29,7 +29,7 @@ class FrameSource:
     stack: FrameStack
     kernels: PixelKernels
     search: OrderSearch | None
-    mask: Mask | Circle | None = None
+    mask: Aperture | None = None
     band_rows: int | None = None
 
     def mask_rows(self, start: int, stop: int) -> np.ndarray | None:

@@ -9,9 +9,9 @@ from typing import Any
 
 from cpikan.errors import InputError, unknown_name
 from cpikan.pipeline.reconstruction.methods import METHODS
-from cpikan.pipeline.stacks.mask import Circle, Mask
 from cpikan.psi.calibration.steps.layout import EFFECTS
 from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, SCHEMES
+from cpikan.surface.aperture import Aperture
 from cpikan.surface.form import check_form_terms
 
 UNWRAP_TILE, UNWRAP_OVERLAP = 512, 64
@@ -42,7 +42,7 @@ class ReconstructSettings:
     scheme: str = LEAST_SQUARES
     combine: str = "weighted"
     range_nm: float | tuple[float, float] | None = None
-    mask: Mask | Circle | None = None
+    mask: Aperture | None = None
     remove: tuple[str, ...] = ()
     fit: tuple[str, ...] | None = None
     inpaint: bool = False

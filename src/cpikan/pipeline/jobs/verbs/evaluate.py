@@ -25,19 +25,15 @@ class EvaluateOptions:
 
 def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     """Compare or measure and return the figures."""
-    from cpikan.pipeline.maps.region import Region
-    from cpikan.pipeline.stacks.mask import Circle
-
-    options, area = job.part(EvaluateOptions), job.part(AreaOptions).open()
-    region = Region(area.pupil) if isinstance(area, Circle) else Region(mask=area)
+    options, aperture = job.part(EvaluateOptions), job.part(AreaOptions).open()
     if options.truth is not None:
         from cpikan.pipeline.maps.evaluate import evaluate
 
-        return evaluate(job.source, options.truth, remove=options.remove or "", region=region, progress=events)
-    from cpikan.pipeline.maps.surface import measure_map
+        return evaluate(job.source, options.truth, remove=options.remove or "", aperture=aperture, progress=events)
+    from cpikan.pipeline.maps.surface import surface_figures
 
     remove = "piston" if options.remove is None else options.remove
-    result = measure_map(job.source, remove=remove, region=region, progress=events)
+    result = surface_figures(job.source, remove=remove, aperture=aperture, progress=events)
     for warning in result["warnings"]:
         events.warning(warning)
     return result

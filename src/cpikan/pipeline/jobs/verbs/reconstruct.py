@@ -12,8 +12,8 @@ from cpikan.pipeline.jobs.options import AreaOptions, RunOptions
 from cpikan.pipeline.jobs.verb import Verb
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags
-from cpikan.pipeline.stacks.mask import Circle, Mask
 from cpikan.streaming.events import Events
+from cpikan.surface.aperture import Aperture
 from cpikan.units import parse_length_nm
 
 
@@ -54,7 +54,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     return height_map.summary
 
 
-def settings_of(job: Job, mask: Mask | Circle | None = None) -> ReconstructSettings:
+def settings_of(job: Job, mask: Aperture | None = None) -> ReconstructSettings:
     """The settings of the reconstruction; the height range is text with a unit, a number of nm, or two."""
     length, range_nm = job.part(ReconstructOptions).range, job.settings.get("range_nm")
     if length is not None and range_nm is not None:

@@ -13,12 +13,11 @@ from cpikan.pipeline.reconstruction.arrays import Arrays
 from cpikan.pipeline.reconstruction.formed import FormedMap
 from cpikan.pipeline.reconstruction.slope_rows import levelled_slopes
 from cpikan.pipeline.reconstruction.stage import Context, Stage
-from cpikan.pipeline.stacks.mask import Circle
 from cpikan.storage.writers.layout import SLOPES
+from cpikan.surface.aperture import Circle, ExtentScan, pupil_of
 from cpikan.surface.form import form_modes
 from cpikan.surface.grouped_form import GroupedForm, GroupedFormFit, no_form
 from cpikan.surface.measure import MeasureSettings, measure
-from cpikan.surface.pupil import ExtentScan, Pupil
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class RemoveForm(Stage):
         return {"form": fit.summary(context.settings.remove), "surface": _numbers(formed, context)}
 
 
-def _extent(formed: FormedMap, context: Context) -> tuple[Pupil | None, int]:
+def _extent(formed: FormedMap, context: Context) -> tuple[Circle | None, int]:
     """The pupil of the form, that of a circular mask (None: no pixel is valid), and the number of components."""
     scan, groups = ExtentScan(), 1
     for band in formed.sweep():
@@ -50,12 +49,12 @@ def _extent(formed: FormedMap, context: Context) -> tuple[Pupil | None, int]:
         rows = formed.arrays.current(name)[band.start : band.stop]
         groups = max(groups, int(rows.max())) if formed.unwrapped else 1
         scan.add(band.start, rows > 0 if formed.unwrapped else np.isfinite(rows))
-    if isinstance(context.settings.mask, Circle):
-        return context.settings.mask.pupil, groups
-    return (scan.pupil() if scan.pixels else None), groups
+    if not scan.pixels:
+        return None, groups
+    return pupil_of(context.settings.mask) or scan.pupil(), groups
 
 
-def _fit(formed: FormedMap, context: Context, pupil: Pupil, groups: int) -> GroupedForm:
+def _fit(formed: FormedMap, context: Context, pupil: Circle, groups: int) -> GroupedForm:
     """Least squares over the map; InputError where too few pixels determine the terms."""
     terms = context.settings.remove
     modes = form_modes(terms)

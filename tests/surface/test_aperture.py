@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cpikan.errors import InputError
-from cpikan.pipeline.stacks.mask import Circle, Mask
+from cpikan.surface.aperture import Aperture, Circle, Mask, Rectangle, aperture_of
 
 SHAPE = (40, 50)
 
 
-def _whole(mask: Mask | Circle, shape: tuple[int, int] = SHAPE, rows: int = 7) -> np.ndarray:
+def _whole(mask: Aperture, shape: tuple[int, int] = SHAPE, rows: int = 7) -> np.ndarray:
     starts = range(0, shape[0], rows)
     return np.concatenate([mask.rows(start, min(start + rows, shape[0]), shape[1]) for start in starts])
 
@@ -128,3 +128,69 @@ def test_identity_tells_content_and_shape_of_memory_does_not_matter():
     changed = array.copy()
     changed[599, 0] ^= True
     assert mask.identity != Mask(changed).identity
+
+
+@given(st.floats(-10, 60), st.floats(-10, 50), st.floats(0.2, 60), st.floats(0, 0.99))
+def test_an_annulus_leaves_its_hole_out(x, y, radius, share):
+    ring = Circle(x, y, radius, share * radius)
+    rows, columns = np.indices(SHAPE)
+    square = np.square(rows - y) + np.square(columns - x)
+    np.testing.assert_array_equal(_whole(ring), (square <= radius**2) & (square >= (share * radius) ** 2))
+
+
+def test_a_circle_for_polynomials_keeps_its_farthest_pixel():
+    """Radii from hypot: rounding must not lose the pixel that the circle was drawn through, on either rim."""
+    for column in range(1, 40):
+        reach = float(np.hypot(column, 7.0))
+        for ring in (Circle(0.0, 0.0, np.nextafter(reach, 0)), Circle(0.0, 0.0, 99.0, np.nextafter(reach, 99))):
+            assert ring.inside(7, 8, 41)[0, column]
+
+
+def test_sets_of_pixels():
+    rng = np.random.default_rng(8)
+    circle, mask, site = Circle(20, 22, 15, 4), Mask(rng.random(SHAPE) < 0.5, "m"), Rectangle(5, 8, 30, 21)
+    inside, drawn, cut = (_whole(part).astype(bool) for part in (circle, mask, site))
+    assert cut.sum() == 25 * 13
+    assert cut[8, 5]
+    assert not cut[21, 29]
+    for made, truth in (
+        (circle & mask, inside & drawn),
+        (circle | site, inside | cut),
+        (~circle, ~inside),
+        (~(mask | site) & circle, ~(drawn | cut) & inside),
+    ):
+        found = _whole(made)
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, truth)
+        made.check(SHAPE)
+    heights = np.zeros((2, *SHAPE))
+    (circle & mask).cut(0, heights)
+    np.testing.assert_array_equal(np.isfinite(heights[1]), inside & drawn)
+
+
+def test_sets_have_names_of_their_own_and_the_pupil_of_their_circle():
+    circle, other, mask = Circle(20, 22, 15), Circle(20, 22, 15, 4), Mask(np.ones(SHAPE), "m")
+    made = [circle, other, mask, circle & mask, circle | mask, ~circle, ~other, Rectangle(0, 0, 9, 9)]
+    assert len({each.identity for each in made}) == len(made)
+    assert circle.identity == "circle 20,22,15"
+    assert other.identity == "circle 20,22,15,4"
+    assert (mask & other).pupil == other
+    assert (mask | other).pupil is (~other).pupil is mask.pupil is None
+
+
+def test_sets_without_a_pixel_are_refused():
+    for empty in (Circle(5, 5, 4) & Circle(30, 30, 4), ~Rectangle(0, 0, 50, 40), Rectangle(9, 9, 9, 12)):
+        with pytest.raises(InputError, match="lets no pixel of an image of 50 x 40"):
+            empty.check(SHAPE)
+    with pytest.raises(InputError, match="must agree"):
+        (Circle(5, 5, 4) & Mask(np.ones((2, 3)))).check(SHAPE)
+
+
+def test_the_flags(tmp_path):
+    np.save(tmp_path / "m.npy", np.ones(SHAPE))
+    file = tmp_path / "m.npy"
+    assert aperture_of(None, None) is None
+    assert aperture_of("5,6,7,2", None) == Circle(5, 6, 7, 2)
+    assert aperture_of("", file).label == str(file)
+    both = aperture_of("5,6,7,2", file)
+    np.testing.assert_array_equal(_whole(both), _whole(Circle(5, 6, 7, 2)))
