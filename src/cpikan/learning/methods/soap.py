@@ -10,36 +10,31 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
-from cpikan.learning.adam import check_first_order, follow_gradient
-from cpikan.learning.run import Run
-from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.methods.adam import FirstOrder
 
 _LARGEST = 2048  # a side that is longer keeps its own axes: its basis would cost more than the step
 
 
 @dataclass(frozen=True)
-class Soap:
-    """``iterations`` full-batch steps at ``rate``, times ``decay`` every thousand; ``clip`` bounds the gradient's length.
+class Soap(FirstOrder):
+    """SOAP on all points; ``frequency`` is the number of steps between two bases.
 
-    ``frequency`` is the number of steps between two bases. Vyas, Morwani, Zhao, Shapira, Brandfonbrener, Janson and
-    Kakade, SOAP: Improving and Stabilizing Shampoo using Adam (2024), algorithm 3.
+    Vyas, Morwani, Zhao, Shapira, Brandfonbrener, Janson and Kakade, SOAP: Improving and Stabilizing Shampoo using Adam
+    (2024), algorithm 3.
     """
 
-    iterations: int = 2000
     rate: float = 3e-3
-    decay: float = 0.98
-    clip: float | None = 1.0
     frequency: int = 10
     name: str = "soap"
 
     def __post_init__(self) -> None:
-        check_first_order(self, "SOAP")
+        super().__post_init__()
         if self.frequency < 1:
             raise InputError(f"a basis every {self.frequency} steps: give at least 1")
 
-    def run(self, run: Run) -> StopReason:
-        """Step; a cost that is not finite brings the best state back at half the rate, three times."""
-        return follow_gradient(run, self, lambda parameters: SoapOptimizer(parameters, self.rate, self.frequency))
+    def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """Make SOAP."""
+        return SoapOptimizer(parameters, self.rate, self.frequency)
 
 
 class SoapOptimizer(torch.optim.Optimizer):

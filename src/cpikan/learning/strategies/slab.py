@@ -1,4 +1,4 @@
-"""Slab: a problem in one space axis and time between two times, on intervals of x with a product series each."""
+"""Slab: a problem in one stime_scale axis and time between two times, on intervals of x with a product series each."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from torch import Tensor
 
 from cpikan.fields.protocol import Jet
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
-from cpikan.learning.block_band import BlockRows, folded, natural, solve_band
+from cpikan.learning.methods.gauss_newton import gauss_newton
+from cpikan.learning.objective import half_squares
+from cpikan.learning.strategies.block_band import BlockRows, folded, natural, solve_band
+from cpikan.physics.linearise import contract, jet_at, pullback
 from cpikan.physics.problem import Condition, Problem, Side
 
 Residual = Callable[[Jet, Tensor, Jet | None], Tensor]
-_TIGHT = 30.0  # weight of interfaces and walls: what they miss is then far below what the equation misses
+_PENALTY = 30.0  # weight of interfaces and walls: what they miss is then far below what the equation misses
 _EXTRA = 2  # points per axis and interval beyond the modes
 _STEPS, _HALVINGS = 25, 10
 _DONE, _LEAST = 1e-9, 1e-13  # relative change of the cost, step
@@ -56,32 +59,9 @@ class Slab:
         self.series.set_output_coefficients(torch.linalg.lstsq(features, values, driver="gels").solution)
 
     def solve(self) -> int:
-        """Gauss-Newton with halved steps from the coefficients as they are; how many."""
+        """Solve by Gauss-Newton from the coefficients as they are; gives the number of steps."""
         order = (folded if any(c.period for c in self.problem.conditions) else natural)(len(self.widths))
-        sets = self._sets()
-        cost, rows = self._linearise(sets)
-        for taken in range(_STEPS):
-            step, before = solve_band(rows, order), cost
-            cost, rows = self._shortened(sets, step, before)
-            if not rows:
-                return taken
-            if cost > (1 - _DONE) * before or float(step.abs().max()) < _LEAST:
-                return taken + 1
-        return _STEPS
-
-    def _shortened(self, sets: list[_Set], step: Tensor, before: float) -> tuple[float, list[BlockRows]]:
-        """Take the longest of 1, 1/2, 1/4, ... of the step that lowers the cost; no rows, and no step, when none does."""
-        coefficients = self.series.coefficients
-        old = coefficients.detach().clone()
-        for halving in range(_HALVINGS):
-            with torch.no_grad():
-                coefficients.copy_(old + 0.5**halving * step.reshape(old.shape))
-            cost, rows = self._linearise(sets)
-            if cost < before:
-                return cost, rows
-        with torch.no_grad():
-            coefficients.copy_(old)
-        return before, []
+        return gauss_newton(_SlabSystem(self, order), _STEPS, _HALVINGS, _DONE, _LEAST)[1]
 
     def largest(self) -> float:
         """The largest value at Chebyshev nodes."""
@@ -102,12 +82,12 @@ class Slab:
         nx, nt = (m + _EXTRA for m in self.modes)
         problem, series = self.problem, self.series
         inside = _Set(self, lambda jet, at, _: torch.cat(list(problem.interior(jet, at).values())), self._grid(nx, nt))
-        inside.weight = ((self.widths / (nx * nt)).sqrt() / inside.pace(self.end - self.begin))[:, None]
+        inside.weight = ((self.widths / (nx * nt)).sqrt() / inside.time_scale(self.end - self.begin))[:, None]
         line = series.scaling.inverse(_line(_nodes(nx), -1.0, 1).expand(len(self.widths), -1, -1))
         starts = self._starts(line)
         for rows in starts:
             rows.weight = (self.widths / nx).sqrt()[:, None]
-        tight = torch.as_tensor(_TIGHT / nt**0.5)
+        tight = torch.as_tensor(_PENALTY / nt**0.5)
         low, high = (
             series.scaling.inverse(_line(_nodes(nt), end, 0).expand(len(self.widths), -1, -1)) for end in (-1.0, 1.0)
         )
@@ -147,7 +127,7 @@ class Slab:
             ends = {"x=min": (low, first), "x=max": (high, last)}
             found = [_Set(self, _condition(condition, name), *ends[name]) for name in names]
         for rows in found:
-            rows.weight = tight / rows.steepness()
+            rows.weight = tight / rows.row_scale()
         return found
 
     def _reach(self, chosen: Tensor) -> Tensor:
@@ -155,10 +135,32 @@ class Slab:
         size = self.knots.diff()
         return torch.minimum(size[chosen], size[chosen + 1]) / self.modes[0]
 
-    def _linearise(self, sets: list[_Set]) -> tuple[float, list[BlockRows]]:
-        rows = [one.rows() for one in sets]
-        cost = sum(float(one.residual.square().sum()) for one in rows)
-        return (cost if math.isfinite(cost) else math.inf), rows
+
+class _SlabSystem:
+    """The least-squares problem of a slab's coefficients; what was linearised for a trial serves the next step."""
+
+    def __init__(self, slab: Slab, order: Tensor) -> None:
+        self._slab, self._order = slab, order
+        self._sets = slab._sets()
+        self._rows: list[BlockRows] = []
+
+    def position(self) -> Tensor:
+        return self._slab.series.coefficients.detach().clone()
+
+    @torch.no_grad()
+    def put(self, position: Tensor) -> None:
+        self._slab.series.coefficients.copy_(position)
+        self._rows = []
+
+    def cost(self) -> float:
+        """The sum of squares; infinite where it is not finite."""
+        self._rows = self._rows or [one.rows() for one in self._sets]
+        cost = sum(float(2 * half_squares(one.residual)) for one in self._rows)
+        return cost if math.isfinite(cost) else math.inf
+
+    def step(self) -> tuple[float, Tensor]:
+        cost = self.cost()
+        return cost, solve_band(self._rows, self._order).reshape(self._slab.series.coefficients.shape)
 
 
 class _Set:
@@ -186,13 +188,13 @@ class _Set:
         some = TensorChebyshev(self._slab.modes, (scaling.lower[index], scaling.upper[index]), networks=len(index))
         return some.features_jet(points, self._slab.problem.second)
 
-    def steepness(self) -> float:
+    def row_scale(self) -> float:
         """How long the rows are beside those of a value: conditions on slopes are brought to the same scale."""
         _, blocks, _ = self._linearised()
         plain = self._bases[0].value.square().sum(-1).mean()
         return float((blocks[0].square().sum(-1).mean() / plain).sqrt())
 
-    def pace(self, span: float) -> float:
+    def time_scale(self, span: float) -> float:
         """How much a residual changes when the value changes by one over a time ``span``: residuals over it are values."""
         _, _, push = self._linearised()
         first = push.gradient[..., 0, 1].square().mean().sqrt() / span
@@ -212,41 +214,17 @@ class _Set:
         """Residuals (N, rows), Jacobians (N, rows, K) by the first and second boxes, and dr/djet of the last equation."""
         coefficients = self._slab.series.output_coefficients().detach()
         picks = [self._first] if self._second is None else [self._first, self._second]
-        jets = []
-        for basis, index in zip(self._bases, picks, strict=True):
-            jets.append(Jet(*(_contract(part, coefficients[index]).requires_grad_() for part in basis)))
+        jets = [jet_at(basis, coefficients[index]) for basis, index in zip(self._bases, picks, strict=True)]
         n, b = self._points.shape[:2]
         flat = [Jet(*(part.flatten(0, 1) for part in jet)) for jet in jets]
         residual = self._function(flat[0], self._points.flatten(0, 1), flat[1] if len(flat) > 1 else None)
         residual = residual.reshape(-1, n, b)
-        blocks: list[list[Tensor]] = [[] for _ in jets]
-        leaves = [part for jet in jets for part in jet]
-        for one in residual:
-            pushes = torch.autograd.grad(
-                one.sum(), leaves, retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            for number, basis in enumerate(self._bases):
-                blocks[number].append(_rows_of(basis, Jet(*pushes[3 * number : 3 * number + 3])))
-        joined = [torch.cat(found, dim=1) for found in blocks]
-        return residual.detach().movedim(0, 1).flatten(1), joined, Jet(*pushes[:3])
-
-
-def _contract(basis: Tensor, coefficients: Tensor) -> Tensor:
-    """Features (N, B, K, ...) times coefficients (N, K, 1), (N, B, 1, ...)."""
-    n, b, k = basis.shape[:3]
-    tail = basis.shape[3:]
-    flat = basis.reshape(n, b, k, -1)
-    return torch.einsum("nbkt,nk->nbt", flat, coefficients[..., 0]).reshape(n, b, 1, *tail)
-
-
-def _rows_of(basis: Jet, push: Jet) -> Tensor:
-    """dr/dc (N, B, K): the sum over the streams of basis times dr/dstream."""
-    total = torch.zeros_like(basis.value)
-    for features, slope in zip(basis, push, strict=True):
-        n, b, k = features.shape[:3]
-        if features[0, 0, 0].numel():
-            total = total + torch.einsum("nbkt,nbt->nbk", features.reshape(n, b, k, -1), slope.reshape(n, b, -1))
-    return total
+        pushes = [pullback(one, jets) for one in residual]
+        blocks = [
+            torch.cat([contract([basis], [push[number]]) for push in pushes], dim=1)
+            for number, basis in enumerate(self._bases)
+        ]
+        return residual.detach().movedim(0, 1).flatten(1), blocks, pushes[-1][0]
 
 
 def _jump(number: int) -> Residual:

@@ -13,10 +13,12 @@ from cpikan.errors import InputError
 from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.fields.protocol import Jet
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
+from cpikan.learning.combinators import Strategy
+from cpikan.learning.methods.method import State
 from cpikan.learning.points import Points
-from cpikan.learning.run import Run
-from cpikan.learning.slab import Slab
+from cpikan.learning.runner import Runner
 from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.strategies.slab import Slab
 from cpikan.physics.problem import Problem
 from cpikan.physics.regions import Box
 
@@ -45,7 +47,7 @@ _LEVELS = (
 
 
 @dataclass(frozen=True)
-class March:
+class March(Strategy):
     """Solve slab after slab by Gauss-Newton: a slab is shortened until its series converge in time, its intervals are
     halved where they do not in x, and neighbours that need not be apart are joined before the next.
 
@@ -57,41 +59,37 @@ class March:
     levels: tuple[Level, ...] = _LEVELS
     name: str = "march"
 
-    def run(self, run: Run) -> StopReason:
-        """Go through the levels."""
+    def init(self, run: Runner) -> State:
+        """Begin with the coarsest level."""
         if not can_march(run.problem):
             raise InputError(
                 f"{run.problem.name} cannot be marched: give a box with axes x and t, one output, a start at t=min "
                 "and conditions at the ends of x"
             )
-        reason, took, done = StopReason.COST, 0.0, 0
-        left = run.kept()
-        if left:
-            took, done = left["took"], left["done"]
+        return {"took": 0.0, "done": 0, "reason": int(StopReason.RUNNING)}
 
-        def state() -> dict[str, float]:
-            return {"took": took, "done": done}
+    def step(self, run: Runner, state: State) -> State:
+        """Go through the whole time at one level."""
+        begun, done = run.left_s, state["done"]
+        with _one_thread():
+            field = _Passage(run, self.levels[done]).go()
+        if field is None and not run.placed:
+            raise InputError(
+                f"time is up before march has gone through {run.problem.name} once: give more than {run.seconds:.3g} s"
+            )
+        if field is None:
+            return state
+        run.offer(field, _POINTS)
+        reason = StopReason.TARGET if run.converged else StopReason.RUNNING
+        return {"took": begun - run.left_s, "done": done + 1, "reason": int(reason)}
 
-        run.keep(state)
-        for level in self.levels[done:]:
-            if took * _GROWTH > run.left_s:
-                return StopReason.TIME
-            begun = run.left_s
-            with _one_thread():
-                field = _Passage(run, level).go()
-            took = begun - run.left_s
-            if field is None and not run.placed:
-                raise InputError(
-                    f"time is up before march has gone through {run.problem.name} once: give more than {run.seconds:.3g} s"
-                )
-            if field is None:
-                return StopReason.TIME
-            run.offer(field, _POINTS)
-            done += 1
-            if run.at_goal():
-                return StopReason.TARGET
-            run.keep(state)
-        return reason
+    def stop(self, run: Runner, state: State) -> StopReason:
+        """Stop at the goal, after the last level, or before one that would not fit into the time."""
+        if state["reason"] != StopReason.RUNNING:
+            return StopReason(state["reason"])
+        if state["done"] >= len(self.levels):
+            return StopReason.COST
+        return StopReason.TIME if state["took"] * _GROWTH > run.left_s else StopReason.RUNNING
 
 
 @contextmanager
@@ -110,7 +108,7 @@ def can_march(problem: Problem) -> bool:
     region = problem.region
     if not isinstance(region, Box) or tuple(region.axes) != ("x", "t") or problem.outputs != 1 or problem.constants:
         return False
-    if problem.second == "laplacian":
+    if problem.second == "laplacian" or problem.unknowns or problem.energy is not None:
         return False
     starts = [c for c in problem.conditions if c.on == ("t=min",)]
     others = [c for c in problem.conditions if c.on != ("t=min",)]
@@ -121,7 +119,7 @@ def can_march(problem: Problem) -> bool:
 class _Passage:
     """One way through the whole time at one level."""
 
-    def __init__(self, run: Run, level: Level) -> None:
+    def __init__(self, run: Runner, level: Level) -> None:
         self._run, self._level = run, level
         box = run.problem.region
         self._begin, self._end = box.lower[1], box.upper[1]
@@ -146,7 +144,7 @@ class _Passage:
                 self._slabs.pop()
                 length = min(0.7, max(0.2, gain)) * (end - now)
                 continue
-            self._run.tell(f"time {end:.3g} of {self._end:.3g}, {len(slab.widths)} intervals")
+            self._run.report_progress(f"time {end:.3g} of {self._end:.3g}, {len(slab.widths)} intervals")
             knots = self._joined(slab.knots, along)
             now, length = end, min(2.0, max(0.7, gain)) * (end - now)
         return _field(self._slabs)
