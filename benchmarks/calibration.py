@@ -22,8 +22,8 @@ from threadpoolctl import threadpool_limits
 
 import cpikan
 from cpikan.pipeline.maps.height_map import HeightMap
-from cpikan.pipeline.stacks.mask import Circle
 from cpikan.psi.calibration.steps.tilt_aia import FitOptions, FrameFit, fit_frames
+from cpikan.surface.aperture import Circle
 from ledger import Row, keep
 
 ROOT = Path(__file__).resolve().parents[1]
