@@ -32,6 +32,8 @@ from .physics.problem import neumann as neumann
 from .physics.problem import periodic as periodic
 from .physics.regions import box as box
 from .physics.regions import disc as disc
+from .pipeline.jobs.job import Job as Job
+from .pipeline.jobs.job import run as run
 from .pipeline.maps.height_map import HeightMap as HeightMap
 from .pipeline.maps.height_map import open_height_map as open_height_map
 from .pipeline.reconstruction.reconstruct import reconstruct as reconstruct
@@ -40,8 +42,8 @@ from .pipeline.stacks.stack import open_stack as open_stack
 from .pipeline.training.finetune import finetune as finetune
 from .pipeline.training.train import train as train
 from .psi.model.acquisition import Acquisition as Acquisition
-from .streaming.tiling.helpers import blend_tiles as blend_tiles
-from .streaming.tiling.helpers import tile_image as tile_image
+from .streaming.tiling.blend import blend_tiles as blend_tiles
+from .streaming.tiling.blend import tile_image as tile_image
 from .streaming.tiling.infer import TiledResult as TiledResult
 from .streaming.tiling.infer import infer_tiled as infer_tiled
 from .streaming.tiling.model import TileFunction as TileFunction
