@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -45,6 +46,7 @@ INNER_FLOORS = {  # the same inside a room
 MOST_INSIDE = 7  # files and folders directly in a room of rooms
 ROOMS = {path.name.removesuffix(".py") for path in ROOT.iterdir() if path.suffix == ".py" or path.is_dir()}
 LINES = 450
+MOST_PARAMETERS, MOST_OF_A_KERNEL = 7, 10
 
 
 def _name(path: Path) -> str:
@@ -158,6 +160,37 @@ def test_every_module_says_what_it_is_and_stays_small(path):
         assert futures, f"{_name(path)} lacks from __future__ import annotations"
     for word in ("TODO", "FIXME", "XXX", "NotImplementedError"):
         assert word not in text, f"{_name(path)} holds {word}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_functions_take_few_parameters(path):
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            count = len(given) - (given[:1] in (["self"], ["cls"]))
+            kernel = any(
+                word in ast.unparse(one) for one in node.decorator_list for word in ("compiled", "jit", "inlined")
+            )
+            assert count <= (MOST_OF_A_KERNEL if kernel else MOST_PARAMETERS), (
+                f"{_name(path)}: {node.name} takes {count}"
+            )
+
+
+COST = re.compile(r"0\.5 \* [^#\n]*\.(square\(\)|pow\(2\))\.sum|half_squares = ")
+
+
+def test_the_cost_of_residuals_is_written_out_once():
+    found = [
+        _name(path) for path in MODULES if _room(path) in ("learning", "physics") and COST.search(path.read_text())
+    ]
+    assert found == ["learning/objective.py"]
+
+
+def test_methods_of_a_reconstruction_are_told_apart_in_one_place():
+    names = r"[\"'](pixel|hybrid|field|learned)[\"']"
+    compared = re.compile(rf"(==|!=| in \(?) ?{names}|{names} (==|!=) ")
+    room = ROOT / "pipeline" / "reconstruction"
+    assert not [_name(path) for path in room.rglob("*.py") if compared.search(path.read_text())]
 
 
 def test_public_names_resolve():
