@@ -1,22 +1,22 @@
-"""A height map in memory with the attributes of the real one: shared by the tests of the report."""
+"""Height maps in memory, for pages."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from cpikan.pipeline.maps.height_map import HeightMap
 
 
-@dataclass(frozen=True)
-class MemoryMap:
-    height_nm: Any
-    sigma_nm: Any = None
-    modulation: Any = None
-    flags: Any = None
-    component: Any = None
-    path: Path = Path("wafer.zarr")
-    document: dict[str, Any] = field(default_factory=dict)
-    slope_y_nm_per_px: np.ndarray | None = None
-    slope_x_nm_per_px: np.ndarray | None = None
+def memory_map(
+    height_nm: Any,
+    sigma_nm: Any = None,
+    modulation: Any = None,
+    flags: Any = None,
+    *,
+    path: Path = Path("wafer.zarr"),
+    document: dict[str, Any] | None = None,
+) -> HeightMap:
+    """A height map whose arrays need no file."""
+    arrays = {"height_nm": height_nm, "sigma_nm": sigma_nm, "modulation": modulation, "flags": flags}
+    return HeightMap(path, {name: array for name, array in arrays.items() if array is not None}, document or {})

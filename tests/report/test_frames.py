@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from memory_map import MemoryMap
+from memory_map import memory_map
 
 from cpikan.psi.model.response import Response
 from cpikan.report import frame_figures, frames
@@ -90,7 +90,7 @@ def _document(*fits: Any, **summary: Any) -> dict[str, Any]:
 
 def _page(folder: Path, document: dict[str, Any]) -> str:
     return write_report(
-        folder / "page.html", MemoryMap(_disc(), path=Path("mirror.npy"), document=document), progress=False
+        folder / "page.html", memory_map(_disc(), path=Path("mirror.npy"), document=document), progress=False
     ).read_text("utf-8")
 
 
@@ -269,7 +269,7 @@ def test_odd_parts_leave_the_page_standing(tmp_path: Path) -> None:
 
 
 def test_without_a_valid_pixel_tilts_are_told_per_pixel(tmp_path: Path) -> None:
-    empty = MemoryMap(np.full((20, 30), np.nan, np.float32), document=_document(FIT))
+    empty = memory_map(np.full((20, 30), np.nan, np.float32), document=_document(FIT))
     page = write_report(tmp_path / "page.html", empty, progress=False).read_text("utf-8")
     head, *rows = _rows(_section(page, "Frames"))
     assert head[3] == "tilt / (mrad/px)"

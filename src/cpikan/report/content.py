@@ -8,6 +8,8 @@ from html import escape
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
+
 from cpikan.report import numbers
 from cpikan.report.scales import Lateral
 from cpikan.report.survey import Survey
@@ -42,7 +44,8 @@ class Content:
     @property
     def slope(self) -> str:
         """The tilt along x and y in words."""
-        return " and ".join(numbers.digits(value) for value in reversed(self.survey.plane.slope_nm_per_pixel))
+        origin, right, below = self.survey.plane.at(np.array([0, 0, 1]), np.array([0, 1, 0]))
+        return f"{numbers.digits(right - origin)} and {numbers.digits(below - origin)}"
 
 
 def table(rows: Iterable[tuple[str, str]]) -> str:
