@@ -1,4 +1,4 @@
-"""Height maps in memory, for pages."""
+"""Height maps in memory: shared by the tests of the report."""
 
 from __future__ import annotations
 
@@ -9,14 +9,7 @@ from cpikan.pipeline.maps.height_map import HeightMap
 
 
 def memory_map(
-    height_nm: Any,
-    sigma_nm: Any = None,
-    modulation: Any = None,
-    flags: Any = None,
-    *,
-    path: Path = Path("wafer.zarr"),
-    document: dict[str, Any] | None = None,
+    height_nm: Any, path: Path = Path("wafer.zarr"), document: dict[str, Any] | None = None, **arrays: Any
 ) -> HeightMap:
-    """A height map whose arrays need no file."""
-    arrays = {"height_nm": height_nm, "sigma_nm": sigma_nm, "modulation": modulation, "flags": flags}
-    return HeightMap(path, {name: array for name, array in arrays.items() if array is not None}, document or {})
+    """A map of heights and of the other quantities that are given by name."""
+    return HeightMap(path, {"height_nm": height_nm, **arrays}, document or {})

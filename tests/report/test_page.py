@@ -38,7 +38,7 @@ DOCUMENT = {
 }
 
 
-def _full(shape: tuple[int, int] = (200, 260), seed: int = 0) -> tuple[memory_map, np.ndarray]:
+def _full(shape: tuple[int, int] = (200, 260), seed: int = 0) -> tuple[HeightMap, np.ndarray]:
     rng = np.random.default_rng(seed)
     y, x = np.meshgrid(np.linspace(-1, 1, shape[0]), np.linspace(-1, 1, shape[1]), indexing="ij")
     truth = 500 * (x**2 + y**2) + 3000 * x
@@ -49,7 +49,7 @@ def _full(shape: tuple[int, int] = (200, 260), seed: int = 0) -> tuple[memory_ma
     height[flags == 1] = np.nan
     sigma = np.full(shape, 2.0, np.float32)
     modulation = rng.normal(1000, 20, shape).astype(np.float32)
-    return memory_map(height, sigma, modulation, flags, document=DOCUMENT), truth
+    return memory_map(height, document=DOCUMENT, sigma_nm=sigma, modulation=modulation, flags=flags), truth
 
 
 class Outline(HTMLParser):
@@ -142,7 +142,7 @@ def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
 def test_odd_maps_have_a_page(tmp_path: Path, shape: tuple[int, int], fill: float) -> None:
     height = np.full(shape, fill, np.float32)
     flags = np.full(shape, np.isnan(fill), np.uint8)
-    odd = memory_map(height, height.copy(), None, flags, document=DOCUMENT)
+    odd = memory_map(height, document=DOCUMENT, sigma_nm=height.copy(), flags=flags)
     _, outline = _page(tmp_path / "report.html", odd)
     assert "Numbers" in outline.headings
     assert ("Profiles" in outline.headings) == bool(np.isfinite(fill))
@@ -170,7 +170,9 @@ def test_pure_noise_stays_below_three_megabytes(tmp_path: Path) -> None:
     shape = (1100, 1100)  # not reduced: every pixel of every picture is noise, the worst case for compression
     noise = rng.uniform(0, 1e4, (4, *shape)).astype(np.float32)
     tilted = noise[0] + np.linspace(0, 3e4, shape[1], dtype=np.float32)
-    height_map = memory_map(tilted, noise[1], noise[2], rng.integers(0, 64, shape, np.uint8), document=DOCUMENT)
+    height_map = memory_map(
+        tilted, document=DOCUMENT, sigma_nm=noise[1], modulation=noise[2], flags=rng.integers(0, 64, shape, np.uint8)
+    )
     path = write_report(tmp_path / "report.html", height_map, truth=noise[3])
     assert path.stat().st_size < 3e6
 

@@ -51,7 +51,7 @@ def test_numbers_of_a_survey() -> None:
     sigma = rng.uniform(1, 3, shape).astype(np.float32)
     flags = np.where(np.isnan(height), 1, 0).astype(np.uint8)
     flags[700, 700] |= 8
-    found = survey(memory_map(height, sigma, None, flags))
+    found = survey(memory_map(height, sigma_nm=sigma, flags=flags))
     assert found.flag_shares[1] == 100 / 1500
     assert found.flag_shares[8] == 1 / height.size
     assert found.flags is not None
