@@ -68,12 +68,12 @@ def _closed_form(
 def _by_frames(
     sample: Subsample, acquisition: Acquisition, saturation_dn: float, settings: CalibrationSettings
 ) -> tuple[Calibration, FramesFit]:
-    from cpikan.psi.calibration.surface_fit.fit import fit_frames
+    from cpikan.psi.calibration.surface_fit.fit import fit_surface_to_frames
 
     # products of hundreds of rows: threads that wait for each other on a busy machine take ten times as long. The limit
     # is for what is loaded by now
     with threadpool_limits(limits=1):
-        fit = fit_frames(sample, acquisition, saturation_dn)
+        fit = fit_surface_to_frames(sample, acquisition, saturation_dn)
         cells = [np.arange(-(-side // SIGMA_CELL_PX)) * SIGMA_CELL_PX + SIGMA_CELL_PX / 2 for side in sample.shape]
         sigma = np.stack([fit.sigma_nm(np.stack(np.broadcast_arrays(y, cells[1]), axis=1)) for y in cells[0]])
     if not fit.determined:
