@@ -37,13 +37,12 @@ from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
 from cpikan.partition import Partition
 from cpikan.partition.windows import window
-from cpikan.psi.kernels.model import PixelModel
-from cpikan.psi.kernels.turns import TurnKernels
+from cpikan.psi.kernels.cpu import DemodulationKernels
+from cpikan.psi.kernels.model import PixelModel, empty_demodulated
 from cpikan.psi.refine.closed_form import OVERLAP, TILE, ClosedForm
 from cpikan.psi.refine.coarse import coarse_heights
 from cpikan.psi.refine.field import FittedSurface, measuring_surface
 from cpikan.psi.refine.posterior import posterior_sigma
-from cpikan.psi.refine.protocol import empty_turns
 from cpikan.psi.refine.slopes import SLOPE_SIGMAS, SLOPES, SlopeMaps
 
 RESULTS = Path(__file__).resolve().parent / "results" / "fields.csv"
@@ -191,10 +190,10 @@ def fitted(height: np.ndarray, noise_rad: float, seed: int) -> FittedSurface:
     size, waves = len(height), len(refiners.WAVES_NM)
     noise_dn = noise_rad * refiners.MODULATION * np.sqrt(2)
     search = refiners.order_search(size)
-    kernels = TurnKernels(PixelModel(refiners.demodulation(4, max(noise_dn, 1e-6)), search), 2)
-    rows = empty_turns(waves, size, size)
+    kernels = DemodulationKernels(PixelModel(refiners.demodulation(4, max(noise_dn, 1e-6)), search), 2)
+    rows = empty_demodulated(waves, size, size)
     frames = refiners.frames_of(height, refiners.Case("", noise_rad), noise_dn, np.random.default_rng(seed))
-    kernels.turns(frames, 0, None, rows)
+    kernels.demodulate(frames, 0, None, rows)
     kernels.close()
     return measuring_surface(coarse_heights(refiners.sums_of(rows), search))
 

@@ -3,7 +3,8 @@
 Between ``<!-- figures:begin -->`` and ``<!-- figures:end -->`` of the two READMEs comes a table of results/psi.csv and some of
 results/calibration.csv; between
 ``<!--psi:NAME-->`` and ``<!--/psi-->`` anywhere in the documents comes one of its figures with its unit, and between
-``<!--claims:NAME-->`` and ``<!--/claims-->`` one of results/claims.csv.
+``<!--claims:NAME-->`` and ``<!--/claims-->`` one of results/claims.csv; for any other CSV see `inline_figures`. Empty CSVs,
+CSVs that nothing reads and documents that name a measurement without a marked figure of it are refused.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import inline_figures
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 READMES = {"en": ROOT / "README.md", "ko": ROOT / "README.ko.md"}
-DOCUMENTS = (ROOT / "docs" / "explanation" / "claims.md", ROOT / "docs" / "explanation" / "how-it-works.md")
+DOCUMENTS = tuple(sorted((ROOT / "docs").rglob("*.md")))
 
 _TABLE = re.compile(r"(<!-- figures:begin -->\n).*?(<!-- figures:end -->)", re.DOTALL)
 _INLINE = re.compile(r"<!--(psi|claims):([\w.]+)-->.*?<!--/\1-->")
@@ -232,13 +235,17 @@ def main() -> int:
     stale = []
     for path, language in [*((path, name) for name, path in READMES.items()), *((path, "en") for path in DOCUMENTS)]:
         old = path.read_text(encoding="utf-8")
-        new = filled(old, sources, language)
+        new = inline_figures.filled(filled(old, sources, language), RESULTS)
         if new != old:
             stale.append(path.relative_to(ROOT))
             if not given.check:
                 path.write_text(new, encoding="utf-8")
+    scripts = [Path(__file__), *sorted(Path(__file__).parent.glob("*_docs.py"))]
+    wrong = list(inline_figures.problems(RESULTS, [*READMES.values(), *DOCUMENTS], scripts))
+    for sentence in wrong:
+        print(sentence, file=sys.stderr)
     print(f"{'out of date' if given.check else 'brought up to date'}: {', '.join(map(str, stale)) or 'nothing'}")
-    return 1 if given.check and stale else 0
+    return 1 if wrong or (given.check and stale) else 0
 
 
 if __name__ == "__main__":

@@ -28,15 +28,22 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from cpikan.psi.kernels.cpu import search_orders
-from cpikan.psi.kernels.model import Demodulation, HeightRows, OrderSearch, PixelModel, empty_rows
-from cpikan.psi.kernels.turns import TurnKernels
+from cpikan.psi.kernels.arguments import pack_search
+from cpikan.psi.kernels.cpu import DemodulationKernels, search_orders
+from cpikan.psi.kernels.model import (
+    DemodulatedRows,
+    Demodulation,
+    HeightRows,
+    OrderSearch,
+    PixelModel,
+    empty_demodulated,
+    empty_rows,
+)
 from cpikan.psi.model.schemes import design_matrix
 from cpikan.psi.refine import orders
 from cpikan.psi.refine.blocks import BlockSums
 from cpikan.psi.refine.coarse import coarse_heights
 from cpikan.psi.refine.field import guiding_surface, measuring_surface
-from cpikan.psi.refine.protocol import TurnRows, empty_turns
 
 RESULTS = Path(__file__).resolve().parent / "results" / "refiners.csv"
 WAVES_NM = (5000.0, 5500.0, 6050.0, 6655.0)
@@ -140,31 +147,31 @@ def frames_of(height: np.ndarray, case: Case, noise_dn: float, rng: np.random.Ge
     return stack
 
 
-def own_height(rows: TurnRows) -> np.ndarray:
+def own_height(rows: DemodulatedRows) -> np.ndarray:
     return np.where(rows.flags & 1, np.nan, rows.height_nm)
 
 
-def nearest(rows: TurnRows, search: OrderSearch, target_nm: np.ndarray) -> np.ndarray:
+def nearest(rows: DemodulatedRows, search: OrderSearch, target_nm: np.ndarray) -> np.ndarray:
     """Heights of the orders that bring the pixel nearest to a target; the pixel's own where that is not known.
 
     One order of the anchor moves the height by half its wavelength, and the correction by the others with it.
     """
     weight, ratio = rows.weight.astype(np.float64), search.ratio[:, None, None]
-    own = rows.turns[0] + rows.order
+    own = rows.phase_cycles[0] + rows.order
     jump = np.rint(np.where(np.isfinite(target_nm), target_nm, own * HALF_NM) / HALF_NM - own)
     anchor = own + jump
-    rest = rows.turns - anchor * ratio
+    rest = rows.phase_cycles - anchor * ratio
     rest -= np.rint(rest)
     shift = (weight * ratio * rest).sum(axis=0) / (weight * ratio**2).sum(axis=0)
     return np.where(rows.flags & 1, np.nan, (anchor + shift) * HALF_NM)
 
 
-def by_pixel(rows: TurnRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarray]:
+def by_pixel(rows: DemodulatedRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarray]:
     height = own_height(rows)
     return height, height
 
 
-def by_vote(rows: TurnRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarray]:
+def by_vote(rows: DemodulatedRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarray]:
     padded = np.pad(own_height(rows), 2, constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5)).reshape(*rows.flags.shape, 25)
     ordered = np.sort(windows, axis=-1)  # NaN last
@@ -173,10 +180,10 @@ def by_vote(rows: TurnRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarray
     return nearest(rows, search, target), target
 
 
-def by_phasor(rows: TurnRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarray]:
+def by_phasor(rows: DemodulatedRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarray]:
     valid = (rows.flags & 1) == 0
     weight = np.where(valid, rows.weight, 0).astype(np.float64)
-    phasor = weight * np.exp(2j * np.pi * np.where(valid, rows.turns, 0))
+    phasor = weight * np.exp(2j * np.pi * np.where(valid, rows.phase_cycles, 0))
     mean = np.stack([ndimage.uniform_filter(p.real, 5) + 1j * ndimage.uniform_filter(p.imag, 5) for p in phasor])
     total = np.stack([ndimage.uniform_filter(w, 5) for w in weight]) * 25 + 1e-9
     shape = (len(mean), -1)
@@ -187,34 +194,34 @@ def by_phasor(rows: TurnRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarr
     return nearest(rows, search, target), target
 
 
-def sums_of(rows: TurnRows) -> BlockSums:
-    sums = BlockSums.zeros(len(rows.turns), rows.flags.shape)
+def sums_of(rows: DemodulatedRows) -> BlockSums:
+    sums = BlockSums.zeros(len(rows.phase_cycles), rows.flags.shape)
     sums.add(rows, 0)
     return sums
 
 
-def by_chebyshev(rows: TurnRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarray]:
+def by_chebyshev(rows: DemodulatedRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarray]:
     fitted = measuring_surface(coarse_heights(sums_of(rows), search), networks=False)
     target = fitted.rows(0, len(rows.flags), fitted.allowed_nm).height_nm
     return nearest(rows, search, target), target
 
 
-def by_cpikan(rows: TurnRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarray]:
+def by_cpikan(rows: DemodulatedRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarray]:
     fitted = measuring_surface(coarse_heights(sums_of(rows), search))
     target = fitted.rows(0, len(rows.flags), fitted.allowed_nm).height_nm
     return nearest(rows, search, target), target
 
 
-def by_hybrid(rows: TurnRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarray]:
-    fitted, limits = guiding_surface(coarse_heights(sums_of(rows), search)), orders.OrderLimits.of(search)
+def by_hybrid(rows: DemodulatedRows, search: OrderSearch) -> tuple[np.ndarray, np.ndarray]:
+    fitted, limits = guiding_surface(coarse_heights(sums_of(rows), search)), pack_search(search)
     whole = slice(0, len(rows.flags))
-    choice = orders.settle(rows, orders.begin(rows, 0, None), fitted.surface(rows, 0, whole), limits)
+    choice = orders.icm(rows, orders.own_orders(rows, 0, None), fitted.surface(rows, 0, whole), limits)
     out = HeightRows(*empty_rows(*rows.flags.shape))
-    orders.form(rows, choice, limits, whole, out)
+    orders.form_heights(rows, choice, limits, whole, out)
     return out.height_nm, out.height_nm
 
 
-BY: dict[str, Callable[[TurnRows, OrderSearch], tuple[np.ndarray, np.ndarray]]] = {
+BY: dict[str, Callable[[DemodulatedRows, OrderSearch], tuple[np.ndarray, np.ndarray]]] = {
     "pixel": by_pixel,
     "vote": by_vote,
     "phasor": by_phasor,
@@ -232,10 +239,10 @@ def measure(case: Case, size: int) -> list[Figures]:
     model = PixelModel(demodulation(case.frames, noise_dn), search)
     base = {key: value for key, value in asdict(case).items() if key != "seeds"}
     table = {name: Figures(column=name, **base) for name in COLUMNS}
-    kernels = TurnKernels(model, 2)
+    kernels = DemodulationKernels(model, 2)
     for seed in range(case.seeds):
-        rows = empty_turns(len(WAVES_NM), size, size)
-        kernels.turns(frames_of(truth, case, noise_dn, np.random.default_rng(seed)), 0, None, rows)
+        rows = empty_demodulated(len(WAVES_NM), size, size)
+        kernels.demodulate(frames_of(truth, case, noise_dn, np.random.default_rng(seed)), 0, None, rows)
         for name, line in table.items():
             started = time.perf_counter()
             found, drawn = BY[name](rows, search)
@@ -248,7 +255,9 @@ def measure(case: Case, size: int) -> list[Figures]:
     return list(table.values())
 
 
-def _add(line: Figures, error: np.ndarray, off: np.ndarray, drawn: np.ndarray, rows: TurnRows, case: Case) -> None:
+def _add(
+    line: Figures, error: np.ndarray, off: np.ndarray, drawn: np.ndarray, rows: DemodulatedRows, case: Case
+) -> None:
     """One seed's errors into the sums of a line."""
     valid = (rows.flags & 1) == 0
     wrong = valid & (np.abs(error) > HALF_NM / 2)

@@ -17,9 +17,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import refiners
-from cpikan.psi.kernels.model import PixelModel
-from cpikan.psi.kernels.turns import TurnKernels
-from cpikan.psi.refine.protocol import empty_turns
+from cpikan.psi.kernels.cpu import DemodulationKernels
+from cpikan.psi.kernels.model import PixelModel, empty_demodulated
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT, IMAGES = ROOT / "docs" / "explanation" / "refiners.md", ROOT / "docs" / "images"
@@ -124,9 +123,9 @@ def mesas(size: int = 256, noise: float = 0.4) -> Figure:
     truth, case = refiners.surface("mesas", size), refiners.Case("mesas", noise)
     noise_dn = noise * refiners.MODULATION * np.sqrt(2)
     search = refiners.order_search(size)
-    kernels = TurnKernels(PixelModel(refiners.demodulation(4, noise_dn), search), 1)
-    rows = empty_turns(len(refiners.WAVES_NM), size, size)
-    kernels.turns(refiners.frames_of(truth, case, noise_dn, np.random.default_rng(0)), 0, None, rows)
+    kernels = DemodulationKernels(PixelModel(refiners.demodulation(4, noise_dn), search), 1)
+    rows = empty_demodulated(len(refiners.WAVES_NM), size, size)
+    kernels.demodulate(refiners.frames_of(truth, case, noise_dn, np.random.default_rng(0)), 0, None, rows)
     kernels.close()
     shown = [name for name in refiners.COLUMNS if name != "cpikan"]
     figure = Figure(figsize=(13, 3.0), layout="constrained")

@@ -37,6 +37,10 @@ FLOORS = {  # docs: the house; a module imports from its own floor or below
     "cli_train": 9,
     "__main__": 10,
 }
+INNER_FLOORS = {  # the same inside a room
+    "psi": {"model": 0, "kernels": 1, "simulate": 1, "calibration": 2, "unwrap": 2, "refine": 3, "warm": 4},
+}
+MOST_INSIDE = 7  # files and folders directly in a room of rooms
 ROOMS = {path.name.removesuffix(".py") for path in ROOT.iterdir() if path.suffix == ".py" or path.is_dir()}
 LINES = 450
 
@@ -78,6 +82,27 @@ def test_nothing_imports_upwards(path):
         parts = target.split(".")
         if parts[0] == "cpikan" and len(parts) > 1 and parts[1] in ROOMS:
             assert FLOORS[parts[1]] <= FLOORS[room], f"{_name(path)} imports {target}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if _room(p) in INNER_FLOORS], ids=_name)
+def test_nothing_imports_upwards_inside_a_room(path):
+    room, *inside = path.relative_to(ROOT).with_suffix("").parts
+    floors = INNER_FLOORS[room]
+    if inside == ["__init__"]:
+        return
+    assert inside[0] in floors, f"{_name(path)} has no floor in {room}"
+    for target in _imports(path):
+        parts = target.split(".")
+        if parts[:2] == ["cpikan", room] and len(parts) > 2:
+            assert floors[parts[2]] <= floors[inside[0]], f"{_name(path)} imports {target}"
+            same = floors[parts[2]] == floors[inside[0]]
+            assert parts[2] == inside[0] or not same, f"{_name(path)} imports {target}, a neighbour of its own floor"
+
+
+@pytest.mark.parametrize("room", INNER_FLOORS)
+def test_a_room_of_rooms_has_few_doors(room):
+    found = {path.name for path in (ROOT / room).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert len(found - {"__init__.py"}) <= MOST_INSIDE
 
 
 def test_rooms_below_the_door_do_not_import_it_for_more_than_its_version():

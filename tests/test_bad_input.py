@@ -441,7 +441,7 @@ def test_a_folder_that_may_not_be_written(refused, tmp_path, wafer_folder):
         (["simulate", "S", "--phase-steps", "0,180,360"], "step"),
         (["simulate", "S", "--pixel-size", "5"], "has no unit"),
         (["evaluate", "no.npy", "no.npy"], "no.npy does not exist"),
-        (["evaluate", "no.dat", "no.npy"], "allowed are"),
+        (["evaluate", "no.txt", "no.npy"], "allowed are"),
         (["info", "nothing"], "does not exist"),
         (["demo", "--smal"], "did you mean --small"),
     ],

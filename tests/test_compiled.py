@@ -79,7 +79,7 @@ def test_a_change_in_another_file_is_seen_whatever_its_date(tmp_path, old, new, 
 
 
 def test_sources_of_a_kernel_are_followed_through_its_calls():
-    found = kernel_sources(cpu_blocks.height_block.py_func)
+    found = kernel_sources(cpu_blocks.height_rows.py_func)
     assert {Path(module.__file__) for module in (cpu_blocks, cpu_phasors, flags)} <= found
 
 

@@ -201,7 +201,7 @@ def test_the_parameter_jacobian_is_what_autograd_finds(networks):
         ),
         (([2, 1], 3, ([0, 2], [1, 1])), "domain from 2 to 1 on axis 1 is empty"),
         (([2, 1], 3, ([0, 0], [1, math.inf])), "domain from 0 to inf"),
-        (([2, 1], 3, ([0], [1])), "domain has 1 axes and widths begin with 2"),
+        (([2, 1], 3, ([0], [1])), "domain has 1 axes and the field 2"),
         (([2, 1], 3, ([0, 0], [1])), "bounds of shapes (2,) and (1,)"),
         (([2, 1], 3, (["a", 0], [1, 1])), "is not made of numbers"),
         (([2, 1], 3, ([[0, 0]] * 2, [[1, 1]] * 2)), "domain holds 2 boxes for networks=None"),

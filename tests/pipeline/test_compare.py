@@ -14,7 +14,7 @@ import pytest
 from cpikan import cli_compare
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.compare import compare_maps
-from cpikan.pipeline.maps.height_source import open_heights
+from cpikan.pipeline.maps.height_map import open_height_map
 from cpikan.storage.atomic import plain, write_json
 from cpikan.storage.writers.layout import QUANTITIES, document_path
 from cpikan.storage.writers.open import open_writer
@@ -171,7 +171,7 @@ def test_maps_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         (a, tmp_path / "small.npy", "compare maps of one shape"),
         (a, tmp_path / "empty.npy", "no pixel is valid"),
         (a, tmp_path / "cube.npy", "two-dimensional"),
-        (a, tmp_path / "a.txt", "not a height map"),
+        (a, tmp_path / "a.txt", "no known suffix"),
         (a, tmp_path / "bad.dat", "not a MetroPro"),
         (a, tmp_path / "none.npy", "does not exist"),
         (coarse, fine, "one scale"),
@@ -221,4 +221,4 @@ def test_the_instrument_files() -> None:
     assert run(microscope, microscope)[0]["b"]["sq_nm"] == pytest.approx(75.28822204734589, rel=1e-12)
     with pytest.raises(InputError, match="432 x 425"):
         run(fizeau, microscope)
-    assert open_heights(microscope).pixel_um == pytest.approx(1.0982520)
+    assert open_height_map(microscope).pixel_um == pytest.approx(1.0982520)

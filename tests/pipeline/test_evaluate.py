@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from cpikan.cli_evaluate import tell
 from cpikan.errors import InputError
 from cpikan.pipeline.maps import map_rows as module
 from cpikan.pipeline.maps.evaluate import compare, evaluate, measure
+from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.pipeline.maps.map_rows import MapRows
 from cpikan.pipeline.maps.region import Region
 from cpikan.pipeline.stacks.mask import Mask
@@ -31,17 +31,11 @@ def _document(*wavelengths_nm: float) -> dict[str, Any]:
     return {"acquisition": {"wavelengths_nm": list(wavelengths_nm)}, "settings": {}, "summary": {}}
 
 
-@dataclass(frozen=True)
-class FakeMap:
-    """A height map in memory, with the attributes of the real one."""
-
-    height_nm: Any
-    sigma_nm: Any = None
-    modulation: Any = None
-    flags: Any = None
-    component: Any = None
-    path: Path = Path("out.npy")
-    document: dict[str, Any] = field(default_factory=lambda: _document(632.8, 611.9))
+def in_memory(height_nm: Any, sigma_nm: Any = None, document: dict[str, Any] | None = None, **more: Any) -> HeightMap:
+    """A height map whose arrays need no file."""
+    arrays = {"height_nm": height_nm, "sigma_nm": sigma_nm, **more}
+    stored = {name: array for name, array in arrays.items() if array is not None}
+    return HeightMap(Path("out.npy"), stored, _document(632.8, 611.9) if document is None else document)
 
 
 def _truth(shape: tuple[int, int] = SHAPE) -> np.ndarray:
@@ -59,7 +53,7 @@ def test_figures_of_a_planted_error() -> None:
     truth[200:, 200:] = np.nan
     valid = np.isfinite(height) & np.isfinite(truth)
     right = valid & ~wrong
-    found = measure(compare(FakeMap(height, np.full(SHAPE, 3.0)), truth))
+    found = measure(compare(in_memory(height, np.full(SHAPE, 3.0)), truth))
     assert found.keys() >= KEYS
     error = noise - noise[right].mean() + ORDER_NM * wrong
     assert found["pixels"] == valid.sum()
@@ -85,13 +79,13 @@ def test_guesses_are_told_apart(labelled: bool) -> None:
     guess = component == 0
     flags[guess] = Flag.INVALID | Flag.INPAINTED
     height = truth + (level if labelled else 0.0) + 50.0 * guess
-    given = FakeMap(height, flags=flags, component=component if labelled else None)
+    given = in_memory(height, flags=flags, component=component if labelled else None)
     found = measure(compare(given, truth))
     assert found["pixels"] == (~guess).sum()
     assert found["rms_nm"] < 1e-6
     assert found["max_abs_nm"] < 1e-6
     assert found["inpainted"] == pytest.approx({"pixels": guess.sum(), "rms_nm": 50.0, "max_abs_nm": 50.0}, rel=1e-9)
-    assert measure(compare(FakeMap(truth, flags=flags * 0), truth))["inpainted"] is None
+    assert measure(compare(in_memory(truth, flags=flags * 0), truth))["inpainted"] is None
     told = tell({**found, "coverage_95": None})
     assert f"in-painted {guess.sum()} pixels more: 50 nm RMS" in told
 
@@ -99,13 +93,13 @@ def test_guesses_are_told_apart(labelled: bool) -> None:
 def test_tilt_is_removed_only_when_asked() -> None:
     truth = _truth()
     height = truth + Plane(SHAPE, 50.0, 20.0, -30.0).rows(0, SHAPE[0])
-    assert measure(compare(FakeMap(height), truth))["rms_nm"] > 10
-    found = measure(compare(FakeMap(height), truth, remove=("piston", "tilt")))
+    assert measure(compare(in_memory(height), truth))["rms_nm"] > 10
+    found = measure(compare(in_memory(height), truth, remove=("piston", "tilt")))
     assert found["rms_nm"] < 1e-6
     assert found["coverage_95"] is None
     assert found["removed"] == ["piston", "tilt"]
     with pytest.raises(InputError, match="did you mean 'tilt'"):
-        compare(FakeMap(height), truth, remove=("tlt",))
+        compare(in_memory(height), truth, remove=("tlt",))
 
 
 def test_a_form_is_removed_from_the_error() -> None:
@@ -119,7 +113,7 @@ def test_a_form_is_removed_from_the_error() -> None:
     wrong = rng.random(SHAPE) < 0.1
     height = truth + form + rng.normal(0, 3.0, SHAPE) + ORDER_NM * wrong
     region = Region(pupil)
-    found = measure(compare(FakeMap(height), truth, remove="tilt,power,zernike:17", region=region))
+    found = measure(compare(in_memory(height), truth, remove="tilt,power,zernike:17", region=region))
     inside = pupil.inside(0, *SHAPE)
     assert found["pixels"] == inside.sum()
     assert found["wrong_order_fraction"] == wrong[inside].mean()
@@ -130,7 +124,7 @@ def test_a_form_is_removed_from_the_error() -> None:
     assert found["form"]["coefficients_nm"]["Z(2,0)"] == pytest.approx(900.0, abs=0.2)
     assert found["form"]["coefficients_nm"]["Z(4,4)"] == pytest.approx(-200.0, abs=0.2)
     with pytest.raises(InputError, match="outside the image"):
-        compare(FakeMap(height), truth, region=Region(Pupil(-900, 0, 3)))
+        compare(in_memory(height), truth, region=Region(Pupil(-900, 0, 3)))
 
 
 def test_a_mask_limits_the_error() -> None:
@@ -139,7 +133,7 @@ def test_a_mask_limits_the_error() -> None:
     height[:50] += 1000.0
     mask = np.ones(SHAPE, np.uint8)
     mask[:50] = 0
-    found = measure(compare(FakeMap(height), truth, region=Region(mask=Mask(mask))))
+    found = measure(compare(in_memory(height), truth, region=Region(mask=Mask(mask))))
     assert found["pixels"] == 250 * SHAPE[1]
     assert found["rms_nm"] < 1e-9
 
@@ -156,23 +150,23 @@ def test_one_wavelength_has_a_piston_per_component(stored: bool, monkeypatch: py
     noise = rng.normal(0, 1.0, SHAPE)
     height = truth + noise + np.array([0.0, 1000.0, -7.0, 12345.6])[component]
     height[component == 0] = np.nan
-    given = FakeMap(height, component=component if stored else None, document=_document(632.8))
+    given = in_memory(height, component=component if stored else None, document=_document(632.8))
     found = measure(compare(given, truth))
     assert found["components"] == 3
     assert found["wrong_order_fraction"] == 0
     assert found["rms_nm"] == pytest.approx(1.0, abs=0.02)  # 1 / sqrt(2 * 6.7e4) = 0.003, five of them and more
     # two wavelengths without components: one piston for all, so the parts do not fit together
-    assert measure(compare(FakeMap(height), truth))["wrong_order_fraction"] > 0.3
+    assert measure(compare(in_memory(height), truth))["wrong_order_fraction"] > 0.3
 
 
 def test_bands_do_not_change_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(4)
     truth = _truth()
     height = truth + rng.normal(0, 3.0, SHAPE) + ORDER_NM * (rng.random(SHAPE) < 0.1)
-    whole = measure(compare(FakeMap(height), truth, remove=("tilt",)))
+    whole = measure(compare(in_memory(height), truth, remove=("tilt",)))
     monkeypatch.setattr(module, "_BLOCK_PIXELS", 7 * SHAPE[1])
     figures = KEYS - {"coverage_95"}
-    banded = measure(compare(FakeMap(height), truth, remove=("tilt",)))
+    banded = measure(compare(in_memory(height), truth, remove=("tilt",)))
     assert {key: banded[key] for key in figures} == pytest.approx({key: whole[key] for key in figures}, rel=1e-9)
 
 
@@ -187,7 +181,7 @@ def test_every_chunk_is_read_once_per_sweep() -> None:
 
     array = np.arange(1300 * 9000, dtype=np.float32).reshape(1300, 9000)
     lazy = Lazy(array)
-    bands = list(MapRows(FakeMap(lazy)).heights())
+    bands = list(MapRows(in_memory(lazy)).heights())
     assert lazy.reads == [(0, 512), (512, 1024), (1024, 1536)]
     assert np.array_equal(np.concatenate([rows for _, rows in bands]), array)
     assert max(band.rows * 9000 for band, _ in bands) <= 1 << 20
@@ -200,7 +194,7 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
     for start in range(0, 6000, 500):
         truth[start : start + 500] = np.arange(2000)
         height[start : start + 500] = np.arange(2000) + 3
-    lazy = FakeMap(np.load(tmp_path / "height.npy", mmap_mode="r"))
+    lazy = in_memory(np.load(tmp_path / "height.npy", mmap_mode="r"))
     before = anonymous_mib()
     with PeakMemory() as peak:
         found = measure(compare(lazy, tmp_path / "truth.npy"))
@@ -232,7 +226,7 @@ def test_bad_truth_is_told_in_one_line(tmp_path: Path, make: Any, message: str) 
     path = tmp_path / "truth.npy"
     make(path)
     with pytest.raises(InputError, match=message) as caught:
-        measure(compare(FakeMap(_truth()), path))
+        measure(compare(in_memory(_truth()), path))
     assert "\n" not in str(caught.value)
 
 
@@ -249,7 +243,7 @@ def _bomb() -> bytes:
 
 def test_a_map_without_wavelengths_is_refused() -> None:
     with pytest.raises(InputError, match="wavelengths"):
-        compare(FakeMap(_truth(), document={}), _truth())
+        compare(in_memory(_truth(), document={}), _truth())
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".zarr", ".tif"])

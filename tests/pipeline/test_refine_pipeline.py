@@ -221,7 +221,7 @@ def test_an_interrupted_hybrid_goes_on_to_the_same_bytes(noisy, tmp_path, monkey
     from cpikan.psi.refine import orders
 
     run(noisy, tmp_path / "whole.npy", method="hybrid")
-    real, calls = orders.settle, []
+    real, calls = orders.icm, []
 
     def stop_at_third(*given: Any, **more: Any) -> Any:
         calls.append(1)
@@ -229,10 +229,10 @@ def test_an_interrupted_hybrid_goes_on_to_the_same_bytes(noisy, tmp_path, monkey
             raise KeyboardInterrupt
         return real(*given, **more)
 
-    monkeypatch.setattr(orders, "settle", stop_at_third)
+    monkeypatch.setattr(orders, "icm", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
         run(noisy, tmp_path / "part.npy", method="hybrid", band_rows=32)
-    monkeypatch.setattr(orders, "settle", real)
+    monkeypatch.setattr(orders, "icm", real)
     run(noisy, tmp_path / "part.npy", method="hybrid", band_rows=32, overwrite=False, resume=True)
     for name in ("{}.npy", "{}.sigma.npy", "{}.flags.npy"):
         part, whole = (tmp_path / name.format(stem) for stem in ("part", "whole"))

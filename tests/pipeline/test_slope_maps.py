@@ -117,7 +117,7 @@ def test_a_form_removed_takes_its_slopes_along_and_pixels_outside_the_mask_have_
 def test_an_interrupted_run_goes_on_to_the_same_bytes(noisy, tmp_path, monkeypatch):
     from cpikan.psi.refine import orders
 
-    real, calls = orders.settle, []
+    real, calls = orders.icm, []
 
     def stop_at_third(*given: Any, **more: Any) -> Any:
         calls.append(1)
@@ -126,10 +126,10 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(noisy, tmp_path, monkeypat
         return real(*given, **more)
 
     run(noisy, tmp_path / "whole.npy")
-    monkeypatch.setattr(orders, "settle", stop_at_third)
+    monkeypatch.setattr(orders, "icm", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
         run(noisy, tmp_path / "part.npy", band_rows=32)
-    monkeypatch.setattr(orders, "settle", real)
+    monkeypatch.setattr(orders, "icm", real)
     run(noisy, tmp_path / "part.npy", band_rows=32, overwrite=False, resume=True)
     for name in ("", "sigma.", "flags.", *(f"{QUANTITIES[name].short}." for name in SLOPES)):
         part, whole = (tmp_path / f"{stem}.{name}npy" for stem in ("part", "whole"))

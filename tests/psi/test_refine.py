@@ -7,9 +7,18 @@ import math
 import numpy as np
 import pytest
 
-from cpikan.psi.kernels.model import Demodulation, HeightRows, OrderSearch, PixelModel, empty_rows
+from cpikan.psi.kernels.arguments import pack_search
+from cpikan.psi.kernels.cpu import DemodulationKernels
+from cpikan.psi.kernels.model import (
+    DemodulatedRows,
+    Demodulation,
+    HeightRows,
+    OrderSearch,
+    PixelModel,
+    empty_demodulated,
+    empty_rows,
+)
 from cpikan.psi.kernels.statistics import COLUMNS
-from cpikan.psi.kernels.turns import TurnKernels
 from cpikan.psi.model.flags import Flag
 from cpikan.psi.model.schemes import design_matrix
 from cpikan.psi.refine import orders
@@ -17,7 +26,7 @@ from cpikan.psi.refine.ambiguity import is_doubtful
 from cpikan.psi.refine.blocks import BlockSums
 from cpikan.psi.refine.coarse import coarse_heights
 from cpikan.psi.refine.field import FittedSurface, guiding_surface, measuring_surface
-from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows, TurnRows, empty_turns
+from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows
 from small_stacks import STEPS_DEG, WAVES_NM
 
 HALF_NM = WAVES_NM[0] / 2
@@ -60,9 +69,9 @@ def frames_of(height: np.ndarray, noise_rad: float, seed: int = 0, missing: floa
     return frames.astype(np.float32)
 
 
-def turns_of(frames: np.ndarray, model: PixelModel, threads: int = 2) -> TurnRows:
-    kernels = TurnKernels(model, threads)
-    rows = kernels.turns(frames, 0, None, empty_turns(len(frames), *frames.shape[2:]))
+def turns_of(frames: np.ndarray, model: PixelModel, threads: int = 2) -> DemodulatedRows:
+    kernels = DemodulationKernels(model, threads)
+    rows = kernels.demodulate(frames, 0, None, empty_demodulated(len(frames), *frames.shape[2:]))
     kernels.close()
     return rows
 
@@ -72,19 +81,19 @@ def bowl(size: int = SIZE) -> np.ndarray:
     return 6000 * (x**2 + y**2 - 0.7) + 1500 * x * y
 
 
-def refined(rows: TurnRows, model: PixelModel, surface: SurfaceRows | None = None) -> HeightRows:
+def refined(rows: DemodulatedRows, model: PixelModel, surface: SurfaceRows | None = None) -> HeightRows:
     assert model.search is not None
-    count, limits = len(rows.flags), orders.OrderLimits.of(model.search)
+    count, limits = len(rows.flags), pack_search(model.search)
     given = NoSurface().surface(rows, 0, slice(0, count)) if surface is None else surface
-    choice = orders.settle(rows, orders.begin(rows, 0, None), given, limits)
+    choice = orders.icm(rows, orders.own_orders(rows, 0, None), given, limits)
     out = HeightRows(*empty_rows(*rows.flags.shape))
-    orders.form(rows, choice, limits, slice(0, count), out)
+    orders.form_heights(rows, choice, limits, slice(0, count), out)
     return out
 
 
-def surface_of(rows: TurnRows, model: PixelModel, *, measuring: bool = False) -> FittedSurface:
+def surface_of(rows: DemodulatedRows, model: PixelModel, *, measuring: bool = False) -> FittedSurface:
     assert model.search is not None
-    sums = BlockSums.zeros(len(rows.turns), rows.flags.shape)
+    sums = BlockSums.zeros(len(rows.phase_cycles), rows.flags.shape)
     sums.add(rows, 0)
     return (measuring_surface if measuring else guiding_surface)(coarse_heights(sums, model.search))
 
@@ -94,7 +103,7 @@ def wrong(height: np.ndarray, truth: np.ndarray) -> int:
 
 
 @pytest.fixture(scope="module")
-def noisy() -> tuple[TurnRows, PixelModel]:
+def noisy() -> tuple[DemodulatedRows, PixelModel]:
     model = model_of(0.25, (SIZE, SIZE))
     return turns_of(frames_of(bowl(), 0.25), model), model
 
@@ -103,7 +112,7 @@ def noisy() -> tuple[TurnRows, PixelModel]:
 def test_the_pixels_own_heights_are_those_of_the_pixel_pass(tilt):
     model = model_of(0.25, (64, SIZE), tilt)
     frames = frames_of(bowl()[:64], 0.25, missing=0.1)
-    kernels, table = TurnKernels(model, 2), np.empty((64, COLUMNS))
+    kernels, table = DemodulationKernels(model, 2), np.empty((64, COLUMNS))
     expected = kernels.heights(frames, 0, None, HeightRows(*empty_rows(64, SIZE)), table)
     rows = turns_of(frames, model, threads=1)
     kernels.close()
@@ -113,10 +122,10 @@ def test_the_pixels_own_heights_are_those_of_the_pixel_pass(tilt):
 
 def test_orders_that_are_not_changed_leave_every_bit(noisy):
     rows, model = noisy
-    limits = orders.OrderLimits.of(model.search)
-    choice = orders.begin(rows, 0, np.zeros((4, 4), bool))
+    limits = pack_search(model.search)
+    choice = orders.own_orders(rows, 0, np.zeros((4, 4), bool))
     out = HeightRows(*empty_rows(SIZE, SIZE))
-    orders.form(rows, choice, limits, slice(0, SIZE), out)
+    orders.form_heights(rows, choice, limits, slice(0, SIZE), out)
     for name in HeightRows._fields:
         assert np.array_equal(getattr(out, name), getattr(rows, name), equal_nan=True)
 
@@ -130,7 +139,7 @@ def test_block_sums_are_plain_sums_however_the_rows_come(noisy):
     for name in ("phasor", "weight", "moment", "pixels", "valid", "doubtful"):
         assert np.array_equal(getattr(whole, name), getattr(pieces, name)), name
     block = (slice(None), slice(8, 16), slice(16, 24))
-    phasor = rows.weight[block].astype(float) * np.exp(2j * np.pi * rows.turns[block].astype(float))
+    phasor = rows.weight[block].astype(float) * np.exp(2j * np.pi * rows.phase_cycles[block].astype(float))
     assert np.allclose(whole.phasor[:, 1, 2], phasor.sum(axis=(1, 2)), rtol=1e-5)
     bits = (whole.pixels[1, 2] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
     assert np.array_equal(bits.reshape(8, 8) > 0, (rows.flags[block[1:]] & int(Flag.INVALID)) == 0)

@@ -667,11 +667,11 @@ def test_missing_paths(source: str) -> None:
 
 
 def test_unknown_forms(tmp_path: Path) -> None:
-    (tmp_path / "x.dat").write_bytes(b"x")
+    (tmp_path / "x.abc").write_bytes(b"x")
     with pytest.raises(InputError, match="supported forms"):
-        open_frames(tmp_path / "x.dat")
+        open_frames(tmp_path / "x.abc")
     Image.new("L", (5, 5)).save(tmp_path / "x.png")
-    with pytest.raises(InputError, match="single image"):
+    with pytest.raises(InputError, match="single image: a stack has two frames or more"):
         open_frames(tmp_path / "x.png")
 
 

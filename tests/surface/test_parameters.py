@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cpikan.errors import InputError
-from cpikan.storage.zygo import open_zygo
+from cpikan.storage.readers.zygo import open_zygo
 from cpikan.surface.form import fit_form
 from cpikan.surface.measure import MeasureSettings, measure, surface_parameters
 from cpikan.surface.parameters import PVR_MODES, HeightTally, SlopeTally, SurfaceParameters

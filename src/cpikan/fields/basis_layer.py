@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
+from cpikan.fields import chebyshev
 from cpikan.fields.streams import Streams
 
 
@@ -19,6 +21,19 @@ class Tape(NamedTuple):
 
     by: tuple[Tensor, ...]
     columns: Callable[[Sequence[Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Moments of what enters a layer: E[T_k(x)^2] for k = 1 ... degree, and E[x^2]."""
+
+    chebyshev: Callable[[int], np.ndarray]
+    mean_square: float
+
+
+UNIFORM = Inputs(chebyshev.mean_squares_uniform, 1 / 3)  # on [-1, 1]
+# tanh of normal sums of deviation 1; the other activations differ from its mean square by less than a half
+AFTER_TANH = Inputs(chebyshev.mean_squares_after_tanh, 0.394)
 
 
 def leaf(tensor: Tensor) -> Tensor:
@@ -58,6 +73,10 @@ class BasisLayer(nn.Module, abc.ABC):
     @abc.abstractmethod
     def basis_streams(self, x: Streams) -> Streams:
         """The features with their derivatives."""
+
+    @abc.abstractmethod
+    def start(self, generator: np.random.Generator, inputs: Inputs, decay: float) -> None:
+        """Draw coefficients that give every output variance 1 from such inputs; ``decay`` as in ``Start``."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Values (..., B, inputs) to (..., B, outputs); with N networks (N, B, inputs), or (1, B, inputs) for all."""

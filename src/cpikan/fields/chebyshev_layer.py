@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cpikan.errors import InputError
 from cpikan.fields import chebyshev
-from cpikan.fields.basis_layer import BasisLayer
+from cpikan.fields.basis_layer import BasisLayer, Inputs
 from cpikan.fields.streams import Streams
 
 
@@ -36,16 +36,16 @@ class ChebyshevLayer(BasisLayer):
         """The basis with its derivatives: T'' u_a u_b + T' u_ab for every edge."""
         return x.expanded(*chebyshev.polynomials_jet(x.value, self.degree, second=x.kind != "none"))
 
-    def start(self, moments: np.ndarray, decay: float, generator: np.random.Generator) -> None:
+    def start(self, generator: np.random.Generator, inputs: Inputs, decay: float) -> None:
         """Draw coefficients that give every output variance 1 over points and draws.
 
-        ``moments`` (degree,) are E[T_k(x)^2] of the inputs. Independent coefficients of variance v_k give an output
+        Independent coefficients of variance v_k give an output
         variance of v_0 + inputs * sum v_k E[T_k^2]; degree k gets the share (1 + k)^-decay of it, so higher degrees,
         which oscillate faster, weigh less; the constant has the share of k = 0.
         """
         share = (1.0 + np.arange(self.degree + 1)) ** -decay
         share /= share.sum()
-        deviation = np.sqrt(share[1:] / (self.inputs * np.asarray(moments)))
+        deviation = np.sqrt(share[1:] / (self.inputs * inputs.chebyshev(self.degree)))
         rows = np.repeat(deviation, self.inputs)[:, None]
         drawn = generator.standard_normal(tuple(self.weight.shape)) * rows
         self.draw(drawn, generator.standard_normal(tuple(self.bias.shape)) * math.sqrt(share[0]))

@@ -33,11 +33,14 @@ class CornerField(nn.Module):
     Grisvard, Elliptic Problems in Nonsmooth Domains (1985), section 2.3.
     """
 
+    dimension = 2
+    networks = None
     singular: nn.Parameter
 
     def __init__(self, field: Any, corners: Sequence[Any]) -> None:
         super().__init__()
-        if not _linear(field) or field.networks is not None or field.dimension != 2:
+        linear: bool = isinstance(field, LinearOutput)
+        if not linear or field.networks is not None or field.dimension != 2:
             raise InputError(
                 f"{type(field).__name__} beside corners: give a single field of two axes, linear in its output"
             )
@@ -50,19 +53,9 @@ class CornerField(nn.Module):
         self.singular = nn.Parameter(torch.zeros(count, field.outputs, dtype=torch.float64))
 
     @property
-    def dimension(self) -> int:
-        """Coordinates of a point."""
-        return 2
-
-    @property
     def outputs(self) -> int:
         """Components of the value."""
         return int(self.singular.shape[1])
-
-    @property
-    def networks(self) -> int | None:
-        """None: one field."""
-        return None
 
     @property
     def scaling(self) -> Any:
@@ -114,7 +107,7 @@ class CornerField(nn.Module):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], field: nn.Module) -> CornerField:
-        """Corners as ``config`` wrote them, beside a field."""
+        """Build corners as ``config`` wrote them, beside a field."""
         places = [Place((x, y), start, opening) for x, y, start, opening in config["corners"]]
         return cls(field, places)
 
@@ -127,10 +120,6 @@ class CornerField(nn.Module):
         ]
         lead = x.ndim - 1
         return Jet(*(torch.cat(parts, dim=lead) for parts in zip(*found, strict=True)))
-
-
-def _linear(field: Any) -> bool:
-    return isinstance(field, LinearOutput)
 
 
 def _powers(opening: float) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from cpikan.errors import InputError
 from cpikan.fields.cover import Cover, Group, cover
 from cpikan.fields.functional import functional
 from cpikan.fields.protocol import Jet, Second, check_second
-from cpikan.partition import Partition
+from cpikan.partition import Intervals, Partition
 
 
 class DecomposedField(nn.Module):
@@ -22,6 +23,8 @@ class DecomposedField(nn.Module):
     twice continuously differentiable across subdomains. Tiles of an image are subdomains in pixels: pixel k sits at
     k + 1/2. Moseley, Markham and Nissen-Meyer, FBPINNs (2023), eq. 5, with windows that need no normalisation.
     """
+
+    networks = None  # those inside make one field
 
     def __init__(self, partition: Partition[Any], parts: nn.Module) -> None:
         super().__init__()
@@ -52,11 +55,6 @@ class DecomposedField(nn.Module):
     def outputs(self) -> int:
         """Components of the value."""
         return int(self.parts.outputs)  # type: ignore[arg-type]
-
-    @property
-    def networks(self) -> int | None:
-        """None: the networks inside make one field."""
-        return None
 
     def cover(self, x: Tensor) -> Cover:
         """Sort points (..., d) into subdomains once; pass it back as ``covered`` while the points stay the same."""
@@ -90,9 +88,17 @@ class DecomposedField(nn.Module):
         return Jet(*(part.reshape(*lead, *part.shape[1:]) for part in (value, gradient, curve)))
 
     def config(self) -> dict[str, Any]:
-        """The partition; the parts are stored with their own."""
-        axes = [{name: getattr(axis, name) for name in _INTERVAL} for axis in self.partition.axes]
-        return {"axes": axes}
+        """Write down the partition; the parts are stored with their own."""
+        return {"axes": [asdict(axis) for axis in self.partition.axes]}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], parts: nn.Module) -> DecomposedField:
+        """Build the partition that ``config`` wrote down, of these parts."""
+
+        def tuples(axis: dict[str, Any]) -> dict[str, Any]:
+            return {name: tuple(value) if isinstance(value, list) else value for name, value in axis.items()}
+
+        return cls(Partition(tuple(Intervals(**tuples(axis)) for axis in config["axes"])), parts)
 
     def _enter(self, x: Tensor, covered: Cover | None) -> tuple[Tensor, Cover]:
         covered = cover(self.partition, x) if covered is None else covered
@@ -106,9 +112,6 @@ class DecomposedField(nn.Module):
         tensors = {name: tensor[group.boxes] for name, tensor in self.parts.named_parameters()}
         boxes = {name: tensor[group.boxes] for name, tensor in self.parts.named_buffers() if tensor.ndim == 2}
         return tensors | boxes
-
-
-_INTERVAL = ("lower", "upper", "starts", "stops", "ramps", "ramp", "cuts")
 
 
 def _add(total: Tensor, group: Group, part: Tensor) -> Tensor:

@@ -12,38 +12,18 @@ from safetensors.torch import save
 from torch import nn
 
 from cpikan.errors import InputError, unknown_name
-from cpikan.fields.blend import BlendField
 from cpikan.fields.corner import CornerField
 from cpikan.fields.decomposed import DecomposedField
-from cpikan.fields.fourier_ckan import FourierCKAN
-from cpikan.fields.mlp import MLP
+from cpikan.fields.kinds import FIELDS
 from cpikan.fields.piecewise import PiecewiseChebyshev
-from cpikan.fields.random_feature import RandomFeatureCKAN
-from cpikan.fields.scaled_cpikan import ScaledCPIKAN
-from cpikan.fields.separable import SeparableCKAN
-from cpikan.fields.siren import Siren
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
-from cpikan.fields.wavelet_kan import WaveletKAN
-from cpikan.partition import Intervals, Partition
 from cpikan.storage.atomic import write_bytes
 
 _FORMAT = 1
-_PLAIN: dict[str, Any] = {
-    kind.__name__: kind
-    for kind in (
-        ScaledCPIKAN,
-        TensorChebyshev,
-        PiecewiseChebyshev,
-        MLP,
-        Siren,
-        FourierCKAN,
-        WaveletKAN,
-        RandomFeatureCKAN,
-        SeparableCKAN,
-        BlendField,
-    )
+_NESTED: dict[str, tuple[Any, str]] = {  # a field around another, and the attribute that holds the other one
+    "DecomposedField": (DecomposedField, "parts"),
+    "CornerField": (CornerField, "field"),
 }
-_NESTED = ("DecomposedField", "CornerField")
 
 
 def save_field(field: nn.Module, path: Path | str) -> None:
@@ -88,28 +68,26 @@ def load_field(path: Path | str) -> nn.Module:
     return field
 
 
-def _describe(field: nn.Module) -> dict[str, Any]:
+def _describe(field: Any) -> dict[str, Any]:
     kind = type(field).__name__
-    if isinstance(field, DecomposedField):
-        return {"kind": kind, "config": field.config(), "parts": _describe(field.parts)}
-    if isinstance(field, CornerField):
-        return {"kind": kind, "config": field.config(), "parts": _describe(field.field)}
-    if kind not in _PLAIN:
-        raise unknown_name("kind of field", kind, [*_PLAIN, *_NESTED])
-    return {"kind": kind, "config": field.config()}  # type: ignore[operator]
+    if kind not in _classes():
+        raise unknown_name("kind of field", kind, _classes())
+    description = {"kind": kind, "config": field.config()}
+    if kind in _NESTED:
+        description["parts"] = _describe(getattr(field, _NESTED[kind][1]))
+    return description
 
 
 def _build(description: dict[str, Any]) -> nn.Module:
-    kind = description["kind"]
-    if kind == "DecomposedField":
-        axes = [
-            Intervals(**{name: tuple(value) if isinstance(value, list) else value for name, value in axis.items()})
-            for axis in description["config"]["axes"]
-        ]
-        return DecomposedField(Partition(tuple(axes)), _build(description["parts"]))
-    if kind == "CornerField":
-        return CornerField.from_config(description["config"], _build(description["parts"]))
-    if kind not in _PLAIN:
-        raise unknown_name("kind of field", str(kind), [*_PLAIN, *_NESTED])
-    field: nn.Module = _PLAIN[kind].from_config(description["config"])
+    kind, config, classes = description["kind"], description["config"], _classes()
+    if kind not in classes:
+        raise unknown_name("kind of field", str(kind), classes)
+    inner = [_build(description["parts"])] if kind in _NESTED else []
+    field: nn.Module = classes[kind].from_config(config, *inner)
     return field
+
+
+def _classes() -> dict[str, Any]:
+    """List the classes of fields that have a file form, by name."""
+    plain = [*(kind.field for kind in FIELDS.values()), TensorChebyshev, PiecewiseChebyshev]
+    return {field.__name__: field for field in plain} | {name: field for name, (field, _) in _NESTED.items()}

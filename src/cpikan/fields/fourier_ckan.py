@@ -5,18 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
-from cpikan.fields import chebyshev
-from cpikan.fields.activations import TANH
+from cpikan.fields.basis_layer import Inputs
 from cpikan.fields.chebyshev_layer import ChebyshevLayer
-from cpikan.fields.layered import START, ChainField, Domain, Start, Through, checked_degrees
+from cpikan.fields.layered import ChainField, Degrees, Held, Start, Through, Widths, checked_degrees
+from cpikan.fields.scaling import Domain
 from cpikan.fields.streams import Streams
+
+Scales = float | Sequence[float]
 
 
 class FourierCKAN(ChainField):
@@ -29,51 +31,35 @@ class FourierCKAN(ChainField):
     odd number of features and a sigma that is not positive. Tancik et al. (2020); Wang, Wang and Perdikaris (2021).
     """
 
-    between = TANH
+    settings = ("degree", "sigma")
+    entry = Inputs(lambda degree: np.full(degree, 0.5), 0.5)  # cosines of phases spread evenly
     frequencies: Tensor
 
     def __init__(
-        self,
-        widths: Sequence[int],
-        degree: int | Sequence[int] = 3,
-        domain: Domain | None = None,
-        *,
-        sigma: float | Sequence[float] = 0.5,
-        networks: int | None = None,
-        start: Start | None = START,
+        self, widths: Widths, degree: Degrees = 3, domain: Domain = None, *, sigma: Scales = 0.5, **held: Unpack[Held]
     ) -> None:
-        super().__init__(widths, domain, networks)
-        self._sigmas = tuple(float(s) for s in sigma) if isinstance(sigma, Sequence) else (float(sigma),)
-        if not self._sigmas or not all(s > 0 and math.isfinite(s) for s in self._sigmas):
+        self.sigma = tuple(float(s) for s in sigma) if isinstance(sigma, Sequence) else (float(sigma),)
+        if not self.sigma or not all(s > 0 and math.isfinite(s) for s in self.sigma):
             raise InputError(f"sigma {sigma} of Fourier features: give positive numbers, such as 0.5 or [0.3, 3]")
+        self.degree = checked_degrees(degree, len(widths) - 2)
+        super().__init__(widths, domain, **held)
+
+    def build(self, networks: int | None) -> None:
+        """Make the frequencies, zero, and the Chebyshev layers behind them."""
         if len(self.widths) < 3 or self.widths[1] % 2:
-            raise InputError(f"widths {list(widths)}: give an even number of features second, as [2, 16, 8, 1]")
-        self._degrees = checked_degrees(degree, len(self.widths) - 2)
+            raise InputError(f"widths {list(self.widths)}: give an even number of features second, as [2, 16, 8, 1]")
         # three axes: rows of a table would be taken for one box per network
         self.register_buffer("frequencies", torch.zeros(1, self.widths[0], self.widths[1] // 2, dtype=torch.float64))
-        pairs = zip(itertools.pairwise(self.widths[1:]), self._degrees, strict=True)
+        pairs = zip(itertools.pairwise(self.widths[1:]), self.degree, strict=True)
         self.layers = nn.ModuleList(ChebyshevLayer(a, b, k, networks) for (a, b), k in pairs)
-        if start is not None:
-            self.restart(start)
 
     def restart(self, start: Start) -> None:
-        """Draw frequencies and coefficients anew; cosines of phases spread evenly have E[T_k^2] = 1/2."""
+        """Draw frequencies and coefficients anew."""
         generator = np.random.default_rng([start.seed, 1])
         shape = tuple(self.frequencies.shape)
-        deviation = np.resize(np.asarray(self._sigmas), shape[-1])
+        deviation = np.resize(np.asarray(self.sigma), shape[-1])
         self.frequencies.copy_(torch.from_numpy(generator.standard_normal(shape) * deviation))
-        generator = np.random.default_rng(start.seed)
-        for number, layer in enumerate(self.chebyshev_layers()):
-            half = np.full(layer.degree, 0.5)
-            layer.start(chebyshev.mean_squares_after_tanh(layer.degree) if number else half, start.decay, generator)
-
-    def config(self) -> dict[str, Any]:
-        """What is needed to build the field again, without its parameters and frequencies."""
-        return {**super().config(), "degree": list(self._degrees), "sigma": list(self._sigmas)}
-
-    def chebyshev_layers(self) -> list[ChebyshevLayer]:
-        """The layers behind the Fourier features."""
-        return [layer for layer in self.layers if isinstance(layer, ChebyshevLayer)]
+        super().restart(start)
 
     def _body(self, scaled: Tensor) -> Tensor:
         phase = self._phase(scaled)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
-from cpikan.fields.activations import Activation
-from cpikan.fields.basis_layer import BasisLayer
+from cpikan.fields.activations import TANH, Activation
+from cpikan.fields.basis_layer import AFTER_TANH, UNIFORM, BasisLayer, Inputs
 from cpikan.fields.protocol import Jet, Second, check_second, flat_points
-from cpikan.fields.scaling import AffineScaling, Bounds
+from cpikan.fields.scaling import AffineScaling, Domain
 from cpikan.fields.streams import Streams, side_by_side, start
-
-Domain = tuple[Bounds, Bounds]
 
 
 @dataclass(frozen=True)
@@ -29,34 +28,50 @@ class Start:
 
 
 START = Start()
+Widths = Sequence[int]
+Degrees = int | Sequence[int]  # one, or one per layer
+
+
+class Held(TypedDict, total=False):
+    """How many fields are held as one (``networks``, None for one), and how they are drawn (``start``, None for all zero)."""
+
+    networks: int | None
+    start: Start | None
+
+
 Through = Callable[[BasisLayer, Streams], Streams]
 
 
 class LayeredField(nn.Module, abc.ABC):
     """A field on a box that ends in a layer with linear coefficients: u(x) = output(body(scaled x)).
 
-    A kind of field says what its body is, for values and for streams of derivatives, which layer is its ``output_layer``,
-    and how it is written down (``config`` and ``from_config``). Parameters are float64 until ``.to(dtype)``. A field is a
+    A kind of field keeps its ``settings`` as attributes of these names, then calls ``__init__`` here, which has its layers made
+    (``build``) and drawn (``restart``). It says what its body is, for values and for streams of derivatives, and which layer
+    is its ``output_layer``. Parameters are float64 until ``.to(dtype)``. A field is a
     function of its parameters without state, so ``torch.func`` and ``torch.compile`` take it as it is. Raises InputError
     for widths below 1, a box that is empty or of other axes, and boxes for another number of networks.
     """
 
-    def __init__(self, widths: Sequence[int], domain: Domain | None, networks: int | None) -> None:
+    settings: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self, widths: Widths, domain: Domain, networks: int | None = None, start: Start | None = START
+    ) -> None:
         super().__init__()
         sizes = checked_widths(widths)
-        lower, upper = domain if domain is not None else ([-1.0] * sizes[0], [1.0] * sizes[0])
-        self.scaling = AffineScaling(lower, upper)
-        if self.scaling.dimension != sizes[0]:
-            raise InputError(
-                f"domain has {self.scaling.dimension} axes and widths begin with {sizes[0]}: make them equal"
-            )
-        if networks is not None and networks < 1:
-            raise InputError(f"networks {networks}: give at least 1, or None for a single field")
-        if self.scaling.networks not in (None, networks):
-            raise InputError(
-                f"domain holds {self.scaling.networks} boxes for networks={networks}: give one box, or one each"
-            )
+        self.scaling = AffineScaling.of(domain, sizes[0], networks)
         self.widths = sizes
+        self.build(networks)
+        if start is not None:
+            self.restart(start)
+
+    @abc.abstractmethod
+    def build(self, networks: int | None) -> None:
+        """Make the layers of ``widths`` and the settings, coefficients zero."""
+
+    @abc.abstractmethod
+    def restart(self, start: Start) -> None:
+        """Draw all coefficients anew: equal draws for equal seeds, whatever the precision."""
 
     @property
     @abc.abstractmethod
@@ -128,15 +143,17 @@ class LayeredField(nn.Module, abc.ABC):
         last.weight.copy_(coefficients[..., 1:, :])
 
     def config(self) -> dict[str, Any]:
-        """What is needed to build the field again, without its parameters."""
-        return {"widths": list(self.widths), "domain": self.scaling.config(), "networks": self.networks}
+        """Write down what is needed to build the field again, without its parameters."""
+        values = {name: getattr(self, name) for name in self.settings}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {"widths": list(self.widths), "domain": self.scaling.config(), "networks": self.networks, **plain}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> LayeredField:
-        """A field of this shape with parameters that are all zero."""
+        """Build a field of this shape with parameters that are all zero."""
         box = config["domain"]
         shape = {name: value for name, value in config.items() if name != "domain"}
-        return cls(**shape, domain=(box["lower"], box["upper"]), start=None)  # type: ignore[call-arg]
+        return cls(**shape, domain=(box["lower"], box["upper"]), start=None)
 
     def through(self, scaled: Streams, through: Through) -> Streams:
         """The output with its derivatives; ``through(layer, streams)`` takes streams through every layer."""
@@ -160,10 +177,15 @@ class LayeredField(nn.Module, abc.ABC):
 
 class ChainField(LayeredField):
     """A layered field whose body is one layer after the other with the same activation ``between`` them; ``layers`` are
-    all of them, the output layer last."""
+    all of them, the output layer last, and ``entry`` is what the first one is drawn for."""
 
     layers: nn.ModuleList
-    between: Activation
+    between: Activation = TANH
+    entry: Inputs = UNIFORM
+
+    def restart(self, start: Start) -> None:
+        """Draw all coefficients anew, variance-preserving: equal draws for equal seeds, whatever the precision."""
+        start_layers(self.chain(), start, np.random.default_rng(start.seed), self.entry)
 
     def chain(self) -> list[BasisLayer]:
         """The layers, the last one included."""
@@ -198,7 +220,15 @@ def chain_streams(
     return x
 
 
-def checked_widths(widths: Sequence[int]) -> tuple[int, ...]:
+def start_layers(
+    layers: Sequence[BasisLayer], start: Start, generator: np.random.Generator, entry: Inputs = UNIFORM
+) -> None:
+    """Draw the coefficients of layers in a chain, the first for inputs of ``entry``, the others for what tanh leaves."""
+    for number, layer in enumerate(layers):
+        layer.start(generator, AFTER_TANH if number else entry, start.decay)
+
+
+def checked_widths(widths: Widths) -> tuple[int, ...]:
     """Widths as whole numbers; raises InputError for fewer than two and for one below 1."""
     sizes = tuple(int(width) for width in widths)
     if len(sizes) < 2 or min(sizes) < 1:
@@ -208,8 +238,8 @@ def checked_widths(widths: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def checked_degrees(degree: int | Sequence[int], layers: int) -> tuple[int, ...]:
-    """One degree per layer."""
+def checked_degrees(degree: Degrees, layers: int) -> tuple[int, ...]:
+    """Spread a degree over the layers; raises InputError for another number of degrees than layers."""
     degrees = tuple(int(k) for k in degree) if isinstance(degree, Sequence) else (int(degree),) * layers
     if len(degrees) != layers:
         raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from cpikan.fields.basis_layer import BasisLayer
+from cpikan.fields.basis_layer import BasisLayer, Inputs
 from cpikan.fields.streams import Streams
 
 
@@ -23,18 +23,11 @@ class LinearLayer(BasisLayer):
         """The nodes with their derivatives."""
         return x
 
-    def start(self, generator: np.random.Generator, mean_square: float = 1.0) -> None:
-        """Normal weights that give every output variance 1 from inputs of this mean square, a fifth of it the constant.
+    def start(self, generator: np.random.Generator, inputs: Inputs, decay: float) -> None:
+        """Draw normal weights that give every output variance 1, a fifth of it the constant; there is no degree to ``decay``.
 
         A constant moves the nodes' turning points over the box, as the T_0 of a Chebyshev layer does.
         """
         weight = generator.standard_normal(tuple(self.weight.shape))
         bias = generator.standard_normal(tuple(self.bias.shape))
-        self.draw(weight * (0.8 / (self.inputs * mean_square)) ** 0.5, bias * 0.2**0.5)
-
-    def start_uniform(self, generator: np.random.Generator, weight: float, bias: float) -> None:
-        """Weights and constants uniform within these bounds."""
-        self.draw(
-            generator.uniform(-weight, weight, tuple(self.weight.shape)),
-            generator.uniform(-bias, bias, tuple(self.bias.shape)),
-        )
+        self.draw(weight * (0.8 / (self.inputs * inputs.mean_square)) ** 0.5, bias * 0.2**0.5)

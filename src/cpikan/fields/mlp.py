@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
-import numpy as np
 from torch import nn
 
-from cpikan.fields.activations import AFTER_TANH, activation_named
-from cpikan.fields.layered import START, ChainField, Domain, Start
+from cpikan.fields.activations import activation_named
+from cpikan.fields.layered import ChainField, Held, Widths
 from cpikan.fields.linear_layer import LinearLayer
+from cpikan.fields.scaling import Domain
 
 
-class MLP(ChainField):
+class DenseField(ChainField):
+    """A field of dense layers with an activation between them."""
+
+    def build(self, networks: int | None) -> None:
+        """Make the dense layers."""
+        self.layers = nn.ModuleList(LinearLayer(a, b, networks) for a, b in itertools.pairwise(self.widths))
+
+
+class MLP(DenseField):
     """u(x) = layer(f(layer(... scaled x))), f tanh, silu, gelu or softplus; jets by the same streams as a Chebyshev network.
 
     ``widths`` are the nodes from the coordinates to the outputs, ``domain`` the box in physical units, [-1, 1] per axis by
@@ -23,28 +30,8 @@ class MLP(ChainField):
     Karniadakis (2019).
     """
 
-    def __init__(
-        self,
-        widths: Sequence[int],
-        activation: str = "tanh",
-        domain: Domain | None = None,
-        *,
-        networks: int | None = None,
-        start: Start | None = START,
-    ) -> None:
-        super().__init__(widths, domain, networks)
-        self.between = activation_named(activation)
-        self.layers = nn.ModuleList(LinearLayer(a, b, networks) for a, b in itertools.pairwise(self.widths))
-        if start is not None:
-            self.restart(start)
+    settings = ("activation",)
 
-    def restart(self, start: Start) -> None:
-        """Draw all coefficients anew; scaled coordinates have mean square 1/3."""
-        generator = np.random.default_rng(start.seed)
-        for number, layer in enumerate(self.layers):
-            assert isinstance(layer, LinearLayer)
-            layer.start(generator, AFTER_TANH if number else 1 / 3)
-
-    def config(self) -> dict[str, Any]:
-        """What is needed to build the field again, without its parameters."""
-        return {**super().config(), "activation": self.between.name}
+    def __init__(self, widths: Widths, activation: str = "tanh", domain: Domain = None, **held: Unpack[Held]) -> None:
+        self.activation, self.between = activation, activation_named(activation)
+        super().__init__(widths, domain, **held)

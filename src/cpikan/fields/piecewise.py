@@ -24,27 +24,15 @@ class PiecewiseChebyshev(nn.Module):
     conditions: Jagtap and Karniadakis, Commun. Comput. Phys. 28, 2002 (2020).
     """
 
+    dimension, outputs = 2, 1
+    networks = None  # the series make one field
+
     def __init__(self, parts: TensorChebyshev) -> None:
         super().__init__()
         if parts.networks is None:
             raise InputError("one rectangle makes no tiling: give networks=N with a rectangle each")
         self.parts = parts
         self._forward, self._jet = functional(parts), functional(parts, "jet")
-
-    @property
-    def dimension(self) -> int:
-        """Coordinates of a point."""
-        return 2
-
-    @property
-    def outputs(self) -> int:
-        """Components of the value."""
-        return 1
-
-    @property
-    def networks(self) -> int | None:
-        """None: the series make one field."""
-        return None
 
     def owner(self, x: Tensor) -> Tensor:
         """The box of each point (B, 2), (B,)."""

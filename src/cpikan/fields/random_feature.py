@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cpikan.fields import chebyshev
-from cpikan.fields.activations import TANH
+from cpikan.fields.basis_layer import Inputs
 from cpikan.fields.chebyshev_layer import ChebyshevLayer
-from cpikan.fields.layered import START, ChainField, Domain, Start, checked_degrees
+from cpikan.fields.layered import ChainField, Degrees, Held, Widths, checked_degrees
+from cpikan.fields.scaling import Domain
 
 
 class FrozenChebyshevLayer(ChebyshevLayer):
-    """A Chebyshev layer whose coefficients are a buffer, ``frozen``, weights first: no optimizer sees them."""
+    """A Chebyshev layer whose coefficients are a buffer, ``frozen``, weights first, drawn ``spread`` times as large: no
+    optimizer sees them."""
 
     frozen: Tensor
+
+    def __init__(self, inputs: int, outputs: int, degree: int, spread: float) -> None:
+        super().__init__(inputs, outputs, degree)
+        self.spread = spread
+
+    def start(self, generator: np.random.Generator, inputs: Inputs, decay: float) -> None:
+        """Draw coefficients as every Chebyshev layer, then spread them."""
+        super().start(generator, inputs, decay)
+        self.frozen.mul_(self.spread)
 
     def hold(self, weight: Tensor, bias: Tensor) -> None:
         """Keep the coefficients as one row of numbers."""
@@ -45,37 +54,16 @@ class RandomFeatureCKAN(ChainField):
     widths or a degree below 1 and for an empty box. Dong and Li (2021), with Chebyshev edges.
     """
 
-    between = TANH
+    settings = ("degree", "spread")
 
     def __init__(
-        self,
-        widths: Sequence[int],
-        degree: int | Sequence[int] = 5,
-        domain: Domain | None = None,
-        *,
-        spread: float = 1.0,
-        networks: int | None = None,
-        start: Start | None = START,
+        self, widths: Widths, degree: Degrees = 5, domain: Domain = None, *, spread: float = 1.0, **held: Unpack[Held]
     ) -> None:
-        super().__init__(widths, domain, networks)
-        self._degrees, self._spread = checked_degrees(degree, len(self.widths) - 1), float(spread)
-        pairs = list(zip(itertools.pairwise(self.widths), self._degrees, strict=True))
-        layers: list[nn.Module] = [FrozenChebyshevLayer(a, b, k) for (a, b), k in pairs[:-1]]
-        (a, b), k = pairs[-1]
+        self.degree, self.spread = checked_degrees(degree, len(widths) - 1), float(spread)
+        super().__init__(widths, domain, **held)
+
+    def build(self, networks: int | None) -> None:
+        """Make the frozen layers, and the last one."""
+        *hidden, ((a, b), k) = zip(itertools.pairwise(self.widths), self.degree, strict=True)
+        layers: list[nn.Module] = [FrozenChebyshevLayer(*sides, degree, self.spread) for sides, degree in hidden]
         self.layers = nn.ModuleList([*layers, ChebyshevLayer(a, b, k, networks)])
-        if start is not None:
-            self.restart(start)
-
-    def restart(self, start: Start) -> None:
-        """Draw all coefficients anew, the frozen ones too."""
-        generator = np.random.default_rng(start.seed)
-        for number, layer in enumerate(self.layers):
-            assert isinstance(layer, ChebyshevLayer)
-            moments = chebyshev.mean_squares_after_tanh if number else chebyshev.mean_squares_uniform
-            layer.start(moments(layer.degree), start.decay, generator)
-            if isinstance(layer, FrozenChebyshevLayer):
-                layer.frozen.mul_(self._spread)
-
-    def config(self) -> dict[str, Any]:
-        """What is needed to build the field again, without its coefficients."""
-        return {**super().config(), "degree": list(self._degrees), "spread": self._spread}

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 from torch import nn
 
-from cpikan.fields import chebyshev
-from cpikan.fields.activations import TANH
 from cpikan.fields.chebyshev_layer import ChebyshevLayer
 from cpikan.fields.fused_jet import fused_jet, wins
-from cpikan.fields.layered import START, ChainField, Domain, Start, checked_degrees
+from cpikan.fields.layered import START, ChainField, Degrees, Start, Widths, checked_degrees
+from cpikan.fields.scaling import Domain
 from cpikan.fields.streams import Streams
 
 __all__ = ["ScaledCPIKAN", "Start"]
@@ -32,36 +28,24 @@ class ScaledCPIKAN(ChainField):
     degree below 1 and for an empty box. Mostajeran and Faroughi, arXiv 2501.02762.
     """
 
-    between = TANH
+    settings = ("degree",)
 
     def __init__(
         self,
-        widths: Sequence[int],
-        degree: int | Sequence[int] = 5,
-        domain: Domain | None = None,
+        widths: Widths,
+        degree: Degrees = 5,
+        domain: Domain = None,
         *,
         networks: int | None = None,
         start: Start | None = START,
     ) -> None:
-        super().__init__(widths, domain, networks)
-        self._degrees = checked_degrees(degree, len(self.widths) - 1)
-        self.layers = nn.ModuleList(
-            ChebyshevLayer(a, b, k, networks)
-            for (a, b), k in zip(itertools.pairwise(self.widths), self._degrees, strict=True)
-        )
-        if start is not None:
-            self.restart(start)
+        self.degree = checked_degrees(degree, len(widths) - 1)
+        super().__init__(widths, domain, networks, start)
 
-    def restart(self, start: Start) -> None:
-        """Draw all coefficients anew, variance-preserving: equal draws for equal seeds, whatever the precision."""
-        generator = np.random.default_rng(start.seed)
-        for number, layer in enumerate(self.chebyshev_layers()):
-            moments = chebyshev.mean_squares_after_tanh if number else chebyshev.mean_squares_uniform
-            layer.start(moments(layer.degree), start.decay, generator)
-
-    def config(self) -> dict[str, Any]:
-        """What is needed to build the field again, without its parameters."""
-        return {**super().config(), "degree": list(self._degrees)}
+    def build(self, networks: int | None) -> None:
+        """Make the Chebyshev layers."""
+        pairs = zip(itertools.pairwise(self.widths), self.degree, strict=True)
+        self.layers = nn.ModuleList(ChebyshevLayer(a, b, k, networks) for (a, b), k in pairs)
 
     def chebyshev_layers(self) -> list[ChebyshevLayer]:
         """The layers from the coordinates to the outputs."""

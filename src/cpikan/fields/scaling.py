@@ -13,6 +13,7 @@ from cpikan.errors import InputError
 from cpikan.fields.protocol import Jet
 
 Bounds = Sequence[float] | Sequence[Sequence[float]] | np.ndarray | Tensor
+Domain = tuple[Bounds, Bounds] | None  # None: [-1, 1] per axis
 
 
 class AffineScaling(nn.Module):
@@ -42,6 +43,23 @@ class AffineScaling(nn.Module):
             )
         self.register_buffer("lower", torch.tensor(low.tolist(), dtype=torch.float64))
         self.register_buffer("upper", torch.tensor(high.tolist(), dtype=torch.float64))
+
+    @classmethod
+    def of(cls, domain: Domain, dimension: int, networks: int | None) -> AffineScaling:
+        """Make the scaling of a field of so many axes and networks, by default of [-1, 1] per axis.
+
+        Raises InputError for a domain of other axes, fewer networks than one, and boxes for another number of them.
+        """
+        scaling = cls(*(([-1.0] * dimension, [1.0] * dimension) if domain is None else domain))
+        if scaling.dimension != dimension:
+            raise InputError(f"domain has {scaling.dimension} axes and the field {dimension}: make them equal")
+        if networks is not None and networks < 1:
+            raise InputError(f"networks {networks}: give at least 1, or None for a single field")
+        if scaling.networks not in (None, networks):
+            raise InputError(
+                f"domain holds {scaling.networks} boxes for networks={networks}: give one box, or one each"
+            )
+        return scaling
 
     @property
     def dimension(self) -> int:

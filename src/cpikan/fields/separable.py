@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from functools import reduce
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
-from cpikan.fields import chebyshev
+from cpikan.fields import layered
 from cpikan.fields.activations import TANH
-from cpikan.fields.basis_layer import BasisLayer
+from cpikan.fields.basis_layer import BasisLayer, Inputs
 from cpikan.fields.chebyshev_layer import ChebyshevLayer
-from cpikan.fields.layered import START, Domain, LayeredField, Start, Through, chain, chain_streams, checked_degrees
+from cpikan.fields.layered import Degrees, Held, LayeredField, Start, Through, Widths
 from cpikan.fields.linear_layer import LinearLayer
 from cpikan.fields.protocol import Second
+from cpikan.fields.scaling import Domain
 from cpikan.fields.streams import Streams, along_axis
+
+PRODUCTS = Inputs(np.ones, 1.0)  # of factors of variance 1
 
 
 class SeparableCKAN(LayeredField):
@@ -31,31 +33,27 @@ class SeparableCKAN(LayeredField):
     or a rank below 1 and for an empty box. Cho et al., SPINN (2023).
     """
 
+    settings = ("degree", "rank")
+
     def __init__(
-        self,
-        widths: Sequence[int],
-        degree: int | Sequence[int] = 5,
-        domain: Domain | None = None,
-        *,
-        rank: int = 8,
-        networks: int | None = None,
-        start: Start | None = START,
+        self, widths: Widths, degree: Degrees = 5, domain: Domain = None, *, rank: int = 8, **held: Unpack[Held]
     ) -> None:
-        super().__init__(widths, domain, networks)
         if rank < 1:
             raise InputError(f"rank {rank}: give at least 1")
-        self._degrees, self._rank = checked_degrees(degree, len(self.widths) - 1), rank
-        nodes = [1, *self.widths[1:-1], rank]
+        self.degree, self.rank = layered.checked_degrees(degree, len(widths) - 1), rank
+        super().__init__(widths, domain, **held)
+
+    def build(self, networks: int | None) -> None:
+        """Make the Chebyshev layers of every axis, and the weights of the products."""
+        nodes = [1, *self.widths[1:-1], self.rank]
         self.axes = nn.ModuleList(
             nn.ModuleList(
                 ChebyshevLayer(a, b, k, networks)
-                for (a, b), k in zip(itertools.pairwise(nodes), self._degrees, strict=True)
+                for (a, b), k in zip(itertools.pairwise(nodes), self.degree, strict=True)
             )
             for _ in range(self.dimension)
         )
-        self.output = LinearLayer(rank, self.outputs, networks)
-        if start is not None:
-            self.restart(start)
+        self.output = LinearLayer(self.rank, self.outputs, networks)
 
     @property
     def output_layer(self) -> BasisLayer:
@@ -66,14 +64,8 @@ class SeparableCKAN(LayeredField):
         """Draw all coefficients anew: factors and their products of variance 1."""
         generator = np.random.default_rng(start.seed)
         for layers in self._factors():
-            for number, layer in enumerate(layers):
-                moments = chebyshev.mean_squares_after_tanh if number else chebyshev.mean_squares_uniform
-                layer.start(moments(layer.degree), start.decay, generator)
-        self.output.start(generator)
-
-    def config(self) -> dict[str, Any]:
-        """What is needed to build the field again, without its parameters."""
-        return {**super().config(), "degree": list(self._degrees), "rank": self._rank}
+            layered.start_layers(layers, start, generator)
+        self.output.start(generator, PRODUCTS, start.decay)
 
     def _factors(self) -> list[list[ChebyshevLayer]]:
         """The layers of every axis."""
@@ -86,7 +78,7 @@ class SeparableCKAN(LayeredField):
     def _body(self, scaled: Tensor) -> Tensor:
         factors = []
         for axis, layers in enumerate(self._factors()):
-            factors.append(layers[-1](chain(layers[:-1], TANH, scaled[..., axis : axis + 1])))
+            factors.append(layers[-1](layered.chain(layers[:-1], TANH, scaled[..., axis : axis + 1])))
         return math.prod(factors[1:], start=factors[0])
 
     def _body_streams(self, scaled: Streams, through: Through) -> Streams:
@@ -97,6 +89,6 @@ class SeparableCKAN(LayeredField):
             first = scaled.first[..., own, :, own]
             none = first if kind == "axes" else first[..., :0, :, :]
             alone = Streams(scaled.value[..., own], first, none * 0, kind)  # scaling is affine: no second derivative
-            factor = through(layers[-1], chain_streams(layers[:-1], TANH, alone, through))
+            factor = through(layers[-1], layered.chain_streams(layers[:-1], TANH, alone, through))
             factors.append(along_axis(factor, axis, self.dimension, scaled.kind))
         return reduce(Streams.times, factors)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
-from torch import nn
 
 from cpikan.errors import InputError
 from cpikan.fields.activations import sine
-from cpikan.fields.layered import START, ChainField, Domain, Start
-from cpikan.fields.linear_layer import LinearLayer
+from cpikan.fields.layered import Held, Start, Widths
+from cpikan.fields.mlp import DenseField
+from cpikan.fields.scaling import Domain
 
 
-class Siren(ChainField):
+class Siren(DenseField):
     """u(x) = layer(sin(w layer(... scaled x))) with frequency ``frequency`` = w in every hidden layer.
 
     Sitzmann et al. (2020), section 3.2 and theirs of the supplement: weights of the first layer are uniform within
@@ -26,31 +24,19 @@ class Siren(ChainField):
     positive.
     """
 
-    def __init__(
-        self,
-        widths: Sequence[int],
-        frequency: float = 6.0,
-        domain: Domain | None = None,
-        *,
-        networks: int | None = None,
-        start: Start | None = START,
-    ) -> None:
-        super().__init__(widths, domain, networks)
+    settings = ("frequency",)
+
+    def __init__(self, widths: Widths, frequency: float = 6.0, domain: Domain = None, **held: Unpack[Held]) -> None:
         if not (frequency > 0 and math.isfinite(frequency)):
             raise InputError(f"frequency {frequency} of a SIREN: give a positive number, 1 to 30")
-        self._frequency, self.between = float(frequency), sine(float(frequency))
-        self.layers = nn.ModuleList(LinearLayer(a, b, networks) for a, b in itertools.pairwise(self.widths))
-        if start is not None:
-            self.restart(start)
+        self.frequency, self.between = float(frequency), sine(float(frequency))
+        super().__init__(widths, domain, **held)
 
     def restart(self, start: Start) -> None:
-        """Draw all coefficients anew."""
+        """Draw all coefficients anew, uniform within bounds."""
         generator = np.random.default_rng(start.seed)
-        for number, layer in enumerate(self.layers):
-            assert isinstance(layer, LinearLayer)
-            bound = math.sqrt(6 / layer.inputs) / self._frequency if number else 1 / layer.inputs
-            layer.start_uniform(generator, bound, 1 / math.sqrt(layer.inputs))
-
-    def config(self) -> dict[str, Any]:
-        """What is needed to build the field again, without its parameters."""
-        return {**super().config(), "frequency": self._frequency}
+        for number, layer in enumerate(self.chain()):
+            bound = math.sqrt(6 / layer.inputs) / self.frequency if number else 1 / layer.inputs
+            weight = generator.uniform(-bound, bound, tuple(layer.weight.shape))
+            most = 1 / math.sqrt(layer.inputs)
+            layer.draw(weight, generator.uniform(-most, most, tuple(layer.bias.shape)))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cpikan.errors import InputError
 from cpikan.fields import chebyshev
 from cpikan.fields.protocol import Jet, Second, check_second, flat_points
-from cpikan.fields.scaling import AffineScaling, Bounds
+from cpikan.fields.scaling import AffineScaling, Domain
 
 _BAND = 2**21  # values of one band of rows: 8 MiB in float32, small beside the caches' reach and large beside a call
 
@@ -25,36 +25,17 @@ class TensorChebyshev(nn.Module):
     per field. ``fit_grid`` in ``tensor_fit`` finds the coefficients. Raises InputError for fewer than one mode.
     """
 
-    def __init__(
-        self, modes: Sequence[int], domain: tuple[Bounds, Bounds] | None = None, *, networks: int | None = None
-    ) -> None:
+    dimension, outputs = 2, 1
+
+    def __init__(self, modes: Sequence[int], domain: Domain = None, *, networks: int | None = None) -> None:
         super().__init__()
         counts = tuple(int(m) for m in modes)
         if len(counts) != 2 or min(counts) < 1:
             raise InputError(f"modes {list(modes)}: give two whole numbers from 1, one per axis")
-        lower, upper = domain if domain is not None else ([-1.0, -1.0], [1.0, 1.0])
-        self.scaling = AffineScaling(lower, upper)
-        if self.scaling.dimension != 2:
-            raise InputError(f"domain has {self.scaling.dimension} axes: a tensor Chebyshev field has two")
-        if networks is not None and networks < 1:
-            raise InputError(f"networks {networks}: give at least 1, or None for a single field")
-        if self.scaling.networks not in (None, networks):
-            raise InputError(
-                f"domain holds {self.scaling.networks} boxes for networks={networks}: give one box, or one each"
-            )
+        self.scaling = AffineScaling.of(domain, 2, networks)
         self._modes = (counts[0], counts[1])
         lead = () if networks is None else (networks,)
         self.coefficients = nn.Parameter(torch.zeros(*lead, *counts, dtype=torch.float64))
-
-    @property
-    def dimension(self) -> int:
-        """Coordinates of a point."""
-        return 2
-
-    @property
-    def outputs(self) -> int:
-        """Components of the value."""
-        return 1
 
     @property
     def networks(self) -> int | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cpikan.errors import InputError
-from cpikan.fields.scaling import Bounds
+from cpikan.fields.scaling import Domain
 from cpikan.fields.tensor_chebyshev import TensorChebyshev, basis_1d
 
 _CHUNK_BYTES = 64 * 2**20
@@ -32,7 +32,7 @@ class GridFit:
 def fit_grid(
     values: Tensor,
     modes: Sequence[int],
-    domain: tuple[Bounds, Bounds] | None = None,
+    domain: Domain = None,
     *,
     weights: Tensor | None = None,
     ridge: float = 1e-12,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
-from cpikan.fields.activations import TANH
-from cpikan.fields.basis_layer import BasisLayer, Tape, leaf
-from cpikan.fields.layered import START, ChainField, Domain, Start, checked_degrees
+from cpikan.fields.basis_layer import BasisLayer, Inputs, Tape, leaf
+from cpikan.fields.layered import ChainField, Degrees, Held, Widths, checked_degrees
+from cpikan.fields.scaling import Domain
 from cpikan.fields.streams import Streams
 from cpikan.fields.wavelets import PEAKS, wavelet_named
 
@@ -68,8 +68,10 @@ class WaveletLayer(BasisLayer):
         return Streams(y.value.flatten(-2), first.flatten(-2), second.flatten(-2), x.kind)
 
     @torch.no_grad()
-    def start(self, generator: np.random.Generator) -> None:
-        """Shifts spread evenly over [-1, 1] up to a draw, and scales at which a wave is 3 to 6 long, whatever the mother.
+    def start(self, generator: np.random.Generator, inputs: Inputs, decay: float) -> None:
+        """Draw coefficients, whatever the ``inputs``; there is no degree to ``decay``.
+
+        Shifts are spread evenly over [-1, 1] up to a draw, and scales at which a wave is 3 to 6 long, whatever the mother.
 
         Weights give every output variance 0.9 over inputs uniform in [-1, 1], as measured on an even grid; the constant
         has 0.1.
@@ -94,32 +96,21 @@ class WaveletKAN(ChainField):
     InputError for widths or a number of wavelets below 1, an empty box and a mother that is not there.
     """
 
-    between = TANH
+    settings = ("wavelets", "mother")
 
     def __init__(
         self,
-        widths: Sequence[int],
-        wavelets: int | Sequence[int] = 5,
-        domain: Domain | None = None,
+        widths: Widths,
+        wavelets: Degrees = 5,
+        domain: Domain = None,
         *,
         mother: str = "mexican-hat",
-        networks: int | None = None,
-        start: Start | None = START,
+        **held: Unpack[Held],
     ) -> None:
-        super().__init__(widths, domain, networks)
-        self._counts, self._mother = checked_degrees(wavelets, len(self.widths) - 1), mother
-        pairs = zip(itertools.pairwise(self.widths), self._counts, strict=True)
-        self.layers = nn.ModuleList(WaveletLayer(a, b, k, mother, networks) for (a, b), k in pairs)
-        if start is not None:
-            self.restart(start)
+        self.wavelets, self.mother = checked_degrees(wavelets, len(widths) - 1), mother
+        super().__init__(widths, domain, **held)
 
-    def restart(self, start: Start) -> None:
-        """Draw all coefficients, shifts and scales anew."""
-        generator = np.random.default_rng(start.seed)
-        for layer in self.layers:
-            assert isinstance(layer, WaveletLayer)
-            layer.start(generator)
-
-    def config(self) -> dict[str, Any]:
-        """What is needed to build the field again, without its parameters."""
-        return {**super().config(), "wavelets": list(self._counts), "mother": self._mother}
+    def build(self, networks: int | None) -> None:
+        """Make the layers of wavelets."""
+        pairs = zip(itertools.pairwise(self.widths), self.wavelets, strict=True)
+        self.layers = nn.ModuleList(WaveletLayer(a, b, k, self.mother, networks) for (a, b), k in pairs)

@@ -6,15 +6,28 @@ from dataclasses import replace
 
 import numpy as np
 
-from cpikan.psi.kernels.cpu import search_orders
+from cpikan.psi.kernels.arguments import pack_search
+from cpikan.psi.kernels.cpu import DemodulationKernels, search_orders
 from cpikan.psi.kernels.form import form_rows
-from cpikan.psi.kernels.model import Demodulation, HeightRows, OrderSearch, PhaseRows, PixelModel, empty_rows
+from cpikan.psi.kernels.model import (
+    Demodulation,
+    HeightRows,
+    OrderSearch,
+    PhaseRows,
+    PixelModel,
+    empty_demodulated,
+    empty_rows,
+)
 from cpikan.psi.kernels.select import make_kernels
 from cpikan.psi.kernels.statistics import COLUMNS, row_sums
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES
+from cpikan.psi.refine import orders
+from cpikan.psi.refine.blocks import BlockSums
+from cpikan.psi.refine.protocol import NoSurface
 
 _WIDTH = 8
+_IMAGE = 24, 16  # rows and columns that refiners are warmed with
 
 
 def warm_up(wavelengths: int, frames: int, dtype: np.dtype, scheme: str, device: str, *, fitted: bool = False) -> None:
@@ -22,11 +35,11 @@ def warm_up(wavelengths: int, frames: int, dtype: np.dtype, scheme: str, device:
 
     ``fitted`` steps may come out plain or as a field over the image: both are made ready, the second on the CPU.
     """
-    for model in toy_models(wavelengths, frames, scheme, fitted=fitted):
+    for model in _toy_models(wavelengths, frames, scheme, fitted=fitted):
         _warm_kernels(model, wavelengths, frames, dtype, device if model.demodulation.models is None else "cpu")
 
 
-def toy_models(wavelengths: int, frames: int, scheme: str, *, fitted: bool) -> list[PixelModel]:
+def _toy_models(wavelengths: int, frames: int, scheme: str, *, fitted: bool) -> list[PixelModel]:
     """A model for every way in which such a stack may be demodulated: plain, and by steps that vary over the image."""
     plain = _toy_model(wavelengths, frames, scheme == CARRE)
     if not fitted or scheme != LEAST_SQUARES:
@@ -84,3 +97,51 @@ def _toy_model(wavelengths: int, frames: int, carre: bool) -> PixelModel:
         1.0,
     )
     return PixelModel(demodulation, search)
+
+
+def warm_orders(wavelengths: int, frames: int, dtype: np.dtype, scheme: str, *, fitted: bool = False) -> None:
+    """Compile what decides orders with neighbours for such a stack of two or more wavelengths; never imports torch."""
+    for model in _toy_models(wavelengths, frames, scheme, fitted=fitted):
+        _warm_orders_of(model, np.zeros((wavelengths, frames, *_IMAGE), dtype.newbyteorder("=")))
+
+
+def _warm_orders_of(model: PixelModel, frames: np.ndarray) -> None:
+    assert model.search is not None, "two or more wavelengths have an order search"
+    wavelengths, search = len(frames), pack_search(model.search)
+    kernels = DemodulationKernels(model, 1)
+    buffer = empty_demodulated(wavelengths, *_IMAGE)
+    # whole buffers and parts of them differ in how they lie in memory, and so in what is compiled
+    for count in (_IMAGE[0], _IMAGE[0] // 2):
+        rows = kernels.demodulate(np.ascontiguousarray(frames[:, :, :count]), 0, None, buffer.part(0, count))
+        BlockSums.zeros(wavelengths, (count, _IMAGE[1])).add(rows, 0)
+        choice, whole = orders.own_orders(rows, 0, None), slice(0, count)
+        choice.active[:] = True
+        choice = orders.icm(rows, choice, NoSurface().surface(rows, 0, whole), search)
+        orders.form_heights(rows, choice, search, whole, HeightRows(*empty_rows(count, _IMAGE[1])))
+    kernels.close()
+
+
+def warm_fields(*, slopes: bool) -> None:
+    """Import what fits fields, and compile what draws them on pixels; imports torch, which takes a second."""
+    from cpikan.fields.decomposed import DecomposedField
+    from cpikan.fields.grid_evaluator import GridEvaluator
+    from cpikan.fields.grid_slopes import GridSlopes
+    from cpikan.fields.scaled_cpikan import ScaledCPIKAN
+    from cpikan.fields.tensor_chebyshev import TensorChebyshev
+    from cpikan.partition import Partition
+    from cpikan.psi.refine import field
+    from cpikan.psi.refine.network import DEGREE, WIDTHS
+
+    assert field
+    y, x = np.arange(_IMAGE[0]) + 0.5, np.arange(_IMAGE[1]) + 0.5
+    # one tile fills whole rows, several fill parts of them
+    for partition in (
+        Partition.tiles(_IMAGE, 32, 0),
+        Partition.tiles(_IMAGE, 12, 4),
+    ):
+        boxes, n = DecomposedField.boxes(partition), len(partition)
+        for parts in (TensorChebyshev([2, 2], boxes, networks=n), ScaledCPIKAN(WIDTHS, DEGREE, boxes, networks=n)):
+            whole = DecomposedField(partition, parts)
+            GridEvaluator(whole, y, x).fill(0, np.empty(_IMAGE, np.float32))
+            if slopes:
+                GridSlopes(whole, y, x).add(0, np.zeros((3, *_IMAGE), np.float32))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 import numpy as np
 
@@ -60,6 +61,22 @@ def check_pixel_type(label: str, dtype: np.dtype) -> np.dtype:
         hint = "half precision is too coarse for phases, save the frames as float32 or the camera's integers"
     name = "Python objects" if dtype.hasobject else str(dtype)
     raise InputError(f"{label} holds {name}: allowed are uint8, uint16, float32 and float64; {hint}")
+
+
+def read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read shape, Fortran order and type; NumPy parses the header as literals and limits its length.
+
+    Raises InputError for a version other than 1.0 and 2.0, and what NumPy raises for what is no header.
+    """
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(file)
+    raise InputError(
+        f"{file.name} is a .npy of version {version[0]}.{version[1]}: 1.0 and 2.0 hold plain numbers, save them with "
+        "numpy.save"
+    )
 
 
 @contextmanager

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.storage.formats import door_of
+from cpikan.storage.headers import read_npy_header
 from cpikan.storage.lazy import LazyMap, TiffMap, ZarrMap
 from cpikan.storage.writers.layout import QUANTITIES, document_path, npy_path, partial_of
 
@@ -18,10 +21,14 @@ MapArray = np.ndarray | LazyMap
 
 @dataclass(frozen=True)
 class StoredMap:
-    """A finished output: lazy ``arrays`` of shape (H, W) by quantity, ``document`` from STEM.json ({} when absent)."""
+    """A stored map: lazy ``arrays`` of shape (H, W) by quantity, ``document`` from STEM.json ({} when absent).
+
+    The document of an instrument's file is made of its header; beside the acquisition it may have ``notes`` and
+    ``fringes_nm``, the height of one fringe of each wavelength.
+    """
 
     path: Path
-    arrays: dict[str, MapArray]
+    arrays: Mapping[str, MapArray]
     document: dict[str, Any]
 
     @property
@@ -31,24 +38,22 @@ class StoredMap:
 
 
 def open_map(path: Path | str) -> StoredMap:
-    """Open an output (.npy, .tif or .zarr) without reading its pixels.
+    """Open a map of any format that holds heights, without reading its pixels.
 
     Raises InputError for a file that is missing, unfinished, truncated or of another layout, and for maps of different
     shapes.
     """
     path = Path(path)
-    openers = {".npy": _open_npy, ".tif": _open_tiff, ".tiff": _open_tiff, ".zarr": _open_zarr}
-    if path.suffix.lower() not in openers:
-        raise InputError(f"{path} is not a map: allowed are {', '.join(openers)}")
+    opener = door_of(path, "heights", str(path))
     if not path.exists():
         unfinished = partial_of(path).exists()
         hint = "it is unfinished: run again with --resume" if unfinished else "check the name"
         raise InputError(f"{path} does not exist: {hint}")
-    arrays = openers[path.suffix.lower()](path)
-    shapes = {name: array.shape for name, array in arrays.items()}
+    stored: StoredMap = opener(path)
+    shapes = {name: array.shape for name, array in stored.arrays.items()}
     if len(set(shapes.values())) != 1:
         raise InputError(f"the maps of {path} differ in shape ({shapes}): they do not belong together")
-    return StoredMap(path, arrays, read_document(path))
+    return stored
 
 
 def read_document(path: Path | str) -> dict[str, Any]:
@@ -65,15 +70,17 @@ def read_document(path: Path | str) -> dict[str, Any]:
     return document
 
 
-def open_npy(path: Path) -> np.ndarray:
+def open_npy(path: Path, kinds: str = "fiu") -> np.ndarray:
     """Map a two-dimensional .npy file into memory, read-only, after its header has been checked against its size."""
     try:
         with open(path, "rb") as file:
-            shape, fortran, dtype = _npy_header(file)
+            shape, fortran, dtype = read_npy_header(file)
             start, size = file.tell(), file.seek(0, 2)
+    except InputError:
+        raise
     except (ValueError, OSError, EOFError) as failure:
         raise InputError(f"{path} is not a readable .npy file ({failure}): write it again") from failure
-    if len(shape) != 2 or min(shape) < 1 or dtype.kind not in "fiu":
+    if len(shape) != 2 or min(shape) < 1 or dtype.kind not in kinds:
         raise InputError(f"{path} holds {dtype} of shape {shape}: a map is two-dimensional and holds numbers")
     needed = start + shape[0] * shape[1] * dtype.itemsize  # Python integers: a hostile header cannot overflow
     if size < needed:
@@ -81,21 +88,19 @@ def open_npy(path: Path) -> np.ndarray:
     return np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")
 
 
-def _npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(file)
-    raise ValueError(f"version {version} of the format")
+def open_npy_image(path: Path) -> np.ndarray:
+    """Map a .npy of two dimensions into memory as `open_npy` does, truth values too."""
+    return open_npy(path, "bfiu")
 
 
-def _open_npy(path: Path) -> dict[str, MapArray]:
+def open_npy_map(path: Path) -> StoredMap:
+    """Open a .npy of heights in nm and the quantities in files beside it."""
     files = {name: npy_path(path, name) for name in QUANTITIES}
-    return {name: open_npy(file) for name, file in files.items() if file.exists()}
+    return _stored(path, {name: open_npy(file) for name, file in files.items() if file.exists()})
 
 
-def _open_tiff(path: Path) -> dict[str, MapArray]:
+def open_tiff_map(path: Path) -> StoredMap:
+    """Open a .tif that `TiffWriter` wrote; InputError for any other."""
     from cpikan.storage.writers.tiff import BAD_TIFF, read_pages
 
     try:
@@ -108,10 +113,11 @@ def _open_tiff(path: Path) -> dict[str, MapArray]:
     needed = max(page.end for page in pages)
     if size < needed:
         raise InputError(f"{path} is truncated: {size} of {needed} bytes are there; write it again")
-    return {page.quantity: TiffMap(path, page) for page in pages}
+    return _stored(path, {page.quantity: TiffMap(path, page) for page in pages})
 
 
-def _open_zarr(path: Path) -> dict[str, MapArray]:
+def open_zarr_map(path: Path) -> StoredMap:
+    """Open a .zarr that `ZarrWriter` wrote; InputError for any other."""
     from cpikan.storage.writers.zarr import BAD_ZARR, open_level
 
     arrays: dict[str, MapArray] = {}
@@ -126,4 +132,8 @@ def _open_zarr(path: Path) -> dict[str, MapArray]:
             raise InputError(f"{path / name} is not a readable Zarr map ({failure}): write it again") from failure
     if "height_nm" not in arrays:
         raise InputError(f"{path} has no group height_nm: it is not an output of this program")
-    return arrays
+    return _stored(path, arrays)
+
+
+def _stored(path: Path, arrays: Mapping[str, MapArray]) -> StoredMap:
+    return StoredMap(path, arrays, read_document(path))

@@ -8,6 +8,7 @@ import numpy as np
 
 from cpikan.errors import InputError
 from cpikan.psi.model.frame_model import FrameModel
+from cpikan.psi.model.fringes import fringe_columns
 
 _UNIFORM_RAD = 1e-4  # steps that differ by less over a patch are the same everywhere: below a thousandth of any noise
 
@@ -84,14 +85,14 @@ class WaveLight:
 
 @dataclass(frozen=True)
 class _Pixels:
-    """Pixels ``y``, ``x`` (h, w) of a patch, the ``steps`` there, (K, h, w) or (K, 1, 1), the orders that are fitted, and the
-    ``weight`` (K,) of the frames: noise is that of samples, so frames of more light count for more, as in
-    `FrameModel.weights_at`."""
+    """Pixels ``y``, ``x`` (h, w) of a patch, the ``steps`` there, (K, h, w) or (K, 1, 1), the ``harmonics`` that are fitted
+    beside the first, and the ``weight`` (K,) of the frames: noise is that of samples, so frames of more light count for
+    more, as in `FrameModel.weights_at`."""
 
     y: np.ndarray
     x: np.ndarray
     steps: np.ndarray
-    orders: tuple[int, ...]
+    harmonics: tuple[int, ...]
     weight: np.ndarray
 
     @classmethod
@@ -104,26 +105,18 @@ class _Pixels:
         y, x = np.meshgrid(row + np.arange(float(shape[0])), column + np.arange(float(shape[1])), indexing="ij")
         # the same everywhere: one pixel stands for all
         steps = model.steps_rad[:, None, None] if model.is_uniform else model.steps_at(y, x)
-        return cls(y, x, steps, (1, *model.harmonics), model.gain)
+        return cls(y, x, steps, model.harmonics, model.gain)
 
     def solve(self, light: np.ndarray) -> np.ndarray:
         """Least squares of A, B cos, B sin and two per further harmonic, (n, h, w), for light (K, h, w)."""
         weight = self.weight[:, None]
         if np.ptp(self.steps, axis=(1, 2)).max() < _UNIFORM_RAD:
-            inverse = np.linalg.pinv(_design(self.steps.mean(axis=(1, 2)), self.orders) * weight)
+            inverse = np.linalg.pinv(fringe_columns(self.steps.mean(axis=(1, 2)), self.harmonics) * weight)
             return np.einsum("nk,kyx->nyx", inverse * self.weight, light)
-        found = np.empty((1 + 2 * len(self.orders), *light.shape[1:]))
+        found = np.empty((3 + 2 * len(self.harmonics), *light.shape[1:]))
         for line in range(light.shape[1]):  # a row at a time: every pixel has normal equations of its own
-            design = _design(np.moveaxis(self.steps[:, line], 0, -1), self.orders) * weight
+            design = fringe_columns(np.moveaxis(self.steps[:, line], 0, -1), self.harmonics) * weight
             turned = np.swapaxes(design, -1, -2)
             right = turned @ (light[:, line] * weight).T[..., None].astype(np.float64)
             found[:, line] = np.linalg.solve(turned @ design, right)[..., 0].T
         return found
-
-
-def _design(steps: np.ndarray, orders: tuple[int, ...]) -> np.ndarray:
-    """Columns A, B cos, B sin and two per further harmonic: (..., K, n)."""
-    columns = [np.ones_like(steps)]
-    for order in orders:
-        columns += [np.cos(order * steps), -np.sin(order * steps)]
-    return np.stack(columns, axis=-1)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
-from cpikan.pipeline.maps.height_source import HeightSource, open_heights
-from cpikan.streaming.bands import split_bands
+from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
+from cpikan.pipeline.maps.map_rows import MapRows
 from cpikan.streaming.progress import Progress
 from cpikan.surface.form import check_form_terms
 from cpikan.surface.measure import Measurement, MeasureSettings, measure
@@ -21,15 +21,14 @@ from cpikan.surface.pupil import Pupil
 _PAIR = ((1.0, 0.0), (0.0, 1.0), (1.0, -1.0))  # A, B, A - B
 _PIXEL_AGREEMENT = 0.01  # two calibrations of one magnification agree better than this
 _BLOCK_PIXELS = 1 << 18  # two maps and their forms of such a band take some 20 MiB
-_CHUNK_ROWS = 512  # bands of a power of two of rows, at most this, never cross a chunk of a stored map
 
 
 @dataclass(frozen=True)
 class MapComparison:
     """Two maps measured on the pixels that are valid in both; ``measurement`` holds A, B and A - B in this order."""
 
-    first: HeightSource
-    second: HeightSource
+    first: HeightMap
+    second: HeightMap
     removed: tuple[str, ...]
     measurement: Measurement
     pixel_um: float | None
@@ -73,7 +72,7 @@ def compare_maps(
     be read, the shapes or pixel sizes differ, or too few pixels are valid in both.
     """
     terms = check_form_terms(remove)
-    pair = _Pair(open_heights(first), open_heights(second), progress)
+    pair = _Pair(open_height_map(first), open_height_map(second), progress)
     pixel_um = pair.check()
     try:
         measurement = measure(pair.sweep, MeasureSettings(terms, pupil, _PAIR, pixel_um))
@@ -85,7 +84,7 @@ def compare_maps(
 class _Pair:
     """Two maps read together, band by band, as often as it takes."""
 
-    def __init__(self, first: HeightSource, second: HeightSource, progress: bool) -> None:
+    def __init__(self, first: HeightMap, second: HeightMap, progress: bool) -> None:
         self.first, self.second = first, second
         self._progress = progress
         self.valid = (0, 0)
@@ -108,12 +107,11 @@ class _Pair:
 
     def sweep(self) -> Iterator[tuple[int, NDArray[np.floating]]]:
         """Bands from top to bottom: first row, heights in nm (2, rows, W), float64."""
-        height, width = self.first.shape
-        rows = min(_CHUNK_ROWS, max(1, _BLOCK_PIXELS // width))
+        both = [MapRows(one, block_pixels=_BLOCK_PIXELS) for one in (self.first, self.second)]
         counts = np.zeros(2, np.int64)
-        with Progress("compare", height, width, self._progress) as bar:
-            for band in split_bands(height, 1 << (rows.bit_length() - 1)):
-                maps = np.stack([np.asarray(one.rows(band), np.float64) for one in (self.first, self.second)])
+        with Progress("compare", *self.first.shape, self._progress) as bar:
+            for band in both[0].bands:
+                maps = np.stack([np.asarray(one.read("height_nm", band), np.float64) for one in both])
                 counts += np.count_nonzero(np.isfinite(maps), axis=(1, 2))
                 yield band.start, maps
                 bar.advance(band.rows)

@@ -142,15 +142,13 @@ def _scan(rows: MapRows) -> ComponentScan:
     return scan
 
 
-def _wavelengths_nm(height_map: HeightMap) -> list[float]:
-    acquisition = height_map.document.get("acquisition") or {}
-    wavelengths = acquisition.get("wavelengths_nm")
-    if not wavelengths:
+def _wavelengths_nm(height_map: HeightMap) -> tuple[float, ...]:
+    if not height_map.wavelengths_nm:
         raise InputError(
             f"{str(height_map.path)!r} does not say its wavelengths, against which wrong orders are counted: "
             "keep the .json beside it"
         )
-    return [float(value) for value in wavelengths]
+    return height_map.wavelengths_nm
 
 
 def measure(comparison: Comparison) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,19 @@ class HeightMap:
     """
 
     path: Path
-    height_nm: MapArray
-    sigma_nm: MapArray | None
-    modulation: MapArray | None
-    flags: MapArray | None
-    component: MapArray | None
-    slope_y_nm_per_px: MapArray | None
-    slope_x_nm_per_px: MapArray | None
-    curvature_nm_per_px2: MapArray | None
-    slope_sigma_nm_per_px: MapArray | None
-    curvature_sigma_nm_per_px2: MapArray | None
+    arrays: Mapping[str, MapArray]
     document: dict[str, Any]
+
+    def __getattr__(self, name: str) -> MapArray | None:
+        """A quantity of the table, None when the map does not store it."""
+        if name not in QUANTITIES:
+            raise AttributeError(f"a height map has no attribute {name!r}: its quantities are {', '.join(QUANTITIES)}")
+        return self.arrays.get(name)
+
+    @property
+    def height_nm(self) -> MapArray:
+        """Heights in nm, NaN where there is no measurement."""
+        return self.arrays["height_nm"]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -46,9 +49,36 @@ class HeightMap:
         summary: dict[str, Any] = self.document.get("summary", {})
         return summary
 
+    @property
+    def wavelengths_nm(self) -> tuple[float, ...]:
+        """Wavelengths of the measurement, empty where the file does not say them."""
+        return tuple(float(value) for value in self._acquisition.get("wavelengths_nm") or ())
+
+    @property
+    def fringes_nm(self) -> tuple[float, ...]:
+        """Height of one fringe of each wavelength: half of it, unless an instrument says otherwise."""
+        return tuple(self.document.get("fringes_nm") or (value / 2 for value in self.wavelengths_nm))
+
+    @property
+    def pixel_um(self) -> float | None:
+        """Lateral size of a pixel, None where the file does not say it."""
+        pixel = self._acquisition.get("pixel_um")
+        return float(pixel) if isinstance(pixel, int | float) and pixel > 0 else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Warnings for who reads heights of this map off."""
+        parts = self.summary.get("components") or 1
+        loose = parts > 1 and len(self.wavelengths_nm) == 1
+        told = f"{self.path} has {parts} components, whose relative heights are not known"
+        return (*self.document.get("notes", ()), *((told,) if loose else ()))
+
+    @property
+    def _acquisition(self) -> dict[str, Any]:
+        return self.document.get("acquisition") or {}
+
 
 def open_height_map(path: Path | str) -> HeightMap:
-    """Open a finished output (.npy, .tif, .zarr) lazily; InputError when it is missing, unfinished or damaged."""
+    """Open a height map of any format that holds heights, lazily; InputError when it is missing, unfinished or damaged."""
     stored = open_map(path)
-    maps = {name: stored.arrays.get(name) for name in QUANTITIES if name != "height_nm"}
-    return HeightMap(path=stored.path, height_nm=stored.arrays["height_nm"], **maps, document=stored.document)
+    return HeightMap(stored.path, stored.arrays, stored.document)

@@ -17,18 +17,25 @@ _CHUNK_ROWS = 512  # the largest unit of rows that a file of ours decodes at onc
 
 
 class MapRows:
-    """The quantities of a height map read in bands of about a million pixels, every chunk of the file decoded once per
-    sweep.
+    """The quantities of a height map read in bands of ``block_pixels`` (about a million).
 
+    Every chunk of the file is decoded once per sweep.
     Bands hold a power of two of rows, so none crosses a chunk; the rows of the last chunk of each quantity are kept.
     """
 
-    def __init__(self, height_map: HeightMap, label: str = "evaluate", *, progress: bool = False) -> None:
+    def __init__(
+        self,
+        height_map: HeightMap,
+        label: str = "evaluate",
+        *,
+        progress: bool = False,
+        block_pixels: int | None = None,
+    ) -> None:
         self.map = height_map
         self._label, self._progress = label, progress
         height, width = (int(n) for n in height_map.height_nm.shape)
         self.shape = (height, width)
-        rows = min(_CHUNK_ROWS, max(1, _BLOCK_PIXELS // width))
+        rows = min(_CHUNK_ROWS, max(1, (block_pixels or _BLOCK_PIXELS) // width))
         self.bands = split_bands(height, 1 << (rows.bit_length() - 1))
         self._kept: dict[str, tuple[int, NDArray[Any]]] = {}
 

@@ -68,12 +68,13 @@ def pyramid_rows(shape: tuple[int, int], quantities: int) -> int:
 def halve(fine: np.ndarray, quantity: str) -> np.ndarray:
     """One level coarser, shape ((h + 1) // 2, (w + 1) // 2); the last row or column may have but one of two pixels.
 
-    Heights, sigmas and modulations: mean of the pixels that are not NaN. Flags: bitwise or. Components: the first of
-    the four that has a number (0 = none), so that no number is made up.
+    ``Quantity.coarsen`` names the rule. The components take the first of the four that has a number (0 = none), so that
+    no number is made up.
     """
-    if quantity == "flags":
+    rule = QUANTITIES[quantity].coarsen
+    if rule == "or":
         return np.bitwise_or.reduce(_quarters(fine, 0))
-    if quantity == "component":
+    if rule == "first":
         quarters = _quarters(fine, 0)
         return np.select([quarter != 0 for quarter in quarters], quarters, 0).astype(fine.dtype)
     return _mean(_quarters(fine, np.nan))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
-from cpikan.pipeline.maps.height_source import HeightSource, open_heights
+from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
+from cpikan.pipeline.maps.map_rows import MapRows
 from cpikan.pipeline.maps.region import Region
-from cpikan.streaming.bands import Band, split_bands
-from cpikan.streaming.progress import Progress
-from cpikan.surface.form import check_form_terms
+from cpikan.streaming.bands import Band
+from cpikan.surface.form import Form, check_form_terms
 from cpikan.surface.measure import MeasureSettings, measure
+from cpikan.surface.pupil import Pupil
 from cpikan.surface.ripple import fringe_ripple, sample_step
+from cpikan.surface.zernike import ZernikeBasis
 
 _BLOCK_PIXELS = 1 << 18  # a band and its form stay in the cache
-_CHUNK_ROWS = 512  # bands of a power of two of rows, at most this, never cross a chunk of a stored map
 
 _FEWEST_FRINGES = 2  # below this the form of the ripple measure and the fringes are one thing
 
@@ -40,28 +42,28 @@ def measure_map(
     read, the region does not fit, or too few pixels are valid.
     """
     terms, region = check_form_terms(remove), region or Region()
-    source = open_heights(path)
-    region.check(source.shape)
-    sweeps = _Sweeps(source, region, progress)
+    height_map = open_height_map(path)
+    region.check(height_map.shape)
+    sweeps = _Sweeps(height_map, region, progress)
     try:
-        found = measure(sweeps, MeasureSettings(terms, region.pupil, pixel_um=source.pixel_um))
+        found = measure(sweeps, MeasureSettings(terms, region.pupil, pixel_um=height_map.pixel_um))
     except InputError as failure:
         raise InputError(f"{path}: {failure}") from failure
     numbers, form = found.surfaces[0], found.forms[0]
     pupil = found.pupil
-    height, width = source.shape
+    height, width = height_map.shape
     return {
         **numbers.summary(),
         "removed": list(terms),
         "removed_nm": form.summary(),
         "circle_pixels": [pupil.x, pupil.y, pupil.radius, pupil.inner],
         "ripple_mrad": sweeps.ripple_mrad(),
-        "wavelengths_nm": list(source.wavelengths_nm),
+        "wavelengths_nm": list(height_map.wavelengths_nm),
         "shape": [height, width],
         "valid_fraction": numbers.pixels / (height * width),
-        "pixel_um": source.pixel_um,
+        "pixel_um": height_map.pixel_um,
         "path": str(path),
-        "warnings": list(source.notes),
+        "warnings": list(height_map.notes),
     }
 
 
@@ -74,44 +76,42 @@ def _fringes(phase: NDArray[np.float64]) -> float:
 class _Sweeps:
     """The map again and again, band by band; the first time it keeps an even sample for the ripple."""
 
-    def __init__(self, source: HeightSource, region: Region, progress: bool) -> None:
-        self._source, self._region, self._progress = source, region, progress
-        self._step = sample_step(source.shape)
+    def __init__(self, height_map: HeightMap, region: Region, progress: bool) -> None:
+        self._map, self._region, self._progress = height_map, region, progress
+        self._step = sample_step(height_map.shape)
         self._sample: list[NDArray[np.float64]] = []
         self._main: list[NDArray[np.bool_]] = []
-        self._sampled = not source.fringes_nm
+        self._sampled = not height_map.fringes_nm
 
     def __call__(self) -> Iterator[tuple[int, NDArray[np.floating]]]:
-        height, width = self._source.shape
-        rows = min(_CHUNK_ROWS, max(1, _BLOCK_PIXELS // width))
-        with Progress("evaluate", height, width, self._progress) as bar:
-            for band in split_bands(height, 1 << (rows.bit_length() - 1)):
-                heights = np.array(self._source.rows(band))[None]
-                self._region.cut(band, heights)
-                if not self._sampled:
-                    self._keep(band, heights[0])
-                yield band.start, heights
-                bar.advance(band.rows)
+        rows = MapRows(self._map, progress=self._progress, block_pixels=_BLOCK_PIXELS)
+        for band, stored in rows.heights():
+            heights = np.array(stored)[None]
+            self._region.cut(band, heights)
+            if not self._sampled:
+                self._keep(rows, band, heights[0])
+            yield band.start, heights
         self._sampled = True
 
-    def _keep(self, band: Band, heights: NDArray[np.floating]) -> None:
+    def _keep(self, rows: MapRows, band: Band, heights: NDArray[np.floating]) -> None:
         first = -band.start % self._step
         self._sample.append(heights[first :: self._step, :: self._step].astype(np.float64))
-        if self._source.main_part is not None:
-            self._main.append(self._source.main_part(band)[first :: self._step, :: self._step])
+        component = rows.read("component", band) if (self._map.summary.get("components") or 1) > 1 else None
+        if component is not None:
+            self._main.append(np.asarray(component[first :: self._step, :: self._step]) == 1)
 
     def ripple_mrad(self) -> list[dict[str, float]] | None:
         """Amplitudes at 1 to 4 times the fringe, one entry per wavelength; None where they cannot be told."""
         if not self._sample:
             return None
         heights = np.concatenate(self._sample)
-        removed, main = self._source.removed, np.concatenate(self._main) if self._main else None
+        removed, main = _removed(self._map.summary.get("form")), np.concatenate(self._main) if self._main else None
         if removed is not None:  # the fringes were those of the surface with its form
             y, x = (self._step * index for index in np.nonzero(np.isfinite(heights)))
             values = removed.basis.values(*removed.pupil.coordinates(y, x))
             heights[np.isfinite(heights)] += np.asarray(removed.coefficients_nm) @ values
         found = []
-        for fringe in self._source.fringes_nm:
+        for fringe in self._map.fringes_nm:
             phase = 2 * np.pi * heights / fringe
             if _fringes(phase) < _FEWEST_FRINGES:
                 return None
@@ -121,3 +121,14 @@ class _Sweeps:
                 return None
             found.append({str(k): value for k, value in ripple.items()})
         return found
+
+
+def _removed(form: Any) -> Form | None:
+    """The form that a summary tells of, without its pistons; None where it tells of none, or not of one."""
+    try:
+        pupil = Pupil(*(float(value) for value in form["circle_pixels"]))
+        named = form["coefficients_nm"]
+        modes = tuple((int(n), int(m)) for n, m in (re.findall(r"-?\d+", name) for name in named))
+        return Form(pupil, ZernikeBasis(modes, pupil.obscuration), tuple(float(value) for value in named.values()))
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return None

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from cpikan.errors import InputError, unknown_name
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
-from cpikan.pipeline.maps.pyramid import build_pyramid, pyramid_rows
+from cpikan.pipeline.maps.pyramid import HasPyramid, build_pyramid, pyramid_rows
 from cpikan.pipeline.reconstruction.frame_fitting import FramesFit, calibrate_stack
 from cpikan.pipeline.reconstruction.passes import HeightPass, PassContext, frame_bands, height_pass
 from cpikan.pipeline.reconstruction.refining import (
@@ -32,16 +32,16 @@ from cpikan.pipeline.reconstruction.workspace import Workspace
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings
+from cpikan.psi.kernels.cpu import DemodulationKernels
 from cpikan.psi.kernels.model import PixelModel
 from cpikan.psi.kernels.select import PixelKernels, choose_device, make_kernels
 from cpikan.psi.kernels.statistics import MapStatistics
-from cpikan.psi.kernels.turns import TurnKernels
 from cpikan.psi.warm import warm_up
 from cpikan.storage.atomic import check_disk_space
 from cpikan.storage.protocols import MapWriter
 from cpikan.storage.scratch import ScratchArrays
 from cpikan.storage.writers.layout import QUANTITIES, SLOPES
-from cpikan.storage.writers.open import open_writer, required_bytes
+from cpikan.storage.writers.open import open_writer, output_format, required_bytes
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.progress import Progress
 from cpikan.version import VERSION
@@ -149,11 +149,17 @@ class _Run:
             facts.device = device = "cpu"
         threads = self.settings.worker_threads
         kernels = (
-            TurnKernels(calibration.model, threads) if refining else make_kernels(calibration.model, device, threads)
+            DemodulationKernels(calibration.model, threads)
+            if refining
+            else make_kernels(calibration.model, device, threads)
         )
         try:
             facts.band_rows = frame_bands(self.stack, self._band_rows, 0, kernels.band_bytes)[0].rows
-            run = self._refined(kernels, calibration.model, facts) if isinstance(kernels, TurnKernels) else height_pass
+            run = (
+                self._refined(kernels, calibration.model, facts)
+                if isinstance(kernels, DemodulationKernels)
+                else height_pass
+            )
             if self._two_passes():
                 statistics = self._by_two_passes(space, kernels, calibration.model, facts, run)
             else:
@@ -163,7 +169,7 @@ class _Run:
             kernels.close()
         return calibration, statistics
 
-    def _refined(self, kernels: TurnKernels, model: PixelModel, facts: RunFacts) -> HeightPass:
+    def _refined(self, kernels: DemodulationKernels, model: PixelModel, facts: RunFacts) -> HeightPass:
         """Survey the frames and fit a surface; the pass that uses it."""
         assert model.search is not None, "two or more wavelengths have an order search"
         settings = self.settings
@@ -277,7 +283,7 @@ class _Run:
         half_wave_nm, phases = self.stack.acquisition.wavelengths_nm[0] / 2, None
         if model.search is not None:
             half_wave_nm = model.search.half_wave_nm
-            assert isinstance(kernels, TurnKernels), "orders of hybrid"
+            assert isinstance(kernels, DemodulationKernels), "orders of hybrid"
             phases = phases_of(self.stack, kernels, model.search, self.settings.mask)
         facts.learned = two.learn(self.model, half_wave_nm, phases, facts.components)
         facts.methods_used = [*facts.methods_used, "learned"]
@@ -296,7 +302,7 @@ class _Run:
 
     def _finish(self, space: Workspace, writer: MapWriter) -> None:
         started = time.perf_counter()
-        rows = pyramid_rows(self._shape, len(writer.quantities)) if self.output.suffix.lower() == ".zarr" else 0
+        rows = pyramid_rows(self._shape, len(writer.quantities)) if isinstance(writer, HasPyramid) else 0
         with self._bar("pyramid", rows) as bar:
             build_pyramid(writer, progress=bar)
         space.replace_old()
@@ -324,13 +330,13 @@ class _Run:
         return self.stack.shape[0] == 1 or bool(asked.remove) or asked.inpaint or asked.method == "learned"
 
     def _quantities(self) -> tuple[str, ...]:
-        kind = self.output.suffix.lower()
-        if kind == ".npy" and not self.settings.all_quantities:
+        stored = output_format(self.output)
+        if stored.height_alone and not self.settings.all_quantities:
             return ("height_nm",)
-        one = ("component",) if self.stack.shape[0] == 1 and kind not in (".tif", ".tiff") else ()
-        middle = ("sigma_nm", "flags") if kind == ".npy" else ("sigma_nm", "modulation", "flags")
+        one = ("component",) if self.stack.shape[0] == 1 else ()
         slopes = SLOPES if self.settings.method == "field" else ()
-        return ("height_nm", *middle, *one, *slopes)
+        names = ("height_nm", "sigma_nm", "modulation", "flags", *one, *slopes)
+        return tuple(name for name in names if name not in stored.leaves_out)
 
     def _plan_acquisition(self) -> dict[str, Any]:
         return asdict(self.stack.acquisition)

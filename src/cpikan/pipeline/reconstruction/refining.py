@@ -18,13 +18,14 @@ from cpikan.pipeline.stacks.mask import Circle, Mask
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.calibrate import Calibration, Subsample
-from cpikan.psi.kernels.model import HeightRows, OrderSearch, empty_rows
+from cpikan.psi.kernels.arguments import pack_search
+from cpikan.psi.kernels.cpu import DemodulationKernels
+from cpikan.psi.kernels.model import DemodulatedRows, HeightRows, OrderSearch, empty_demodulated, empty_rows
 from cpikan.psi.kernels.statistics import COLUMNS, row_sums
-from cpikan.psi.kernels.turns import TurnKernels
 from cpikan.psi.refine import orders
 from cpikan.psi.refine.ambiguity import CELL_SHARE, is_doubtful
 from cpikan.psi.refine.blocks import BlockSums
-from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows, TurnRows, empty_turns
+from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows
 from cpikan.storage.writers.layout import SLOPES
 from cpikan.streaming.bands import Band, split_bands
 from cpikan.streaming.buffers import BufferPool
@@ -40,7 +41,7 @@ class RefineContext:
     """What both passes need; ``kernels`` are the CPU's, ``mask`` and ``band_rows`` as for the pixel pass."""
 
     stack: FrameStack
-    kernels: TurnKernels
+    kernels: DemodulationKernels
     search: OrderSearch
     mask: Mask | Circle | None
     band_rows: int | None
@@ -52,14 +53,14 @@ class RefineContext:
         rows = self.band_rows or max(_LEAST_ROWS, _BAND_BYTES // (_PIXEL_BYTES * width))
         return [Band(b.index, b.start + first_row, b.stop + first_row) for b in split_bands(height - first_row, rows)]
 
-    def turns(self, frames: np.ndarray, start: int, out: TurnRows) -> TurnRows:
+    def demodulate(self, frames: np.ndarray, start: int, out: DemodulatedRows) -> DemodulatedRows:
         """Demodulate rows from image row ``start`` on."""
         mask = None if self.mask is None else self.mask.rows(start, start + frames.shape[2], frames.shape[3])
-        return self.kernels.turns(frames, start, mask, out)
+        return self.kernels.demodulate(frames, start, mask, out)
 
 
 class _Frames:
-    """Reading with a halo into pooled buffers, and one set of turns that every band uses again."""
+    """Reading with a halo into pooled buffers, and one set of demodulated rows that every band uses again."""
 
     def __init__(self, context: RefineContext, bands: list[Band], halo: int) -> None:
         self.context, self.halo = context, halo
@@ -68,7 +69,7 @@ class _Frames:
         dtype = context.stack.dtype.newbyteorder("=")
         size = self.wavelengths * self.steps * self._most * self.width
         self._frames = BufferPool(lambda: np.empty(size, dtype))
-        self._turns = empty_turns(self.wavelengths, self._most, self.width)
+        self._rows = empty_demodulated(self.wavelengths, self._most, self.width)
 
     def read(self, band: Band) -> tuple[int, np.ndarray, np.ndarray]:
         start, stop = max(0, band.start - self.halo), min(self.height, band.stop + self.halo)
@@ -77,9 +78,9 @@ class _Frames:
         view = view.reshape(self.wavelengths, self.steps, stop - start, self.width)
         return start, self.context.stack.rows(start, stop, view), buffer
 
-    def turns(self, item: tuple[int, np.ndarray, np.ndarray]) -> TurnRows:
+    def demodulate(self, item: tuple[int, np.ndarray, np.ndarray]) -> DemodulatedRows:
         start, frames, buffer = item
-        rows = self.context.turns(frames, start, self._turns.part(0, frames.shape[2]))
+        rows = self.context.demodulate(frames, start, self._rows.part(0, frames.shape[2]))
         self._frames.give(buffer)
         return rows
 
@@ -91,7 +92,7 @@ def survey_pass(context: RefineContext, progress: ProgressSink | None) -> tuple[
     sums = BlockSums.zeros(frames.wavelengths, (frames.height, frames.width))
 
     def compute(band: Band, item: tuple[int, np.ndarray, np.ndarray]) -> None:
-        sums.add(frames.turns(item), band.start)
+        sums.add(frames.demodulate(item), band.start)
 
     timings = stream(bands, frames.read, compute, lambda band, nothing: None, depth=1, progress=progress)
     return sums, timings
@@ -134,26 +135,25 @@ def refine_pass(context: RefineContext, plan: RefinePlan, pixels: PassContext, s
     most = max((band.rows for band in bands), default=0)
     stored = tuple(name for name in SLOPES if name in sink.quantities)
     outputs = BufferPool(lambda: _OutputRows.empty(most, frames.width, stored))
-    limits = orders.OrderLimits.of(context.search)
+    search = pack_search(context.search)
 
     with ThreadPoolExecutor(context.threads, thread_name_prefix="cpikan-refine") as pool:
 
         def compute(band: Band, item: tuple[int, np.ndarray, np.ndarray]) -> tuple[_OutputRows, _OutputRows]:
             first = item[0]
-            rows = frames.turns(item)
+            rows = frames.demodulate(item)
             count = rows.flags.shape[0]
             surface = plan.refiner.surface(rows, first, slice(0, count))
-            choice = orders.begin(rows, first, plan.cells)
-            orders.settle(rows, choice, surface, limits, pool.map)
+            choice = orders.icm(rows, orders.own_orders(rows, first, plan.cells), surface, search, pool.map)
             buffer = outputs.take()
             out = buffer.part(slice(0, band.rows))
 
             def finish(part: slice) -> None:
                 start, stop = first + part.start, first + part.stop
                 mine = out.part(slice(start - band.start, stop - band.start))
-                orders.form(rows, choice, limits, part, mine.pixels)
+                orders.form_heights(rows, choice, search, part, mine.pixels)
                 if plan.drawn is not None:
-                    orders.draw(plan.drawn(start, stop), mine.pixels)
+                    orders.replace_by_surface(plan.drawn(start, stop), mine.pixels)
                 if mine.slopes:
                     assert plan.slopes is not None
                     put_slopes(plan.slopes(start, stop), mine.pixels.flags, mine.slopes)
@@ -173,7 +173,7 @@ def refine_pass(context: RefineContext, plan: RefinePlan, pixels: PassContext, s
 
 
 def phases_of(
-    stack: FrameStack, kernels: TurnKernels, search: OrderSearch, mask: Mask | Circle | None
+    stack: FrameStack, kernels: DemodulationKernels, search: OrderSearch, mask: Mask | Circle | None
 ) -> Callable[[int, int], np.ndarray]:
     """Rows [start, stop) of wrapped phases (L, rows, W) in rad, wavelengths as in the stack, pistons and tilts between them
     taken off."""
@@ -181,8 +181,8 @@ def phases_of(
     back = np.argsort(search.order)
 
     def rows(start: int, stop: int) -> np.ndarray:
-        turns = empty_turns(len(back), stop - start, stack.shape[3])
-        return context.turns(stack.rows(start, stop), start, turns).turns[back] * np.float32(2 * np.pi)
+        rows = empty_demodulated(len(back), stop - start, stack.shape[3])
+        return context.demodulate(stack.rows(start, stop), start, rows).phase_cycles[back] * np.float32(2 * np.pi)
 
     return rows
 
@@ -192,7 +192,7 @@ def warm_refining(stack: FrameStack, method: str, scheme: str, *, slopes: bool) 
     not be asked (``auto``)."""
     if method == "pixel":
         return
-    from cpikan.psi.refine.warm import warm_fields, warm_orders
+    from cpikan.psi.warm import warm_fields, warm_orders
 
     wavelengths, frames = stack.shape[:2]
     if wavelengths > 1:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from cpikan.errors import InputError, ResumeError
 from cpikan.storage.atomic import write_json
 from cpikan.storage.writers.layout import document_path, partial_of
-from cpikan.storage.writers.open import output_paths, partial_paths
+from cpikan.storage.writers.open import output_format, output_paths, partial_paths
 from cpikan.streaming.journal import Journal, check_same_plan
 
 State = Literal["new", "unfinished", "finished"]
@@ -135,7 +135,7 @@ class Workspace:
 def _check_replaceable(there: list[Path]) -> None:
     """Refuse now what could not be replaced at the end, and folders that hold something else than an output."""
     for path in there:
-        folder = path.suffix.lower() == ".zarr"
+        folder = output_format(path).folder
         ours = path.is_dir() and not path.is_symlink() and ((path / "height_nm").is_dir() or not any(path.iterdir()))
         if (folder and not ours) or (not folder and not path.is_file()):
             raise InputError(f"{path} exists and is not an output of this program: choose another name, or remove it")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.storage.formats import format_of
 from cpikan.surface.pupil import Pupil
 
 _BLOCK_ROWS = 256
@@ -73,24 +74,14 @@ class Mask:
     @classmethod
     def open(cls, path: str | Path) -> Mask:
         """Open a mask: .npy, or a grey image; raises InputError when it cannot be read or is not 2-D."""
-        from cpikan.storage.readers.images import IMAGE_SUFFIXES, open_images
-
         path = Path(path)
-        if path.suffix.lower() not in (".npy", *IMAGE_SUFFIXES) or not path.is_file():
+        known = format_of(path)
+        if known is None or known.image is None or not path.is_file():
             raise InputError(f"mask {path} is not a file of a known kind: give a .npy or a grey image that exists")
-        if path.suffix.lower() == ".npy":
-            try:
-                array = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as failure:
-                raise InputError(f"mask {path} cannot be read ({failure}): give a .npy or a grey image") from failure
-            if not isinstance(array, np.ndarray):
-                raise InputError(f"mask {path} is an archive, not an array: save the mask with numpy.save")
-            return cls(array, str(path))
-        reader, _ = open_images([path])
         try:
-            return cls(np.array(reader.read_rows(0, reader.shape[1])[0]), str(path))
-        finally:
-            reader.close()
+            return cls(known.image(path), str(path))
+        except InputError as failure:
+            raise InputError(f"mask {failure}") from failure
 
     @cached_property
     def identity(self) -> str:

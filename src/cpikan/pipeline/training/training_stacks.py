@@ -20,13 +20,13 @@ from cpikan.pipeline.stacks.stack import FrameStack, open_stack
 from cpikan.pipeline.training.stack_truth import lay_truth
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.response import Response
+from cpikan.storage.formats import suffixes_of
 from cpikan.storage.readers.images import image_files
 from cpikan.storage.readers.zarr import is_zarr
 from cpikan.storage.writers.layout import npy_path
 from cpikan.version import VERSION
 
 TRUTH = "truth.npy"
-_FILES = (".npy", ".tif", ".tiff", ".btf", ".tf8", ".h5", ".hdf5")
 
 
 def open_training_stacks(
@@ -180,13 +180,17 @@ def _is_stack(folder: Path) -> bool:
     described, inside = (folder / "acquisition.toml").is_file(), list(folder.iterdir())
     if image_files(folder):
         return described or not any(child.is_dir() for child in inside)
-    return described and not any(child.is_dir() or child.suffix.lower() in _FILES for child in inside)
+    return described and not any(child.is_dir() or _holds_frames(child) for child in inside)
 
 
 def _is_stack_file(file: Path) -> bool:
     """Files beside others are stacks where they have their metadata with them."""
-    named = file.suffix.lower() in _FILES and not file.name.endswith(".truth.npy") and file.name != TRUTH
+    named = _holds_frames(file) and not file.name.endswith(".truth.npy") and file.name != TRUTH
     return named and (file.with_suffix(".toml").is_file() or (file.parent / "acquisition.toml").is_file())
+
+
+def _holds_frames(file: Path) -> bool:
+    return file.suffix.lower() in suffixes_of("frames")
 
 
 def _to_stderr(message: str) -> None:

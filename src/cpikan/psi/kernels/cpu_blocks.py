@@ -6,9 +6,13 @@ them into vector code. No result depends on how rows are grouped into bands or s
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from cpikan.psi.kernels.cpu_phasors import BLOCK, TURN, demodulate, empty, field_buffers, field_row, inlined, jit
+from cpikan.psi.kernels.arguments import Block, Found, NodeBuffers, Quality, Sums, Waves
+from cpikan.psi.kernels.cpu_field import demodulate, fill_row_weights, node_buffers
+from cpikan.psi.kernels.cpu_phasors import BLOCK, TURN, empty, inlined, jit
 from cpikan.psi.model.flags import Flag
 
 _f = np.float32
@@ -18,50 +22,75 @@ _LOW, _AMBIGUOUS = int(Flag.LOW_MODULATION), int(Flag.AMBIGUOUS)
 _LARGE = _f(1e30)
 
 
-@jit
-def sum_buffers():  # type: ignore[no-untyped-def]
-    """For the sums of one wavelength over a block: u, v, mean, largest sample."""
-    return empty(), empty(), empty(), empty()
+class _Buffers(NamedTuple):
+    """Room for one block: sums of a wavelength, quality, phases and weights of all, a search, and that of a single pixel."""
+
+    sums: Sums
+    quality: Quality
+    waves: Waves
+    found: Found
+    lone_waves: Waves
+    lone: Found
+    nodes: NodeBuffers
 
 
 @jit
-def mark_buffers():  # type: ignore[no-untyped-def]
-    """For what all wavelengths say of a block: signal over noise, modulation, clipped, weak; and whether the mask keeps it."""
-    return empty(), empty(), empty(), empty(), empty()
+def _single():  # type: ignore[no-untyped-def]
+    return np.empty(1, np.float32)
 
 
 @jit
-def search_buffers(wavelengths):  # type: ignore[no-untyped-def]
-    """For the search of a block: variance, first order, best and second misfit, order, correction; phases and weights of all
-    wavelengths; and one pixel alone."""
-    turns = np.empty((wavelengths, BLOCK), np.float32)
-    weight = np.empty((wavelengths, BLOCK), np.float32)
-    spare, alone = np.empty((4, 1), np.float32), np.empty((2 * wavelengths + 2, 1), np.float32)
-    return empty(), empty(), empty(), empty(), empty(), empty(), turns, weight, spare, alone
+def _waves(wavelengths, n):  # type: ignore[no-untyped-def]
+    return Waves(np.empty((wavelengths, n), np.float32), np.empty((wavelengths, n), np.float32))
 
 
 @jit
-def _inside(mask, y, x0, n, keep):  # type: ignore[no-untyped-def]
-    """One where the mask lets a pixel in; an empty mask lets all in."""
+def _buffers(wavelengths, nodes):  # type: ignore[no-untyped-def]
+    return _Buffers(
+        Sums(empty(), empty(), empty(), empty()),
+        Quality(empty(), empty(), empty(), empty(), empty()),
+        _waves(wavelengths, BLOCK),
+        Found(empty(), empty(), empty(), empty(), empty(), empty()),
+        _waves(wavelengths, 1),
+        Found(_single(), _single(), _single(), _single(), _single(), _single()),
+        nodes,
+    )
+
+
+@jit
+def _start_quality(mask, block, quality):  # type: ignore[no-untyped-def]
+    """Clear the sums of a block, and note where the mask lets a pixel in; an empty mask lets all in."""
+    snr, modulation, saturated, low_modulation, in_mask = quality
+    n = block.n
+    for x in range(n):
+        snr[x] = _f(0)
+        modulation[x] = _f(0)
+        saturated[x] = _f(0)
+        low_modulation[x] = _f(0)
     if mask.shape[0] == 0:
         for x in range(n):
-            keep[x] = _f(1)
+            in_mask[x] = _f(1)
         return
-    row = mask[y, x0 : x0 + n]
+    row = mask[block.y, block.x0 : block.x0 + n]
     for x in range(n):
-        keep[x] = _f(1) if row[x] != 0 else _f(0)
+        in_mask[x] = _f(1) if row[x] != 0 else _f(0)
 
 
 @jit
-def _take_plane(turns, at_start, per_pixel, n):  # type: ignore[no-untyped-def]
+def _remove_plane(planes, i, block, phase):  # type: ignore[no-untyped-def]
     """Remove a wavelength's relative piston and tilt from a block of phases."""
-    for x in range(n):
-        turns[x] -= at_start + per_pixel * _f(x)
+    at_start = planes.piston[i] + planes.tilt_y[i] * (block.image_row - planes.centre_y)
+    if at_start != 0 or planes.tilt_x[i] != 0:
+        start = _f(at_start + planes.tilt_x[i] * (block.x0 - planes.centre_x))
+        per_pixel = _f(planes.tilt_x[i])
+        for x in range(block.n):
+            phase[x] -= start + per_pixel * _f(x)
 
 
 @jit
-def totals(anchor, weight, ratio, low, total, start, n):  # type: ignore[no-untyped-def]
-    """Variance of the joint height (turns^2 of the anchor) and the lowest order in range."""
+def start_search(waves, ratio, low, found, n):  # type: ignore[no-untyped-def]
+    """Fill the variance of the joint height (cycles^2 of the anchor) and the lowest order in range."""
+    anchor, weight, total, start = waves.phase_cycles[0], waves.weight, found.variance, found.start
     for x in range(n):
         total[x] = _f(0)
     for i in range(weight.shape[0]):
@@ -76,123 +105,42 @@ def totals(anchor, weight, ratio, low, total, start, n):  # type: ignore[no-unty
 
 
 @jit
-def _flag_sum(valid, saturated, low, doubtful):  # type: ignore[no-untyped-def]
-    """The flags byte, added up in float32 so that the loop keeps one vector width."""
-    bits = _f(0) if valid else _f(_INVALID)
-    bits += _f(_SATURATED) if saturated else _f(0)
-    bits += _f(_LOW) if low else _f(0)
-    return bits + (_f(_AMBIGUOUS) if doubtful else _f(0))
-
-
-@jit
-def height_block(  # type: ignore[no-untyped-def]
-    anchor,
-    order,
-    shift,
-    weight,
-    total,
-    snr,
-    clipped,
-    weak,
-    power,
-    keep,
-    best,
-    second,
-    level,
-    half_wave,
-    wavelengths,
-    finest,
-    n,
-    height,
-    sigma,
-    modulation,
-    flags,
-):
-    """Form the heights of a block once, from phases and orders, with sigma, modulation and flags."""
-    snr_min, margin_min, misfit_max = level[1], level[2], level[3]
-    share = _f(1) / _f(wavelengths)
-    joint = _f(0) if finest else _f(1)
-    for x in range(n):
-        saturated = clipped[x] > _f(0)
-        measured = (snr[x] >= snr_min) & (snr[x] > _f(0)) & (snr[x] < _LARGE)
-        valid = measured & (keep[x] > _f(0)) & (clipped[x] == _f(0))
-        variance = _f(1) / weight[x] if finest else total[x]
-        value = (anchor[x] + order[x] + joint * shift[x]) * half_wave
-        height[x] = value if valid else _f(np.nan)
-        sigma[x] = np.sqrt(variance) * half_wave if valid else _f(np.nan)
-        modulation[x] = power[x] * share if power[x] < _LARGE else _f(0)
-        low = (clipped[x] == _f(0)) & ((weak[x] > _f(0)) | (not measured))
-        doubtful = valid & ((second[x] - best[x] < margin_min) | (best[x] > misfit_max))
-        flags[x] = np.uint8(_flag_sum(valid, saturated, low, doubtful))
-
-
-@jit
-def _bare_heights(  # type: ignore[no-untyped-def]
-    anchor, order, shift, snr, clipped, weak, keep, best, second, level, half_wave, finest, n, height, flags
-):
-    """`height_block` without sigma and modulation: the same heights and flags, bit for bit."""
-    snr_min, margin_min, misfit_max = level[1], level[2], level[3]
-    joint = _f(0) if finest else _f(1)
-    for x in range(n):
-        saturated = clipped[x] > _f(0)
-        measured = (snr[x] >= snr_min) & (snr[x] > _f(0)) & (snr[x] < _LARGE)
-        valid = measured & (keep[x] > _f(0)) & (clipped[x] == _f(0))
-        value = (anchor[x] + order[x] + joint * shift[x]) * half_wave
-        height[x] = value if valid else _f(np.nan)
-        low = (clipped[x] == _f(0)) & ((weak[x] > _f(0)) | (not measured))
-        doubtful = valid & ((second[x] - best[x] < margin_min) | (best[x] > misfit_max))
-        flags[x] = np.uint8(_flag_sum(valid, saturated, low, doubtful))
-
-
-@jit
-def _phase_block(turns, weight, snr, clipped, weak, power, keep, level, n, phase, sigma, modulation, flags):  # type: ignore[no-untyped-def]
-    """Wrapped phases of a block, with sigma, modulation and flags."""
-    snr_min = level[1]
-    for x in range(n):
-        saturated = clipped[x] > _f(0)
-        measured = (snr[x] >= snr_min) & (snr[x] > _f(0)) & (snr[x] < _LARGE)
-        valid = measured & (keep[x] > _f(0)) & (clipped[x] == _f(0))
-        phase[x] = turns[x] * TURN if valid else _f(np.nan)
-        sigma[x] = TURN / np.sqrt(weight[x]) if valid else _f(np.nan)
-        modulation[x] = power[x] if power[x] < _LARGE else _f(0)
-        low = (clipped[x] == _f(0)) & ((weak[x] > _f(0)) | (not measured))
-        flags[x] = np.uint8(_flag_sum(valid, saturated, low, False))
-
-
-@jit
-def _misfit_of(turns, weight, ratio, anchor, total, x):  # type: ignore[no-untyped-def]
-    """Chi squared of one order of pixel x, its height free, and the correction of the height that makes it least."""
+def order_misfit(phase, weight, ratio, anchor, variance, x):  # type: ignore[no-untyped-def]
+    """Work out chi squared of one order of pixel x, its height free, and the correction of the height that makes it least."""
     misfit, slope = _f(0), _f(0)
     for i in range(len(ratio) - 1):
-        residual = turns[i + 1, x] - anchor * ratio[i + 1]
+        residual = phase[i + 1, x] - anchor * ratio[i + 1]
         residual = residual - ((residual + _ROUND) - _ROUND)
         weighted = weight[i + 1, x] * residual
         misfit += weighted * residual
         slope += weighted * ratio[i + 1]
-    correction = slope * total
+    correction = slope * variance
     return misfit - slope * correction, correction
 
 
 @jit
-def search(turns, weight, ratio, start, limit, total, count, n, best, second, order, shift):  # type: ignore[no-untyped-def]
-    """Try ``count`` orders from ``start``; keep the best misfit, the runner-up, the order and the correction.
+def search(waves, ratio, limits, found, n):  # type: ignore[no-untyped-def]
+    """Try the orders from ``found.start`` on; keep the best misfit, the runner-up, the order and the correction.
 
-    ``ratio`` is a tuple: its length, the number of wavelengths, is a constant of the compiled code.
-    Orders at or above ``limit`` do not count, but the first always does. Two orders a sweep halve the memory traffic.
+    ``ratio`` is a tuple: its length, the number of wavelengths, is a constant of the compiled code. Orders at or above the
+    end of ``limits`` do not count, but the first always does. Two orders a sweep halve the memory traffic.
     """
+    phase, weight = waves
+    total, start, best, second, order, shift = found
+    end = limits.end
     for x in range(n):
-        best[x], shift[x] = _misfit_of(turns, weight, ratio, turns[0, x] + start[x], total[x], x)
+        best[x], shift[x] = order_misfit(phase, weight, ratio, phase[0, x] + start[x], total[x], x)
         second[x] = _LARGE
         order[x] = start[x]
-    for j in range(1, count, 2):
+    for j in range(1, limits.orders, 2):
         for x in range(n):
             k0 = start[x] + _f(j)
             k1 = k0 + _f(1)
-            anchor0, anchor1 = turns[0, x] + k0, turns[0, x] + k1
-            misfit0, shift0 = _misfit_of(turns, weight, ratio, anchor0, total[x], x)
-            misfit1, shift1 = _misfit_of(turns, weight, ratio, anchor1, total[x], x)
-            misfit0 = misfit0 if anchor0 < limit else _LARGE
-            misfit1 = misfit1 if anchor1 < limit else _LARGE  # the odd one at the end is beyond the limit
+            anchor0, anchor1 = phase[0, x] + k0, phase[0, x] + k1
+            misfit0, shift0 = order_misfit(phase, weight, ratio, anchor0, total[x], x)
+            misfit1, shift1 = order_misfit(phase, weight, ratio, anchor1, total[x], x)
+            misfit0 = misfit0 if anchor0 < end else _LARGE
+            misfit1 = misfit1 if anchor1 < end else _LARGE  # the odd one at the end is beyond the limit
             swap = misfit1 < misfit0
             low, high = min(misfit0, misfit1), max(misfit0, misfit1)
             old = best[x]
@@ -204,193 +152,157 @@ def search(turns, weight, ratio, start, limit, total, count, n, best, second, or
 
 
 @inlined
-def search_block(  # type: ignore[no-untyped-def]
-    frames, y, x0, n, row, mask, weights, noise, level, ratio, planes, limits, counts, carre, field, extra, work
-):
-    """Demodulate all wavelengths of a block and search its orders; image row ``row``, buffers ``work`` as made by
-    `sum_buffers`, `mark_buffers` and `search_buffers`."""
-    used, marks, found = work
-    snr, power, clipped, weak, keep = marks
-    total, start, best, second, order, shift, turns, weight, spare, alone = found
-    snr_min, misfit_max = level[1], level[3]
-    wavelengths = len(ratio)
-    for x in range(n):
-        snr[x] = _f(0)
-        power[x] = _f(0)
-        clipped[x] = _f(0)
-        weak[x] = _f(0)
-    for i in range(wavelengths):
-        source = int(planes[i, 3])
-        demodulate(
-            frames, source, y, x0, n, weights, noise, level[0], carre, field, extra, used, turns[i], weight[i], marks
-        )
-        at_start = planes[i, 0] + planes[i, 1] * (row - planes[i, 4])
-        if at_start != 0 or planes[i, 2] != 0:
-            _take_plane(turns[i], _f(at_start + planes[i, 2] * (x0 - planes[i, 5])), _f(planes[i, 2]), n)
-    totals(turns[0], weight, ratio, limits[0], total, start, n)
-    search(turns, weight, ratio, start, limits[1], total, counts[0], n, best, second, order, shift)
-    _inside(mask, y, x0, n, keep)
-    if counts[1] <= counts[0]:
+def _search_block(model, block, snr_min, buffers):  # type: ignore[no-untyped-def]
+    """Search the near orders of a block, and all orders of the rare pixel that fits nowhere near, one pixel at a time."""
+    waves, found, lone_waves, lone = buffers.waves, buffers.found, buffers.lone_waves, buffers.lone
+    start_search(waves, model.ratio, model.near.low, found, block.n)
+    search(waves, model.ratio, model.near, found, block.n)
+    if model.whole.orders <= model.near.orders:
         return
-    for x in range(n):
-        # the rare pixel that fits nowhere near: everything, one pixel at a time
-        if best[x] > misfit_max and snr[x] >= snr_min and clipped[x] == _f(0) and keep[x] > _f(0):
-            for i in range(wavelengths):
-                alone[i, 0] = turns[i, x]
-                alone[wavelengths + i, 0] = weight[i, x]
-            alone[2 * wavelengths, 0] = np.ceil(limits[2] - turns[0, x])
-            alone[2 * wavelengths + 1, 0] = total[x]
-            search(
-                alone[:wavelengths],
-                alone[wavelengths : 2 * wavelengths],
-                ratio,
-                alone[2 * wavelengths],
-                limits[3],
-                alone[2 * wavelengths + 1],
-                counts[1],
-                1,
-                spare[0],
-                spare[1],
-                spare[2],
-                spare[3],
-            )
-            best[x], second[x] = spare[0, 0], spare[1, 0]
-            order[x], shift[x] = spare[2, 0], spare[3, 0]
+    snr, _, saturated, _, in_mask = buffers.quality
+    for x in range(block.n):
+        if found.best[x] > model.misfit_max and snr[x] >= snr_min and saturated[x] == _f(0) and in_mask[x] > _f(0):
+            for i in range(len(model.ratio)):
+                lone_waves.phase_cycles[i, 0] = waves.phase_cycles[i, x]
+                lone_waves.weight[i, 0] = waves.weight[i, x]
+            lone.start[0] = np.ceil(model.whole.low - waves.phase_cycles[0, x])
+            lone.variance[0] = found.variance[x]
+            search(lone_waves, model.ratio, model.whole, lone, 1)
+            found.best[x], found.second[x] = lone.best[0], lone.second[0]
+            found.order[x], found.shift[x] = lone.order[0], lone.shift[0]
 
 
 @jit
-def height_rows(  # type: ignore[no-untyped-def]
-    frames,
-    row0,
-    rows,
-    image_row,
-    mask,
-    weights,
-    noise,
-    level,
-    ratio,
-    planes,
-    limits,
-    counts,
-    finest,
-    carre,
-    field,
-    height,
-    sigma,
-    modulation,
-    flags,
-):
-    """Rows [row0, row0 + rows) of a band: frames to heights. The arrays are described in `cpikan.psi.kernels.cpu`.
+def _is_measured(snr, snr_min):  # type: ignore[no-untyped-def]
+    return (snr >= snr_min) & (snr > _f(0)) & (snr < _LARGE)
 
-    ``field`` is None where steps are uniform: the compiler then drops everything that asks for it.
+
+@jit
+def _is_valid(snr, snr_min, saturated, in_mask):  # type: ignore[no-untyped-def]
+    return _is_measured(snr, snr_min) & (in_mask > _f(0)) & (saturated == _f(0))
+
+
+@jit
+def _flags(valid, measured, saturated, low_modulation, doubtful):  # type: ignore[no-untyped-def]
+    """Add up the flags byte in float32, so that the loop keeps one vector width."""
+    low = (saturated == _f(0)) & ((low_modulation > _f(0)) | (not measured))
+    bits = _f(0) if valid else _f(_INVALID)
+    bits += _f(_SATURATED) if saturated > _f(0) else _f(0)
+    bits += _f(_LOW) if low else _f(0)
+    return np.uint8(bits + (_f(_AMBIGUOUS) if valid & doubtful else _f(0)))
+
+
+@jit
+def _form_heights(waves, found, quality, snr_min, model, height, flags):  # type: ignore[no-untyped-def]
+    """Form the heights of a block once, from phases and orders, with their flags."""
+    anchor, order, shift, best, second = waves.phase_cycles[0], found.order, found.shift, found.best, found.second
+    snr, _, saturated, low_modulation, in_mask = quality
+    margin_min, misfit_max, half_wave = model.margin_min, model.misfit_max, model.half_wave_nm
+    joint = _f(0) if model.finest else _f(1)
+    for x in range(height.shape[0]):
+        measured = _is_measured(snr[x], snr_min)
+        valid = _is_valid(snr[x], snr_min, saturated[x], in_mask[x])
+        value = (anchor[x] + order[x] + joint * shift[x]) * half_wave
+        height[x] = value if valid else _f(np.nan)
+        doubtful = (second[x] - best[x] < margin_min) | (best[x] > misfit_max)
+        flags[x] = _flags(valid, measured, saturated[x], low_modulation[x], doubtful)
+
+
+@jit
+def _form_sigma(weight, variance, quality, snr_min, model, sigma):  # type: ignore[no-untyped-def]
+    """Fill the standard uncertainty of the heights of a block."""
+    snr, _, saturated, _, in_mask = quality
+    half_wave, finest = model.half_wave_nm, model.finest
+    for x in range(sigma.shape[0]):
+        valid = _is_valid(snr[x], snr_min, saturated[x], in_mask[x])
+        variance_of = _f(1) / weight[x] if finest else variance[x]
+        sigma[x] = np.sqrt(variance_of) * half_wave if valid else _f(np.nan)
+
+
+@jit
+def _form_modulation(modulation_sum, wavelengths, modulation):  # type: ignore[no-untyped-def]
+    """Fill the mean modulation of a block."""
+    share = _f(1) / _f(wavelengths)
+    for x in range(modulation.shape[0]):
+        modulation[x] = modulation_sum[x] * share if modulation_sum[x] < _LARGE else _f(0)
+
+
+@jit
+def _form_phases(waves, quality, snr_min, phase, sigma, flags):  # type: ignore[no-untyped-def]
+    """Fill wrapped phases of a block in rad, with sigma and flags."""
+    cycles, weight = waves.phase_cycles[0], waves.weight[0]
+    snr, _, saturated, low_modulation, in_mask = quality
+    for x in range(phase.shape[0]):
+        measured = _is_measured(snr[x], snr_min)
+        valid = _is_valid(snr[x], snr_min, saturated[x], in_mask[x])
+        phase[x] = cycles[x] * TURN if valid else _f(np.nan)
+        sigma[x] = TURN / np.sqrt(weight[x]) if valid else _f(np.nan)
+        flags[x] = _flags(valid, measured, saturated[x], low_modulation[x], False)
+
+
+@jit
+def _keep(waves, found, block, kept):  # type: ignore[no-untyped-def]
+    """Keep what heights are formed from: phases, weights and the pixels' own orders."""
+    y, x0 = block.y, block.x0
+    for i in range(waves.weight.shape[0]):
+        for x in range(block.n):
+            kept.phase_cycles[i, y, x0 + x] = waves.phase_cycles[i, x]
+            kept.weight[i, y, x0 + x] = waves.weight[i, x]
+    for x in range(block.n):
+        kept.order[y, x0 + x] = found.order[x]
+        kept.best[y, x0 + x] = found.best[x]
+        kept.second[y, x0 + x] = found.second[x]
+
+
+@jit
+def height_rows(frames, span, mask, demodulator, model, field, out, kept):  # type: ignore[no-untyped-def]
+    """Turn some rows of a band of frames (L, K, rows, W) into heights; arguments as in `cpikan.psi.kernels.arguments`.
+
+    ``out`` are `HeightRows`, sigma and modulation without rows where only heights are wanted; ``kept`` are `DemodulatedRows` to
+    fill too, or None; ``field`` is None where steps are uniform: the compiler drops everything that asks for it.
     """
-    width, wavelengths = frames.shape[3], len(ratio)
-    marks, found = mark_buffers(), search_buffers(wavelengths)
-    snr, power, clipped, weak, keep = marks
-    total, _, best, second, order, shift, turns, weight, _, _ = found
-    work = (sum_buffers(), marks, found)
-    extra = field_buffers(field, frames.shape[1])
-    half_wave = limits[4]
-    for y in range(row0, row0 + rows):
-        field_row(field, extra, image_row + y)
+    width, wavelengths = frames.shape[3], len(model.ratio)
+    buffers = _buffers(wavelengths, node_buffers(field, frames.shape[1]))
+    waves, found, quality, nodes = buffers.waves, buffers.found, buffers.quality, buffers.nodes
+    for y in range(span.first, span.last):
+        fill_row_weights(field, span.image_row + y, nodes.lines)
         for x0 in range(0, width, BLOCK):
-            n = min(BLOCK, width - x0)
-            search_block(
-                frames,
-                y,
-                x0,
-                n,
-                image_row + y,
-                mask,
-                weights,
-                noise,
-                level,
-                ratio,
-                planes,
-                limits,
-                counts,
-                carre,
-                field,
-                extra,
-                work,
-            )
-            if sigma.shape[0] == 0:  # only heights are wanted
-                _bare_heights(
-                    turns[0],
-                    order,
-                    shift,
-                    snr,
-                    clipped,
-                    weak,
-                    keep,
-                    best,
-                    second,
-                    level,
-                    half_wave,
-                    finest,
-                    n,
-                    height[y, x0 : x0 + n],
-                    flags[y, x0 : x0 + n],
-                )
-                continue
-            height_block(
-                turns[0],
-                order,
-                shift,
-                weight[0],
-                total,
-                snr,
-                clipped,
-                weak,
-                power,
-                keep,
-                best,
-                second,
-                level,
-                half_wave,
-                wavelengths,
-                finest,
-                n,
-                height[y, x0 : x0 + n],
-                sigma[y, x0 : x0 + n],
-                modulation[y, x0 : x0 + n],
-                flags[y, x0 : x0 + n],
-            )
+            block = Block(y, span.image_row + y, x0, min(BLOCK, width - x0))
+            part = slice(x0, x0 + block.n)
+            _start_quality(mask, block, quality)
+            for i in range(wavelengths):
+                phase, weight = waves.phase_cycles[i], waves.weight[i]
+                source = model.planes.source[i]
+                demodulate(frames, source, block, demodulator, field, nodes, buffers.sums, phase, weight, quality)
+                _remove_plane(model.planes, i, block, phase)
+            _search_block(model, block, demodulator.snr_min, buffers)
+            if kept is not None:
+                _keep(waves, found, block, kept)
+            _form_heights(waves, found, quality, demodulator.snr_min, model, out.height_nm[y, part], out.flags[y, part])
+            if out.sigma_nm.shape[0] > 0:
+                _form_sigma(waves.weight[0], found.variance, quality, demodulator.snr_min, model, out.sigma_nm[y, part])
+                _form_modulation(quality.modulation_sum, wavelengths, out.modulation[y, part])
 
 
 @jit
-def phase_rows(  # type: ignore[no-untyped-def]
-    frames, row0, rows, image_row, mask, weights, noise, level, carre, field, phase, sigma, modulation, flags
-):
-    """Rows [row0, row0 + rows) of a band of one wavelength: frames to wrapped phases."""
-    width = frames.shape[3]
-    used, marks = sum_buffers(), mark_buffers()
-    snr, power, clipped, weak, keep = marks
-    turns, weight = empty(), empty()
-    extra = field_buffers(field, frames.shape[1])
-    for y in range(row0, row0 + rows):
-        field_row(field, extra, image_row + y)
+def phase_rows(frames, span, mask, demodulator, field, out):  # type: ignore[no-untyped-def]
+    """Turn some rows of a band of frames of one wavelength into wrapped phases, `PhaseRows`; see `height_rows`."""
+    buffers = _buffers(1, node_buffers(field, frames.shape[1]))
+    waves, quality, nodes, width = buffers.waves, buffers.quality, buffers.nodes, frames.shape[3]
+    phase, weight = waves.phase_cycles[0], waves.weight[0]
+    for y in range(span.first, span.last):
+        fill_row_weights(field, span.image_row + y, nodes.lines)
         for x0 in range(0, width, BLOCK):
-            n = min(BLOCK, width - x0)
-            for x in range(n):
-                snr[x] = _f(0)
-                power[x] = _f(0)
-                clipped[x] = _f(0)
-                weak[x] = _f(0)
-            demodulate(frames, 0, y, x0, n, weights, noise, level[0], carre, field, extra, used, turns, weight, marks)
-            _inside(mask, y, x0, n, keep)
-            _phase_block(
-                turns,
-                weight,
-                snr,
-                clipped,
-                weak,
-                power,
-                keep,
-                level,
-                n,
-                phase[y, x0 : x0 + n],
-                sigma[y, x0 : x0 + n],
-                modulation[y, x0 : x0 + n],
-                flags[y, x0 : x0 + n],
+            block = Block(y, span.image_row + y, x0, min(BLOCK, width - x0))
+            part = slice(x0, x0 + block.n)
+            _start_quality(mask, block, quality)
+            demodulate(frames, 0, block, demodulator, field, nodes, buffers.sums, phase, weight, quality)
+            _form_phases(
+                waves,
+                quality,
+                demodulator.snr_min,
+                out.phase_rad[y, part],
+                out.sigma_rad[y, part],
+                out.flags[y, part],
             )
+            _form_modulation(quality.modulation_sum, 1, out.modulation[y, part])

@@ -132,3 +132,37 @@ def empty_rows(
     single, byte = np.dtype(np.float32), np.dtype(np.uint8)
     first, second, third = (empty((rows, width), single) for _ in range(3))
     return first, second, third, empty((rows, width), byte)
+
+
+class DemodulatedRows(NamedTuple):
+    """Demodulated rows of an image, halo included; ``rows`` x W pixels, L wavelengths, the anchor (shortest) first.
+
+    ``phase_cycles`` (L, rows, W): wrapped phases in cycles, pistons and tilts between wavelengths removed; ``weight``: their
+    inverse variances, cycles^-2; ``order``: the order of the anchor that the pixel alone prefers, ``best`` and ``second``
+    chi squared of that order and of its runner-up; ``height_nm``, ``sigma_nm``, ``modulation`` (DN) and ``flags`` (uint8) are
+    those of the pixel pass, bit for bit. All but the flags are float32.
+    """
+
+    phase_cycles: np.ndarray
+    weight: np.ndarray
+    order: np.ndarray
+    best: np.ndarray
+    second: np.ndarray
+    height_nm: np.ndarray
+    sigma_nm: np.ndarray
+    modulation: np.ndarray
+    flags: np.ndarray
+
+    def part(self, start: int, stop: int) -> DemodulatedRows:
+        """Rows [start, stop), views."""
+        return DemodulatedRows(*(array[..., start:stop, :] for array in self))
+
+
+def empty_demodulated(
+    wavelengths: int, rows: int, width: int, empty: Callable[..., np.ndarray] = np.empty
+) -> DemodulatedRows:
+    """Make buffers for ``rows`` x ``width`` pixels, made by ``empty(shape, dtype)``."""
+    single, byte = np.dtype(np.float32), np.dtype(np.uint8)
+    phase, weight = (empty((wavelengths, rows, width), single) for _ in range(2))
+    order, best, second, height, sigma, modulation = (empty((rows, width), single) for _ in range(6))
+    return DemodulatedRows(phase, weight, order, best, second, height, sigma, modulation, empty((rows, width), byte))

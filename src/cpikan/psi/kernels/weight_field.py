@@ -14,9 +14,11 @@ import numpy as np
 
 from cpikan.compiled import compiled
 from cpikan.errors import InputError
+from cpikan.psi.kernels.arguments import NodeRows, Responses
 from cpikan.psi.kernels.model import LONGEST_SEGMENT, Demodulation
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.noise import NoiseModel
+from cpikan.psi.model.response import HIGHEST
 
 PHASE_ERROR_RAD = 1e-5  # the most that interpolated weights may move a phase
 _BUDGET_RAD = 0.8 * PHASE_ERROR_RAD  # what is left is for terms beyond the second order and for the probes' gaps
@@ -24,7 +26,8 @@ _PROBES = 17  # per axis: where the curvature of the weights is looked at
 _SEGMENTS_OF_A_FIELD = 128
 _WORST_CONDITION = 300.0  # of the design at any probe; beyond it noise drowns the phase
 
-EXTRAS = 14  # numbers of a node beside the weights of its frames
+# numbers of a node after the weights of its frames, and where each begins
+OFFSETS, COVARIANCE, LEAKS, EXTRAS = 0, 3, 6, 14
 Region = tuple[tuple[int, int], tuple[int, int]]  # first and last row, first and last column
 _jit: Any = functools.partial(compiled, error_model="numpy")
 
@@ -129,8 +132,7 @@ class WeightField:
     """The nodes' weights of one stack, made for the bands that ask for them.
 
     ``rows`` gives what the compiled pass takes: nodes (node rows, L, segments * 3 * (3 K + 14)) float32, two node rows for
-    each segment along y and one more, the number of the first segment along y, the lengths of segments along y and x, and
-    what makes light of samples, a line per wavelength (see `_pack_response`).
+    each segment along y and one more.
     Of each segment along x: cosine, sine and mean of frame 0, of frame 1, ..., the constants of u, v and A that take the
     offsets off, var u, cov, var v, what the second and the third harmonic add to u + i v (real and imaginary factors of
     B exp(i h phi) and of B exp(-i h phi), zero where not locked); then the factors of all these with the pixel's number
@@ -140,17 +142,17 @@ class WeightField:
 
     def __init__(self, models: tuple[FrameModel, ...], node_px: tuple[int, int], saturation_dn: float = np.inf) -> None:
         self._models, self._spacing = models, node_px
-        self._responses = np.stack([_pack_response(one, saturation_dn) for one in models])
+        self._responses = _pack_responses(models, saturation_dn)
         self._kept: dict[tuple[int, int], np.ndarray] = {}
 
-    def rows(self, first_row: int, rows: int, width: int) -> tuple[np.ndarray, int, int, int, np.ndarray]:
-        """Nodes for image rows [first_row, first_row + rows)."""
+    def rows(self, first_row: int, rows: int, width: int) -> NodeRows:
+        """Give nodes for image rows [first_row, first_row + rows)."""
         every_y, every_x = self._spacing
         first, last = first_row // every_y, (first_row + rows - 1) // every_y
         wanted = [(j, width) for j in range(2 * first, 2 * last + 3)]
         kept = self._kept
         self._kept = made = {key: kept[key] if key in kept else self._row(*key) for key in wanted}
-        return np.stack([made[key] for key in wanted]), first, every_y, every_x, self._responses
+        return NodeRows(np.stack([made[key] for key in wanted]), first, every_y, every_x, self._responses)
 
     def _row(self, number: int, width: int) -> np.ndarray:
         """Node row ``number``, half a segment after the one before: (L, segments * 3 * (3 K + 14))."""
@@ -176,7 +178,7 @@ class WeightField:
                 exact,
             )
             for i, (order, _) in enumerate(one.locked):
-                place = 3 * one.frames + 6 + 4 * (order - 2)
+                place = 3 * one.frames + LEAKS + 4 * (order - 2)
                 leaks = one.leaks_at(y, x)[:, i]
                 exact[:, place : place + 4] = leaks.view(np.float64).reshape(len(x), 4)
             start, middle, end = exact[:-1:2], exact[1::2], exact[2::2]
@@ -186,21 +188,22 @@ class WeightField:
         return np.stack(lines).astype(np.float32)
 
 
-def _pack_response(model: FrameModel, saturation_dn: float) -> np.ndarray:
-    """Float32 (15,): one if samples are bent, the light at saturation, lowest and highest sample inside the curve, p and q of
-    t = p + q sample, the factors of 1, t, ... t^5 of what is added to a sample, slope minus one below and above, one if
-    harmonics are locked."""
-    packed = np.zeros(15, np.float64)
-    packed[14] = bool(model.locked)
-    packed[1] = saturation_dn
-    one = model.response
-    if one is not None:
-        span = one.high_dn - one.low_dn
-        light = float(one.light_dn(np.array([saturation_dn]))[0]) if np.isfinite(saturation_dn) else saturation_dn
-        packed[:6] = 1.0, light, one.low_dn, one.high_dn, -(one.low_dn + one.high_dn) / span, 2 / span
-        packed[6:12] = one.monomials()
-        packed[12:14] = one.slope(np.array([one.low_dn, one.high_dn])) - 1
-    return packed.astype(np.float32)
+def _pack_responses(models: tuple[FrameModel, ...], saturation_dn: float) -> Responses:
+    """Pack the detector's curves of all wavelengths in single precision."""
+    rows, polynomials = [], []
+    for one in models:
+        response, locked = one.response, float(bool(one.locked))
+        if response is None:
+            rows.append((0.0, saturation_dn, *[0.0] * 6, locked))
+            polynomials.append(np.zeros(HIGHEST + 1))
+            continue
+        low, high = response.low_dn, response.high_dn
+        light = float(response.light_dn(np.array([saturation_dn]))[0]) if np.isfinite(saturation_dn) else saturation_dn
+        beyond = response.slope(np.array([low, high])) - 1
+        rows.append((1.0, light, low, high, -(low + high) / (high - low), 2 / (high - low), *beyond, locked))
+        polynomials.append(response.monomials())
+    columns = np.ascontiguousarray(np.array(rows, np.float64).T.astype(np.float32))
+    return Responses(*(*columns, np.stack(polynomials).astype(np.float32)))
 
 
 @_jit

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cpikan.psi.model.fringes import fringe_columns
 from cpikan.psi.model.response import Response
 from cpikan.psi.model.smooth_field import SmoothField
 
@@ -71,11 +72,7 @@ class FrameModel:
 
     def design_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Columns A, B cos phi, B sin phi, then two per further harmonic: (..., K, 3 + 2 H)."""
-        delta = np.moveaxis(self.steps_at(y, x), 0, -1)
-        columns = [np.ones_like(delta)]
-        for order in (1, *self.harmonics):
-            columns += [np.cos(order * delta), -np.sin(order * delta)]
-        return np.stack(columns, axis=-1) * self.gain[:, None]
+        return fringe_columns(np.moveaxis(self.steps_at(y, x), 0, -1), self.harmonics) * self.gain[:, None]
 
     def weights_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Least-squares weights of the frames (offsets taken off) for A, B cos phi, B sin phi: (..., 3, K)."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.psi.model.fringes import fringe_columns
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,8 @@ def _linear(cosine: np.ndarray, sine: np.ndarray, mean: np.ndarray) -> PhasorWei
 
 
 def design_matrix(steps_deg: tuple[float, ...]) -> np.ndarray:
-    """Columns 1, cos(delta), -sin(delta): frames = matrix @ (A, B cos phi, B sin phi); shape (K, 3)."""
-    delta = np.radians(steps_deg)
-    return np.stack([np.ones_like(delta), np.cos(delta), -np.sin(delta)], axis=1)
+    """Build the least-squares matrix (K, 3) of steps in degrees: frames = matrix @ (A, B cos phi, B sin phi)."""
+    return fringe_columns(np.radians(steps_deg))
 
 
 def _least_squares(steps_deg: tuple[float, ...]) -> PhasorWeights:

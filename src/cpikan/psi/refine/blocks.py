@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cpikan.compiled import compiled
+from cpikan.psi.kernels.model import DemodulatedRows
 from cpikan.psi.model.flags import Flag
-from cpikan.psi.refine.protocol import BLOCK_PX, CELL_PX, TurnRows
+from cpikan.psi.refine.protocol import BLOCK_PX, CELL_PX
 
 _INVALID, _AMBIGUOUS = int(Flag.INVALID), int(Flag.AMBIGUOUS)
 _WEIGHT_CAP = np.float32(1e9)  # turns^-2: noise of 2e-4 rad; noise-free frames would make sums infinite
@@ -45,10 +46,10 @@ class BlockSums:
             np.zeros(grid, np.int32),
         )
 
-    def add(self, rows: TurnRows, first_row: int) -> None:
+    def add(self, rows: DemodulatedRows, first_row: int) -> None:
         """Add rows that start at image row ``first_row``, in order: sums of floats depend on the order alone."""
         parts = (self.phasor, self.weight, self.moment, self.pixels, self.valid, self.doubtful)
-        _add(rows.turns, rows.weight, rows.flags, first_row, *parts)
+        _add(rows.phase_cycles, rows.weight, rows.flags, first_row, *parts)
 
     def doubtful_share(self) -> np.ndarray:
         """Share of the valid pixels of every 64-pixel cell that are in doubt, (ceil(H / 64), ceil(W / 64)) float64."""

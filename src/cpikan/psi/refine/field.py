@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from cpikan.fields.grid_evaluator import GridEvaluator
+from cpikan.psi.kernels.model import DemodulatedRows
 from cpikan.psi.refine.closed_form import DONE, ClosedForm, fit_closed_form, on_blocks
 from cpikan.psi.refine.coarse import CoarseHeights, joint, shifted
 from cpikan.psi.refine.footprint import Derivatives
 from cpikan.psi.refine.network import NetworkFit, fit_networks
 from cpikan.psi.refine.posterior import posterior_sigma
-from cpikan.psi.refine.protocol import BLOCK_PX, SurfaceRows, TurnRows
+from cpikan.psi.refine.protocol import BLOCK_PX, SurfaceRows
 
 STEP_NM = 150.0  # a pixel may lie this far from the surface of its blocks: etched steps of 120 nm are no order errors
 _ROUNDS = 4  # of moving heights to the centres of their blocks
@@ -39,7 +40,7 @@ class FittedSurface:
     evaluators: tuple[GridEvaluator, ...]
     halo: int = 0
 
-    def surface(self, rows: TurnRows, first_row: int, keep: slice) -> SurfaceRows:
+    def surface(self, rows: DemodulatedRows, first_row: int, keep: slice) -> SurfaceRows:
         """The surface on the rows ``keep``; it was fitted before and does not look at them again."""
         return self.rows(first_row + keep.start, first_row + keep.stop, self.allowed_nm)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cpikan.compiled import compiled
-from cpikan.psi.kernels.cpu_phasors import phase_turns
+from cpikan.psi.kernels.cpu_phasors import fill_phase_cycles
 from cpikan.psi.unwrap.phasor import box_sum, lag_products
 
 _PRIOR = np.float32(0.1)  # share of the mean slope of the tile in a local slope of full coherence
@@ -29,7 +29,7 @@ def edge_costs(real: np.ndarray, imag: np.ndarray, valid: np.ndarray) -> tuple[n
     rise, fall = np.zeros(2 * pixels, np.int32), np.zeros(2 * pixels, np.int32)
     turns = np.empty((height, width), np.float32)
     for y in range(height):
-        phase_turns(real[y], imag[y], turns[y], width)
+        fill_phase_cycles(real[y], imag[y], turns[y], width)
     slope = np.empty(width, np.float32)
     for direction in range(2):
         dy, dx = direction, 1 - direction
@@ -45,7 +45,7 @@ def edge_costs(real: np.ndarray, imag: np.ndarray, valid: np.ndarray) -> tuple[n
             _agreement_row(box_cosine[y], box_sine[y], box_modulus[y], modulus[y])
             _shift(box_cosine[y], prior_cosine)
             _shift(box_sine[y], prior_sine)
-            phase_turns(box_cosine[y], box_sine[y], slope, width)
+            fill_phase_cycles(box_cosine[y], box_sine[y], slope, width)
             both = valid[y, : width - dx] & valid[y + dy, dx:]
             _cost_row(turns[y], turns[y + dy, dx:], slope, modulus[y], both, (steps[row], rise[row], fall[row]))
     return steps, rise, fall

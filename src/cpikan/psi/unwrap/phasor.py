@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cpikan.compiled import compiled
-from cpikan.psi.kernels.cpu_phasors import phase_turns
+from cpikan.psi.kernels.cpu_phasors import fill_phase_cycles
 
 _TURN, _PER_TURN = np.float32(2 * np.pi), np.float32(1 / (2 * np.pi))
 _FLOOR = np.float32(1e-3)  # weight of a pixel without quality, relative to the mean: it still has a phase
@@ -79,7 +79,7 @@ def angles(real: np.ndarray, imag: np.ndarray, weight: np.ndarray) -> np.ndarray
     out = np.empty((height, width), np.float32)
     for y in range(height):
         row, kept = out[y], weight[y]
-        phase_turns(real[y], imag[y], row, width)
+        fill_phase_cycles(real[y], imag[y], row, width)
         for x in range(width):
             row[x] = row[x] * _TURN if kept[x] > 0 else np.float32(np.nan)
     return out

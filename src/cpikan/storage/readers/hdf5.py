@@ -24,7 +24,7 @@ class Hdf5Reader(BaseReader):
     and sizes that the stored bytes cannot hold.
     """
 
-    def __init__(self, path: Path, dataset: str) -> None:
+    def __init__(self, path: Path, dataset: str = "") -> None:
         import h5py
 
         self._path, self._label = path, f"{path}::{dataset}"

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.storage.formats import IMAGE_SUFFIXES
 from cpikan.storage.headers import check_compressed_size, check_frame_size, check_pixel_type, decoding
 from cpikan.storage.readers.base import BaseReader, FrameLayout, fingerprint_files
 from cpikan.storage.readers.grey import JPEG_TOLERANCE_DN, to_grey
 from cpikan.storage.readers.scratch import ScratchFrames
 from cpikan.storage.readers.tiff import TiffPage, TiffReader, read_pages
 
-IMAGE_SUFFIXES = (".bmp", ".png", ".tif", ".tiff", ".jpg", ".jpeg")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -98,6 +98,15 @@ def open_images(paths: Sequence[Path]) -> tuple[BaseReader, str]:
     if pages:
         return TiffReader(pages), "TIFF"
     return ImagesReader(headers), headers[0].kind
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read one grey image file (H, W)."""
+    reader, _ = open_images([path])
+    try:
+        return np.array(reader.read_rows(0, reader.shape[1])[0])
+    finally:
+        reader.close()
 
 
 def read_header(path: Path) -> ImageHeader:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.storage.headers import check_raw_size, decoding
+from cpikan.storage.headers import check_raw_size, decoding, read_npy_header
 from cpikan.storage.readers.array import ArrayReader, layout_of
 from cpikan.storage.readers.base import fingerprint_files
 
@@ -25,7 +24,7 @@ class NpyReader(ArrayReader):
     def __init__(self, path: Path) -> None:
         label = str(path)
         with decoding(label), open(path, "rb") as file:
-            shape, fortran, dtype = _read_header(file)
+            shape, fortran, dtype = read_npy_header(file)
             offset = file.tell()
         layout_of(label, shape, dtype)
         check_raw_size(label, math.prod(shape) * dtype.itemsize, path.stat().st_size - offset)
@@ -63,16 +62,3 @@ class NpyReader(ArrayReader):
 
     def fingerprint(self) -> str:
         return fingerprint_files([self._path], self.shape, self.dtype)
-
-
-def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, Fortran order and type; NumPy parses the header as literals and limits its length."""
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(file)
-    raise InputError(
-        f"{file.name} is a .npy of version {version[0]}.{version[1]}: 1.0 and 2.0 hold plain frames, save them with "
-        "numpy.save"
-    )

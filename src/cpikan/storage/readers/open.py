@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpikan.errors import InputError
+from cpikan.storage import formats
+from cpikan.storage.formats import IMAGE_SUFFIXES, door_of, format_of
 from cpikan.storage.protocols import FrameReader
-from cpikan.storage.readers.images import IMAGE_SUFFIXES, image_files, open_images
 
-_TIFF = (".tif", ".tiff", ".btf", ".tf8")
-_HDF5 = (".h5", ".hdf5", ".hdf", ".he5", ".nxs", ".datx")
 FORMS = "a folder of images, .npy, a multi-page .tif, a Zarr array, or file.h5::/dataset"
 
 
@@ -33,24 +32,21 @@ def open_frames(source: str | Path) -> OpenedFrames:
     path = Path(text)
     if not text or "\0" in text or not path.exists():
         raise InputError(f"{text!r} does not exist: give {FORMS}")
-    if separator or path.suffix.lower() in _HDF5:
-        return _open_hdf5(path, dataset)
+    if separator:
+        from cpikan.storage.readers.hdf5 import Hdf5Reader
+
+        return OpenedFrames(Hdf5Reader(path, dataset), "HDF5 dataset", path)
     return _open_folder(path) if path.is_dir() else _open_file(path)
 
 
-def _open_hdf5(path: Path, dataset: str) -> OpenedFrames:
-    from cpikan.storage.readers.hdf5 import Hdf5Reader
-
-    return OpenedFrames(Hdf5Reader(path, dataset), "HDF5 dataset", path)
-
-
 def _open_folder(path: Path) -> OpenedFrames:
-    from cpikan.storage.readers.zarr import ZarrReader, is_zarr
-
-    if is_zarr(path):
-        return OpenedFrames(ZarrReader(path), "Zarr array", path)
+    for known in formats.FORMATS:
+        if known.sniff is not None and known.frames is not None and known.sniff(path):
+            return OpenedFrames(known.frames(path), known.name, path)
     if (path / "frames.npy").is_file():
         return _open_file(path / "frames.npy")
+    from cpikan.storage.readers.images import image_files, open_images
+
     files = image_files(path)
     if not files:
         raise InputError(f"{path} holds neither images ({', '.join(IMAGE_SUFFIXES)}) nor frames.npy: give {FORMS}")
@@ -59,15 +55,9 @@ def _open_folder(path: Path) -> OpenedFrames:
 
 
 def _open_file(path: Path) -> OpenedFrames:
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        from cpikan.storage.readers.npy import NpyReader
-
-        return OpenedFrames(NpyReader(path), "NumPy file", path)
-    if suffix in _TIFF:
-        from cpikan.storage.readers.tiff import open_tiff
-
-        return OpenedFrames(open_tiff(path), "TIFF file", path)
-    if suffix in IMAGE_SUFFIXES:
-        raise InputError(f"{path} is a single image: a stack has three frames or more, give the folder that holds them")
-    raise InputError(f"{path} is in none of the supported forms: give {FORMS}")
+    known = format_of(path)
+    if known is not None and known.frames is None and known.image is not None:
+        raise InputError(f"{path} is a single image: a stack has two frames or more, give the folder that holds them")
+    if known is None:
+        raise InputError(f"{path} is in none of the supported forms: give {FORMS}")
+    return OpenedFrames(door_of(path, "frames", str(path))(path), known.name, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,28 +14,33 @@ from cpikan.errors import InputError, unknown_name
 
 @dataclass(frozen=True)
 class Quantity:
-    """One map of an output: type in the file, value where nothing was measured, unit, short name for file names."""
+    """One map of an output: type in the file, value where nothing was measured, unit, short name for file names.
+
+    ``coarsen`` makes one pixel of the next pyramid level of four: the mean of those that are not NaN, the bitwise or, or
+    the first that is not zero.
+    """
 
     name: str
     dtype: np.dtype
     fill: float
     unit: str | None
     short: str
+    coarsen: Literal["mean", "or", "first"] = "mean"
 
 
 _TABLE = (
     Quantity("height_nm", np.dtype("<f4"), np.nan, "nm", "height"),
     Quantity("sigma_nm", np.dtype("<f4"), np.nan, "nm", "sigma"),
     Quantity("modulation", np.dtype("<f4"), np.nan, None, "modulation"),
-    Quantity("flags", np.dtype("u1"), 1, None, "flags"),  # 1 = invalid
-    Quantity("component", np.dtype("<i4"), 0, None, "component"),  # 0 = none
+    Quantity("flags", np.dtype("u1"), 1, None, "flags", "or"),  # 1 = invalid
+    Quantity("component", np.dtype("<i4"), 0, None, "component", "first"),  # 0 = none
     Quantity("slope_y_nm_per_px", np.dtype("<f4"), np.nan, "nm/px", "slope_y"),
     Quantity("slope_x_nm_per_px", np.dtype("<f4"), np.nan, "nm/px", "slope_x"),
     Quantity("curvature_nm_per_px2", np.dtype("<f4"), np.nan, "nm/px^2", "curvature"),
     Quantity("slope_sigma_nm_per_px", np.dtype("<f4"), np.nan, "nm/px", "slope_sigma"),
     Quantity("curvature_sigma_nm_per_px2", np.dtype("<f4"), np.nan, "nm/px^2", "curvature_sigma"),
 )
-QUANTITIES: Mapping[str, Quantity] = {quantity.name: quantity for quantity in _TABLE}
+QUANTITIES: dict[str, Quantity] = {quantity.name: quantity for quantity in _TABLE}
 SLOPES = tuple(quantity.name for quantity in _TABLE if quantity.unit in ("nm/px", "nm/px^2"))  # of a fitted surface
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.storage.formats import Format, require_format
 from cpikan.storage.protocols import MapWriter
-from cpikan.storage.writers.layout import QUANTITIES, MapLayout, document_path, npy_path, partial_of
-
-_ALLOWED = ".npy, .tif, .tiff, .zarr"
+from cpikan.storage.writers.layout import QUANTITIES, MapLayout, npy_path, partial_of
 
 
 def open_writer(
@@ -34,76 +32,38 @@ def open_writer(
     and StorageFull for lack of space.
     """
     path = Path(path)
-    kind = _kind(path)
+    writer = output_format(path).writer
+    assert writer is not None
     if not path.parent.is_dir():
         raise InputError(f"folder {path.parent} of the output {path.name} does not exist: create it first")
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"folder {path.parent} is not writable: choose another place for {path.name}")
     layout = MapLayout.checked(path, shape, quantities, attributes)
-    if kind == "npy":
-        from cpikan.storage.writers.npy import NpyWriter
-
-        return NpyWriter(layout, resume=resume)
-    if kind == "tiff":
-        from cpikan.storage.writers.tiff import TiffWriter
-
-        return TiffWriter(layout, resume=resume)
-    from cpikan.storage.writers.zarr import ZarrWriter
-
-    return ZarrWriter(layout, resume=resume)
+    return writer(layout, resume=resume)
 
 
-def output_paths(path: Path | str, quantities: Iterable[str] = tuple(QUANTITIES)) -> list[Path]:
+def output_format(path: Path | str) -> Format:
+    """Find the format of an output by its suffix; InputError, listing those that can be written, for any other."""
+    return require_format(Path(path), "writer", f"output {Path(path).name!r}")
+
+
+def output_paths(path: Path | str, quantities: Iterable[str] | None = None) -> list[Path]:
     """The files (the folder, for .zarr) a finished output consists of; by default with every quantity there may be.
 
     The JSON document beside them is not among them: see ``document_path``.
     """
     path = Path(path)
-    return [npy_path(path, name) for name in quantities] if _kind(path) == "npy" else [path]
+    names = QUANTITIES if quantities is None else quantities
+    return [npy_path(path, name) for name in names] if output_format(path).beside else [path]
 
 
-def partial_paths(path: Path | str, quantities: Iterable[str] = tuple(QUANTITIES)) -> list[Path]:
+def partial_paths(path: Path | str, quantities: Iterable[str] | None = None) -> list[Path]:
     """The names the same files have until the output is finished."""
     return [partial_of(final) for final in output_paths(path, quantities)]
 
 
-def remove_output(path: Path | str, quantities: Iterable[str] = tuple(QUANTITIES)) -> None:
-    """Remove an output, finished or partial, and its JSON document, as far as they exist.
-
-    By default files of every quantity go, so that no map of an older run is left beside a newer one.
-    """
-    names = tuple(quantities)
-    for item in [*output_paths(path, names), *partial_paths(path, names), document_path(path)]:
-        if item.is_dir() and not item.is_symlink():
-            shutil.rmtree(item)
-        else:
-            item.unlink(missing_ok=True)
-
-
 def required_bytes(path: Path | str, shape: tuple[int, int], quantities: Iterable[str]) -> int:
     """An upper estimate of the disk space an output takes, pyramids included."""
-    kind = _kind(Path(path))
-    return sum(_quantity_bytes(kind, shape, QUANTITIES[name].dtype.itemsize) for name in quantities)
-
-
-def _quantity_bytes(kind: str, shape: tuple[int, int], itemsize: int) -> int:
-    height, width = shape
-    if kind == "npy":
-        return 128 + height * width * itemsize
-    tiles = -(-height // 512) * -(-width // 512)
-    if kind == "tiff":
-        return tiles * (512 * 512 * itemsize + 16) + 2**16
-    # levels of a quarter each; padded chunks compress away; 64 KiB a level for metadata and what does not compress
-    size = 0
-    while True:
-        size += int(1.01 * height * width * itemsize) + 2**16
-        if max(height, width) <= 512:
-            return size
-        height, width = -(-height // 2), -(-width // 2)
-
-
-def _kind(path: Path) -> str:
-    kinds = {".npy": "npy", ".tif": "tiff", ".tiff": "tiff", ".zarr": "zarr"}
-    if path.suffix.lower() not in kinds:
-        raise InputError(f"output {path.name!r} has no known suffix: allowed are {_ALLOWED}, such as {path.stem}.zarr")
-    return kinds[path.suffix.lower()]
+    size = output_format(path).bytes_for
+    assert size is not None, "every format that is written says its size"
+    return sum(size(shape, QUANTITIES[name].dtype.itemsize) for name in quantities)

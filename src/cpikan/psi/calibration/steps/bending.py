@@ -9,7 +9,7 @@ import numpy as np
 from cpikan.psi.calibration.steps.iterate import Solution, solve
 from cpikan.psi.calibration.steps.layout import Effect, Layout
 from cpikan.psi.calibration.steps.model import Samples
-from cpikan.psi.calibration.steps.step_fit import step_columns
+from cpikan.psi.model.fringes import fringe_columns
 from cpikan.psi.model.response import HIGHEST, Response, bends
 
 FEWEST_FRAMES = 6  # two samples more than a pixel's unknowns are too few to tell a bent curve from noise
@@ -57,7 +57,7 @@ def fit_response(samples: Samples, start: Solution) -> Bent | None:
 def _curve(samples: Samples, layout: Layout, theta: np.ndarray, low: float, high: float) -> Response:
     at = layout.unpack(theta)
     delta = np.moveaxis(at.wave @ samples.wave_terms(layout), 0, -1)
-    across = np.linalg.qr(step_columns(delta, ()) * at.gain[:, None])[0]
+    across = np.linalg.qr(fringe_columns(delta) * at.gain[:, None])[0]
     plain = Response(low, high, ())
     curves = bends(plain.at(samples.values), HIGHEST)[1:]
     rest = [_rest(across, part) for part in (samples.values - at.offset[:, None], *curves)]

@@ -10,9 +10,10 @@ from cpikan.psi.calibration.steps.fringes import unwrap_scattered
 from cpikan.psi.calibration.steps.iterate import Solution
 from cpikan.psi.calibration.steps.layout import EFFECTS
 from cpikan.psi.calibration.steps.model import Samples
-from cpikan.psi.calibration.steps.step_fit import StepFit, sample_squares, step_columns
+from cpikan.psi.calibration.steps.step_fit import StepFit, sample_squares
 from cpikan.psi.calibration.steps.uncertainty import covariance_of
 from cpikan.psi.model.frame_model import FrameModel
+from cpikan.psi.model.fringes import fringe_columns
 from cpikan.psi.model.response import Response
 
 _RESIDUALS = 3000  # pixels for the median residual
@@ -60,7 +61,7 @@ def report(samples: Samples, solution: Solution, context: Context) -> StepFit:
     shares = {order: float(at.harmonic[i]) for i, order in enumerate(layout.orders)}
     locked = tuple((order, share) for order, share in shares.items() if order not in free)
     model = replace(model, harmonics=free, locked=locked)
-    singular = np.linalg.svd(step_columns(steps, ()), compute_uv=False)
+    singular = np.linalg.svd(fringe_columns(steps), compute_uv=False)
     scattered = unwrap_scattered(solution.state.pixel[2], context.seen)
     spread = solution.spread
     fit = StepFit(
@@ -140,7 +141,7 @@ def _free_harmonics(model: FrameModel, orders: tuple[int, ...], where: np.ndarra
 
 
 def _phase_cost(delta: np.ndarray, harmonics: tuple[int, ...]) -> float:
-    columns = step_columns(delta, harmonics)
+    columns = fringe_columns(delta, harmonics)
     normal = columns.transpose(0, 2, 1) @ columns
     inverse = np.linalg.inv(normal + 1e-9 * np.eye(normal.shape[-1]))
     return float((inverse[:, 1, 1] + inverse[:, 2, 2]).max())
@@ -152,6 +153,6 @@ def _ripple(steps: np.ndarray, covariance: np.ndarray) -> float:
     To first order a step error e_k changes the phasor by sum_k w_k e_k B sin(phi + delta_k), w_k = the weights of
     exp(i phi); relative to exp(i phi) its part at -2 phi has the amplitude |sum_k w_k e_k exp(-i delta_k)| / 2.
     """
-    weights = np.linalg.pinv(step_columns(steps, ()))
+    weights = np.linalg.pinv(fringe_columns(steps))
     pull = ((weights[1] + 1j * weights[2]) * np.exp(-1j * steps) / 2)[1:]
     return float(np.sqrt(np.real(pull @ covariance @ pull.conj())))

@@ -62,13 +62,6 @@ class StepFit:
         return np.arctan2(v, u)
 
 
-def step_columns(delta: np.ndarray, harmonics: tuple[int, ...]) -> np.ndarray:
-    columns = [np.ones_like(delta)]
-    for order in (1, *harmonics):
-        columns += [np.cos(order * delta), -np.sin(order * delta)]
-    return np.stack(columns, axis=-1)
-
-
 def demodulated(fit: StepFit, values: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients (columns, P) and residual squares (P,) of light; harmonics fitted but not free are taken off first."""
     found, rest = _resolved(fit, values, where)

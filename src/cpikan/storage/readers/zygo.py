@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from cpikan.errors import InputError
 from cpikan.storage.headers import check_frame_size, decoding
+from cpikan.storage.lazy import LazyMap
+from cpikan.storage.maps import StoredMap
 
 INVALID_PHASE = 2147483640  # codes from here on mark pixels without a phase
 INVALID_INTENSITY = 65412  # and from here on pixels without an intensity
@@ -146,6 +148,28 @@ def open_zygo(path: str | Path) -> ZygoFile:
     _check_sizes(path, fields, size)
     _check_scale(path, fields)
     return ZygoFile(path, _header(fields))
+
+
+class _ZygoHeights(LazyMap):
+    """The height of a MetroPro file, NaN where the instrument found no phase."""
+
+    def __init__(self, file: ZygoFile) -> None:
+        super().__init__(file.shape, np.dtype(np.float64))
+        self._file = file
+
+    def _read(self, rows: range, columns: range) -> np.ndarray:
+        return self._file.height_rows(rows.start, rows.stop)[:, columns.start : columns.stop]
+
+
+def open_zygo_map(path: Path) -> StoredMap:
+    """Open a MetroPro .dat file as a height map; raises as `open_zygo`."""
+    file = open_zygo(path)
+    header = file.header
+    notes = [f"{file.path} was saved with inverted data sign: heights are as stored"] if header.inverted else []
+    acquisition = {"wavelengths_nm": [header.wavelength_nm], "pixel_um": header.pixel_um}
+    fringe_nm = header.nm_per_code * header.resolution
+    document = {"acquisition": acquisition, "fringes_nm": [fringe_nm], "notes": notes}
+    return StoredMap(file.path, {"height_nm": _ZygoHeights(file)}, document)
 
 
 def _parse(path: Path, start: bytes) -> dict[str, Any]:

@@ -1,0 +1,214 @@
+"""Arguments of the compiled loops, packed from a stack's `PixelModel`: named tuples of small arrays and numbers.
+
+Numba takes a named tuple apart when it compiles: names cost nothing at run time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cpikan.psi.kernels.model import Demodulation, OrderSearch
+
+Array = np.ndarray
+
+
+class Noise(NamedTuple):
+    """Noise of every wavelength, (L,) float32, or of one, a number each.
+
+    Variance of a sample is ``read`` + ``gain`` A; ``var_u``, ``cov``, ``var_v`` belong to u and v at unit noise; ``floor``
+    is a variance of the phase beside (cycles^2).
+    """
+
+    read: Any
+    gain: Any
+    var_u: Any
+    cov: Any
+    var_v: Any
+    floor: Any
+
+
+class Demodulator(NamedTuple):
+    """From frames to phasors: weights (L, K) float32 of u, v and A, or Carre's numbers in place of ``cosine``; the noise;
+    samples from ``saturation_dn`` on are saturated; a pixel is measured from a signal-to-noise of ``snr_min`` on."""
+
+    cosine: Array
+    sine: Array
+    mean: Array
+    carre: bool
+    noise: Noise
+    saturation_dn: np.float32
+    snr_min: np.float32
+
+
+class Range(NamedTuple):
+    """Anchor phases from ``low`` to below ``end`` (cycles, float32), and how many ``orders`` that may be."""
+
+    low: np.float32
+    end: np.float32
+    orders: int
+
+
+class Planes(NamedTuple):
+    """Of every wavelength, anchor first: its place ``source`` in the stack, and the piston and tilts (cycles, cycles per pixel
+    from the centre; float64) that are taken off its phases."""
+
+    source: Array
+    piston: Array
+    tilt_y: Array
+    tilt_x: Array
+    centre_y: float
+    centre_x: float
+
+
+class Search(NamedTuple):
+    """The order search: ``ratio`` of the anchor's wavelength to each, a tuple whose length unrolls loops over wavelengths.
+
+    ``near`` is searched first, ``whole`` where the misfit is above ``misfit_max``. An order whose runner-up is within
+    ``margin_min`` (chi squared) is ambiguous; ``finest`` takes the height from the anchor alone.
+    """
+
+    ratio: tuple[np.float32, ...]
+    planes: Planes
+    near: Range
+    whole: Range
+    margin_min: np.float32
+    misfit_max: np.float32
+    half_wave_nm: np.float32
+    finest: bool
+
+
+class Span(NamedTuple):
+    """Rows [first, last) of a band whose first row is row ``image_row`` of the image."""
+
+    first: int
+    last: int
+    image_row: int
+
+
+class Block(NamedTuple):
+    """A run of ``n`` pixels from column ``x0`` on, in row ``y`` of the band and row ``image_row`` of the image."""
+
+    y: int
+    image_row: int
+    x0: int
+    n: int
+
+
+class Sums(NamedTuple):
+    """Sums of one wavelength over a block: u, v, background, largest sample."""
+
+    u: Array
+    v: Array
+    mean: Array
+    top: Array
+
+
+class Quality(NamedTuple):
+    """Sums of all wavelengths over a block: signal-to-noise and modulation; and by ones and zeros whether a sample is
+    saturated, a modulation low, and the pixel inside the mask."""
+
+    snr: Array
+    modulation_sum: Array
+    saturated: Array
+    low_modulation: Array
+    in_mask: Array
+
+
+class Waves(NamedTuple):
+    """Phases (L, n) in cycles, anchor first, and their inverse variances."""
+
+    phase_cycles: Array
+    weight: Array
+
+
+class Found(NamedTuple):
+    """State of an order search, (n,) each: variance of the joint height (cycles^2), first order tried, least misfit, the
+    runner-up's, order, and correction of the height (cycles)."""
+
+    variance: Array
+    start: Array
+    best: Array
+    second: Array
+    order: Array
+    shift: Array
+
+
+class Responses(NamedTuple):
+    """Curves that make light of samples, (L,) float32: whether samples are bent, the light at saturation, lowest and highest
+    sample of the curve, t = ``shift`` + ``scale`` sample, slope minus one below and above, whether harmonics are locked;
+    ``polynomial`` (L, 6) in t is what is added to a sample."""
+
+    bent: Array
+    saturation: Array
+    low: Array
+    high: Array
+    shift: Array
+    scale: Array
+    below: Array
+    above: Array
+    locked: Array
+    polynomial: Array
+
+
+class NodeRows(NamedTuple):
+    """Weights that vary over a band: ``nodes`` (node rows, L, segments * 3 * size) as `cpikan.psi.kernels.weight_field` has
+    them, the number of the first segment along y, lengths of segments, and the detector's curves."""
+
+    nodes: Array
+    first: int
+    spacing_y: int
+    spacing_x: int
+    responses: Responses
+
+
+class NodeBuffers(NamedTuple):
+    """For one row whose weights vary: the segments' weights (L, segments * 3 * size), pixel numbers, light of every frame."""
+
+    lines: Array
+    ramp: Array
+    light: Array
+
+
+class Segments(NamedTuple):
+    """Weights of one wavelength and row: parabolas over segments of ``spacing`` pixels, of ``size`` numbers each."""
+
+    line: Array
+    size: int
+    spacing: int
+    ramp: Array
+
+
+def pack_demodulation(d: Demodulation) -> Demodulator:
+    """Pack weights, noise and limits in single precision."""
+    floor = d.phase_floor_rad2[:, None] / (2 * np.pi) ** 2
+    noise = np.concatenate([d.noise, d.covariance, floor], axis=1).astype(np.float32)
+    cosine, sine, mean = (np.ascontiguousarray(part, np.float32) for part in (d.cosine, d.sine, d.mean))
+    columns = Noise(*np.ascontiguousarray(noise.T))
+    return Demodulator(cosine, sine, mean, d.carre, columns, np.float32(d.saturation_dn), np.float32(d.snr_min))
+
+
+def pack_search(search: OrderSearch) -> Search:
+    """Pack the order search in cycles of the anchor, in single precision."""
+    half = search.half_wave_nm
+
+    def span(low_nm: float, range_nm: float, count: int) -> Range:
+        return Range(np.float32(low_nm / half), np.float32((low_nm + range_nm) / half), count)
+
+    piston, tilt_y, tilt_x = np.column_stack([search.piston_turns, search.tilt_turns]).astype(np.float64).T.copy()
+    return Search(
+        ratio=as_tuple(search.ratio),
+        planes=Planes(np.array(search.order, np.int64), piston, tilt_y, tilt_x, *map(float, search.centre)),
+        near=span(search.near_low_nm, search.near_range_nm, search.near_candidates),
+        whole=span(search.low_nm, search.range_nm, search.candidates),
+        margin_min=np.float32(search.margin_min),
+        misfit_max=np.float32(search.misfit_max),
+        half_wave_nm=np.float32(half),
+        finest=search.finest,
+    )
+
+
+def as_tuple(ratio: Array) -> tuple[np.float32, ...]:
+    """Make a tuple, whose type tells the compiler the number of wavelengths."""
+    return tuple(np.float32(value) for value in ratio)

@@ -1,0 +1,154 @@
+"""The table of file formats: every suffix, and what a file of each can be opened or written as."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cpikan.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cpikan.storage.maps import StoredMap
+    from cpikan.storage.protocols import FrameReader, MapWriter
+
+Door = Literal["frames", "heights", "image", "writer"]
+_LACKS = {
+    "frames": "holds no frames that are read",
+    "heights": "holds no heights that are read",
+    "image": "holds no single grey image",
+    "writer": "is only read",
+}
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format; a door that is None is closed.
+
+    ``frames(path)`` opens a stack of frames (HDF5 also takes the name of a dataset), ``heights(path)`` a height map with its
+    quantities, ``image(path)`` one two-dimensional array, ``writer(layout, resume=...)`` an output, of which a quantity of
+    ``shape`` takes at most ``bytes_for(shape, itemsize)`` on disk. ``sniff(path)`` knows a folder of the format, whatever its
+    name. An output is one file, or a ``folder``, or with ``beside`` a file per quantity. Of the quantities of a
+    reconstruction ``leaves_out`` are not stored, and all but the height only when asked for with ``height_alone``.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    sniff: Callable[[Path], bool] | None = None
+    frames: Callable[..., FrameReader] | None = None
+    heights: Callable[[Path], StoredMap] | None = None
+    image: Callable[[Path], np.ndarray] | None = None
+    writer: Callable[..., MapWriter] | None = None
+    bytes_for: Callable[[tuple[int, int], int], int] | None = None
+    folder: bool = False
+    beside: bool = False
+    leaves_out: frozenset[str] = frozenset()
+    height_alone: bool = False
+
+
+def _lazy(module: str, name: str) -> Callable[..., Any]:
+    """Call a function of a storage module that is imported on its first call: decoders load when a file needs them."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        return getattr(importlib.import_module(f"cpikan.storage.{module}"), name)(*arguments, **options)
+
+    return call
+
+
+def _npy_bytes(shape: tuple[int, int], itemsize: int) -> int:
+    return 128 + shape[0] * shape[1] * itemsize
+
+
+def _tiff_bytes(shape: tuple[int, int], itemsize: int) -> int:
+    tiles = -(-shape[0] // 512) * -(-shape[1] // 512)
+    return tiles * (512 * 512 * itemsize + 16) + 2**16
+
+
+def _zarr_bytes(shape: tuple[int, int], itemsize: int) -> int:
+    """Levels of a quarter each; padded chunks compress away; 64 KiB a level for metadata and what does not compress."""
+    (height, width), size = shape, 0
+    while True:
+        size += int(1.01 * height * width * itemsize) + 2**16
+        if max(height, width) <= 512:
+            return size
+        height, width = -(-height // 2), -(-width // 2)
+
+
+_PICTURES, _TIFF = (".bmp", ".png", ".jpg", ".jpeg"), (".tif", ".tiff")
+IMAGE_SUFFIXES = (*_PICTURES, *_TIFF)  # of the frames of a folder, one each
+
+FORMATS: tuple[Format, ...] = (
+    Format(
+        "NumPy file",
+        (".npy",),
+        frames=_lazy("readers.npy", "NpyReader"),
+        heights=_lazy("maps", "open_npy_map"),
+        image=_lazy("maps", "open_npy_image"),
+        writer=_lazy("writers.npy", "NpyWriter"),
+        bytes_for=_npy_bytes,
+        beside=True,
+        leaves_out=frozenset({"modulation"}),
+        height_alone=True,
+    ),
+    Format(
+        "TIFF file",
+        _TIFF,
+        frames=_lazy("readers.tiff", "open_tiff"),
+        heights=_lazy("maps", "open_tiff_map"),
+        image=_lazy("readers.images", "read_image"),
+        writer=_lazy("writers.tiff", "TiffWriter"),
+        bytes_for=_tiff_bytes,
+        leaves_out=frozenset({"component"}),
+    ),
+    Format("TIFF file", (".btf", ".tf8"), frames=_lazy("readers.tiff", "open_tiff")),
+    Format(
+        "Zarr array",
+        (".zarr",),
+        sniff=_lazy("readers.zarr", "is_zarr"),
+        frames=_lazy("readers.zarr", "ZarrReader"),
+        heights=_lazy("maps", "open_zarr_map"),
+        writer=_lazy("writers.zarr", "ZarrWriter"),
+        bytes_for=_zarr_bytes,
+        folder=True,
+    ),
+    Format(
+        "HDF5 dataset",
+        (".h5", ".hdf5", ".hdf", ".he5", ".nxs", ".datx"),
+        frames=_lazy("readers.hdf5", "Hdf5Reader"),
+    ),
+    Format("single image", _PICTURES, image=_lazy("readers.images", "read_image")),
+    Format("Zygo MetroPro file", (".dat",), heights=_lazy("readers.zygo", "open_zygo_map")),
+)
+
+
+def format_of(path: Path) -> Format | None:
+    """Find the format of a name by its suffix; None for one that is not in the table."""
+    return next((known for known in FORMATS if path.suffix.lower() in known.suffixes), None)
+
+
+def suffixes_of(*doors: Door) -> tuple[str, ...]:
+    """List the suffixes of all formats that have one of the doors."""
+    return tuple(
+        suffix for known in FORMATS if any(getattr(known, door) for door in doors) for suffix in known.suffixes
+    )
+
+
+def require_format(path: Path, door: Door, what: str) -> Format:
+    """Find the format of a file that must have a door; InputError, naming ``what``, when it lacks the door or is unknown."""
+    found = format_of(path)
+    if found is not None and getattr(found, door) is not None:
+        return found
+    allowed = f"allowed are {', '.join(suffixes_of(door))}"
+    if found is not None:
+        raise InputError(f"{what} is a {found.name}, which {_LACKS[door]}: {allowed}")
+    raise InputError(f"{what} has no known suffix: {allowed}")
+
+
+def door_of(path: Path, door: Door, what: str) -> Callable[..., Any]:
+    """Return the door of a file's format; InputError as `require_format`."""
+    opener: Callable[..., Any] = getattr(require_format(path, door, what), door)
+    return opener
