@@ -24,12 +24,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import cpikan
-from cpikan.pipeline.stacks.mask import Circle
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.calibration.calibrate import Subsample
 from cpikan.psi.calibration.surface_fit.fit import SurfaceFitOptions, fit_surface_to_frames
 from cpikan.psi.model.acquisition import Acquisition
+from cpikan.surface.aperture import Circle
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "frame_fits.csv"

@@ -16,7 +16,6 @@ import torch
 
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
 from cpikan.learning.points import Points, measured_part
-from cpikan.learning.rows import make_rows
 from cpikan.physics.catalogue import problem
 from cpikan.physics.catalogue.reaction import fisher_wave
 
@@ -31,13 +30,12 @@ def bound(modes: tuple[int, int]) -> float:
     one = problem(NAME)
     box = (one.region.lower, one.region.upper)
     field = TensorChebyshev(modes, box)
-    equation = next(part for part in make_rows(one, Points(3000, 400)).sets if part.name == "equation")
     data = next(c for c in one.conditions if c.at is not None)
     assert data.at is not None
     at = data.at[measured_part(len(data.at), Points(1, 1))]
     sigma = NOISE * float(fisher_wave(data.at).square().mean().sqrt())
     with torch.no_grad():
-        x = equation.points
+        x = Points(3000, 400).init(one)[0]["equation"].points
         u, jet = fisher_wave(x)[:, None], field.features_jet(x)
         state = jet.gradient[..., 1] - jet.second[..., 0] - K * (1 - 2 * u) * jet.value
         blocks = [EXACT * torch.cat([state, -u * (1 - u)], dim=1), _plain(field, at) / sigma]

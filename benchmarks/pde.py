@@ -34,8 +34,8 @@ import torch
 
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.baseline import collocation_baseline
-from cpikan.learning.ridge_start import ridge_start
 from cpikan.learning.solver import SolveSettings, solve
+from cpikan.learning.strategies.ridge_start import ridge_start
 from cpikan.physics.catalogue import problem, problems
 from pde_watch import TARGETS, TOLERANCES, WITHOUT_LAST_LAYER, Unscaled, points_at_once, watched
 

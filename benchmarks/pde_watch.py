@@ -19,7 +19,7 @@ from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.fields.protocol import Jet, Second
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
 from cpikan.learning import solver
-from cpikan.learning.run import Run
+from cpikan.learning.runner import Runner
 from cpikan.physics.problem import Problem
 
 TOLERANCES = (1e-2, 1e-4, 1e-6, 1e-8, 1e-10)
@@ -76,30 +76,30 @@ def watched(problem: Problem) -> Iterator[ErrorClock]:
     """Solves in this block take the error whenever their held-out residual falls; that time is given back to them."""
     clock = ErrorClock(problem)
 
-    class Watched(Run):
+    class Watched(Runner):
         def keep_best(self) -> float:
-            before = self.best_cost
+            before = self.iterate.best_cost
             found = super().keep_best()
-            if self.best_cost < before:
+            if self.iterate.best_cost < before:
                 wall, cpu = time.perf_counter(), time.process_time()
                 with torch.no_grad():
-                    error = clock.error(solver.evaluate(self.field, clock.points))
+                    error = clock.error(solver.evaluate(self.iterate.field, clock.points))
                 clock.errors.append((wall - self.started, error))
                 took = time.perf_counter() - wall
                 self.started += took  # the end of the time given moves with it
                 clock.cpu_s -= time.process_time() - cpu
             return found
 
-    def make(*given: Any, **named: Any) -> Run:
+    def make(*given: Any, **named: Any) -> Runner:
         clock.run = Watched(*given, **named)
         clock.cpu_s -= time.process_time()
         return clock.run
 
-    with mock.patch.object(solver, "Run", make):
+    with mock.patch.object(solver, "Runner", make):
         yield clock
 
 
-def points_at_once(solution: solver.Solution, run: Run) -> int:
+def points_at_once(solution: solver.Solution, run: Runner) -> int:
     """Interior points of the largest system that was solved: for a march those of one slab, each with two per axis more
     than it has modes."""
     if isinstance(solution.field, PiecewiseChebyshev):
@@ -107,7 +107,7 @@ def points_at_once(solution: solver.Solution, run: Run) -> int:
         nx, nt = (modes + 2 for modes in parts.modes)
         _, intervals = parts.scaling.lower[:, 1].unique(return_counts=True)
         return int(intervals.max()) * nx * nt
-    return sum(len(one.points) for one in run.rows.sets if one.inside)
+    return len(run.iterate.objective.sets["equation"].points)
 
 
 class Unscaled(nn.Module):

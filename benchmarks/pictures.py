@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from cpikan.pipeline.maps.evaluate import compare, measure
+from cpikan.pipeline.maps.evaluate import align_to_truth, error_figures
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
-from cpikan.pipeline.stacks.mask import Circle
 from cpikan.pipeline.stacks.stack import open_stack
 from cpikan.report.demo import run_demo
+from cpikan.surface.aperture import Circle
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 INK, PAPER = "#1c2836", "#ffffff"
@@ -70,8 +70,8 @@ def demo_panels(folder: Path) -> tuple[list[Panel], float]:
     frames = np.load(folder / "frames" / "frames.npy", mmap_mode="r", allow_pickle=False)
     height_map: HeightMap = open_height_map(folder / "height.zarr")
     height = np.asarray(height_map.height_nm[:, :], np.float64)
-    comparison = compare(height_map, folder / "frames" / "truth.npy")
-    figures = measure(comparison)
+    comparison = align_to_truth(height_map, folder / "frames" / "truth.npy")
+    figures = error_figures(comparison)
     error = np.concatenate([rows for _, rows in comparison.errors()])
     detail = height - smooth_form(height, _FORM_DEGREE)
     span = float(np.nanmax(np.abs(height))) / 1e3

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import cpikan
-from cpikan.pipeline.stacks.mask import Circle, Mask
 from cpikan.psi.calibration.steps.aia import estimate_steps
+from cpikan.surface.aperture import Circle, Mask
 from cpikan.surface.levelling import remove
 from cpikan.surface.ripple import fringe_ripple
 

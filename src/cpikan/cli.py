@@ -294,7 +294,7 @@ def _add_reconstruct(parser: argparse.ArgumentParser) -> None:
 def _reconstruct(given: argparse.Namespace) -> dict[str, Any]:
     from cpikan.pipeline.reconstruction.reconstruct import reconstruct
     from cpikan.pipeline.reconstruction.settings import ReconstructSettings
-    from cpikan.pipeline.stacks.mask import Circle, Mask
+    from cpikan.surface.aperture import Circle, Mask
     from cpikan.units import parse_length_nm
 
     mask = Circle.parse(given.circle) if given.circle else Mask.open(given.mask) if given.mask else None

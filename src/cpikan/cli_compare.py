@@ -28,10 +28,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def _run(given: argparse.Namespace) -> dict[str, Any]:
     from cpikan.pipeline.maps.compare import compare_maps
-    from cpikan.surface.pupil import Pupil
+    from cpikan.surface.aperture import aperture_of
 
-    pupil = Pupil.parse(given.circle) if given.circle else None
-    result = compare_maps(given.first, given.second, remove=given.remove, pupil=pupil, progress=True).summary()
+    aperture = aperture_of(given.circle, None)
+    result = compare_maps(given.first, given.second, remove=given.remove, aperture=aperture, progress=True).summary()
     for warning in result["warnings"]:
         print(f"cpikan: warning: {warning}", file=sys.stderr)
     return result

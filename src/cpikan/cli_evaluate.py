@@ -32,19 +32,17 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(given: argparse.Namespace) -> dict[str, Any]:
-    from cpikan.pipeline.maps.region import Region
-    from cpikan.pipeline.stacks.mask import Mask
-    from cpikan.surface.pupil import Pupil
+    from cpikan.surface.aperture import aperture_of
 
-    region = Region(Pupil.parse(given.circle) if given.circle else None, Mask.open(given.mask) if given.mask else None)
+    aperture = aperture_of(given.circle, given.mask)
     if given.truth is not None:
         from cpikan.pipeline.maps.evaluate import evaluate
 
-        return evaluate(given.output, given.truth, remove=given.remove or "", region=region)
-    from cpikan.pipeline.maps.surface import measure_map
+        return evaluate(given.output, given.truth, remove=given.remove or "", aperture=aperture)
+    from cpikan.pipeline.maps.surface import surface_figures
 
     remove = "piston" if given.remove is None else given.remove
-    result = measure_map(given.output, remove=remove, region=region, progress=True)
+    result = surface_figures(given.output, remove=remove, aperture=aperture, progress=True)
     for warning in result["warnings"]:
         print(f"cpikan: warning: {warning}", file=sys.stderr)
     return result

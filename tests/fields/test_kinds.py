@@ -19,8 +19,8 @@ from cpikan.fields.higher import higher_derivatives
 from cpikan.fields.jet_tape import JetTape
 from cpikan.fields.kinds import FIELDS, make_field
 from cpikan.fields.layered import Start
+from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.points import Points
-from cpikan.learning.quasi_newton import QuasiNewton
 from cpikan.learning.recipes import Recipe
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.physics.problem import Problem, dirichlet

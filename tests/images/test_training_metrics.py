@@ -14,7 +14,6 @@ from cpikan.images.features import FeatureSpec, Planes, Prediction
 from cpikan.images.training.anchor import Anchor
 from cpikan.images.training.log import TrainLog
 from cpikan.images.training.metrics import figures, sums
-from cpikan.images.training.progress import TrainProgress
 from cpikan.images.training.step import FeatureModel
 from cpikan.images.training.transform import PatchTransform
 from training_cases import SIZE, config, one_thread, patches, tiny, trainer  # noqa: F401 - one_thread is a fixture
@@ -110,10 +109,3 @@ def test_tensorboard_gets_the_numbers(tmp_path):
     log.write("step", 1, loss=0.5)
     log.close()
     assert any(b"step/loss" in path.read_bytes() for path in (tmp_path / "board").iterdir())
-
-
-def test_progress_says_rate_and_time_left():
-    progress = TrainProgress("train", 10, 110)
-    progress._patches = 200
-    text = progress.line(5.0, 60, 0.25)
-    assert text.startswith("train [###########.........]  55% 40.0 patches/s, 0:05 left, loss 0.25, memory ")

@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from cpikan.errors import ResumeError
-from cpikan.learning.checkpoint import Checkpoint
+from cpikan.streaming.events import Cancelled
+from cpikan.streaming.run_store import RunStore
 from training_cases import ListFeed, config, one_thread, tiny, trainer  # noqa: F401 - a fixture
 
 TESTS = Path(__file__).parent.parent
@@ -41,7 +42,7 @@ RUN = """
     from safetensors.torch import save_file
     from training_cases import *
     from cpikan.images.training.log import TrainLog
-    from cpikan.learning.checkpoint import Checkpoint
+    from cpikan.streaming.run_store import RunStore
     torch.set_num_threads(1)
 
     class Slow(ListFeed):
@@ -52,13 +53,12 @@ RUN = """
 
     place = Path(sys.argv[1])
     told = config(training={"steps": 30, "ema": 0.9, "accumulate": 2, "checkpoint_steps": 2, "log_steps": 1})
-    store = Checkpoint(place, {"config": told.table()}, every_s=0)
-    saved = store.open(True)
-    kept = 0 if saved is None else saved.numbers["position"]["log_bytes"]
+    store = RunStore(place, {"config": told.table()}, resume=True, every_s=0)
+    kept = 0 if store.saved is None else store.saved.state["position"]["log_bytes"]
     log = TrainLog(place / "log.jsonl", keep_bytes=kept)
     one = trainer(told, Slow(), store=store, log=log)
-    if saved is not None:
-        one.resume(saved)
+    if store.saved is not None:
+        one.resume(store.saved.state)
     print("from", one.position.step, flush=True)
     trained = one.run()
     log.close()
@@ -119,27 +119,56 @@ def test_resume_from_any_state(stop, name, tmp_path):
                 yield batch
 
     whole = trainer(told).run()
-    store = Checkpoint(tmp_path, {"a": 1}, every_s=1e9)
-    store.open(False)
-    with pytest.raises(KeyboardInterrupt):
+    with (
+        RunStore(tmp_path, {"a": 1}, resume=False, every_s=1e9) as store,
+        pytest.raises(KeyboardInterrupt),
+    ):
         trainer(told, Stopping(), store=store).run()
-    again = Checkpoint(tmp_path, {"a": 1})
     one = trainer(told)
-    one.resume(again.open(True))
+    with RunStore(tmp_path, {"a": 1}, resume=True) as store:
+        one.resume(store.saved.state)
     assert one.position.step == stop
     assert same(one.run().weights, whole.weights)
 
 
+def test_cancelled_and_resumed_is_the_uninterrupted_run(tmp_path):
+    class Cancelling:
+        """Events that cancel once four steps are done."""
+
+        def __init__(self):
+            self.done = []
+
+        def progress(self, stage, done, of, **figures):
+            self.done.append((stage, done, of))
+
+        def warning(self, text):
+            raise AssertionError(text)
+
+        def cancelled(self):
+            return self.done[-1][1] >= 4
+
+    told, events = config(training={"steps": 8, "checkpoint_steps": 1}), Cancelling()
+    with (
+        RunStore(tmp_path, {}, resume=False, every_s=1e9) as store,
+        pytest.raises(Cancelled, match="cancelled at step 4"),
+    ):
+        trainer(told, store=store).run(progress=events)
+    assert events.done == [("train", step, 8) for step in range(5)]
+    one = trainer(told)
+    one.resume(RunStore(tmp_path, {}, resume=True, reading=True).saved.state)
+    assert one.position.step == 4
+    assert same(one.run().weights, trainer(told).run().weights)
+
+
 def test_state_of_another_network_is_refused(tmp_path):
     told = config(training={"steps": 2})
-    store = Checkpoint(tmp_path, {}, every_s=0)
-    store.open(False)
-    trainer(told, store=store).run()
-    saved = Checkpoint(tmp_path, {}).open(True)
+    with RunStore(tmp_path, {}, resume=False, every_s=0) as store:
+        trainer(told, store=store).run()
+    saved = RunStore(tmp_path, {}, resume=True, reading=True).saved
     other = tiny(1)
     other.unfold = torch.nn.Conv2d(4, 12, 5, padding=2)
     with pytest.raises(ResumeError, match="does not fit this run"):
-        trainer(told, network=other).resume(saved)
+        trainer(told, network=other).resume(saved.state)
 
 
 # --- processes -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpikan.learning.block_band import BlockRows, folded, natural, solve_band
+from cpikan.learning.strategies.block_band import BlockRows, folded, natural, solve_band
 
 
 def dense(sets, blocks, width):

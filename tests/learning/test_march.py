@@ -9,16 +9,16 @@ import torch
 
 from cpikan.errors import InputError
 from cpikan.fields.piecewise import PiecewiseChebyshev
-from cpikan.learning.find import Find
-from cpikan.learning.march import Level, March, can_march
 from cpikan.learning.recipes import RECIPES, Recipe
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.strategies.auto import AutoStrategy
+from cpikan.learning.strategies.march import Level, March, can_march
 from cpikan.physics.catalogue import problem
 from cpikan.physics.problem import Problem, dirichlet, initial, neumann
 from cpikan.physics.regions import box
 
-LONG = SolveSettings(seconds=600)
+LONG = SolveSettings(seconds=1e4)
 
 
 def marched(problem, *levels, settings=LONG):
@@ -84,7 +84,7 @@ def test_problems_of_another_kind_are_refused_by_name():
 
 
 def test_the_default_recipe_marches_where_networks_do_not_resolve():
-    recipe = Recipe("find", "", (), own=Find(March((Level(1e-3, (8, 6)),))))
+    recipe = Recipe("auto", "", (), own=AutoStrategy(March((Level(1e-3, (8, 6)),))))
     assert isinstance(solve("burgers", recipe=recipe, settings=LONG).field, PiecewiseChebyshev)
     assert not isinstance(solve("reaction-diffusion", recipe=recipe, settings=LONG).field, PiecewiseChebyshev)
-    assert isinstance(RECIPES["default"].own, Find)
+    assert isinstance(RECIPES["default"].own, AutoStrategy)

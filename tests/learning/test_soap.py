@@ -8,9 +8,9 @@ import torch
 
 from cpikan.errors import InputError
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
+from cpikan.learning.methods.soap import Soap, SoapOptimizer
 from cpikan.learning.points import Points
-from cpikan.learning.run import Run
-from cpikan.learning.soap import Soap, SoapOptimizer
+from cpikan.learning.runner import Runner
 from cpikan.learning.stop_reason import StopReason
 from cpikan.physics.catalogue import problem
 
@@ -108,15 +108,15 @@ def test_the_way_down_does_not_depend_on_the_axes():
 
 def test_the_stage_lowers_the_residual_and_stops_for_a_reason():
     field = ScaledCPIKAN([1, 6, 1], 6, start=Start(1))
-    run = Run(problem("helmholtz-1d"), 1e4, 0)
+    run = Runner(problem("helmholtz-1d"))
     run.place(field, Points(120, 2))
-    before = run.heldout_cost()
-    assert run.stage(Soap(200, 1e-2)) is StopReason.BUDGET
-    assert run.heldout_cost() < 0.1 * before
+    before = run.iterate.heldout_cost()
+    assert run.run(Soap(200, 1e-2)) is StopReason.BUDGET
+    assert run.iterate.heldout_cost() < 0.1 * before
 
 
 def test_bad_settings():
-    with pytest.raises(InputError, match="SOAP at rate -1"):
+    with pytest.raises(InputError, match="soap at rate -1"):
         Soap(10, -1)
     with pytest.raises(InputError, match="at least 1"):
         Soap(10, frequency=0)

@@ -11,13 +11,15 @@ from cpikan.errors import InputError
 from cpikan.fields.functional import parameter_vector
 from cpikan.fields.random_feature import RandomFeatureCKAN
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
-from cpikan.learning.levenberg_stage import DualQREquations, Levenberg, QREquations, factored
+from cpikan.learning.methods.levenberg import Levenberg
+from cpikan.learning.methods.variable_projection import Projected, VariableProjection
+from cpikan.learning.objective import LinearSystem
 from cpikan.learning.points import Points
+from cpikan.learning.qr_equations import DualQREquations, QREquations, factored
 from cpikan.learning.recipes import Recipe
-from cpikan.learning.run import Run
+from cpikan.learning.runner import Runner
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.stop_reason import StopReason
-from cpikan.learning.variable_projection import Projected, VariableProjection
 from cpikan.physics.catalogue import problem
 
 D = torch.float64
@@ -26,16 +28,16 @@ D = torch.float64
 def placed(name="helmholtz-1d", widths=(1, 3, 1), degree=4):
     one = problem(name)
     field = ScaledCPIKAN(list(widths), degree, (one.region.lower, one.region.upper), start=Start(2))
-    run = Run(one, 1e4, 0)
+    run = Runner(one)
     run.place(field, Points(60, 2))
-    return run, Projected(run)
+    return run, Projected(run.iterate.objective, field)
 
 
 def test_the_cost_is_that_of_the_best_coefficients():
     run, projected = placed()
-    inner = parameter_vector(run.field)[projected.inner]
+    inner = parameter_vector(run.iterate.field)[projected.inner]
     cost = float(projected.cost(inner[None]))
-    residuals, jacobian = run.rows.linearise(run.field, last_only=True)
+    residuals, jacobian = run.iterate.objective.linearise(run.iterate.field, "output")
     best = torch.linalg.lstsq(jacobian, residuals[:, None], driver="gelsd").solution
     # no coefficient is better: what a least-squares step could gain is rounding
     assert float((jacobian @ best).norm()) <= 1e-9 * float(residuals.norm())
@@ -45,7 +47,7 @@ def test_the_cost_is_that_of_the_best_coefficients():
 def test_the_gradient_is_that_of_the_projected_cost():
     """Kaufman's Jacobian leaves out a term that is orthogonal to the residuals: the gradient is exact."""
     run, projected = placed()
-    inner = parameter_vector(run.field)[projected.inner][None]
+    inner = parameter_vector(run.iterate.field)[projected.inner][None]
     gradient = projected.linearise(inner).gradient[0]
     step = 1e-5
     for index in range(inner.shape[1]):
@@ -63,10 +65,10 @@ def test_it_needs_far_fewer_iterations_than_the_whole_problem():
     counts = []
     for stage in (Levenberg(120), VariableProjection(60)):
         field = ScaledCPIKAN([1, 4, 1], 10, start=Start(0))
-        run = Run(problem("helmholtz-1d"), 1e4, 0)
+        run = Runner(problem("helmholtz-1d"))
         run.place(field, Points(200, 2))
-        run.stage(stage)
-        reached = [r["iteration"] for r in run.history.records if r["heldout"] < 1e-6 * run.scale]
+        run.run(stage)
+        reached = [r["iteration"] for r in run.history.records if r["heldout"] < 1e-6 * run.iterate.scale]
         counts.append(reached[0] if reached else 10**6)
     assert counts[1] <= 60
     assert counts[1] < 0.5 * counts[0]
@@ -74,18 +76,18 @@ def test_it_needs_far_fewer_iterations_than_the_whole_problem():
 
 def test_nonlinear_problems_lower_the_residual_too():
     field = ScaledCPIKAN([2, 4, 1], 4, ([-1, 0], [1, 1]))
-    run = Run(problem("burgers"), 1e4, 0)
+    run = Runner(problem("burgers"))
     run.place(field, Points(150, 60))
-    before = run.heldout_cost()
-    assert run.stage(VariableProjection(15)) is not StopReason.BAD_START
-    assert run.heldout_cost() < 0.2 * before
+    before = run.iterate.heldout_cost()
+    assert run.run(VariableProjection(15)) is not StopReason.BAD_START
+    assert run.iterate.heldout_cost() < 0.2 * before
 
 
 def test_what_it_does_not_take():
-    run = Run(problem("helmholtz-1d"), 1e4, 0)
+    run = Runner(problem("helmholtz-1d"))
     run.place(RandomFeatureCKAN([1, 8, 1], 3), Points(60, 2))
     with pytest.raises(InputError, match="use recipe last-layer"):
-        run.stage(VariableProjection())
+        run.run(VariableProjection())
 
 
 @given(st.integers(0, 10_000), st.integers(1, 12), st.floats(-8, 2))
@@ -94,9 +96,9 @@ def test_the_dual_step_is_that_of_the_primal_form(seed, rows, exponent):
     generator = torch.Generator().manual_seed(seed)
     jacobian = torch.randn(rows, 13, dtype=D, generator=generator) * torch.logspace(-2, 2, 13, dtype=D)
     residuals = torch.randn(rows, dtype=D, generator=generator)
-    found = factored(residuals, jacobian)
+    found = factored(LinearSystem(residuals, jacobian))
     assert isinstance(found, DualQREquations)
-    primal = QREquations.of(residuals, jacobian)
+    primal = QREquations.of(LinearSystem(residuals, jacobian))
     damping = torch.tensor([10.0**exponent], dtype=D)
     (step, finite), (other, _) = found.step(damping, found.diagonal), primal.step(damping, primal.diagonal)
     assert bool(finite)
@@ -112,12 +114,12 @@ def test_the_dual_step_is_that_of_the_primal_form(seed, rows, exponent):
 
 def test_more_parameters_than_rows_are_fitted_in_the_dual_form():
     field = ScaledCPIKAN([1, 10, 1], 10, start=Start(5))
-    run = Run(problem("helmholtz-1d"), 1e4, 0)
+    run = Runner(problem("helmholtz-1d"))
     run.place(field, Points(30, 2))
-    residuals, jacobian = run.rows.linearise(field)
-    assert isinstance(factored(residuals, jacobian), DualQREquations)
+    residuals, jacobian = run.iterate.objective.linearise(field)
+    assert isinstance(factored(LinearSystem(residuals, jacobian)), DualQREquations)
     first = float(residuals.square().sum())
-    run.stage(Levenberg(60, patience=1000))
+    run.run(Levenberg(60, patience=1000))
     assert min(r["cost"] for r in run.history.records) < 1e-12 * first  # fewer rows than parameters: all can vanish
 
 
@@ -133,10 +135,10 @@ def test_a_stuck_start_is_left_for_a_new_one():
     alone = solve("helmholtz-1d", ScaledCPIKAN([1, 1, 1], 2, start=Start(4)), stages, settings=once)
     assert len(alone.history.ends) == 1
     assert alone.history.ends[0].heldout == costs[0]
-    run = Run(problem("helmholtz-1d"), 1e4, 0)
+    run = Runner(problem("helmholtz-1d"))
     run.place(ScaledCPIKAN([1, 1, 1], 2, start=Start(4)), Points(40, 2))
-    run.field.load_state_dict(found.field.state_dict())
-    assert run.heldout_cost() == pytest.approx(min(costs), rel=1e-12)
+    run.iterate.field.load_state_dict(found.field.state_dict())
+    assert run.iterate.heldout_cost() == pytest.approx(min(costs), rel=1e-12)
 
 
 def test_a_start_that_got_there_is_not_left():

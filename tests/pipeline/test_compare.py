@@ -18,8 +18,8 @@ from cpikan.pipeline.maps.height_map import open_height_map
 from cpikan.storage.atomic import plain, write_json
 from cpikan.storage.writers.layout import QUANTITIES, document_path
 from cpikan.storage.writers.open import open_writer
+from cpikan.surface.aperture import Circle
 from cpikan.surface.form import fit_form
-from cpikan.surface.pupil import Pupil
 
 DATA = Path(os.environ.get("CPIKAN_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SHAPE = (70, 90)
@@ -130,7 +130,7 @@ def test_a_circle_limits_everything(tmp_path: Path) -> None:
     first, second = surface(4), surface(5)
     np.save(tmp_path / "a.npy", first)
     np.save(tmp_path / "b.npy", second)
-    result = compare_maps(tmp_path / "a.npy", tmp_path / "b.npy", pupil=Pupil(40, 30, 20, 5)).summary()
+    result = compare_maps(tmp_path / "a.npy", tmp_path / "b.npy", aperture=Circle(40, 30, 20, 5)).summary()
     rows, columns = np.indices(SHAPE)
     square = (rows - 30) ** 2 + (columns - 40) ** 2
     used = np.isfinite(first) & np.isfinite(second) & (square <= 400) & (square >= 25)
@@ -182,7 +182,7 @@ def test_maps_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'tilt'"):
         compare_maps(a, a, remove="tlt")
     with pytest.raises(InputError, match="too few"):
-        compare_maps(a, a, remove="zernike:100", pupil=Pupil(40, 40, 3))
+        compare_maps(a, a, remove="zernike:100", aperture=Circle(40, 40, 3))
 
 
 def run(*arguments: str) -> tuple[dict, str]:

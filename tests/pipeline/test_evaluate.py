@@ -1,25 +1,25 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cpikan.cli import main
 from cpikan.cli_evaluate import tell
 from cpikan.errors import InputError
 from cpikan.pipeline.maps import map_rows as module
-from cpikan.pipeline.maps.evaluate import compare, evaluate, measure
+from cpikan.pipeline.maps.evaluate import align_to_truth, error_figures, evaluate
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.pipeline.maps.map_rows import MapRows
-from cpikan.pipeline.maps.region import Region
-from cpikan.pipeline.stacks.mask import Mask
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.atomic import write_json
 from cpikan.storage.writers.open import open_writer
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
+from cpikan.surface.aperture import Circle, Mask
 from cpikan.surface.levelling import Plane
-from cpikan.surface.pupil import Pupil
 from cpikan.surface.zernike import ZernikeBasis
 
 SHAPE = (300, 251)
@@ -53,7 +53,7 @@ def test_figures_of_a_planted_error() -> None:
     truth[200:, 200:] = np.nan
     valid = np.isfinite(height) & np.isfinite(truth)
     right = valid & ~wrong
-    found = measure(compare(in_memory(height, np.full(SHAPE, 3.0)), truth))
+    found = error_figures(align_to_truth(in_memory(height, np.full(SHAPE, 3.0)), truth))
     assert found.keys() >= KEYS
     error = noise - noise[right].mean() + ORDER_NM * wrong
     assert found["pixels"] == valid.sum()
@@ -80,12 +80,12 @@ def test_guesses_are_told_apart(labelled: bool) -> None:
     flags[guess] = Flag.INVALID | Flag.INPAINTED
     height = truth + (level if labelled else 0.0) + 50.0 * guess
     given = in_memory(height, flags=flags, component=component if labelled else None)
-    found = measure(compare(given, truth))
+    found = error_figures(align_to_truth(given, truth))
     assert found["pixels"] == (~guess).sum()
     assert found["rms_nm"] < 1e-6
     assert found["max_abs_nm"] < 1e-6
     assert found["inpainted"] == pytest.approx({"pixels": guess.sum(), "rms_nm": 50.0, "max_abs_nm": 50.0}, rel=1e-9)
-    assert measure(compare(in_memory(truth, flags=flags * 0), truth))["inpainted"] is None
+    assert error_figures(align_to_truth(in_memory(truth, flags=flags * 0), truth))["inpainted"] is None
     told = tell({**found, "coverage_95": None})
     assert f"in-painted {guess.sum()} pixels more: 50 nm RMS" in told
 
@@ -93,27 +93,26 @@ def test_guesses_are_told_apart(labelled: bool) -> None:
 def test_tilt_is_removed_only_when_asked() -> None:
     truth = _truth()
     height = truth + Plane(SHAPE, 50.0, 20.0, -30.0).rows(0, SHAPE[0])
-    assert measure(compare(in_memory(height), truth))["rms_nm"] > 10
-    found = measure(compare(in_memory(height), truth, remove=("piston", "tilt")))
+    assert error_figures(align_to_truth(in_memory(height), truth))["rms_nm"] > 10
+    found = error_figures(align_to_truth(in_memory(height), truth, remove=("piston", "tilt")))
     assert found["rms_nm"] < 1e-6
     assert found["coverage_95"] is None
     assert found["removed"] == ["piston", "tilt"]
     with pytest.raises(InputError, match="did you mean 'tilt'"):
-        compare(in_memory(height), truth, remove=("tlt",))
+        align_to_truth(in_memory(height), truth, remove=("tlt",))
 
 
 def test_a_form_is_removed_from_the_error() -> None:
     """Power and coma of many orders, a tenth of the pixels wrong by one: what is left is the noise."""
     rng = np.random.default_rng(7)
     truth = _truth()
-    pupil = Pupil(125.0, 149.5, 120.0)
+    pupil = Circle(125.0, 149.5, 120.0)
     modes = ((2, 0), (3, -1), (4, 4))
     rows, columns = np.indices(SHAPE)
     form = np.tensordot((900.0, 300.0, -200.0), ZernikeBasis(modes).values(*pupil.coordinates(rows, columns)), 1)
     wrong = rng.random(SHAPE) < 0.1
     height = truth + form + rng.normal(0, 3.0, SHAPE) + ORDER_NM * wrong
-    region = Region(pupil)
-    found = measure(compare(in_memory(height), truth, remove="tilt,power,zernike:17", region=region))
+    found = error_figures(align_to_truth(in_memory(height), truth, remove="tilt,power,zernike:17", aperture=pupil))
     inside = pupil.inside(0, *SHAPE)
     assert found["pixels"] == inside.sum()
     assert found["wrong_order_fraction"] == wrong[inside].mean()
@@ -124,7 +123,7 @@ def test_a_form_is_removed_from_the_error() -> None:
     assert found["form"]["coefficients_nm"]["Z(2,0)"] == pytest.approx(900.0, abs=0.2)
     assert found["form"]["coefficients_nm"]["Z(4,4)"] == pytest.approx(-200.0, abs=0.2)
     with pytest.raises(InputError, match="outside the image"):
-        compare(in_memory(height), truth, region=Region(Pupil(-900, 0, 3)))
+        align_to_truth(in_memory(height), truth, aperture=Circle(-900, 0, 3))
 
 
 def test_a_mask_limits_the_error() -> None:
@@ -133,9 +132,45 @@ def test_a_mask_limits_the_error() -> None:
     height[:50] += 1000.0
     mask = np.ones(SHAPE, np.uint8)
     mask[:50] = 0
-    found = measure(compare(in_memory(height), truth, region=Region(mask=Mask(mask))))
+    found = error_figures(align_to_truth(in_memory(height), truth, aperture=Mask(mask)))
     assert found["pixels"] == 250 * SHAPE[1]
     assert found["rms_nm"] < 1e-9
+
+
+def test_the_hole_of_a_circle_takes_no_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the command line: errors inside the inner radius are not seen, those just outside of it are."""
+    truth, (rows, columns) = _truth(), np.indices(SHAPE)
+    square = (rows - 150) ** 2 + (columns - 125) ** 2
+    height = truth + np.where(square < 40**2, 60.0, 0.0)
+    np.save(tmp_path / "out.npy", height)
+    np.save(tmp_path / "truth.npy", truth)
+    write_json(tmp_path / "out.json", _document(632.8, 611.9))
+    for inner, bad in (("40", 0), ("30", ((square < 1600) & (square >= 900)).sum())):
+        arguments = [
+            str(tmp_path / "out.npy"),
+            str(tmp_path / "truth.npy"),
+            "--circle",
+            f"125,150,110,{inner}",
+            "--json",
+        ]
+        assert main(["evaluate", *arguments]) == 0
+        found = json.loads(capsys.readouterr().out)
+        inside = (square <= 110**2) & (square >= float(inner) ** 2)
+        assert found["pixels"] == inside.sum()
+        share = bad / inside.sum()
+        # of a step of 60 nm on a share of the pixels, about its mean; heights of 1e5 nm carry 1e-11 nm of rounding
+        assert found["rms_nm"] == pytest.approx(60 * np.sqrt(share * (1 - share)), rel=1e-9, abs=1e-9)
+
+
+def test_a_high_truth_does_not_cancel() -> None:
+    """Relative L2 of 1 nm on a relief of some 10 nm, 1e8 nm up: sums of squares about zero would leave no digit of it."""
+    rng = np.random.default_rng(12)
+    relief = 10 * np.cos(np.arange(SHAPE[1]) / 9) + rng.normal(0, 1, SHAPE)
+    truth, noise = 1e8 + relief, rng.normal(0, 1, SHAPE)
+    found = error_figures(align_to_truth(in_memory(truth + noise), truth))
+    expected = np.linalg.norm(noise - noise.mean()) / np.linalg.norm(relief - relief.mean())
+    # heights of 1e8 nm are stored to 1.5e-8 nm
+    assert found["relative_l2"] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("stored", [True, False])
@@ -151,22 +186,22 @@ def test_one_wavelength_has_a_piston_per_component(stored: bool, monkeypatch: py
     height = truth + noise + np.array([0.0, 1000.0, -7.0, 12345.6])[component]
     height[component == 0] = np.nan
     given = in_memory(height, component=component if stored else None, document=_document(632.8))
-    found = measure(compare(given, truth))
+    found = error_figures(align_to_truth(given, truth))
     assert found["components"] == 3
     assert found["wrong_order_fraction"] == 0
     assert found["rms_nm"] == pytest.approx(1.0, abs=0.02)  # 1 / sqrt(2 * 6.7e4) = 0.003, five of them and more
     # two wavelengths without components: one piston for all, so the parts do not fit together
-    assert measure(compare(in_memory(height), truth))["wrong_order_fraction"] > 0.3
+    assert error_figures(align_to_truth(in_memory(height), truth))["wrong_order_fraction"] > 0.3
 
 
 def test_bands_do_not_change_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(4)
     truth = _truth()
     height = truth + rng.normal(0, 3.0, SHAPE) + ORDER_NM * (rng.random(SHAPE) < 0.1)
-    whole = measure(compare(in_memory(height), truth, remove=("tilt",)))
+    whole = error_figures(align_to_truth(in_memory(height), truth, remove=("tilt",)))
     monkeypatch.setattr(module, "_BLOCK_PIXELS", 7 * SHAPE[1])
     figures = KEYS - {"coverage_95"}
-    banded = measure(compare(in_memory(height), truth, remove=("tilt",)))
+    banded = error_figures(align_to_truth(in_memory(height), truth, remove=("tilt",)))
     assert {key: banded[key] for key in figures} == pytest.approx({key: whole[key] for key in figures}, rel=1e-9)
 
 
@@ -197,7 +232,7 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
     lazy = in_memory(np.load(tmp_path / "height.npy", mmap_mode="r"))
     before = anonymous_mib()
     with PeakMemory() as peak:
-        found = measure(compare(lazy, tmp_path / "truth.npy"))
+        found = error_figures(align_to_truth(lazy, tmp_path / "truth.npy"))
     assert found["pixels"] == 12_000_000
     assert found["rms_nm"] == 0
     # some ten float64 and index arrays of a block of 1 MPix (8 MiB each) and 2e6 sampled pixels (4 x 16 MiB, twice
@@ -226,7 +261,7 @@ def test_bad_truth_is_told_in_one_line(tmp_path: Path, make: Any, message: str) 
     path = tmp_path / "truth.npy"
     make(path)
     with pytest.raises(InputError, match=message) as caught:
-        measure(compare(in_memory(_truth()), path))
+        error_figures(align_to_truth(in_memory(_truth()), path))
     assert "\n" not in str(caught.value)
 
 
@@ -243,7 +278,7 @@ def _bomb() -> bytes:
 
 def test_a_map_without_wavelengths_is_refused() -> None:
     with pytest.raises(InputError, match="wavelengths"):
-        compare(in_memory(_truth(), document={}), _truth())
+        align_to_truth(in_memory(_truth(), document={}), _truth())
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".zarr", ".tif"])

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 import cpikan
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
-from cpikan.pipeline.stacks.mask import Circle, Mask
 from cpikan.psi.model.acquisition import Acquisition
+from cpikan.surface.aperture import Circle, Mask
 from cpikan.surface.form import fit_form
-from cpikan.surface.pupil import Pupil
 from cpikan.surface.zernike import ZernikeBasis
 from independent_frames import Faults, Scene, make_scene, make_stack
 from small_stacks import (
@@ -415,7 +414,7 @@ def test_a_form_spares_the_pistons_of_components(tmp_path):
     component = np.asarray(bare.component[:, :])
     y, x = np.nonzero(component > 0)
     form = bare.summary["form"]
-    pupil = Pupil(*form["circle_pixels"])
+    pupil = Circle(*form["circle_pixels"])
     values = ZernikeBasis(((1, 1), (1, -1), (2, 0))).values(*pupil.coordinates(y, x))
     design = np.column_stack([component[y, x] == 1, component[y, x] == 2, *values]).astype(float)
     found = np.linalg.lstsq(design, before[y, x], rcond=None)[0]

@@ -13,11 +13,11 @@ import pytest
 
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
-from cpikan.pipeline.stacks.mask import Mask
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.refine.slopes import SLOPE_SIGMAS
 from cpikan.psi.refine.slopes import SLOPES as DERIVATIVES
 from cpikan.storage.writers.layout import QUANTITIES, SLOPES
+from cpikan.surface.aperture import Mask
 from small_stacks import STEPS_DEG, WAVES_NM, folder_of, leftovers, stack_of
 
 SHAPE = (152, 200)  # whole blocks

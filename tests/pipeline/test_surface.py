@@ -12,15 +12,13 @@ import pytest
 from cpikan.cli import main
 from cpikan.errors import InputError
 from cpikan.pipeline.maps import surface as module
-from cpikan.pipeline.maps.region import Region
-from cpikan.pipeline.maps.surface import measure_map
+from cpikan.pipeline.maps.surface import surface_figures
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
-from cpikan.pipeline.stacks.mask import Mask
 from cpikan.storage.atomic import write_json
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
+from cpikan.surface.aperture import Circle, Mask
 from cpikan.surface.form import fit_form
 from cpikan.surface.measure import MeasureSettings, surface_parameters
-from cpikan.surface.pupil import Pupil
 from cpikan.surface.ripple import fringe_ripple
 from independent_frames import make_scene
 from small_stacks import FIVE_DEG, stack_of
@@ -50,7 +48,7 @@ def test_bands_are_the_whole_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     np.save(tmp_path / "a.npy", values)
     write_json(tmp_path / "a.json", {"acquisition": {"wavelengths_nm": [632.8], "pixel_um": 2.0}})
     monkeypatch.setattr(module, "_BLOCK_PIXELS", 8 * SHAPE[1])
-    found = measure_map(tmp_path / "a.npy", remove="piston,tilt,power")
+    found = surface_figures(tmp_path / "a.npy", remove="piston,tilt,power")
     whole = surface_parameters(values, MeasureSettings(("piston", "tilt", "power"), pixel_um=2.0))
     assert found["pixels"] == np.isfinite(values).sum()
     # two orders of summing 8e4 heights
@@ -69,9 +67,9 @@ def test_only_valid_pixels_of_the_region_count(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", values)
     rng = np.random.default_rng(5)
     mask = rng.random(SHAPE) < 0.8
-    pupil = Pupil(150, 130, 110, 45)
+    pupil = Circle(150, 130, 110, 45)
     kept = np.where(mask & pupil.inside(0, *SHAPE), values, np.nan)
-    found = measure_map(tmp_path / "a.npy", remove="noll:11", region=Region(pupil, Mask(mask)))
+    found = surface_figures(tmp_path / "a.npy", remove="noll:11", aperture=pupil & Mask(mask))
     expected = surface_parameters(kept, MeasureSettings(("noll:11",), pupil))
     assert found["pixels"] == np.isfinite(kept).sum()
     assert numbers(found) == pytest.approx(numbers(expected.summary()), rel=1e-9)
@@ -79,24 +77,24 @@ def test_only_valid_pixels_of_the_region_count(tmp_path: Path) -> None:
     # a mask alone: the circle is drawn around what it lets in
     small = np.zeros(SHAPE, bool)
     small[100:151, 90:141] = True
-    found = measure_map(tmp_path / "a.npy", region=Region(mask=Mask(small)))
+    found = surface_figures(tmp_path / "a.npy", aperture=Mask(small))
     assert found["circle_pixels"][:2] == [115, 125]
-    for region, words in (
-        (Region(mask=Mask(np.ones((3, 4)))), "must agree"),
-        (Region(Pupil(-50, -50, 9)), "outside the image"),
-        (Region(mask=Mask(np.zeros(SHAPE))), "no pixel in"),
-        (Region(Pupil(150, 130, 2)), "too few for a form of 36 terms"),
+    for aperture, words in (
+        (Mask(np.ones((3, 4))), "must agree"),
+        (Circle(-50, -50, 9), "outside the image"),
+        (Mask(np.zeros(SHAPE)), "no pixel in"),
+        (Circle(150, 130, 2), "too few for a form of 36 terms"),
     ):
         with pytest.raises(InputError, match=words):
-            measure_map(tmp_path / "a.npy", remove="zernike:36", region=region)
+            surface_figures(tmp_path / "a.npy", remove="zernike:36", aperture=aperture)
 
 
 def test_ripple_is_told_only_where_there_are_fringes(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", heights())
-    assert measure_map(tmp_path / "a.npy")["ripple_mrad"] is None  # no wavelength
+    assert surface_figures(tmp_path / "a.npy")["ripple_mrad"] is None  # no wavelength
     np.save(tmp_path / "flat.npy", heights() / 20)
     write_json(tmp_path / "flat.json", {"acquisition": {"wavelengths_nm": [632.8, 611.9]}})
-    assert measure_map(tmp_path / "flat.npy")["ripple_mrad"] is None  # half a fringe
+    assert surface_figures(tmp_path / "flat.npy")["ripple_mrad"] is None  # half a fringe
 
 
 def test_a_form_that_was_removed_brings_its_fringes_back(tmp_path: Path) -> None:
@@ -107,7 +105,7 @@ def test_a_form_that_was_removed_brings_its_fringes_back(tmp_path: Path) -> None
     bare = reconstruct(
         stack, tmp_path / "b.npy", progress=False, all_quantities=True, remove="piston,tilt,power,zernike:9"
     )
-    one, other = (measure_map(path) for path in (plain.path, bare.path))
+    one, other = (surface_figures(path) for path in (plain.path, bare.path))
     assert other["pv_nm"] < one["pv_nm"] / 3
     # float32 heights of 1e4 nm: 1e-3 nm, 20 urad; orders and pixels are the same
     assert other["ripple_mrad"][0] == pytest.approx(one["ripple_mrad"][0], abs=0.1)
@@ -119,10 +117,10 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
     for start in range(0, 6000, 500):
         stored[start : start + 500] = np.arange(2000) + np.arange(start, start + 500)[:, None] % 7
     del stored
-    measure_map(tmp_path / "a.npy", remove="zernike:36")  # kernels are compiled once
+    surface_figures(tmp_path / "a.npy", remove="zernike:36")  # kernels are compiled once
     before = anonymous_mib()
     with PeakMemory() as peak:
-        found = measure_map(tmp_path / "a.npy", remove="zernike:36")
+        found = surface_figures(tmp_path / "a.npy", remove="zernike:36")
     assert found["pixels"] == 12_000_000
     # a dozen arrays of float64 of a band of a quarter of a megapixel (2 MiB each), and the sample of a megapixel
     assert peak.mib - before < 60

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from memory_map import MemoryMap
+from memory_map import memory_map
 
 import cpikan
 from cpikan.partition import Partition
-from cpikan.pipeline.maps.evaluate import compare
+from cpikan.pipeline.maps.evaluate import align_to_truth
 from cpikan.psi.simulate import SimulationSettings, simulate_stack
 from cpikan.psi.unwrap.unwrap import unwrap
 from cpikan.report.seams import SeamSums, borders_of
@@ -70,8 +70,8 @@ def test_a_jump_without_any_noise_is_a_seam() -> None:
 def test_jumps_in_a_page_of_an_error_map() -> None:
     document = {"acquisition": {"wavelengths_nm": [632.8]}, **UNWRAPPED}
     planted = _by_core(TILES, SHAPE, 1, 50.0) + _noise(SHAPE)
-    height_map = MemoryMap(planted, document=document)
-    found = survey(height_map, compare(height_map, np.zeros(SHAPE)))
+    height_map = memory_map(planted, document=document)
+    found = survey(height_map, align_to_truth(height_map, np.zeros(SHAPE)))
     assert found.error is not None
     assert {name: check.visible for name, check in found.error.seams.items()} == {
         "tiles along y": False,

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cpikan.surface.aperture import Circle
 from cpikan.surface.chords import Chords
 from cpikan.surface.form import ModeSums, form_rows, surface_rows
-from cpikan.surface.pupil import Pupil
 from cpikan.surface.zernike import ZernikeBasis, ansi_index, modes_up_to
 
 SHAPE = (41, 300)  # rows longer than a block of the kernels
 
 pupils = st.builds(
-    lambda x, y, radius, inner: Pupil(x, y, radius, inner * radius),
+    lambda x, y, radius, inner: Circle(x, y, radius, inner * radius),
     st.floats(-40, 340),
     st.floats(-30, 70),
     st.floats(0.7, 260),
@@ -27,7 +27,7 @@ pupils = st.builds(
 
 @settings(deadline=None, max_examples=60)
 @given(pupil=pupils, start=st.integers(-5, 5), width=st.integers(1, 300))
-def test_every_pixel_of_a_pupil_lies_on_its_chord(pupil: Pupil, start: int, width: int) -> None:
+def test_every_pixel_of_a_pupil_lies_on_its_chord(pupil: Circle, start: int, width: int) -> None:
     inside = pupil.inside(start, start + 41, width)
     chords = Chords.of(pupil, start, 41, width)
     rows, columns = np.nonzero(inside)
@@ -38,9 +38,9 @@ def test_every_pixel_of_a_pupil_lies_on_its_chord(pupil: Pupil, start: int, widt
 
 
 @settings(deadline=None, max_examples=40)
-@example(pupil=Pupil(1.5, 0.0, 0.71875, 0.0359375), order=8, seed=0, kind="n")
+@example(pupil=Circle(1.5, 0.0, 0.71875, 0.0359375), order=8, seed=0, kind="n")
 @given(pupil=pupils, order=st.integers(0, 12), seed=st.integers(0, 2**32 - 1), kind=st.sampled_from("nmw"))
-def test_sums_are_those_over_the_pixels(pupil: Pupil, order: int, seed: int, kind: str) -> None:
+def test_sums_are_those_over_the_pixels(pupil: Circle, order: int, seed: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
     maps = rng.normal(1e3, 100.0, (2, *SHAPE))
     maps[:, rng.random(SHAPE) < 0.2] = np.nan
@@ -67,7 +67,7 @@ def test_sums_are_those_over_the_pixels(pupil: Pupil, order: int, seed: int, kin
 
 @pytest.mark.parametrize("inner", [0.0, 0.3, 0.95])
 def test_order_thirty_keeps_its_digits(inner: float) -> None:
-    pupil = Pupil(150.3, 20.2, 149.0, 149.0 * inner)
+    pupil = Circle(150.3, 20.2, 149.0, 149.0 * inner)
     basis = ZernikeBasis(((30, 0), (30, -30), (29, 13), (4, 0)), pupil.obscuration)
     wanted = pupil.inside(0, *SHAPE)
     coefficients = np.array([[1.0, 2.0, -3.0, 4.0], [0.0, 0.0, 0.0, 1.0]])
@@ -80,7 +80,7 @@ def test_order_thirty_keeps_its_digits(inner: float) -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(pupil=pupils, seed=st.integers(0, 2**32 - 1), cuts=st.lists(st.integers(1, 40), max_size=4, unique=True))
-def test_surfaces_are_the_same_bits_in_any_bands(pupil: Pupil, seed: int, cuts: list[int]) -> None:
+def test_surfaces_are_the_same_bits_in_any_bands(pupil: Circle, seed: int, cuts: list[int]) -> None:
     rng = np.random.default_rng(seed)
     basis = ZernikeBasis(modes_up_to("fringe", 16), pupil.obscuration)
     coefficients = rng.normal(0, 10.0, (2, 16))

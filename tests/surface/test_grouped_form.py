@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cpikan.surface.aperture import Circle
 from cpikan.surface.form import form_modes
 from cpikan.surface.grouped_form import GroupedFormFit, no_form
-from cpikan.surface.pupil import Pupil
 from cpikan.surface.zernike import ZernikeBasis
 
 SHAPE = (37, 53)
 TERMS = ("piston", "tilt", "piston,tilt,power", "coma", "zernike:16")
-PUPILS = (Pupil(26, 18, 33), Pupil(20.3, 25.1, 17), Pupil(26, 18, 30, 12), Pupil(10, 30, 22, 9.5))
+PUPILS = (Circle(26, 18, 33), Circle(20.3, 25.1, 17), Circle(26, 18, 30, 12), Circle(10, 30, 22, 9.5))
 
 
 def make_map(seed: int, groups: int, shape: tuple[int, int] = SHAPE) -> tuple[np.ndarray, np.ndarray]:
@@ -31,7 +31,7 @@ def make_map(seed: int, groups: int, shape: tuple[int, int] = SHAPE) -> tuple[np
     return np.where(hole, np.nan, height), np.where(hole, 0, group)
 
 
-def design(height: np.ndarray, group: np.ndarray, terms: str, pupil: Pupil) -> tuple[np.ndarray, ...]:
+def design(height: np.ndarray, group: np.ndarray, terms: str, pupil: Circle) -> tuple[np.ndarray, ...]:
     """A column for the piston of every group and one for every other mode, at the valid pixels of the pupil."""
     valid = np.isfinite(height) & pupil.inside(0, *height.shape)
     numbers = np.unique(group[valid])
@@ -49,7 +49,7 @@ def design(height: np.ndarray, group: np.ndarray, terms: str, pupil: Pupil) -> t
     cuts=st.lists(st.integers(1, 36), max_size=4, unique=True),
 )
 def test_fit_equals_least_squares_in_any_bands(
-    seed: int, groups: int, terms: str, pupil: Pupil, cuts: list[int]
+    seed: int, groups: int, terms: str, pupil: Circle, cuts: list[int]
 ) -> None:
     height, group = make_map(seed, groups)
     fit = GroupedFormFit(form_modes(terms), pupil, groups)
@@ -75,7 +75,7 @@ def test_fit_equals_least_squares_in_any_bands(
 def test_one_group_needs_no_numbers_and_bands_do_not_change_a_bit() -> None:
     height, _ = make_map(3, 1)
     for terms in ("zernike:25", "tilt"):
-        fit = GroupedFormFit(form_modes(terms), Pupil(26, 18, 40))
+        fit = GroupedFormFit(form_modes(terms), Circle(26, 18, 40))
         fit.add(20, height[20:])
         fit.add(0, height[:20])
         found = fit.solve()
@@ -90,7 +90,7 @@ def test_one_group_needs_no_numbers_and_bands_do_not_change_a_bit() -> None:
 def test_a_column_has_no_slope_across_and_nothing_gives_nothing() -> None:
     height = np.full((30, 20), np.nan)
     height[:, 4] = 2.0 * np.arange(30)
-    pupil = Pupil(4, 14.5, 14.5)
+    pupil = Circle(4, 14.5, 14.5)
     fit = GroupedFormFit(form_modes("tilt"), pupil)
     fit.add(0, height)
     found = fit.solve()
@@ -108,9 +108,9 @@ def test_pistons_do_not_tilt_the_form() -> None:
     """A staircase of components is flat; an ordinary plane would follow the stairs."""
     columns = np.tile(np.arange(60), (40, 1))
     group = 1 + columns // 20
-    fit = GroupedFormFit(form_modes("piston,tilt,power"), Pupil(29.5, 19.5, 36))
+    fit = GroupedFormFit(form_modes("piston,tilt,power"), Circle(29.5, 19.5, 36))
     assert fit.fewest == 4
-    fit = GroupedFormFit(form_modes("piston,tilt,power"), Pupil(29.5, 19.5, 36), 3)
+    fit = GroupedFormFit(form_modes("piston,tilt,power"), Circle(29.5, 19.5, 36), 3)
     fit.add(0, 1000.0 * group, group)
     found = fit.solve()
     assert fit.fewest == 6

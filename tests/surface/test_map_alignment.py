@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from cpikan.surface import alignment
 from cpikan.surface.alignment import Block, align
+from cpikan.surface.aperture import Circle
 from cpikan.surface.form import form_modes
 from cpikan.surface.levelling import Plane
-from cpikan.surface.pupil import Pupil
 from cpikan.surface.zernike import ZernikeBasis
 
 LIMIT = 158.2
@@ -73,7 +73,7 @@ def test_form_and_pistons_per_component_in_spite_of_wrong_orders(
 def test_a_form_in_spite_of_wrong_orders() -> None:
     """A power of several orders from edge to edge, a fifth of the pixels wrong."""
     rng = np.random.default_rng(6)
-    pupil = Pupil(100, 100, 100)
+    pupil = Circle(100, 100, 100)
     rows, columns = np.indices((201, 201))
     values = ZernikeBasis(((2, 0), (3, 1))).values(*pupil.coordinates(rows, columns))
     difference = 50.0 + 400 * values[0] - 150 * values[1] + rng.normal(0, 2.0, rows.shape)
@@ -81,7 +81,7 @@ def test_a_form_in_spite_of_wrong_orders() -> None:
     difference[wrong] += rng.choice([-316.4, 316.4], int(wrong.sum()))
     difference[~pupil.inside(0, 201, 201)] = np.nan
     found = align(_sweep(difference), difference.shape, LIMIT, form_modes("piston,tilt,power,coma"))
-    assert found.form.pupil == Pupil(100, 100, 100)
+    assert found.form.pupil == Circle(100, 100, 100)
     # 2 nm / sqrt(25000): 0.013 nm, six of them
     assert found.form.coefficient_nm((2, 0)) == pytest.approx(400.0, abs=0.08)
     assert found.form.coefficient_nm((3, 1)) == pytest.approx(-150.0, abs=0.08)

@@ -14,10 +14,10 @@ from scipy import stats
 
 from cpikan.errors import InputError
 from cpikan.storage.readers.zygo import open_zygo
+from cpikan.surface.aperture import Circle
 from cpikan.surface.form import fit_form
 from cpikan.surface.measure import MeasureSettings, measure, surface_parameters
 from cpikan.surface.parameters import PVR_MODES, HeightTally, SlopeTally, SurfaceParameters
-from cpikan.surface.pupil import Pupil
 from cpikan.surface.zernike import ZernikeBasis, noll_mode
 
 DATA = Path(os.environ.get("CPIKAN_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -108,7 +108,7 @@ def test_cosine_in_closed_form() -> None:
 
 def test_pvr_in_closed_form() -> None:
     """A form of the 36 terms is its own PV; a checkerboard on top adds three times its height and nothing else."""
-    pupil = Pupil(60, 60, 60)
+    pupil = Circle(60, 60, 60)
     rows, columns = np.indices((121, 121))
     coefficients = np.random.default_rng(3).normal(0, 20, len(PVR_MODES))
     form = np.tensordot(coefficients, ZernikeBasis(PVR_MODES).values(*pupil.coordinates(rows, columns)), 1)
@@ -148,7 +148,7 @@ def test_bands_do_not_matter_and_combinations_are_surfaces(seed: int, band: int)
 
 def test_numbers_are_those_of_the_levelled_map() -> None:
     heights = holes(9, (50, 60))
-    pupil = Pupil(28, 25, 22, 6)
+    pupil = Circle(28, 25, 22, 6)
     levelled = fit_form(heights, None, "piston,tilt,coma", pupil).remove(heights)
     levelled[~pupil.inside(0, 50, 60)] = np.nan
     found = surface_parameters(heights, MeasureSettings(("piston", "tilt", "coma"), pupil))
@@ -172,7 +172,7 @@ def test_little_and_nothing() -> None:
     with pytest.raises(InputError, match="2 valid pixels are too few for a form of 6 terms"):
         surface_parameters(few, MeasureSettings(("order:2",)))
     with pytest.raises(InputError, match="0 valid pixels"):
-        surface_parameters(few, MeasureSettings(pupil=Pupil(6, 6, 1)))
+        surface_parameters(few, MeasureSettings(pupil=Circle(6, 6, 1)))
     found = surface_parameters(few)
     assert (found.pixels, found.pv_nm, found.slope_rms_x_nm_per_pixel) == (2, pytest.approx(3.0), pytest.approx(3.0))
     assert found.pvr_nm is None
@@ -216,7 +216,7 @@ def test_published_values_of_a_fizeau_map() -> None:
     file = open_zygo(DATA / "zygo" / "valid_zygo_dat_file.dat")
     pixel_um = file.header.pixel_um
     assert pixel_um is not None
-    pupil = Pupil(212, 216, 40_000 / pixel_um)
+    pupil = Circle(212, 216, 40_000 / pixel_um)
     found = surface_parameters(file.height_nm, MeasureSettings(("piston", "tilt"), pupil, pixel_um=pixel_um))
     # half of the last digit published
     assert found.pv_nm == pytest.approx(330.70, abs=0.005)
@@ -242,7 +242,7 @@ def test_zernike_fit_and_numbers_of_prysm() -> None:
     noise = np.random.default_rng(11).normal(0, 5, (101, 121))
     heights = 300 * np.cos(x / 9 + 0.3) * np.sin(y / 7) + 4.0 * y - 2.5 * x + 0.02 * (x - 60) ** 2 + noise
     heights[(x - 20) ** 2 + (y - 15) ** 2 < 81] = np.nan
-    pupil = Pupil(60.5, 49.0, 44.0)
+    pupil = Circle(60.5, 49.0, 44.0)
     form = fit_form(heights, None, "noll:36", pupil)
     of_prysm = {
         1: 62.84998564059296,

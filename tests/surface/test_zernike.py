@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from cpikan.errors import InputError
 from cpikan.surface import levelling
+from cpikan.surface.aperture import Circle, ExtentScan
 from cpikan.surface.form import FormFit, check_form_terms, fit_form, form_modes
-from cpikan.surface.pupil import ExtentScan, Pupil
 from cpikan.surface.zernike import (
     MAX_ORDER,
     NUMBERINGS,
@@ -180,7 +180,7 @@ def test_terms_as_they_are_written() -> None:
             check_form_terms(bad)
 
 
-def planted(shape: tuple[int, int], pupil: Pupil, modes: tuple[tuple[int, int], ...], seed: int = 0):
+def planted(shape: tuple[int, int], pupil: Circle, modes: tuple[tuple[int, int], ...], seed: int = 0):
     rng = np.random.default_rng(seed)
     rows, columns = np.indices(shape)
     coefficients = rng.normal(0, 100.0, len(modes))
@@ -194,7 +194,7 @@ def planted(shape: tuple[int, int], pupil: Pupil, modes: tuple[tuple[int, int], 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 7.0]))
 def test_planted_coefficients_come_back_from_bands_in_any_order(band: int, seed: int, inner: float) -> None:
-    shape, pupil = (40, 52), Pupil(25.2, 19.4, 18.7, inner)
+    shape, pupil = (40, 52), Circle(25.2, 19.4, 18.7, inner)
     modes = form_modes("zernike:16")
     coefficients, heights = planted(shape, pupil, modes, seed)
     rng = np.random.default_rng(seed)
@@ -217,7 +217,7 @@ def test_fit_equals_plain_weighted_least_squares() -> None:
     heights = rng.normal(0, 30.0, (37, 61)) + 1e5
     heights[rng.random(heights.shape) < 0.3] = np.nan
     weights = rng.random(heights.shape) * (rng.random(heights.shape) < 0.8)
-    pupil = Pupil(30, 18, 36)
+    pupil = Circle(30, 18, 36)
     form = fit_form(heights, weights, "zernike:10", pupil)
     used = np.isfinite(heights) & (weights > 0) & pupil.inside(0, *heights.shape)
     matrix = ZernikeBasis(form.basis.modes).values(*pupil.coordinates(*np.nonzero(used))).T
@@ -240,7 +240,7 @@ def test_piston_and_tilt_are_what_levelling_removes() -> None:
         expected = levelling.remove(heights, terms)
         np.testing.assert_allclose(fit_form(heights, None, terms).remove(heights), expected, atol=1e-10)
     # tilt alone keeps the mean height at the pivot, which both have at the centre of the image
-    whole = Pupil(16, 19.5, 26)
+    whole = Circle(16, 19.5, 26)
     expected = levelling.remove(heights, ("tilt",))
     np.testing.assert_allclose(fit_form(heights, None, "tilt", whole).remove(heights), expected, atol=1e-10)
 
@@ -272,7 +272,7 @@ def test_parts_of_sets() -> None:
 
 
 def test_power_alone_leaves_tilt_and_astigmatism() -> None:
-    pupil = Pupil(30, 30, 30)
+    pupil = Circle(30, 30, 30)
     modes = ((0, 0), (1, 1), (2, 2), (2, 0))
     coefficients, heights = planted((61, 61), pupil, modes, 4)
     form = fit_form(heights, None, "sphere", pupil)
@@ -286,9 +286,9 @@ def test_few_pixels_and_none() -> None:
     heights = np.full((9, 9), np.nan)
     with pytest.raises(InputError, match="no pixel is valid"):
         fit_form(heights, None, "order:2")
-    assert fit_form(heights, None, "order:2", Pupil(4, 4, 4)).coefficients_nm == (0.0,) * 6
+    assert fit_form(heights, None, "order:2", Circle(4, 4, 4)).coefficients_nm == (0.0,) * 6
     heights[4, 2:7] = [1.0, 2.0, 3.0, 4.0, 5.0]  # one row: the slope along it, and nothing made up across
-    form = fit_form(heights, None, "piston,tilt", Pupil(4, 4, 4))
+    form = fit_form(heights, None, "piston,tilt", Circle(4, 4, 4))
     assert form.coefficient_nm((1, 1)) == pytest.approx(2.0)  # 2 x Z = 2 (column - 4) / 4
     assert form.coefficient_nm((1, -1)) == 0.0
     with pytest.raises(InputError, match="two dimensions"):
@@ -312,11 +312,11 @@ def test_circle_around_the_valid_pixels(seed: int, band: int) -> None:
 
 
 def test_circles_as_they_are_written() -> None:
-    assert Pupil.parse("390,295, 225") == Pupil(390, 295, 225)
-    assert Pupil.parse("1 2 30 15").obscuration == 0.5
-    ring = Pupil(10, 10, 5, 3).inside(0, 21, 21)
+    assert Circle.parse("390,295, 225") == Circle(390, 295, 225)
+    assert Circle.parse("1 2 30 15").obscuration == 0.5
+    ring = Circle(10, 10, 5, 3).inside(0, 21, 21)
     rows, columns = np.indices((21, 21)) - 10
     np.testing.assert_array_equal(ring, (rows**2 + columns**2 <= 25) & (rows**2 + columns**2 >= 9))
     for bad in ("1,2", "a,b,c", "1,2,0", "1,2,3,3", "1,2,nan", "1,2,3,-1", ""):
         with pytest.raises(InputError, match="X,Y,R"):
-            Pupil.parse(bad)
+            Circle.parse(bad)

@@ -33,7 +33,7 @@ class Equations(Protocol):
     def replace(self, index: Tensor, new: Self) -> Self: ...
 
 
-class _Rows:
+class ProblemParts:
     """Picking and putting back problems, for dataclasses of tensors that all begin with the problems."""
 
     def take(self, index: Tensor) -> Any:
@@ -47,7 +47,7 @@ class _Rows:
 
 
 @dataclass(frozen=True)
-class NormalEquations(_Rows):
+class NormalEquations(ProblemParts):
     """With J'J (n, P, P): what sums over chunks of residuals, however many there are."""
 
     cost: Tensor
@@ -72,7 +72,7 @@ class NormalEquations(_Rows):
 
 
 @dataclass(frozen=True)
-class DualEquations(_Rows):
+class DualEquations(ProblemParts):
     """With J (n, R, P) and r (n, R) themselves: for fewer residuals than parameters.
 
     (J'J + m D)^-1 J'r = D^-1 J' (J D^-1 J' + m)^-1 r, a system of R unknowns instead of P.

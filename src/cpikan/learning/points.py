@@ -1,20 +1,47 @@
-"""Points where residuals are taken: five rules on the unit cube, spread over regions and their boundaries."""
+"""Points where residuals are taken: five rules on the unit cube, spread over regions and their boundaries.
+
+A sampler gives the point sets of an objective at the start, and others every so many steps. ``Points`` is the one whose sets
+stay; one that adapts them to the residuals derives from it.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import torch
+from torch import nn
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.learning.methods.method import State
+from cpikan.learning.objective import Objective, PointSet
 from cpikan.physics.problem import Condition, Problem
+from cpikan.physics.regions import Box
 
 RULES = ("chebyshev", "grid", "latin-hypercube", "sobol", "random")
-GUARD = 2.0  # residual rows per parameter; with fewer, residuals vanish at the points alone
+MIN_ROWS_PER_PARAMETER = 2.0  # residual rows per parameter; with fewer, residuals vanish at the points alone
+
+
+class Sampler(Protocol):
+    """Point sets by the names of terms: at the start, and anew every ``every`` steps (0: never); with a plain state."""
+
+    @property
+    def every(self) -> int: ...
+
+    def init(self, problem: Problem) -> tuple[Mapping[str, PointSet], State]: ...
+
+    def update(
+        self, problem: Problem, objective: Objective, field: nn.Module, state: State
+    ) -> tuple[Objective, State]: ...
+
+    def held_out_sampler(self) -> Sampler:
+        """Give other points, which are not fitted."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,11 +65,32 @@ class Points:
         if self.interior < 1 or self.boundary < 0:
             raise InputError(f"{self.interior} interior and {self.boundary} boundary points: give at least 1 and 0")
 
+    @property
+    def every(self) -> int:
+        """Points by a rule stay."""
+        return 0
+
+    def init(self, problem: Problem) -> tuple[Mapping[str, PointSet], State]:
+        """Draw the points of all terms."""
+        sets = {"equation": PointSet(_tensor(interior_points(problem, self)))}
+        for name, condition in zip(problem.condition_names, problem.conditions, strict=True):
+            sets[name] = _condition_points(problem, condition, self)
+        return sets, {}
+
+    def update(self, problem: Problem, objective: Objective, field: nn.Module, state: State) -> tuple[Objective, State]:
+        """Keep the points."""
+        return objective, state
+
+    def held_out_sampler(self) -> Points:
+        """Give others, of another rule: random, about half as many, from another seed."""
+        return Points(max(200, self.interior // 2), max(8, self.boundary // 2), "random", self.seed + 7919, True)
+
 
 def interior_points(problem: Problem, points: Points) -> np.ndarray:
     """Points (n, d) inside the region; a grid has the nearest full number at or above what was asked for."""
     unit = unit_points(points.interior, problem.dimension, points.rule, points.seed)
-    return problem.region.inside(unit, points.rule == "chebyshev")
+    clustered = points.rule == "chebyshev" and problem.energy is None  # means over even points are integrals
+    return problem.region.inside(unit, clustered)
 
 
 def boundary_points(problem: Problem, condition: Condition, points: Points) -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +110,23 @@ def boundary_points(problem: Problem, condition: Condition, points: Points) -> t
         found.append(problem.region.on(part, unit, points.rule == "chebyshev"))
     positions, normals = zip(*found, strict=True)
     return np.concatenate(positions), np.concatenate(normals)
+
+
+def _condition_points(problem: Problem, condition: Condition, points: Points) -> PointSet:
+    positions, normals = (_tensor(part) for part in boundary_points(problem, condition, points))
+    data = None if condition.data is None else condition.data[measured_part(len(condition.data), points)]
+    partner = None
+    if condition.period is not None:
+        assert isinstance(problem.region, Box)
+        axis = problem.region.axes.index(condition.period)
+        partner = positions.clone()
+        partner[:, axis] = problem.region.upper[axis]
+    return PointSet(positions, normals, partner, data)
+
+
+def _tensor(points: np.ndarray) -> torch.Tensor:
+    """Copy points, so that they lie in memory as those of a checkpoint do: sums may round differently elsewhere."""
+    return torch.from_numpy(points).clone()
 
 
 def measured_part(count: int, points: Points) -> np.ndarray:

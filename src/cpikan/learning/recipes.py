@@ -6,17 +6,19 @@ from dataclasses import dataclass
 
 from cpikan.errors import unknown_name
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
-from cpikan.learning.adam import Adam
-from cpikan.learning.find import Find
-from cpikan.learning.grow import Grow
-from cpikan.learning.last_layer import LastLayer
-from cpikan.learning.levenberg_stage import Levenberg
-from cpikan.learning.march import March
-from cpikan.learning.points import GUARD, Points
-from cpikan.learning.quasi_newton import QuasiNewton
-from cpikan.learning.run import Stage
-from cpikan.learning.soap import Soap
-from cpikan.learning.variable_projection import VariableProjection
+from cpikan.learning.balancing import KERNEL_TRACES, MEAN_SQUARES, Balancer
+from cpikan.learning.combinators import Strategy
+from cpikan.learning.methods.adam import Adam
+from cpikan.learning.methods.last_layer import LastLayer
+from cpikan.learning.methods.levenberg import Levenberg
+from cpikan.learning.methods.method import Method
+from cpikan.learning.methods.quasi_newton import QuasiNewton
+from cpikan.learning.methods.soap import Soap
+from cpikan.learning.methods.variable_projection import VariableProjection
+from cpikan.learning.points import MIN_ROWS_PER_PARAMETER, Points
+from cpikan.learning.strategies.auto import AutoStrategy
+from cpikan.learning.strategies.grow import Grow
+from cpikan.learning.strategies.march import March
 from cpikan.physics.problem import Problem
 
 
@@ -25,19 +27,18 @@ class Recipe:
     """``stages`` in turn, ending early when the residual is at the goal.
 
     Without a field from the user, ``own`` (where there is one) finds the network and nothing follows; else the network has
-    the ``hidden`` widths and ``degree``. Points follow ``rule``; ``balanced`` weighs the residuals by their Jacobians,
-    else every set counts by its mean square. A network that ends stuck far from the goal while time is left is drawn anew
-    up to ``restarts`` times, and the best of all stays.
+    the ``hidden`` widths and ``degree``. Points follow ``rule``, and ``balancer`` weighs the terms. A network that ends
+    stuck far from the goal while time is left is drawn anew up to ``restarts`` times, and the best of all stays.
     """
 
     name: str
     summary: str
-    stages: tuple[Stage, ...]
-    own: Stage | None = None
+    stages: tuple[Method | Strategy, ...]
+    own: Strategy | None = None
     hidden: tuple[int, ...] = (12,)
     degree: int = 8
     rule: str = "chebyshev"
-    balanced: bool = True
+    balancer: Balancer = KERNEL_TRACES
     restarts: int = 0
 
     def network(self, problem: Problem, seed: int) -> ScaledCPIKAN:
@@ -46,9 +47,11 @@ class Recipe:
         return ScaledCPIKAN(widths, self.degree, (problem.region.lower, problem.region.upper), start=Start(seed))
 
     def points(self, problem: Problem, parameters: int, seed: int) -> Points:
-        """Points for so many parameters: rows at least ``GUARD`` times as many."""
+        """Points for so many parameters: rows at least ``MIN_ROWS_PER_PARAMETER`` times as many."""
         boundary = len(problem.region.parts) * {1: 1, 2: 60}.get(problem.dimension, 150)
-        interior = max(400 if problem.dimension == 1 else 1000, int(GUARD * parameters / problem.outputs) + 1)
+        interior = max(
+            400 if problem.dimension == 1 else 1000, int(MIN_ROWS_PER_PARAMETER * parameters / problem.outputs) + 1
+        )
         return Points(interior, boundary, self.rule, seed)
 
 
@@ -61,7 +64,7 @@ RECIPES = {
             f"{_LINEAR_START} on networks of rising degree, or slabs of time where an evolution is sharp; on a network that "
             "is given, least squares, then Levenberg-Marquardt",
             (LastLayer(), Levenberg(), LastLayer(name="last layer again")),
-            own=Find(),
+            own=AutoStrategy(),
         ),
         Recipe("grow", f"{_LINEAR_START} on networks of rising degree", (LastLayer(), Levenberg()), own=Grow()),
         Recipe(
@@ -96,7 +99,7 @@ RECIPES = {
             hidden=(8, 8),
             degree=5,
             rule="random",
-            balanced=False,
+            balancer=MEAN_SQUARES,
         ),
     )
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +15,42 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
-from cpikan.learning.checkpoint import Checkpoint, described
-from cpikan.learning.points import GUARD, Points
+from cpikan.learning.combinators import Restarts, Sequential, check_restarts
+from cpikan.learning.points import MIN_ROWS_PER_PARAMETER, Sampler
 from cpikan.learning.recipes import Recipe, recipe_named
-from cpikan.learning.restart import Restart, check_restarts, worth_restarting
-from cpikan.learning.rows import Rows
-from cpikan.learning.run import History, Run
+from cpikan.learning.runner import Budget, History, Runner
 from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.unknowns import network_of, unknowns_of
 from cpikan.physics.catalogue import problem as problem_named
 from cpikan.physics.problem import Problem
 from cpikan.physics.resonance import near_resonance
+from cpikan.streaming.run_store import RunStore
 
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _CHUNK = 4096  # points evaluated at once
 SIDES = {1: 2001, 2: 201, 3: 41}  # test points per axis
 
 
 @dataclass(frozen=True)
 class SolveSettings:
-    """``seconds`` bounds the time; ``points`` replaces the recipe's; ``told`` hears a line of progress now and then.
+    """What a solve may use, where it looks, and where its state is kept.
 
-    ``checkpoint`` is a folder where the state is kept, every ``checkpoint_s`` seconds and after every stage; with ``resume``
-    a solve goes on from there as if it had not been interrupted (the seconds used before count), or begins where nothing
-    is. ``restarts`` replaces the recipe's.
+    ``seconds`` and ``steps`` bound it, and it ends where the held-out residual is ``rtol`` of that of u = 0. ``points``, a
+    rule or another sampler, replaces the recipe's; ``told`` hears a line of progress now and then. ``checkpoint`` is a
+    folder where the state is kept, every ``checkpoint_s`` seconds and after every stage; with ``resume`` a solve goes on
+    from there as if it had not been interrupted (the seconds used before count), or begins where nothing is. ``restarts``
+    replaces the recipe's.
     """
 
     seconds: float = 60.0
-    points: Points | None = None
+    points: Sampler | None = None
     told: Callable[[str], None] | None = None
     checkpoint: Path | str | None = None
     resume: bool = False
     checkpoint_s: float = 5.0
     restarts: int | None = None
+    steps: int | None = None
+    rtol: float = 1e-11
 
     def __post_init__(self) -> None:
         if self.resume and self.checkpoint is None:
@@ -51,6 +58,11 @@ class SolveSettings:
         if not self.checkpoint_s >= 0:
             raise InputError(f"checkpoints every {self.checkpoint_s} s: give 0 or more")
         check_restarts(self.restarts or 0)
+
+    @property
+    def budget(self) -> Budget:
+        """Seconds, steps and tolerance."""
+        return Budget(self.seconds, self.steps, self.rtol)
 
 
 @dataclass(frozen=True)
@@ -97,61 +109,34 @@ def solve(
     if own is None:
         field = recipe.network(problem, seed) if field is None else field
         check_field(problem, field)
-    checkpoint = _checkpoint(problem, field, recipe, seed, settings)
-    with nullcontext() if checkpoint is None else checkpoint.locked():
-        return _solved(problem, field, recipe, seed, settings, checkpoint)
-
-
-def _solved(
-    problem: Problem,
-    field: nn.Module | None,
-    recipe: Recipe,
-    seed: int,
-    settings: SolveSettings,
-    checkpoint: Checkpoint | None,
-) -> Solution:
-    """Run the recipe from the checkpoint's state, or from the start, and measure the solution."""
-    own = recipe.own if field is None and settings.points is None else None
-    saved = None if checkpoint is None else checkpoint.open(settings.resume)
-    run = Run(problem, settings.seconds, seed, settings.told, checkpoint)
-    resumed = run.restore(saved, field)
-    if own is not None:
-        reason = run.stage(own)
-    else:
-        assert field is not None
-        if not resumed:
-            points = settings.points or recipe.points(problem, sum(p.numel() for p in field.parameters()), seed)
-            run.place(field, points, balanced=recipe.balanced)
-        reason = _stages(run, recipe, recipe.restarts if settings.restarts is None else settings.restarts)
+    store = _store(problem, field, recipe, seed, settings)
+    run = Runner(problem, settings.budget, seed, settings.told, store)
+    with nullcontext() if store is None else store:
+        reason = _run(run, field, recipe, settings)
     metrics, warnings = _metrics(run, run.seconds), _warnings(run, own is None)
-    if saved is not None and run.iterations == saved.numbers["iterations"] and reason is not StopReason.TIME:
+    before = None if store is None or store.saved is None else store.saved.state["iterations"]
+    if run.iterations == before and reason is not StopReason.TIME:
         warnings.append(f"the solve in {settings.checkpoint} had been finished: nothing was left to do")
-    return Solution(problem, run.field, run.history, reason, metrics, seed, tuple(warnings))
+    return Solution(problem, network_of(run.iterate.field), run.history, reason, metrics, seed, tuple(warnings))
 
 
-def _stages(run: Run, recipe: Recipe, restarts: int) -> StopReason:
-    """The stages of a recipe, from new starts where they end stuck; the reason is that of the start that stays."""
-    for attempt in range(restarts + 1):
-        if attempt:
-            run.part(Restart(attempt))
-        reason = StopReason.BUDGET
-        for stage in recipe.stages:
-            reason = run.stage(stage)
-            ended = run.left_s <= 0 or reason in (StopReason.BAD_START, StopReason.TARGET) or run.at_goal()
-            if ended and not run.went_on:
-                break
-        if len(run.reached) <= attempt:
-            run.reached.append((run.best_cost, reason))
-        if not run.went_on and not worth_restarting(run, reason):
-            break
-    run.settle()
-    return min(run.reached, key=lambda one: one[0])[1]
+def _run(run: Runner, field: nn.Module | None, recipe: Recipe, settings: SolveSettings) -> StopReason:
+    """Run the recipe from the state that was saved, or from the start: on a field, or with a strategy that finds one."""
+    resumed = run.resume(field, settings.points, recipe.balancer)
+    if field is None:
+        assert recipe.own is not None
+        return run.run(Sequential((recipe.own,)))
+    if not resumed:
+        parameters = sum(p.numel() for p in field.parameters())
+        run.place(field, settings.points or recipe.points(run.problem, parameters, run.seed), recipe.balancer)
+    restarts = recipe.restarts if settings.restarts is None else settings.restarts
+    return run.run(Restarts(Sequential(recipe.stages), restarts))
 
 
-def _checkpoint(
+def _store(
     problem: Problem, field: nn.Module | None, recipe: Recipe, seed: int, settings: SolveSettings
-) -> Checkpoint | None:
-    """Where the state of this solve is kept, with all that must be equal when it is resumed."""
+) -> RunStore | None:
+    """Open where the state of this solve is kept, with all that must be equal when it is resumed."""
     if settings.checkpoint is None:
         return None
     shape = None
@@ -165,20 +150,30 @@ def _checkpoint(
         "recipe": recipe.name,
         "recipe's settings": described(recipe),
         "seed": seed,
-        "points": None if settings.points is None else vars(settings.points),
+        "points": None if settings.points is None else {k: described(v) for k, v in vars(settings.points).items()},
         "restarts": settings.restarts,
         "field": shape,
     }
-    return Checkpoint(settings.checkpoint, identity, settings.checkpoint_s)
+    return RunStore(settings.checkpoint, identity, resume=settings.resume, every_s=settings.checkpoint_s)
 
 
-def _warnings(run: Run, given: bool) -> list[str]:
-    """What the user should know besides the figures."""
+def described(thing: Any) -> Any:
+    """Give a number or a text as it is, of anything else characters that differ when its text, without addresses, does."""
+    if isinstance(thing, int | float | str):
+        return thing
+    return sha256(_ADDRESS.sub("", repr(thing)).encode()).hexdigest()[:12]
+
+
+def _warnings(run: Runner, given: bool) -> list[str]:
+    """Tell what the user should know besides the figures."""
     found = []
-    rows, parameters = len(run.rows.residuals(run.field)), sum(p.numel() for p in run.field.parameters())
-    if given and rows < GUARD * parameters:
+    objective, field = run.iterate.objective, run.iterate.field
+    parameters = sum(p.numel() for p in field.parameters())
+    residuals = all(term.kind == "residual" for term in objective.terms)
+    rows = len(objective.residuals(field)) if residuals else 0
+    if given and residuals and rows < MIN_ROWS_PER_PARAMETER * parameters:
         found.append(f"{rows} residuals for {parameters} parameters: give twice as many, or check held-out figures")
-    resonance = near_resonance(run.problem) if run.rows.affine(run.problem.outputs) else None
+    resonance = near_resonance(run.problem) if objective.affine(run.problem.outputs) else None
     if resonance is not None:
         found.append(resonance)
     return found
@@ -229,31 +224,36 @@ def errors(problem: Problem, values: Tensor, x: Tensor) -> tuple[float, float]:
     return float(relative.max()), float(difference.abs().max())
 
 
-def _metrics(run: Run, seconds: float) -> dict[str, Any]:
-    problem, field = run.problem, run.field
+def _metrics(run: Runner, seconds: float) -> dict[str, Any]:
+    problem, field, heldout = run.problem, run.iterate.field, run.iterate.heldout
     x = test_points(problem)
     values = evaluate(field, x)
     relative, largest = errors(problem, values, x) if problem.exact is not None else (None, None)
-    with torch.no_grad():
-        violation, inside = 0.0, 0.0
-        for one in run.heldout.sets:
-            found = Rows((one,)).residuals(field) / one.weight
-            if one.inside:
-                inside = float(found.square().mean().sqrt())
-            else:
-                violation = max(violation, float(found.abs().max()))
+    violation, inside = 0.0, 0.0
+    for term in heldout.terms:
+        with torch.no_grad():
+            found = torch.cat(term.at(field, heldout.sets[term.name]))
+        if term.inside:
+            inside = float(found.square().mean().sqrt())
+        elif len(found):
+            violation = max(violation, float(found.abs().max()))
     metrics: dict[str, Any] = {
         "relative_l2": relative,
         "max_error": largest,
         "seconds": seconds,
         "iterations": run.iterations,
-        "collocation_points": run.rows.count,
+        "collocation_points": run.iterate.objective.count,
         "parameters": sum(p.numel() for p in field.parameters()),
         "heldout_residual": inside,
         "boundary_violation": violation,
         "steps_per_second": run.iterations / seconds,
     }
-    if problem.constants:
-        metrics["coefficients"] = [float(values[:, output].mean()) for output in problem.constants]
-        metrics["coefficients_true"] = list(problem.constants.values())
+    found_values = [float(values[:, output].mean()) for output in problem.constants]
+    truths: list[float | None] = list(problem.constants.values())
+    unknowns = unknowns_of(field)
+    if unknowns is not None:
+        found_values += unknowns.tolist()
+        truths += [one.truth for one in problem.unknowns]
+    if found_values:
+        metrics |= {"coefficients": found_values, "coefficients_true": truths}
     return metrics

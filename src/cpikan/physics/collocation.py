@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cpikan.fields.protocol import Jet
+from cpikan.physics.linearise import contract, jet_at, pullback
 from cpikan.physics.problem import Condition, Problem, Side
 from cpikan.physics.regions import Box
 
@@ -38,17 +39,20 @@ class Collocation:
 
 
 def collocate(problem: Problem, nodes: int | None = None) -> Collocation | None:
-    """Solve a problem on a box; None for other regions, measured data, unmixed derivatives not enough, or no convergence."""
+    """Solve a problem on a box by Newton's method.
+
+    None for other regions, unknowns, measured data, derivatives that are not unmixed, or no convergence.
+    """
     region = problem.region
-    fixed = any(condition.at is not None for condition in problem.conditions)
+    fixed = bool(problem.unknowns) or any(condition.at is not None for condition in problem.conditions)
     if not isinstance(region, Box) or fixed or problem.second not in ("axes", "none") or problem.dimension > 3:
         return None
     count = nodes or _NODES[problem.dimension]
-    basis = _Basis(region, count)
+    basis = Basis(region, count)
     unknown = torch.zeros(len(basis.points), problem.outputs, dtype=torch.float64)
     for _ in range(_NEWTON):
-        residuals, matrix = _linearise(problem, region, basis, unknown)
-        step = torch.linalg.lstsq(matrix, -residuals[:, None], driver="gelsy").solution.reshape(problem.outputs, -1).mT
+        residuals, matrix = linearise(problem, region, basis, unknown)
+        step = torch.linalg.lstsq(matrix, -residuals[:, None], driver="gelsy").solution.reshape(unknown.shape)
         if not bool(torch.isfinite(step).all()):
             return None
         unknown = unknown + step
@@ -57,7 +61,7 @@ def collocate(problem: Problem, nodes: int | None = None) -> Collocation | None:
     return None
 
 
-class _Basis:
+class Basis:
     """Cardinal functions at the product nodes: their derivatives there, (N, N) per axis."""
 
     def __init__(self, region: Box, count: int) -> None:
@@ -65,83 +69,67 @@ class _Basis:
         self.nodes = tuple(nodes for nodes, _ in pairs)
         grid = np.stack(np.meshgrid(*self.nodes, indexing="ij"), axis=-1)
         self.points = torch.from_numpy(grid.reshape(-1, len(pairs)))
-        self.first, self.second = [], []
+        gradient, second = [], []
         for axis, (_, matrix) in enumerate(pairs):
             factors = [np.eye(count)] * len(pairs)
-            self.first.append(_kron([*factors[:axis], matrix, *factors[axis + 1 :]]))
-            self.second.append(_kron([*factors[:axis], matrix @ matrix, *factors[axis + 1 :]]))
+            gradient.append(_kron([*factors[:axis], matrix, *factors[axis + 1 :]]))
+            second.append(_kron([*factors[:axis], matrix @ matrix, *factors[axis + 1 :]]))
+        value = torch.eye(len(self.points), dtype=torch.float64)
+        self._jet = Jet(value, torch.stack(gradient, dim=-1), torch.stack(second, dim=-1))
 
-    def jet(self, unknown: Tensor) -> Jet:
-        """The jet at all nodes, its parts leaves to differentiate by."""
-        gradient = torch.stack([m @ unknown for m in self.first], dim=-1)
-        second = torch.stack([m @ unknown for m in self.second], dim=-1)
-        return Jet(*(part.detach().clone().requires_grad_() for part in (unknown, gradient, second)))
-
-    def rows(self, residual: Tensor, jet: Jet, index: Tensor) -> Tensor:
-        """d residual / d unknown (B, outputs * N) for residuals (B,) that belong to the nodes ``index``."""
-        parts = torch.autograd.grad(residual.sum(), jet, retain_graph=True, allow_unused=True, materialize_grads=True)
-        value, gradient, second = (part[index] for part in parts)
-        blocks = []
-        for output in range(value.shape[1]):
-            block = torch.zeros(len(index), len(self.points), dtype=value.dtype)
-            block[torch.arange(len(index)), index] = value[:, output]
-            for axis in range(gradient.shape[-1]):
-                block += gradient[:, output, axis, None] * self.first[axis][index]
-                block += second[:, output, axis, None] * self.second[axis][index]
-            blocks.append(block)
-        return torch.cat(blocks, dim=1)
+    def at(self, index: Tensor) -> Jet:
+        """The jet of the cardinal functions at the nodes ``index``, (B, N), (B, N, d), (B, N, d)."""
+        return Jet(*(part[index] for part in self._jet))
 
 
-def _linearise(problem: Problem, region: Box, basis: _Basis, unknown: Tensor) -> tuple[Tensor, Tensor]:
-    """Residuals of the equation inside and of the conditions on the boundary, with their Jacobian; rows of equal length."""
-    everywhere = torch.arange(len(basis.points))
-    open_ends = _open_nodes(problem, region, basis)
-    jet = basis.jet(unknown)
-    found = problem.interior(jet, basis.points)
-    residuals = [value[open_ends] for value in found.values()]
-    matrices = [basis.rows(value, jet, everywhere)[open_ends] for value in found.values()]
-    for condition in problem.conditions:
-        for part in condition.on or region.walls:
-            r, m = _condition(condition, region, basis, unknown, part)
-            residuals.append(r)
-            matrices.append(m)
-    joined, matrix = torch.cat(residuals).detach(), torch.cat(matrices)
+def linearise_equation(problem: Problem, basis: Basis, unknown: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Linearise the equation at the nodes ``index`` by the values (N, outputs): residuals (R,), rows (R, N outputs)."""
+    local = basis.at(index)
+    jet = jet_at(local, unknown)
+    found = problem.interior(jet, basis.points[index]).values()
+    return torch.cat(list(found)), torch.cat([contract([local], pullback(value, [jet])) for value in found])
+
+
+def linearise(problem: Problem, region: Box, basis: Basis, unknown: Tensor) -> tuple[Tensor, Tensor]:
+    """Linearise the equation at open nodes and the conditions on the boundary; rows of equal length."""
+    parts = [linearise_equation(problem, basis, unknown, _open_nodes(problem, region, basis))]
+    parts += [
+        _condition(condition, region, basis, unknown, part)
+        for condition in problem.conditions
+        for part in condition.on or region.walls
+    ]
+    joined, matrix = (torch.cat([pair[number] for pair in parts]).detach() for number in (0, 1))
     size = matrix.norm(dim=1).clamp_min(1e-300)
     return joined / size, matrix / size[:, None]
 
 
-def _open_nodes(problem: Problem, region: Box, basis: _Basis) -> Tensor:
+def _open_nodes(problem: Problem, region: Box, basis: Basis) -> Tensor:
     """The nodes where the equation is asked for: not those on a part that a condition of the first output is on."""
     closed = torch.zeros(len(basis.points), dtype=torch.bool)
     if problem.outputs == 1:
         for condition in problem.conditions:
             for part in condition.on or region.walls:
-                closed |= _on_side(region, basis, part)
+                closed |= on_side(region, basis, part)
     return torch.nonzero(~closed).flatten()
 
 
-def _on_side(region: Box, basis: _Basis, part: str) -> Tensor:
+def on_side(region: Box, basis: Basis, part: str) -> Tensor:
     axis, end = region.side(part)
     return basis.points[:, axis] == float(basis.nodes[axis][-1 if end else 0])
 
 
-def _condition(condition: Condition, region: Box, basis: _Basis, unknown: Tensor, part: str) -> tuple[Tensor, Tensor]:
+def _condition(condition: Condition, region: Box, basis: Basis, unknown: Tensor, part: str) -> tuple[Tensor, Tensor]:
     axis, end = region.side(part)
-    index = torch.nonzero(_on_side(region, basis, part)).flatten()
+    index = torch.nonzero(on_side(region, basis, part)).flatten()
     normals = torch.zeros(len(index), len(basis.nodes), dtype=torch.float64)
     normals[:, axis] = 1.0 if end else -1.0
-    jet = basis.jet(unknown)
-    local = Jet(*(piece[index] for piece in jet))
-    other = partner = None
+    indices = [index]
     if condition.period is not None:
-        far = torch.nonzero(_on_side(region, basis, f"{condition.period}=max")).flatten()
-        other = basis.jet(unknown)
-        partner = Jet(*(piece[far] for piece in other))
-    residual = condition.residual(local, Side(basis.points[index], normals, partner))
-    rows = basis.rows(residual, jet, index)
-    if other is not None:
-        rows = rows + basis.rows(residual, other, far)
-    return residual, rows
+        indices.append(torch.nonzero(on_side(region, basis, f"{condition.period}=max")).flatten())
+    bases = [basis.at(one) for one in indices]
+    jets = [jet_at(one, unknown) for one in bases]
+    residual = condition.residual(jets[0], Side(basis.points[index], normals, jets[1] if len(jets) > 1 else None))
+    return residual, contract(bases, pullback(residual, jets))
 
 
 def _differentiation(count: int, lower: float, upper: float) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from cpikan.fields.protocol import Jet, Second
 from cpikan.physics.regions import Box, Region
 
 Data = float | Tensor | Callable[[Tensor], Tensor]
-Residuals = Callable[[Jet, Tensor], "Tensor | Mapping[str, Tensor]"]
+Residuals = Callable[..., "Tensor | Mapping[str, Tensor]"]  # of (jet, x), and the unknowns where there are such
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,26 @@ class Condition:
 
 
 @dataclass(frozen=True)
+class Unknown:
+    """An unknown coefficient of an equation: where the search for it starts, and its true value if that is known."""
+
+    name: str
+    start: float = 0.0
+    truth: float | None = None
+
+
+@dataclass(frozen=True)
 class Problem:
     """What a field must satisfy.
 
     ``residuals(jet, x)`` gives the equation at interior points x (B, d): one residual (B,), or several by name; the jet
     holds value (B, outputs), gradient (B, outputs, d) and ``second`` as named there. ``exact(x)`` (B,) or (B, outputs) is
-    what errors are measured against, ``reference`` says where it comes from. ``constants`` names outputs that stand for
-    unknown coefficients, with their true values: their gradient is made to vanish. Raises InputError for a condition on a
-    part that the region does not have.
+    what errors are measured against, ``reference`` says where it comes from. ``unknowns`` are coefficients to be found with
+    the field: the residuals are then called as ``residuals(jet, x, {name: (B,)})``. ``constants`` names outputs that stand
+    for such coefficients, with their true values: their gradient is made to vanish. ``energy(jet, x) -> (B,)`` is a density
+    whose mean over the region, with half the squares of the conditions, is minimised in place of the equation's residuals,
+    which then judge the field at held-out points (Deep Ritz; E and Yu 2018). Raises InputError for a condition on a part
+    that the region does not have.
     """
 
     name: str
@@ -75,6 +87,8 @@ class Problem:
     outputs: int = 1
     second: Second = "axes"
     constants: Mapping[int, float] = field(default_factory=dict)
+    unknowns: Sequence[Unknown] = ()
+    energy: Callable[[Jet, Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         for condition in self.conditions:
@@ -89,17 +103,42 @@ class Problem:
         """Coordinates of a point."""
         return len(self.region.lower)
 
+    @property
+    def condition_names(self) -> tuple[str, ...]:
+        """Names of the conditions, numbered where several have one name."""
+        names = ["equation"]
+        for condition in self.conditions:
+            same = sum(other.name == condition.name for other in self.conditions[: len(names) - 1])
+            names.append(f"{condition.name} {same + 1}" if same or condition.name in names else condition.name)
+        return tuple(names[1:])
+
     def interior(self, jet: Jet, x: Tensor) -> dict[str, Tensor]:
-        """The residuals by name, (B,) each; raises InputError where the user's function gives another shape."""
-        found = self.residuals(jet, x)
+        """Evaluate the residuals by name, (B,) each; the jet has the unknowns as further outputs.
+
+        Raises InputError where the user's function gives another shape.
+        """
+        if self.unknowns:
+            known = Jet(*(part[:, : self.outputs] for part in jet))
+            unknown = {one.name: jet.value[:, self.outputs + n] for n, one in enumerate(self.unknowns)}
+            named = self._named(self.residuals(known, x, unknown), x)
+        else:
+            named = self._named(self.residuals(jet, x), x)
+        for output in self.constants:
+            for axis in range(self.dimension):
+                named[f"constant {output}, axis {axis}"] = jet.gradient[..., output, axis]
+        return named
+
+    def energies(self, jet: Jet, x: Tensor) -> dict[str, Tensor]:
+        """Evaluate the energy density, (B,); raises InputError for another shape."""
+        assert self.energy is not None
+        return self._named(self.energy(jet, x), x)
+
+    def _named(self, found: Tensor | Mapping[str, Tensor], x: Tensor) -> dict[str, Tensor]:
         named = dict(found) if isinstance(found, Mapping) else {"equation": found}
         for name, value in named.items():
             if not isinstance(value, Tensor) or value.shape != x.shape[:-1]:
                 shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise InputError(f"residual {name!r} of {self.name} is {shape} for {len(x)} points: give ({len(x)},)")
-        for output in self.constants:
-            for axis in range(self.dimension):
-                named[f"constant {output}, axis {axis}"] = jet.gradient[..., output, axis]
         return named
 
     def reference_values(self, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from cpikan.physics.collocation import _Basis, _linearise, _on_side
+from cpikan.physics.collocation import Basis, linearise, linearise_equation, on_side
 from cpikan.physics.problem import Problem
 from cpikan.physics.regions import Box
 
@@ -36,9 +36,14 @@ def nearest_eigenvalues(problem: Problem, nodes: int | None = None) -> np.ndarra
     region = problem.region
     if not isinstance(region, Box) or "t" in region.axes or problem.dimension not in _NODES or problem.outputs != 1:
         return None
-    if problem.second not in ("axes", "none") or problem.constants or any(c.at is not None for c in problem.conditions):
+    if (
+        problem.second not in ("axes", "none")
+        or problem.constants
+        or problem.unknowns
+        or any(c.at is not None for c in problem.conditions)
+    ):
         return None
-    basis = _Basis(region, nodes or _NODES[problem.dimension])
+    basis = Basis(region, nodes or _NODES[problem.dimension])
     operator, conditions = _parts(problem, region, basis)
     free = _null_space(conditions)
     inside, mass = operator[0] @ free, operator[1] @ free
@@ -47,20 +52,17 @@ def nearest_eigenvalues(problem: Problem, nodes: int | None = None) -> np.ndarra
     return _nearest(inside, mass)
 
 
-def _parts(problem: Problem, region: Box, basis: _Basis) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+def _parts(problem: Problem, region: Box, basis: Basis) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """Rows of the equation at open nodes with those of the identity, and rows of the conditions."""
     closed = torch.zeros(len(basis.points), dtype=torch.bool)
     for condition in problem.conditions:
         for part in condition.on or region.walls:
-            closed |= _on_side(region, basis, part)
+            closed |= on_side(region, basis, part)
     unknown = torch.zeros(len(basis.points), 1, dtype=torch.float64)
-    jet = basis.jet(unknown)
-    (equation,) = problem.interior(jet, basis.points).values()
-    rows = basis.rows(equation, jet, torch.arange(len(basis.points)))
-    everything = _linearise(problem, region, basis, unknown)[1]
     keep = torch.nonzero(~closed).flatten()
-    eye = torch.eye(len(basis.points), dtype=torch.float64)
-    return (rows[keep].numpy(), eye[keep].numpy()), everything[len(keep) :].numpy()
+    rows = linearise_equation(problem, basis, unknown, keep)[1]
+    everything = linearise(problem, region, basis, unknown)[1]
+    return (rows.numpy(), basis.at(keep).value.numpy()), everything[len(keep) :].numpy()
 
 
 def _null_space(rows: np.ndarray) -> np.ndarray:

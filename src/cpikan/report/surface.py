@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from html import escape
 from typing import Any
 
 from cpikan.report import numbers
-from cpikan.report.content import Content, columns, section, table
+from cpikan.report.content import Content, Part, Section, columns, remark, table
 from cpikan.report.fits import array, finite
 
 _HEIGHTS = {
@@ -37,7 +36,7 @@ _MODES = {
 _LISTED = 60
 
 
-def surface_sections(content: Content) -> Iterator[str]:
+def surface_sections(content: Content) -> Iterator[Section]:
     """The numbers after the form was removed, and its coefficients; nothing where none was."""
     summary = content.part("summary")
     surface, form = summary.get("surface"), summary.get("form")
@@ -45,9 +44,9 @@ def surface_sections(content: Content) -> Iterator[str]:
         rows = [(name, numbers.joined(numbers.length(surface.get(key)))) for key, name in _HEIGHTS.items()]
         rows += _slopes(surface)
         rows += [(name, numbers.plain(surface[key])) for key, name in _PLAIN.items() if surface.get(key) is not None]
-        yield section("Surface", "All valid pixels, after the form was removed.", table(rows))
+        yield Section("Surface", "All valid pixels, after the form was removed.", [table(rows)])
     if isinstance(form, Mapping):
-        yield section("Removed form", " ".join(_about(form)), _coefficients(form))
+        yield Section("Removed form", " ".join(_about(form)), list(_coefficients(form)))
 
 
 def _slopes(surface: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -78,17 +77,19 @@ def _about(form: Mapping[str, Any]) -> Iterator[str]:
         yield f"{len(pistons)} components had a piston of their own."
 
 
-def _coefficients(form: Mapping[str, Any]) -> str:
+def _coefficients(form: Mapping[str, Any]) -> Iterator[Part]:
     found = form.get("coefficients_nm")
     if not isinstance(found, Mapping) or not found:
-        return ""
+        return
     listed = list(found.items())[:_LISTED]
     noll = form.get("noll")
     index = noll if isinstance(noll, Mapping) else {}
-    shown = {
-        "term": [escape(f"{mode} {_MODES.get(str(mode), '')}") for mode, _ in listed],
-        "Noll": [numbers.plain(index[mode]) if mode in index else "" for mode, _ in listed],
-        "coefficient": [numbers.joined(numbers.length(value)) for _, value in listed],
-    }
-    more = f'<p class="note">And {len(found) - _LISTED} more terms.</p>' if len(found) > _LISTED else ""
-    return columns(shown) + more
+    yield columns(
+        {
+            "term": [f"{mode} {_MODES.get(str(mode), '')}" for mode, _ in listed],
+            "Noll": [numbers.plain(index[mode]) if mode in index else "" for mode, _ in listed],
+            "coefficient": [numbers.joined(numbers.length(value)) for _, value in listed],
+        }
+    )
+    if len(found) > _LISTED:
+        yield remark(f"And {len(found) - _LISTED} more terms.")

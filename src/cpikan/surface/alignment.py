@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cpikan.surface.aperture import Circle, ExtentScan
 from cpikan.surface.grouped_form import GroupedForm, GroupedFormFit
-from cpikan.surface.pupil import ExtentScan, Pupil
 from cpikan.surface.zernike import Mode, ZernikeBasis
 
 _SAMPLE = 2_000_000  # pixels behind the medians
@@ -82,7 +82,7 @@ def component_sizes(sweep: Sweep) -> NDArray[np.int64]:
 
 
 def align(
-    sweep: Sweep, shape: tuple[int, int], limit_nm: float, modes: Sequence[Mode] = (), pupil: Pupil | None = None
+    sweep: Sweep, shape: tuple[int, int], limit_nm: float, modes: Sequence[Mode] = (), pupil: Circle | None = None
 ) -> Alignment:
     """Fit the pistons, and the ``modes`` common to all components, of a difference of maps of ``shape`` (H, W) that
     ``sweep()`` yields in blocks.
@@ -110,7 +110,7 @@ def align(
     return Alignment(form, int(np.count_nonzero(sizes)))
 
 
-def _survey(sweep: Sweep) -> tuple[NDArray[np.int64], Pupil]:
+def _survey(sweep: Sweep) -> tuple[NDArray[np.int64], Circle]:
     """Number of valid pixels per component, and the circle around them all."""
     extent = ExtentScan()
 
@@ -120,16 +120,16 @@ def _survey(sweep: Sweep) -> tuple[NDArray[np.int64], Pupil]:
             yield block
 
     sizes = component_sizes(watched)
-    return sizes, extent.pupil() if extent.pixels else Pupil(0.0, 0.0, 1.0)
+    return sizes, extent.pupil() if extent.pixels else Circle(0.0, 0.0, 1.0)
 
 
-def _at(points: _Points, basis: ZernikeBasis, pupil: Pupil) -> NDArray[np.float64]:
+def _at(points: _Points, basis: ZernikeBasis, pupil: Circle) -> NDArray[np.float64]:
     """The modes at the points, (modes, points)."""
     return basis.values(*pupil.coordinates(points.row, points.column))
 
 
 def _form_at(
-    points: _Points, basis: ZernikeBasis, pupil: Pupil, coefficients: NDArray[np.float64]
+    points: _Points, basis: ZernikeBasis, pupil: Circle, coefficients: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """The form at the points, some at a time."""
     found = np.zeros(points.value.size)
@@ -179,7 +179,7 @@ def _medians(values: NDArray[np.float64], labels: NDArray[np.int64], count: int)
 
 
 def _robust_form(
-    points: _Points, basis: ZernikeBasis, pupil: Pupil, components: int, limit_nm: float
+    points: _Points, basis: ZernikeBasis, pupil: Circle, components: int, limit_nm: float
 ) -> NDArray[np.float64]:
     """Coefficients of least absolute deviations by reweighting, then least squares within the limit, on a sample."""
     most = min(_FORM_SAMPLE, _FORM_VALUES // len(basis.modes))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.compiled import compiled
-from cpikan.surface.pupil import EDGE, Pupil
+from cpikan.surface.aperture import EDGE, Circle
 from cpikan.surface.zernike import ZernikeBasis
 
 FloatArray = NDArray[np.float64]
@@ -33,14 +33,14 @@ class Chords:
     bounded, so neither moments nor series cancel, whatever the degree and the width of an annulus.
     """
 
-    pupil: Pupil
+    pupil: Circle
     start: int
     split: NDArray[np.int64]
     centre: FloatArray
     half: FloatArray
 
     @classmethod
-    def of(cls, pupil: Pupil, start: int, rows: int, width: int) -> Chords:
+    def of(cls, pupil: Circle, start: int, rows: int, width: int) -> Chords:
         """The chords of rows [start, start + rows) of an image that is ``width`` wide."""
         square = (start + np.arange(rows) - pupil.y) ** 2
         outer = np.sqrt(np.maximum((pupil.radius * EDGE) ** 2 - square, 0.25))

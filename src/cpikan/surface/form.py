@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.surface.aperture import Circle, ExtentScan
 from cpikan.surface.chords import Chords, chord_moments, chord_values, degree, node_weights
-from cpikan.surface.pupil import ExtentScan, Pupil
 from cpikan.surface.zernike import MAX_ORDER, NUMBERINGS, Mode, ZernikeBasis, ansi_index, modes_up_to
 
 FloatArray = NDArray[np.float64]
@@ -90,7 +90,7 @@ def form_modes(terms: str | Iterable[str]) -> tuple[Mode, ...]:
 
 
 def form_rows(
-    basis: ZernikeBasis, pupil: Pupil, coefficients: FloatArray, start: int, wanted: NDArray[np.bool_]
+    basis: ZernikeBasis, pupil: Circle, coefficients: FloatArray, start: int, wanted: NDArray[np.bool_]
 ) -> FloatArray:
     """Surfaces of several coefficient rows (surfaces, modes) in the rows of ``wanted``; NaN where not wanted."""
     out = np.full((len(coefficients), *wanted.shape), np.nan)
@@ -114,7 +114,7 @@ def _pieces(matrix: FloatArray) -> FloatArray:
 
 
 def _mode_blocks(
-    basis: ZernikeBasis, pupil: Pupil, start: int, wanted: NDArray[np.bool_]
+    basis: ZernikeBasis, pupil: Circle, start: int, wanted: NDArray[np.bool_]
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]]:
     """Rows, columns and basis values (modes, points) of the wanted pixels, a few at a time."""
     step = max(1024, _BLOCK_VALUES // max(1, len(basis.modes)))
@@ -125,7 +125,7 @@ def _mode_blocks(
 
 
 def surface_rows(
-    basis: ZernikeBasis, pupil: Pupil, coefficients: FloatArray, start: int, wanted: NDArray[np.bool_]
+    basis: ZernikeBasis, pupil: Circle, coefficients: FloatArray, start: int, wanted: NDArray[np.bool_]
 ) -> FloatArray:
     """``form_rows`` for pixels of the pupil only, along chords: as fast as a plane, and the same bits in any bands."""
     out = np.full((len(coefficients), *wanted.shape), np.nan)
@@ -153,7 +153,7 @@ class ModeSums:
     block.
     """
 
-    def __init__(self, modes: Sequence[Mode], pupil: Pupil, maps: int = 1) -> None:
+    def __init__(self, modes: Sequence[Mode], pupil: Circle, maps: int = 1) -> None:
         self.pupil = pupil
         self.basis = ZernikeBasis(tuple(modes), pupil.obscuration)
         self.normal = np.zeros((len(modes), len(modes)))
@@ -209,7 +209,7 @@ class ModeSums:
 class Form:
     """A fitted form: Zernike coefficients in nm (unit RMS over the pupil) of the terms that were asked for."""
 
-    pupil: Pupil
+    pupil: Circle
     basis: ZernikeBasis
     coefficients_nm: tuple[float, ...]
 
@@ -240,7 +240,7 @@ class FormFit:
     pupil's own zero of that term. Only pixels inside the pupil count. Raises InputError for an unknown term.
     """
 
-    def __init__(self, terms: str | Iterable[str], pupil: Pupil) -> None:
+    def __init__(self, terms: str | Iterable[str], pupil: Circle) -> None:
         self._removed = form_modes(terms)
         self._fitted = fitted_modes(self._removed)
         self._sums = ModeSums(self._fitted, pupil)
@@ -265,7 +265,7 @@ def fit_form(
     height_nm: NDArray[np.floating],
     weights: NDArray | None = None,
     terms: str | Iterable[str] = ("piston", "tilt"),
-    pupil: Pupil | None = None,
+    pupil: Circle | None = None,
 ) -> Form:
     """Fit the form of a whole map (H, W) in nm, NaN ignored; without a pupil, in the circle around the valid pixels.
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cpikan.surface.aperture import Circle
 from cpikan.surface.chords import Chords, group_sums
 from cpikan.surface.form import ModeSums, fitted_modes, surface_rows
-from cpikan.surface.pupil import Pupil
 from cpikan.surface.zernike import Mode, ZernikeBasis, noll_index
 
 FloatArray = NDArray[np.float64]
@@ -25,7 +25,7 @@ _WORK_VALUES = 1 << 21  # series of the modes along the chords held at once: 16 
 class GroupedForm:
     """What `GroupedFormFit` found: ``constants_nm`` by group number (0 is no group) and a form without piston for all."""
 
-    pupil: Pupil
+    pupil: Circle
     basis: ZernikeBasis
     coefficients_nm: tuple[float, ...]
     constants_nm: FloatArray
@@ -57,7 +57,7 @@ class GroupedForm:
         """
         return {
             "removed": list(removed),
-            "circle_pixels": [self.pupil.x, self.pupil.y, self.pupil.radius, self.pupil.inner],
+            "circle_pixels": self.pupil.numbers,
             "normalisation": "unit RMS over the pupil; m >= 0 cos, m < 0 sin, angle from +x to +y",
             "coefficients_nm": {
                 f"Z({n},{m})": value for (n, m), value in zip(self.basis.modes, self.coefficients_nm, strict=True)
@@ -69,7 +69,7 @@ class GroupedForm:
 
 def no_form(groups: int = 1) -> GroupedForm:
     """Nothing to take off."""
-    return GroupedForm(Pupil(0.0, 0.0, 1.0), ZernikeBasis(()), (), np.zeros(groups + 1))
+    return GroupedForm(Circle(0.0, 0.0, 1.0), ZernikeBasis(()), (), np.zeros(groups + 1))
 
 
 class GroupedFormFit:
@@ -79,7 +79,7 @@ class GroupedFormFit:
     Only pixels in the pupil count.
     """
 
-    def __init__(self, modes: Sequence[Mode], pupil: Pupil, groups: int = 1) -> None:
+    def __init__(self, modes: Sequence[Mode], pupil: Circle, groups: int = 1) -> None:
         self._sums = ModeSums(fitted_modes(modes), pupil)
         self._groups = groups
         self._of_mode = np.zeros((groups + 1, len(self._sums.basis.modes)))

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
+from cpikan.surface.aperture import Circle, ExtentScan
 from cpikan.surface.form import Form, ModeSums, check_form_terms, fitted_modes, form_modes, surface_rows
 from cpikan.surface.parameters import PVR_MODES, FitTally, HeightTally, SlopeTally, SurfaceParameters
-from cpikan.surface.pupil import ExtentScan, Pupil
 from cpikan.surface.tally_kernels import combine
 from cpikan.surface.zernike import Mode, ZernikeBasis, ansi_index
 
@@ -29,7 +29,7 @@ class MeasureSettings:
     """
 
     remove: tuple[str, ...] = ("piston",)
-    pupil: Pupil | None = None
+    pupil: Circle | None = None
     combinations: tuple[tuple[float, ...], ...] = ((1.0,),)
     pixel_um: float | None = None
 
@@ -41,7 +41,7 @@ class MeasureSettings:
 class Measurement:
     """Numbers and removed form of each surface, on the pixels of ``pupil`` that are valid in all maps."""
 
-    pupil: Pupil
+    pupil: Circle
     surfaces: tuple[SurfaceParameters, ...]
     forms: tuple[Form, ...]
 
@@ -88,7 +88,7 @@ class _Solved:
     removed: tuple[Mode, ...]
 
 
-def _extent(sweep: Sweep) -> Pupil:
+def _extent(sweep: Sweep) -> Circle:
     scan = ExtentScan()
     for start, heights in sweep():
         scan.add(start, _valid(heights))

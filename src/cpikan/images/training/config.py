@@ -26,6 +26,8 @@ _DERIVED = {  # settings of patches that other tables decide
     "rows": "[data] validation_share",
 }
 _LARGEST_FILE = 2**20
+# what a setting changes beside the model that comes out; those without a mark change the model
+_SPEED, _FILES, _MACHINE = ({"affects": what} for what in ("speed", "files", "machine"))
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,11 @@ class DataConfig:
     validation_share: float = 0.125
     validation_patches: int = 64
     weights: tuple[float, ...] = ()
-    cache: str = "cache"
+    cache: str = field(default="cache", metadata=_FILES)
     batch: int = 8
-    workers: int = 2
-    prefetch: int | None = None
-    processes: bool = False
+    workers: int = field(default=2, metadata=_SPEED)
+    prefetch: int | None = field(default=None, metadata=_SPEED)
+    processes: bool = field(default=False, metadata=_SPEED)
     skip_corrupt: bool = False
 
     def __post_init__(self) -> None:
@@ -98,7 +100,7 @@ class TrainingConfig:
     steps: int = 2000
     accumulate: int = 1
     precision: str = "off"
-    checkpointing: bool = False
+    checkpointing: bool = field(default=False, metadata=_SPEED)
     ema: float = 0.0
     validate_steps: int = 100
     patience: int = 0
@@ -108,10 +110,10 @@ class TrainingConfig:
     rollbacks: int = 3
     seconds: float = 0.0
     recorrupt: float = 0.0
-    engine: str = "accelerate"
-    device: str = "auto"
-    threads: int = 0
-    tensorboard: bool = False
+    engine: str = field(default="accelerate", metadata=_MACHINE)
+    device: str = field(default="auto", metadata=_MACHINE)
+    threads: int = field(default=0, metadata=_SPEED)
+    tensorboard: bool = field(default=False, metadata=_FILES)
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulate", "validate_steps", "checkpoint_steps", "log_steps"):

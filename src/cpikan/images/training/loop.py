@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from cpikan.errors import InputError
 from cpikan.images.batch import PatchBatch
 from cpikan.images.features import FeatureSpec
-from cpikan.images.training.checkpoint import Parts, Position, Snapshot, put, put_weights, take
+from cpikan.images.training.checkpoint import Parts, Position, State, put, put_weights, take
 from cpikan.images.training.config import TrainConfig
 from cpikan.images.training.ema import Ema
 from cpikan.images.training.engine import Engine
 from cpikan.images.training.log import TrainLog
 from cpikan.images.training.metrics import figures, sums
 from cpikan.images.training.optimizers import build_optimizer, rate_at
-from cpikan.images.training.progress import TrainProgress
 from cpikan.images.training.step import FeatureModel, Terms, evaluate, follow_step, group_gradient
-from cpikan.learning.checkpoint import Checkpoint, Saved
+from cpikan.streaming.events import SILENT, Cancelled, Events, ProgressLine
+from cpikan.streaming.run_store import RunStore
 
 _SKIPS = 20  # steps in a row that fp16 may skip while it looks for its scale
 
@@ -89,7 +89,7 @@ class Trainer:
         task: Task,
         config: TrainConfig,
         engine: Engine,
-        store: Checkpoint | None = None,
+        store: RunStore | None = None,
         log: TrainLog | None = None,
     ) -> None:
         self._task, self._config, self._engine = task, config, engine
@@ -109,24 +109,24 @@ class Trainer:
         self._parts = Parts(task.network, kept, task.terms, ema, engine.scaler, task.curriculum)
         self._position = Position()
         self._batches: Iterator[PatchBatch | None] | None = None
-        self._progress = TrainProgress("train", 0, training.steps, enabled=False)
+        self._events: Events = SILENT
 
     @property
     def position(self) -> Position:
         """Where the run is."""
         return self._position
 
-    def resume(self, saved: Saved) -> None:
-        """Go on from a checkpoint."""
-        self._position = put(Snapshot(saved.numbers, saved.tensors), self._parts)
+    def resume(self, state: State) -> None:
+        """Go on from a state that was stored."""
+        self._position = put(state, self._parts)
 
-    def run(self, *, progress: bool = False) -> Trained:
-        """Train until something ends it; Ctrl-C leaves the last state on disk."""
+    def run(self, *, progress: bool | Events = False) -> Trained:
+        """Train until something ends it; Ctrl-C, or Events that cancel, leave the last state on disk."""
         first, began = self._position.samples, time.perf_counter()
         at = self._position
-        self._progress = TrainProgress(
-            "train", at.step, self._config.training.steps, enabled=progress and self._engine.main
-        )
+        line = ProgressLine("steps", 1) if progress is True and self._engine.main else None
+        self._events = line or (SILENT if isinstance(progress, bool) or not self._engine.main else progress)
+        self._events.progress("train", at.step, self._config.training.steps)
         self._before = at.seconds - began  # seconds of the runs before, so that a sum gives the whole
         self._good = take(at, self._parts)
         try:
@@ -136,11 +136,12 @@ class Trainer:
             while not at.stop_reason:
                 self._turn()
                 at.stop_reason = at.stop_reason or self._over()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Cancelled):
             self._write(self._good)
             raise
         finally:
-            self._progress.close()
+            if line is not None:
+                line.close()
         if at.validation.get("step") != at.step and self._has_validation():
             self._validate()
         at.seconds = self._before + time.perf_counter()
@@ -177,11 +178,13 @@ class Trainer:
             self._log.write(
                 "step", at.step, epoch=at.epoch, loss=total, rate=rate, gradient_norm=norm, **gradient.values
             )
-        self._progress.advance(at.step, patches, total)
+        self._events.progress("train", at.step, training.steps, loss=total)
         if at.step % training.validate_steps == 0 and self._has_validation():
             self._validate()
         if at.step % training.checkpoint_steps == 0:
             self._keep()
+        if self._anywhere(self._events.cancelled()):
+            raise Cancelled(f"training was cancelled at step {at.step}; the last state stays and can be resumed")
 
     def _usable(self, norm: float) -> bool:
         """Whether a step may be taken; in fp16 infinite gradients are part of finding the scale, some times."""
@@ -239,7 +242,7 @@ class Trainer:
             at.stale += 1
         if at.step and self._task.transform.on_validation(loss, at.step):
             at.best, at.stale = None, 0
-            self._tell("stage", "the curriculum goes on to its next stage")
+            self._note("stage", "the curriculum goes on to its next stage")
         elif training.patience and at.stale >= training.patience and self._task.transform.last:
             at.stop_reason = (
                 f"early: {at.stale} validations without a gain of {training.least_gain:g} (relative); the best is of "
@@ -281,10 +284,9 @@ class Trainer:
             return
         at.rollbacks, at.rate_scale = at.rollbacks + 1, at.rate_scale / 2
         put_weights(self._good, self._parts)
-        self._tell(
-            "rollback",
-            f"{what} not finite at step {at.step}: back to the last good weights, rate times {at.rate_scale:g}",
-        )
+        text = f"{what} not finite at step {at.step}: back to the last good weights, rate times {at.rate_scale:g}"
+        self._note("rollback", text)
+        self._events.warning(text)
 
     def _keep(self) -> None:
         """Take the state as good, and write it where that is due."""
@@ -296,24 +298,24 @@ class Trainer:
         if at.stop_reason or (self._store is not None and self._store.due):
             self._write(self._good)
 
-    def _write(self, snapshot: Snapshot) -> None:
+    def _write(self, state: State) -> None:
         if self._store is not None and self._engine.main:
-            self._store.write(snapshot.numbers, snapshot.tensors, None)
+            self._store.save(state)
 
-    def _tell(self, kind: str, text: str) -> None:
+    def _note(self, kind: str, text: str) -> None:
         if self._log is not None:
             self._log.write(kind, self._position.step, text=text)
-        if self._engine.main:
-            self._progress.note(text)
 
     def _over(self) -> str:
         at, training = self._position, self._config.training
         if at.step >= training.steps:
             return f"all {training.steps} steps done"
-        if training.seconds:
-            late = torch.tensor(
-                float(self._before + time.perf_counter() >= training.seconds), device=self._engine.device
-            )
-            if float(self._engine.total(late)) > 0:  # the same answer in every process
-                return f"the time limit of {training.seconds:g} s"
+        if training.seconds and self._anywhere(self._before + time.perf_counter() >= training.seconds):
+            return f"the time limit of {training.seconds:g} s"
         return ""
+
+    def _anywhere(self, said: bool) -> bool:
+        """Whether a process says so: the same answer in every process."""
+        if self._engine.processes == 1:
+            return said
+        return float(self._engine.total(torch.tensor(float(said), device=self._engine.device))) > 0

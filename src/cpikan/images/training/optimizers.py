@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.images.training.config import OptimizerConfig
-from cpikan.learning.soap import SoapOptimizer
+from cpikan.learning.methods.soap import SoapOptimizer
 
 
 def build_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

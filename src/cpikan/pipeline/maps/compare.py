@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.maps.map_rows import MapRows
+from cpikan.streaming.events import Events
 from cpikan.streaming.progress import Progress
+from cpikan.surface.aperture import Aperture, pupil_of
 from cpikan.surface.form import check_form_terms
 from cpikan.surface.measure import Measurement, MeasureSettings, measure
-from cpikan.surface.pupil import Pupil
 
 _PAIR = ((1.0, 0.0), (0.0, 1.0), (1.0, -1.0))  # A, B, A - B
 _PIXEL_AGREEMENT = 0.01  # two calibrations of one magnification agree better than this
@@ -49,7 +50,7 @@ class MapComparison:
             "shape": [height, width],
             "valid_fraction": [count / (height * width) for count in self.valid],
             "common_fraction": pixels / (height * width),
-            "circle_pixels": [pupil.x, pupil.y, pupil.radius, pupil.inner],
+            "circle_pixels": pupil.numbers,
             "pixel_um": self.pixel_um,
             "warnings": [*self.first.notes, *self.second.notes],
         }
@@ -60,22 +61,22 @@ def compare_maps(
     second: str | Path,
     *,
     remove: str | tuple[str, ...] = ("piston",),
-    pupil: Pupil | None = None,
-    progress: bool = False,
+    aperture: Aperture | None = None,
+    progress: bool | Events = False,
 ) -> MapComparison:
     """Surface numbers of two height maps and of their difference, each without the terms of ``remove``.
 
-    All three rest on the same pixels: valid in both, and inside ``pupil`` when one is given (otherwise the form is
+    All three rest on the same pixels: valid in both, and inside ``aperture`` when one is given (otherwise the form is
     fitted in the circle around those pixels). The fit is plain least squares, so the difference without its form is the
     difference of the two without theirs; an error of a whole fringe order is a difference like any other (``evaluate``
     tells them apart). Terms are those of ``cpikan.surface.form.check_form_terms``. Raises InputError when a file cannot
     be read, the shapes or pixel sizes differ, or too few pixels are valid in both.
     """
     terms = check_form_terms(remove)
-    pair = _Pair(open_height_map(first), open_height_map(second), progress)
+    pair = _Pair(open_height_map(first), open_height_map(second), aperture, progress)
     pixel_um = pair.check()
     try:
-        measurement = measure(pair.sweep, MeasureSettings(terms, pupil, _PAIR, pixel_um))
+        measurement = measure(pair.sweep, MeasureSettings(terms, pupil_of(aperture), _PAIR, pixel_um))
     except InputError as failure:
         raise InputError(f"{first} and {second}: {failure}") from failure
     return MapComparison(pair.first, pair.second, terms, measurement, pixel_um, pair.valid)
@@ -84,9 +85,9 @@ def compare_maps(
 class _Pair:
     """Two maps read together, band by band, as often as it takes."""
 
-    def __init__(self, first: HeightMap, second: HeightMap, progress: bool) -> None:
+    def __init__(self, first: HeightMap, second: HeightMap, aperture: Aperture | None, progress: bool | Events) -> None:
         self.first, self.second = first, second
-        self._progress = progress
+        self._aperture, self._progress = aperture, progress
         self.valid = (0, 0)
 
     def check(self) -> float | None:
@@ -97,6 +98,8 @@ class _Pair:
                 f"{one.path} is {one.shape[0]} x {one.shape[1]}, {two.path} {two.shape[0]} x {two.shape[1]} "
                 "(rows x columns): compare maps of one shape, cut or resample one of them"
             )
+        if self._aperture is not None:
+            self._aperture.check(one.shape)
         sizes = [size for size in (one.pixel_um, two.pixel_um) if size is not None]
         if len(sizes) == 2 and abs(sizes[0] - sizes[1]) > _PIXEL_AGREEMENT * max(sizes):
             raise InputError(
@@ -113,6 +116,8 @@ class _Pair:
             for band in both[0].bands:
                 maps = np.stack([np.asarray(one.read("height_nm", band), np.float64) for one in both])
                 counts += np.count_nonzero(np.isfinite(maps), axis=(1, 2))
+                if self._aperture is not None:
+                    self._aperture.cut(band.start, maps)
                 yield band.start, maps
                 bar.advance(band.rows)
         self.valid = (int(counts[0]), int(counts[1]))

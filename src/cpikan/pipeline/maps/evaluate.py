@@ -14,11 +14,12 @@ from cpikan.errors import InputError
 from cpikan.metrics import ErrorTally, wrong_order_limit_nm
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.maps.map_rows import MapRows
-from cpikan.pipeline.maps.region import Region
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.maps import open_npy
 from cpikan.streaming.bands import Band
+from cpikan.streaming.events import Events
 from cpikan.surface.alignment import Alignment, Block, align
+from cpikan.surface.aperture import Aperture, pupil_of
 from cpikan.surface.components import ComponentScan
 from cpikan.surface.form import check_form_terms, form_modes
 
@@ -58,11 +59,11 @@ class Comparison:
     scan: ComponentScan | None
     alignment: Alignment
     removed: tuple[str, ...]
-    region: Region
+    aperture: Aperture | None
 
     def blocks(self) -> Iterator[Block]:
         """The raw difference with the labels of its components, band by band."""
-        return _blocks(self.rows, self.truth, self.scan, self.region)
+        return _blocks(self.rows, self.truth, self.scan, self.aperture)
 
     def errors(self) -> Iterator[tuple[Band, NDArray[np.float64]]]:
         """Every band with its error in nm (float64, NaN where either map is invalid), from top to bottom."""
@@ -73,13 +74,18 @@ class Comparison:
         """The errors of the pixels that were guessed, in nm, band by band; nothing where the map stores no flags."""
         if self.rows.map.flags is None:
             return
-        for block in _blocks(self.rows, self.truth, self.scan, self.region, guessed=True):
+        for block in _blocks(self.rows, self.truth, self.scan, self.aperture, guessed=True):
             error = self.alignment.error(block)
             yield error[np.isfinite(error)]
 
 
 def _blocks(
-    rows: MapRows, truth: NDArray[np.number], scan: ComponentScan | None, region: Region, *, guessed: bool = False
+    rows: MapRows,
+    truth: NDArray[np.number],
+    scan: ComponentScan | None,
+    aperture: Aperture | None,
+    *,
+    guessed: bool = False,
 ) -> Iterator[Block]:
     """The difference to the truth at the pixels that were measured, or at those that were ``guessed``."""
     for band, height in rows.heights():
@@ -88,7 +94,8 @@ def _blocks(
         flags = rows.read("flags", band)
         guess = np.zeros(height.shape, bool) if flags is None else (flags & _INPAINTED) > 0
         difference[guess != guessed] = np.nan
-        region.cut(band, difference)
+        if aperture is not None:
+            aperture.cut(band.start, difference)
         if scan is not None:
             labels = scan.rows(band.start, np.isfinite(height)) if scan.count > 1 else None
         else:
@@ -105,33 +112,38 @@ def _surrounded(labels: NDArray[np.int64], guess: NDArray[np.bool_]) -> NDArray[
     return np.take_along_axis(labels, last, axis=1)
 
 
-def compare(
+def align_to_truth(
     height_map: HeightMap,
     truth: str | Path | NDArray[np.number],
     *,
     remove: str | Sequence[str] = (),
-    region: Region | None = None,
-    progress: bool = False,
+    aperture: Aperture | None = None,
+    progress: bool | Events = False,
 ) -> Comparison:
     """Lay a height map on its truth: a piston per component is always removed, and a common form as ``remove`` names it.
 
-    Terms are those of ``cpikan.surface.form.check_form_terms``; only pixels of ``region`` count.
+    Terms are those of ``cpikan.surface.form.check_form_terms``; only pixels of ``aperture`` count.
     Components are those of the map's ``component`` array; without one, a map of a single wavelength is split into the
     connected parts of its finite pixels. Raises InputError for an unknown term, a truth that does not fit, or a map
     that does not say its wavelengths.
     """
-    terms, region = check_form_terms(remove), region or Region()
+    terms = check_form_terms(remove)
     wavelengths = _wavelengths_nm(height_map)
     rows = MapRows(height_map, progress=progress)
     heights = open_truth(truth, rows.shape)
     scan = _scan(rows) if height_map.component is None and len(wavelengths) == 1 else None
     limit_nm = wrong_order_limit_nm(wavelengths)
-    region.check(rows.shape)
+    if aperture is not None:
+        aperture.check(rows.shape)
     removed = check_form_terms(("piston", *terms))
     alignment = align(
-        lambda: _blocks(rows, heights, scan, region), rows.shape, limit_nm, form_modes(removed), region.pupil
+        lambda: _blocks(rows, heights, scan, aperture),
+        rows.shape,
+        limit_nm,
+        form_modes(removed),
+        pupil_of(aperture),
     )
-    return Comparison(rows, heights, limit_nm, scan, alignment, removed, region)
+    return Comparison(rows, heights, limit_nm, scan, alignment, removed, aperture)
 
 
 def _scan(rows: MapRows) -> ComponentScan:
@@ -151,7 +163,7 @@ def _wavelengths_nm(height_map: HeightMap) -> tuple[float, ...]:
     return height_map.wavelengths_nm
 
 
-def measure(comparison: Comparison) -> dict[str, Any]:
+def error_figures(comparison: Comparison) -> dict[str, Any]:
     """The figures of a comparison under the names of ``cpikan evaluate``, and what they rest on.
 
     rms_nm and max_abs_nm are over right-order pixels (error within a quarter of the shortest wavelength), the others
@@ -198,13 +210,15 @@ def evaluate(
     truth_path: str | Path,
     *,
     remove: str | Sequence[str] = (),
-    region: Region | None = None,
-    progress: bool = True,
+    aperture: Aperture | None = None,
+    progress: bool | Events = True,
 ) -> dict[str, Any]:
-    """Compare the map at ``output_path`` with the true heights in nm of a .npy file; see ``compare`` and ``measure``.
+    """Compare the map at ``output_path`` with the true heights in nm of a .npy file.
+
+    See ``align_to_truth`` and ``error_figures``.
 
     Raises InputError when a file is missing or unreadable, the shapes differ, or the truth is not a 2-D array of
     numbers.
     """
     height_map = open_height_map(output_path)
-    return measure(compare(height_map, truth_path, remove=remove, region=region, progress=progress))
+    return error_figures(align_to_truth(height_map, truth_path, remove=remove, aperture=aperture, progress=progress))

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.maps.map_rows import MapRows
-from cpikan.pipeline.maps.region import Region
 from cpikan.streaming.bands import Band
+from cpikan.streaming.events import Events
+from cpikan.surface.aperture import Aperture, Circle, pupil_of
 from cpikan.surface.form import Form, check_form_terms
 from cpikan.surface.measure import MeasureSettings, measure
-from cpikan.surface.pupil import Pupil
 from cpikan.surface.ripple import fringe_ripple, sample_step
 from cpikan.surface.zernike import ZernikeBasis
 
@@ -26,27 +26,31 @@ _BLOCK_PIXELS = 1 << 18  # a band and its form stay in the cache
 _FEWEST_FRINGES = 2  # below this the form of the ripple measure and the fringes are one thing
 
 
-def measure_map(
+def surface_figures(
     path: str | Path,
     *,
     remove: str | Sequence[str] = ("piston",),
-    region: Region | None = None,
-    progress: bool = False,
+    aperture: Aperture | None = None,
+    progress: bool | Events = False,
 ) -> dict[str, Any]:
     """Surface numbers of a height map without the terms of ``remove``, by name, and what they rest on.
 
-    PV, PVr, RMS, Sa and the others of ``SurfaceParameters`` over the pixels of ``region``, the form with its pupil, and
+    PV, PVr, RMS, Sa and the others of ``SurfaceParameters`` over the pixels of ``aperture``, the form with its pupil, and
     the ripple at 1 to 4 times the fringe for each wavelength, before the form was removed (where the file says them,
     and the map spans two fringes).
     Three sweeps of the file (two with a pupil given), memory of a few bands. Raises InputError when the file cannot be
-    read, the region does not fit, or too few pixels are valid.
+    read, the aperture does not fit, or too few pixels are valid.
     """
-    terms, region = check_form_terms(remove), region or Region()
+    terms = check_form_terms(remove)
     height_map = open_height_map(path)
-    region.check(height_map.shape)
-    sweeps = _Sweeps(height_map, region, progress)
+    if aperture is not None:
+        aperture.check(height_map.shape)
+    sweeps = _Sweeps(height_map, aperture, progress)
     try:
-        found = measure(sweeps, MeasureSettings(terms, region.pupil, pixel_um=height_map.pixel_um))
+        found = measure(
+            sweeps,
+            MeasureSettings(terms, pupil_of(aperture), pixel_um=height_map.pixel_um),
+        )
     except InputError as failure:
         raise InputError(f"{path}: {failure}") from failure
     numbers, form = found.surfaces[0], found.forms[0]
@@ -56,7 +60,7 @@ def measure_map(
         **numbers.summary(),
         "removed": list(terms),
         "removed_nm": form.summary(),
-        "circle_pixels": [pupil.x, pupil.y, pupil.radius, pupil.inner],
+        "circle_pixels": pupil.numbers,
         "ripple_mrad": sweeps.ripple_mrad(),
         "wavelengths_nm": list(height_map.wavelengths_nm),
         "shape": [height, width],
@@ -76,8 +80,8 @@ def _fringes(phase: NDArray[np.float64]) -> float:
 class _Sweeps:
     """The map again and again, band by band; the first time it keeps an even sample for the ripple."""
 
-    def __init__(self, height_map: HeightMap, region: Region, progress: bool) -> None:
-        self._map, self._region, self._progress = height_map, region, progress
+    def __init__(self, height_map: HeightMap, aperture: Aperture | None, progress: bool | Events) -> None:
+        self._map, self._aperture, self._progress = height_map, aperture, progress
         self._step = sample_step(height_map.shape)
         self._sample: list[NDArray[np.float64]] = []
         self._main: list[NDArray[np.bool_]] = []
@@ -87,7 +91,8 @@ class _Sweeps:
         rows = MapRows(self._map, progress=self._progress, block_pixels=_BLOCK_PIXELS)
         for band, stored in rows.heights():
             heights = np.array(stored)[None]
-            self._region.cut(band, heights)
+            if self._aperture is not None:
+                self._aperture.cut(band.start, heights)
             if not self._sampled:
                 self._keep(rows, band, heights[0])
             yield band.start, heights
@@ -126,7 +131,7 @@ class _Sweeps:
 def _removed(form: Any) -> Form | None:
     """The form that a summary tells of, without its pistons; None where it tells of none, or not of one."""
     try:
-        pupil = Pupil(*(float(value) for value in form["circle_pixels"]))
+        pupil = Circle(*(float(value) for value in form["circle_pixels"]))
         named = form["coefficients_nm"]
         modes = tuple((int(n), int(m)) for n, m in (re.findall(r"-?\d+", name) for name in named))
         return Form(pupil, ZernikeBasis(modes, pupil.obscuration), tuple(float(value) for value in named.values()))

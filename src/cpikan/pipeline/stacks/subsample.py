@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.pipeline.stacks.mask import Circle, Mask
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.calibration.calibrate import Subsample
 from cpikan.psi.calibration.steps.carrier import WholeRows
+from cpikan.surface.aperture import Aperture
 
 _ROWS = 96
 _COLUMNS = 128
 _WHOLE_ROWS = 4  # kept entire, for noise from neighbours
 
 
-def take_subsample(stack: FrameStack, mask: Mask | Circle | None) -> Subsample:
+def take_subsample(stack: FrameStack, mask: Aperture | None) -> Subsample:
     """Pixels on a staggered grid inside the mask's extent; raises InputError for constant or duplicated frames."""
     height, width = stack.shape[2:]
     top, bottom, left, right = _extent(mask, (height, width))
@@ -44,7 +44,7 @@ def take_subsample(stack: FrameStack, mask: Mask | Circle | None) -> Subsample:
     return sample
 
 
-def _extent(mask: Mask | Circle | None, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+def _extent(mask: Aperture | None, shape: tuple[int, int]) -> tuple[int, int, int, int]:
     """Rows and columns the mask spans (top, bottom, left, right), so that a small mask still gives enough samples."""
     height, width = shape
     if mask is None:

@@ -17,7 +17,7 @@ _FEWEST = 16  # sampled pixels of a component that its piston is read from
 _NOT_SURE = int(Flag.INVALID | Flag.AMBIGUOUS | Flag.INPAINTED)
 
 
-def lay_truth(path: Path, guide: HeightMap) -> TruthFile:
+def align_truth(path: Path, guide: HeightMap) -> TruthFile:
     """Find how the heights of a .npy stand to ``guide``: the median difference of about a million pixels, per component.
 
     Where the sign of the guide was assumed, the truth takes the sign that fits it better. Components of fewer than 16

@@ -1,0 +1,228 @@
+"""Combinators: the best state of a method, strategies one after the other, and new starts.
+
+A strategy is like a method, but works on a runner: it may exchange field and objective, and sees the time that is left. Its
+state is plain data too, so that a solve goes on from a checkpoint where it was.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from cpikan.errors import InputError
+from cpikan.fields.functional import parameter_vector
+from cpikan.fields.layered import Start
+from cpikan.learning.methods.method import Method, State
+from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.unknowns import network_of
+
+if TYPE_CHECKING:
+    from cpikan.learning.runner import Runner
+
+_STUCK = (
+    *(StopReason.GRADIENT, StopReason.STEP, StopReason.COST, StopReason.STALLED, StopReason.DIVERGED),
+    *(StopReason.LINE_SEARCH, StopReason.HELD_OUT),
+)
+FAR = 1e-4  # residual relative to that of u = 0, above which an end is a local minimum and not rounding
+_APART = 7919  # between seeds of starts, so that those of neighbouring solves differ
+
+
+class Strategy(ABC):
+    """Work on a runner: ``init``, then ``step`` while ``stop`` says RUNNING and the budget lasts, then ``close``."""
+
+    name: str
+
+    @abstractmethod
+    def init(self, run: Runner) -> State:
+        """Make the state at the start."""
+
+    @abstractmethod
+    def step(self, run: Runner, state: State) -> State:
+        """Go on by one step."""
+
+    def stop(self, run: Runner, state: State) -> StopReason:
+        """Tell whether it is over, and why."""
+        return StopReason(state["reason"])
+
+    def close(self, run: Runner, state: State, reason: StopReason) -> StopReason:
+        """Leave the runner in the best state; gives the reason that stands for all."""
+        return reason
+
+
+@dataclass(frozen=True)
+class BestSoFar(Strategy):
+    """Let a method work on the field, look at held-out residuals now and then, and leave the best state of all looks.
+
+    A cost that is not finite brings the best state back.
+    """
+
+    method: Method
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """Name of the method."""
+        return self.method.name
+
+    def init(self, run: Runner) -> State:
+        """Begin with the field as it is."""
+        if run.iterate.best is None:
+            run.keep_best()
+        inner = self.method.init(run.iterate.objective, run.iterate.field)
+        return {"inner": inner, "best": run.iterate.best_cost, "since": 0}
+
+    def step(self, run: Runner, state: State) -> State:
+        """Take a step of the method, and look."""
+        field, method, since = run.iterate.field, self.method, state["since"]
+        before = None if method.patience is None else parameter_vector(field)
+        inner, cost = method.step(run.iterate.objective, field, state["inner"])
+        if not math.isfinite(cost):
+            run.iterate.restore_best()
+        moved = before is None or not torch.equal(before, parameter_vector(field))
+        run.step_done(cost, look=method.look_every == 1 and moved)
+        if method.patience is not None and moved:
+            since = 0 if run.iterate.best_cost < state["best"] else since + 1
+        return {"inner": inner, "best": run.iterate.best_cost, "since": since}
+
+    def stop(self, run: Runner, state: State) -> StopReason:
+        """Stop with the method, or when its patience is over."""
+        if self.method.patience is not None and state["since"] >= self.method.patience:
+            return StopReason.HELD_OUT
+        return self.method.stop(state["inner"])
+
+    def close(self, run: Runner, state: State, reason: StopReason) -> StopReason:
+        """Put the best state back."""
+        run.look()
+        run.iterate.restore_best()
+        return reason
+
+
+class Chain(Strategy):
+    """Strategies one after the other: ``child`` gives the present one, ``follows`` decides whether there is a next one."""
+
+    @abstractmethod
+    def child(self, state: State) -> Strategy:
+        """Give the strategy of ``state["number"]``."""
+
+    @abstractmethod
+    def follows(self, run: Runner, state: State, reason: StopReason) -> bool:
+        """Tell whether another one follows the child that has just ended."""
+
+    def ended(self, run: Runner, state: State, reason: StopReason) -> State:
+        """Note that the child has ended."""
+        return state
+
+    def finish(self, run: Runner, state: State, reason: StopReason) -> StopReason:
+        """Leave the best of all; gives the reason that stands for all."""
+        return reason
+
+    def begin(self, run: Runner, state: State, number: int) -> State:
+        """Begin the child of this number."""
+        state = {**state, "number": number, "reason": int(StopReason.RUNNING)}
+        return {**state, "inner": self.child(state).init(run)}
+
+    def init(self, run: Runner) -> State:
+        """Begin with the first."""
+        return self.begin(run, {}, 0)
+
+    def step(self, run: Runner, state: State) -> State:
+        """Take a step of the child, or go on to the next."""
+        child = self.child(state)
+        reason = child.stop(run, state["inner"])
+        if reason is StopReason.RUNNING:
+            return {**state, "inner": child.step(run, state["inner"])}
+        reason = child.close(run, state["inner"], reason)
+        state = self.ended(run, {**state, "inner": {}}, reason)
+        if self.follows(run, state, reason):
+            return self.begin(run, state, state["number"] + 1)
+        return {**state, "reason": int(self.finish(run, state, reason))}
+
+    def close(self, run: Runner, state: State, reason: StopReason) -> StopReason:
+        """End the child where it was interrupted."""
+        if state["reason"] == StopReason.RUNNING:
+            reason = self.child(state).close(run, state["inner"], reason)
+            reason = self.finish(run, self.ended(run, state, reason), reason)
+        return reason
+
+
+class Sequential(Chain):
+    """Stages in turn, each noted in the history; ends early where the residual is as small as was asked for."""
+
+    name = "stages"
+
+    def __init__(self, stages: tuple[Method | Strategy, ...]) -> None:
+        self._stages = tuple(stage if isinstance(stage, Strategy) else BestSoFar(stage) for stage in stages)
+
+    def child(self, state: State) -> Strategy:
+        """Give a stage."""
+        return self._stages[state["number"]]
+
+    def init(self, run: Runner) -> State:
+        """Begin with the first stage; without stages there is nothing to do."""
+        return super().init(run) if self._stages else {"reason": int(StopReason.BUDGET)}
+
+    def begin(self, run: Runner, state: State, number: int) -> State:
+        """Begin a stage."""
+        run.begin_stage(self._stages[number].name)
+        return super().begin(run, state, number)
+
+    def ended(self, run: Runner, state: State, reason: StopReason) -> State:
+        """Note the end of a stage."""
+        run.end_stage(reason)
+        return state
+
+    def follows(self, run: Runner, state: State, reason: StopReason) -> bool:
+        """Go on unless the goal is reached or the start was bad."""
+        done = reason in (StopReason.BAD_START, StopReason.TARGET) or run.converged
+        return not done and state["number"] + 1 < len(self._stages)
+
+
+class Restarts(Chain):
+    """A strategy from new starts where it ends stuck far from the goal; points and weights stay, and the best is kept."""
+
+    name = "restarts"
+
+    def __init__(self, strategy: Strategy, restarts: int) -> None:
+        self._strategy, self._restarts = strategy, restarts
+
+    def child(self, state: State) -> Strategy:
+        """Give the strategy."""
+        return self._strategy
+
+    def begin(self, run: Runner, state: State, number: int) -> State:
+        """Draw the coefficients anew from another seed but for the first start."""
+        if number:
+            network_of(run.iterate.field).restart(Start(run.seed + _APART * number))
+            run.iterate.forget_best()
+        return super().begin(run, {"ends": [], **state}, number)
+
+    def ended(self, run: Runner, state: State, reason: StopReason) -> State:
+        """Put the best state aside."""
+        cost = run.iterate.best_cost
+        best = min((end[0] for end in state["ends"]), default=None)
+        state = {**state, "ends": [*state["ends"], [cost, int(reason)]]}
+        if self._restarts and (best is None or cost < best):
+            state["best"] = {name: t.detach().clone() for name, t in run.iterate.field.state_dict().items()}
+        return state
+
+    def follows(self, run: Runner, state: State, reason: StopReason) -> bool:
+        """Start anew where a solve is stuck far from the goal, in a field that can be drawn anew."""
+        stuck = reason in _STUCK and run.iterate.relative() > FAR and run.left_s > 0
+        return state["number"] < self._restarts and stuck and hasattr(network_of(run.iterate.field), "restart")
+
+    def finish(self, run: Runner, state: State, reason: StopReason) -> StopReason:
+        """Leave the best of all starts; its reason stands for all."""
+        cost, reason_of_best = min(state["ends"], key=lambda end: end[0])
+        if len(state["ends"]) > 1:
+            run.iterate.field.load_state_dict(state["best"])
+            run.iterate.best, run.iterate.best_cost = parameter_vector(run.iterate.field), cost
+        return StopReason(reason_of_best)
+
+
+def check_restarts(restarts: int) -> None:
+    """Raise InputError for a number below zero."""
+    if restarts < 0:
+        raise InputError(f"{restarts} restarts: give 0 or more")

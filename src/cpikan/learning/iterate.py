@@ -1,0 +1,133 @@
+"""Iterate: the field that a solve works on, with what it is fitted to, what it is judged by, and its best state."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cpikan.errors import ResumeError
+from cpikan.fields.functional import parameter_vector, set_parameters
+from cpikan.fields.piecewise import PiecewiseChebyshev
+from cpikan.learning.balancing import Balancer
+from cpikan.learning.methods.method import State
+from cpikan.learning.objective import Objective, PointSet, make_objective, make_terms
+from cpikan.learning.points import Sampler
+from cpikan.learning.unknowns import is_linear, output_vector, set_output_vector, with_unknowns, zero_output
+from cpikan.physics.problem import Problem
+
+_SAME = 1e-6  # relative difference of a cost that rounding on another machine can make
+
+
+@dataclass
+class Iterate:
+    """A field with what it is fitted to and what it is judged by, and its best state."""
+
+    field: nn.Module
+    objective: Objective
+    heldout: Objective
+    scale: float = 0.0
+    best: Tensor | None = None
+    best_cost: float = math.inf
+
+    def heldout_cost(self) -> float:
+        """Evaluate the cost at points that are not fitted, on the scale of the cost that is."""
+        with torch.no_grad():
+            return float(self.heldout.cost(self.field))
+
+    def zero_cost(self) -> float:
+        """Evaluate the held-out cost of u = 0, where the output can be made zero; else as it is."""
+        if not (is_linear(self.field) or isinstance(self.field, PiecewiseChebyshev)):
+            return self.heldout_cost()
+        before = output_vector(self.field)
+        zero_output(self.field)
+        cost = self.heldout_cost()
+        set_output_vector(self.field, before)
+        return cost
+
+    def relative(self) -> float:
+        """Give the best held-out residual relative to that of u = 0."""
+        return math.sqrt(self.best_cost / self.scale) if self.scale > 0 else 0.0
+
+    def keep_best(self) -> float:
+        """Evaluate the held-out cost, and keep the state if it is the best so far."""
+        found = self.heldout_cost()
+        if found < self.best_cost:
+            self.best, self.best_cost = parameter_vector(self.field), found
+        return found
+
+    def restore_best(self) -> None:
+        """Put the best state back."""
+        if self.best is not None:
+            set_parameters(self.field, self.best)
+
+    def forget_best(self) -> None:
+        """Look for a best state anew."""
+        self.best, self.best_cost = None, math.inf
+
+    def take(self, objective: Objective) -> None:
+        """Take another objective, with held-out weights to match; the best state is judged by them."""
+        before, now = self.objective.per_point(), objective.per_point()
+        changed = {name: now[name] / before[name] for name in now if not math.isclose(now[name], before[name])}
+        self.objective = objective
+        if changed:
+            weights = {name: self.heldout.weights[name] * ratio for name, ratio in changed.items()}
+            self.heldout = self.heldout.reweighted(weights)
+            place = parameter_vector(self.field)
+            self.scale = self.zero_cost()
+            self.restore_best()
+            self.best_cost = self.heldout_cost()
+            set_parameters(self.field, place)
+
+    def state(self) -> State:
+        """Give all but the terms as plain data."""
+        state = {name: getattr(self, name) for name in ("scale", "best", "best_cost")}
+        for name, objective in (("fitted", self.objective), ("heldout", self.heldout)):
+            sets = {key: at._asdict() for key, at in objective.sets.items()}
+            state[name] = {"weights": objective.weights, "sets": sets}
+        return {**state, "field": self.field.state_dict()}
+
+
+def placed(
+    problem: Problem, network: nn.Module, sampler: Sampler, balancer: Balancer
+) -> tuple[Iterate, dict[str, State]]:
+    """Draw points for a field and weigh the terms; gives the states of sampler and balancer too."""
+    field = with_unknowns(network, problem.unknowns)
+    sets, sampled = sampler.init(problem)
+    objective = make_objective(problem, sets)
+    objective.check(field)
+    objective, balanced = balancer.init(objective, field)
+    held, _ = sampler.held_out_sampler().init(problem)
+    found = Iterate(field, objective, objective.judged_at(held, make_terms(problem, fitted=False)))
+    found.scale = found.zero_cost()
+    return found, {"sampler": sampled, "balancer": balanced}
+
+
+def restored(problem: Problem, network: nn.Module, state: State) -> Iterate:
+    """Put an iterate together from its ``state``; raises ResumeError for a field or a problem that is another one."""
+    field = with_unknowns(network, problem.unknowns)
+    try:
+        field.load_state_dict(state["field"])
+    except RuntimeError as failure:
+        raise ResumeError("the field is not that of the checkpoint: give one of the same shape") from failure
+    objectives = []
+    for name, fitted in (("fitted", True), ("heldout", False)):
+        terms, kept = make_terms(problem, fitted=fitted), state[name]
+        if [term.name for term in terms] != list(kept["weights"]):
+            raise ResumeError("the problem's conditions are not those of the checkpoint: give the same problem")
+        sets = {key: PointSet(**parts) for key, parts in kept["sets"].items()}
+        objectives.append(Objective(terms, sets, kept["weights"]))
+    found = Iterate(field, objectives[0], objectives[1], state["scale"], state["best"], state["best_cost"])
+    if found.best is not None:
+        now = parameter_vector(field)
+        found.restore_best()
+        cost = found.heldout_cost()
+        set_parameters(field, now)
+        if not abs(cost - found.best_cost) <= _SAME * found.best_cost + 1e-9 * _SAME * found.scale:
+            raise ResumeError(
+                f"the residuals of {problem.name} are not those of the checkpoint (cost {cost:.3e} where "
+                f"{found.best_cost:.3e} was written): give the same problem"
+            )
+    return found

@@ -1,0 +1,1 @@
+"""Methods: one step of a minimisation each, with a state that is plain data."""

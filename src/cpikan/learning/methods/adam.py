@@ -1,0 +1,99 @@
+"""Adam with clipped gradients, a falling rate, and half the rate after a cost that is not finite."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from cpikan.errors import InputError
+from cpikan.learning.methods.method import Method, State
+from cpikan.learning.objective import Objective
+from cpikan.learning.stop_reason import StopReason
+
+_ROLLBACKS = 3
+
+
+@dataclass(frozen=True)
+class FirstOrder(Method):
+    """``iterations`` full-batch steps of a torch optimizer at ``rate``, times ``decay`` every thousand.
+
+    ``clip`` bounds the gradient's length. A cost that is not finite begins anew at half the rate, three times.
+    """
+
+    iterations: int = 2000
+    rate: float = 1e-3
+    decay: float = 0.98
+    clip: float | None = 1.0
+    name: str = "first order"
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or not self.rate > 0:
+            raise InputError(
+                f"{self.iterations} steps of {self.name} at rate {self.rate}: give at least 1, and more than 0"
+            )
+
+    @abstractmethod
+    def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """Make the torch optimizer."""
+
+    def init(self, objective: Objective, field: nn.Module) -> State:
+        """Start without moments."""
+        return {"step": 0, "rate": self.rate, "rollbacks": 0}
+
+    def step(self, objective: Objective, field: nn.Module, state: State) -> tuple[State, float]:
+        """Follow the gradient; without a finite cost the field stays, and moments are forgotten."""
+        parameters = list(field.parameters())
+        for parameter in parameters:
+            parameter.grad = None
+        cost = objective.cost(field)
+        cost.backward()
+        value, numbers = float(cost.detach()), {name: state[name] for name in ("step", "rate", "rollbacks")}
+        numbers["step"] += 1
+        if not math.isfinite(value):
+            return {**numbers, "rate": state["rate"] / 2, "rollbacks": state["rollbacks"] + 1}, value
+        optimizer = self.optimizer(parameters)
+        _put_moments(optimizer, parameters, state)
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, self.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = state["rate"] * self.decay ** (state["step"] / 1000)
+        optimizer.step()
+        return {**numbers, **_moments(optimizer, parameters)}, value
+
+    def stop(self, state: State) -> StopReason:
+        """Stop after ``iterations`` steps, or where the cost stays without a finite value."""
+        if state["rollbacks"] > _ROLLBACKS:
+            return StopReason.DIVERGED
+        return StopReason.BUDGET if state["step"] >= self.iterations else StopReason.RUNNING
+
+
+@dataclass(frozen=True)
+class Adam(FirstOrder):
+    """Adam (Kingma and Ba 2015) on all points."""
+
+    name: str = "adam"
+
+    def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """Make Adam."""
+        return torch.optim.Adam(parameters, lr=self.rate)
+
+
+def _moments(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> dict[str, Any]:
+    """Name what an optimizer remembers of every parameter by the parameter's number."""
+    return {
+        f"{number}.{name}": value
+        for number, parameter in enumerate(parameters)
+        for name, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _put_moments(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], state: State) -> None:
+    for key, value in state.items():
+        number, dot, name = key.partition(".")
+        if dot:
+            optimizer.state[parameters[int(number)]][name] = value

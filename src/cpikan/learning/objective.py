@@ -1,0 +1,319 @@
+"""Objective: the cost of a field, from terms at point sets with weights, with its gradients and its linear system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import jacrev
+
+from cpikan.errors import InputError
+from cpikan.fields.functional import functional, named_parameters, parameter_vector
+from cpikan.fields.jet_tape import JetTape
+from cpikan.fields.layered import LayeredField
+from cpikan.fields.protocol import Jet, LinearOutput, Second
+from cpikan.learning.unknowns import append_unknowns, network_of, unknowns_of
+from cpikan.physics.linearise import contract, jet_at, pullback
+from cpikan.physics.problem import Condition, Problem, Side
+
+_BATCH = 128  # reverse passes at once, for fields that have no tape
+
+
+class PointSet(NamedTuple):
+    """Points (n, d) of a term, with what the term may need there.
+
+    ``normals`` (n, d) point outwards, ``partner`` (n, d) are the points at the other end of a period, ``data`` (n,) was
+    measured, and ``weight`` (n,) multiplies residuals point by point; for a density it is the quadrature weight.
+    """
+
+    points: Tensor
+    normals: Tensor | None = None
+    partner: Tensor | None = None
+    data: Tensor | None = None
+    weight: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of the cost: ``function(jet, at, jet at partner) -> {name: (n,)}``.
+
+    A "residual" is squared and summed. A "density" is integrated as it is, by the weights of its points or else as a mean:
+    the energy of Deep Ritz (E and Yu 2018). ``user_weight`` multiplies what balancing finds; ``inside`` marks the equation.
+    """
+
+    name: str
+    function: Callable[[Jet, PointSet, Jet | None], Mapping[str, Tensor]]
+    second: Second = "none"
+    kind: Literal["residual", "density"] = "residual"
+    inside: bool = False
+    user_weight: float = 1.0
+
+    def at(self, field: nn.Module, at: PointSet) -> list[Tensor]:
+        """Evaluate the term at points, (n,) per residual, times the weights of the points; differentiable."""
+        jet: Any = field.jet
+        partner = None if at.partner is None else jet(at.partner, self.second)
+        return self.values(jet(at.points, self.second), at, partner)
+
+    def values(self, jet: Jet, at: PointSet, partner: Jet | None) -> list[Tensor]:
+        """Evaluate the term on jets."""
+        found = self.function(jet, at, partner).values()
+        return list(found) if at.weight is None else [at.weight * value for value in found]
+
+
+class LinearSystem(NamedTuple):
+    """Weighted residuals (R,) and their Jacobian (R, P)."""
+
+    residuals: Tensor
+    jacobian: Tensor
+
+    @property
+    def cost(self) -> Tensor:
+        """The cost of the residuals, ()."""
+        return half_squares(self.residuals)
+
+
+def half_squares(residuals: Tensor) -> Tensor:
+    """Give the cost of residuals: half the sum of their squares."""
+    return 0.5 * residuals.square().sum()
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Terms, and by their names the points they are taken at and the weights of their residuals."""
+
+    terms: tuple[Term, ...]
+    sets: Mapping[str, PointSet]
+    weights: Mapping[str, float]
+
+    @property
+    def count(self) -> int:
+        """Points in all."""
+        return sum(len(self.sets[term.name].points) for term in self.terms)
+
+    def only(self, *names: str) -> Objective:
+        """Keep the terms of these names."""
+        return replace(self, terms=tuple(term for term in self.terms if term.name in names))
+
+    def residuals(self, field: nn.Module) -> Tensor:
+        """Evaluate the weighted residuals (R,), term by term, differentiable by the parameters."""
+        chosen = [term for term in self.terms if term.kind == "residual"]
+        return torch.cat([self.weights[t.name] * value for t in chosen for value in t.at(field, self.sets[t.name])])
+
+    def cost(self, field: nn.Module) -> Tensor:
+        """Evaluate the cost (): half the squares of all residuals, and the integrals of densities."""
+        parts = [self._integral(term, field) for term in self.terms if term.kind == "density"]
+        if len(parts) < len(self.terms):
+            parts.insert(0, half_squares(self.residuals(field)))
+        return sum(parts[1:], parts[0])
+
+    def values(self, field: nn.Module) -> dict[str, Tensor]:
+        """Evaluate the share of every term in the cost, ()."""
+        return {term.name: self.only(term.name).cost(field) for term in self.terms}
+
+    def gradient(self, field: nn.Module) -> tuple[Tensor, Tensor]:
+        """Evaluate the cost () and its gradient (P,)."""
+        parameters = list(field.parameters())
+        with torch.enable_grad():
+            value = self.cost(field)
+            parts = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
+        return value.detach(), torch.cat([part.flatten() for part in parts])
+
+    def gradients(self, field: nn.Module) -> dict[str, Tensor]:
+        """Evaluate the gradient of every term's share, (P,)."""
+        return {term.name: self.only(term.name).gradient(field)[1] for term in self.terms}
+
+    def linearise(self, field: nn.Module, subset: Literal["all", "output"] = "all") -> LinearSystem:
+        """Linearise the residuals by all parameters, or by the coefficients that the output is linear in.
+
+        Raises InputError for a density, which has no residuals, and for a field without such coefficients.
+        """
+        parts = []
+        for term in self.terms:
+            if term.kind == "density":
+                raise InputError(
+                    f"{term.name} is a density without residuals: use a first-order or quasi-Newton method"
+                )
+            residuals, jacobian = linearise_term(field, term, self.sets[term.name], subset)
+            weight = self.weights[term.name]
+            parts.append((weight * residuals, jacobian.mul_(weight)))
+        return LinearSystem(torch.cat([r for r, _ in parts]), torch.cat([j for _, j in parts]))
+
+    def affine(self, outputs: int) -> bool:
+        """Tell whether every residual is linear in the jet, up to a constant: tried on jets drawn at random."""
+        return all(t.kind == "residual" and _is_affine(t, self.sets[t.name], outputs) for t in self.terms)
+
+    def check(self, field: nn.Module) -> None:
+        """Raise InputError for values that are not finite, naming the term."""
+        for term in self.terms:
+            with torch.no_grad():
+                found = torch.cat(term.at(field, self.sets[term.name]))
+            if not bool(torch.isfinite(found).all()):
+                raise InputError(
+                    f"residuals of {term.name!r} are not finite at the start: check the formula at the region's ends"
+                )
+
+    def replace_points(self, name: str, at: PointSet) -> Objective:
+        """Take other points for a term; the weight is kept per point."""
+        share = (len(self.sets[name].points) / len(at.points)) ** 0.5 if self._term(name).kind == "residual" else 1.0
+        weights = {**self.weights, name: self.weights[name] * share}
+        return replace(self, sets={**self.sets, name: at}, weights=weights)
+
+    def reweighted(self, weights: Mapping[str, float]) -> Objective:
+        """Take other weights."""
+        return replace(self, weights={**self.weights, **weights})
+
+    def per_point(self) -> dict[str, float]:
+        """Give the weights that residuals would have at a single point."""
+        return {name: weight * len(self.sets[name].points) ** 0.5 for name, weight in self.weights.items()}
+
+    def judged_at(self, sets: Mapping[str, PointSet], terms: tuple[Term, ...]) -> Objective:
+        """Take other points for all terms, residuals in place of densities, with weights on the same scale."""
+        found = self
+        for term in self.terms:
+            found = found.replace_points(term.name, sets[term.name])
+            if term.kind == "density":
+                share = len(sets[term.name].points) ** -0.5
+                found = found.reweighted({term.name: term.user_weight * share})
+        return replace(found, terms=terms)
+
+    def _term(self, name: str) -> Term:
+        return next(term for term in self.terms if term.name == name)
+
+    def _integral(self, term: Term, field: nn.Module) -> Tensor:
+        at = self.sets[term.name]
+        sums = [value.sum() if at.weight is not None else value.mean() for value in term.at(field, at)]
+        return self.weights[term.name] * sum(sums[1:], sums[0])
+
+
+def make_terms(problem: Problem, *, fitted: bool = True) -> tuple[Term, ...]:
+    """Make the terms of a problem: its equation, or the energy to be fitted in place of it, and its conditions."""
+    if problem.energy is not None and fitted:
+        equation = Term(
+            "equation", lambda jet, at, _: problem.energies(jet, at.points), problem.second, "density", True
+        )
+    else:
+        equation = Term("equation", lambda jet, at, _: problem.interior(jet, at.points), problem.second, inside=True)
+    conditions = zip(problem.condition_names, problem.conditions, strict=True)
+    return (equation, *(_condition_term(problem, name, condition) for name, condition in conditions))
+
+
+def make_objective(problem: Problem, sets: Mapping[str, PointSet]) -> Objective:
+    """Take a problem at points by the names of its terms, with weights 1."""
+    terms = make_terms(problem)
+    return Objective(terms, {term.name: sets[term.name] for term in terms}, {term.name: 1.0 for term in terms})
+
+
+def thinned(term: Term, at: PointSet) -> PointSet:
+    """Keep the first points where they are in low-discrepancy order: a mean of rows needs no more."""
+    return PointSet._make(None if part is None else part[:256] for part in at) if term.inside else at
+
+
+def linearise_term(field: nn.Module, term: Term, at: PointSet, subset: str) -> tuple[Tensor, Tensor]:
+    """Linearise the residuals of one term, without its weight: (R,) and (R, P)."""
+    network = network_of(field)
+    if subset == "output":
+        return _linearise_output(field, term, at)
+    if isinstance(network, LayeredField) and JetTape.takes(network):
+        return _linearise_taped(field, network, term, at)
+    return linearise_any(field, term, at)
+
+
+def linearise_any(field: nn.Module, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
+    """Linearise by a reverse pass per residual, in batches, for any field."""
+    jet = functional(field, "jet")
+
+    def twice(vector: Tensor) -> tuple[Tensor, Tensor]:
+        tensors = named_parameters(field, vector)
+        other = None if at.partner is None else jet(tensors, at.partner, term.second)
+        values = torch.cat(term.values(jet(tensors, at.points, term.second), at, other))
+        return values, values
+
+    jacobian, values = jacrev(twice, has_aux=True, chunk_size=_BATCH)(parameter_vector(field))
+    return values.detach(), jacobian.detach()
+
+
+def _condition_term(problem: Problem, name: str, condition: Condition) -> Term:
+    def function(jet: Jet, at: PointSet, partner: Jet | None) -> dict[str, Tensor]:
+        normals = torch.zeros_like(at.points) if at.normals is None else at.normals
+        found = condition.residual(jet, Side(at.points, normals, partner, at.data))
+        if found.shape != at.points.shape[:-1]:
+            raise InputError(
+                f"condition {condition.name!r} of {problem.name} gives {tuple(found.shape)} for {len(at.points)} points: "
+                f"give ({len(at.points)},)"
+            )
+        return {name: found}
+
+    return Term(name, function, user_weight=condition.weight)
+
+
+def _is_affine(term: Term, at: PointSet, outputs: int) -> bool:
+    """Try r(a + b) + r(0) = r(a) + r(b), and the same for 3 a and -2 a, to rounding."""
+    at = thinned(term, at)
+    generator = torch.Generator().manual_seed(0)
+    count, axes = at.points.shape
+    second = {"axes": (axes,), "full": (axes, axes), "laplacian": (), "none": (0,)}[term.second]
+
+    def draw() -> Jet:
+        shapes = ((), (axes,), second)
+        return Jet(*(torch.randn(count, outputs, *s, generator=generator, dtype=at.points.dtype) for s in shapes))
+
+    def residual(first: float, other: float) -> Tensor:
+        jets = [Jet(*(first * u + other * v for u, v in zip(x, y, strict=True))) for x, y in pairs]
+        with torch.no_grad():
+            return torch.stack(term.values(jets[0], at, jets[1]))
+
+    pairs = [(draw(), draw()), (draw(), draw())]
+    zero, a, b = residual(0, 0), residual(1, 0), residual(0, 1)
+    size = 1e-9 * (1 + zero.abs().amax() + a.abs().amax() + b.abs().amax())
+    straight = (residual(1, 1) + zero - a - b, residual(3, 0) + 2 * zero - 3 * a, residual(-2, 0) - 3 * zero + 2 * a)
+    return all(bool((miss.abs() <= size).all()) for miss in straight)
+
+
+def _linearise_taped(field: nn.Module, network: LayeredField, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
+    """Linearise by one pass back for all points at once."""
+    tapes = [JetTape(network, x, term.second) for x in (at.points, at.partner) if x is not None]
+    unknowns = _unknowns_at(field, at)
+    with torch.enable_grad():
+        jets = [append_unknowns(tape.jet, unknowns) for tape in tapes]
+        found = term.values(jets[0], at, jets[1] if len(jets) > 1 else None)
+    rows = []
+    for value in found:
+        parts = [tape.rows(value) for tape in tapes]
+        row = sum(parts[1:], parts[0])
+        rows.append(row if unknowns is None else torch.cat([row, _by_unknowns(value, unknowns)], dim=1))
+    return torch.cat([value.detach() for value in found]), torch.cat(rows)
+
+
+@torch.no_grad()
+def _linearise_output(field: nn.Module, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
+    """Linearise by the coefficients of the output, (R, F outputs), and by the unknowns where there are such."""
+    network = network_of(field)
+    if not isinstance(network, LinearOutput):
+        raise InputError(f"last-layer step for {type(network).__name__}: give a field whose output is linear")
+    bases = [network.features_jet(x, term.second) for x in (at.points, at.partner) if x is not None]
+    jets = [jet_at(basis, network.output_coefficients()) for basis in bases]
+    unknowns = _unknowns_at(field, at)
+    with torch.enable_grad():
+        full = [append_unknowns(jet, unknowns) for jet in jets]
+        found = term.values(full[0], at, full[1] if len(full) > 1 else None)
+    rows = []
+    for value in found:
+        row = contract(bases, pullback(value, jets))
+        rows.append(row if unknowns is None else torch.cat([row, _by_unknowns(value, unknowns)], dim=1))
+    return torch.cat([value.detach() for value in found]), torch.cat(rows)
+
+
+def _unknowns_at(field: nn.Module, at: PointSet) -> Tensor | None:
+    """Repeat the unknowns at every point, (n, unknowns), as leaves to derive by; None where there are none."""
+    found = unknowns_of(field)
+    return None if found is None else found.detach().expand(len(at.points), -1).clone().requires_grad_()
+
+
+def _by_unknowns(residual: Tensor, unknowns: Tensor) -> Tensor:
+    """Differentiate residuals by the unknowns at their points, (n, unknowns)."""
+    with torch.enable_grad():
+        total = residual.sum()
+    return torch.autograd.grad(total, unknowns, retain_graph=True, allow_unused=True, materialize_grads=True)[0]

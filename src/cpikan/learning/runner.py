@@ -1,0 +1,244 @@
+"""Runner: the loop of a solve, with its budget, its history, its checkpoint, and the hooks that change the objective."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+
+from torch import nn
+
+from cpikan.errors import InputError, ResumeError
+from cpikan.fields.files import load_field, save_field
+from cpikan.learning.balancing import KERNEL_TRACES, MEAN_SQUARES, Balancer
+from cpikan.learning.combinators import BestSoFar, Sequential, Strategy
+from cpikan.learning.history import History, StageEnd
+from cpikan.learning.iterate import Iterate, placed, restored
+from cpikan.learning.methods.method import Method, State, stored
+from cpikan.learning.points import Points, Sampler
+from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.unknowns import network_of
+from cpikan.physics.problem import Problem
+from cpikan.streaming.run_store import RunStore
+
+# steps from one look at the held-out residuals to the next: counted and not timed, so that equal runs end with equal bits
+_LOOK_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a solve may use, ``seconds`` and ``steps``, and the relative held-out residual that is small enough.
+
+    At the default ``rtol`` errors are some 1e-10; beyond it rounding takes over.
+    """
+
+    seconds: float = 60.0
+    steps: int | None = None
+    rtol: float = 1e-11
+
+    def __post_init__(self) -> None:
+        if not self.seconds > 0:
+            raise InputError(f"time limit {self.seconds} s: give more than 0")
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"{self.steps} steps: give at least 1")
+        if not self.rtol >= 0:
+            raise InputError(f"tolerance {self.rtol} of the residual: give 0 or more")
+
+
+class Runner:
+    """One solve: steps a strategy until it stops or the budget is used up."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        budget: Budget = Budget(),
+        seed: int = 0,
+        on_progress: Callable[[str], None] | None = None,
+        store: RunStore | None = None,
+    ) -> None:
+        self.problem, self.budget, self.seed = problem, budget, seed
+        self._on_progress, self._store = on_progress, store
+        self.history = History()
+        self.iterations = 0
+        self.started = time.perf_counter()
+        self._iterate: Iterate | None = None
+        self._sampler: Sampler | None = None
+        self._balancer: Balancer | None = None
+        self._hooks: State = {"sampler": {}, "balancer": {}}
+        self._state: State | None = None  # of the strategy, as a checkpoint kept it
+        self._given = False  # whether the field was, so that it need not be stored as a whole
+        self._looked, self._cost = 0, math.inf
+        self._stage, self._since, self._since_s = "", 0, 0.0
+
+    @property
+    def iterate(self) -> Iterate:
+        """The field that is worked on."""
+        assert self._iterate is not None
+        return self._iterate
+
+    @iterate.setter
+    def iterate(self, iterate: Iterate) -> None:
+        self._iterate = iterate
+
+    @property
+    def placed(self) -> bool:
+        """Whether there is a field."""
+        return self._iterate is not None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds used, those before an interruption too."""
+        return time.perf_counter() - self.started
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the time limit."""
+        return self.budget.seconds - self.seconds
+
+    @property
+    def converged(self) -> bool:
+        """Whether the held-out residual is as small as was asked for."""
+        return self.iterate.relative() <= self.budget.rtol
+
+    def place(self, network: nn.Module, sampler: Sampler, balancer: Balancer = KERNEL_TRACES) -> None:
+        """Take a field, draw points for it, weigh the terms, and start the record of the best anew."""
+        self._sampler, self._balancer = sampler, balancer
+        self.iterate, self._hooks = placed(self.problem, network, sampler, balancer)
+
+    def offer(self, network: nn.Module, points: Points) -> None:
+        """Take a finished field, with points to look at it, if its held-out residual is relatively the lowest so far."""
+        before, self.iterate = self._iterate, placed(self.problem, network, points, MEAN_SQUARES)[0]
+        self._cost = self.keep_best()
+        self._record(self._cost)
+        if before is not None and self.iterate.relative() >= before.relative():
+            self.iterate = before
+
+    def run(self, strategy: Strategy | Method) -> StopReason:
+        """Step a strategy, from where a checkpoint left it, to its end; gives the reason that stands for all."""
+        strategy = strategy if isinstance(strategy, Strategy) else Sequential((strategy,))
+        state, self._state = strategy.init(self) if self._state is None else self._state, None
+        return self._loop(strategy, state, self._write)
+
+    def minimise(self, method: Method) -> StopReason:
+        """Step a method as a part of a strategy's step, and leave the best state."""
+        inner = BestSoFar(method)
+        return self._loop(inner, inner.init(self), lambda state: None)
+
+    def _loop(self, strategy: Strategy, state: State, write: Callable[[State], None]) -> StopReason:
+        ended = StopReason.RUNNING
+        while ended is StopReason.RUNNING:
+            ended = strategy.stop(self, state)
+            if ended is StopReason.RUNNING:
+                stages, steps = len(self.history.ends), self.iterations
+                state = strategy.step(self, state)
+                state = self._refreshed(state) if self.iterations > steps else state
+                ended = self._used_up()
+                if len(self.history.ends) > stages or (self._store is not None and self._store.due):
+                    write(state)
+        write(state)  # as it is, before the best state is put back: with more to use, a solve goes on from here
+        return strategy.close(self, state, ended)
+
+    def _used_up(self) -> StopReason:
+        if self.left_s < 0:
+            return StopReason.TIME
+        spent = self.budget.steps is not None and self.iterations >= self.budget.steps
+        return StopReason.BUDGET if spent else StopReason.RUNNING
+
+    def _refreshed(self, state: State) -> State:
+        """Let sampler and balancer change the objective when it is their turn; a state then forgets what it had cached."""
+        iterate, before, sampler, balancer = self.iterate, self.iterate.objective, self._sampler, self._balancer
+        if sampler is not None and sampler.every and self.iterations % sampler.every == 0:
+            changed = sampler.update(self.problem, before, iterate.field, self._hooks["sampler"])
+            self._hooks["sampler"] = changed[1]
+            iterate.take(changed[0])
+        if balancer is not None and balancer.every and self.iterations % balancer.every == 0:
+            changed = balancer.update(iterate.objective, iterate.field, self._hooks["balancer"])
+            self._hooks["balancer"] = changed[1]
+            iterate.take(changed[0])
+        return state if iterate.objective is before else stored(state)
+
+    def begin_stage(self, name: str) -> None:
+        """Note that a stage begins."""
+        self._stage, self._since, self._since_s = name, self.iterations, self.seconds
+
+    def end_stage(self, reason: StopReason) -> None:
+        """Note how a stage ended."""
+        took = self.seconds - self._since_s
+        end = StageEnd(self._stage, reason, self.iterations - self._since, took, self.iterate.best_cost)
+        self.history.ends.append(end)
+
+    def step_done(self, cost: float, *, look: bool = False) -> None:
+        """Count a step; now and then look at the held-out residuals."""
+        self.iterations, self._cost = self.iterations + 1, cost
+        if look or self.iterations - self._looked >= _LOOK_EVERY:
+            self.look()
+
+    def count(self, steps: int) -> None:
+        """Count steps of a part whose field is not yet that of the runner."""
+        self.iterations += steps
+
+    def look(self) -> None:
+        """Record the costs and keep the best state, once per step."""
+        if self.iterations > self._looked:
+            self._record(self.keep_best())
+
+    def keep_best(self) -> float:
+        """Evaluate the held-out cost, and keep the state if it is the best so far."""
+        return self.iterate.keep_best()
+
+    def report_progress(self, text: str) -> None:
+        """Tell whoever listens what is being done."""
+        if self._on_progress is not None:
+            self._on_progress(f"{self._stage}: {text}, {self.seconds:.0f} s")
+
+    def _record(self, heldout: float) -> None:
+        self._looked, now = self.iterations, self.seconds
+        record = {"stage": self._stage, "iteration": self.iterations, "seconds": now}
+        self.history.records.append({**record, "cost": self._cost, "heldout": heldout})
+        if self._on_progress is not None:
+            self._on_progress(f"{self._stage} {self.iterations}, residual {heldout**0.5:.1e}, {now:.0f} s")
+
+    def resume(
+        self, network: nn.Module | None, sampler: Sampler | None = None, balancer: Balancer | None = None
+    ) -> bool:
+        """Go back to where the store's state was saved, whether there is one; ``network`` where one was given.
+
+        Raises ResumeError for a field of another shape and for a problem whose residuals are others.
+        """
+        self._given, self._sampler, self._balancer = network is not None, sampler, balancer
+        saved = None if self._store is None else self._store.saved
+        if saved is None:
+            return False
+        state = saved.state
+        self.started -= state["seconds"]
+        self.iterations, self._looked, self._cost = state["iterations"], state["looked"], state["cost"]
+        self._stage, self._since, self._since_s = state["stage"]
+        self.history.records = state["records"]
+        self.history.ends = [StageEnd(**{**end, "reason": StopReason(end["reason"])}) for end in state["ends"]]
+        self._state, self._hooks = state["strategy"], state["hooks"]
+        chosen = deepcopy(load_field(saved.files["field"])) if "field" in saved.files else network
+        if chosen is None:
+            raise ResumeError("the checkpoint was written with a field of yours: give one of that shape")
+        self.iterate = restored(self.problem, chosen, state["iterate"])
+        return True
+
+    def _write(self, state: State) -> None:
+        """Save the state, if there is a store."""
+        if self._store is None or not self.placed:
+            return
+        network = network_of(self.iterate.field)
+        whole = {
+            "seconds": self.seconds,
+            "iterations": self.iterations,
+            "looked": self._looked,
+            "cost": self._cost,
+            "stage": [self._stage, self._since, self._since_s],
+            "records": self.history.records,
+            "ends": [{**vars(end), "reason": int(end.reason)} for end in self.history.ends],
+            "strategy": stored(state),
+            "hooks": self._hooks,
+            "iterate": self.iterate.state(),
+        }
+        self._store.save(whole, {} if self._given else {"field": lambda path: save_field(network, path)})

@@ -1,0 +1,47 @@
+"""AutoStrategy: a field without being given one: grown where the solution is smooth, marched where it is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cpikan.learning.combinators import Chain, Strategy
+from cpikan.learning.methods.method import State
+from cpikan.learning.runner import Runner
+from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.strategies.grow import Grow
+from cpikan.learning.strategies.march import March, can_march
+from cpikan.physics.regions import corners
+
+_SMOOTH = 1e-6  # relative held-out residual: a network that gets there needs no help
+
+
+@dataclass(frozen=True)
+class AutoStrategy(Chain):
+    """Grow a network; for an evolution that it does not resolve, march through time, and keep the better of both.
+
+    Where a region has re-entrant corners, solutions are singular there (Grisvard, Elliptic Problems in Nonsmooth Domains,
+    1985): a network that does not get far is grown again with the singular functions beside it.
+    """
+
+    march: March = field(default_factory=March)
+    name: str = "auto"
+
+    def init(self, run: Runner) -> State:
+        """Begin by growing."""
+        marches = can_march(run.problem)
+        state = {"marches": marches, "corners": not marches and bool(corners(run.problem.region))}
+        return self.begin(run, state, 0)
+
+    def child(self, state: State) -> Strategy:
+        """Give the network at first, then what is to do better."""
+        if state["number"] == 0:
+            return Grow(stop_if_stagnant=state["marches"] or state["corners"])
+        return self.march if state["marches"] else Grow(corners=True)
+
+    def follows(self, run: Runner, state: State, reason: StopReason) -> bool:
+        """Tell whether the network is not enough."""
+        if state["number"]:
+            return False
+        if state["marches"]:
+            return reason is not StopReason.TARGET and run.iterate.relative() > _SMOOTH
+        return bool(state["corners"]) and not run.converged

@@ -1,0 +1,284 @@
+"""Apertures: which pixels of an image count - circles, annuli, rectangles, masks, and their unions and intersections."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpikan.errors import InputError
+from cpikan.storage.formats import format_of
+
+EDGE = 1 + 1e-9  # the farthest pixel of a circle drawn around pixels stays inside after rounding
+_BLOCK_ROWS = 256
+
+
+class Aperture(ABC):
+    """A set of pixels, read by rows; ``a & b``, ``a | b`` and ``~a`` are sets too.
+
+    ``identity`` names the set in the plan of a run: equal names mean equal pixels. ``pupil`` is the circle on which
+    polynomials are fitted, None where the set has none of its own.
+    """
+
+    @property
+    @abstractmethod
+    def identity(self) -> str: ...
+
+    @property
+    def pupil(self) -> Circle | None:
+        return None
+
+    @abstractmethod
+    def rows(self, start: int, stop: int, width: int) -> NDArray[np.uint8]:
+        """Rows [start, stop), shape (stop - start, width), 1 where pixels count."""
+
+    def check(self, shape: tuple[int, int]) -> None:
+        """Raise InputError when the set does not fit an image (H, W) or holds no pixel of it."""
+        starts = range(0, shape[0], _BLOCK_ROWS)
+        if not any(self.rows(start, min(start + _BLOCK_ROWS, shape[0]), shape[1]).any() for start in starts):
+            raise InputError(f"{self.identity} lets no pixel of an image of {shape[1]} x {shape[0]} pixels in")
+
+    def cut(self, start: int, heights: NDArray[np.floating]) -> None:
+        """Put NaN where pixels of rows from ``start`` (..., rows, W) do not count, in place."""
+        rows = self.rows(start, start + heights.shape[-2], heights.shape[-1])
+        np.copyto(heights, np.nan, where=rows == 0)
+
+    def __and__(self, other: Aperture) -> Aperture:
+        return _Both(self, other)
+
+    def __or__(self, other: Aperture) -> Aperture:
+        return _Either(self, other)
+
+    def __invert__(self) -> Aperture:
+        return _Outside(self)
+
+
+@dataclass(frozen=True)
+class Circle(Aperture):
+    """Pixels whose centres lie within ``radius`` of column ``x``, row ``y``, and not within ``inner`` (an annulus).
+
+    Pixels, first pixel centre at 0. Raises InputError for a radius that is not positive, or an inner one not below it.
+    """
+
+    x: float
+    y: float
+    radius: float
+    inner: float = 0.0
+
+    def __post_init__(self) -> None:
+        finite = bool(np.isfinite([self.x, self.y, self.radius, self.inner]).all())
+        if not finite or self.radius <= 0 or not 0 <= self.inner < self.radius:
+            raise InputError(
+                f"circle {self.x:g},{self.y:g},{self.radius:g},{self.inner:g} is not one: give X,Y,R with R above zero, "
+                "or X,Y,R,INNER with INNER below R, in pixels"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Circle:
+        """Read ``X,Y,R`` or ``X,Y,R,INNER`` in pixels; raises InputError for anything else."""
+        try:
+            numbers = [float(part) for part in re.split(r"[,\s]+", text.strip())]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (3, 4):
+            raise InputError(f"circle {text!r} is not X,Y,R or X,Y,R,INNER: give pixels, such as 390,295,225")
+        return cls(*numbers)
+
+    @property
+    def identity(self) -> str:
+        annulus = f",{self.inner!r}" if self.inner else ""
+        return f"circle {self.x!r},{self.y!r},{self.radius!r}{annulus}"
+
+    @property
+    def pupil(self) -> Circle:
+        return self
+
+    @property
+    def obscuration(self) -> float:
+        """Inner over outer radius."""
+        return self.inner / self.radius
+
+    @property
+    def numbers(self) -> list[float]:
+        """The centre and the radii, as ``--circle`` takes them."""
+        return [self.x, self.y, self.radius, self.inner]
+
+    def coordinates(
+        self, rows: NDArray[np.integer], columns: NDArray[np.integer]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Pixel centres as (y, x) in units of the radius from the centre."""
+        y, x = np.asarray(rows, np.float64), np.asarray(columns, np.float64)
+        return (y - self.y) / self.radius, (x - self.x) / self.radius
+
+    def rows(self, start: int, stop: int, width: int) -> NDArray[np.uint8]:
+        return self._between(start, stop, width, self.radius**2, self.inner**2).astype(np.uint8)
+
+    def inside(self, start: int, stop: int, width: int) -> NDArray[np.bool_]:
+        """Pixels on which polynomials of this circle are fitted, its edges included even after rounding."""
+        return self._between(start, stop, width, (self.radius * EDGE) ** 2, (self.inner / EDGE) ** 2)
+
+    def check(self, shape: tuple[int, int]) -> None:
+        height, width = shape
+        nearest_x = min(max(round(self.x), 0), width - 1)
+        nearest_y = min(max(round(self.y), 0), height - 1)
+        if (nearest_x - self.x) ** 2 + (nearest_y - self.y) ** 2 > self.radius**2:
+            raise InputError(
+                f"{self.identity} lies outside the image of {width} x {height} pixels: give X,Y,R in pixels"
+            )
+
+    def _between(self, start: int, stop: int, width: int, most: float, least: float) -> NDArray[np.bool_]:
+        square = (np.arange(start, stop)[:, None] - self.y) ** 2 + (np.arange(width)[None, :] - self.x) ** 2
+        return (square <= most) & (square >= least)
+
+
+@dataclass(frozen=True)
+class Rectangle(Aperture):
+    """Pixels of columns [left, right) and rows [top, bottom), such as one site of a wafer."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def identity(self) -> str:
+        return f"rectangle {self.left},{self.top},{self.right},{self.bottom}"
+
+    def rows(self, start: int, stop: int, width: int) -> NDArray[np.uint8]:
+        row, column = np.arange(start, stop)[:, None], np.arange(width)[None]
+        inside = (row >= self.top) & (row < self.bottom) & (column >= self.left) & (column < self.right)
+        return inside.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Mask(Aperture):
+    """A mask array (H, W), nonzero (and not NaN) where pixels count, memory-mapped or in memory; ``label`` names it."""
+
+    array: np.ndarray = field(repr=False)
+    label: str = "array"
+
+    @classmethod
+    def open(cls, path: str | Path) -> Mask:
+        """Open a mask: .npy, or a grey image; raises InputError when it cannot be read or is not 2-D."""
+        path = Path(path)
+        known = format_of(path)
+        if known is None or known.image is None or not path.is_file():
+            raise InputError(f"mask {path} is not a file of a known kind: give a .npy or a grey image that exists")
+        try:
+            return cls(known.image(path), str(path))
+        except InputError as failure:
+            raise InputError(f"mask {failure}") from failure
+
+    @cached_property
+    def identity(self) -> str:  # read once, a few rows at a time
+        digest = hashlib.sha256()
+        for start in range(0, len(self.array), _BLOCK_ROWS):
+            digest.update(np.ascontiguousarray(self.array[start : start + _BLOCK_ROWS]).data)
+        return f"{Path(self.label).name} {digest.hexdigest()[:16]}"
+
+    def rows(self, start: int, stop: int, width: int) -> NDArray[np.uint8]:
+        values = np.asarray(self.array[start:stop, :width])
+        counts = values != 0
+        return (counts & ~np.isnan(values) if values.dtype.kind == "f" else counts).astype(np.uint8)
+
+    def check(self, shape: tuple[int, int]) -> None:
+        if self.array.ndim != 2 or self.array.dtype.kind not in "buif":
+            raise InputError(
+                f"mask {self.label} has shape {self.array.shape} and type {self.array.dtype}: give a 2-D array of numbers"
+            )
+        if self.array.shape != shape:
+            raise InputError(
+                f"mask {self.label} is {self.array.shape}, the frames are {shape} (rows, columns): they must agree"
+            )
+        starts = range(0, shape[0], _BLOCK_ROWS)
+        if not any(self.rows(start, start + _BLOCK_ROWS, shape[1]).any() for start in starts):
+            raise InputError(f"mask {self.label} lets no pixel in: make it nonzero where pixels count")
+
+
+@dataclass(frozen=True)
+class _Pair(Aperture):
+    first: Aperture
+    second: Aperture
+
+    def check(self, shape: tuple[int, int]) -> None:
+        self.first.check(shape)
+        self.second.check(shape)
+        super().check(shape)
+
+
+class _Both(_Pair):
+    @property
+    def identity(self) -> str:
+        return f"({self.first.identity} & {self.second.identity})"
+
+    @property
+    def pupil(self) -> Circle | None:
+        return self.first.pupil or self.second.pupil
+
+    def rows(self, start: int, stop: int, width: int) -> NDArray[np.uint8]:
+        return self.first.rows(start, stop, width) & self.second.rows(start, stop, width)
+
+
+class _Either(_Pair):
+    @property
+    def identity(self) -> str:
+        return f"({self.first.identity} | {self.second.identity})"
+
+    def rows(self, start: int, stop: int, width: int) -> NDArray[np.uint8]:
+        return self.first.rows(start, stop, width) | self.second.rows(start, stop, width)
+
+
+@dataclass(frozen=True)
+class _Outside(Aperture):
+    inner: Aperture
+
+    @property
+    def identity(self) -> str:
+        return f"~{self.inner.identity}"
+
+    def rows(self, start: int, stop: int, width: int) -> NDArray[np.uint8]:
+        return self.inner.rows(start, stop, width) ^ np.uint8(1)
+
+
+def aperture_of(circle: str | None, mask: str | Path | None) -> Aperture | None:
+    """Read the pixels that ``--circle`` and ``--mask`` let in, both where both are given; None for all pixels."""
+    disc = Circle.parse(circle) if circle else None
+    drawn = Mask.open(mask) if mask else None
+    return disc & drawn if disc is not None and drawn is not None else disc or drawn
+
+
+def pupil_of(aperture: Aperture | None) -> Circle | None:
+    """The circle that an aperture brings along for polynomials, None where it brings none."""
+    return None if aperture is None else aperture.pupil
+
+
+class ExtentScan:
+    """The circle around all valid pixels of an image, from bands of its mask in any order; memory is O(rows)."""
+
+    def __init__(self) -> None:
+        self._ends: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
+        self.pixels = 0
+
+    def add(self, start: int, valid: NDArray[np.bool_]) -> None:
+        """Take the mask of the rows from ``start``."""
+        rows = np.flatnonzero(valid.any(1))
+        first = valid[rows].argmax(1)
+        last = valid.shape[1] - 1 - valid[rows, ::-1].argmax(1)
+        self._ends.append((start + rows, first, last))
+        self.pixels += int(np.count_nonzero(valid))
+
+    def pupil(self) -> Circle:
+        """Centred on the box around the valid pixels, reaching the farthest of them; InputError when there is none."""
+        if not self.pixels:
+            raise InputError("no pixel is valid: there is nothing to fit, check the mask")
+        rows, first, last = (np.concatenate(part) for part in zip(*self._ends, strict=True))
+        y, x = (rows.min() + rows.max()) / 2, (first.min() + last.max()) / 2
+        # the farthest pixel of a row from any column is its first or its last one
+        reach = np.maximum(np.abs(first - x), np.abs(last - x))
+        return Circle(float(x), float(y), max(0.5, float(np.hypot(rows - y, reach).max())))

