@@ -50,15 +50,15 @@ class PatchBatch:
         return len(self.unit_nm)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> PatchBatch:
-        """The same patches on ``device``."""
+        """Move the patches to ``device``."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> PatchBatch:
-        """The same patches in page-locked memory, from which a device copies while it computes."""
+        """Copy the patches to page-locked memory, from which a device copies while it computes."""
         return self._each(lambda tensor: tensor.pin_memory())
 
     def part(self, chosen: slice | Tensor) -> PatchBatch:
-        """Some of the patches, without their joints."""
+        """Pick some of the patches, without their joints."""
         return replace(self._each(lambda tensor: tensor[chosen]), joints=None)
 
     def _each(self, change: Any) -> PatchBatch:
@@ -80,7 +80,7 @@ class PatchBatch:
 
 
 def stack_patches(patches: list[PatchBatch]) -> PatchBatch:
-    """One batch of several, in order; those without a truth among others with one get NaN. Joints are renumbered."""
+    """Stack several patches, in order; those without a truth among others with one get NaN. Joints are renumbered."""
     first = patches[0]
     truth = None
     if any(patch.truth_nm is not None for patch in patches):

@@ -25,11 +25,11 @@ class Loss(Protocol):
     needs: ClassVar[frozenset[str]]
 
     def weight(self, batch: PatchBatch) -> Tensor:
-        """Scalar float64."""
+        """Count the data of a batch, scalar float64."""
         ...
 
     def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
-        """Scalar float64, part of the graph of ``prediction``."""
+        """Add the values up, scalar float64."""
         ...
 
 
@@ -42,7 +42,7 @@ class AdaptiveLoss(Loss, Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and numbers."""
+        """Return tensors and numbers."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -57,7 +57,7 @@ class PixelLoss(abc.ABC):
     needs: ClassVar[frozenset[str]] = frozenset({"truth"})
 
     def where(self, batch: PatchBatch) -> Tensor:
-        """The pixels that count (N, h, w) bool."""
+        """Choose the pixels that count (N, h, w) bool."""
         return right_order(batch)
 
     @abc.abstractmethod
@@ -78,13 +78,13 @@ class PixelLoss(abc.ABC):
 
 
 def mean_loss(loss: Loss, prediction: Prediction, batch: PatchBatch) -> Tensor:
-    """Scalar ``sum / weight``; zero where the batch has no data for it."""
+    """Divide ``sum`` by ``weight``, scalar; zero where the batch has no data for it."""
     weight = loss.weight(batch)
     return loss.sum(prediction, batch) / torch.where(weight > 0, weight, 1.0)
 
 
 def zero_of(prediction: Prediction) -> Tensor:
-    """A zero that hangs on the graph, so that a batch without data can still go backward."""
+    """Make a zero that hangs on the graph, so that a batch without data can still go backward."""
     return prediction.order_logit.flatten()[:0].sum(dtype=torch.float64)
 
 
@@ -94,26 +94,26 @@ def total(values: Tensor, chosen: Tensor) -> Tensor:
 
 
 def known(batch: PatchBatch) -> Tensor:
-    """Valid pixels whose truth is known (N, h, w) bool."""
+    """Choose valid pixels whose truth is known (N, h, w) bool."""
     if batch.truth_nm is None:
         return torch.zeros_like(batch.planes.valid)
     return batch.planes.valid & batch.truth_nm.isfinite()
 
 
 def wrong_order(batch: PatchBatch) -> Tensor:
-    """Known pixels where the guide is off the truth by more than half of half a wavelength (N, h, w) bool."""
+    """Choose known pixels where the guide is off the truth by more than half of half a wavelength (N, h, w) bool."""
     if batch.truth_nm is None:
         return torch.zeros_like(batch.planes.valid)
     return known(batch) & ((batch.planes.height_nm - batch.truth_nm).abs() > batch.half_wave_nm[:, None, None] / 2)
 
 
 def right_order(batch: PatchBatch) -> Tensor:
-    """Known pixels that are not of wrong order (N, h, w) bool."""
+    """Choose known pixels that are not of wrong order (N, h, w) bool."""
     return known(batch) & ~wrong_order(batch)
 
 
 def residual_sigmas(prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
-    """(prediction - truth) / sigma (N, h, w) at the pixels chosen, zero elsewhere; truth must be there."""
+    """Compute (prediction - truth) / sigma (N, h, w) at the pixels chosen, zero elsewhere; truth must be there."""
     assert batch.truth_nm is not None
     # the operands are cleaned first: zero times NaN would reach the gradient
     height, truth = (torch.where(chosen, plane, 0.0) for plane in (prediction.height_nm, batch.truth_nm))
@@ -121,5 +121,5 @@ def residual_sigmas(prediction: Prediction, batch: PatchBatch, chosen: Tensor) -
 
 
 def pseudo_huber(value: Tensor, delta: float) -> Tensor:
-    """value^2 / 2 below ``delta``, delta |value| beyond, smooth between (Charbonnier et al., ICIP 1994)."""
+    """Compute value^2 / 2 below ``delta``, delta |value| beyond, smooth between (Charbonnier et al., ICIP 1994)."""
     return delta**2 * ((1 + (value / delta) ** 2).sqrt() - 1)

@@ -24,5 +24,5 @@ class Height(PixelLoss):
         positive(self, "delta")
 
     def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
-        """Pseudo-Huber of the residuals (N, h, w)."""
+        """Compute the pseudo-Huber function of the residuals (N, h, w)."""
         return pseudo_huber(residual_sigmas(prediction, batch, chosen), self.delta)

@@ -46,7 +46,7 @@ class Multiscale:
         return right_order(batch).sum().double()
 
     def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
-        """Scalar float64."""
+        """Add the values up, scalar float64."""
         if batch.truth_nm is None:
             return zero_of(prediction)
         chosen = right_order(batch)
@@ -60,7 +60,7 @@ class Multiscale:
 
 
 def _block_sums(plane: Tensor, block: int) -> Tensor:
-    """Sums (N, ceil(h / block), ceil(w / block)); blocks at the far rims may be narrower."""
+    """Add up blocks (N, ceil(h / block), ceil(w / block)); blocks at the far rims may be narrower."""
     short = [-side % block for side in plane.shape[-2:]]
     padded = torch.nn.functional.pad(plane, (0, short[1], 0, short[0]))
     return avg_pool2d(padded[:, None], block, divisor_override=1)[:, 0]

@@ -31,7 +31,7 @@ class Orders(PixelLoss):
         positive(self, "rare")
 
     def where(self, batch: PatchBatch) -> Tensor:
-        """Known pixels (N, h, w) bool."""
+        """Choose known pixels (N, h, w) bool."""
         return known(batch)
 
     def weight(self, batch: PatchBatch) -> Tensor:
@@ -39,7 +39,7 @@ class Orders(PixelLoss):
         return known(batch).sum().double() + (self.rare - 1) * wrong_order(batch).sum().double()
 
     def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
-        """Weighted cross-entropies (N, h, w)."""
+        """Compute weighted cross-entropies (N, h, w)."""
         wrong = wrong_order(batch).to(prediction.order_logit.dtype)
         logit = torch.where(chosen, prediction.order_logit, 0.0) + math.log(self.rare)
         entropy = binary_cross_entropy_with_logits(logit, wrong, reduction="none")

@@ -33,7 +33,7 @@ class Physics:
     needs: ClassVar[frozenset[str]] = frozenset({"frames"})
 
     def weight(self, batch: PatchBatch) -> Tensor:
-        """Degrees of freedom of the valid pixels."""
+        """Count the degrees of freedom of the valid pixels."""
         if batch.frames is None:
             return batch.unit_nm.new_zeros((), dtype=torch.float64)
         chosen, frames = batch.planes.valid & (noise_dn(batch) > 0), batch.frames
@@ -41,7 +41,7 @@ class Physics:
         return torch.stack(counts).sum().double() * max(frames.frames_dn.shape[2] - 2, 0)
 
     def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
-        """Scalar float64."""
+        """Add the values up, scalar float64."""
         if batch.frames is None or batch.frames.frames_dn.shape[2] < 3:
             return zero_of(prediction)
         noise = noise_dn(batch)
@@ -52,7 +52,8 @@ class Physics:
 
 
 def frame_misfit(height_nm: Tensor, frames: FramePatches) -> Tensor:
-    """Least sum of squares in DN^2 (N, h, w) over A and B >= 0 of frames explained by heights (N, h, w), all wavelengths.
+    """Compute the least sum of squares in DN^2 (N, h, w) over A and B >= 0 of frames explained by heights (N, h, w), all
+    wavelengths.
 
     Wavelengths whose steps leave the phase open at a pixel are left out there. Computed in the type of the heights, once
     differentiable.

@@ -38,7 +38,7 @@ class Supervised(PixelLoss):
             raise InputError(f"beta {self.beta!r} of the loss supervised: give a number from 0 to 1")
 
     def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
-        """Weighted negative log-likelihoods (N, h, w)."""
+        """Compute weighted negative log-likelihoods (N, h, w)."""
         log_variance = clamped(prediction.log_variance, chosen)
         scaled = residual_sigmas(prediction, batch, chosen) * (-log_variance / 2).exp()
         core = torch.nn.functional.huber_loss(scaled, torch.zeros_like(scaled), reduction="none", delta=self.huber)
@@ -57,12 +57,12 @@ class Calibration(PixelLoss):
     name: ClassVar[str] = "calibration"
 
     def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
-        """Negative log-likelihoods (N, h, w)."""
+        """Compute negative log-likelihoods (N, h, w)."""
         log_variance = clamped(prediction.log_variance, chosen)
         square = residual_sigmas(prediction, batch, chosen).detach() ** 2
         return (log_variance + square * (-log_variance).exp()) / 2
 
 
 def clamped(log_variance: Tensor, chosen: Tensor) -> Tensor:
-    """Log-variances whose exponentials neither overflow nor vanish; zero where not chosen."""
+    """Clamp log-variances so that their exponentials neither overflow nor vanish; zero where not chosen."""
     return torch.where(chosen, log_variance, 0.0).clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
