@@ -10,9 +10,9 @@ import numpy as np
 from cpikan.errors import InputError
 from cpikan.psi.calibration.steps.aia import estimate_steps
 from cpikan.psi.calibration.steps.carrier import Carrier, WholeRows, carrier_of
-from cpikan.psi.calibration.steps.frame_fit import FrameFit
+from cpikan.psi.calibration.steps.fit import FitOptions, fit_phase_steps
 from cpikan.psi.calibration.steps.layout import EFFECTS
-from cpikan.psi.calibration.steps.tilt_aia import FitOptions, fit_frames
+from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.steps.two_frames import fit_two_frames
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.frame_model import FrameModel
@@ -37,7 +37,7 @@ class StackSteps:
 
     models: tuple[FrameModel, ...]
     sign: Sign
-    fits: tuple[FrameFit, ...] | None = None
+    fits: tuple[StepFit, ...] | None = None
     deviation_deg: tuple[tuple[float, ...] | None, ...] | None = None
     warnings: tuple[str, ...] = field(default=())
 
@@ -63,7 +63,7 @@ def stack_steps(
         return _trusted(frames, given)
     fitted = None if effects is None else frozenset(effect for effect in EFFECTS if effect in effects)
     options = FitOptions(effects=fitted, response=effects is not None and "response" in effects)
-    fits: list[FrameFit] = []
+    fits: list[StepFit] = []
     models: list[FrameModel] = []
     warnings: list[str] = []
     for i, samples in enumerate(frames):
@@ -89,17 +89,15 @@ def stack_steps(
     return StackSteps(tuple(fit.model for fit in fits), "assumed", tuple(fits), warnings=tuple(warnings))
 
 
-def _fitted(
-    samples: np.ndarray, position: np.ndarray, start: tuple[float, ...] | None, options: FitOptions
-) -> FrameFit:
+def _fitted(samples: np.ndarray, position: np.ndarray, start: tuple[float, ...] | None, options: FitOptions) -> StepFit:
     if len(samples) > 2:
-        return fit_frames(samples, position, start, options)
+        return fit_phase_steps(samples, position, start, options)
     if options.effects or options.response:
         raise InputError("two frames show nothing but their step: leave --fit out")
     return fit_two_frames(samples, position, start)
 
 
-def _contradiction(fit: FrameFit, carrier: Carrier | None) -> tuple[str, ...]:
+def _contradiction(fit: StepFit, carrier: Carrier | None) -> tuple[str, ...]:
     """A warning where the fit is not what the fringes' carrier says, of either sign."""
     if carrier is None or len(fit.steps_deg) < 3:
         return ()
@@ -113,7 +111,7 @@ def _contradiction(fit: FrameFit, carrier: Carrier | None) -> tuple[str, ...]:
     )
 
 
-def _agreeing(fits: list[FrameFit], rows: WholeRows, i: int, warnings: list[str]) -> FrameFit:
+def _agreeing(fits: list[StepFit], rows: WholeRows, i: int, warnings: list[str]) -> StepFit:
     """A blind fit with the sign under which its phase rises where that of the first wavelength does."""
     agreement = _slope_agreement(rows.samples, fits[0].model, fits[i].model, i)
     if agreement < -_AGREES:
@@ -126,7 +124,7 @@ def _agreeing(fits: list[FrameFit], rows: WholeRows, i: int, warnings: list[str]
     return fits[i]
 
 
-def mirrored(fit: FrameFit) -> FrameFit:
+def mirrored(fit: StepFit) -> StepFit:
     """The same frames with the phase of the other sign."""
     model = fit.model
     turned = replace(

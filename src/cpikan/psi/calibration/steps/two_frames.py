@@ -8,8 +8,8 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 from cpikan.errors import InputError
-from cpikan.psi.calibration.steps.frame_fit import FrameFit
 from cpikan.psi.calibration.steps.fringes import unwrap_scattered
+from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.smooth_field import SmoothField
 
@@ -24,7 +24,7 @@ _LARGEST_SCATTER = 0.5
 Box = tuple[tuple[float, float], tuple[float, float]]
 
 
-def fit_two_frames(frames: np.ndarray, position: np.ndarray, start_deg: tuple[float, ...] | None) -> FrameFit:
+def fit_two_frames(frames: np.ndarray, position: np.ndarray, start_deg: tuple[float, ...] | None) -> StepFit:
     """The step of frames (2, P) at ``position`` (P, 2), and background and modulation as smooth fields.
 
     A smooth field through each frame is its background, as fringes average out over it; what is left of the frames is
@@ -44,25 +44,19 @@ def fit_two_frames(frames: np.ndarray, position: np.ndarray, start_deg: tuple[fl
     )
     mirrored = start_deg is not None and np.sin(np.radians(start_deg[1] - start_deg[0])) < 0
     reasons = _reasons(split, scatter)
-    return FrameFit(
+    return StepFit(
         model=_model(split, where, 2 * np.pi - split.step_rad if mirrored else split.step_rad),
         step_error_rad=np.array([0.0, _scatter_of_step(values, split, where)]),
         tilt_error_rad_px=np.zeros((2, 2)),
         gain_error=np.zeros(2),
-        harmonic_ratio={},
-        residual_dn=float("nan"),
-        residual_over_three_dn=float("nan"),
         noise_dn=float("nan"),
         background_dn=scatter * float(np.median(smooth)),
         modulation_dn=scatter * float(np.median(smooth)),
         ripple_rad=float(np.sqrt(2)) * scatter,
-        effects=(),
         omitted={"tilt": "two frames do not show it"},
         conditioning=float(np.tan(min(split.step_rad, np.pi - split.step_rad) / 2)),
-        circle_coverage=split.step_rad / (2 * np.pi),
         fringes=split.fringes,
         iterations=1,
-        converged=True,
         determined=not reasons,
         reason="; ".join(reasons),
         sign="assumed" if start_deg is None else "nominal",
