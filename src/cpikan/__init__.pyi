@@ -42,8 +42,8 @@ from .pipeline.stacks.stack import open_stack as open_stack
 from .pipeline.training.finetune import finetune as finetune
 from .pipeline.training.train import train as train
 from .psi.model.acquisition import Acquisition as Acquisition
-from .streaming.tiling.helpers import blend_tiles as blend_tiles
-from .streaming.tiling.helpers import tile_image as tile_image
+from .streaming.tiling.blend import blend_tiles as blend_tiles
+from .streaming.tiling.blend import tile_image as tile_image
 from .streaming.tiling.infer import TiledResult as TiledResult
 from .streaming.tiling.infer import infer_tiled as infer_tiled
 from .streaming.tiling.model import TileFunction as TileFunction
