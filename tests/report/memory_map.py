@@ -1,22 +1,15 @@
-"""A height map in memory with the attributes of the real one: shared by the tests of the report."""
+"""Height maps in memory: shared by the tests of the report."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from cpikan.pipeline.maps.height_map import HeightMap
 
 
-@dataclass(frozen=True)
-class MemoryMap:
-    height_nm: Any
-    sigma_nm: Any = None
-    modulation: Any = None
-    flags: Any = None
-    component: Any = None
-    path: Path = Path("wafer.zarr")
-    document: dict[str, Any] = field(default_factory=dict)
-    slope_y_nm_per_px: np.ndarray | None = None
-    slope_x_nm_per_px: np.ndarray | None = None
+def memory_map(
+    height_nm: Any, path: Path = Path("wafer.zarr"), document: dict[str, Any] | None = None, **arrays: Any
+) -> HeightMap:
+    """A map of heights and of the other quantities that are given by name."""
+    return HeightMap(path, {"height_nm": height_nm, **arrays}, document or {})

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from memory_map import MemoryMap
+from memory_map import memory_map
 
 from cpikan.psi.model.response import Response
-from cpikan.report import frame_figures, frames
+from cpikan.report import content, frame_figures
 from cpikan.report.frames import frame_sections
 from cpikan.report.html import write_report
 from cpikan.report.step_lines import step_lines
@@ -90,7 +90,7 @@ def _document(*fits: Any, **summary: Any) -> dict[str, Any]:
 
 def _page(folder: Path, document: dict[str, Any]) -> str:
     return write_report(
-        folder / "page.html", MemoryMap(_disc(), path=Path("mirror.npy"), document=document), progress=False
+        folder / "page.html", memory_map(_disc(), path=Path("mirror.npy"), document=document), progress=False
     ).read_text("utf-8")
 
 
@@ -235,12 +235,12 @@ def _told(fit: Any) -> str:
     """The section of a fit, without a page around it."""
     document = _document(fit)
     part = SimpleNamespace(height=_disc(), shape=(60, 80))
-    return "".join(frame_sections(SimpleNamespace(part=document.__getitem__, survey=part)))
+    return "".join(map(repr, frame_sections(SimpleNamespace(part=document.__getitem__, survey=part))))
 
 
 @pytest.mark.parametrize("odd", ["absent", None, "x", [], {}, [None] * 6, True, float("nan"), [[1.0], [2.0, 3.0]]])
 def test_missing_or_odd_entries_are_left_out(odd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "inline_svg", lambda figure, name, label: "<svg></svg>")  # drawn below, once each
+    monkeypatch.setattr(content, "inline_svg", lambda figure, name, label: "<svg></svg>")  # drawn below, once each
     whole = _told(FIT)
     for name in FIT:
         fit = {key: value for key, value in FIT.items() if key != name} | ({} if odd == "absent" else {name: odd})
@@ -269,7 +269,7 @@ def test_odd_parts_leave_the_page_standing(tmp_path: Path) -> None:
 
 
 def test_without_a_valid_pixel_tilts_are_told_per_pixel(tmp_path: Path) -> None:
-    empty = MemoryMap(np.full((20, 30), np.nan, np.float32), document=_document(FIT))
+    empty = memory_map(np.full((20, 30), np.nan, np.float32), document=_document(FIT))
     page = write_report(tmp_path / "page.html", empty, progress=False).read_text("utf-8")
     head, *rows = _rows(_section(page, "Frames"))
     assert head[3] == "tilt / (mrad/px)"

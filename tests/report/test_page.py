@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from memory_map import MemoryMap
+from memory_map import memory_map
 from PIL import Image
 
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.evaluate import align_to_truth, error_figures
+from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.report.html import write_report
 from cpikan.report.svg import palette_png
 
@@ -37,7 +38,7 @@ DOCUMENT = {
 }
 
 
-def _full(shape: tuple[int, int] = (200, 260), seed: int = 0) -> tuple[MemoryMap, np.ndarray]:
+def _full(shape: tuple[int, int] = (200, 260), seed: int = 0) -> tuple[HeightMap, np.ndarray]:
     rng = np.random.default_rng(seed)
     y, x = np.meshgrid(np.linspace(-1, 1, shape[0]), np.linspace(-1, 1, shape[1]), indexing="ij")
     truth = 500 * (x**2 + y**2) + 3000 * x
@@ -48,7 +49,7 @@ def _full(shape: tuple[int, int] = (200, 260), seed: int = 0) -> tuple[MemoryMap
     height[flags == 1] = np.nan
     sigma = np.full(shape, 2.0, np.float32)
     modulation = rng.normal(1000, 20, shape).astype(np.float32)
-    return MemoryMap(height, sigma, modulation, flags, document=DOCUMENT), truth
+    return memory_map(height, document=DOCUMENT, sigma_nm=sigma, modulation=modulation, flags=flags), truth
 
 
 class Outline(HTMLParser):
@@ -86,7 +87,7 @@ class Outline(HTMLParser):
                 self.references.append(str(value))
 
 
-def _page(path: Path, height_map: MemoryMap, **options: Any) -> tuple[str, Outline]:
+def _page(path: Path, height_map: HeightMap, **options: Any) -> tuple[str, Outline]:
     text = write_report(path, height_map, **options).read_text(encoding="utf-8")
     return text, Outline(text)
 
@@ -129,7 +130,7 @@ def test_a_full_page_shows_everything_and_needs_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
-    bare = MemoryMap(np.random.default_rng(0).normal(0, 1, (40, 50)).astype(np.float32), path=Path("out.npy"))
+    bare = memory_map(np.random.default_rng(0).normal(0, 1, (40, 50)).astype(np.float32), path=Path("out.npy"))
     text, outline = _page(tmp_path / "report.html", bare)
     assert outline.headings == ["Height", "Profiles", "Histogram of the height", "Numbers"]
     assert "px" in text
@@ -141,7 +142,7 @@ def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
 def test_odd_maps_have_a_page(tmp_path: Path, shape: tuple[int, int], fill: float) -> None:
     height = np.full(shape, fill, np.float32)
     flags = np.full(shape, np.isnan(fill), np.uint8)
-    odd = MemoryMap(height, height.copy(), None, flags, document=DOCUMENT)
+    odd = memory_map(height, document=DOCUMENT, sigma_nm=height.copy(), flags=flags)
     _, outline = _page(tmp_path / "report.html", odd)
     assert "Numbers" in outline.headings
     assert ("Profiles" in outline.headings) == bool(np.isfinite(fill))
@@ -150,11 +151,11 @@ def test_odd_maps_have_a_page(tmp_path: Path, shape: tuple[int, int], fill: floa
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     attack = "<script>alert(1)</script>\"'&"
     document = DOCUMENT | {attack: {attack: [attack]}, "settings": {"method": attack}, "summary": {"method": attack}}
-    text, _ = _page(tmp_path / "report.html", MemoryMap(np.eye(9), path=Path(f"a{attack[:8]}.npy"), document=document))
+    text, _ = _page(tmp_path / "report.html", memory_map(np.eye(9), path=Path(f"a{attack[:8]}.npy"), document=document))
     assert "<script" not in text
     assert "&lt;script&gt;alert(1)" in text
     broken = {"acquisition": None, "settings": [1], "summary": {"seconds_read": "x", "megapixels_per_second": None}}
-    _page(tmp_path / "report.html", MemoryMap(np.eye(9), document=broken))
+    _page(tmp_path / "report.html", memory_map(np.eye(9), document=broken))
 
 
 def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
@@ -169,7 +170,9 @@ def test_pure_noise_stays_below_three_megabytes(tmp_path: Path) -> None:
     shape = (1100, 1100)  # not reduced: every pixel of every picture is noise, the worst case for compression
     noise = rng.uniform(0, 1e4, (4, *shape)).astype(np.float32)
     tilted = noise[0] + np.linspace(0, 3e4, shape[1], dtype=np.float32)
-    height_map = MemoryMap(tilted, noise[1], noise[2], rng.integers(0, 64, shape, np.uint8), document=DOCUMENT)
+    height_map = memory_map(
+        tilted, document=DOCUMENT, sigma_nm=noise[1], modulation=noise[2], flags=rng.integers(0, 64, shape, np.uint8)
+    )
     path = write_report(tmp_path / "report.html", height_map, truth=noise[3])
     assert path.stat().st_size < 3e6
 
@@ -203,7 +206,7 @@ def test_nothing_global_is_touched(tmp_path: Path) -> None:
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    write_report(tmp_path / "report.html", MemoryMap(np.eye(30)))
+    write_report(tmp_path / "report.html", memory_map(np.eye(30)))
     assert dict(mpl.rcParams) == before
 
 
@@ -227,7 +230,7 @@ def test_the_picture_in_the_page_is_the_map(tmp_path: Path) -> None:
     height = np.zeros((30, 40), np.float32)
     height[12:18, 15:25] = 100.0  # in the middle: no tilt to speak of
     height[25:, :5] = np.nan
-    text, _ = _page(tmp_path / "report.html", MemoryMap(height))
+    text, _ = _page(tmp_path / "report.html", memory_map(height))
     for tag in re.findall(r"<image[^>]*>", text):
         data = re.search(r"base64,([A-Za-z0-9+/=]+)", tag)
         assert data is not None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from memory_map import MemoryMap
+from memory_map import memory_map
 
 import cpikan
 from cpikan.partition import Partition
@@ -70,7 +70,7 @@ def test_a_jump_without_any_noise_is_a_seam() -> None:
 def test_jumps_in_a_page_of_an_error_map() -> None:
     document = {"acquisition": {"wavelengths_nm": [632.8]}, **UNWRAPPED}
     planted = _by_core(TILES, SHAPE, 1, 50.0) + _noise(SHAPE)
-    height_map = MemoryMap(planted, document=document)
+    height_map = memory_map(planted, document=document)
     found = survey(height_map, align_to_truth(height_map, np.zeros(SHAPE)))
     assert found.error is not None
     assert {name: check.visible for name, check in found.error.seams.items()} == {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory_map import MemoryMap
+from memory_map import memory_map
 
 from cpikan.pipeline.maps.evaluate import align_to_truth
 from cpikan.report import numbers
@@ -51,7 +51,7 @@ def test_numbers_of_a_survey() -> None:
     sigma = rng.uniform(1, 3, shape).astype(np.float32)
     flags = np.where(np.isnan(height), 1, 0).astype(np.uint8)
     flags[700, 700] |= 8
-    found = survey(MemoryMap(height, sigma, None, flags))
+    found = survey(memory_map(height, sigma_nm=sigma, flags=flags))
     assert found.flag_shares[1] == 100 / 1500
     assert found.flag_shares[8] == 1 / height.size
     assert found.flags is not None
@@ -59,7 +59,8 @@ def test_numbers_of_a_survey() -> None:
     assert found.sigma_median_nm == pytest.approx(2.0, abs=0.01)
     assert found.raw.pv_nm == np.nanmax(height) - np.nanmin(height)
     assert found.flat.rms_nm == pytest.approx(1.0, abs=0.01)
-    assert found.plane.slope_nm_per_pixel[1] == pytest.approx(700 / 1399, rel=1e-3)
+    left, right = found.plane.at(np.array([7, 7]), np.array([100, 101]))
+    assert right - left == pytest.approx(700 / 1399, rel=1e-3)
     assert np.array_equal(found.row, height[750], equal_nan=True)
     assert np.array_equal(found.column, height[:, 700], equal_nan=True)
     assert found.histogram is not None
@@ -111,7 +112,7 @@ def test_the_error_picture_shows_right_orders_and_clusters_of_wrong_ones() -> No
     height[300, 300] += 316.4  # one pixel of nine: not shown
     height[600:630, 600:630] += 316.4
     found = survey(
-        height_map := MemoryMap(height, document={"acquisition": {"wavelengths_nm": [632.8, 611.9]}}),
+        height_map := memory_map(height, document={"acquisition": {"wavelengths_nm": [632.8, 611.9]}}),
         align_to_truth(height_map, truth),
     )
     assert found.error is not None

@@ -1,16 +1,22 @@
-"""What a page is made from, and the pieces of HTML that all its sections share."""
+"""What a page is made from, and the parts that its sections consist of."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from markupsafe import Markup
 
 from cpikan.report import numbers
 from cpikan.report.scales import Lateral
 from cpikan.report.survey import Survey
+from cpikan.report.svg import inline_svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -42,32 +48,55 @@ class Content:
     @property
     def slope(self) -> str:
         """The tilt along x and y in words."""
-        return " and ".join(numbers.digits(value) for value in reversed(self.survey.plane.slope_nm_per_pixel))
+        origin, right, below = self.survey.plane.at(np.array([0, 0, 1]), np.array([0, 1, 0]))
+        return f"{numbers.digits(right - origin)} and {numbers.digits(below - origin)}"
 
 
-def table(rows: Iterable[tuple[str, str]]) -> str:
-    """Two columns; the values are HTML already."""
-    body = "".join(f"<tr><th>{escape(name.replace('_', ' '))}</th><td>{value}</td></tr>" for name, value in rows)
-    return f"<table>{body}</table>" if body else ""
+class Judged(NamedTuple):
+    """Words in the colour of a verdict, "good" or "bad"."""
+
+    verdict: str
+    text: str
 
 
-def columns(shown: Mapping[str, Sequence[str]]) -> str:
-    """A table with a head; the cells, HTML already, by column; short columns are filled up with empty cells."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in shown)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
-        for row in zip_longest(*shown.values(), fillvalue="")
-    )
-    return f'<table class="columns"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+class Part(NamedTuple):
+    """A piece of a section: the macro of templates/parts.html that shows it, and what that is given."""
+
+    kind: str
+    data: Mapping[str, Any]
 
 
-def section(title: str, note: str, body: str, *, wide: bool = False, centred: bool = True) -> str:
-    """A card with a title, a remark and a body of HTML; a ``wide`` one spans the page, its pictures in the middle."""
-    kind = f' class="wide{" centred" if centred else ""}"' if wide else ""
-    shown = f'<p class="note">{escape(note)}</p>' if note else ""
-    return f"<section{kind}><h2>{escape(title)}</h2>{shown}{body}</section>"
+@dataclass(frozen=True)
+class Section:
+    """A card with a title, a remark and parts; a ``wide`` one spans the page, its pictures in the middle."""
+
+    title: str
+    note: str = ""
+    parts: Sequence[Part] = ()
+    wide: bool = False
+    centred: bool = True
 
 
-def legend(colour: str, text: str) -> str:
-    """A square of a colour and what it stands for."""
-    return f'<span><span class="swatch" style="background:{colour}"></span>{escape(text)}</span>'
+def table(rows: Iterable[tuple[str, str]]) -> Part:
+    """Two columns, names and values."""
+    return Part("table", {"rows": [(name.replace("_", " "), value) for name, value in rows]})
+
+
+def columns(shown: Mapping[str, Sequence[str | Judged]]) -> Part:
+    """A table with a head, the cells by column; short columns are filled up with empty cells."""
+    return Part("columns", {"heads": list(shown), "rows": list(zip_longest(*shown.values(), fillvalue=""))})
+
+
+def drawing(figure: Figure, name: str, label: str, title: str = "") -> Part:
+    """A figure; ``name`` is unique on the page, ``label`` is read to those who do not see it."""
+    return Part("drawing", {"title": title, "svg": Markup(inline_svg(figure, name, label))})
+
+
+def legend(entries: Iterable[tuple[str, str]]) -> Part:
+    """Squares of a colour and what they stand for."""
+    return Part("legend", {"entries": list(entries)})
+
+
+def remark(text: str) -> Part:
+    """A small paragraph."""
+    return Part("remark", {"text": text})

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cpikan.psi.model.response import Response
 from cpikan.report import frame_figures, numbers
-from cpikan.report.content import Content, columns, legend, section
+from cpikan.report.content import Content, Judged, Part, Section, columns, drawing, legend, remark
 from cpikan.report.fits import FrameFacts, array, effect_name, finite, fits_of
 from cpikan.report.reduce import reduction
 from cpikan.report.survey import MAIN_PIXELS
-from cpikan.report.svg import inline_svg
 from cpikan.units import format_length
 
 
-def frame_sections(content: Content) -> Iterator[str]:
+def frame_sections(content: Content) -> Iterator[Section]:
     """A section per wavelength where steps were fitted, or one on how far trusted steps are from what the frames say."""
     fits = fits_of(content.part("summary"), content.part("calibration"))
     if not fits:
@@ -32,11 +29,10 @@ def frame_sections(content: Content) -> Iterator[str]:
             continue
         title = f"Frames, {names[i]}" if len(fits) > 1 else "Frames"
         rim_px = None if facts.pivot_px is None else _rim_px(content, facts.pivot_px)
-        table = _table(facts, rim_px) + _about_tilt(facts, rim_px)
-        pictures = "".join(_pictures(facts, i))
-        body = f'{_words(facts)}<div class="beside"><div>{table}</div><div class="pictures">{pictures}</div></div>'
+        left = [_table(facts, rim_px), *_about_tilt(facts, rim_px)]
+        beside = Part("beside", {"left": left, "pictures": list(_pictures(facts, i))})
         note = "Steps from frame 0, which is the zero of steps and tilts and the one of gains; increments to the frame before."
-        yield section(title, note, body, wide=True, centred=False)
+        yield Section(title, note, [_words(facts), beside], wide=True, centred=False)
 
 
 def _wavelength_names(content: Content, count: int) -> list[str]:
@@ -60,7 +56,7 @@ def _rim_px(content: Content, pivot_px: tuple[float, float]) -> float | None:
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
-def _table(facts: FrameFacts, rim_px: float | None) -> str:
+def _table(facts: FrameFacts, rim_px: float | None) -> Part:
     places = _places(facts.error_deg)
     steps = [f"{step:.{places}f}" for step in facts.step_deg]
     if facts.error_deg is not None:
@@ -91,12 +87,10 @@ def _scaled(values: NDArray[np.float64], name: str, rim_px: float | None, power:
     return {f"{name} at the rim / mrad": [f"{1e3 * rim_px**power * value:.1f}" for value in values]}
 
 
-def _about_tilt(facts: FrameFacts, rim_px: float | None) -> str:
-    if facts.tilt_rad_px is None or rim_px is None or facts.pivot_px is None:
-        return ""
-    y, x = facts.pivot_px
-    told = f"The rim is the farthest valid pixel, {rim_px:.0f} px from the pivot at x {x:.1f}, y {y:.1f}."
-    return f'<p class="note">{told}</p>'
+def _about_tilt(facts: FrameFacts, rim_px: float | None) -> Iterator[Part]:
+    if facts.tilt_rad_px is not None and rim_px is not None and facts.pivot_px is not None:
+        y, x = facts.pivot_px
+        yield remark(f"The rim is the farthest valid pixel, {rim_px:.0f} px from the pivot at x {x:.1f}, y {y:.1f}.")
 
 
 def _places(error_deg: NDArray[np.float64] | None) -> int:
@@ -108,7 +102,7 @@ def _places(error_deg: NDArray[np.float64] | None) -> int:
 # --- the words -------------------------------------------------------------------------------------------------------
 
 
-def _words(facts: FrameFacts) -> str:
+def _words(facts: FrameFacts) -> Part:
     fitted = ", ".join(["steps", *facts.effects])
     told = [f"Fitted: {fitted}."]
     told += [f"{name} {share} of the modulation." for name, share in _harmonic_shares(facts)]
@@ -120,15 +114,17 @@ def _words(facts: FrameFacts) -> str:
         told.append(f"{measured[0].upper()}{measured[1:]}.")
     if facts.sign is not None:
         told.append(f"Sign of the height {facts.sign}.")
-    verdict = ""
+    return Part("words", {"text": " ".join(told), "verdicts": list(_verdicts(facts))})
+
+
+def _verdicts(facts: FrameFacts) -> Iterator[Judged]:
+    reason = facts.entry.get("reason")
     if facts.undetermined:
-        reason = facts.entry.get("reason")
-        verdict = f' <b class="bad">Steps not determined{": " + numbers.plain(reason) if reason else ""}.</b>'
+        yield Judged("bad", f"Steps not determined{f': {numbers.plain(reason)}' if reason else ''}.")
     elif facts.entry.get("determined") is True:
-        verdict = ' <b class="good">Steps determined.</b>'
+        yield Judged("good", "Steps determined.")
     if facts.entry.get("converged") is False:
-        verdict += ' <b class="bad">The fit did not converge.</b>'
-    return f'<p class="words">{escape(" ".join(told))}{verdict}</p>'
+        yield Judged("bad", "The fit did not converge.")
 
 
 def _harmonic_shares(facts: FrameFacts) -> Iterable[tuple[str, str]]:
@@ -158,24 +154,20 @@ def _measured(facts: FrameFacts) -> Iterable[str]:
 # --- the pictures ----------------------------------------------------------------------------------------------------
 
 
-def _pictures(facts: FrameFacts, index: int) -> Iterator[str]:
+def _pictures(facts: FrameFacts, index: int) -> Iterator[list[Part]]:
     circle = frame_figures.circle_figure(facts.step_deg, facts.error_deg)
-    yield _picture("Steps on the circle", circle, f"circle{index}-", "phase steps on the circle")
+    yield [drawing(circle, f"circle{index}-", "phase steps on the circle", "Steps on the circle")]
     response = _response(facts.part("response"))
     if response is not None:
         drawn = frame_figures.response_figure(response)
-        yield _picture("Response of the camera", drawn, f"response{index}-", "light minus sample over the sample")
+        yield [drawing(drawn, f"response{index}-", "light minus sample over the sample", "Response of the camera")]
     before, after = (_ripple(facts.part(f"ripple_{name}_mrad")) for name in ("before", "after"))
     if before or after:
         drawn = frame_figures.ripple_figure(before, after)
         names = (("before", "var(--second)", before), ("after", "var(--accent)", after))
-        keys = "".join(legend(colour, f"{name} the fit") for name, colour, values in names if values)
         title = "Ripple by multiple of the fringe"
-        yield _picture(title, drawn, f"ripple{index}-", title, f'<div class="legend">{keys}</div>')
-
-
-def _picture(title: str, figure: Figure, name: str, label: str, below: str = "") -> str:
-    return f"<div><h3>{title}</h3>{inline_svg(figure, name, label)}{below}</div>"
+        keys = legend((colour, f"{name} the fit") for name, colour, values in names if values)
+        yield [drawing(drawn, f"ripple{index}-", title, title), keys]
 
 
 def _response(entry: Mapping[str, Any]) -> Response | None:
@@ -194,7 +186,7 @@ def _ripple(entry: Mapping[str, Any]) -> dict[str, float]:
 # --- trusted steps ---------------------------------------------------------------------------------------------------
 
 
-def _trusted_section(content: Content) -> Iterator[str]:
+def _trusted_section(content: Content) -> Iterator[Section]:
     deviations = content.part("calibration").get("step_deviation_deg")
     steps = content.part("calibration").get("phase_steps_deg")
     if not isinstance(deviations, list | tuple) or not isinstance(steps, list | tuple):
@@ -212,4 +204,4 @@ def _trusted_section(content: Content) -> Iterator[str]:
         count = max(map(len, shown.values()))
         shown = {"frame": [str(k) for k in range(count)]} | shown
         note = "Steps were trusted and used as given; beside them how far the frames say that they are off."
-        yield section("Frames", note, columns(shown), wide=len(shown) > 3, centred=False)
+        yield Section("Frames", note, [columns(shown)], wide=len(shown) > 3, centred=False)

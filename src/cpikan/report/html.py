@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.evaluate import align_to_truth, error_figures
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.report import numbers
-from cpikan.report.content import Content, section
+from cpikan.report.content import Content, Section
 from cpikan.report.frames import frame_sections
-from cpikan.report.page import PAGE, STYLE
 from cpikan.report.sections import error_sections, height_sections, histogram_section, profile_section, side_sections
 from cpikan.report.surface import surface_sections
 from cpikan.report.survey import survey
-from cpikan.report.tables import numbers_table, provenance_section, timing_section
+from cpikan.report.tables import numbers_section, provenance_section, timing_section
 from cpikan.storage.atomic import write_text
+from cpikan.streaming.events import Events
 from cpikan.units import format_length
 
 
@@ -31,7 +31,7 @@ def write_report(
     *,
     truth: Path | str | NDArray[np.number] | None = None,
     evaluation: Mapping[str, Any] | None = None,
-    progress: bool = True,
+    progress: bool | Events = True,
 ) -> Path:
     """Write one HTML page about a height map, below 3 MB, without scripts or outside references; returns its path.
 
@@ -54,15 +54,21 @@ def write_report(
 
 
 def render(content: Content) -> str:
-    """The page as text."""
-    return PAGE.substitute(
-        title=escape(content.name),
-        style=STYLE,
+    """The page as text; whatever the document says is escaped by the templates."""
+    environment = Environment(
+        loader=PackageLoader("cpikan.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found = content.part("summary").get("warnings")
+    return environment.get_template("page.html").render(
+        title=content.name,
         lead=_lead(content),
-        warnings=_warnings(content),
-        keys="\n".join(_keys(content)),
-        sections="\n".join(_sections(content)),
-        footer="Heights in nm unless said otherwise; RMS about the mean; grey is invalid. Written by Scaled-cPIKAN.",
+        warnings=list(map(numbers.plain, found)) if isinstance(found, list | tuple) else [],
+        keys=list(_keys(content)),
+        sections=list(_sections(content)),
     )
 
 
@@ -79,56 +85,42 @@ def _lead(content: Content) -> str:
         parts.append(f"method {summary['method']}")
     if summary.get("device"):
         parts.append(f"on {summary['device']}")
-    return escape(" · ".join(part for part in parts if part))
+    return " · ".join(part for part in parts if part)
 
 
-def _warnings(content: Content) -> str:
-    """What the run warned about, before anything else."""
-    found = content.part("summary").get("warnings")
-    if not isinstance(found, list | tuple) or not found:
-        return ""
-    items = "".join(f"<li>{numbers.plain(warning)}</li>" for warning in found)
-    title = "Warning" if len(found) == 1 else f"{len(found)} warnings"
-    return f'<div class="warnings" role="note"><b class="bad">{title}</b><ul>{items}</ul></div>'
-
-
-def _keys(content: Content) -> Iterable[str]:
+def _keys(content: Content) -> Iterable[tuple[str, str, str]]:
+    """The figures at the top: name, digits, unit."""
     gathered, summary = content.survey, content.part("summary")
     flat = content.tilted
     found = gathered.flat if flat else gathered.raw
     suffix = ", levelled" if flat else ""
     valid = gathered.raw.pixels / (gathered.shape[0] * gathered.shape[1])
-    yield _key("valid pixels", numbers.percent(valid))
-    yield _key(f"PV{suffix}", numbers.length(found.pv_nm))
-    yield _key(f"RMS{suffix}", numbers.length(found.rms_nm))
+    yield ("valid pixels", *numbers.percent(valid))
+    yield (f"PV{suffix}", *numbers.length(found.pv_nm))
+    yield (f"RMS{suffix}", *numbers.length(found.rms_nm))
     if gathered.sigma_median_nm is not None:
-        yield _key("median σ of a pixel", numbers.length(gathered.sigma_median_nm))
+        yield ("median σ of a pixel", *numbers.length(gathered.sigma_median_nm))
     speed = summary.get("megapixels_per_second")
     if isinstance(speed, int | float):
-        yield _key("speed", (numbers.digits(float(speed), 3), "MPix/s"))
+        yield "speed", numbers.digits(float(speed), 3), "MPix/s"
     if content.evaluation is not None:
-        yield _key("RMS error", numbers.length(content.evaluation.get("rms_nm")))
-        yield _key("wrong orders", numbers.percent(content.evaluation.get("wrong_order_fraction")))
+        yield ("RMS error", *numbers.length(content.evaluation.get("rms_nm")))
+        yield ("wrong orders", *numbers.percent(content.evaluation.get("wrong_order_fraction")))
 
 
-def _key(name: str, value: tuple[str, str]) -> str:
-    shown = f"{escape(value[0])} <small>{escape(value[1])}</small>"
-    return f'<div class="key"><span>{escape(name)}</span><b>{shown}</b></div>'
-
-
-def _sections(content: Content) -> Iterable[str]:
+def _sections(content: Content) -> Iterable[Section]:
     gathered = content.survey
     if gathered.raw.pixels:
         yield from height_sections(content)
     else:
-        yield section("Height", "No pixel is valid: there is nothing to draw.", "", wide=True)
+        yield Section("Height", "No pixel is valid: there is nothing to draw.", wide=True)
     yield from side_sections(content)
     if gathered.raw.pixels:
         yield from profile_section(content)
     if gathered.error is not None:
         yield from error_sections(content)
     yield from histogram_section(content)
-    yield section("Numbers", "", numbers_table(content))
+    yield numbers_section(content)
     yield from surface_sections(content)
     yield from frame_sections(content)
     yield from timing_section(content)

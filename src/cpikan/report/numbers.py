@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -46,12 +45,12 @@ def digits(value: float, significant: int = 4) -> str:
 
 
 def joined(pair: tuple[str, str]) -> str:
-    """Digits and unit as text for a page."""
-    return escape(" ".join(part for part in pair if part))
+    """Digits and unit as one text."""
+    return " ".join(part for part in pair if part)
 
 
 def plain(value: Any) -> str:
-    """Any value of a document as text for a page; long lists are cut."""
+    """Any value of a document as text; lists of lists have a line each, long ones are cut."""
     if value is None:
         return NONE
     if isinstance(value, bool):
@@ -62,11 +61,11 @@ def plain(value: Any) -> str:
         return "none"
     if isinstance(value, list | tuple):
         if value and all(isinstance(item, list | tuple) for item in value):
-            return "<br>".join(plain(item) for item in value[:8]) + ("<br>…" if len(value) > 8 else "")
+            return "\n".join(plain(item) for item in value[:8]) + ("\n…" if len(value) > 8 else "")
         return ", ".join(plain(item) for item in value[:24]) + (", …" if len(value) > 24 else "")
     if isinstance(value, dict):
-        return "; ".join(f"{escape(str(key))}: {plain(item)}" for key, item in list(value.items())[:24])
-    return escape(str(value)[:400])
+        return "; ".join(f"{key}: {plain(item)}" for key, item in list(value.items())[:24])
+    return str(value)[:400]
 
 
 def _finite(value: float | None) -> bool:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from html import escape
 
 import numpy as np
 
 from cpikan.report import figures, numbers, scales
-from cpikan.report.content import Content, legend, section
+from cpikan.report.content import Content, Judged, Part, Section, columns, drawing, legend
 from cpikan.report.seams import SeamCheck
 from cpikan.report.survey import SIDE_PIXELS
-from cpikan.report.svg import inline_svg
 
 _WIDE_IN, _HALF_IN = 11.1, 5.2
 _SIDE_NOTES = {
@@ -21,7 +19,7 @@ _SIDE_NOTES = {
 }
 
 
-def height_sections(content: Content) -> Iterable[str]:
+def height_sections(content: Content) -> Iterable[Section]:
     """The surface large; where a tilt would hide it, levelled, and the heights as delivered beside the other pictures."""
     gathered, lateral = content.survey, content.lateral
     flat = content.tilted
@@ -31,17 +29,17 @@ def height_sections(content: Content) -> Iterable[str]:
     tilt = f"Piston and tilt removed ({content.slope} nm per pixel along x and y). " if flat else ""
     note = f"{tilt}{_reduced(values.shape, gathered.shape)} The dashed lines mark the profiles below."
     title = "Height, levelled" if flat else "Height"
-    yield section(title, note, inline_svg(figure, "height", "map of the height"), wide=True)
+    yield Section(title, note, [drawing(figure, "height", "map of the height")], wide=True)
     if flat:
         every = -(-values.size // SIDE_PIXELS)
         step = max(1, round(every**0.5))
         small = gathered.height[::step, ::step]
         figure = figures.map_figure(small, scales.height_scale(small, "height"), lateral, width_in=_HALF_IN)
-        drawn = inline_svg(figure, "delivered", "map of the height with its tilt")
-        yield section("Height, as delivered", "With piston and tilt.", drawn)
+        drawn = drawing(figure, "delivered", "map of the height with its tilt")
+        yield Section("Height, as delivered", "With piston and tilt.", [drawn])
 
 
-def side_sections(content: Content) -> Iterable[str]:
+def side_sections(content: Content) -> Iterable[Section]:
     """Uncertainty, modulation, slope and flags, as far as the map has them."""
     gathered, lateral = content.survey, content.lateral
     for title, values, unit, label, colours in (
@@ -54,31 +52,31 @@ def side_sections(content: Content) -> Iterable[str]:
         scale = scales.quantity_scale(values, unit, label, colours)
         figure = figures.map_figure(values, scale, lateral, width_in=_HALF_IN)
         name = "sigma" if label == "σ" else label
-        yield section(title, _SIDE_NOTES[label], inline_svg(figure, name, f"map of {title.lower()}"))
+        yield Section(title, _SIDE_NOTES[label], [drawing(figure, name, f"map of {title.lower()}")])
     if gathered.flags is not None:
         figure = figures.flags_figure(gathered.flags, lateral, width_in=_HALF_IN - 0.7)
-        drawn = inline_svg(figure, "flags", "map of the flags") + _flag_legend(gathered.flag_shares)
+        drawn = [drawing(figure, "flags", "map of the flags"), _flag_legend(gathered.flag_shares)]
         note = "A flag on any pixel of a block colours the block; the percentages count pixels."
-        yield section("Flags", note if _is_reduced(gathered.flags.shape, gathered.shape) else "", drawn)
+        yield Section("Flags", note if _is_reduced(gathered.flags.shape, gathered.shape) else "", drawn)
 
 
-def _flag_legend(shares: Mapping[int, float]) -> str:
-    entries = []
+def _flag_legend(shares: Mapping[int, float]) -> Part:
+    entries = [(figures.PLAIN_COLOUR, "no flag")]
     for flag, name in figures.FLAG_NAMES.items():
         share = shares.get(int(flag), 0.0)
         if share > 0:
-            entries.append(legend(figures.FLAG_COLOURS[flag], f"{name} {' '.join(numbers.percent(share))}"))
-    return f'<div class="legend">{legend(figures.PLAIN_COLOUR, "no flag")}{"".join(entries)}</div>'
+            entries.append((figures.FLAG_COLOURS[flag], f"{name} {' '.join(numbers.percent(share))}"))
+    return legend(entries)
 
 
-def profile_section(content: Content) -> Iterable[str]:
+def profile_section(content: Content) -> Iterable[Section]:
     """The row and the column through the centre, levelled where the picture is."""
     gathered = content.survey
     row, column, kind = gathered.row, gathered.column, "as delivered"
     if content.tilted:
         height, width = gathered.shape
-        row = gathered.plane.remove(row[None], height // 2)[0]
-        column = column - gathered.plane.rows(0, height)[:, width // 2]
+        row = gathered.plane.remove(height // 2, row[None])[0]
+        column = column - gathered.plane.at(np.arange(height), np.full(height, width // 2))
         kind = "levelled"
     if np.isfinite(row).any() or np.isfinite(column).any():
         scale = scales.height_scale(np.concatenate([row, column]), "height")
@@ -86,10 +84,10 @@ def profile_section(content: Content) -> Iterable[str]:
         note = f"Row and column through the centre, {kind}."
         if max(gathered.shape) > figures.PROFILE_POINTS:
             note += " Shaded: minimum to maximum where samples share a dot."
-        yield section("Profiles", note, inline_svg(figure, "profiles", "height profiles"), wide=True)
+        yield Section("Profiles", note, [drawing(figure, "profiles", "height profiles")], wide=True)
 
 
-def histogram_section(content: Content) -> Iterable[str]:
+def histogram_section(content: Content) -> Iterable[Section]:
     """How the heights, as delivered, are distributed."""
     gathered = content.survey
     if gathered.histogram is not None:
@@ -97,10 +95,10 @@ def histogram_section(content: Content) -> Iterable[str]:
         figure = figures.histogram_figure(gathered.histogram, scale, width_in=_HALF_IN)
         outside = gathered.histogram.outside
         note = f"As delivered; {outside} pixels lie outside the axis." if outside else "As delivered, all valid pixels."
-        yield section("Histogram of the height", note, inline_svg(figure, "histogram", "histogram of the height"))
+        yield Section("Histogram of the height", note, [drawing(figure, "histogram", "histogram of the height")])
 
 
-def error_sections(content: Content) -> Iterable[str]:
+def error_sections(content: Content) -> Iterable[Section]:
     """Against a truth: error map, its histogram, and whether borders of tiles or bands show."""
     error = content.survey.error
     assert error is not None
@@ -111,30 +109,32 @@ def error_sections(content: Content) -> Iterable[str]:
     note = f"Height minus truth, piston removed. Beyond ±{numbers.digits(error.limit_nm)} nm an order is wrong."
     if _is_reduced(error.picture.shape, content.survey.shape):
         note += " A block shows its right orders unless a quarter of it is wrong."
-    yield section("Error", note, inline_svg(figure, "error", "map of the error"))
+    yield Section("Error", note, [drawing(figure, "error", "map of the error")])
     if error.histogram is not None and error.histogram.counts.sum():
         edges = np.array([error.histogram.edges[0], error.histogram.edges[-1]])
         factor, unit = scales.length_unit(float(np.abs(edges).max()))
         scale = scales.Scale(edges[0] * factor, edges[1] * factor, unit, "error", factor=factor)
         figure = figures.histogram_figure(error.histogram, scale, width_in=_HALF_IN)
-        drawn = inline_svg(figure, "errors", "histogram of the error")
-        yield section("Histogram of the error", "Right-order pixels, an even sample.", drawn)
+        drawn = drawing(figure, "errors", "histogram of the error")
+        yield Section("Histogram of the error", "Right-order pixels, an even sample.", [drawn])
     if error.seams:
         figure = figures.seams_figure(error.seams, width_in=_HALF_IN)
-        drawn = inline_svg(figure, "seams", "error steps near borders") + _seam_table(error.seams)
+        seams = [drawing(figure, "seams", "error steps near borders"), _seam_table(error.seams)]
         note = "Mean |error step| between neighbours by the distance to a border of tiles or bands; a seam is a peak."
-        yield section("Seams", note, drawn)
+        yield Section("Seams", note, seams)
 
 
-def _seam_table(checks: Mapping[str, SeamCheck]) -> str:
-    rows = []
-    for name, check in checks.items():
-        verdict = '<span class="bad">visible</span>' if check.visible else '<span class="good">not visible</span>'
-        values = [check.borders, numbers.joined(numbers.length(check.border_nm))]
-        values += [numbers.joined(numbers.length(check.nearby_nm)), f"{check.ratio:.4f}", verdict]
-        rows.append(f"<tr><td>{escape(name)}</td>" + "".join(f"<td>{value}</td>" for value in values) + "</tr>")
-    head = "".join(f"<th>{name}</th>" for name in ("borders", "count", "there", "nearby", "ratio", "seam"))
-    return f"<table><thead><tr>{head}</tr></thead>{''.join(rows)}</table>"
+def _seam_table(checks: Mapping[str, SeamCheck]) -> Part:
+    return columns(
+        {
+            "borders": list(checks),
+            "count": [str(check.borders) for check in checks.values()],
+            "there": [numbers.joined(numbers.length(check.border_nm)) for check in checks.values()],
+            "nearby": [numbers.joined(numbers.length(check.nearby_nm)) for check in checks.values()],
+            "ratio": [f"{check.ratio:.4f}" for check in checks.values()],
+            "seam": [Judged("bad", "visible") if c.visible else Judged("good", "not visible") for c in checks.values()],
+        }
+    )
 
 
 def _is_reduced(picture: tuple[int, ...], shape: tuple[int, int]) -> bool:

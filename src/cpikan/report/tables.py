@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 from cpikan.report import numbers
-from cpikan.report.content import Content, legend, section, table
+from cpikan.report.content import Content, Part, Section, legend, table
 
 _STAGES: Mapping[str, tuple[str, str]] = {
     "seconds_read": ("read", "#0072b2"),
@@ -19,7 +18,7 @@ _STAGES: Mapping[str, tuple[str, str]] = {
 }
 
 
-def numbers_table(content: Content) -> str:
+def numbers_section(content: Content) -> Section:
     """Surface numbers, and the figures against a truth."""
     gathered, summary = content.survey, content.part("summary")
     rows: list[tuple[str, str]] = [
@@ -38,11 +37,11 @@ def numbers_table(content: Content) -> str:
         rows.append(("components", numbers.plain(summary["components"])))
     ripple = summary.get("ripple_mrad")
     if isinstance(ripple, Mapping) and ripple:
-        shown = ", ".join(f"{escape(str(k))}× {_rounded(value)}" for k, value in ripple.items())
+        shown = ", ".join(f"{k}× {_rounded(value)}" for k, value in ripple.items())
         rows.append(("ripple by multiple of the fringe", f"{shown} mrad"))
     if content.evaluation is not None:
         rows += _evaluation_rows(content.evaluation)
-    return table(rows)
+    return Section("Numbers", parts=[table(rows)])
 
 
 def _rounded(value: object) -> str:
@@ -63,7 +62,7 @@ def _evaluation_rows(found: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     return rows
 
 
-def timing_section(content: Content) -> Iterable[str]:
+def timing_section(content: Content) -> Iterable[Section]:
     """The time of the stages as a bar, and memory."""
     summary = content.part("summary")
     stages = {
@@ -75,14 +74,11 @@ def timing_section(content: Content) -> Iterable[str]:
         return
     colours = dict(_STAGES.values())
     total = sum(stages.values())
-    bar = "".join(
-        f'<i style="width:{100 * seconds / total:.2f}%;background:{colours[name]}"></i>'
-        for name, seconds in stages.items()
-    )
-    names = "".join(legend(colours[name], f"{name} {numbers.digits(s, 3)} s") for name, s in stages.items())
+    shares = [(colours[name], 100 * seconds / total) for name, seconds in stages.items()]
+    names = legend((colours[name], f"{name} {numbers.digits(seconds, 3)} s") for name, seconds in stages.items())
     rows = [(name, numbers.plain(summary[key])) for key, name in _RESOURCES.items() if summary.get(key) is not None]
-    body = f'<div class="bar">{bar}</div><div class="legend">{names}</div>{table(rows)}'
-    yield section("Time and memory", "Stages overlap, so their sum may exceed the wall time.", body)
+    note = "Stages overlap, so their sum may exceed the wall time."
+    yield Section("Time and memory", note, [Part("bar", {"shares": shares}), names, table(rows)])
 
 
 _RESOURCES = {
@@ -97,7 +93,7 @@ _RESOURCES = {
 _METHOD_KEYS = ("methods_used", "steps", "phase_steps_deg")
 
 
-def provenance_section(content: Content) -> Iterable[str]:
+def provenance_section(content: Content) -> Iterable[Section]:
     """Everything the document says besides the summary and the fit of the frames, which have sections of their own."""
     rows: list[tuple[str, str]] = []
     for name, value in content.document.items():
@@ -110,4 +106,4 @@ def provenance_section(content: Content) -> Iterable[str]:
     summary = content.part("summary")
     rows += [(key, numbers.plain(summary[key])) for key in _METHOD_KEYS if key in summary]
     if rows:
-        yield section("Provenance", "", table(rows), wide=True)
+        yield Section("Provenance", parts=[table(rows)], wide=True)

@@ -11,16 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
-from cpikan.metrics import ErrorTally, wrong_order_limit_nm
+from cpikan.metrics import wrong_order_limit_nm
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.maps.map_rows import MapRows
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.maps import open_npy
 from cpikan.streaming.bands import Band
+from cpikan.streaming.events import Events
 from cpikan.surface.alignment import Alignment, Block, align
 from cpikan.surface.aperture import Aperture, pupil_of
 from cpikan.surface.components import ComponentScan
 from cpikan.surface.form import check_form_terms, form_modes
+from cpikan.surface.tallies import ErrorTally
 
 _INPAINTED = int(Flag.INPAINTED)
 
@@ -117,7 +119,7 @@ def align_to_truth(
     *,
     remove: str | Sequence[str] = (),
     aperture: Aperture | None = None,
-    progress: bool = False,
+    progress: bool | Events = False,
 ) -> Comparison:
     """Lay a height map on its truth: a piston per component is always removed, and a common form as ``remove`` names it.
 
@@ -210,7 +212,7 @@ def evaluate(
     *,
     remove: str | Sequence[str] = (),
     aperture: Aperture | None = None,
-    progress: bool = True,
+    progress: bool | Events = True,
 ) -> dict[str, Any]:
     """Compare the map at ``output_path`` with the true heights in nm of a .npy file.
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import os
 import queue
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +26,10 @@ from cpikan.pipeline.simulation.simulation_files import (
 from cpikan.psi.simulate import SimulationSettings, Simulator
 from cpikan.streaming.bands import Band
 from cpikan.streaming.engine import StreamTimings, stream
+from cpikan.streaming.events import Events
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.progress import Progress
+from cpikan.streaming.rows import RowPool
 
 _BAND_BYTES = 12 * 2**20  # of frames, height and kind together
 _MAX_BAND_ROWS = 256
@@ -45,7 +45,7 @@ def simulate(
     *,
     overwrite: bool = False,
     resume: bool = False,
-    progress: bool = True,
+    progress: bool | Events = True,
 ) -> dict[str, Any]:
     """Write frames.npy (L, K, H, W), acquisition.toml and truth.npy (H, W), float32 nm with NaN off the wafer.
 
@@ -78,7 +78,7 @@ def simulate(
     }
 
 
-def _run(output: SimulationFiles, settings: SimulationSettings, progress: bool) -> StreamTimings:
+def _run(output: SimulationFiles, settings: SimulationSettings, progress: bool | Events) -> StreamTimings:
     """Stream the bands that are missing: surface ahead, frames here on all threads, files behind."""
     simulator = Simulator(settings)
     wavelengths, count, height, width = settings.stack_shape
@@ -101,16 +101,12 @@ def _run(output: SimulationFiles, settings: SimulationSettings, progress: bool) 
         free.put(buffers)
 
     with (
-        ThreadPoolExecutor(_THREADS, thread_name_prefix="cpikan-frames") as pool,
+        RowPool(_THREADS, "cpikan-frames") as pool,
         Progress("simulate", sum(band.rows for band in bands), width, progress) as shown,
     ):
 
         def expose(band: Band, buffers: _Buffers) -> _Buffers:
-            cuts = [band.rows * n // _THREADS for n in range(_THREADS + 1)]
-            parts = itertools.pairwise(cuts)
-            jobs = [pool.submit(simulator.fill_frames, band.start, *buffers, part) for part in parts]
-            for job in jobs:
-                job.result()
+            pool.map(lambda start, stop: simulator.fill_frames(band.start, *buffers, (start, stop)), band.rows)
             return buffers
 
         return stream(bands, surface, expose, write, depth=_DEPTH, progress=shown)
