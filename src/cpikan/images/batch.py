@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from cpikan.images.features import Planes
@@ -20,11 +21,11 @@ class FramePatches:
     The model of a pixel is I = A + B cos(4 pi h / lambda + step + tilt . (r - pivot)).
     """
 
-    frames_dn: Tensor
-    step_rad: Tensor
-    tilt_rad_px: Tensor
-    pivot_px: Tensor
-    wavelengths_nm: Tensor
+    frames_dn: Float[Tensor, "n l k h w"]
+    step_rad: Float[Tensor, "n l k"]
+    tilt_rad_px: Float[Tensor, "n l k 2"]
+    pivot_px: Float[Tensor, "n 2"]
+    wavelengths_nm: Float[Tensor, "n l"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,12 @@ class PatchBatch:
     """
 
     planes: Planes
-    unit_nm: Tensor
-    half_wave_nm: Tensor
-    place: Tensor
-    truth_nm: Tensor | None = None
+    unit_nm: Float[Tensor, " n"]
+    half_wave_nm: Float[Tensor, " n"]
+    place: Int64[Tensor, "n 3"]
+    truth_nm: Float[Tensor, "n h w"] | None = None
     frames: FramePatches | None = None
-    joints: Tensor | None = None
+    joints: Int64[Tensor, "m 8"] | None = None
 
     def __len__(self) -> int:
         return len(self.unit_nm)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 from typing import TypeVar
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -37,6 +37,11 @@ class RowPool:
             return [function(start, stop) for start, stop in zip(starts, stops, strict=True)]
         return list(self._pool.map(function, starts, stops))
 
+    def share(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Call ``function(item)`` for each of some items, such as parts of rows."""
+        known = list(items)
+        return self.map(lambda start, stop: function(known[start]), len(known), 1)
+
     def close(self) -> None:
         """End the threads; pieces that have not begun are dropped."""
         self._pool.shutdown(cancel_futures=True)
@@ -44,7 +49,5 @@ class RowPool:
     def __enter__(self) -> RowPool:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self.close()

@@ -8,7 +8,6 @@ import os
 from collections import deque
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -71,9 +70,7 @@ class RowBuffers:
     def __enter__(self) -> RowBuffers:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         del self.inputs, self.bands
         if self.memory is not None:
             with contextlib.suppress(BufferError):  # a traceback may hold a place; the name goes all the same

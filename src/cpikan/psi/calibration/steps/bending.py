@@ -1,4 +1,4 @@
-"""The detector's response from the frames: the curve that turns bent fringes back into cosines."""
+"""The detector's response, fitted to the frames: the curve that turns bent fringes back into cosines."""
 
 from __future__ import annotations
 

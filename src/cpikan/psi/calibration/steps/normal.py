@@ -1,4 +1,11 @@
-"""Normal equations of frames and pixels together, the pixels eliminated."""
+"""Normal equations of frames and pixels together, the pixels eliminated by Schur's complement.
+
+::
+
+    | F   C' | frames          F  ``_direct``: frames, harmonics and smooth fields while the pixels are held
+    | C   D  | pixels          D  a 3 x 3 block per pixel (background, modulation, phase), L L' = `PixelFactor`
+                               ``coupling`` = L^-1 C,  ``matrix`` = F - coupling' coupling
+"""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class RobustLoss(Protocol):
 
 @dataclass(frozen=True)
 class FrameResiduals:
-    """What the model leaves of raw frames, in units of their noise, and normal equations frame by frame.
+    """Residuals of raw frames under the model, in units of their noise, and normal equations frame by frame.
 
     ``points`` (B, 2) in [-1, 1]; ``frames`` (K, B) in a unit of noise, of which a sample has one over ``sharpness`` (K, B)
     or (1, 1), one unless given; ``light`` (B, M) the smooth terms of A and B; ``mean`` and ``precision`` (P,) a

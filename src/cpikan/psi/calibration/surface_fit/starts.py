@@ -11,12 +11,12 @@ from torch import Tensor
 
 from cpikan.errors import InputError
 from cpikan.learning.levenberg_marquardt import Settings, minimise
+from cpikan.psi.calibration.smooth_terms import features, terms
 from cpikan.psi.calibration.steps.fit import FitOptions, fit_phase_steps
 from cpikan.psi.calibration.steps.fringes import unwrap_scattered
 from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.steps.two_frames import fit_two_frames
 from cpikan.psi.calibration.surface_fit.problem import Degrees, Problem, Samples, first_light, frame_residuals, moved
-from cpikan.psi.calibration.surface_fit.series_frames import features, terms
 
 RANDOM = 192
 _FIRST = Degrees(1, 3, fit_tilt=False, fit_gain=False)  # of the random starts
