@@ -223,12 +223,12 @@ def test_a_warning_goes_to_stderr(tmp_path, capsys):
 
 
 def test_interrupted_is_130_and_one_line(wafer_folder, tmp_path, capsys, monkeypatch):
-    from cpikan.pipeline.reconstruction import reconstruct as module
+    from cpikan.pipeline.reconstruction.stages import demodulate as module
 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "height_pass", interrupt)
+    monkeypatch.setattr(module, "frame_pass", interrupt)
     assert main(["reconstruct", str(wafer_folder), "-o", str(tmp_path / "out.npy")]) == 130
     told = capsys.readouterr()
     assert told.out == ""

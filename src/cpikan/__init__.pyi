@@ -32,6 +32,8 @@ from .physics.problem import neumann as neumann
 from .physics.problem import periodic as periodic
 from .physics.regions import box as box
 from .physics.regions import disc as disc
+from .pipeline.jobs.job import Job as Job
+from .pipeline.jobs.job import run as run
 from .pipeline.maps.height_map import HeightMap as HeightMap
 from .pipeline.maps.height_map import open_height_map as open_height_map
 from .pipeline.reconstruction.reconstruct import reconstruct as reconstruct

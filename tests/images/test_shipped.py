@@ -11,7 +11,7 @@ from scipy import ndimage
 import cpikan
 from cpikan.images import model_file
 from cpikan.images.training.config import read_config
-from cpikan.pipeline.reconstruction.learned import DEFAULT_MODEL, LearnedModel
+from cpikan.pipeline.reconstruction.network import DEFAULT_MODEL, LearnedModel
 from cpikan.pipeline.training.simulated_stacks import noisy_instrument
 from cpikan.psi.simulate import SimulationSettings, simulate_stack
 

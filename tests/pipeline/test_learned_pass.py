@@ -150,14 +150,14 @@ def test_what_cannot_be_is_said_before_anything_is_written(wafer: Scene, model: 
 _KILLED = """
     import os, signal, sys
     from cpikan.cli import main
-    from cpikan.pipeline.reconstruction.learned import _ScratchOut
-    write, count = _ScratchOut.write, [0]
+    from cpikan.pipeline.reconstruction.stages.learn import NetworkRows
+    write, count = NetworkRows.write, [0]
     def counted(self, *args):
         count[0] += 1
         if count[0] == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         return write(self, *args)
-    _ScratchOut.write = counted
+    NetworkRows.write = counted
     sys.exit(main(sys.argv[1:]))
 """
 

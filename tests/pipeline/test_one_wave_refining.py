@@ -13,7 +13,6 @@ from scipy import ndimage
 
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
-from cpikan.pipeline.reconstruction.two_pass import TwoPass
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.writers.layout import SLOPES
@@ -220,7 +219,8 @@ class Stop(Exception):
     [("field", "before"), ("field", "amid"), ("hybrid", "amid"), ("hybrid", "after"), ("field", "form")],
 )
 def test_a_stopped_run_goes_on_to_the_same_bytes(method, place, tmp_path, monkeypatch):
-    from cpikan.pipeline.reconstruction import one_wave_refining as module
+    from cpikan.pipeline.reconstruction.formed import FormedMap
+    from cpikan.pipeline.reconstruction.stages import refine, unwrap
 
     stack = one_wave(bowl()[SMALL], (np.abs(RADIUS - 60) < 20)[SMALL])
     options = {"method": method, "remove": ("piston", "tilt"), "band_rows": 64}
@@ -228,10 +228,10 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(method, place, tmp_path, monkey
     (tmp_path / "part").mkdir()
     run(stack, tmp_path / "whole" / "out.npy", **options)
     owner, name = {
-        "before": (module.OneWaveRefining, "survey"),
-        "amid": (module.OneWaveRefining, "_joined_rows"),
-        "after": (TwoPass, "ripple_mrad"),
-        "form": (TwoPass, "_levelled"),
+        "before": (refine._Refinement, "blocks"),
+        "amid": (refine._Refinement, "_join"),
+        "after": (unwrap.Ripple, "run"),
+        "form": (FormedMap, "_levelled"),
     }[place]
     real, calls = getattr(owner, name), []
 

@@ -13,7 +13,7 @@ import pytest
 from scipy import ndimage
 
 from cpikan.pipeline.maps.height_map import HeightMap
-from cpikan.pipeline.reconstruction import inpainting
+from cpikan.pipeline.reconstruction import holes
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.model.flags import Flag
@@ -209,7 +209,7 @@ def test_a_hole_between_two_components_stays_open(tmp_path):
 def test_a_hole_that_takes_too_much_memory_stays_open_and_is_counted(tmp_path, monkeypatch):
     stack, _, missing = hole_stack(4)
     sizes = np.bincount(ndimage.label(missing, np.ones((3, 3)))[0].ravel())[1:]
-    monkeypatch.setattr(inpainting, "_MEMORY", required_bytes(int(sizes.max()) - 1))
+    monkeypatch.setattr(holes, "_MEMORY", required_bytes(int(sizes.max()) - 1))
     found = run(stack, tmp_path / "f.npy", inpaint=True).summary["inpainting"]
     assert found["holes_too_large"] == (sizes == sizes.max()).sum()
     assert found["holes_filled"] == found["holes"] - found["holes_too_large"]

@@ -157,7 +157,7 @@ def test_other_bands_and_threads_may_go_on(tower, expected, tmp_path):
 )
 def test_stopped_while_finishing(kind, suffix, place, tower, expected, tmp_path, monkeypatch):
     case = _case(tower, kind, suffix)
-    from cpikan.pipeline.reconstruction import reconstruct as module
+    from cpikan.pipeline.reconstruction import output as module
     from cpikan.pipeline.reconstruction import workspace
     from cpikan.pipeline.reconstruction.workspace import Workspace
 

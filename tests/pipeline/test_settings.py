@@ -19,7 +19,6 @@ def test_defaults_are_those_of_the_command_line():
     assert (plain.method, plain.device, plain.remove) == ("auto", "auto", ())
     assert (plain.unwrap_tile, plain.unwrap_overlap) == (512, 64)
     assert ReconstructSettings(tile=100).unwrap_overlap == 50
-    assert ReconstructSettings(method="learned").orders_by == "hybrid"
     assert plain.worker_threads >= 1
     assert ReconstructSettings(threads=3).worker_threads == 3
 

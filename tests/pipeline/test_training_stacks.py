@@ -18,6 +18,7 @@ from cpikan.images.patches.dataset import PatchSettings, WaferPatchDataset
 from cpikan.images.patches.source import StackSource, Wanted
 from cpikan.pipeline.training.simulated_stacks import SimulatedSpec, noisy_instrument, simulated_stacks
 from cpikan.pipeline.training.training_stacks import find_stacks, open_training_stacks
+from heard_events import Heard
 from independent_frames import Faults, make_scene
 from small_stacks import FIVE_DEG, STEPS_DEG, WAVES_NM, folder_of
 
@@ -157,12 +158,12 @@ def test_a_corrupt_stack_among_many(wafer, cache: Path, tmp_path: Path):
     with pytest.raises(InputError, match=r"broken.*leave such stacks out with skip_corrupt, of 3") as told:
         open_training_stacks([tmp_path], cache, **QUIET)
     assert "\n" not in str(told.value)
-    said: list[str] = []
-    sources = open_training_stacks([tmp_path], cache, skip_corrupt=True, report=said.append, **QUIET)
+    heard = Heard()
+    sources = open_training_stacks([tmp_path], cache, skip_corrupt=True, progress=heard)
     assert [Path(source.name).name for source in sources] == ["good"]
-    assert [Path(line.split(": ")[0]).name for line in said] == ["broken", "empty"]
+    assert [Path(line.split(": ")[0]).name for line in heard.warnings] == ["broken", "empty"]
     with pytest.raises(InputError, match="none of the 1 stacks can be used"):
-        open_training_stacks([broken], cache, skip_corrupt=True, report=said.append, **QUIET)
+        open_training_stacks([broken], cache, skip_corrupt=True, **QUIET)
 
 
 def test_folders_without_stacks(cache: Path, tmp_path: Path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cpikan.errors import InputError
-from cpikan.pipeline.reconstruction.frame_fitting import calibrate_stack
+from cpikan.pipeline.reconstruction.calibrate import calibrate_stack
 from cpikan.pipeline.reconstruction.summary import describe_fits
 from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.calibration.calibrate import CalibrationSettings, Subsample, calibrate
@@ -234,7 +234,7 @@ def test_a_network_as_the_phase_finds_the_same_surface():
 
 def test_the_pipeline_takes_the_fit_where_steps_are_refused():
     settings = CalibrationSettings()
-    calibration, fit = calibrate_stack(sample_of(TWO), BLIND, TOP_DN, settings, "field")
+    calibration, fit = calibrate_stack(sample_of(TWO), BLIND, TOP_DN, settings, by_surface=True)
     assert fit is not None
     facts = fit.summary
     assert np.median(fit.sigma_nm) == pytest.approx(facts["sigma_nm_median"], rel=0.5)
@@ -245,13 +245,13 @@ def test_the_pipeline_takes_the_fit_where_steps_are_refused():
     assert any("sign of the height is assumed" in text for text in calibration.warnings)
     assert calibration.steps_deg[0][1] == pytest.approx(TWO[1], abs=2.0)
     with pytest.raises(InputError, match="do not determine"):  # other methods refuse as before
-        calibrate_stack(sample_of(TWO), BLIND, TOP_DN, settings, "auto")
+        calibrate_stack(sample_of(TWO), BLIND, TOP_DN, settings, by_surface=False)
 
 
 def test_enough_good_frames_are_left_to_the_closed_form():
     steps = (0.0, 90.0, 180.0, 270.0, 360.0)
     known = Acquisition((WAVE_NM,), (steps,), "trusted")
-    assert calibrate_stack(sample_of(steps), known, TOP_DN, CalibrationSettings(), "field")[1] is None
+    assert calibrate_stack(sample_of(steps), known, TOP_DN, CalibrationSettings(), by_surface=True)[1] is None
 
 
 def noise_only() -> Subsample:
@@ -264,7 +264,7 @@ def noise_only() -> Subsample:
 
 def test_frames_without_a_surface_are_not_determined_and_refused_in_one_line():
     with pytest.raises(InputError, match="nor do the frames fit a smooth surface") as caught:
-        calibrate_stack(noise_only(), BLIND, np.inf, CalibrationSettings(), "field")
+        calibrate_stack(noise_only(), BLIND, np.inf, CalibrationSettings(), by_surface=True)
     assert "\n" not in str(caught.value)
 
 

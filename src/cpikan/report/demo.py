@@ -13,12 +13,13 @@ from cpikan.pipeline.simulation.simulate import simulate
 from cpikan.pipeline.stacks.stack import open_stack
 from cpikan.psi.simulate import SimulationSettings
 from cpikan.report.html import write_report
+from cpikan.streaming.events import Events
 
 WAVELENGTHS_NM = (5000.0, 5500.0, 6050.0, 6655.0)
 FULL, SMALL = (7000, 9344), (875, 1168)
 
 
-def run_demo(folder: str | Path, *, small: bool, overwrite: bool, progress: bool = True) -> dict[str, Any]:
+def run_demo(folder: str | Path, *, small: bool, overwrite: bool, progress: bool | Events = True) -> dict[str, Any]:
     """Make ``folder`` with frames/, height.zarr and report.html; returns the figures of every step.
 
     The full size is 9344 x 7000 pixels and 16 frames (1.1 GB on disk); ``small`` is an eighth of it on a side. Raises

@@ -21,6 +21,7 @@ from cpikan.report.surface import surface_sections
 from cpikan.report.survey import survey
 from cpikan.report.tables import numbers_section, provenance_section, timing_section
 from cpikan.storage.atomic import write_text
+from cpikan.streaming.events import Events
 from cpikan.units import format_length
 
 
@@ -30,7 +31,7 @@ def write_report(
     *,
     truth: Path | str | NDArray[np.number] | None = None,
     evaluation: Mapping[str, Any] | None = None,
-    progress: bool = True,
+    progress: bool | Events = True,
 ) -> Path:
     """Write one HTML page about a height map, below 3 MB, without scripts or outside references; returns its path.
 

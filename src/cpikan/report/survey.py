@@ -13,6 +13,7 @@ from cpikan.pipeline.maps.map_rows import MapRows
 from cpikan.report.reduce import BlockMean, BlockOr, reduction
 from cpikan.report.seams import SeamCheck, SeamSums, borders_of
 from cpikan.streaming.bands import Band
+from cpikan.streaming.events import Events
 from cpikan.surface.levelling import Plane, PlaneFit
 from cpikan.surface.numbers import LevelledRange
 
@@ -69,7 +70,7 @@ class Survey:
     error: ErrorSurvey | None = None
 
 
-def survey(height_map: HeightMap, comparison: Comparison | None = None, *, progress: bool = False) -> Survey:
+def survey(height_map: HeightMap, comparison: Comparison | None = None, *, progress: bool | Events = False) -> Survey:
     """Read a map twice (with a comparison: its error once more) in bands and keep what the report shows."""
     reader = MapRows(height_map, "report", progress=progress)
     shape = height, width = reader.shape

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.maps.map_rows import MapRows
+from cpikan.streaming.events import Events
 from cpikan.streaming.progress import Progress
 from cpikan.surface.aperture import Aperture, pupil_of
 from cpikan.surface.form import check_form_terms
@@ -61,7 +62,7 @@ def compare_maps(
     *,
     remove: str | tuple[str, ...] = ("piston",),
     aperture: Aperture | None = None,
-    progress: bool = False,
+    progress: bool | Events = False,
 ) -> MapComparison:
     """Surface numbers of two height maps and of their difference, each without the terms of ``remove``.
 
@@ -84,7 +85,7 @@ def compare_maps(
 class _Pair:
     """Two maps read together, band by band, as often as it takes."""
 
-    def __init__(self, first: HeightMap, second: HeightMap, aperture: Aperture | None, progress: bool) -> None:
+    def __init__(self, first: HeightMap, second: HeightMap, aperture: Aperture | None, progress: bool | Events) -> None:
         self.first, self.second = first, second
         self._aperture, self._progress = aperture, progress
         self.valid = (0, 0)

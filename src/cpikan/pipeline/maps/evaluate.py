@@ -17,6 +17,7 @@ from cpikan.pipeline.maps.map_rows import MapRows
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.maps import open_npy
 from cpikan.streaming.bands import Band
+from cpikan.streaming.events import Events
 from cpikan.surface.alignment import Alignment, Block, align
 from cpikan.surface.aperture import Aperture, pupil_of
 from cpikan.surface.components import ComponentScan
@@ -117,7 +118,7 @@ def align_to_truth(
     *,
     remove: str | Sequence[str] = (),
     aperture: Aperture | None = None,
-    progress: bool = False,
+    progress: bool | Events = False,
 ) -> Comparison:
     """Lay a height map on its truth: a piston per component is always removed, and a common form as ``remove`` names it.
 
@@ -210,7 +211,7 @@ def evaluate(
     *,
     remove: str | Sequence[str] = (),
     aperture: Aperture | None = None,
-    progress: bool = True,
+    progress: bool | Events = True,
 ) -> dict[str, Any]:
     """Compare the map at ``output_path`` with the true heights in nm of a .npy file.
 

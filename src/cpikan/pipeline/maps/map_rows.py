@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.streaming.bands import Band, split_bands
+from cpikan.streaming.events import Events
 from cpikan.streaming.progress import Progress
 
 _BLOCK_PIXELS = 1 << 20
@@ -28,7 +29,7 @@ class MapRows:
         height_map: HeightMap,
         label: str = "evaluate",
         *,
-        progress: bool = False,
+        progress: bool | Events = False,
         block_pixels: int | None = None,
     ) -> None:
         self.map = height_map

@@ -14,6 +14,7 @@ from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.maps.map_rows import MapRows
 from cpikan.streaming.bands import Band
+from cpikan.streaming.events import Events
 from cpikan.surface.aperture import Aperture, Circle, pupil_of
 from cpikan.surface.form import Form, check_form_terms
 from cpikan.surface.measure import MeasureSettings, measure
@@ -30,7 +31,7 @@ def surface_figures(
     *,
     remove: str | Sequence[str] = ("piston",),
     aperture: Aperture | None = None,
-    progress: bool = False,
+    progress: bool | Events = False,
 ) -> dict[str, Any]:
     """Surface numbers of a height map without the terms of ``remove``, by name, and what they rest on.
 
@@ -79,7 +80,7 @@ def _fringes(phase: NDArray[np.float64]) -> float:
 class _Sweeps:
     """The map again and again, band by band; the first time it keeps an even sample for the ripple."""
 
-    def __init__(self, height_map: HeightMap, aperture: Aperture | None, progress: bool) -> None:
+    def __init__(self, height_map: HeightMap, aperture: Aperture | None, progress: bool | Events) -> None:
         self._map, self._aperture, self._progress = height_map, aperture, progress
         self._step = sample_step(height_map.shape)
         self._sample: list[NDArray[np.float64]] = []

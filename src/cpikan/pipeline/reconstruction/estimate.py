@@ -2,60 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from cpikan.pipeline.reconstruction.passes import DEPTH, frame_bands
+from cpikan.pipeline.reconstruction.plan import Plan, StackInfo, plan_reconstruction
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
-from cpikan.pipeline.reconstruction.two_pass import scratch_kinds
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.kernels.cpu import CpuKernels
+from cpikan.psi.kernels.select import choose_device
 from cpikan.storage.scratch import ScratchArrays
-from cpikan.storage.writers.layout import SLOPES
-from cpikan.storage.writers.open import required_bytes
+from cpikan.storage.writers.open import output_format, required_bytes
 
 _PROCESS_MIB = 160  # interpreter, NumPy, compiled kernels
-_ALL = ("height_nm", "sigma_nm", "modulation", "flags")
+_MAP_BYTES = 13  # of a pixel: height, sigma, modulation, flags
+_OUTPUTS = {"npy": ("x.npy", False), "npy_all": ("x.npy", True), "tif": ("x.tif", False), "zarr": ("x.zarr", False)}
 
 
-def estimate_run(stack: FrameStack) -> dict[str, Any]:
-    """Method, bands, disk per output format and memory; JSON-able, bytes and MiB."""
-    wavelengths, steps, height, width = stack.shape
-    shape = (height, width)
-    one = ("component",) if wavelengths == 1 else ()
-    rows = frame_bands(stack, None, 0, CpuKernels.band_bytes)[0].rows
-    frames_mib = wavelengths * steps * rows * width * stack.dtype.itemsize / 2**20
-    maps_mib = 13 * rows * width / 2**20  # height, sigma, modulation, flags
-    scratch = _scratch_bytes(wavelengths, shape, ReconstructSettings())
-    wanted = {
-        "npy": ("height_nm",),
-        "npy_all": ("height_nm", "sigma_nm", "flags", *one),
-        "tif": _ALL,
-        "zarr": (*_ALL, *one),
-    }
+def estimate_run(
+    stack: FrameStack, settings: ReconstructSettings | None = None, output: str = "x.zarr"
+) -> dict[str, Any]:
+    """What a run with ``settings`` into ``output`` would do, by stage, and bands, disk per output format and memory;
+    JSON-able, bytes and MiB. Raises InputError for settings that do not serve the stack."""
+    asked, shape = settings or ReconstructSettings(), stack.shape[2:]
+    accelerator = choose_device(asked.device)
+
+    def plan(path: str, **changes: Any) -> Plan:
+        return plan_reconstruction(StackInfo.of(stack), replace(asked, **changes), output_format(path), accelerator)
+
+    def disk(**changes: Any) -> dict[str, int]:
+        plans = {kind: (path, plan(path, all_quantities=a, **changes)) for kind, (path, a) in _OUTPUTS.items()}
+        return {kind: required_bytes(path, shape, made.quantities) for kind, (path, made) in plans.items()}
+
+    def scratch(**changes: Any) -> int:
+        return ScratchArrays.required_bytes(shape, plan(output, **changes).scratch)
+
+    chosen = plan(output)
+    rows = frame_bands(stack, asked.band_rows, 0, CpuKernels.band_bytes)[0].rows
+    band_mib = (stack.input_bytes // shape[0] + _MAP_BYTES * shape[1]) * rows / 2**20
     return {
-        "method": "unwrap by tiles" if wavelengths == 1 else "joint orders per pixel",
+        "method": "unwrap by tiles" if "unwrap" in chosen.names else "joint orders per pixel",
+        "stages": list(chosen.names),
+        "device": chosen.device,
         "calibrates_steps": stack.acquisition.steps != "trusted",
         "band_rows": rows,
-        "disk_bytes": {kind: _bytes(kind, shape, names) for kind, names in wanted.items()},
-        "disk_bytes_field": {
-            kind: _bytes(kind, shape, names if kind == "npy" else (*names, *SLOPES)) for kind, names in wanted.items()
-        },
-        "scratch_bytes": scratch,
-        "scratch_bytes_field": _scratch_bytes(wavelengths, shape, ReconstructSettings(method="field")),
-        "scratch_bytes_learned": ScratchArrays.required_bytes(
-            shape, scratch_kinds(wavelengths, ReconstructSettings(method="learned"))
-        ),
-        "memory_mib": round(_PROCESS_MIB + (2 * DEPTH + 2) * (frames_mib + maps_mib)),
+        "disk_bytes": disk(),
+        "disk_bytes_field": disk(method="field", model=None),
+        "scratch_bytes": scratch(),
+        "scratch_bytes_field": scratch(method="field", model=None),
+        "scratch_bytes_learned": scratch(method="learned"),
+        "memory_mib": round(_PROCESS_MIB + (2 * DEPTH + 2) * band_mib),
     }
-
-
-def _bytes(kind: str, shape: tuple[int, int], names: tuple[str, ...]) -> int:
-    return required_bytes(f"x.{kind.removesuffix('_all')}", shape, names)
-
-
-def _scratch_bytes(wavelengths: int, shape: tuple[int, int], settings: ReconstructSettings) -> int:
-    """Of a run without a datum to remove or holes to fill."""
-    return ScratchArrays.required_bytes(shape, scratch_kinds(1, settings)) if wavelengths == 1 else 0
 
 
 def format_estimate(estimate: dict[str, Any]) -> str:
@@ -64,6 +61,7 @@ def format_estimate(estimate: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{'would do':<12} {estimate['method']}{steps}, in bands of {estimate['band_rows']} rows",
+            f"{'stages':<12} {', '.join(estimate['stages'])}",
             f"{'disk':<12} {_sizes(estimate, '')}",
             f"{'disk, field':<12} {_sizes(estimate, '_field')} (--method field: slopes and curvature too)",
             f"{'learned':<12} {estimate['scratch_bytes_learned'] / 2**20:.0f} MiB while it runs (--method learned)",

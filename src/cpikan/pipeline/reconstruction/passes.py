@@ -1,15 +1,15 @@
-"""The passes over an image: frames to heights, frames to phases, phases and orders to heights."""
+"""Passes over the frames of a stack: band by band to heights, or to wrapped phases."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from cpikan.pipeline.reconstruction.row_sink import RowSink
 from cpikan.pipeline.stacks.stack import FrameStack
-from cpikan.psi.kernels.model import HeightRows, PhaseRows, empty_rows
+from cpikan.psi.kernels.model import HeightRows, OrderSearch, PhaseRows, empty_rows
 from cpikan.psi.kernels.select import PixelKernels
 from cpikan.psi.kernels.statistics import COLUMNS
 from cpikan.streaming.bands import Band, split_bands
@@ -23,14 +23,18 @@ DEPTH = 2
 
 
 @dataclass(frozen=True)
-class PassContext:
-    """What every pass over the frames needs."""
+class FrameSource:
+    """Frames and what turns them into maps; ``search`` is None for one wavelength, ``band_rows`` None for a fitting size."""
 
     stack: FrameStack
     kernels: PixelKernels
-    mask: Aperture | None
-    band_rows: int | None
-    progress: ProgressSink | None
+    search: OrderSearch | None
+    mask: Aperture | None = None
+    band_rows: int | None = None
+
+    def mask_rows(self, start: int, stop: int) -> np.ndarray | None:
+        """Rows of the mask as uint8, None without one."""
+        return None if self.mask is None else self.mask.rows(start, stop, self.stack.shape[3])
 
 
 @dataclass
@@ -43,12 +47,17 @@ def frame_bands(stack: FrameStack, band_rows: int | None, first_row: int, band_b
     """Bands of just below ``band_bytes`` from ``first_row`` on, whatever the width: so memory does not grow with it."""
     wavelengths, steps, height, width = stack.shape
     rows = band_rows or _fitting_rows(band_bytes // (wavelengths * steps * width * stack.dtype.itemsize))
-    return _bands_from(first_row, height, rows)
+    return bands_from(first_row, height, rows)
+
+
+def pixel_bands(source: FrameSource, first_row: int) -> list[Band]:
+    """Bands of `frame_pass` from ``first_row`` on."""
+    return frame_bands(source.stack, source.band_rows, first_row, source.kernels.band_bytes)
 
 
 def flat_bands(shape: tuple[int, int], band_rows: int | None, first_row: int) -> list[Band]:
     """Bands of a single map."""
-    return _bands_from(first_row, shape[0], band_rows or _fitting_rows(_FLAT_BAND_PIXELS // shape[1]))
+    return bands_from(first_row, shape[0], band_rows or _fitting_rows(_FLAT_BAND_PIXELS // shape[1]))
 
 
 def _fitting_rows(rows: int) -> int:
@@ -57,89 +66,75 @@ def _fitting_rows(rows: int) -> int:
     return rows - rows % 8 if rows > 8 else rows
 
 
-def _bands_from(first_row: int, height: int, rows: int) -> list[Band]:
+def bands_from(first_row: int, height: int, rows: int) -> list[Band]:
+    """Bands of ``rows`` rows from ``first_row`` on."""
     bands = split_bands(height - first_row, rows)
     return [Band(band.index, band.start + first_row, band.stop + first_row) for band in bands]
 
 
-HeightPass = Callable[[PassContext, RowSink], StreamTimings]
+class ReadBand(NamedTuple):
+    """Frames (L, K, n, W) from image row ``start`` on, in the front of a pooled ``buffer``."""
+
+    start: int
+    frames: np.ndarray
+    buffer: np.ndarray
 
 
-class _FramePass:
-    """Buffers and reading, the same for both passes over frames."""
+class BandReader:
+    """Reads bands of frames, with ``halo`` rows around them, into buffers that go round."""
 
-    def __init__(self, context: PassContext, sink: RowSink) -> None:
-        stack = context.stack
-        self.context, self.sink = context, sink
-        kernels = context.kernels
-        self.bands = frame_bands(stack, context.band_rows, sink.first_row, kernels.band_bytes)
-        most = max((band.rows for band in self.bands), default=0)
-        wavelengths, steps, _, width = stack.shape
-        dtype = stack.dtype.newbyteorder("=")
-        self.frames = BufferPool(lambda: kernels.empty((wavelengths * steps * most * width,), dtype))
-        self.outputs = BufferPool(lambda: _Output(self._rows(most, width), np.empty((most, COLUMNS))))
+    def __init__(self, source: FrameSource, bands: list[Band], halo: int = 0) -> None:
+        self._stack, self._halo = source.stack, halo
+        wavelengths, steps, height, width = source.stack.shape
+        self.rows = min(max((band.rows for band in bands), default=0) + 2 * halo, height)
+        size, dtype = (wavelengths * steps * self.rows * width,), source.stack.dtype.newbyteorder("=")
+        self._buffers = BufferPool(lambda: source.kernels.empty(size, dtype))
 
-    def _rows(self, rows: int, width: int) -> tuple[np.ndarray, ...]:
-        """Buffers of the outputs; without sigma and modulation where nothing stores them and the kernels can do without."""
-        kernels, stored = self.context.kernels, self.sink.quantities
-        height, sigma, modulation, flags = empty_rows(rows, width, kernels.empty)
-        if kernels.device == "cpu" and stored == ("height_nm",):
-            none = np.empty((0, 0), np.float32)
-            return height, none, none, flags
-        return height, sigma, modulation, flags
-
-    def read(self, band: Band) -> tuple[np.ndarray, np.ndarray]:
-        """The band's frames in a pooled buffer, and the buffer itself."""
-        wavelengths, steps, _, width = self.context.stack.shape
-        buffer = self.frames.take()
+    def read(self, band: Band) -> ReadBand:
+        """The frames of a band, whose buffer is given back by `done`."""
+        wavelengths, steps, height, width = self._stack.shape
+        start, stop = max(0, band.start - self._halo), min(height, band.stop + self._halo)
+        buffer = self._buffers.take()
         # the last band is shorter: the front of the buffer, still C-contiguous
-        view = buffer[: wavelengths * steps * band.rows * width].reshape(wavelengths, steps, band.rows, width)
-        return self.context.stack.rows(band.start, band.stop, view), buffer
+        view = buffer[: wavelengths * steps * (stop - start) * width].reshape(wavelengths, steps, stop - start, width)
+        return ReadBand(start, self._stack.rows(start, stop, view), buffer)
 
-    def mask_rows(self, band: Band) -> np.ndarray | None:
-        mask, width = self.context.mask, self.context.stack.shape[3]
-        return None if mask is None else mask.rows(band.start, band.stop, width)
+    def done(self, item: ReadBand) -> None:
+        """The frames are not needed any more."""
+        self._buffers.give(item.buffer)
 
 
-def height_pass(context: PassContext, sink: RowSink) -> StreamTimings:
-    """Two or more wavelengths: frames to height, sigma, modulation and flags, one fused sweep."""
-    run = _FramePass(context, sink)
+def _buffers(kernels: PixelKernels, rows: int, width: int, bare: bool) -> tuple[np.ndarray, ...]:
+    """Buffers of the outputs; ``bare`` without sigma and modulation, which nothing stores and the CPU can do without."""
+    height, sigma, modulation, flags = empty_rows(rows, width, kernels.empty)
+    none = np.empty((0, 0), np.float32)
+    return (height, none, none, flags) if bare else (height, sigma, modulation, flags)
 
-    def compute(band: Band, item: tuple[np.ndarray, np.ndarray]) -> _Output:
-        frames, buffer = item
-        output = run.outputs.take()
-        rows = HeightRows(*(array[: band.rows] for array in output.rows))
-        context.kernels.heights(frames, band.start, run.mask_rows(band), rows, output.table[: band.rows])
-        run.frames.give(buffer)
+
+def frame_pass(source: FrameSource, sink: RowSink, progress: ProgressSink | None) -> StreamTimings:
+    """Turn the frames of several wavelengths into height, sigma, modulation and flags, those of one into phase, sigma,
+    modulation and flags, in one fused sweep of the rows that the sink lacks."""
+    kernels, width = source.kernels, source.stack.shape[3]
+    bands = pixel_bands(source, sink.first_row)
+    reader = BandReader(source, bands)
+    bare = kernels.device == "cpu" and sink.quantities == ("height_nm",)
+    outputs = BufferPool(lambda: _Output(_buffers(kernels, reader.rows, width, bare), np.empty((reader.rows, COLUMNS))))
+
+    def compute(band: Band, item: ReadBand) -> _Output:
+        output = outputs.take()
+        rows, mask = [array[: band.rows] for array in output.rows], source.mask_rows(band.start, band.stop)
+        if source.search is None:
+            kernels.phases(item.frames, mask, PhaseRows(*rows), band.start)
+        else:
+            kernels.heights(item.frames, band.start, mask, HeightRows(*rows), output.table[: band.rows])
+        reader.done(item)
         return output
 
     def write(band: Band, output: _Output) -> None:
-        rows = HeightRows(*(array[: band.rows] for array in output.rows))
-        sink.write(band.start, rows._asdict(), output.table[: band.rows])
-        run.outputs.give(output)
+        kind, table = (PhaseRows, None) if source.search is None else (HeightRows, output.table[: band.rows])
+        sink.write(band.start, kind(*(array[: band.rows] for array in output.rows))._asdict(), table)
+        outputs.give(output)
 
-    timings = stream(run.bands, run.read, compute, write, depth=DEPTH, progress=context.progress)
-    sink.finish()
-    return timings
-
-
-def phase_pass(context: PassContext, sink: RowSink) -> StreamTimings:
-    """One wavelength: frames to wrapped phase, sigma, modulation and flags."""
-    run = _FramePass(context, sink)
-
-    def compute(band: Band, item: tuple[np.ndarray, np.ndarray]) -> _Output:
-        frames, buffer = item
-        output = run.outputs.take()
-        context.kernels.phases(
-            frames, run.mask_rows(band), PhaseRows(*(a[: band.rows] for a in output.rows)), band.start
-        )
-        run.frames.give(buffer)
-        return output
-
-    def write(band: Band, output: _Output) -> None:
-        sink.write(band.start, PhaseRows(*(a[: band.rows] for a in output.rows))._asdict())
-        run.outputs.give(output)
-
-    timings = stream(run.bands, run.read, compute, write, depth=DEPTH, progress=context.progress)
+    timings = stream(bands, reader.read, compute, write, depth=DEPTH, progress=progress)
     sink.finish()
     return timings

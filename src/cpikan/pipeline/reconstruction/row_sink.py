@@ -43,10 +43,11 @@ class RowSink:
         return tuple(self._writer.quantities)
 
     def write(self, start: int, rows: Mapping[str, np.ndarray], table: np.ndarray | None = None) -> None:
-        """Take rows that follow the last; ``table`` holds their row statistics."""
+        """Take rows that follow the last, of which the stored quantities count; ``table`` holds their row statistics."""
         if table is not None:
             self._pending.append((start, table.copy()))
-        handed = self._assembler.write(start, rows)
+        stored = self._writer.quantities
+        handed = self._assembler.write(start, {name: array for name, array in rows.items() if name in stored})
         if handed > self.first_row:
             self._count(handed)
             due = time.perf_counter() - self._synced_at > _SYNC_S

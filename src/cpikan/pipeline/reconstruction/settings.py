@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.pipeline.reconstruction.methods import METHODS
 from cpikan.psi.calibration.steps.layout import EFFECTS
 from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, SCHEMES
 from cpikan.surface.aperture import Aperture
 from cpikan.surface.form import check_form_terms
 
-METHODS = ("auto", "pixel", "field", "hybrid", "learned")
 UNWRAP_TILE, UNWRAP_OVERLAP = 512, 64
 FIT = (*EFFECTS, "response")
 COMBINATIONS = ("weighted", "finest")
+_SPEED_ONLY = {"speed only": True}  # a setting that never changes the result
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class ReconstructSettings:
     overlap: int | None = None
     device: str = "auto"
     all_quantities: bool = False
-    threads: int | None = None
-    band_rows: int | None = None
+    threads: int | None = field(default=None, metadata=_SPEED_ONLY)
+    band_rows: int | None = field(default=None, metadata=_SPEED_ONLY)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -65,7 +66,7 @@ class ReconstructSettings:
         _check_range(self.range_nm)
         if self.tile is not None and self.tile < 4:
             raise InputError(f"tile {self.tile} is too small: give at least 4 pixels, such as 512")
-        if self.model is not None and self.method != "learned":
+        if self.model is not None and not METHODS[self.method].network:
             raise InputError(
                 f"model {self.model} is not used by method {self.method}: give method learned, or no model"
             )
@@ -81,11 +82,6 @@ class ReconstructSettings:
         return self.threads or max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
 
     @property
-    def orders_by(self) -> str:
-        """The method that decides orders: a network corrects the map of ``hybrid``."""
-        return "hybrid" if self.method == "learned" else self.method
-
-    @property
     def unwrap_tile(self) -> int:
         """Tile of unwrapping: what was given, else 512."""
         return UNWRAP_TILE if self.tile is None else self.tile
@@ -95,16 +91,23 @@ class ReconstructSettings:
         """Overlap of the tiles of unwrapping: what was given, else 64, or half of a small tile."""
         return min(UNWRAP_OVERLAP, self.unwrap_tile // 2) if self.overlap is None else self.overlap
 
+    @classmethod
+    def speed_only(cls, name: str) -> bool:
+        """Whether a setting is declared to change the speed alone."""
+        return bool(cls.__dataclass_fields__[name].metadata.get("speed only"))
+
     def plan(self) -> dict[str, Any]:
         """The settings that decide the result, JSON-able."""
         # not asdict: it would copy the mask's array
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("threads", "band_rows")}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if not self.speed_only(f.name)}
         values["mask"] = None if self.mask is None else self.mask.identity
         return values
 
 
-def _effects(names: tuple[str, ...]) -> tuple[str, ...]:
+def _effects(names: str | tuple[str, ...]) -> tuple[str, ...]:
     """In one order, whatever was written; ``none`` alone leaves the steps."""
+    if isinstance(names, str):
+        names = tuple(name.strip() for name in names.split(",") if name.strip())
     if tuple(names) == ("none",):
         return ()
     for name in names:

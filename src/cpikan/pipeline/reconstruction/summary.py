@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,113 +14,82 @@ from cpikan.psi.calibration.calibrate import Calibration
 from cpikan.psi.kernels.statistics import MapStatistics
 from cpikan.version import VERSION
 
-
-@dataclass
-class Timings:
-    """Seconds each part was busy; parts overlap, so they may add up to more than ``total``."""
-
-    start: float = 0.0
-    total: float = 0.0
-    read: float = 0.0
-    calibrate: float = 0.0
-    demodulate: float = 0.0
-    orders: float = 0.0
-    refine: float = 0.0
-    write: float = 0.0
+if TYPE_CHECKING:
+    from cpikan.pipeline.reconstruction.calibrate import StackCalibration
 
 
-@dataclass
-class RunFacts:
-    """What a run found out on its way to the summary."""
-
-    method: str
-    device: str
-    band_rows: int | None = None
-    methods_used: list[str] = field(default_factory=list)
-    components: int = 1
-    sigma_nm_median: float | None = None
-    peak_anonymous_mib: float = 0.0
-    peak_device_mib: float | None = None
-    field_fit: dict[str, Any] | None = None
-    unwrapping: dict[str, Any] | None = None
-    refining: dict[str, Any] | None = None
-    learned: dict[str, Any] | None = None
-    inpainting: dict[str, Any] | None = None
-    ripple_mrad: dict[str, float] | None = None
-    form: dict[str, Any] | None = None
-    surface: dict[str, Any] | None = None
-    warnings: list[str] = field(default_factory=list)
+_SECONDS = (
+    "read",
+    "calibrate",
+    "demodulate",
+    "orders",
+    "refine",
+    "write",
+)  # parts overlap: their sum may exceed the whole
+_REPORTS = ("unwrapping", "refining", "learned", "inpainting", "ripple_mrad", "form", "surface", "field_fit")
 
 
-def summarize(
-    stack: FrameStack,
-    calibration: Calibration,
-    statistics: MapStatistics,
-    timings: Timings,
-    facts: RunFacts,
-    output: str,
-) -> dict[str, Any]:
-    """The JSON object of `reconstruct` (design, section 6), with a few more keys."""
-    pixels = stack.shape[2] * stack.shape[3]
-    valid = max(statistics.valid, 1)
+def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[str, Any]:
+    """The summary before the first stage: what calibration found, and None for what no stage reports."""
+    calibration, surface = calibrated.calibration, calibrated.surface
     return {
-        "seconds": timings.total,
-        "seconds_start": timings.start,
-        "seconds_read": timings.read,
-        "seconds_calibrate": timings.calibrate,
-        "seconds_demodulate": timings.demodulate,
-        "seconds_orders": timings.orders,
-        "seconds_refine": timings.refine,
-        "seconds_write": timings.write,
-        "megapixels_per_second": pixels / 1e6 / max(timings.total, 1e-9),
-        "peak_anonymous_mib": facts.peak_anonymous_mib,
-        "peak_device_mib": facts.peak_device_mib,
-        "method": facts.method,
-        "methods_used": facts.methods_used,
-        "device": facts.device,
-        "band_rows": facts.band_rows,
+        **{f"seconds_{name}": 0.0 for name in _SECONDS},
+        **dict.fromkeys(_REPORTS),
+        "seconds_read": calibrated.seconds_read,
+        "seconds_calibrate": calibrated.seconds_calibrate,
+        "method": method,
+        "methods_used": [],
+        "device": device,
         "phase_steps_deg": [list(row) for row in calibration.steps_deg],
-        "steps": stack.acquisition.steps,
-        "steps_by": _steps_by(calibration, facts),
+        "steps_by": _steps_by(calibrated),
         "sign": "assumed" if calibration.steps.sign == "assumed" else "from the steps",
+        "components": 1,
+        "sigma_nm_median": calibration.sigma_nm_median,
+        "range_nm": calibration.range_nm,
+        "expected_wrong_order_rate": calibration.wrong_order_rate,
+        "frames_fit": describe_fits(calibration),
+        "field_fit": None if surface is None else surface.summary,
+        "warnings": list(calibration.warnings),
+    }
+
+
+def added(facts: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts with those of one more part: lists are appended to, seconds add up, other facts take the place of older ones."""
+    more = dict(part)
+    for name in facts.keys() & part.keys():
+        if isinstance(part[name], list) or name.startswith("seconds_"):
+            more[name] = facts[name] + part[name]
+    return {**facts, **more}
+
+
+def map_figures(statistics: MapStatistics, shape: tuple[int, int]) -> dict[str, Any]:
+    """The part of the summary that counts the pixels of the output."""
+    pixels, valid = shape[0] * shape[1], max(statistics.valid, 1)
+    return {
         "valid_fraction": statistics.valid / pixels,
         "ambiguous_fraction": statistics.ambiguous / valid,
         "saturated_fraction": statistics.saturated / pixels,
         "low_modulation_fraction": statistics.low / pixels,
-        "components": facts.components,
-        "sigma_nm_median": facts.sigma_nm_median,
         "pv_nm": statistics.pv_nm,
         "rms_nm": statistics.rms_nm,
-        "range_nm": calibration.range_nm,
-        "expected_wrong_order_rate": calibration.wrong_order_rate,
-        "unwrapping": facts.unwrapping,
-        "refining": facts.refining,
-        "learned": facts.learned,
-        "inpainting": facts.inpainting,
-        "ripple_mrad": facts.ripple_mrad,
-        "form": facts.form,
-        "surface": facts.surface,
-        "frames_fit": describe_fits(calibration),
-        "field_fit": facts.field_fit,
-        "warnings": [*calibration.warnings, *facts.warnings],
-        "output": output,
     }
 
 
-def _steps_by(calibration: Calibration, facts: RunFacts) -> str:
+def _steps_by(calibrated: StackCalibration) -> str:
     """Where the steps come from: a surface fitted to the frames, a fit pixel by pixel, or the user."""
-    if facts.field_fit is not None:
+    if calibrated.surface is not None:
         return "frames fit"
-    return "given" if calibration.steps.fits is None else "steps fit"
+    return "given" if calibrated.calibration.steps.fits is None else "steps fit"
 
 
 def document(
-    stack: FrameStack, plan: dict[str, Any], calibration: Calibration, summary: dict[str, Any]
+    stack: FrameStack, identity: dict[str, Any], calibration: Calibration, summary: dict[str, Any]
 ) -> dict[str, Any]:
-    """What is kept as JSON beside the output: acquisition, settings, calibration, summary, provenance."""
+    """What is kept as JSON beside the output: acquisition, settings, calibration, summary, provenance; under ``plan`` what a
+    resumed run must share."""
     return {
         "acquisition": asdict(stack.acquisition),
-        "settings": plan["settings"],
+        "settings": {**identity["settings"], "device": summary["device"]},
         "calibration": describe_calibration(calibration),
         "summary": summary,
         "provenance": {
@@ -127,13 +97,13 @@ def document(
             "form": stack.form,
             "shape": list(stack.shape),
             "dtype": str(stack.dtype),
-            "fingerprint": plan["input"],
+            "fingerprint": identity["input"],
             "cpikan": VERSION,
             "python": platform.python_version(),
             "numpy": np.__version__,
             "machine": platform.machine(),
         },
-        "plan": plan,
+        "plan": identity,
     }
 
 

@@ -15,6 +15,7 @@ from cpikan.storage.writers.open import output_format, output_paths, partial_pat
 from cpikan.streaming.journal import Journal, check_same_plan
 
 State = Literal["new", "unfinished", "finished"]
+OUTPUT_ROWS = "output"  # in the journal: rows of the output
 
 
 @dataclass
@@ -78,7 +79,7 @@ class Workspace:
             self._clear()
             self.state = "new"
             return self
-        last, partial = self.journal.last("pixels") or self.journal.last("output"), partial_of(self.output)
+        last, partial = self.journal.last(OUTPUT_ROWS), partial_of(self.output)
         whole = last is not None and last["rows"] == plan["shape"][2]
         if whole and self.output.exists() and not partial.exists():  # killed after the output got its name
             if _document(self.output).get("plan") == json.loads(json.dumps(plan)):

@@ -28,6 +28,7 @@ from cpikan.pipeline.simulation.simulation_files import (
 from cpikan.psi.simulate import SimulationSettings, Simulator
 from cpikan.streaming.bands import Band
 from cpikan.streaming.engine import StreamTimings, stream
+from cpikan.streaming.events import Events
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.progress import Progress
 
@@ -45,7 +46,7 @@ def simulate(
     *,
     overwrite: bool = False,
     resume: bool = False,
-    progress: bool = True,
+    progress: bool | Events = True,
 ) -> dict[str, Any]:
     """Write frames.npy (L, K, H, W), acquisition.toml and truth.npy (H, W), float32 nm with NaN off the wafer.
 
@@ -78,7 +79,7 @@ def simulate(
     }
 
 
-def _run(output: SimulationFiles, settings: SimulationSettings, progress: bool) -> StreamTimings:
+def _run(output: SimulationFiles, settings: SimulationSettings, progress: bool | Events) -> StreamTimings:
     """Stream the bands that are missing: surface ahead, frames here on all threads, files behind."""
     simulator = Simulator(settings)
     wavelengths, count, height, width = settings.stack_shape

@@ -14,8 +14,9 @@ from cpikan.images.training.anchor import Anchor
 from cpikan.images.training.config import DataConfig, OptimizerConfig, TrainConfig, TrainingConfig
 from cpikan.images.training.engine import Engine
 from cpikan.images.training.loop import Trained
-from cpikan.pipeline.training.train import Job, Place, run_job
+from cpikan.pipeline.training.train import Place, TrainingRun, run_training
 from cpikan.pipeline.training.training_stacks import open_training_stacks
+from cpikan.streaming.events import Events
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.tiling.torch_model import weights_fingerprint
 
@@ -99,7 +100,7 @@ def finetune(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    progress: bool = True,
+    progress: bool | Events = True,
 ) -> dict[str, Any]:
     """Fit ``model`` (a file, or the name of a shipped one) to the frames of ``stack`` (a stack, or a folder of stacks) by
     recorrupted frames, and write it to ``output`` where it explains held-out rows better than before.
@@ -115,7 +116,9 @@ def finetune(
     engine = Engine(asked.config(multiple, (512, 512)))
     try:
         with PeakMemory() as memory:
-            sources = open_training_stacks([stack], asked.cache, progress=progress and engine.main, frames=True)
+            sources = open_training_stacks(
+                [stack], asked.cache, progress=progress if engine.main else False, frames=True
+            )
             for source in sources:
                 card.features.check(source.wavelengths_nm)
             least = (min(source.shape[0] for source in sources), min(source.shape[1] for source in sources))
@@ -129,12 +132,12 @@ def finetune(
                 "anchor": asked.anchor,
                 "stacks": [source.name for source in sources],
             }
-            job = Job(config, sources, [], network.train(), terms, identity)
+            run = TrainingRun(config, sources, [], network.train(), terms, identity)
 
             def judge(trained: Trained) -> dict[str, Any]:
                 return {"model": str(model), "settings": asdict(asked), "changed": _changed(trained, asked.keep_worse)}
 
-            return run_job(job, place, engine, memory, progress=progress, judge=judge)
+            return run_training(run, place, engine, memory, progress=progress, judge=judge)
     finally:
         engine.close()
 

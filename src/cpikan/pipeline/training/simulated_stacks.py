@@ -20,6 +20,7 @@ from cpikan.psi.simulate import Instrument, SimulationSettings
 from cpikan.psi.simulate.settings import SURFACE_KINDS, surface_preset
 from cpikan.psi.simulate.varied import varied_surface
 from cpikan.storage.atomic import plain
+from cpikan.streaming.events import Events
 from cpikan.version import VERSION
 
 VARIED = "varied"  # a surface of any kind and scale per seed
@@ -151,7 +152,7 @@ def noisy_instrument(
 
 
 def simulated_stacks(
-    cache: str | Path, spec: SimulatedSpec, *, progress: bool = True, frames: bool = False
+    cache: str | Path, spec: SimulatedSpec, *, progress: bool | Events = True, frames: bool = False
 ) -> list[StackSource]:
     """Simulate the stacks of ``spec`` into ``cache``, or take those that are there, and open them for training.
 

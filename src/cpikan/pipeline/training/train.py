@@ -30,6 +30,7 @@ from cpikan.images.training.transform import PatchTransform
 from cpikan.pipeline.training.simulated_stacks import SimulatedSpec, simulated_stacks
 from cpikan.pipeline.training.training_stacks import open_training_stacks
 from cpikan.storage.atomic import write_json
+from cpikan.streaming.events import Events
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.run_store import RunStore, remove_state
 
@@ -76,8 +77,8 @@ Judge = Callable[[Trained], dict[str, Any]]  # what else goes into the summary; 
 
 
 @dataclass(frozen=True)
-class Job:
-    """A run made ready: config, stacks, network to begin with and losses; ``identity`` and the config tell runs apart."""
+class TrainingRun:
+    """A training made ready: config, stacks, network to begin with and losses; ``identity`` and the config tell runs apart."""
 
     config: TrainConfig
     sources: Sequence[PatchSource]
@@ -93,7 +94,7 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    progress: bool = True,
+    progress: bool | Events = True,
 ) -> dict[str, Any]:
     """Train a model as ``config`` says (or the TOML file of that name) and write it to ``output``.
 
@@ -109,8 +110,8 @@ def train(
         with PeakMemory() as memory:
             sources, held_out = _stacks(told, engine, progress)
             network, terms = new_network(told), build_losses(told.loss)
-            job = Job(told, sources, held_out, network, terms, {"stacks": [source.name for source in sources]})
-            return run_job(job, place, engine, memory, progress=progress)
+            run = TrainingRun(told, sources, held_out, network, terms, {"stacks": [source.name for source in sources]})
+            return run_training(run, place, engine, memory, progress=progress)
     finally:
         engine.close()
 
@@ -139,18 +140,24 @@ def new_network(config: TrainConfig) -> ImageNetwork:
         return build_model(kind, table).train()
 
 
-def run_job(
-    job: Job, place: Place, engine: Engine, memory: PeakMemory, *, progress: bool, judge: Judge | None = None
+def run_training(
+    run: TrainingRun,
+    place: Place,
+    engine: Engine,
+    memory: PeakMemory,
+    *,
+    progress: bool | Events,
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Train what is ready, and write the model; ``judge`` adds to the summary, or refuses."""
-    began, config = time.perf_counter(), job.config
+    began, config = time.perf_counter(), run.config
     curriculum = from_table(Curriculum, config.curriculum, "[curriculum]") if config.curriculum else None
     transform = PatchTransform(config.features, config.training.recorrupt, curriculum)
-    feed = PatchFeed(job.sources, job.held_out, config, engine)
-    feed.check(job.terms)
-    _check_task(job, curriculum, engine)
-    store = _open_store(job, place, engine)
-    task = Task(job.network, config.features, job.terms, feed, transform, curriculum)
+    feed = PatchFeed(run.sources, run.held_out, config, engine)
+    feed.check(run.terms)
+    _check_task(run, curriculum, engine)
+    store = _open_store(run, place, engine)
+    task = Task(run.network, config.features, run.terms, feed, transform, curriculum)
     state = None if store.saved is None else store.saved.state
     log = _open_log(config, place, state) if engine.main else None
     try:
@@ -163,37 +170,39 @@ def run_job(
         store.close()
         if log is not None:
             log.close()
-    summary = _summary(job, place, engine, trained)
+    summary = _summary(run, place, engine, trained)
     summary["peak_anonymous_mib"] = memory.peak()
     summary["already_finished"] = finished
     summary["seconds_this_run"] = time.perf_counter() - began
     if judge is not None:
         summary |= judge(trained)
     if engine.main and not (finished and place.complete):
-        _save(job, place, trained, summary)
+        _save(run, place, trained, summary)
     engine.wait()
     return summary
 
 
-def _check_task(job: Job, curriculum: Curriculum | None, engine: Engine) -> None:
-    size, multiple = job.config.patches.size, job.network.multiple_px
+def _check_task(run: TrainingRun, curriculum: Curriculum | None, engine: Engine) -> None:
+    size, multiple = run.config.patches.size, run.network.multiple_px
     if size % multiple:
         raise InputError(f"[patches] size = {size}: this model takes multiples of {multiple}")
     if curriculum is not None:
-        curriculum.check(job.terms, size, multiple)
-    names = [loss.name for _, loss in job.terms]
-    joints = [loss.name for _, loss in job.terms if "joints" in loss.needs]
-    if joints and not job.config.patches.pairs:
+        curriculum.check(run.terms, size, multiple)
+    names = [loss.name for _, loss in run.terms]
+    joints = [loss.name for _, loss in run.terms if "joints" in loss.needs]
+    if joints and not run.config.patches.pairs:
         raise InputError(f"[loss] {joints[0]} needs neighbouring patches: set [patches] pairs = true and an overlap")
     if "interface_al" in names and engine.processes > 1:
         raise InputError("[loss] interface_al in several processes: its multipliers live in one; use interface")
-    if "interface_al" in names and (job.config.patches.order != "regular" or job.config.patches.turned):
+    if "interface_al" in names and (run.config.patches.order != "regular" or run.config.patches.turned):
         raise InputError(
             "[loss] interface_al keeps a multiplier per point: set [patches] order = 'regular' and turned = false"
         )
 
 
-def _stacks(config: TrainConfig, engine: Engine, progress: bool) -> tuple[list[PatchSource], list[PatchSource]]:
+def _stacks(
+    config: TrainConfig, engine: Engine, progress: bool | Events
+) -> tuple[list[PatchSource], list[PatchSource]]:
     """Stacks to train on and held-out ones; the main process makes what is not there yet, the others take it."""
     data = config.data
     if not data.folders and not data.simulated:
@@ -202,7 +211,7 @@ def _stacks(config: TrainConfig, engine: Engine, progress: bool) -> tuple[list[P
         )
     if not engine.main:
         engine.wait()
-    shown = progress and engine.main
+    shown = progress if engine.main else False
     found = [
         _open(data.folders, data.simulated, "simulated", config, shown),
         _open(data.validation, data.validation_simulated, "validation_simulated", config, shown),
@@ -213,7 +222,7 @@ def _stacks(config: TrainConfig, engine: Engine, progress: bool) -> tuple[list[P
 
 
 def _open(
-    folders: Sequence[str], simulated: dict[str, Any], key: str, config: TrainConfig, progress: bool
+    folders: Sequence[str], simulated: dict[str, Any], key: str, config: TrainConfig, progress: bool | Events
 ) -> list[PatchSource]:
     found: list[PatchSource] = []
     frames, cache = reads_frames(config), Path(config.data.cache)
@@ -245,7 +254,7 @@ def _anchored(config: TrainConfig, folder: Path) -> TrainConfig:
     )
 
 
-def _open_store(job: Job, place: Place, engine: Engine) -> RunStore:
+def _open_store(run: TrainingRun, place: Place, engine: Engine) -> RunStore:
     if place.overwrite and engine.main:
         _clear(place.folder)
         place.weights.unlink(missing_ok=True)
@@ -254,11 +263,11 @@ def _open_store(job: Job, place: Place, engine: Engine) -> RunStore:
         raise InputError(
             "--resume with engine = 'deepspeed': the moments live in DeepSpeed; begin anew with --overwrite"
         )
-    identity = {"config": job.config.table(), "processes": engine.processes, **job.identity}
+    identity = {"config": run.config.table(), "processes": engine.processes, **run.identity}
     store = RunStore(place.folder, identity, resume=place.resume, every_s=_WRITE_S, reading=not engine.main)
     engine.wait()  # nothing is written before every process has looked
     if engine.main and store.saved is None:
-        write_json(place.folder / "config.json", job.config.table())
+        write_json(place.folder / "config.json", run.config.table())
     return store
 
 
@@ -276,7 +285,7 @@ def _open_log(config: TrainConfig, place: Place, state: dict[str, Any] | None) -
     return TrainLog(place.folder / "log.jsonl", keep_bytes=kept, tensorboard=board)
 
 
-def _summary(job: Job, place: Place, engine: Engine, trained: Trained) -> dict[str, Any]:
+def _summary(run: TrainingRun, place: Place, engine: Engine, trained: Trained) -> dict[str, Any]:
     at = trained.position
     return {
         "stop_reason": at.stop_reason,
@@ -290,16 +299,16 @@ def _summary(job: Job, place: Place, engine: Engine, trained: Trained) -> dict[s
         "validation_before": at.first_validation or None,
         "best_step": at.best_step if at.best_validation else at.step,
         "rollbacks": at.rollbacks,
-        "parameters": sum(parameter.numel() for parameter in job.network.parameters()),
+        "parameters": sum(parameter.numel() for parameter in run.network.parameters()),
         "device": str(engine.device),
         "processes": engine.processes,
         "rank": engine.rank,
         "output": str(place.weights),
-        "seed": job.config.seed,
+        "seed": run.config.seed,
     }
 
 
-def _save(job: Job, place: Place, trained: Trained, summary: dict[str, Any]) -> None:
-    job.network.load_state_dict(trained.weights)
-    kept = {"seed": job.config.seed, "config": job.config.table(), "summary": summary, **job.identity}
-    save_model(job.network, ModelCard.of(job.network, job.config.features, kept), place.model)
+def _save(run: TrainingRun, place: Place, trained: Trained, summary: dict[str, Any]) -> None:
+    run.network.load_state_dict(trained.weights)
+    kept = {"seed": run.config.seed, "config": run.config.table(), "summary": summary, **run.identity}
+    save_model(run.network, ModelCard.of(run.network, run.config.features, kept), place.model)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from cpikan.storage.formats import suffixes_of
 from cpikan.storage.readers.images import image_files
 from cpikan.storage.readers.zarr import is_zarr
 from cpikan.storage.writers.layout import npy_path
+from cpikan.streaming.events import Events, as_events
 from cpikan.version import VERSION
 
 TRUTH = "truth.npy"
@@ -34,10 +34,9 @@ def open_training_stacks(
     cache: str | Path,
     *,
     skip_corrupt: bool = False,
-    progress: bool = True,
+    progress: bool | Events = True,
     frames: bool = False,
     range_nm: float | None = None,
-    report: Callable[[str], None] | None = None,
 ) -> list[StackSource]:
     """Open stacks for training: each of ``folders`` is a stack, as `open_stack` takes it, or a folder of stacks.
 
@@ -45,10 +44,9 @@ def open_training_stacks(
     on. The truth of a stack is truth.npy (nm) in its folder, or NAME.truth.npy beside a file NAME.npy. ``frames`` also
     opens the frames, for losses and models that need them; ``range_nm`` is the height range of `reconstruct`, for stacks of
     several wavelengths. Raises InputError for a folder without stacks, a truth of another
-    shape, and a stack that cannot be read or measured; with ``skip_corrupt`` such a stack is left out and ``report`` (default:
-    a line on stderr) told why.
+    shape, and a stack that cannot be read or measured; with ``skip_corrupt`` such a stack is left out, with a warning.
     """
-    tell = report or _to_stderr
+    events = as_events(progress)
     found = [path for folder in folders for path in find_stacks(folder)]
     if not found:
         raise InputError("no stacks to train on: give one or more folders of frames")
@@ -56,13 +54,13 @@ def open_training_stacks(
     place.mkdir(parents=True, exist_ok=True)
     for path in found:
         try:
-            sources.append(open_training_stack(path, place, progress=progress, frames=frames, range_nm=range_nm))
+            sources.append(open_training_stack(path, place, progress=events, frames=frames, range_nm=range_nm))
         except InputError as error:
             if not skip_corrupt:
                 reason = str(error) if path in str(error) else f"{path}: {error}"
                 hint = f"; or leave such stacks out with skip_corrupt, of {len(found)}" if len(found) > 1 else ""
                 raise InputError(reason + hint) from error
-            tell(f"skipped {path}: {error}")
+            events.warning(f"skipped {path}: {error}")
     if not sources:
         raise InputError(f"none of the {len(found)} stacks can be used: see what was said of each")
     return sources
@@ -132,7 +130,12 @@ def _fitted(fit: dict[str, Any]) -> FrameModel:
 
 
 def open_training_stack(
-    text: str | Path, cache: Path, *, progress: bool = True, frames: bool = False, range_nm: float | None = None
+    text: str | Path,
+    cache: Path,
+    *,
+    progress: bool | Events = True,
+    frames: bool = False,
+    range_nm: float | None = None,
 ) -> StackSource:
     """One stack, as `open_training_stacks` opens many."""
     text = str(text)
@@ -191,7 +194,3 @@ def _is_stack_file(file: Path) -> bool:
 
 def _holds_frames(file: Path) -> bool:
     return file.suffix.lower() in suffixes_of("frames")
-
-
-def _to_stderr(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)

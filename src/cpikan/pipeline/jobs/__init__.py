@@ -1,0 +1,1 @@
+"""Work described by plain data: verb, source, output and settings."""

@@ -1,0 +1,127 @@
+"""A job: what the command line, a batch or a service asks for, as data that files and other processes can carry."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from cpikan.errors import InputError, unknown_name
+from cpikan.pipeline.jobs.verb import VERBS, verb_named
+from cpikan.streaming.events import Events, as_events
+
+_KEYS = ("verb", "source", "output", "settings")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work: ``verb`` (`VERBS`) on ``source`` (a stack, a map, a config file, the name of a problem) into
+    ``output``, with ``settings`` by name, values as JSON has them (lists for tuples, text for lengths with units).
+
+    Settings that are None are left out, for None means the default. Raises InputError of one line for an unknown verb or
+    setting (with the nearest one), for a value of a wrong type or that the verb refuses, and where a source or an output is
+    missing.
+    """
+
+    verb: str
+    source: str = ""
+    output: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.verb not in VERBS:
+            raise unknown_name("verb", str(self.verb), VERBS)
+        verb = verb_named(self.verb)
+        for key in verb.needs:
+            if not isinstance(getattr(self, key), str) or not getattr(self, key):
+                raise InputError(f"{self.verb} needs the {key}: give its path or name as text")
+        if not isinstance(self.settings, Mapping):
+            raise InputError(f"settings of {self.verb} are {self.settings!r}: give a table of names and values")
+        allowed = verb.names
+        for name in self.settings:
+            if name not in allowed:
+                raise unknown_name(f"setting of {self.verb}", str(name), allowed)
+        object.__setattr__(self, "settings", _plain(self.settings, self.verb))
+        verb.check(self)
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> Job:
+        """Make a job of a table with the keys verb, source, output and settings; InputError for any other key."""
+        for key in table:
+            if key not in _KEYS:
+                raise unknown_name("key of a job", str(key), _KEYS)
+        if "verb" not in table:
+            raise InputError(f"a job without a verb: give one of {', '.join(VERBS)}")
+        return cls(**{str(key): value for key, value in table.items()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """Read what `to_json` wrote, or a person; InputError where it is no JSON object."""
+        try:
+            table = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"the job is not valid JSON: {error}") from error
+        if not isinstance(table, dict):
+            raise InputError("the job is no JSON object: give verb, source, output and settings")
+        return cls.from_table(table)
+
+    @classmethod
+    def from_toml(cls, text: str) -> Job:
+        """Read what `to_toml` wrote, or a person; InputError where it is no TOML."""
+        try:
+            return cls.from_table(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"the job is not valid TOML: {error}") from error
+
+    def to_json(self) -> str:
+        """The job as one line of JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    def to_toml(self) -> str:
+        """The job as TOML, the settings in a table of their own."""
+        head = [f"{key} = {_toml(getattr(self, key))}" for key in _KEYS[:-1]]
+        body = [f"{_toml(name)} = {_toml(value)}" for name, value in self.settings.items()]
+        return "\n".join([*head, "", "[settings]", *body, ""])
+
+    def part(self, kind: type[Any], **given: Any) -> Any:
+        """The dataclass ``kind`` made of those settings that are its fields; fields in ``given`` are set to that instead."""
+        from cpikan.images.training.tables import from_table
+
+        table = {name: value for name, value in self.given(kind).items() if name not in given}
+        return replace(from_table(kind, table, f"settings of {self.verb}:"), **given)
+
+    def given(self, kind: type[Any]) -> dict[str, Any]:
+        """Those settings that are fields of the dataclass ``kind``."""
+        names = {entry.name for entry in fields(kind)}
+        return {name: value for name, value in self.settings.items() if name in names}
+
+
+def run(job: Job, events: Events | None = None, *, seconds_before: float = 0.0) -> dict[str, Any]:
+    """Do a job and return its figures, JSON-able: what ``cpikan VERB --json`` prints.
+
+    ``events`` hears progress and warnings, and can cancel (default: a line on stderr). ``seconds_before`` is what the process
+    spent before, counted in ``seconds_start`` of a reconstruction. Raises InputError for input that cannot be used, and
+    `Cancelled` where ``events`` wants no more; what is finished stays, and the job goes on with the setting ``resume``.
+    """
+    return verb_named(job.verb).run(job, as_events(True) if events is None else events, seconds_before)
+
+
+def _plain(settings: Mapping[str, Any], verb: str) -> dict[str, Any]:
+    """Settings as they read back from JSON: lists for tuples; a copy, without those that are None."""
+    try:
+        return dict(json.loads(json.dumps({k: v for k, v in settings.items() if v is not None}, allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"settings of {verb} are not plain data ({error}): give text, numbers, lists, tables"
+        ) from error
+
+
+def _toml(value: Any) -> str:
+    """One value as TOML; its text, numbers, true and false are those of JSON."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_toml(k)} = {_toml(v)}' for k, v in value.items() if v is not None)}}}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,44 @@
+"""The verb ``evaluate``: the map ``source`` against the truth, or its surface numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cpikan.pipeline.jobs.job import Job
+from cpikan.pipeline.jobs.options import AreaOptions
+from cpikan.pipeline.jobs.verb import Verb
+from cpikan.streaming.events import Events
+from cpikan.surface.form import check_form_terms
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """``truth`` is a .npy of heights in nm; without it surface numbers are measured. ``remove`` as in `check_form_terms`."""
+
+    truth: str | None = None
+    remove: str | None = None
+
+    def __post_init__(self) -> None:
+        check_form_terms(self.remove or "")
+
+
+def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
+    """Compare or measure and return the figures."""
+    options, aperture = job.part(EvaluateOptions), job.part(AreaOptions).open()
+    if options.truth is not None:
+        from cpikan.pipeline.maps.evaluate import evaluate
+
+        return evaluate(job.source, options.truth, remove=options.remove or "", aperture=aperture, progress=events)
+    from cpikan.pipeline.maps.surface import surface_figures
+
+    remove = "piston" if options.remove is None else options.remove
+    result = surface_figures(job.source, remove=remove, aperture=aperture, progress=events)
+    for warning in result["warnings"]:
+        events.warning(warning)
+    return result
+
+
+VERB = Verb(
+    (EvaluateOptions, AreaOptions), ("source",), lambda job: (job.part(EvaluateOptions), job.part(AreaOptions)), run
+)

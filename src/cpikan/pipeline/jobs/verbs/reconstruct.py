@@ -1,0 +1,79 @@
+"""The verb ``reconstruct``: frames to a height map, and a page about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cpikan.errors import InputError
+from cpikan.pipeline.jobs.job import Job
+from cpikan.pipeline.jobs.options import AreaOptions, RunOptions
+from cpikan.pipeline.jobs.verb import Verb
+from cpikan.pipeline.reconstruction.settings import ReconstructSettings
+from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags
+from cpikan.streaming.events import Events
+from cpikan.surface.aperture import Aperture
+from cpikan.units import parse_length_nm
+
+
+@dataclass(frozen=True)
+class ReconstructOptions:
+    """``report`` is an .html file to write as well; ``range`` the height range with its unit, such as "27 um"."""
+
+    report: str | None = None
+    range: str | None = None
+
+
+def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
+    """Reconstruct a stack and return the summary."""
+    from cpikan.pipeline.reconstruction.reconstruct import reconstruct
+    from cpikan.pipeline.stacks.stack import open_stack
+
+    how, page = job.part(RunOptions), job.part(ReconstructOptions).report
+    settings = settings_of(job, job.part(AreaOptions).open())
+    if page and not Path(page).absolute().parent.is_dir():
+        raise InputError(f"folder of the report {page} does not exist: create it first")
+    acquisition = job.given(AcquisitionFlags)
+    with open_stack(job.source, **acquisition) as stack:
+        height_map = reconstruct(
+            stack,
+            job.output,
+            settings,
+            resume=how.resume,
+            overwrite=how.overwrite,
+            progress=events,
+            seconds_before=seconds_before,
+        )
+    for warning in height_map.summary.get("warnings", ()):
+        events.warning(warning)
+    if page:
+        from cpikan.report.html import write_report
+
+        write_report(page, height_map, progress=events)
+    return height_map.summary
+
+
+def settings_of(job: Job, mask: Aperture | None = None) -> ReconstructSettings:
+    """The settings of the reconstruction; the height range is text with a unit, a number of nm, or two."""
+    length, range_nm = job.part(ReconstructOptions).range, job.settings.get("range_nm")
+    if length is not None and range_nm is not None:
+        raise InputError("range and range_nm both say the height range: leave one out")
+    if length is not None:
+        range_nm = parse_length_nm(length, "height range")
+    elif isinstance(range_nm, list):
+        range_nm = tuple(range_nm)
+    made: ReconstructSettings = job.part(ReconstructSettings, range_nm=range_nm, mask=mask)
+    return made
+
+
+def _check(job: Job) -> None:
+    job.part(RunOptions), job.part(AreaOptions), settings_of(job)
+
+
+VERB = Verb(
+    (AcquisitionFlags, ReconstructSettings, AreaOptions, ReconstructOptions, RunOptions),
+    ("source", "output"),
+    _check,
+    run,
+)

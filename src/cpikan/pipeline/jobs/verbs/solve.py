@@ -1,0 +1,123 @@
+"""The verb ``solve``: the problem ``source`` of the catalogue, for one or more seeds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cpikan.errors import InputError
+from cpikan.pipeline.jobs.job import Job
+from cpikan.pipeline.jobs.verb import Verb
+from cpikan.streaming.events import Events, report
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """How the problem is solved, ``seeds`` times from ``seed`` on, and what else is written.
+
+    ``field`` names a kind of network in place of the recipe's own, ``checkpoint`` a folder for the state, ``history`` a
+    .jsonl file, ``plot`` a .png file. ``baseline`` adds what a plain polynomial reaches.
+    """
+
+    recipe: str = "default"
+    field: str | None = None
+    seed: int = 0
+    seeds: int = 1
+    seconds: float = 60.0
+    restarts: int | None = None
+    checkpoint: str | None = None
+    resume: bool = False
+    history: str | None = None
+    plot: str | None = None
+    baseline: bool = False
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise InputError(f"{self.seeds} seeds: give at least 1")
+
+
+def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
+    """Solve for every seed, write history and plot of the first, and return the figures of the median run.
+
+    Raises InputError for an unknown problem or recipe, and for a checkpoint of another run.
+    """
+    from cpikan.learning.solver import SolveSettings, solve
+
+    problem, options = job.source, job.part(SolveOptions)
+    solutions = []
+    for seed in range(options.seed, options.seed + options.seeds):
+        settings = SolveSettings(
+            seconds=options.seconds,
+            told=_teller(events, f"seed {seed}" if options.seeds > 1 else problem, options.seconds),
+            checkpoint=_folder(options, seed),
+            resume=options.resume,
+            restarts=options.restarts,
+        )
+        solutions.append(solve(problem, _field(problem, options, seed), options.recipe, seed=seed, settings=settings))
+    for warning in dict.fromkeys(text for solution in solutions for text in solution.warnings):
+        events.warning(warning)
+    first = solutions[0]
+    if options.history:
+        first.history.save(options.history)
+    if options.plot:
+        from cpikan.report.solution_figures import save_solution_figures
+
+        save_solution_figures(first, options.plot)
+    return {
+        **_median(solutions),
+        "recipe": options.recipe,
+        "field": options.field,
+        "reason_text": first.stop_reason.text,
+        **(_baseline(first) if options.baseline else {}),
+    }
+
+
+def _teller(events: Events, stage: str, seconds: float) -> Callable[[str], None]:
+    """Tell events how much of its time a solve has used whenever the solver has news."""
+    started = time.perf_counter()
+    return lambda news: report(events, stage, min(time.perf_counter() - started, seconds), seconds)
+
+
+def _folder(options: SolveOptions, seed: int) -> Path | None:
+    """Folder of one seed's state: inside the folder given where there are several seeds."""
+    if options.checkpoint is None:
+        return None
+    return Path(options.checkpoint, f"seed-{seed}") if options.seeds > 1 else Path(options.checkpoint)
+
+
+def _field(problem: str, options: SolveOptions, seed: int) -> Any:
+    """A fresh network of the kind asked for, of the recipe's size; None leaves the network to the recipe."""
+    if options.field is None:
+        return None
+    from cpikan.fields.kinds import make_field
+    from cpikan.learning.recipes import recipe_named
+    from cpikan.physics.catalogue import problem as problem_named
+
+    posed, size = problem_named(problem), recipe_named(options.recipe)
+    box = (posed.region.lower, posed.region.upper)
+    return make_field(options.field, [posed.dimension, *size.hidden, posed.outputs], size.degree, box, seed)
+
+
+def _median(solutions: list[Any]) -> dict[str, Any]:
+    """The run of median error; with several runs the summaries of all beside it."""
+    runs = [solution.summary() for solution in solutions]
+    if len(runs) == 1:
+        return dict(runs[0])
+    key = "heldout_residual" if runs[0]["relative_l2"] is None else "relative_l2"
+    middle = sorted(runs, key=lambda run: run[key])[(len(runs) - 1) // 2]
+    return {**middle, "seeds": len(runs), "runs": runs}
+
+
+def _baseline(solution: Any) -> dict[str, Any]:
+    """What plain Chebyshev collocation reaches; empty where it cannot be had."""
+    from cpikan.learning.baseline import collocation_baseline
+
+    started = time.perf_counter()
+    found = collocation_baseline(solution.problem)
+    return {} if found is None else {"collocation": {**found, "seconds": time.perf_counter() - started}}
+
+
+VERB = Verb((SolveOptions,), ("source",), lambda job: job.part(SolveOptions), run)

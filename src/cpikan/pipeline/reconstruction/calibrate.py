@@ -1,0 +1,131 @@
+"""Calibration of a stack: from a subsample in closed form, or where frames are few by a surface fitted to them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cpikan.errors import InputError
+from cpikan.pipeline.reconstruction.settings import ReconstructSettings
+from cpikan.pipeline.stacks.stack import FrameStack
+from cpikan.pipeline.stacks.subsample import take_subsample
+from cpikan.psi.calibration import planning
+from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, Subsample, calibrate
+from cpikan.psi.model.acquisition import Acquisition
+from cpikan.psi.refine.ambiguity import is_doubtful
+from cpikan.streaming.threads import single_threaded
+
+if TYPE_CHECKING:
+    from cpikan.pipeline.reconstruction.plan import Plan
+
+SIGMA_CELL_PX = 32
+_ENOUGH = 5  # frames of which closed forms find steps, tilts and gains on their own
+
+
+@dataclass(frozen=True)
+class SurfaceFit:
+    """A surface fitted to the frames: its ``summary``, JSON-able, and ``sigma_nm``, one per cell of 32 pixels, the
+    uncertainty of the surface as a whole, which the phases of all its pixels share."""
+
+    summary: dict[str, Any]
+    sigma_nm: np.ndarray
+
+
+@dataclass(frozen=True)
+class StackCalibration:
+    """The calibration of a stack, the surface fitted to its frames where one was, whether pixels of the subsample are in
+    doubt of their orders (asked where the plan wants to know), and the seconds that reading and computing took."""
+
+    calibration: Calibration
+    surface: SurfaceFit | None
+    doubtful: bool
+    seconds_read: float
+    seconds_calibrate: float
+
+    @property
+    def varying(self) -> bool:
+        """Whether the steps vary over the image."""
+        return self.calibration.model.demodulation.models is not None
+
+
+def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan) -> StackCalibration:
+    """Calibrate a stack as its plan says; raises InputError where its frames cannot be measured."""
+    started = time.perf_counter()
+    sample = take_subsample(stack, settings.mask)
+    read = time.perf_counter()
+    asked = CalibrationSettings(settings.scheme, settings.range_nm, settings.combine == "finest", settings.fit)
+    with single_threaded():
+        calibration, surface = calibrate_stack(
+            sample, stack.acquisition, stack.saturation_dn, asked, by_surface=plan.fits_surface
+        )
+    doubtful = plan.neighbours == "in doubt" and _is_doubtful(calibration, sample)
+    return StackCalibration(calibration, surface, doubtful, read - started, time.perf_counter() - read)
+
+
+def _is_doubtful(calibration: Calibration, sample: Subsample) -> bool:
+    """Whether so many orders of single pixels may be wrong that their neighbours are worth asking."""
+    if (calibration.wrong_order_rate or 0.0) > planning.ACCEPTED_RATE:
+        return True
+    inside = sample.valid
+    return is_doubtful(sample.frames[..., inside], sample.position[inside], sample.shape, calibration.model)
+
+
+def calibrate_stack(
+    sample: Subsample,
+    acquisition: Acquisition,
+    saturation_dn: float,
+    settings: CalibrationSettings,
+    *,
+    by_surface: bool,
+) -> tuple[Calibration, SurfaceFit | None]:
+    """Find the model of the pixels, and the surface fitted to the frames, None where none was needed.
+
+    ``by_surface`` fits the frames of one wavelength where steps are not to be had pixel by pixel: two frames, up to four
+    whose steps are not trusted, and any whose calibration is refused. A fit that does not determine the surface leaves the
+    closed form's answer. Raises InputError where neither has one.
+    """
+    few = sample.frames.shape[1] < 3 or (sample.frames.shape[1] < _ENOUGH and acquisition.steps != "trusted")
+    refused: InputError | None = None
+    if not (by_surface and few):
+        try:
+            return calibrate(sample, acquisition, saturation_dn, settings), None
+        except InputError as error:
+            if not by_surface:
+                raise
+            refused = error
+    try:
+        return _by_frames(sample, acquisition, saturation_dn, settings)
+    except InputError as error:
+        if refused is not None:
+            raise InputError(f"{refused}; nor do the frames fit a smooth surface: {error}") from None
+        if sample.frames.shape[1] < 3 and acquisition.steps == "trusted":
+            raise
+        return _closed_form(sample, acquisition, saturation_dn, settings, error), None
+
+
+def _closed_form(
+    sample: Subsample, acquisition: Acquisition, saturation_dn: float, settings: CalibrationSettings, why: InputError
+) -> Calibration:
+    """The closed form where the fit was of no use; its refusal is the one that is told, with the fit's reason."""
+    try:
+        return calibrate(sample, acquisition, saturation_dn, settings)
+    except InputError as error:
+        raise InputError(f"{error}; nor do the frames fit a smooth surface: {why}") from None
+
+
+def _by_frames(
+    sample: Subsample, acquisition: Acquisition, saturation_dn: float, settings: CalibrationSettings
+) -> tuple[Calibration, SurfaceFit]:
+    from cpikan.psi.calibration.surface_fit.fit import fit_frames
+
+    with single_threaded():  # again: the import above loaded torch
+        fit = fit_frames(sample, acquisition, saturation_dn)
+        cells = [np.arange(-(-side // SIGMA_CELL_PX)) * SIGMA_CELL_PX + SIGMA_CELL_PX / 2 for side in sample.shape]
+        sigma = np.stack([fit.sigma_nm(np.stack(np.broadcast_arrays(y, cells[1]), axis=1)) for y in cells[0]])
+    if not fit.determined:
+        raise InputError(f"{fit.reason}; take more frames or tilt the part for more fringes, or give --phase-steps")
+    calibration = calibrate(sample, acquisition, saturation_dn, settings, fit.stack_steps())
+    return calibration, SurfaceFit(fit.summary(), sigma.astype(np.float32))

@@ -1,0 +1,58 @@
+"""A learned model read from its file, and the tiles it works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from cpikan.images.features import FeatureSpec
+from cpikan.images.model_file import load_model, shipped_model
+from cpikan.images.tiles import LearnedTiles
+from cpikan.pipeline.stacks.stack import FrameStack
+from cpikan.streaming.tiling.planning import plan_tiles
+from cpikan.streaming.tiling.settings import TilingSettings
+from cpikan.streaming.tiling.torch_model import weights_fingerprint
+
+DEFAULT_MODEL = "wafer"
+_TILE = (512, 1024)  # rows cost memory; larger tiles overlap less, but leave the cache
+
+
+@dataclass(frozen=True)
+class LearnedModel:
+    """A network read from its file, with what it is shown and what identifies it."""
+
+    name: str
+    network: nn.Module
+    features: FeatureSpec
+    fingerprint: str
+
+    @classmethod
+    def open(cls, name: str | None, stack: FrameStack) -> LearnedModel:
+        """Read a model file, or the shipped model of that name; InputError where it was made for other wavelengths."""
+        network, card = load_model(name or shipped_model(DEFAULT_MODEL))
+        card.features.check(stack.acquisition.wavelengths_nm)
+        return cls(name or DEFAULT_MODEL, network, card.features, weights_fingerprint(network))
+
+    def tiles(self, **how: Any) -> LearnedTiles:
+        """The network on tiles; ``how`` as `LearnedTiles` takes it."""
+        return LearnedTiles(self.network, self.features, fingerprint=self.fingerprint, **how)
+
+    def tiling(self, tile: int | None, overlap: int | None, shape: tuple[int, int]) -> TilingSettings:
+        """Tiles and overlaps for a map of ``shape``; InputError where the network cannot work with what was asked for."""
+        tiles = self.tiles(unit_nm=1.0, half_wave_nm=1.0)
+        sizes = tuple(_multiple(side, tiles.multiple_px) for side in _TILE) if tile is None else (tile, tile)
+        if overlap is None:
+            field = tiles.receptive_field_px
+            least = min(sizes) // 4 if isinstance(field, str) else 2 * (field // 2)
+            overlap = min(_multiple(least, tiles.multiple_px), min(sizes) - 1)
+        settings = TilingSettings(tile=sizes, overlap=overlap, threads=1)  # of each tile
+        assert tiles.channels_in is not None
+        plan_tiles(tiles, (tiles.channels_in, *shape), settings)
+        return settings
+
+
+def _multiple(size: int, step: int) -> int:
+    """The next multiple of ``step``."""
+    return -(-size // step) * step

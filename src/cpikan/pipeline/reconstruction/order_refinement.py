@@ -1,0 +1,192 @@
+"""Passes that ask neighbours: a survey that sums phasors over blocks, and a sweep that decides orders with a surface."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from cpikan.pipeline.reconstruction.methods import Method
+from cpikan.pipeline.reconstruction.passes import BandReader, FrameSource, ReadBand, bands_from
+from cpikan.pipeline.reconstruction.row_sink import RowSink
+from cpikan.pipeline.reconstruction.slope_rows import put_slopes
+from cpikan.psi.kernels.arguments import pack_search
+from cpikan.psi.kernels.cpu import DemodulationKernels
+from cpikan.psi.kernels.model import DemodulatedRows, HeightRows, OrderSearch, empty_demodulated, empty_rows
+from cpikan.psi.kernels.statistics import COLUMNS, row_sums
+from cpikan.psi.refine import orders
+from cpikan.psi.refine.ambiguity import CELL_SHARE
+from cpikan.psi.refine.blocks import BlockSums
+from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows
+from cpikan.storage.writers.layout import SLOPES
+from cpikan.streaming.bands import Band
+from cpikan.streaming.buffers import BufferPool
+from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
+from cpikan.streaming.threads import single_threaded
+
+_PIXEL_BYTES = 160  # of a pixel on its way: phases and weights of four wavelengths, orders, costs, surface
+_BAND_BYTES = 200 * 2**20
+_LEAST_ROWS = 4 * orders.HALO  # below it the halo would be most of the work
+
+
+def guided_bands(source: FrameSource, first_row: int) -> list[Band]:
+    """Bands of `guided_pass` from ``first_row`` on."""
+    _, _, height, width = source.stack.shape
+    rows = source.band_rows or max(_LEAST_ROWS, _BAND_BYTES // (_PIXEL_BYTES * width))
+    return bands_from(first_row, height, rows)
+
+
+def _demodulate(source: FrameSource, frames: np.ndarray, start: int, out: DemodulatedRows) -> DemodulatedRows:
+    """Demodulate rows from image row ``start`` on."""
+    kernels = cast(DemodulationKernels, source.kernels)
+    return kernels.demodulate(frames, start, source.mask_rows(start, start + frames.shape[2]), out)
+
+
+class _DemodulatingReader(BandReader):
+    """Reads bands of frames, and demodulates each into one set of rows that all bands use."""
+
+    def __init__(self, source: FrameSource, bands: list[Band], halo: int) -> None:
+        super().__init__(source, bands, halo)
+        self._source = source
+        self._rows = empty_demodulated(source.stack.shape[0], self.rows, source.stack.shape[3])
+
+    def demodulate(self, item: ReadBand) -> DemodulatedRows:
+        rows = _demodulate(self._source, item.frames, item.start, self._rows.part(0, item.frames.shape[2]))
+        self.done(item)
+        return rows
+
+
+def survey_pass(source: FrameSource, progress: ProgressSink | None) -> tuple[BlockSums, StreamTimings]:
+    """Sum the phasors of the whole image over blocks."""
+    bands = guided_bands(source, 0)
+    reader = _DemodulatingReader(source, bands, 0)
+    sums = BlockSums.zeros(source.stack.shape[0], source.stack.shape[2:])
+
+    def compute(band: Band, item: ReadBand) -> None:
+        sums.add(reader.demodulate(item), band.start)
+
+    return sums, stream(bands, reader.read, compute, lambda band, nothing: None, depth=1, progress=progress)
+
+
+@dataclass(frozen=True)
+class OrderGuide:
+    """Who draws the surface, the cells (64 pixels, bool) whose orders it may change (None: all), and rows of the surface
+    itself, with its own sigma, where that is the answer, and of its slopes, by quantity, where those are stored."""
+
+    refiner: Refiner
+    cells: np.ndarray | None
+    drawn: Callable[[int, int], SurfaceRows] | None = None
+    slopes: Callable[[int, int], dict[str, np.ndarray]] | None = None
+
+
+class _OutputRows(NamedTuple):
+    """What a band writes: the rows of the pixel pass, their statistics, and the slopes of the surface by quantity."""
+
+    pixels: HeightRows
+    table: np.ndarray
+    slopes: dict[str, np.ndarray]
+
+    @classmethod
+    def empty(cls, rows: int, width: int, slopes: tuple[str, ...]) -> _OutputRows:
+        derived = {name: np.empty((rows, width), np.float32) for name in slopes}
+        return cls(HeightRows(*empty_rows(rows, width)), np.empty((rows, COLUMNS)), derived)
+
+    def part(self, inside: slice) -> _OutputRows:
+        """Some of the rows, views."""
+        derived = {name: rows[inside] for name, rows in self.slopes.items()}
+        return _OutputRows(HeightRows(*(rows[inside] for rows in self.pixels)), self.table[inside], derived)
+
+
+def guided_pass(
+    source: FrameSource, guide: OrderGuide, sink: RowSink, progress: ProgressSink | None, threads: int
+) -> StreamTimings:
+    """Turn frames into heights whose orders are decided with the neighbours and a surface; bands change no bit."""
+    assert source.search is not None, "two or more wavelengths have an order search"
+    bands = guided_bands(source, sink.first_row)
+    halo = orders.HALO + guide.refiner.halo
+    reader = _DemodulatingReader(source, bands, halo)
+    most, width = max((band.rows for band in bands), default=0), source.stack.shape[3]
+    stored = tuple(name for name in SLOPES if name in sink.quantities)
+    outputs = BufferPool(lambda: _OutputRows.empty(most, width, stored))
+    search = pack_search(source.search)
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="cpikan-refine") as pool:
+
+        def compute(band: Band, item: ReadBand) -> tuple[_OutputRows, _OutputRows]:
+            first, rows = item.start, reader.demodulate(item)
+            count = rows.flags.shape[0]
+            surface = guide.refiner.surface(rows, first, slice(0, count))
+            choice = orders.icm(rows, orders.own_orders(rows, first, guide.cells), surface, search, pool.map)
+            buffer = outputs.take()
+            out = buffer.part(slice(0, band.rows))
+
+            def finish(part: slice) -> None:
+                start, stop = first + part.start, first + part.stop
+                mine = out.part(slice(start - band.start, stop - band.start))
+                orders.form_heights(rows, choice, search, part, mine.pixels)
+                if guide.drawn is not None:
+                    orders.replace_by_surface(guide.drawn(start, stop), mine.pixels)
+                if mine.slopes:
+                    assert guide.slopes is not None
+                    put_slopes(guide.slopes(start, stop), mine.pixels.flags, mine.slopes)
+                row_sums(mine.pixels.height_nm, mine.pixels.flags, mine.table)
+
+            list(pool.map(finish, _parts(band.start - first, band.stop - first, threads)))
+            return out, buffer
+
+        def write(band: Band, result: tuple[_OutputRows, _OutputRows]) -> None:
+            out, buffer = result
+            sink.write(band.start, {**out.pixels._asdict(), **out.slopes}, out.table)
+            outputs.give(buffer)
+
+        timings = stream(bands, reader.read, compute, write, depth=1, progress=progress)
+    sink.finish()
+    return timings
+
+
+def wrapped_phases(source: FrameSource) -> Callable[[int, int], np.ndarray]:
+    """Rows [start, stop) of wrapped phases (L, rows, W) in rad, wavelengths as in the stack, pistons and tilts between them
+    taken off."""
+    assert source.search is not None, "two or more wavelengths have an order search"
+    back = np.argsort(source.search.order)
+
+    def rows(start: int, stop: int) -> np.ndarray:
+        out = empty_demodulated(len(back), stop - start, source.stack.shape[3])
+        return _demodulate(source, source.stack.rows(start, stop), start, out).phase_cycles[back] * np.float32(
+            2 * np.pi
+        )
+
+    return rows
+
+
+def fit_guide(
+    method: Method, sums: BlockSums, search: OrderSearch, *, slopes: bool
+) -> tuple[OrderGuide, dict[str, Any]]:
+    """Fit the surface and choose the cells that ask it, and what gives ``slopes`` if they are stored; the second is the
+    summary of it."""
+    from cpikan.psi.refine.coarse import coarse_heights
+    from cpikan.psi.refine.field import guiding_surface, measuring_surface
+    from cpikan.psi.refine.slopes import SlopeMaps
+
+    share = sums.doubtful_share()
+    cells = None if method.refines else share > CELL_SHARE
+    report: dict[str, Any] = {
+        "cells": int((share > CELL_SHARE).size),
+        "cells_refined": int(share.size if cells is None else cells.sum()),
+    }
+    if cells is not None and not cells.any():
+        return OrderGuide(NoSurface(), cells), report
+    with single_threaded():
+        surface = (measuring_surface if method.surface else guiding_surface)(coarse_heights(sums, search))
+        drawn = functools.partial(surface.rows, block_sigma_nm=surface.sigma_nm()) if method.surface else None
+        maps = SlopeMaps(surface).rows if slopes else None
+    return OrderGuide(surface, cells, drawn, maps), {**report, **surface.summary()}
+
+
+def _parts(start: int, stop: int, threads: int) -> list[slice]:
+    step = max(1, -(-(stop - start) // (4 * threads)))
+    return [slice(a, min(a + step, stop)) for a in range(start, stop, step)]

@@ -1,0 +1,1 @@
+"""The stages of a reconstruction, one file each; the plan puts them in order."""
