@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cpikan.option import option
 from cpikan.pipeline.jobs.job import Job
 from cpikan.pipeline.jobs.options import RunOptions
 from cpikan.pipeline.jobs.verb import Verb
@@ -17,14 +18,18 @@ from cpikan.streaming.events import Events
 class SimulateOptions:
     """What is simulated, lengths with units; the light, the detector and its faults are fields of `Instrument`."""
 
-    shape: str = "1024x1024"
-    wavelengths: tuple[str, ...] = ("632.8 nm",)
-    frames: int | None = None
-    phase_steps: str | None = None
-    pixel_size: str | None = None
-    seed: int = 0
-    bit_depth: int = 8
-    surface: str = "wafer"
+    shape: str = option("1024x1024", "rows x columns", metavar="HxW")
+    wavelengths: tuple[str, ...] = option(
+        ("632.8 nm",), "with unit (default: 632.8 nm)", flag="--wavelength", metavar="LENGTH", many=True
+    )
+    frames: int | None = option(None, "frames per wavelength (default: 4)", metavar="N")
+    phase_steps: str | None = option(
+        None, "cumulative steps instead of N equal ones; ; between wavelengths", metavar="DEG,..."
+    )
+    pixel_size: str | None = option(None, "with unit; default: the whole wafer in the frame", metavar="LENGTH")
+    seed: int = option(0, "another seed, another wafer")
+    bit_depth: int = option(8, "8 to 16")
+    surface: str = option("wafer", "wafer, smooth, etched or bumps")
 
 
 def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
