@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cpikan.cli.flags import add_flags, settings_of
+from cpikan.errors import InputError
 from cpikan.streaming.events import ProgressLine
 
 
@@ -75,6 +76,9 @@ def job_verb(
         from cpikan.pipeline.jobs.job import Job
         from cpikan.pipeline.jobs.job import run as run_job
 
+        for place in places:
+            if given[place.name] == "":
+                raise InputError(f"{place.metavar} '' does not exist: give a path")
         main = {key: value for key, value in given.items() if key in ("source", "output") and value is not None}
         rest = {key: value for key, value in given.items() if key not in ("source", "output")}
         line = events()
