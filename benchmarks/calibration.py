@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 import cpikan
 from cpikan.pipeline.maps.height_map import HeightMap
-from cpikan.psi.calibration.steps.tilt_aia import FitOptions, FrameFit, fit_frames
+from cpikan.psi.calibration.steps.fit import FitOptions, StepFit, fit_phase_steps
 from cpikan.surface.aperture import Circle
 from ledger import Row, keep
 
@@ -93,7 +93,7 @@ def off_deg(found: object, true: object) -> np.ndarray:
     return (np.subtract(found, true) + 180) % 360 - 180
 
 
-def phase_error(fit: FrameFit, stack: Stack) -> tuple[float, float]:
+def phase_error(fit: StepFit, stack: Stack) -> tuple[float, float]:
     """Ripple at twice the fringes and RMS of the phase error in mrad, its form of first order taken off."""
     off = np.angle(np.exp(1j * (fit.phase_rad(stack.frames, stack.position) - stack.phase_rad)))
     y, x = (stack.position - stack.position.mean(axis=0)).T / 100
@@ -111,7 +111,7 @@ def random_rows(stacks: int, *, blind: bool = False) -> list[Row]:
     for seed in range(stacks):
         stack = random_stack(seed)
         started = time.perf_counter()
-        fit = fit_frames(stack.frames, stack.position, None if blind else stack.nominal_deg, options(stack))
+        fit = fit_phase_steps(stack.frames, stack.position, None if blind else stack.nominal_deg, options(stack))
         seconds.append(time.perf_counter() - started)
         off = off_deg(fit.steps_deg, stack.steps_deg)[1:]
         ripple, rms = phase_error(fit, stack)
@@ -288,7 +288,7 @@ def speed_row() -> Row:
     for _ in range(3):
         started = time.perf_counter()
         with threadpool_limits(limits=1, user_api="blas"):  # as the pipeline does
-            fit_frames(stack.frames, stack.position, stack.nominal_deg, FitOptions(pivot=stack.pivot))
+            fit_phase_steps(stack.frames, stack.position, stack.nominal_deg, FitOptions(pivot=stack.pivot))
         best = min(best, time.perf_counter() - started)
     note = f"{stack.frames.shape[1]} pixels x 16 frames, all effects"
     return Row("fit_seconds", round(best, 3), "s", "<= 0.3", best <= 0.3, "", note)

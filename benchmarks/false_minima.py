@@ -10,14 +10,15 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.pipeline.stacks.subsample import take_subsample
-from cpikan.psi.calibration.surface_fit import fit as field_fit
+from cpikan.psi.calibration.surface_fit.descent import descend_coarse_to_fine
+from cpikan.psi.calibration.surface_fit.fit import SurfaceFitOptions, fit_surface_to_frames
+from cpikan.psi.calibration.surface_fit.search import RawFrames
 from cpikan.psi.calibration.surface_fit.starts import smooth_candidates
 from cpikan.psi.model.acquisition import Acquisition
 from frame_fits import FAMILIES, WAVE_NM, error_nm, scene_of
@@ -35,17 +36,17 @@ def row_of(family: str, seed: int) -> dict[str, Any] | None:
     sample = take_subsample(stack, None)
     nothing: list[bool] = []
 
-    def only_false(samples: Any, pixels: Any, position: np.ndarray, *_: Any) -> list[Any]:
-        found = field_fit.carried(pixels.fitted, smooth_candidates(samples, [], 3)[:STARTS])
-        many = len(samples.points)
-        chosen = np.unique(np.linspace(0, many - 1, min(len(pixels.fitted.points), many)).round().astype(int))
-        truth = scene.height_nm[tuple(position[chosen].astype(int).T)]
+    def only_false(raw: RawFrames, *_: Any) -> list[Any]:
+        found = descend_coarse_to_fine(raw.pixels.fitted, smooth_candidates(raw.samples, [], 3)[:STARTS])
+        many = len(raw.samples.points)
+        chosen = np.unique(np.linspace(0, many - 1, min(len(raw.pixels.fitted.points), many)).round().astype(int))
+        truth = scene.height_nm[tuple(raw.position[chosen].astype(int).T)]
         wrong = [one for one in found if error_nm(one.phase_rad * WAVE_NM / (4 * np.pi), truth) > WRONG_NM]
         nothing.append(not wrong)
         return wrong or found
 
-    with patch.object(field_fit, "_minima", only_false):
-        fit = field_fit.fit_frames(sample, stack.acquisition, stack.saturation_dn)
+    options = SurfaceFitOptions(search=only_false)
+    fit = fit_surface_to_frames(sample, stack.acquisition, stack.saturation_dn, options)
     error = error_nm(fit.height_nm(sample.position), scene.height_nm[tuple(sample.position.T)])
     if any(nothing) or error <= WRONG_NM / 3:  # more terms may lead a wrong start to the right surface after all
         return None

@@ -27,7 +27,7 @@ import cpikan
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.calibration.calibrate import Subsample
-from cpikan.psi.calibration.surface_fit.fit import FieldFitOptions, fit_frames
+from cpikan.psi.calibration.surface_fit.fit import SurfaceFitOptions, fit_surface_to_frames
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.surface.aperture import Circle
 
@@ -82,10 +82,10 @@ def closed_form(stack: FrameStack, truth: np.ndarray, mask: Circle | None = None
     return error_nm(height[tuple(where.T)], truth[tuple(where.T)]), ""
 
 
-def fitted(sample: Subsample, stack: FrameStack, truth: np.ndarray, options: FieldFitOptions) -> dict[str, Any]:
+def fitted(sample: Subsample, stack: FrameStack, truth: np.ndarray, options: SurfaceFitOptions) -> dict[str, Any]:
     """Error, seconds and verdict of the fit on the sampled pixels."""
     started = time.perf_counter()
-    fit = fit_frames(sample, stack.acquisition, stack.saturation_dn, options)
+    fit = fit_surface_to_frames(sample, stack.acquisition, stack.saturation_dn, options)
     seconds = time.perf_counter() - started
     where = sample.position[sample.valid & np.isfinite(truth[tuple(sample.position.T)])]
     off, sigma = departure_nm(fit.height_nm(where), truth[tuple(where.T)]), fit.sigma_nm(where)
@@ -122,8 +122,8 @@ def row_of(family: str, seed: int, *, network: bool) -> dict[str, Any]:
     }
     sample = take_subsample(stack, None)
     if network:
-        row |= fitted(sample, stack, scene.height_nm, FieldFitOptions("cpikan"))
-    return row | fitted(sample, stack, scene.height_nm, FieldFitOptions())
+        row |= fitted(sample, stack, scene.height_nm, SurfaceFitOptions("cpikan"))
+    return row | fitted(sample, stack, scene.height_nm, SurfaceFitOptions())
 
 
 def real_rows() -> list[dict[str, Any]]:
@@ -151,7 +151,7 @@ def real_rows() -> list[dict[str, Any]]:
             "shape": "600x800",
             "closed_form_nm": "refused" if error is None else round(error, 2),
         }
-        rows.append(row | fitted(take_subsample(stack, mask), stack, truth, FieldFitOptions()))
+        rows.append(row | fitted(take_subsample(stack, mask), stack, truth, SurfaceFitOptions()))
         print({k: v for k, v in rows[-1].items() if k != "reason" or v}, flush=True)
     return rows
 

@@ -10,7 +10,6 @@ from hypothesis.extra.numpy import arrays
 
 from cpikan.errors import InputError
 from cpikan.metrics import (
-    ErrorTally,
     coverage,
     relative_l2,
     remove_piston,
@@ -19,6 +18,7 @@ from cpikan.metrics import (
     wrong_order_limit_nm,
     wrong_order_mask,
 )
+from cpikan.surface.tallies import ErrorTally
 
 HEIGHTS = st.floats(-1e4, 1e4, width=32)
 

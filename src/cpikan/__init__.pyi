@@ -42,14 +42,20 @@ from .pipeline.stacks.stack import open_stack as open_stack
 from .pipeline.training.finetune import finetune as finetune
 from .pipeline.training.train import train as train
 from .psi.model.acquisition import Acquisition as Acquisition
-from .streaming.tiling.helpers import blend_tiles as blend_tiles
-from .streaming.tiling.helpers import tile_image as tile_image
+from .streaming.tiling.blend import blend_tiles as blend_tiles
+from .streaming.tiling.blend import tile_image as tile_image
 from .streaming.tiling.infer import TiledResult as TiledResult
 from .streaming.tiling.infer import infer_tiled as infer_tiled
 from .streaming.tiling.model import TileFunction as TileFunction
 from .streaming.tiling.model import TileModel as TileModel
 from .streaming.tiling.settings import TilingSettings as TilingSettings
 from .streaming.tiling.torch_model import TorchTiles as TorchTiles
+from .surface.aperture import Circle as Circle
+from .surface.aperture import Mask as Mask
+from .surface.aperture import Rectangle as Rectangle
+from .surface.form import fit_form as fit_form
+from .surface.measure import MeasureSettings as MeasureSettings
+from .surface.measure import surface_parameters as surface_parameters
 
 __version__: str
 __all__: list[str]

@@ -1,9 +1,8 @@
-"""Figures of merit of a height map: plain functions of arrays, NaN-aware, and the same figures over streamed rows."""
+"""Figures of merit of a height map: plain functions of arrays, NaN-aware."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from cpikan.errors import InputError
 FloatArray = NDArray[np.floating]
 BoolArray = NDArray[np.bool_]
 
-_NORMAL_95 = 1.96  # two-sided 95 % of a normal distribution
+NORMAL_95 = 1.96  # two-sided 95 % of a normal distribution
 
 
 def wrong_order_limit_nm(wavelengths_nm: tuple[float, ...] | list[float]) -> float:
@@ -77,76 +76,9 @@ def relative_l2(height_nm: FloatArray, truth_nm: FloatArray, limit_nm: float | N
     return float(np.linalg.norm(error[valid])) / norm if norm > 0 else math.nan
 
 
-def coverage(error_nm: FloatArray, sigma_nm: FloatArray, width: float = _NORMAL_95) -> float:
+def coverage(error_nm: FloatArray, sigma_nm: FloatArray, width: float = NORMAL_95) -> float:
     """Share of the pixels with an error of at most ``width`` sigma; a pixel without a sigma is a miss."""
     valid = np.isfinite(error_nm)
     hits = np.abs(error_nm) <= width * np.asarray(sigma_nm)
     count = int(np.count_nonzero(valid))
     return int(np.count_nonzero(hits & valid)) / count if count else math.nan
-
-
-@dataclass
-class ErrorTally:
-    """The same figures accumulated over blocks of pixels, in any order, in float64.
-
-    ``add`` takes the errors in nm (NaN where there is none), the truth in nm about any fixed origin near its mean, and
-    sigma in nm or None.
-    """
-
-    limit_nm: float
-    pixels: int = 0
-    wrong: int = 0
-    max_abs_nm: float = 0.0
-    _hits: int = 0
-    _has_sigma: bool = False
-    _square_right: float = 0.0
-    _square_all: float = 0.0
-    _truth_sum: float = 0.0
-    _truth_square: float = 0.0
-
-    def add(self, error_nm: FloatArray, truth_nm: FloatArray, sigma_nm: FloatArray | None = None) -> None:
-        valid = np.isfinite(error_nm)
-        error = np.asarray(error_nm, np.float64)[valid]
-        truth = np.asarray(truth_nm, np.float64)[valid]
-        size = np.abs(error)
-        right = size[size <= self.limit_nm]
-        self.pixels += error.size
-        self.wrong += error.size - right.size
-        self._square_right += float(right @ right)
-        self._square_all += float(error @ error)
-        self._truth_sum += float(truth.sum())
-        self._truth_square += float(truth @ truth)
-        if right.size:
-            self.max_abs_nm = max(self.max_abs_nm, float(right.max()))
-        if sigma_nm is not None:
-            self._has_sigma = True
-            # a wrong order is a miss even where sigma is large enough to hide it
-            hits = (size <= _NORMAL_95 * np.asarray(sigma_nm)[valid]) & (size <= self.limit_nm)
-            self._hits += int(np.count_nonzero(hits))
-
-    @property
-    def rms_nm(self) -> float | None:
-        right = self.pixels - self.wrong
-        return math.sqrt(self._square_right / right) if right else None
-
-    @property
-    def relative_l2(self) -> float | None:
-        if not self.pixels:
-            return None
-        spread = self._truth_square - self._truth_sum**2 / self.pixels
-        # below this the difference of the two sums is rounding only: the truth is flat
-        if spread <= 1e-14 * self._truth_square:
-            return None
-        return math.sqrt(self._square_all / spread)
-
-    def summary(self) -> dict[str, float | int | None]:
-        """The figures under the names of ``cpikan evaluate``; None where a figure does not exist."""
-        right = self.pixels - self.wrong
-        return {
-            "rms_nm": self.rms_nm,
-            "relative_l2": self.relative_l2,
-            "max_abs_nm": self.max_abs_nm if right else None,
-            "wrong_order_fraction": self.wrong / self.pixels if self.pixels else None,
-            "coverage_95": self._hits / self.pixels if self._has_sigma and self.pixels else None,
-            "pixels": self.pixels,
-        }

@@ -16,11 +16,21 @@ from cpikan.partition.windows import window
 
 @st.composite
 def tilings(draw, longest=70):
-    """(shape, tile, overlap), rectangular, from one pixel up, overlaps up to half a tile."""
+    """(shape, tile, overlap), rectangular, from one pixel up, overlaps below the tile."""
     shape = tuple(draw(st.integers(1, longest)) for _ in range(2))
     tile = tuple(draw(st.integers(1, longest)) for _ in range(2))
-    overlap = tuple(draw(st.integers(0, length // 2)) for length in tile)
+    overlap = tuple(draw(st.integers(0, length - 1)) for length in tile)
     return shape, tile, overlap
+
+
+@st.composite
+def tilings_in_steps(draw):
+    """As `tilings`, with tiles that are multiples of some pixels."""
+    multiple = draw(st.sampled_from([1, 2, 3, 4]))
+    shape = (draw(st.integers(1, 90)), draw(st.integers(1, 90)))
+    units = (draw(st.integers(1, 12)), draw(st.integers(1, 12)))
+    overlap = tuple(draw(st.integers(0, (unit - 1) * multiple)) for unit in units)
+    return shape, tuple(unit * multiple for unit in units), overlap, multiple
 
 
 def sample_window(axis, i, dtype):
@@ -103,6 +113,29 @@ def test_geometry_of_tiles(case):
             assert axis.ramps[i] + axis.ramp <= axis.ramps[i + 1]
 
 
+@settings(max_examples=300, deadline=None)
+@given(tilings_in_steps())
+def test_tiles_in_steps_cover_the_grown_image_evenly(case):
+    shape, tile, overlap, multiple = case
+    partition = Partition.tiles(shape, tile, overlap, multiple=multiple)
+    for axis, length, size, width in zip(partition.axes, shape, tile, overlap, strict=True):
+        whole = -(-length // multiple) * multiple
+        assert (axis.lower, axis.upper) == (axis.starts[0], axis.stops[-1]) == (0, whole)
+        assert {stop - start for start, stop in zip(axis.starts, axis.stops, strict=True)} == {min(size, whole)}
+        steps = [b - a for a, b in itertools.pairwise(axis.starts)]
+        assert all(start % multiple == 0 for start in axis.starts)
+        assert not steps or (max(steps) - min(steps) <= multiple and max(steps) <= size - width)
+        if len(axis) > 1:  # no fewer tiles would do
+            room = -(-width // multiple) * multiple
+            assert size + (len(axis) - 2) * (size - room) < whole
+        for i in range(len(axis)):
+            first, last = axis.support(i)
+            assert axis.starts[i] <= first < last <= axis.stops[i]  # weight only where the tile has pixels
+        assert axis.ramp == min([min(width, size // 2), *steps])
+    total = sum_of_windows(partition, np.float64)
+    assert np.abs(total - 1).max() <= 5e-16
+
+
 @settings(max_examples=100, deadline=None)
 @given(tilings())
 @example(((9, 9), (3, 3), (0, 0)))
@@ -155,6 +188,8 @@ def test_known_tilings():
     assert full.counts == (18, 24)  # 432 tiles; the loop that drops the remainder makes 17 x 24
     assert full[0].extent == ((0, 512), (0, 512))
     assert full[431].extent == ((6488, 7000), (8832, 9344))
+    assert len(Partition.tiles((16384, 16384), 512, 64)) == 37 * 37
+    assert len(Partition.tiles((5, 700), 512, 64)) == 2
     small = Partition.tiles((10,), 4, 2)
     assert small.axes[0].starts == (0, 2, 4, 6)
     assert small.axes[0].cuts == (3, 5, 7)
@@ -199,8 +234,9 @@ def test_views_are_views_of_the_last_axes():
 @pytest.mark.parametrize(
     ("shape", "tile", "overlap", "ramp", "text"),
     [
-        ((100, 100), 64, 33, None, "overlap 33 is more than half of the tile 64: give at most 32"),
-        ((100, 100), (64, 10), (20, 6), None, "overlap 6 is more than half of the tile 10"),
+        ((100, 100), 64, 64, None, "overlap 64 is not below the tile 64: give at most 63"),
+        ((100, 100), (64, 10), (20, 12), None, "overlap 12 is not below the tile 10"),
+        ((100, 100), 64, 48, 40, "ramp 40 is more than half of the tile 64: give at most 32"),
         ((100, 100), 64, 16, 17, "ramp 17 is longer than the overlap 16"),
         ((100, 100), 0, 0, None, "tile 0 is too small"),
         ((100, 100), 8, -1, None, "overlap -1 is too small"),
@@ -214,6 +250,20 @@ def test_views_are_views_of_the_last_axes():
 def test_bad_tilings_are_refused_in_one_line(shape, tile, overlap, ramp, text):
     with pytest.raises(InputError) as caught:
         Partition.tiles(shape, tile, overlap, ramp=ramp)
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tile", "overlap", "multiple", "text"),
+    [
+        (60, 16, 8, "tile 60 is no multiple of 8, which the model needs: give 56"),
+        (64, 60, 16, "tile 64 has no room for the overlap 60 in steps of 16, which the model needs: give a tile of 80"),
+    ],
+)
+def test_tiles_that_are_not_made_of_steps_are_refused(tile, overlap, multiple, text):
+    with pytest.raises(InputError) as caught:
+        Partition.tiles((300, 300), tile, overlap, multiple=multiple)
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
 

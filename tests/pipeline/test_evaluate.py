@@ -19,7 +19,6 @@ from cpikan.storage.atomic import write_json
 from cpikan.storage.writers.open import open_writer
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
 from cpikan.surface.aperture import Circle, Mask
-from cpikan.surface.levelling import Plane
 from cpikan.surface.zernike import ZernikeBasis
 
 SHAPE = (300, 251)
@@ -92,7 +91,7 @@ def test_guesses_are_told_apart(labelled: bool) -> None:
 
 def test_tilt_is_removed_only_when_asked() -> None:
     truth = _truth()
-    height = truth + Plane(SHAPE, 50.0, 20.0, -30.0).rows(0, SHAPE[0])
+    height = truth + np.add.outer(50 + np.linspace(-20, 20, SHAPE[0]), np.linspace(30, -30, SHAPE[1]))
     assert error_figures(align_to_truth(in_memory(height), truth))["rms_nm"] > 10
     found = error_figures(align_to_truth(in_memory(height), truth, remove=("piston", "tilt")))
     assert found["rms_nm"] < 1e-6

@@ -23,6 +23,7 @@ import pytest
 import cpikan
 from cpikan.errors import InputError, ResumeError
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
+from cpikan.psi.unwrap.merger import TileMerger
 from cpikan.storage.scratch import ScratchArrays
 from cpikan.storage.writers.npy import NpyWriter
 from cpikan.storage.writers.tiff import TiffWriter
@@ -216,18 +217,15 @@ def test_stopped_while_finishing(kind, suffix, place, tower, expected, tmp_path,
 
 def test_stopped_while_unwrapping(tower, expected, tmp_path, monkeypatch):
     """The orders of a part of the tiles are on disk; they are made again."""
-    from cpikan.psi.unwrap import unwrap as module
+    case, add = _case(tower, "one", "npy"), TileMerger.add
 
-    case, finished = _case(tower, "one", "npy"), module.finished_tiles
-
-    def half(boxes: Any, work: Any, threads: int) -> Any:
-        for i, done in enumerate(finished(boxes, work, threads)):
-            if i == 4:
-                raise Stop
-            yield done
+    def half(merger: TileMerger, box: Any, tile: Any) -> None:
+        if box.index == 4:  # kernels are warmed with fewer tiles
+            raise Stop
+        add(merger, box, tile)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "finished_tiles", half)
+        patch.setattr(TileMerger, "add", half)
         with pytest.raises(Stop):
             case.run(tmp_path)
     assert any(name.endswith(".scratch") for name in leftovers(tmp_path))

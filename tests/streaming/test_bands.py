@@ -1,13 +1,14 @@
-"""Bands cover the rows once, in order, at aligned starts."""
+"""Bands cover the rows once, in order, at aligned starts; buffers that come back are handed out again."""
 
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cpikan.streaming.bands import Band, split_bands
+from cpikan.streaming.bands import Band, BufferPool, split_bands
 
 
 @given(st.integers(1, 5000), st.integers(1, 600), st.integers(1, 600))
@@ -32,3 +33,32 @@ def test_known_bands():
     assert split_bands(10, 3, align=8) == (Band(0, 0, 8), Band(1, 8, 10))
     assert split_bands(4, 100) == (Band(0, 0, 4),)
     assert split_bands(0, 4) == ()
+
+
+def test_buffers_come_round():
+    made: list[bytearray] = []
+
+    def make() -> bytearray:
+        made.append(bytearray(1))
+        return made[-1]
+
+    pool = BufferPool(make)
+    first, second = pool.take(), pool.take()
+    assert first is not second
+    pool.give(first)
+    assert pool.take() is first
+    assert len(made) == 2
+
+
+def test_no_buffer_is_ever_in_two_hands():
+    pool = BufferPool(lambda: [0])
+
+    def work(_: int) -> None:
+        buffer = pool.take()
+        assert buffer[0] == 0
+        buffer[0] = 1
+        buffer[0] = 0
+        pool.give(buffer)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(2000)))

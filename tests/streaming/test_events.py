@@ -137,11 +137,12 @@ def test_on_a_terminal_one_line_is_redrawn_and_closed(clock, monkeypatch):
     assert "100%" in text.split("\r")[-1]
 
 
-def test_what_fails_closes_its_line(clock, monkeypatch):
+@pytest.mark.parametrize("progress", [lambda: True, ProgressLine], ids=["a switch", "a line of the caller"])
+def test_a_stage_that_fails_closes_its_line(clock, monkeypatch, progress):
     monkeypatch.setattr(sys, "stderr", Terminal())
 
     def fails():
-        with Progress("rows", 100, 1_000_000, True) as rows:
+        with Progress("rows", 100, 1_000_000, progress()) as rows:
             for later in (3, 1):
                 clock.now += later
                 rows.advance(10)

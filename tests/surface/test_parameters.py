@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from pathlib import Path
@@ -13,15 +14,28 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cpikan.errors import InputError
+from cpikan.pipeline.maps.compare import compare_maps
+from cpikan.pipeline.reconstruction.reconstruct import reconstruct
+from cpikan.report.html import write_report
 from cpikan.storage.readers.zygo import open_zygo
 from cpikan.surface.aperture import Circle
 from cpikan.surface.form import fit_form
 from cpikan.surface.measure import MeasureSettings, measure, surface_parameters
-from cpikan.surface.parameters import PVR_MODES, HeightTally, SlopeTally, SurfaceParameters
+from cpikan.surface.registry import PARAMETERS, Parameter, Sums, SurfaceParameters
+from cpikan.surface.tallies import PVR_MODES, HeightTally, SlopeTally
 from cpikan.surface.zernike import ZernikeBasis, noll_mode
+from independent_frames import make_scene
+from small_stacks import STEPS_DEG, WAVES_NM, stack_of
 
 DATA = Path(os.environ.get("CPIKAN_DATA", Path(__file__).parents[3] / "shared" / "data"))
 needs_data = pytest.mark.skipif(not (DATA / "zygo").is_dir(), reason="measured data absent: set CPIKAN_DATA")
+
+
+def numbers(sums: HeightTally | SlopeTally, pixel_um: float | None = None) -> dict[str, float]:
+    """The parameters that follow from one kind of sums."""
+    given = Sums(heights=sums) if isinstance(sums, HeightTally) else Sums(slopes=sums, pixel_um=pixel_um)
+    found = SurfaceParameters.of(given).summary()
+    return {name: value for name, value in found.items() if value is not None and name != "pixels"}
 
 
 def holes(seed: int, shape: tuple[int, int] = (23, 31), around: float = 1e5) -> np.ndarray:
@@ -39,7 +53,7 @@ def test_moments_in_bands_equal_numpy_and_scipy(seed: int, band: int) -> None:
     tally = HeightTally(float(values.mean()))
     for start in range(0, 23, band):
         tally.add(heights[start : start + band])
-    found = tally.numbers()
+    found = numbers(tally)
     assert tally.pixels == values.size
     # float64 sums of 500 values at 1e5 about their mean: 1e5 / 30 roundings of 1e-16
     assert found == pytest.approx(
@@ -60,9 +74,26 @@ def test_moments_in_bands_equal_numpy_and_scipy(seed: int, band: int) -> None:
     # about another origin all but Sa is the same
     other = HeightTally(float(values.mean()) + 100.0)
     other.add(heights)
-    assert {k: v for k, v in other.numbers().items() if k != "sa_nm"} == pytest.approx(
+    assert {k: v for k, v in numbers(other).items() if k != "sa_nm"} == pytest.approx(
         {k: v for k, v in found.items() if k != "sa_nm"}, rel=1e-9
     )
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 13))
+def test_without_an_origin_the_first_block_gives_one(seed: int, band: int) -> None:
+    rng = np.random.default_rng(seed)
+    heights = rng.normal(1e8, 3.0, (23, 31))  # a large mean must not eat the RMS
+    heights[rng.random(heights.shape) < 0.3] = np.nan
+    heights[:2] = np.nan
+    tally = HeightTally()
+    for start in range(0, 23, band):
+        tally.add(heights[start : start + band])
+    assert tally.pv_nm == np.nanmax(heights) - np.nanmin(heights)
+    assert tally.rms_nm == pytest.approx(np.nanstd(heights), rel=1e-6)  # heights of 1e8 nm are stored to 1.5e-8 nm
+    assert tally.mean_nm == pytest.approx(np.nanmean(heights), rel=1e-12)
+    empty = HeightTally()
+    empty.add(np.full((2, 3), np.nan))
+    assert (empty.pv_nm, empty.rms_nm, empty.mean_nm, empty.skewness) == (None,) * 4
 
 
 @settings(deadline=None)
@@ -72,7 +103,7 @@ def test_slopes_in_bands_equal_numpy(seed: int, band: int) -> None:
     tally = SlopeTally()
     for start in range(0, 23, band):
         tally.add(start, heights[start : start + band])
-    found = tally.numbers(2.5)
+    found = numbers(tally, 2.5)
     for axis, name in ((1, "x"), (0, "y")):
         slope = np.diff(heights, axis=axis)
         slope = slope[np.isfinite(slope)]
@@ -81,7 +112,7 @@ def test_slopes_in_bands_equal_numpy(seed: int, band: int) -> None:
         assert found[f"slope_rms_{name}_mrad"] == pytest.approx(rms / 2.5, rel=1e-12)
         assert found[f"slope_pv_{name}_nm_per_pixel"] == np.ptp(slope)
     assert found["sdq"] == pytest.approx(math.hypot(found["slope_rms_x_mrad"], found["slope_rms_y_mrad"]) / 1e3)
-    assert "sdq" not in tally.numbers()
+    assert "sdq" not in numbers(tally)
 
 
 def test_slopes_of_a_plane() -> None:
@@ -177,10 +208,10 @@ def test_little_and_nothing() -> None:
     assert (found.pixels, found.pv_nm, found.slope_rms_x_nm_per_pixel) == (2, pytest.approx(3.0), pytest.approx(3.0))
     assert found.pvr_nm is None
     assert found.slope_rms_y_nm_per_pixel is None
-    assert HeightTally().numbers() == {}
+    assert numbers(HeightTally()) == {}
     flat = surface_parameters(np.full((5, 5), 7.0), MeasureSettings(()))
     assert (flat.sq_nm, flat.ssk, flat.sku) == (0.0, None, None)
-    assert set(SurfaceParameters(0).summary()) >= {"pv_nm", "pvr_nm", "sa_nm", "sdq"}
+    assert set(SurfaceParameters.of(Sums()).summary()) >= {"pv_nm", "pvr_nm", "sa_nm", "sdq"}
 
 
 def test_published_values_of_surfalize() -> None:
@@ -193,7 +224,7 @@ def test_published_values_of_surfalize() -> None:
     tally, slopes = HeightTally(float(z.mean())), SlopeTally()
     tally.add(z)
     slopes.add(0, z)
-    found = tally.numbers()
+    found = numbers(tally)
     published = {
         "sa_nm": 0.653132,
         "sq_nm": 0.745961,
@@ -204,7 +235,7 @@ def test_published_values_of_surfalize() -> None:
         "sku": 1.818014,
     }
     assert {name: found[name] for name in published} == pytest.approx(published, abs=1e-6)
-    slope = slopes.numbers(0.1)
+    slope = numbers(slopes, 0.1)
     # its Sdq divides both sums of differences by the number of pixels, ours each by its own count
     square = slope["slope_rms_x_mrad"] ** 2 * 999 / 1000 + slope["slope_rms_y_mrad"] ** 2 * 699 / 700
     assert math.sqrt(square) == pytest.approx(4.079605, abs=1e-6)
@@ -283,6 +314,31 @@ def test_infinite_heights_are_no_heights(seed: int) -> None:
         for tally, slope, values in zip(tallies, slopes, (wrong, right), strict=True):
             tally.add(values)
             slope.add(0, values)
-        assert tallies[0].numbers() == tallies[1].numbers()
-        assert slopes[0].numbers() == slopes[1].numbers()
-        assert all(math.isfinite(value) for value in tallies[0].numbers().values())
+        assert numbers(tallies[0]) == numbers(tallies[1])
+        assert numbers(slopes[0]) == numbers(slopes[1])
+        assert all(math.isfinite(value) for value in numbers(tallies[0]).values())
+
+
+def test_a_parameter_added_here_is_in_every_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One entry of the table: `compare`, the JSON of `reconstruct --remove`, and the report's table have it."""
+    spread = Parameter(
+        "crest", "crest factor", "", "", ("heights",), lambda h: h.pv_nm / h.rms_nm if h.rms_nm else None
+    )
+    width = Parameter("pv_mrad_um", "PV over a pixel", "nm", "", ("heights", "pixel_um"), lambda h, um: h.pv_nm / um)
+    for parameter in (spread, width):
+        monkeypatch.setitem(PARAMETERS, parameter.name, parameter)
+    np.save(tmp_path / "a.npy", holes(3))
+    compared = compare_maps(tmp_path / "a.npy", tmp_path / "a.npy").summary()["a"]
+    assert compared["crest"] == pytest.approx(compared["pv_nm"] / compared["rms_nm"])
+    assert compared["pv_mrad_um"] is None  # nothing says the size of a pixel
+    scene = make_scene(6, (60, 70), WAVES_NM, STEPS_DEG)
+    made = reconstruct(stack_of(scene.frames), tmp_path / "out.npy", progress=False, remove="piston")
+    surface = json.loads((tmp_path / "out.json").read_text())["summary"]["surface"]
+    assert surface["crest"] == pytest.approx(surface["pv_nm"] / surface["rms_nm"])
+    write_report(tmp_path / "page.html", made, progress=False)
+    page = (tmp_path / "page.html").read_text()
+    assert "crest factor" in page
+    assert f"{surface['crest']:.6g}" in page
+    assert "PV over a pixel" not in page
+    with pytest.raises(AttributeError, match="no surface parameter 'svk'"):
+        surface_parameters(np.eye(9)).svk  # noqa: B018

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import cpikan
 from cpikan.errors import InputError
-from cpikan.streaming.tiling.ramps import WINDOWS, rising
+from cpikan.streaming.tiling.blend import WINDOWS, rising
 
 
 @st.composite
@@ -24,7 +24,7 @@ def plain_blend(tiles, grid, window):
     total = np.zeros((*np.shape(tiles[0])[:-2], *grid.shape))
     for box, tile in zip(grid, tiles, strict=True):
         profiles = []
-        for axis, i in zip((grid.rows, grid.columns), box.position, strict=True):
+        for axis, i in zip(grid.axes, box.position, strict=True):
             start, stop = axis.extent(i)
             first, last = axis.support(i)
             profile = np.zeros(stop - start)
@@ -95,7 +95,7 @@ def test_a_memory_map_is_cut_without_reading_it(tmp_path):
 
 def test_what_does_not_fit_is_refused():
     tiles, grid = cpikan.tile_image(np.zeros((40, 40)), 16, 4)
-    with pytest.raises(InputError, match="8 tiles were given for a grid of 9"):
+    with pytest.raises(InputError, match="8 tiles were given for a partition of 9"):
         cpikan.blend_tiles(tiles[:8], grid)
     with pytest.raises(InputError, match="more than 9 tiles"):
         cpikan.blend_tiles([*tiles, tiles[0]], grid)
@@ -109,3 +109,28 @@ def test_what_does_not_fit_is_refused():
         cpikan.tile_image(np.zeros(40), 16, 4)
     with pytest.raises(InputError, match="not made of whole numbers"):
         cpikan.tile_image(np.zeros((40, 40)), 16.5, 4)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("length", [2, 7, 64])
+def test_a_ramp_rises_and_is_its_own_mirror_image(window, length):
+    ramp = rising(window, length)
+    assert np.all(np.diff(ramp) >= 0)
+    if window == "halo":
+        assert set(ramp) == {0.0, 1.0}
+        return
+    assert 0 < ramp[0] < ramp[-1] < 1
+    assert np.abs(ramp + ramp[::-1] - 1).max() <= 2 * np.finfo(float).eps
+
+
+def test_ramps_are_the_windows_of_that_name():
+    from scipy.signal import windows
+
+    # A symmetric window of 2n + 1 points has its peak at n; every second of those of 2 (2n) + 1 sits at a half pixel.
+    n = 16
+    hann = windows.hann(4 * n + 1)[1 : 2 * n : 2]
+    hamming = windows.hamming(4 * n + 1)[1 : 2 * n : 2]
+    assert np.allclose(rising("hann", n), hann, rtol=0, atol=1e-15)
+    assert np.allclose(rising("hamming", n), hamming / 1.08, rtol=0, atol=1e-15)
+    t = (np.arange(n) + 0.5) / n
+    assert np.allclose(rising("smooth", n), np.polyval([6, -15, 10, 0, 0, 0], t), rtol=0, atol=1e-15)

@@ -13,7 +13,7 @@ from tiled_models import BLOCKS, BOXES, IDENTITY, PAIR, PISTON, blocks, piston, 
 
 import cpikan
 from cpikan.errors import InputError
-from cpikan.streaming.tiling.blender import Blender
+from cpikan.streaming.tiling.blend import Blender
 from cpikan.streaming.tiling.model import TileFunction
 
 WINDOWS = ("halo", "hann", "hamming", "smooth")
@@ -83,11 +83,11 @@ def test_a_global_model_is_blended_as_defined_and_measured(window):
     tiles = [piston(view[None, None])[0, 0] for view in views]
     squares = reference = 0.0
     for left, right, a, b, begin in zip(
-        tiles, tiles[1:], grid.columns.starts, grid.columns.starts[1:], grid.columns.ramps, strict=False
+        tiles, tiles[1:], grid.axes[1].starts, grid.axes[1].starts[1:], grid.axes[1].ramps, strict=False
     ):
         old, new = (
-            left[:, begin - a : begin - a + grid.columns.ramp],
-            right[:, begin - b : begin - b + grid.columns.ramp],
+            left[:, begin - a : begin - a + grid.axes[1].ramp],
+            right[:, begin - b : begin - b + grid.axes[1].ramp],
         )
         squares += float(((new - old) ** 2).sum())
         reference += float((old**2).sum())
@@ -223,7 +223,7 @@ def test_a_band_alone_carries_on_as_it_did_in_the_whole():
     tiles = [piston(view[None, None])[0] for view in views]
 
     def bands(first):
-        blender, carry, rows = Blender(grid, "hann"), None, {}
+        blender, carry, rows = Blender(grid, grid.shape, "hann"), None, {}
         for box in list(grid)[first:]:
             top, bottom = blender.rows_of(box.index)
             band = np.empty((1, bottom - top, 20), np.float32)

@@ -28,14 +28,14 @@ def _tanh(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _silu(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """z s(z) with s' = s (1 - s) and s'' = s' (1 - 2 s)."""
+    """Compute z s(z) with s' = s (1 - s) and s'' = s' (1 - 2 s)."""
     s = torch.sigmoid(z)
     s1 = s * (1 - s)
     return z * s, s + z * s1, 2 * s1 + z * s1 * (1 - 2 * s)
 
 
 def _gelu(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """z P(z) with P the normal distribution, P' its density p and p' = -z p; no approximation by tanh."""
+    """Compute z P(z) with P the normal distribution, P' its density p and p' = -z p; no approximation by tanh."""
     below = 0.5 * (1 + torch.erf(z / math.sqrt(2)))
     density = torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
     return z * below, below + z * density, (2 - z * z) * density
@@ -47,7 +47,7 @@ def _softplus(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def sine(frequency: float) -> Activation:
-    """sin(w z), as SIREN has it between layers."""
+    """Compute sin(w z), as SIREN has it between layers."""
 
     def derivatives(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         f, f1 = torch.sin(frequency * z), torch.cos(frequency * z)
@@ -69,7 +69,7 @@ ACTIVATIONS = {
 
 
 def activation_named(name: str) -> Activation:
-    """One activation; raises InputError for a name that is not there. All are smooth: relu has no second derivative."""
+    """Look up an activation; raises InputError for a name that is not there. All are smooth: relu has no second derivative."""
     if name not in ACTIVATIONS:
         raise unknown_name("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]

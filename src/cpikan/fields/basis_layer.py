@@ -37,7 +37,7 @@ AFTER_TANH = Inputs(chebyshev.mean_squares_after_tanh, 0.394)
 
 
 def leaf(tensor: Tensor) -> Tensor:
-    """The tensor, made to be differentiated by where it is not yet."""
+    """Return the tensor, made to be differentiated by where it is not yet."""
     return tensor if tensor.requires_grad else tensor.requires_grad_()
 
 
@@ -68,32 +68,32 @@ class BasisLayer(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def basis(self, x: Tensor) -> Tensor:
-        """The features (..., B, features) of inputs (..., B, inputs)."""
+        """Evaluate the features (..., B, features) of inputs (..., B, inputs)."""
 
     @abc.abstractmethod
     def basis_streams(self, x: Streams) -> Streams:
-        """The features with their derivatives."""
+        """Evaluate the features with their derivatives."""
 
     @abc.abstractmethod
     def start(self, generator: np.random.Generator, inputs: Inputs, decay: float) -> None:
         """Draw coefficients that give every output variance 1 from such inputs; ``decay`` as in ``Start``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Values (..., B, inputs) to (..., B, outputs); with N networks (N, B, inputs), or (1, B, inputs) for all."""
+        """Map values (..., B, inputs) to (..., B, outputs); with N networks (N, B, inputs), or (1, B, inputs) for all."""
         return self.product(self.basis(x)) + self.bias.unsqueeze(-2)
 
     def streams(self, x: Streams) -> Streams:
-        """A value with its derivatives through the layer, all streams in one product."""
+        """Pass a value with its derivatives through the layer, all streams in one product."""
         z = x.split(self.product(self.basis_streams(x).join()))
         return z._replace(value=z.value + self.bias.unsqueeze(-2).unsqueeze(-2))
 
     def taped(self, x: Streams) -> tuple[Streams, Tape]:
-        """``streams`` of a single network at points of their own, and how its coefficients take part."""
+        """Pass ``streams`` of a single network through, at points of their own, and keep how its coefficients take part."""
         z, sums = self._taped_product(self.basis_streams(x))
         return z, Tape((sums[0],), lambda pushes: sums[1](pushes[0]))
 
     def _taped_product(self, basis: Streams) -> tuple[Streams, tuple[Tensor, Callable[[Tensor], Tensor]]]:
-        """z = basis W + b, the tensor to differentiate by, and columns (B, P) = basis' dr/dz summed over streams."""
+        """Compute z = basis W + b, the tensor to differentiate by, and columns (B, P) = basis' dr/dz summed over streams."""
         joined = basis.join()
         z = joined @ self.weight.detach()
         z = leaf(torch.cat([z[:1] + self.bias.detach(), z[1:]]))
@@ -105,7 +105,7 @@ class BasisLayer(nn.Module, abc.ABC):
         return basis.split(z), (z, columns)
 
     def product(self, basis: Tensor) -> Tensor:
-        """(..., B, features) times the weight; everything between networks and features is one long batch."""
+        """Multiply (..., B, features) by the weight; everything between networks and features is one long batch."""
         if self.weight.ndim == 2:
             return basis @ self.weight
         flat = basis.reshape(basis.shape[0], -1, basis.shape[-1])

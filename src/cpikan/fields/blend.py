@@ -63,7 +63,7 @@ class BlendField(LayeredField):
         self.gate.bias.zero_()
 
     def _layers(self) -> tuple[list[BasisLayer], list[BasisLayer]]:
-        """The hidden layers of both."""
+        """List the hidden layers of both."""
         kan, mlp = ([layer for layer in part if isinstance(layer, BasisLayer)] for part in (self.kan, self.mlp))
         return kan, mlp
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 # The trapezoidal rule on the whole line converges like exp(-2 pi a / step) for functions analytic within a of it; tanh
@@ -11,16 +12,20 @@ from torch import Tensor
 _STEP, _REACH = 1 / 32, 9
 
 
-def polynomials(x: Tensor, degree: int) -> Tensor:
-    """T_1 ... T_degree at x (..., n), shape (..., degree, n); exact at -1 and 1, no graph of arccos anywhere."""
+def polynomials(x: Float[Tensor, "*points n"], degree: int) -> Float[Tensor, "*points {degree} n"]:
+    """Compute T_1 ... T_degree at x (..., n), shape (..., degree, n); exact at -1 and 1, no graph of arccos anywhere."""
     terms = [torch.ones_like(x), x]
     for _ in range(degree - 1):
         terms.append(2 * x * terms[-1] - terms[-2])
     return torch.stack(terms[1:], dim=-2)
 
 
-def polynomials_jet(x: Tensor, degree: int, second: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-    """T_k, T_k' and T_k'' for k = 1 ... degree at x (..., n), each (..., degree, n).
+def polynomials_jet(
+    x: Float[Tensor, "*points n"], degree: int, second: bool = True
+) -> tuple[
+    Float[Tensor, "*points {degree} n"], Float[Tensor, "*points {degree} n"], Float[Tensor, "*points {degree} _"]
+]:
+    """Compute T_k, T_k' and T_k'' for k = 1 ... degree at x (..., n), each (..., degree, n).
 
     Differentiating T_(k+1) = 2 x T_k - T_(k-1) gives T_(k+1)' = 2 T_k + 2 x T_k' - T_(k-1)' and
     T_(k+1)'' = 4 T_k' + 2 x T_k'' - T_(k-1)''; the closed forms with U_k divide by 1 - x^2 and fail at the ends.
@@ -39,7 +44,7 @@ def polynomials_jet(x: Tensor, degree: int, second: bool = True) -> tuple[Tensor
 
 
 def mean_squares_uniform(degree: int) -> np.ndarray:
-    """E[T_k(x)^2] for k = 1 ... degree and x uniform on [-1, 1]: (1 - 1 / (4 k^2 - 1)) / 2.
+    """Compute E[T_k(x)^2] for k = 1 ... degree and x uniform on [-1, 1]: (1 - 1 / (4 k^2 - 1)) / 2.
 
     T_k^2 = (1 + T_2k) / 2, and the mean of T_2k is -1 / (4 k^2 - 1). Under the arcsine law every mean is 1 / 2.
     """
@@ -48,7 +53,7 @@ def mean_squares_uniform(degree: int) -> np.ndarray:
 
 
 def mean_squares_after_tanh(degree: int, deviation: float = 1.0) -> np.ndarray:
-    """E[T_k(tanh z)^2] for k = 1 ... degree and z normal with this standard deviation, by quadrature.
+    """Compute E[T_k(tanh z)^2] for k = 1 ... degree and z normal with this standard deviation, by quadrature.
 
     Were the density of z sech(z) / pi (deviation pi / 2), tanh z would follow the arcsine law and every mean be 1 / 2.
     """

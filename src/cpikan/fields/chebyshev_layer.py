@@ -29,11 +29,11 @@ class ChebyshevLayer(BasisLayer):
         self.degree = degree
 
     def basis(self, x: Tensor) -> Tensor:
-        """T_1 ... T_K of every input, (..., B, degree * inputs), as the rows of ``weight`` are ordered."""
+        """Evaluate T_1 ... T_K of every input, (..., B, degree * inputs), as the rows of ``weight`` are ordered."""
         return chebyshev.polynomials(x, self.degree).flatten(-2)
 
     def basis_streams(self, x: Streams) -> Streams:
-        """The basis with its derivatives: T'' u_a u_b + T' u_ab for every edge."""
+        """Evaluate the basis with its derivatives: T'' u_a u_b + T' u_ab for every edge."""
         return x.expanded(*chebyshev.polynomials_jet(x.value, self.degree, second=x.kind != "none"))
 
     def start(self, generator: np.random.Generator, inputs: Inputs, decay: float) -> None:

@@ -63,30 +63,30 @@ class CornerField(nn.Module):
         return self.field.scaling
 
     def forward(self, x: Tensor) -> Tensor:
-        """Values (..., outputs) at physical points (..., 2)."""
+        """Evaluate values (..., outputs) at physical points (..., 2)."""
         value: Tensor = self.field(x) + self._singular(x, "none").value @ self.singular
         return value
 
     def jet(self, x: Tensor, second: Second = "axes") -> Jet:
-        """Value and derivatives, one pass; see ``Jet`` for ``second``. Infinite in a corner itself."""
+        """Evaluate value and derivatives, one pass; see ``Jet`` for ``second``. Infinite in a corner itself."""
         plain: Jet = self.field.jet(x, second)
         basis = self._singular(x, second)
         parts = (torch.einsum("...ft,fo->...ot", _flat(b, x), self.singular) for b in basis)
         return Jet(*(p + q.reshape(p.shape) for p, q in zip(plain, parts, strict=True)))
 
     def features(self, x: Tensor) -> Tensor:
-        """Those of the field, then the singular functions, (..., F)."""
+        """Evaluate the features of the field, then the singular functions, (..., F)."""
         own: Tensor = self.field.features(x)
         return torch.cat([own, self._singular(x, "none").value], dim=-1)
 
     def features_jet(self, x: Tensor, second: Second = "axes") -> Jet:
-        """``features`` with their derivatives."""
+        """Evaluate ``features`` with their derivatives."""
         own: Jet = self.field.features_jet(x, second)
         lead = x.ndim - 1
         return Jet(*(torch.cat([a, b], dim=lead) for a, b in zip(own, self._singular(x, second), strict=True)))
 
     def output_coefficients(self) -> Tensor:
-        """The coefficients of the features, (F, outputs)."""
+        """Return the coefficients of the features, (F, outputs)."""
         own: Tensor = self.field.output_coefficients()
         return torch.cat([own, self.singular])
 
@@ -102,7 +102,7 @@ class CornerField(nn.Module):
         self.singular.copy_(coefficients[own:])
 
     def config(self) -> dict[str, Any]:
-        """The corners; the field is stored with its own."""
+        """Write down the corners; the field is stored with its own."""
         return {"corners": [list(place) for place in self._places]}
 
     @classmethod
@@ -112,7 +112,7 @@ class CornerField(nn.Module):
         return cls(field, places)
 
     def _singular(self, x: Tensor, second: Second) -> Jet:
-        """The functions (..., F) with their derivatives as in ``jet``."""
+        """Compute the functions (..., F) with their derivatives as in ``jet``."""
         check_second(second)
         found = [
             _corner_jet(x, place, torch.tensor(powers, dtype=x.dtype, device=x.device), second)
@@ -128,7 +128,7 @@ def _powers(opening: float) -> list[float]:
 
 
 def _corner_jet(x: Tensor, place: tuple[float, ...], power: Tensor, second: Second) -> Jet:
-    """Im e^(i a) z^p and its derivatives: u_x = Im f', u_y = Re f', u_xx = -u_yy = Im f'', u_xy = Re f''.
+    """Compute Im e^(i a) z^p and its derivatives: u_x = Im f', u_y = Re f', u_xx = -u_yy = Im f'', u_xy = Re f''.
 
     z is turned so that the region's middle direction is the positive real axis: the cut lies outside.
     """
@@ -140,7 +140,7 @@ def _corner_jet(x: Tensor, place: tuple[float, ...], power: Tensor, second: Seco
     angle = torch.atan2(across, along)[..., None]
 
     def imaginary(p: Tensor, quarter: float, turned: float) -> Tensor:
-        """Im (or, a quarter turn on, Re) of e^(i power opening / 2) z^p e^(-i turned turn)."""
+        """Compute Im (or, a quarter turn on, Re) of e^(i power opening / 2) z^p e^(-i turned turn)."""
         return radius**p * torch.sin(p * angle + power * opening / 2 - turned * turn + quarter)
 
     half = math.pi / 2
@@ -160,7 +160,7 @@ def _corner_jet(x: Tensor, place: tuple[float, ...], power: Tensor, second: Seco
 
 
 def _flat(part: Tensor, x: Tensor) -> Tensor:
-    """(..., F, rest) with the rest as one axis."""
+    """Flatten the axes behind F: (..., F, rest)."""
     lead = x.shape[:-1]
     tail = part.shape[len(lead) + 1 :]
     return part.reshape(*part.shape[: len(lead) + 1], math.prod(tail))

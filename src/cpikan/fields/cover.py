@@ -64,7 +64,7 @@ def cover(partition: Partition[Any], x: Tensor) -> Cover:
 
 
 def _plain(x: Tensor) -> np.ndarray:
-    """The numbers of a tensor; inside a transform of torch.func there are none to be had."""
+    """Copy the numbers of a tensor; inside a transform of torch.func there are none to be had."""
     try:
         return x.detach().cpu().numpy()
     except RuntimeError:

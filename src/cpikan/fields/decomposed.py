@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
@@ -15,13 +16,19 @@ from cpikan.partition import Intervals, Partition
 
 
 class DecomposedField(nn.Module):
-    """u(x) = sum w_j(x) u_j(x) with the twice continuously differentiable windows of a ``Partition``.
+    """Sum fields of subdomains under windows, u(x) = sum w_j(x) u_j(x), twice continuously differentiable.
 
-    ``parts`` is a field of N = len(partition) networks, usually with one box each, so that every subdomain has its own
-    affine scaling (``DecomposedField.boxes(partition)`` is that domain). Only subdomains that hold a point are evaluated,
-    all in a few batched products. Derivatives follow by the product rule, those of the windows included, so the field is
-    twice continuously differentiable across subdomains. Tiles of an image are subdomains in pixels: pixel k sits at
-    k + 1/2. Moseley, Markham and Nissen-Meyer, FBPINNs (2023), eq. 5, with windows that need no normalisation.
+    Only subdomains that hold a point are evaluated, all in a few batched products. Derivatives follow by the product rule,
+    those of the windows included. Moseley, Markham and Nissen-Meyer, FBPINNs (2023), eq. 5, with windows that need no
+    normalisation.
+
+    Arguments:
+        partition: the N subdomains and their windows. Tiles of an image are subdomains in pixels: pixel k sits at k + 1/2.
+        parts: a field of N networks, usually with one box each, so that every subdomain has its own affine scaling
+            (``DecomposedField.boxes(partition)`` is that domain).
+
+    Raises:
+        InputError: for another number of networks or of axes than the partition has.
     """
 
     networks = None  # those inside make one field
@@ -39,7 +46,7 @@ class DecomposedField(nn.Module):
 
     @staticmethod
     def boxes(partition: Partition[Any]) -> tuple[list[list[float]], list[list[float]]]:
-        """Lower and upper bounds of every subdomain's extent, (N, d) each: the domain of the parts."""
+        """List lower and upper bounds of every subdomain's extent, (N, d) each: the domain of the parts."""
         extents = [box.extent for box in partition]
         return (
             [[float(start) for start, _ in extent] for extent in extents],
@@ -60,8 +67,8 @@ class DecomposedField(nn.Module):
         """Sort points (..., d) into subdomains once; pass it back as ``covered`` while the points stay the same."""
         return cover(self.partition, x)
 
-    def forward(self, x: Tensor, covered: Cover | None = None) -> Tensor:
-        """Values (..., outputs) at physical points (..., d)."""
+    def forward(self, x: Float[Tensor, "*points d"], covered: Cover | None = None) -> Float[Tensor, "*points outputs"]:
+        """Evaluate values (..., outputs) at physical points (..., d)."""
         points, covered = self._enter(x, covered)
         total = points.new_zeros(len(points), self.outputs)
         for group in covered.groups:
@@ -69,8 +76,8 @@ class DecomposedField(nn.Module):
             total = _add(total, group, group.window.unsqueeze(-1) * value)
         return total.reshape(*x.shape[:-1], self.outputs)
 
-    def jet(self, x: Tensor, second: Second = "axes", covered: Cover | None = None) -> Jet:
-        """Value and exact derivatives, one pass; see ``Jet`` for ``second``."""
+    def jet(self, x: Float[Tensor, "*points d"], second: Second = "axes", covered: Cover | None = None) -> Jet:
+        """Evaluate value and exact derivatives, one pass; see ``Jet`` for ``second``."""
         check_second(second)
         points, covered = self._enter(x, covered)
         size, outputs, d = len(points), self.outputs, self.dimension
@@ -108,7 +115,7 @@ class DecomposedField(nn.Module):
         return points, covered
 
     def _tensors(self, group: Group) -> dict[str, Tensor]:
-        """Parameters and boxes of the subdomains of a group."""
+        """Pick parameters and boxes of the subdomains of a group."""
         tensors = {name: tensor[group.boxes] for name, tensor in self.parts.named_parameters()}
         boxes = {name: tensor[group.boxes] for name, tensor in self.parts.named_buffers() if tensor.ndim == 2}
         return tensors | boxes
@@ -120,7 +127,7 @@ def _add(total: Tensor, group: Group, part: Tensor) -> Tensor:
 
 
 def _windowed(group: Group, u: Jet, second: Second) -> Jet:
-    """The jet of window times field: (w u)_ab = w_ab u + w_a u_b + w_b u_a + w u_ab."""
+    """Compute the jet of window times field: (w u)_ab = w_ab u + w_a u_b + w_b u_a + w u_ab."""
     w, w1, w2 = group.window[..., None], group.window_gradient[..., None, :], group.window_hessian[..., None, :, :]
     value = w * u.value
     gradient = w1 * u.value[..., None] + w[..., None] * u.gradient

@@ -23,7 +23,7 @@ class _Method(nn.Module):
 
 
 def functional(field: nn.Module, method: str = "forward") -> Callable[..., Any]:
-    """``method`` of a field as a function of (tensors, *arguments): parameters, and buffers where given, by name.
+    """Make ``method`` of a field a function of (tensors, *arguments): parameters, and buffers where given, by name.
 
     ``functional(field, "jet")(dict(field.named_parameters()), x)`` is ``field.jet(x)``; the function can be batched over
     the tensors by ``torch.func.vmap`` and differentiated by them with ``jacrev`` and ``jacfwd``.
@@ -37,13 +37,13 @@ def functional(field: nn.Module, method: str = "forward") -> Callable[..., Any]:
 
 
 def parameter_vector(field: nn.Module) -> Tensor:
-    """All parameters as (P,), or (N, P) for N networks, in the order of ``named_parameters``; a copy."""
+    """Copy all parameters as (P,), or (N, P) for N networks, in the order of ``named_parameters``."""
     start = 0 if field.networks is None else 1
     return torch.cat([p.detach().flatten(start) for p in field.parameters()], dim=-1)
 
 
 def named_parameters(field: nn.Module, vector: Tensor) -> dict[str, Tensor]:
-    """A vector (..., P) as parameters by name; its leading axes replace those of the networks, if any."""
+    """Split a vector (..., P) into parameters by name; its leading axes replace those of the networks, if any."""
     tensors, first = {}, 0
     start = 0 if field.networks is None else 1
     for name, parameter in field.named_parameters():

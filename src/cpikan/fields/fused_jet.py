@@ -35,7 +35,7 @@ WIDE, LEAST = 96, 2**19  # features of the widest layer, and numbers in its basi
 
 
 def wins(x: Streams, layers: Sequence[ChebyshevLayer]) -> bool:
-    """Whether the fused jets are to be used: much work on a CPU, and nobody who traces or differentiates by points."""
+    """Tell whether fused jets are the faster: much work on a CPU, and nobody who traces or differentiates by points."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return False
     parts = (x.value, x.first, x.second)
@@ -48,7 +48,7 @@ def wins(x: Streams, layers: Sequence[ChebyshevLayer]) -> bool:
 
 
 def fused_jet(x: Streams, layers: Sequence[ChebyshevLayer]) -> Streams:
-    """The streams behind the last of ``layers``, tanh between them; the same as layer by layer, to rounding."""
+    """Pass streams through ``layers``, tanh between them; equal to layer by layer, to rounding."""
     shape = _Shape(x.kind, x.first.shape[-3], tuple(layer.degree for layer in layers))
     tensors = [t for layer in layers for t in (layer.weight, layer.bias)]
     joined: Tensor = _Fused.apply(x.join(), shape, *tensors)
@@ -64,7 +64,7 @@ class _Shape:
     degrees: tuple[int, ...]
 
     def pairs(self) -> np.ndarray:
-        """(p, a, b) for every product of first derivatives that second derivative p takes."""
+        """List (p, a, b) for every product of first derivatives that second derivative p takes."""
         if self.kind == "none":
             return np.empty((0, 3), np.int64)
         if self.kind == "full":
@@ -139,7 +139,7 @@ def _backward(
 
 
 def _basis(u: Tensor, shape: _Shape, number: int) -> Tensor:
-    """The basis (b S, K n) of streams (b, S, n) that enter a layer."""
+    """Compute the basis (b S, K n) of streams (b, S, n) that enter a layer."""
     from cpikan.fields import jet_kernels
 
     out = u.new_empty(*u.shape[:2], shape.degrees[number], u.shape[-1])
@@ -152,7 +152,7 @@ def _pieces(points: Tensor) -> list[slice]:
 
 
 def _by_network(tensor: Tensor, ndim: int) -> Tensor:
-    """With one leading axis, whether there are several networks or not."""
+    """Give a tensor one leading axis, whether there are several networks or not."""
     return tensor if tensor.ndim > ndim else tensor.unsqueeze(0)
 
 
@@ -161,7 +161,7 @@ def _lead(joined: Tensor, weight: Tensor) -> tuple[int, ...]:
 
 
 def _plain_gradients(joined: Tensor, shape: _Shape, tensors: Sequence[Tensor], push: Tensor) -> list[Tensor]:
-    """Gradients that can be differentiated again, by recording the plain pass."""
+    """Compute gradients that can be differentiated again, by recording the plain pass."""
     layers = []
     for degree, weight, bias in zip(shape.degrees, tensors[0::2], tensors[1::2], strict=True):
         layer = ChebyshevLayer(weight.shape[-2] // degree, weight.shape[-1], degree)

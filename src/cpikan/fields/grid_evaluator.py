@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.polynomial.chebyshev import chebvander
 from cpikan.errors import InputError
 from cpikan.fields.grid_kernels import add_network, add_tensor
 from cpikan.partition.windows import Profile, window
+from cpikan.streaming.rows import RowPool
 
 _ROWS = 64  # of a band, per thread: tens of milliseconds of work, and 2.4 MB of a row of 9344 pixels
 
@@ -75,7 +76,7 @@ class GridEvaluator:
         ]
 
     def fill(self, first: int, out: np.ndarray) -> None:
-        """The rows from ``first`` on, as many as ``out`` (rows, W), float32 and C-contiguous, has."""
+        """Fill the rows from ``first`` on, as many as ``out`` (rows, W), float32 and C-contiguous, has."""
         out[...] = 0
         last = first + len(out)
         for patch in self._patches:
@@ -84,15 +85,17 @@ class GridEvaluator:
                 patch.add(start, out[start - first : stop - first, patch.left : patch.right])
 
     def bands(self, threads: int = 1) -> Iterator[tuple[int, np.ndarray]]:
-        """All rows in order, as (first row, (rows, W)); the array is used again for the next band."""
+        """Yield all rows in order, as (first row, (rows, W)); the array is used again for the next band."""
         height, width = self.shape
         buffer = np.empty((min(height, _ROWS * threads), width), np.float32)
-        with ThreadPoolExecutor(threads, thread_name_prefix="cpikan-grid") as pool:
+        with RowPool(threads, "cpikan-grid") as pool:
             for row in range(0, height, len(buffer)):
                 band = buffer[: height - row]
-                parts = range(0, len(band), _ROWS)
-                list(pool.map(lambda k, row=row, band=band: self.fill(row + k, band[k : k + _ROWS]), parts))
+                pool.map(partial(self._fill_part, row, band), len(band), _ROWS)
                 yield row, band
+
+    def _fill_part(self, row: int, band: np.ndarray, start: int, stop: int) -> None:
+        self.fill(row + start, band[start:stop])
 
     def write(self, target: Any, threads: int = 1) -> None:
         """Fill anything that takes ``target[a:b] = rows``: an array, a memory map, a Zarr array."""
@@ -146,7 +149,7 @@ class _TensorPatch:
 
 
 def grid_pieces(field: Any, y: np.ndarray, x: np.ndarray, output: int = 0) -> Iterator[Piece]:
-    """The networks of a field that have weight on the grid; raises InputError for a field or a grid that do not match."""
+    """List the networks of a field that have weight on the grid; raises InputError for a field or a grid that do not match."""
     y, x = np.asarray(y, np.float64), np.asarray(x, np.float64)
     rising = all(c.ndim == 1 and (np.diff(c) > 0).all() for c in (y, x))
     if field.dimension != 2 or not rising:
@@ -170,7 +173,7 @@ def grid_pieces(field: Any, y: np.ndarray, x: np.ndarray, output: int = 0) -> It
 
 
 def _span(axis: Any, i: int, coordinates: np.ndarray) -> tuple[int, int, Profile]:
-    """The range of coordinates where window i is not zero, and the window there; the ends reach to infinity."""
+    """Find the range of coordinates where window i is not zero, and the window there; the ends reach to infinity."""
     low, high = axis.support(i)
     a = int(np.searchsorted(coordinates, low)) if i else 0
     b = int(np.searchsorted(coordinates, high)) if i < len(axis) - 1 else len(coordinates)
@@ -178,7 +181,7 @@ def _span(axis: Any, i: int, coordinates: np.ndarray) -> tuple[int, int, Profile
 
 
 def _of_networks(field: Any, boxes: dict[int, tuple[Any, ...]], output: int) -> Iterator[Piece]:
-    """A piece per network that has pixels."""
+    """Yield a piece per network that has pixels."""
     lower, upper = (_plain(bound) for bound in (field.scaling.lower, field.scaling.upper))
     tensor = hasattr(field, "coefficients")
     weights = [_plain(field.coefficients)] if tensor else [_plain(layer.weight) for layer in field.layers]
@@ -197,7 +200,7 @@ def _of_networks(field: Any, boxes: dict[int, tuple[Any, ...]], output: int) -> 
 
 
 def pack(inputs: int, weights: list[np.ndarray], biases: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Layers after the first as one array (layers, inputs, outputs, degree) padded with zeros, and their sizes."""
+    """Pack the layers after the first into one array (layers, inputs, outputs, degree) padded with zeros, and their sizes."""
     sizes = []
     for weight, bias in zip(weights, biases, strict=True):
         sizes.append((inputs, len(bias), len(weight) // inputs))

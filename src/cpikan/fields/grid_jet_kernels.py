@@ -14,7 +14,7 @@ _f = np.float32
 
 @jit
 def _tanh_jet(z, h, n):  # type: ignore[no-untyped-def]
-    """Value, two slopes and curvature (4, n) of tanh(z) from those of z: s' = 1 - s^2, s'' = -2 s s'."""
+    """Compute value, two slopes and curvature (4, n) of tanh(z) from those of z: s' = 1 - s^2, s'' = -2 s s'."""
     tanh(z[0], h[0], n)
     first, second, bend = z[1], z[2], z[3]
     s, hy, hx, hc = h[0], h[1], h[2], h[3]
@@ -28,7 +28,7 @@ def _tanh_jet(z, h, n):  # type: ignore[no-untyped-def]
 
 @jit
 def _polynomial_slopes(x, t, d, e, degree, n):  # type: ignore[no-untyped-def]
-    """T', T'' of degree 1 ... ``degree`` into ``d`` and ``e``, by the derivatives of T_k+1 = 2 x T_k - T_k-1."""
+    """Compute T', T'' of degree 1 ... ``degree`` into ``d`` and ``e``, by the derivatives of T_k+1 = 2 x T_k - T_k-1."""
     for p in range(n):
         d[0, p] = _f(1)
         e[0, p] = _f(0)
@@ -45,7 +45,7 @@ def _polynomial_slopes(x, t, d, e, degree, n):  # type: ignore[no-untyped-def]
 
 @jit
 def _layer_jet(h, z, t, d, e, weight, bias, degree, n):  # type: ignore[no-untyped-def]
-    """One Chebyshev layer on the jets (inputs, 4, BLOCK) of a block; weight (inputs, outputs, degree)."""
+    """Pass one Chebyshev layer over the jets (inputs, 4, BLOCK) of a block; weight (inputs, outputs, degree)."""
     inputs, outputs = weight.shape[0], weight.shape[1]
     rate, bend = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     for o in range(outputs):

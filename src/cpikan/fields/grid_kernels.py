@@ -17,7 +17,7 @@ jit: Any = functools.partial(compiled, error_model="numpy", fastmath={"contract"
 
 @jit
 def tanh(z, h, n):  # type: ignore[no-untyped-def]
-    """tanh by the rational minimax of degree 13 over 6 on +-7.905 (Eigen's ptanh), within 5 units of 2^-24."""
+    """Compute tanh by the rational minimax of degree 13 over 6 on +-7.905 (Eigen's ptanh), within 5 units of 2^-24."""
     for p in range(n):
         x = min(max(z[p], _f(-7.90531110763549805)), _f(7.90531110763549805))
         s = x * x
@@ -35,7 +35,7 @@ def tanh(z, h, n):  # type: ignore[no-untyped-def]
 
 @jit
 def polynomials(x, t, degree, n):  # type: ignore[no-untyped-def]
-    """T_1 ... T_degree of a block into the rows of ``t``."""
+    """Write T_1 ... T_degree of a block into the rows of ``t``."""
     first = t[0]
     for p in range(n):
         first[p] = x[p]
@@ -51,7 +51,7 @@ def polynomials(x, t, degree, n):  # type: ignore[no-untyped-def]
 
 @jit
 def accumulate(z, t, w, degree, n):  # type: ignore[no-untyped-def]
-    """z += sum w_k T_k, several polynomials per visit so that the sum stays in registers."""
+    """Add to z the sum w_k T_k, several polynomials per visit so that the sum stays in registers."""
     k = 0
     while degree - k >= 5:
         a, b, c, d, e = t[k], t[k + 1], t[k + 2], t[k + 3], t[k + 4]
@@ -73,7 +73,7 @@ def accumulate(z, t, w, degree, n):  # type: ignore[no-untyped-def]
 
 @jit
 def _layer(h, z, t, weight, bias, degree, n):  # type: ignore[no-untyped-def]
-    """One Chebyshev layer on a block: weight (inputs, outputs, degree)."""
+    """Pass one Chebyshev layer over a block: weight (inputs, outputs, degree)."""
     inputs, outputs = weight.shape[0], weight.shape[1]
     for o in range(outputs):
         row, constant = z[o], bias[o]

@@ -90,7 +90,7 @@ class _NetworkSlopes:
 
 
 def _derivatives(scaled: np.ndarray, rate: float, coefficients: np.ndarray) -> list[np.ndarray]:
-    """Series with ``coefficients`` (m, n) and their first and second derivatives per unit, each (len(scaled), n)."""
+    """Compute series with ``coefficients`` (m, n) and their first and second derivatives per unit, each (len(scaled), n)."""
     found = []
     for order in range(3):
         derived = chebder(coefficients, order, axis=0) if order else coefficients
@@ -99,7 +99,7 @@ def _derivatives(scaled: np.ndarray, rate: float, coefficients: np.ndarray) -> l
 
 
 def _windowed(window: Profile, scaled: np.ndarray, rate: float, coefficients: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The series times the window, and the first and second derivatives of that product."""
+    """Compute the series times the window, and the first and second derivatives of that product."""
     w, w1, w2 = (part[:, None] for part in window)
     f, f1, f2 = _derivatives(scaled, rate, coefficients)
     return w * f, w1 * f + w * f1, w2 * f + 2 * w1 * f1 + w * f2

@@ -15,7 +15,8 @@ _MOST = 4
 
 
 def higher_derivatives(field: Any, x: Tensor, order: int = 3) -> Tensor:
-    """All derivatives of one order, (..., outputs, d, ..., d) with ``order`` axes of d, at points (..., d), exact to rounding.
+    """Compute all derivatives of one order, (..., outputs, d, ..., d) with ``order`` axes of d, at points (..., d), exact to
+    rounding.
 
     Second derivatives come in closed form, each further order is their derivative along every axis in forward mode, so
     nothing is recorded by x; third orders cost d Hessians, fourth d^2. They can be differentiated by the parameters.
@@ -35,7 +36,7 @@ def higher_derivatives(field: Any, x: Tensor, order: int = 3) -> Tensor:
 
 
 def _along_axes(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The derivatives along every axis, behind the others."""
+    """Compute the derivatives along every axis, behind the others."""
 
     def derivatives(points: Tensor) -> Tensor:
         steps = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)

@@ -19,7 +19,7 @@ jit: Any = functools.partial(compiled, error_model="numpy", fastmath={"contract"
 
 @jit
 def _products(x, pairs, q):  # type: ignore[no-untyped-def]
-    """q_p = sum of u_a u_b over the pairs of p."""
+    """Compute q_p = sum of u_a u_b over the pairs of p."""
     n = x.shape[1]
     q[:] = 0
     for m in range(len(pairs)):
@@ -30,7 +30,7 @@ def _products(x, pairs, q):  # type: ignore[no-untyped-def]
 
 @jit
 def _enter(u, d, pairs, active, slopes, x, q, before):  # type: ignore[no-untyped-def]
-    """Streams ``x`` that enter the basis and their products ``q``; with ``active`` also tanh', tanh'', tanh''' and
+    """Prepare the streams ``x`` that enter the basis and their products ``q``; with ``active`` also tanh', tanh'', tanh''' and
     the products ``before`` of the streams of z."""
     streams, n = u.shape
     if not active:
@@ -57,7 +57,7 @@ def _enter(u, d, pairs, active, slopes, x, q, before):  # type: ignore[no-untype
 
 @jit
 def _tables(x, tables):  # type: ignore[no-untyped-def]
-    """T_1 ... T_K and derivatives, (orders, K, n): T_(k+1)^(j) = 2 j T_k^(j-1) + 2 x T_k^(j) - T_(k-1)^(j)."""
+    """Compute T_1 ... T_K and derivatives, (orders, K, n): T_(k+1)^(j) = 2 j T_k^(j-1) + 2 x T_k^(j) - T_(k-1)^(j)."""
     orders, degree, n = tables.shape
     two = x.dtype.type(2)
     for j in range(orders):
@@ -85,7 +85,7 @@ def _tables(x, tables):  # type: ignore[no-untyped-def]
 
 @jit
 def expand(u, d, pairs, active, out):  # type: ignore[no-untyped-def]
-    """The basis of streams u (b, S, n) into ``out`` (b, S, K, n)."""
+    """Write the basis of streams u (b, S, n) into ``out`` (b, S, K, n)."""
     points, streams, n = u.shape
     degree, second = out.shape[2], streams - 1 - d
     x, tables = np.empty((streams, n), u.dtype), np.empty((3, degree, n), u.dtype)
@@ -108,7 +108,7 @@ def expand(u, d, pairs, active, out):  # type: ignore[no-untyped-def]
 
 @jit
 def _gather(push, f, d, sums):  # type: ignore[no-untyped-def]
-    """Sums over k of answers (S, K, n) times the first, second and third derivatives f (3, K, n), into (3, S, n)."""
+    """Compute sums over k of answers (S, K, n) times the first, second and third derivatives f (3, K, n), into (3, S, n)."""
     streams, degree, n = push.shape
     sums[:] = 0
     for s in range(streams):
@@ -131,7 +131,7 @@ def _gather(push, f, d, sums):  # type: ignore[no-untyped-def]
 
 @jit
 def _pull(x, q, sums, d, pairs, out):  # type: ignore[no-untyped-def]
-    """What a cost answers to x (S, n), from the ``sums`` of its answers to functions of x."""
+    """Compute what a cost answers to x (S, n), from the ``sums`` of its answers to functions of x."""
     streams, n = x.shape
     value, bent = out[0], sums[1]
     out[:] = sums[0]
@@ -154,7 +154,8 @@ def _pull(x, q, sums, d, pairs, out):  # type: ignore[no-untyped-def]
 
 @jit
 def pull(u, d, pairs, spread, out):  # type: ignore[no-untyped-def]
-    """What a cost answers to the z of ``u`` (b, S, n), into ``out``, from its answer ``spread`` (b, S, K, n) to the basis."""
+    """Compute what a cost answers to the z of ``u`` (b, S, n), into ``out``, from its answer ``spread`` (b, S, K, n) to the
+    basis."""
     points, streams, n = u.shape
     degree, second = spread.shape[2], streams - 1 - d
     x, tables = np.empty((streams, n), u.dtype), np.empty((4, degree, n), u.dtype)

@@ -38,7 +38,7 @@ class JetTape:
 
     @staticmethod
     def takes(field: nn.Module) -> bool:
-        """Whether a field is a single one whose parameters are all those of its layers."""
+        """Tell whether a field is a single one whose parameters are all those of its layers."""
         if not isinstance(field, LayeredField) or field.networks is not None:
             return False
         return sum(1 for _ in field.parameters()) == sum(
@@ -46,7 +46,7 @@ class JetTape:
         )
 
     def rows(self, residual: Tensor, *, last_only: bool = False) -> Tensor:
-        """dr/dparameters (B, P) of residuals (B,) made from ``jet``, in the order of ``parameter_vector``.
+        """Compute dr/dparameters (B, P) of residuals (B,) made from ``jet``, in the order of ``parameter_vector``.
 
         ``last_only`` gives the columns of the output layer's weights and constants alone.
         """
@@ -61,7 +61,7 @@ class JetTape:
         return torch.cat(columns, dim=-1)
 
     def _record(self, layer: BasisLayer, x: Streams) -> Streams:
-        """Streams through a layer, keeping what a residual is differentiated by."""
+        """Pass streams through a layer, keeping what a residual is differentiated by."""
         if layer not in self._layers:
             return layer.streams(x)
         z, self._tapes[layer] = layer.taped(x)

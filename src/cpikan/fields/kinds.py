@@ -29,14 +29,14 @@ class FieldKind(NamedTuple):
 
 
 def _alike(field: Any, **settings: Any) -> FieldKind:
-    """A kind that takes widths and degree as they are."""
+    """Make a kind that takes widths and degree as they are."""
     return FieldKind(
         field, lambda widths, degree, domain, seed: field(widths, degree, domain, start=Start(seed), **settings)
     )
 
 
 def _dense(field: Any) -> FieldKind:
-    """A kind without a degree: hidden nodes times its root make about as many parameters."""
+    """Make a kind without a degree: hidden nodes times its root make about as many parameters."""
 
     def make(widths: Sequence[int], degree: int, domain: Domain, seed: int) -> LayeredField:
         hidden = (math.ceil(n * math.sqrt(degree)) for n in widths[1:-1])
@@ -47,19 +47,20 @@ def _dense(field: Any) -> FieldKind:
 
 
 def _fourier(widths: Sequence[int], degree: int, domain: Domain, seed: int) -> FourierCKAN:
-    """The first hidden nodes become Fourier features: an even number, at least two for every axis."""
+    """Turn the first hidden nodes into Fourier features: an even number, at least two for every axis."""
     first = max(widths[1] if len(widths) > 2 else 0, 2 * widths[0])
     return FourierCKAN([widths[0], first + first % 2, *widths[2:-1], widths[-1]], degree, domain, start=Start(seed))
 
 
 def _separable(widths: Sequence[int], degree: int, domain: Domain, seed: int) -> SeparableCKAN:
-    """Products of plain series of twice the degree: factors with hidden layers stall near zero in second-order methods."""
+    """Multiply plain series of twice the degree: factors with hidden layers stall near zero in second-order
+    methods."""
     rank = max(2, widths[1] // 3 if len(widths) > 2 else 2)
     return SeparableCKAN([widths[0], widths[-1]], 2 * degree, domain, rank=rank, start=Start(seed))
 
 
 def _random(widths: Sequence[int], degree: int, domain: Domain, seed: int) -> RandomFeatureCKAN:
-    """Many nodes of moderate degree: what is drawn and stays must span the solution."""
+    """Draw many nodes of moderate degree: what is drawn and stays must span the solution."""
     wide = [widths[0], *(_RANDOM_NODES * n for n in widths[1:-1]), widths[-1]]
     return RandomFeatureCKAN(wide, degree, domain, start=Start(seed))
 

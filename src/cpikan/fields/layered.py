@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
@@ -79,12 +80,13 @@ class LayeredField(nn.Module, abc.ABC):
         """The last layer: its coefficients are what the field is linear in."""
 
     @abc.abstractmethod
-    def _body(self, scaled: Tensor) -> Tensor:
-        """The input (..., B, n) of the output layer at scaled points (..., B, d)."""
+    def _body(self, scaled: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points n"]:
+        """Compute the input (..., B, n) of the output layer at scaled points (..., B, d)."""
 
     @abc.abstractmethod
     def _body_streams(self, scaled: Streams, through: Through) -> Streams:
-        """The same with derivatives; ``through(layer, streams)`` is how streams go through a layer."""
+        """Compute the input of the output layer with its derivatives; ``through(layer, streams)`` takes streams through a
+        layer."""
 
     @property
     def dimension(self) -> int:
@@ -102,33 +104,33 @@ class LayeredField(nn.Module, abc.ABC):
         bias = self.output_layer.bias
         return None if bias.ndim == 1 else int(bias.shape[0])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Values (..., outputs) at physical points (..., d)."""
+    def forward(self, x: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points outputs"]:
+        """Evaluate values (..., outputs) at physical points (..., d)."""
         scaled, batch = self._enter(x)
         value = self.output_layer(self._body(scaled))
         return value.reshape(*value.shape[:-2], *batch, self.outputs)
 
-    def jet(self, x: Tensor, second: Second = "axes") -> Jet:
-        """Value and exact derivatives by the physical coordinates, one forward pass; see ``Jet`` for ``second``."""
+    def jet(self, x: Float[Tensor, "*#points d"], second: Second = "axes") -> Jet:
+        """Evaluate value and exact derivatives by the physical coordinates, one forward pass; see ``Jet`` for ``second``."""
         streams, batch = self.start_streams(x, second)
         return self._jet_streams(streams).jet(batch)
 
-    def features(self, x: Tensor) -> Tensor:
-        """What the output is linear in, (..., F): a constant, then the basis of the output layer."""
+    def features(self, x: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points features"]:
+        """Compute what the output is linear in, (..., F): a constant, then the basis of the output layer."""
         scaled, batch = self._enter(x)
         basis = self.output_layer.basis(self._body(scaled))
         basis = torch.cat([torch.ones_like(basis[..., :1]), basis], dim=-1)
         return basis.reshape(*basis.shape[:-2], *batch, basis.shape[-1])
 
-    def features_jet(self, x: Tensor, second: Second = "axes") -> Jet:
-        """``features`` with their derivatives, (..., F), (..., F, d) and second derivatives as in ``jet``."""
+    def features_jet(self, x: Float[Tensor, "*#points d"], second: Second = "axes") -> Jet:
+        """Evaluate ``features`` with their derivatives, (..., F), (..., F, d) and second derivatives as in ``jet``."""
         streams, batch = self.start_streams(x, second)
         basis = self.output_layer.basis_streams(self._body_streams(streams, BasisLayer.streams))
         one = basis.constant(torch.ones_like(basis.value[..., 0, :, :1]))
         return side_by_side([one, basis]).jet(batch)
 
-    def output_coefficients(self) -> Tensor:
-        """The coefficients of the features, (F, outputs) or (N, F, outputs)."""
+    def output_coefficients(self) -> Float[Tensor, "*networks features outputs"]:
+        """Return the coefficients of the features, (F, outputs) or (N, F, outputs)."""
         last = self.output_layer
         return torch.cat([last.bias.unsqueeze(-2), last.weight], dim=-2)
 
@@ -156,20 +158,20 @@ class LayeredField(nn.Module, abc.ABC):
         return cls(**shape, domain=(box["lower"], box["upper"]), start=None)
 
     def through(self, scaled: Streams, through: Through) -> Streams:
-        """The output with its derivatives; ``through(layer, streams)`` takes streams through every layer."""
+        """Compute the output with its derivatives; ``through(layer, streams)`` takes streams through every layer."""
         return through(self.output_layer, self._body_streams(scaled, through))
 
     def _jet_streams(self, streams: Streams) -> Streams:
-        """The output with its derivatives, from the streams of the scaled coordinates."""
+        """Compute the output with its derivatives, from the streams of the scaled coordinates."""
         return self.through(streams, BasisLayer.streams)
 
     def _enter(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """Scaled points as (..., B, d), and the shape B came from."""
+        """Scale points to (..., B, d), and the shape B came from."""
         flat, batch = flat_points(x, self.networks, self.scaling.lower.dtype)
         return self.scaling(flat), batch
 
     def start_streams(self, x: Tensor, second: Second) -> tuple[Streams, tuple[int, ...]]:
-        """The scaled coordinates with their derivatives by the physical ones."""
+        """Start streams: the scaled coordinates with their derivatives by the physical ones."""
         check_second(second)
         scaled, batch = self._enter(x)
         return start(scaled, self.scaling.slopes(), second), batch
@@ -188,7 +190,7 @@ class ChainField(LayeredField):
         start_layers(self.chain(), start, np.random.default_rng(start.seed), self.entry)
 
     def chain(self) -> list[BasisLayer]:
-        """The layers, the last one included."""
+        """List the layers, the last one included."""
         return [layer for layer in self.layers if isinstance(layer, BasisLayer)]
 
     @property
@@ -196,7 +198,7 @@ class ChainField(LayeredField):
         """The last layer."""
         return self.chain()[-1]
 
-    def _body(self, scaled: Tensor) -> Tensor:
+    def _body(self, scaled: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points n"]:
         return chain(self.chain()[:-1], self.between, scaled)
 
     def _body_streams(self, scaled: Streams, through: Through) -> Streams:
@@ -204,7 +206,7 @@ class ChainField(LayeredField):
 
 
 def chain(layers: Sequence[BasisLayer], between: Activation, x: Tensor) -> Tensor:
-    """Hidden layers one after the other, the activation behind each."""
+    """Pass values through hidden layers one after the other, the activation behind each."""
     for layer in layers:
         x = between.value(layer(x))
     return x
@@ -213,7 +215,7 @@ def chain(layers: Sequence[BasisLayer], between: Activation, x: Tensor) -> Tenso
 def chain_streams(
     layers: Sequence[BasisLayer], between: Activation, x: Streams, through: Through = BasisLayer.streams
 ) -> Streams:
-    """``chain`` with derivatives."""
+    """Pass streams through hidden layers one after the other, as ``chain`` does values."""
     for layer in layers:
         z = through(layer, x)
         x = z.through(*between.derivatives(z.value))
@@ -229,7 +231,7 @@ def start_layers(
 
 
 def checked_widths(widths: Widths) -> tuple[int, ...]:
-    """Widths as whole numbers; raises InputError for fewer than two and for one below 1."""
+    """Check widths, as whole numbers; raises InputError for fewer than two and for one below 1."""
     sizes = tuple(int(width) for width in widths)
     if len(sizes) < 2 or min(sizes) < 1:
         raise InputError(

@@ -16,11 +16,11 @@ class LinearLayer(BasisLayer):
         super().__init__(inputs, outputs, inputs, networks)
 
     def basis(self, x: Tensor) -> Tensor:
-        """The nodes."""
+        """Return the nodes."""
         return x
 
     def basis_streams(self, x: Streams) -> Streams:
-        """The nodes with their derivatives."""
+        """Return the nodes with their derivatives."""
         return x
 
     def start(self, generator: np.random.Generator, inputs: Inputs, decay: float) -> None:

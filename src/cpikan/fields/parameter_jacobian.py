@@ -12,7 +12,7 @@ from cpikan.fields.scaled_cpikan import ScaledCPIKAN
 
 @torch.no_grad()
 def parameter_jacobian(field: ScaledCPIKAN, x: Tensor, vector: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Values (..., B, outputs) at points (..., B, d), and their Jacobian (..., B, outputs, P).
+    """Compute values (..., B, outputs) at points (..., B, d), and their Jacobian (..., B, outputs, P).
 
     The columns are in the order of ``parameter_vector``. ``vector`` (P,), or (n, P) for any number of networks of this
     shape, stands in for the field's own parameters. With N networks everything has a leading N, and points may be

@@ -35,7 +35,7 @@ class PiecewiseChebyshev(nn.Module):
         self._forward, self._jet = functional(parts), functional(parts, "jet")
 
     def owner(self, x: Tensor) -> Tensor:
-        """The box of each point (B, 2), (B,)."""
+        """Find the box of each point (B, 2), (B,)."""
         lower, upper = self.parts.scaling.lower, self.parts.scaling.upper
         found = []
         for part in x.detach().split(max(1, _CHUNK // len(lower))):
@@ -44,19 +44,19 @@ class PiecewiseChebyshev(nn.Module):
         return torch.cat(found) if found else torch.zeros(0, dtype=torch.long)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Values (..., 1) at physical points (..., 2)."""
+        """Evaluate values (..., 1) at physical points (..., 2)."""
         points, batch, tensors = self._enter(x)
         return self._forward(tensors, points)[: math.prod(batch)].reshape(*batch, 1)
 
     def jet(self, x: Tensor, second: Second = "axes") -> Jet:
-        """Value and exact derivatives of the series that owns each point; see ``Jet`` for ``second``."""
+        """Evaluate value and exact derivatives of the series that owns each point; see ``Jet`` for ``second``."""
         check_second(second)
         points, batch, tensors = self._enter(x)
         jet = self._jet(tensors, points, second=second)
         return Jet(*(part[: math.prod(batch)].reshape(*batch, *part.shape[2:]) for part in jet))
 
     def output_coefficients(self) -> Tensor:
-        """The coefficients of all series, (N, F, 1)."""
+        """Return the coefficients of all series, (N, F, 1)."""
         return self.parts.output_coefficients()
 
     def set_output_coefficients(self, coefficients: Tensor) -> None:
@@ -64,16 +64,16 @@ class PiecewiseChebyshev(nn.Module):
         self.parts.set_output_coefficients(coefficients)
 
     def config(self) -> dict[str, Any]:
-        """What is needed to build the field again, without its parameters."""
+        """Write down what is needed to build the field again, without its parameters."""
         return self.parts.config()
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> PiecewiseChebyshev:
-        """A field of this shape with coefficients that are zero."""
+        """Make a field of this shape with coefficients that are zero."""
         return cls(TensorChebyshev.from_config(config))
 
     def _enter(self, x: Tensor) -> tuple[Tensor, tuple[int, ...], dict[str, Tensor]]:
-        """Points (B, 1, 2), at least one, the shape B came from, and the series of every point."""
+        """Sort points (B, 1, 2), at least one, the shape B came from, and the series of every point."""
         flat, batch = flat_points(x, None, self.parts.scaling.lower.dtype)
         if not len(flat):  # a series needs a point to work on
             flat = self.parts.scaling.lower[:1]

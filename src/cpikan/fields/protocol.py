@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cpikan.errors import InputError, unknown_name
@@ -13,11 +14,14 @@ Second = Literal["axes", "full", "laplacian", "none"]
 
 
 class Jet(NamedTuple):
-    """A field with its derivatives by the physical coordinates, (..., outputs) at points (..., d).
+    """A field with its derivatives by the physical coordinates at points (..., d).
 
-    ``gradient`` is (..., outputs, d). ``second`` depends on what was asked for: "axes" the unmixed second derivatives
-    (..., outputs, d); "full" the Hessian (..., outputs, d, d); "laplacian" the sum of the unmixed ones (..., outputs),
-    which costs one stream instead of d; "none" an empty (..., outputs, 0).
+    Attributes:
+        value: (..., outputs).
+        gradient: first derivatives (..., outputs, d).
+        second: as was asked for: "axes" the unmixed second derivatives (..., outputs, d); "full" the Hessian (..., outputs,
+            d, d); "laplacian" the sum of the unmixed ones (..., outputs), which costs one stream instead of d; "none" an
+            empty (..., outputs, 0).
     """
 
     value: Tensor
@@ -27,41 +31,75 @@ class Jet(NamedTuple):
 
 @runtime_checkable
 class Field(Protocol):
-    """A function of d coordinates with ``outputs`` components; a torch module whose parameters are its shape.
-
-    ``networks`` is None for one field, or the number N of independent fields held as one: then points are (N, ..., d),
-    or (1, ..., d) for the same points in all, and results are (N, ..., outputs).
-    """
+    """A function of d coordinates with ``outputs`` components; a torch module whose parameters are its shape."""
 
     @property
-    def dimension(self) -> int: ...
+    def dimension(self) -> int:
+        """Coordinates of a point, d."""
+        ...
 
     @property
-    def outputs(self) -> int: ...
+    def outputs(self) -> int:
+        """Components of the value."""
+        ...
 
     @property
-    def networks(self) -> int | None: ...
+    def networks(self) -> int | None:
+        """None for one field, or the number N of independent fields held as one.
 
-    def __call__(self, x: Tensor) -> Tensor: ...
+        Then points are (N, ..., d), or (1, ..., d) for the same points in all, and results are (N, ..., outputs).
+        """
+        ...
 
-    def jet(self, x: Tensor, second: Second = "axes") -> Jet: ...
+    def __call__(self, x: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points outputs"]:
+        """Evaluate the field.
+
+        Arguments:
+            x: physical points (..., d), in the precision of the field.
+
+        Returns:
+            Values (..., outputs).
+
+        Raises:
+            InputError: for points of other axes or of another precision.
+        """
+        ...
+
+    def jet(self, x: Float[Tensor, "*#points d"], second: Second = "axes") -> Jet:
+        """Evaluate the field with its exact derivatives by the physical coordinates, in one pass.
+
+        Arguments:
+            x: physical points (..., d), in the precision of the field.
+            second: which second derivatives are wanted, see `Jet`.
+
+        Returns:
+            Value, first and second derivatives at the points.
+
+        Raises:
+            InputError: for points of other axes or of another precision, and second derivatives that do not exist.
+        """
+        ...
 
 
 @runtime_checkable
 class LinearOutput(Protocol):
-    """A field that is linear in its last coefficients: u(x) = features(x) @ coefficients.
+    """A field that is linear in its last coefficients: u(x) = features(x) @ coefficients, which least squares can find."""
 
-    A least-squares step needs the features (..., F), their jet ((..., F), (..., F, d), ...) and a way to put the
-    coefficients (F, outputs), with a leading N for N fields, back.
-    """
+    def features(self, x: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points features"]:
+        """Evaluate the features (..., F) at points (..., d)."""
+        ...
 
-    def features(self, x: Tensor) -> Tensor: ...
+    def features_jet(self, x: Float[Tensor, "*#points d"], second: Second = "axes") -> Jet:
+        """Evaluate the features with their derivatives, (..., F), (..., F, d), and second ones as in `Jet`."""
+        ...
 
-    def features_jet(self, x: Tensor, second: Second = "axes") -> Jet: ...
+    def output_coefficients(self) -> Float[Tensor, "*networks features outputs"]:
+        """Return the coefficients (F, outputs), with a leading N for N fields."""
+        ...
 
-    def output_coefficients(self) -> Tensor: ...
-
-    def set_output_coefficients(self, coefficients: Tensor) -> None: ...
+    def set_output_coefficients(self, coefficients: Float[Tensor, "*networks features outputs"]) -> None:
+        """Put coefficients of that shape in place; raises InputError for another shape."""
+        ...
 
 
 def check_second(second: str) -> None:
@@ -71,7 +109,7 @@ def check_second(second: str) -> None:
 
 
 def flat_points(x: Tensor, networks: int | None, dtype: torch.dtype) -> tuple[Tensor, tuple[int, ...]]:
-    """Points (..., d) as (B, d), or (N or 1, ..., d) as (N or 1, B, d), and the shape that B came from.
+    """Flatten points (..., d) to (B, d), or (N or 1, ..., d) as (N or 1, B, d), and the shape that B came from.
 
     Raises InputError for points without an axis per network and for another precision than the field's.
     """

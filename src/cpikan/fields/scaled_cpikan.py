@@ -48,7 +48,7 @@ class ScaledCPIKAN(ChainField):
         self.layers = nn.ModuleList(ChebyshevLayer(a, b, k, networks) for (a, b), k in pairs)
 
     def chebyshev_layers(self) -> list[ChebyshevLayer]:
-        """The layers from the coordinates to the outputs."""
+        """List the layers from the coordinates to the outputs."""
         return [layer for layer in self.layers if isinstance(layer, ChebyshevLayer)]
 
     def _jet_streams(self, streams: Streams) -> Streams:

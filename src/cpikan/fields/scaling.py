@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
@@ -71,22 +72,22 @@ class AffineScaling(nn.Module):
         """How many boxes are held, None for one."""
         return int(self.lower.shape[0]) if self.lower.ndim == 2 else None
 
-    def slopes(self) -> Tensor:
-        """dx^/dx, (d,) or (N, d)."""
+    def slopes(self) -> Float[Tensor, "*networks d"]:
+        """Compute dx^/dx, (d,) or (N, d)."""
         return 2 / (self.upper - self.lower)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Physical points (..., d), or (N, ..., d) with N boxes, to scaled ones."""
+    def forward(self, x: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points d"]:
+        """Scale physical points (..., d), or (N, ..., d) with N boxes, to scaled ones."""
         lower, upper = self._fitting(x)
         return 2 * ((x - lower) / (upper - lower)) - 1
 
-    def inverse(self, scaled: Tensor) -> Tensor:
-        """Scaled points to physical ones, exact at -1 and 1."""
+    def inverse(self, scaled: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points d"]:
+        """Turn scaled points into physical ones, exact at -1 and 1."""
         lower, upper = self._fitting(scaled)
         return 0.5 * (lower * (1 - scaled) + upper * (1 + scaled))
 
     def physical(self, jet: Jet) -> Jet:
-        """A jet by the scaled coordinates ("axes" or "full") turned into one by the physical coordinates."""
+        """Turn a jet by the scaled coordinates ("axes" or "full") into one by the physical coordinates."""
         slopes = self._lead(self.slopes(), jet.gradient.ndim)
         square = slopes * slopes
         if jet.second.ndim > jet.gradient.ndim:
@@ -94,7 +95,7 @@ class AffineScaling(nn.Module):
         return Jet(jet.value, jet.gradient * slopes, jet.second * square)
 
     def config(self) -> dict[str, Any]:
-        """The box as plain numbers."""
+        """Write down the box as plain numbers."""
         return {"lower": self.lower.double().tolist(), "upper": self.upper.double().tolist()}
 
     def _fitting(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,14 +107,14 @@ class AffineScaling(nn.Module):
 
     @staticmethod
     def _lead(row: Tensor, ndim: int) -> Tensor:
-        """(N, d) as (N, 1, ..., 1, d), so that N meets the first axis of what it is multiplied with."""
+        """Reshape (N, d) to (N, 1, ..., 1, d), so that N meets the first axis of what it is multiplied with."""
         if row.ndim == 1:
             return row
         return row.reshape(row.shape[0], *(1,) * (ndim - 2), row.shape[1])
 
 
 def _numbers(bounds: Bounds, what: str) -> np.ndarray:
-    """One finite table of numbers, (d,) or (N, d)."""
+    """Read one table of numbers, (d,) or (N, d)."""
     plain = bounds.detach().cpu().numpy() if isinstance(bounds, Tensor) else bounds
     try:
         array = np.asarray(plain, np.float64)

@@ -68,7 +68,7 @@ class SeparableCKAN(LayeredField):
         self.output.start(generator, PRODUCTS, start.decay)
 
     def _factors(self) -> list[list[ChebyshevLayer]]:
-        """The layers of every axis."""
+        """List the layers of every axis."""
         return [
             [layer for layer in layers if isinstance(layer, ChebyshevLayer)]
             for layers in self.axes

@@ -24,25 +24,25 @@ class Streams(NamedTuple):
     kind: Second
 
     def join(self) -> Tensor:
-        """All streams along their axis, (..., 1 + d + p, B, n)."""
+        """Join all streams along their axis, (..., 1 + d + p, B, n)."""
         return torch.cat([self.value, self.first, self.second], dim=-3)
 
     def split(self, joined: Tensor) -> Streams:
-        """The streams of ``joined``, which a linear map made from ``join()``."""
+        """Split the streams of ``joined``, which a linear map made from ``join()``."""
         sizes = [1, self.first.shape[-3], self.second.shape[-3]]
         value, first, second = joined.split(sizes, dim=-3)
         return Streams(value, first, second, self.kind)
 
     def squares(self) -> Tensor:
-        """What the second derivative of an outer function is multiplied with: products of first derivatives."""
+        """Compute the products of first derivatives that the second derivative of an outer function is multiplied with."""
         return products(self.first, self.kind)
 
     def through(self, f: Tensor, f1: Tensor, f2: Tensor) -> Streams:
-        """An elementwise function of the value, given with its derivatives there: f'' u_a u_b + f' u_ab."""
+        """Apply an elementwise function of the value, given with its derivatives there: f'' u_a u_b + f' u_ab."""
         return Streams(f, f1 * self.first, f2 * self.squares() + f1 * self.second, self.kind)
 
     def expanded(self, f: Tensor, f1: Tensor, f2: Tensor) -> Streams:
-        """K functions of every node, (..., 1, B, K, n) with their derivatives there, as K n nodes."""
+        """Apply K functions to every node, (..., 1, B, K, n) with their derivatives there, as K n nodes."""
         first = (f1 * self.first.unsqueeze(-2)).flatten(-2)
         if self.kind == "none":
             return Streams(f.flatten(-2), first, first[..., :0, :, :], self.kind)
@@ -50,17 +50,17 @@ class Streams(NamedTuple):
         return Streams(f.flatten(-2), first, second, self.kind)
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> Streams:
-        """A linear function of the nodes without a constant, the same for the value and every derivative."""
+        """Apply a linear function to the nodes without a constant, the same for the value and every derivative."""
         return Streams(function(self.value), function(self.first), function(self.second), self.kind)
 
     def times(self, other: Streams) -> Streams:
-        """The product of two functions: (f g)_ab = f_ab g + f_a g_b + f_b g_a + f g_ab."""
+        """Multiply two functions: (f g)_ab = f_ab g + f_a g_b + f_b g_a + f g_ab."""
         first = self.first * other.value + self.value * other.first
         second = self.second * other.value + self.value * other.second
         return Streams(self.value * other.value, first, second + crossed(self.first, other.first, self.kind), self.kind)
 
     def constant(self, value: Tensor) -> Streams:
-        """Nodes (..., B, n) that do not depend on the point, beside these."""
+        """Make nodes (..., B, n) that do not depend on the point, beside these."""
         shape = value.shape[-1:]
         first = self.first.new_zeros(*self.first.shape[:-1], *shape)
         second = self.second.new_zeros(*self.second.shape[:-1], *shape)
@@ -83,7 +83,7 @@ class Streams(NamedTuple):
 
 
 def products(first: Tensor, kind: Second) -> Tensor:
-    """Products u_a u_b of first derivatives (..., d, B, n), for the pairs that ``kind`` keeps."""
+    """Compute products u_a u_b of first derivatives (..., d, B, n), for the pairs that ``kind`` keeps."""
     if kind == "axes":
         return first * first
     if kind == "laplacian":
@@ -95,7 +95,7 @@ def products(first: Tensor, kind: Second) -> Tensor:
 
 
 def crossed(first: Tensor, other: Tensor, kind: Second) -> Tensor:
-    """f_a g_b + f_b g_a for the pairs that ``kind`` keeps."""
+    """Compute f_a g_b + f_b g_a for the pairs that ``kind`` keeps."""
     if kind == "axes":
         return 2 * first * other
     if kind == "laplacian":
@@ -108,13 +108,13 @@ def crossed(first: Tensor, other: Tensor, kind: Second) -> Tensor:
 
 
 def side_by_side(parts: Sequence[Streams]) -> Streams:
-    """The nodes of several, of the same points, as the nodes of one."""
+    """Join the nodes of several, of the same points, as the nodes of one."""
     value, first, second = (torch.cat([part[i] for part in parts], dim=-1) for i in range(3))  # type: ignore[misc]
     return Streams(value, first, second, parts[0].kind)
 
 
 def along_axis(one: Streams, axis: int, dimension: int, kind: Second) -> Streams:
-    """A function of one coordinate, given with its derivatives by it alone, as a function of all of them."""
+    """Spread a function of one coordinate, given with its derivatives by it alone, to a function of all coordinates."""
     before, after = axis, dimension - axis - 1
     first = torch.nn.functional.pad(one.first, (0, 0, 0, 0, before, after))
     if kind in ("none", "laplacian"):
@@ -126,14 +126,14 @@ def along_axis(one: Streams, axis: int, dimension: int, kind: Second) -> Streams
 
 
 def start(scaled: Tensor, slopes: Tensor, kind: Second) -> Streams:
-    """The streams of the scaled coordinates (..., B, d) by the physical ones; ``slopes`` (..., d) are dx^/dx."""
+    """Compute the streams of the scaled coordinates (..., B, d) by the physical ones; ``slopes`` (..., d) are dx^/dx."""
     value = scaled.unsqueeze(-3)
     first = torch.diag_embed(slopes).unsqueeze(-2).expand(*scaled.shape[:-2], -1, scaled.shape[-2], -1)
     return Streams(value, first, torch.zeros_like(products(first, kind)), kind)
 
 
 def _square_of_pairs(d: int, device: torch.device) -> Tensor:
-    """Where the pair (a, b) sits among the d (d + 1) / 2 pairs a <= b, as a symmetric d x d table."""
+    """Find where the pair (a, b) sits among the d (d + 1) / 2 pairs a <= b, as a symmetric d x d table."""
     low, high = torch.meshgrid(torch.arange(d, device=device), torch.arange(d, device=device), indexing="ij")
     low, high = torch.minimum(low, high), torch.maximum(low, high)
     return low * d - low * (low - 1) // 2 + high - low

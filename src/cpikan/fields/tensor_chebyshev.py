@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
@@ -47,32 +48,32 @@ class TensorChebyshev(nn.Module):
         """Polynomials per axis."""
         return self._modes
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Values (..., 1) at physical points (..., 2)."""
+    def forward(self, x: Float[Tensor, "*#points 2"]) -> Float[Tensor, "*#points 1"]:
+        """Evaluate values (..., 1) at physical points (..., 2)."""
         scaled, batch = self._enter(x)
         t0, t1 = (_with_constant(chebyshev.polynomials(scaled, max(self._modes)))[..., a] for a in (0, 1))
         value = self._contract(t0, t1)
         return value.reshape(*value.shape[:-1], *batch, 1)
 
-    def jet(self, x: Tensor, second: Second = "axes") -> Jet:
-        """Value and exact derivatives by the physical coordinates, one pass; see ``Jet`` for ``second``."""
+    def jet(self, x: Float[Tensor, "*#points 2"], second: Second = "axes") -> Jet:
+        """Evaluate value and exact derivatives by the physical coordinates, one pass; see ``Jet`` for ``second``."""
         scaled, batch = self._enter(x)
         return self._jet(scaled, second, batch, self._contract, 1)
 
     def features(self, x: Tensor) -> Tensor:
-        """The products T_i T_j, (..., m0 * m1), which the value is linear in."""
+        """Evaluate the products T_i T_j, (..., m0 * m1), which the value is linear in."""
         scaled, batch = self._enter(x)
         t0, t1 = (_with_constant(chebyshev.polynomials(scaled, max(self._modes)))[..., a] for a in (0, 1))
         value = self._outer(t0, t1)
         return value.reshape(*value.shape[:-2], *batch, value.shape[-1])
 
     def features_jet(self, x: Tensor, second: Second = "axes") -> Jet:
-        """``features`` with their derivatives, (..., F), (..., F, 2) and second derivatives as in ``jet``."""
+        """Evaluate ``features`` with their derivatives, (..., F), (..., F, 2) and second derivatives as in ``jet``."""
         scaled, batch = self._enter(x)
         return self._jet(scaled, second, batch, self._outer, self._modes[0] * self._modes[1])
 
     def output_coefficients(self) -> Tensor:
-        """The coefficients of the features, (m0 * m1, 1) or (N, m0 * m1, 1)."""
+        """Return the coefficients of the features, (m0 * m1, 1) or (N, m0 * m1, 1)."""
         return self.coefficients.flatten(-2).unsqueeze(-1)
 
     @torch.no_grad()
@@ -83,14 +84,15 @@ class TensorChebyshev(nn.Module):
             raise InputError(f"output coefficients of shape {tuple(coefficients.shape)}: give {shape}")
         self.coefficients.copy_(coefficients.reshape(self.coefficients.shape))
 
-    def grid(self, x0: Tensor, x1: Tensor) -> Tensor:
-        """Values (H, W), or (N, H, W), on the grid of the coordinates x0 (H,) and x1 (W,): two small matrix products."""
+    def grid(self, x0: Float[Tensor, " h"], x1: Float[Tensor, " w"]) -> Float[Tensor, "*networks h w"]:
+        """Compute values (H, W), or (N, H, W), on the grid of the coordinates x0 (H,) and x1 (W,): two small matrix
+        products."""
         left, right = self._grid_bases(x0, x1)
         return (left @ self.coefficients) @ right.mT
 
     @torch.no_grad()
     def grid_rows(self, x0: Tensor, x1: Tensor, dtype: torch.dtype = torch.float32) -> Iterator[tuple[int, np.ndarray]]:
-        """The grid in bands of rows, each with its first row: (row, (rows, W)); the array is reused for the next band.
+        """Yield the grid in bands of rows, each with its first row: (row, (rows, W)); the array is reused for the next band.
 
         The bases are made in the field's precision and multiplied in ``dtype``. For a single field.
         """
@@ -106,17 +108,17 @@ class TensorChebyshev(nn.Module):
             yield row, torch.mm(part, right, out=buffer[: len(part)]).numpy()
 
     def config(self) -> dict[str, Any]:
-        """What is needed to build the field again, without its parameters."""
+        """Write down what is needed to build the field again, without its parameters."""
         return {"modes": list(self._modes), "domain": self.scaling.config(), "networks": self.networks}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TensorChebyshev:
-        """A field of this shape with coefficients that are zero."""
+        """Make a field of this shape with coefficients that are zero."""
         box = config["domain"]
         return cls(config["modes"], (box["lower"], box["upper"]), networks=config["networks"])
 
     def _enter(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """Scaled points as (..., B, 2), and the shape B came from."""
+        """Scale points to (..., B, 2), and the shape B came from."""
         flat, batch = flat_points(x, self.networks, self.scaling.lower.dtype)
         return self.scaling(flat), batch
 
@@ -129,20 +131,20 @@ class TensorChebyshev(nn.Module):
         return bases
 
     def _contract(self, left: Tensor, right: Tensor) -> Tensor:
-        """sum c_ij left_i right_j over (..., modes, B) bases, (..., B)."""
+        """Compute sum c_ij left_i right_j over (..., modes, B) bases, (..., B)."""
         m0, m1 = self._modes
         return ((self.coefficients.mT @ left[..., :m0, :]) * right[..., :m1, :]).sum(dim=-2)
 
     def _outer(self, left: Tensor, right: Tensor) -> Tensor:
-        """All products left_i right_j of (..., modes, B) bases, (..., B, m0 * m1)."""
+        """Compute all products left_i right_j of (..., modes, B) bases, (..., B, m0 * m1)."""
         m0, m1 = self._modes
         return (left[..., :m0, None, :] * right[..., None, :m1, :]).flatten(-3, -2).mT
 
     def _jet(self, scaled: Tensor, second: Second, batch: tuple[int, ...], combine: Any, width: int) -> Jet:
-        """The jet of what ``combine`` makes of the two one-dimensional bases, ``width`` numbers per point."""
+        """Compute the jet of what ``combine`` makes of the two one-dimensional bases, ``width`` numbers per point."""
         check_second(second)
         value, first, curve = chebyshev.polynomials_jet(scaled, max(self._modes))
-        t, d, c = _with_constant(value), _with_constant(first, 0), _with_constant(curve, 0)
+        t, d, c = _with_constant(value), _with_constant(first, 0.0), _with_constant(curve, 0.0)
         t0, t1, d0, d1, c0, c1 = t[..., 0], t[..., 1], d[..., 0], d[..., 1], c[..., 0], c[..., 1]
         u, gradient = combine(t0, t1), torch.stack([combine(d0, t1), combine(t0, d1)], dim=-1)
         twice = [combine(c0, t1), combine(t0, c1)]
@@ -160,8 +162,8 @@ class TensorChebyshev(nn.Module):
         return jet._replace(second=jet.second[..., :0]) if second == "none" else jet
 
 
-def basis_1d(scaled: Tensor, modes: int) -> Tensor:
-    """T_0 ... T_(modes-1) at scaled coordinates (..., n), shape (..., n, modes)."""
+def basis_1d(scaled: Float[Tensor, "*points"], modes: int) -> Float[Tensor, "*points {modes}"]:
+    """Compute T_0 ... T_(modes-1) at scaled coordinates (..., n), shape (..., n, modes)."""
     terms = [torch.ones_like(scaled), scaled]
     for _ in range(modes - 2):
         terms.append(2 * scaled * terms[-1] - terms[-2])
@@ -169,6 +171,6 @@ def basis_1d(scaled: Tensor, modes: int) -> Tensor:
 
 
 def _with_constant(terms: Tensor, constant: float = 1.0) -> Tensor:
-    """T_1, T_2, ... (..., B, degree, 2) with T_0 in front, laid out (..., degree + 1, B, 2)."""
+    """Compute T_1, T_2, ... (..., B, degree, 2) with T_0 in front, laid out (..., degree + 1, B, 2)."""
     first = torch.full_like(terms[..., :1, :], constant)
     return torch.cat([first, terms], dim=-2).movedim(-2, -3)

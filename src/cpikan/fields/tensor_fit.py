@@ -75,7 +75,7 @@ def fit_grid(
 
 
 def _centres(count: int, device: torch.device) -> Tensor:
-    """Scaled coordinates of the centres of equal cells."""
+    """Compute scaled coordinates of the centres of equal cells."""
     return (2 * torch.arange(count, dtype=torch.float64, device=device) + 1) / count - 1
 
 
@@ -104,7 +104,7 @@ def _weighted(
 
 
 def _gram(moments: Tensor, m0: int, m1: int) -> Tensor:
-    """The matrix sum w T_i T_j T_k T_l of the unknowns (i, j) and (k, l) from moments (N, 2 m0 - 1, 2 m1 - 1)."""
+    """Compute the matrix sum w T_i T_j T_k T_l of the unknowns (i, j) and (k, l) from moments (N, 2 m0 - 1, 2 m1 - 1)."""
     rows, columns = (_sums_and_differences(m, moments.device) for m in (m0, m1))
     total = sum(moments[:, a][..., b] for a in rows for b in columns)
     assert isinstance(total, Tensor)
@@ -117,7 +117,7 @@ def _sums_and_differences(modes: int, device: torch.device) -> tuple[Tensor, Ten
 
 
 def _solve(gram: Tensor, right: Tensor, ridge: float) -> Tensor:
-    """Batched Cholesky with a unit diagonal; ridge grows a hundredfold where the factor fails."""
+    """Solve by batched Cholesky with a unit diagonal; ridge grows a hundredfold where the factor fails."""
     scale = gram.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(gram.dtype).tiny).rsqrt()
     scaled = gram * scale[:, :, None] * scale[:, None, :]
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)

@@ -37,17 +37,17 @@ class WaveletLayer(BasisLayer):
         self.log_scale = nn.Parameter(torch.zeros(*lead, wavelets, inputs, dtype=torch.float64))
 
     def basis(self, x: Tensor) -> Tensor:
-        """The wavelets of every input, (..., B, K * inputs)."""
+        """Evaluate the wavelets of every input, (..., B, K * inputs)."""
         shift, scale = self.shift.unsqueeze(-3), torch.exp(self.log_scale).unsqueeze(-3)
         return self._mother((x.unsqueeze(-2) - shift) / scale)[0].flatten(-2)
 
     def basis_streams(self, x: Streams) -> Streams:
-        """The wavelets with their derivatives."""
+        """Evaluate the wavelets with their derivatives."""
         y = self._stretched(x, self.shift, self.log_scale)
         return y.through(*self._mother(y.value))
 
     def taped(self, x: Streams) -> tuple[Streams, Tape]:
-        """As every layer; the wavelets' arguments y = (x - t) / s answer to t with -1 / s, to log s with -y."""
+        """Pass streams through as every layer; arguments y = (x - t) / s answer to t with -1 / s, to log s with -y."""
         y = self._stretched(x, self.shift.detach(), self.log_scale.detach())
         joined = leaf(y.join())
         y = y.split(joined)
@@ -61,7 +61,7 @@ class WaveletLayer(BasisLayer):
         return z, Tape((sums, joined), all_columns)
 
     def _stretched(self, x: Streams, shift: Tensor, log_scale: Tensor) -> Streams:
-        """(x - t) / s with derivatives, for the K wavelets of every input side by side."""
+        """Compute (x - t) / s with derivatives, for the K wavelets of every input side by side."""
         inverse = torch.exp(-log_scale)[..., None, None, :, :]
         y = x._replace(value=(x.value.unsqueeze(-2) - shift[..., None, None, :, :]) * inverse)
         first, second = x.first.unsqueeze(-2) * inverse, x.second.unsqueeze(-2) * inverse

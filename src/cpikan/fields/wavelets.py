@@ -19,21 +19,21 @@ _NEAR = 0.5  # below it sinc's derivatives, differences of equal terms over x^3,
 
 
 def mexican_hat(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """2 / (sqrt 3 pi^(1/4)) (1 - x^2) exp(-x^2 / 2), the second derivative of a Gaussian (Ricker)."""
+    """Compute 2 / (sqrt 3 pi^(1/4)) (1 - x^2) exp(-x^2 / 2), the second derivative of a Gaussian (Ricker)."""
     s = x * x
     g = 2 / (math.sqrt(3) * math.pi**0.25) * torch.exp(-0.5 * s)
     return g * (1 - s), g * x * (s - 3), g * (-3 + 6 * s - s * s)
 
 
 def derivative_of_gaussian(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """-sqrt 2 / pi^(1/4) x exp(-x^2 / 2), the first derivative of a Gaussian."""
+    """Compute -sqrt 2 / pi^(1/4) x exp(-x^2 / 2), the first derivative of a Gaussian."""
     s = x * x
     g = math.sqrt(2) / math.pi**0.25 * torch.exp(-0.5 * s)
     return -g * x, g * (s - 1), g * x * (3 - s)
 
 
 def morlet(x: Tensor, frequency: float = 5.0) -> tuple[Tensor, Tensor, Tensor]:
-    """c (cos w x - k) exp(-x^2 / 2) with k = exp(-w^2 / 2), which takes its mean off, and w = 5 as is usual."""
+    """Compute c (cos w x - k) exp(-x^2 / 2) with k = exp(-w^2 / 2), which takes its mean off, and w = 5 as is usual."""
     w, k = frequency, math.exp(-0.5 * frequency**2)
     square = math.sqrt(math.pi) * (0.5 * (1 + math.exp(-w * w)) - 2 * k * math.exp(-0.25 * w * w) + k * k)
     g = torch.exp(-0.5 * x * x) / math.sqrt(square)
@@ -42,7 +42,7 @@ def morlet(x: Tensor, frequency: float = 5.0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def shannon(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """2 sinc(2 x) - sinc(x), sinc(x) = sin(pi x) / (pi x): all frequencies from pi to 2 pi and no other."""
+    """Compute 2 sinc(2 x) - sinc(x), sinc(x) = sin(pi x) / (pi x): all frequencies from pi to 2 pi and no other."""
     wide, narrow = _sinc(2 * math.pi * x), _sinc(math.pi * x)
     scale = ((2.0, 1.0), (4 * math.pi, math.pi), (8 * math.pi**2, math.pi**2))
     value, first, second = (a * u - b * v for (a, b), u, v in zip(scale, wide, narrow, strict=True))
@@ -50,7 +50,7 @@ def shannon(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _sinc(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """sin(y) / y and its first two derivatives by y; near 0 by series, twelve terms to rounding."""
+    """Compute sin(y) / y and its first two derivatives by y; near 0 by series, twelve terms to rounding."""
     near = y.abs() < _NEAR
     far = torch.where(near, torch.ones_like(y), y)
     s, c = torch.sin(far), torch.cos(far)
@@ -86,7 +86,7 @@ PEAKS = {"mexican-hat": math.sqrt(2), "morlet": 5.0, "dog": 1.0, "shannon": 1.5 
 
 
 def wavelet_named(name: str) -> Wavelet:
-    """One mother wavelet; raises InputError for a name that is not there."""
+    """Look up a mother wavelet; raises InputError for a name that is not there."""
     if name not in WAVELETS:
         raise unknown_name("wavelet", name, WAVELETS)
     return WAVELETS[name]

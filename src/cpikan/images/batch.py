@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from cpikan.images.features import Planes
@@ -20,11 +21,11 @@ class FramePatches:
     The model of a pixel is I = A + B cos(4 pi h / lambda + step + tilt . (r - pivot)).
     """
 
-    frames_dn: Tensor
-    step_rad: Tensor
-    tilt_rad_px: Tensor
-    pivot_px: Tensor
-    wavelengths_nm: Tensor
+    frames_dn: Float[Tensor, "n l k h w"]
+    step_rad: Float[Tensor, "n l k"]
+    tilt_rad_px: Float[Tensor, "n l k 2"]
+    pivot_px: Float[Tensor, "n 2"]
+    wavelengths_nm: Float[Tensor, "n l"]
 
 
 @dataclass(frozen=True)
@@ -39,26 +40,26 @@ class PatchBatch:
     """
 
     planes: Planes
-    unit_nm: Tensor
-    half_wave_nm: Tensor
-    place: Tensor
-    truth_nm: Tensor | None = None
+    unit_nm: Float[Tensor, " n"]
+    half_wave_nm: Float[Tensor, " n"]
+    place: Int64[Tensor, "n 3"]
+    truth_nm: Float[Tensor, "n h w"] | None = None
     frames: FramePatches | None = None
-    joints: Tensor | None = None
+    joints: Int64[Tensor, "m 8"] | None = None
 
     def __len__(self) -> int:
         return len(self.unit_nm)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> PatchBatch:
-        """The same patches on ``device``."""
+        """Move the patches to ``device``."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> PatchBatch:
-        """The same patches in page-locked memory, from which a device copies while it computes."""
+        """Copy the patches to page-locked memory, from which a device copies while it computes."""
         return self._each(lambda tensor: tensor.pin_memory())
 
     def part(self, chosen: slice | Tensor) -> PatchBatch:
-        """Some of the patches, without their joints."""
+        """Pick some of the patches, without their joints."""
         return replace(self._each(lambda tensor: tensor[chosen]), joints=None)
 
     def _each(self, change: Any) -> PatchBatch:
@@ -80,7 +81,7 @@ class PatchBatch:
 
 
 def stack_patches(patches: list[PatchBatch]) -> PatchBatch:
-    """One batch of several, in order; those without a truth among others with one get NaN. Joints are renumbered."""
+    """Stack several patches, in order; those without a truth among others with one get NaN. Joints are renumbered."""
     first = patches[0]
     truth = None
     if any(patch.truth_nm is not None for patch in patches):

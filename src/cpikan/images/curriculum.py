@@ -62,7 +62,8 @@ class Curriculum:
         return self._stage == len(self.stages) - 1
 
     def check(self, losses: Iterable[tuple[float, Loss]], patch_px: int, multiple_px: int = 1) -> None:
-        """InputError where losses need frames, or patches are too small for the coarsest stage; before training starts."""
+        """Raise InputError where losses need frames, or patches are too small for the coarsest stage; before training
+        starts."""
         coarsest = self.stages[0]
         if coarsest == 1:
             return
@@ -98,7 +99,7 @@ class Curriculum:
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-able; the best loss is None before the first validation of a stage."""
+        """Return a state for JSON; the best loss is None before the first validation of a stage."""
         best = None if math.isinf(self._best) else self._best
         return {"stage": self._stage, "since_step": self._since_step, "best": best, "waited": self._waited}
 
@@ -113,7 +114,7 @@ class Curriculum:
 
 
 def decimate(batch: PatchBatch, factor: int, spec: FeatureSpec | None = None) -> PatchBatch:
-    """The batch at 1 / ``factor`` of its resolution, by block means of phasors of height at half the finest wavelength.
+    """Reduce the batch to 1 / ``factor`` of its resolution, by block means of phasors of height at half the finest wavelength.
 
     Phasors are referred to the slope (median of differences) and the median height of their own block, so none wraps and
     pixels of wrong order do not pull. The truth is treated alike. A block is valid where half of its pixels are and their
@@ -146,7 +147,8 @@ def decimate(batch: PatchBatch, factor: int, spec: FeatureSpec | None = None) ->
 
 
 def phasor_means(height_nm: Tensor, valid: Tensor, period_nm: Tensor, factor: int) -> tuple[Tensor, Tensor]:
-    """Heights (N, H, W) of blocks of ``factor`` squared pixels, by means of phasors exp(2 pi i h / period); where they hold.
+    """Average heights (N, H, W) over blocks of ``factor`` squared pixels, by means of phasors exp(2 pi i h / period); where
+    they hold.
 
     ``period_nm`` (N, 1, 1). Blocks with fewer than half of their pixels valid, or a contrast below 0.5, do not hold: height 0.
     """
@@ -169,7 +171,7 @@ def phasor_means(height_nm: Tensor, valid: Tensor, period_nm: Tensor, factor: in
 
 
 def _slopes(pixels: Tensor, factor: int) -> tuple[Tensor, Tensor]:
-    """Median differences in y and x per block (N, H, W), NaN among pixels left out; zero where there are none."""
+    """Compute median differences in y and x per block (N, H, W), NaN among pixels left out; zero where there are none."""
     side = max(factor, SLOPE_PX)
     shape = [size // factor for size in pixels.shape[-2:]]
     short = [-size % side for size in pixels.shape[-2:]]
@@ -187,7 +189,7 @@ def _slopes(pixels: Tensor, factor: int) -> tuple[Tensor, Tensor]:
 
 
 def _blocks(plane: Tensor, factor: int) -> Tensor:
-    """Pixels of each block, row after row: (N, factor squared, h / factor, w / factor)."""
+    """List pixels of each block, row after row: (N, factor squared, h / factor, w / factor)."""
     return pixel_unshuffle(plane[:, None], factor)
 
 

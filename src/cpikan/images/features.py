@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 from torch.nn import functional
 
@@ -89,11 +90,11 @@ class FeatureSpec:
         return max([1, *(side // 2 for side in self.means_px)])
 
     def config(self) -> dict[str, Any]:
-        """JSON-able; `FeatureSpec(**config)` gives it back."""
+        """Write the channels down for JSON; `FeatureSpec(**config)` gives it back."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     def check(self, wavelengths_nm: tuple[float, ...]) -> None:
-        """InputError where the model was made for other wavelengths than those of a stack."""
+        """Raise InputError where the model was made for other wavelengths than those of a stack."""
         mine = self.wavelengths_nm
         same = len(mine) == len(wavelengths_nm) and all(
             math.isclose(a, b, rel_tol=1e-3) for a, b in zip(mine, wavelengths_nm, strict=True)
@@ -106,8 +107,10 @@ class FeatureSpec:
             )
 
 
-def features(planes: Planes, spec: FeatureSpec, unit_nm: Tensor) -> Tensor:
-    """Channels (N, spec.channels, h, w) float32 of patches; ``unit_nm`` (N,) is the noise that periods are counted in.
+def features(
+    planes: Planes, spec: FeatureSpec, unit_nm: Float[Tensor, " n"]
+) -> Float32[Tensor, "n {spec.channels} h w"]:
+    """Compute channels (N, spec.channels, h, w) float32 of patches; ``unit_nm`` (N,) is the noise that periods are counted in.
 
     Phase arithmetic is float32 whatever autocast says. Raises InputError where a plane is missing.
     """
@@ -145,14 +148,14 @@ def features(planes: Planes, spec: FeatureSpec, unit_nm: Tensor) -> Tensor:
 
 
 def _summed(plane: Tensor, margin: int) -> Tensor:
-    """Sums of (N, h, w) over all pixels above and left of each corner, float64, carried on by ``margin`` on all sides:
+    """Compute sums of (N, h, w) over all pixels above and left of each corner, float64, carried on by ``margin`` on all sides:
     (N, h + 1 + 2 margin, w + 1 + 2 margin)."""
     sums = functional.pad(plane.double().cumsum(dim=-1).cumsum(dim=-2), (margin + 1, 0, margin + 1, 0))
     return functional.pad(sums[:, None], (0, margin, 0, margin), mode="replicate")[:, 0]
 
 
 def _box(summed: Tensor, side: int, margin: int) -> Tensor:
-    """Sums over squares of ``side`` pixels around each pixel, cut at the rim, whatever the side at the same price."""
+    """Compute sums over squares of ``side`` pixels around each pixel, cut at the rim, whatever the side at the same price."""
     height, width = (size - 1 - 2 * margin for size in summed.shape[-2:])
     low, high = margin - side // 2, margin + side // 2 + 1
     tall = summed[:, high : high + height] - summed[:, low : low + height]
@@ -160,7 +163,7 @@ def _box(summed: Tensor, side: int, margin: int) -> Tensor:
 
 
 def _forward(height: Tensor, valid: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Difference to the next pixel along ``axis``, zero at the last, and where both are valid."""
+    """Subtract each pixel from the next along ``axis``, zero at the last, and tell where both are valid."""
     size = height.shape[axis]
     step, both = torch.zeros_like(height), torch.zeros_like(valid)
     step.narrow(axis, 0, size - 1).copy_(height.diff(dim=axis))
@@ -168,8 +171,8 @@ def _forward(height: Tensor, valid: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     return step, both
 
 
-def read_answer(answer: Tensor, planes: Planes) -> Prediction:
-    """A network's answer (N, 3, h, w) for ``planes``; heights in float32 whatever the network computed in."""
+def read_answer(answer: Float[Tensor, "n 3 h w"], planes: Planes) -> Prediction:
+    """Read a network's answer (N, 3, h, w) for ``planes``; heights in float32 whatever the network computed in."""
     correction, logit, log_variance = answer.float().unbind(dim=1)
     sigma = torch.where(planes.valid, planes.sigma_nm, 0.0)  # where it is NaN, gradients would be too
     return Prediction(planes.height_nm + sigma * correction, logit, log_variance)
@@ -180,9 +183,11 @@ def predict(network: torch.nn.Module, planes: Planes, spec: FeatureSpec, unit_nm
     return read_answer(network(features(planes, spec, unit_nm)), planes)
 
 
-def noise_unit_nm(height_nm: Tensor, sigma_nm: Tensor, valid: Tensor, finest_period: float) -> float:
-    """The noise that a map's periods are counted in: the median sigma, or more where slopes would take a large part of the
-    finest period from pixel to pixel; maps (h, w), samples of rows do."""
+def noise_unit_nm(
+    height_nm: Float[Tensor, "h w"], sigma_nm: Float[Tensor, "h w"], valid: Bool[Tensor, "h w"], finest_period: float
+) -> float:
+    """Compute the noise that a map's periods are counted in: the median sigma, or more where slopes would take a large part
+    of the finest period from pixel to pixel; maps (h, w), samples of rows do."""
     if not valid.any():
         return 1.0
     sigma = sigma_nm[valid].double().median()

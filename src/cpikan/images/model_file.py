@@ -51,7 +51,7 @@ class ModelCard:
         return cls(network.kind, network.config(), features, training or {})
 
     def check(self) -> None:
-        """InputError where the network does not fit the features, or does not answer what a model answers."""
+        """Raise InputError where the network does not fit the features, or does not answer what a model answers."""
         given, wanted = self.config.get("channels_in"), self.features.channels
         if given != wanted:
             raise InputError(
@@ -96,7 +96,8 @@ def save_model(network: ImageNetwork, card: ModelCard, path: Path | str) -> Path
 
 
 def load_model(path: Path | str) -> tuple[ImageNetwork, ModelCard]:
-    """The network, in evaluation mode on the CPU, and its card; ``path`` as in `save_model`, or the name of a shipped model.
+    """Load a network, in evaluation mode on the CPU, and its card; ``path`` as in `save_model`, or the name of a shipped
+    model.
 
     The network is built without memory and takes over the weights, whose number, shapes and checksum must be those of the
     card. Raises InputError for files that are missing, altered, damaged, of a newer format, or no model.
@@ -115,17 +116,17 @@ def load_model(path: Path | str) -> tuple[ImageNetwork, ModelCard]:
 
 
 def shipped_models() -> list[str]:
-    """Names of the models that come with the package."""
+    """List names of the models that come with the package."""
     return sorted(path.name.removesuffix(_CARD) for path in _SHIPPED.glob("*" + _CARD))
 
 
 def shipped_model(name: str) -> Path:
-    """Where a shipped model lies, whatever files of its name are at hand."""
+    """Find where a shipped model lies, whatever files of its name are at hand."""
     return _SHIPPED / name
 
 
 def _paths(path: Path | str) -> tuple[Path, Path]:
-    """The two files of a model; only their own endings are cut off: names may hold dots."""
+    """Name the two files of a model; only their own endings are cut off: names may hold dots."""
     path = Path(path)
     name = path.name.removesuffix(_WEIGHTS).removesuffix(_CARD)
     if not name:
@@ -192,7 +193,7 @@ def _card(document: dict[str, Any], path: Path) -> ModelCard:
 
 
 def _read_weights(path: Path, description: Path, network: nn.Module, checksum: Any) -> dict[str, Tensor]:
-    """Tensors of the file, read once: the bytes that were checked are those that are used."""
+    """Read the tensors of a file, read once: the bytes that were checked are those that are used."""
     wanted = network.state_dict()
     size, numbers = path.stat().st_size, sum(tensor.numel() for tensor in wanted.values())
     if not 4 * numbers <= size <= 4 * numbers + _MOST_HEADER_BYTES:

@@ -24,8 +24,8 @@ from cpikan.images.losses.fringes import (
 
 
 def recorrupt(batch: PatchBatch, alpha: float, generator: torch.Generator | None = None) -> PatchBatch:
-    """A batch to learn denoising on, made of frames I with noise z of their own kind: planes of I + alpha z for the model to be
-    shown, frames I - z / alpha for the physics loss to judge it by.
+    """Make a batch to learn denoising on, made of frames I with noise z of their own kind: planes of I + alpha z for the
+    model to be shown, frames I - z / alpha for the physics loss to judge it by.
 
     The noises of the two, n + alpha z and n - z / alpha, are uncorrelated where z has the variance of n, Gaussian ones
     independent: the least expected loss is that against clean frames (Recorrupted-to-Recorrupted, Pang et al., CVPR
@@ -51,7 +51,7 @@ def recorrupt(batch: PatchBatch, alpha: float, generator: torch.Generator | None
 
 
 def _planes(guide: Planes, old: FramePatches, new: FramePatches, more_noise: float) -> Planes:
-    """Planes of ``new`` frames at the orders nearest to the guide."""
+    """Make planes of ``new`` frames at the orders nearest to the guide."""
     before, after = _fringes(old), _fringes(new)
     # the contrast of one pixel is noisy: the weights of both come from the old frames, and so does which pixels count
     information = height_information(old, before)
@@ -76,7 +76,7 @@ def _fringes(frames: FramePatches) -> list[Fringe]:
 
 
 def _unit_nm(batch: PatchBatch, more_noise: float) -> Tensor:
-    """The unit of noise is the greater of sigma and what slopes ask for: only sigma grows."""
+    """Compute the unit of noise: the greater of sigma and what slopes ask for, of which sigma alone grows."""
     sigma = torch.where(batch.planes.valid, batch.planes.sigma_nm, torch.nan).flatten(1).nanmedian(dim=1).values
     sigma = torch.where(sigma.isfinite(), sigma, batch.unit_nm)
     return torch.maximum(batch.unit_nm, more_noise * torch.minimum(batch.unit_nm, sigma.to(batch.unit_nm)))

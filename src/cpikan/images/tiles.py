@@ -65,7 +65,7 @@ class LearnedTiles:
         return np.concatenate(list(self._pool.map(self._one, np.split(tiles, len(tiles)))))
 
     def __getstate__(self) -> dict[str, Any]:
-        """To other processes, where it has threads of its own."""
+        """Leave the threads behind on the way to another process, which has its own."""
         return {**self.__dict__, "_pool": None}
 
     def _one(self, tile: np.ndarray) -> np.ndarray:

@@ -60,25 +60,27 @@ class Intervals(Generic[Number]):
         return bisect_right(self.cuts, x)
 
 
-def spread_tiles(length: int, tile: int, overlap: int, ramp: int) -> Intervals[int]:
+def spread_tiles(length: int, tile: int, overlap: int, ramp: int, multiple: int = 1) -> Intervals[int]:
     """Cover ``length`` pixels with the fewest tiles that overlap by at least ``overlap``, at evenly spread starts.
 
-    No tile is a sliver and none leaves the image; a tile longer than the image is cut to it. The ramp sits in the
-    middle of each overlap; it is shortened when tiles are so close that two ramps would meet. Needs
-    0 <= ramp <= overlap <= tile / 2.
+    No tile is a sliver and none leaves the image, whose length grows to a multiple of ``multiple`` as the starts of tiles
+    are; a tile longer than the image is cut to it. The ramp sits in the middle of each overlap; it is shortened when
+    tiles are so close that two ramps would meet. Needs 0 <= ramp <= overlap < tile, ramp <= tile / 2 and a tile that is a
+    multiple.
     """
-    size = min(tile, length)
-    count = 1 if length <= tile else -(-(length - overlap) // (tile - overlap))
+    length, room = -(-length // multiple), -(-overlap // multiple)  # in units of ``multiple`` pixels
+    size = min(tile // multiple, length)
+    count = 1 if length <= tile // multiple else -(-(length - room) // (tile // multiple - room))
     gaps = max(count - 1, 1)
-    starts = tuple(i * (length - size) // gaps for i in range(count))
-    steps = [later - start for start, later in itertools.pairwise(starts)]
-    width = min([ramp, *steps])
-    ramps = tuple(start + (size + step - width) // 2 for start, step in zip(starts, steps, strict=False))
+    starts = tuple(i * (length - size) // gaps * multiple for i in range(count))
+    stops = tuple(start + size * multiple for start in starts)
+    width = min([ramp, *(later - start for start, later in itertools.pairwise(starts))])
+    ramps = tuple((later + stop - width) // 2 for later, stop in zip(starts[1:], stops, strict=False))
     return Intervals(
         lower=0,
-        upper=length,
+        upper=stops[-1],
         starts=starts,
-        stops=tuple(start + size for start in starts),
+        stops=stops,
         ramps=ramps,
         ramp=width,
         cuts=tuple(begin + width // 2 for begin in ramps),

@@ -79,24 +79,26 @@ class Partition(Generic[Number]):
         overlap: int | Sequence[int],
         *,
         ramp: int | Sequence[int] | None = None,
+        multiple: int = 1,
     ) -> Partition[int]:
         """Cover an image of ``shape`` pixels with tiles at evenly spread starts that overlap by at least ``overlap``.
 
         ``tile`` and ``overlap`` are one number, or one per axis. ``ramp`` is the length of the blend inside the
-        overlap: all of it by default; 0 leaves the overlap as a halo that is read and thrown away, which reproduces the
-        untiled result exactly for a method that looks no farther than half the overlap. Raises InputError for an
-        overlap of more than half a tile, a ramp longer than the overlap, and sizes below one pixel.
+        overlap: by default all of it, at most half a tile; 0 leaves the overlap as a halo that is read and thrown away,
+        which reproduces the untiled result exactly for a method that looks no farther than half the overlap. Starts and
+        sizes are multiples of ``multiple``, to which the image is grown: a network that halves its grid k times is equal
+        under shifts of 2^k pixels only. Raises InputError for an overlap that is not below the tile, a ramp longer than
+        the overlap or than half a tile, a tile that is no multiple, and sizes below one pixel.
         """
-        sizes = _whole(shape, len(shape), "image shape", 1)
-        lengths = _whole(tile, len(sizes), "tile", 1)
-        overlaps = _whole(overlap, len(sizes), "overlap", 0)
-        ramps = overlaps if ramp is None else _whole(ramp, len(sizes), "ramp", 0)
-        for length, width, blend in zip(lengths, overlaps, ramps, strict=True):
-            if 2 * width > length:
-                raise InputError(f"overlap {width} is more than half of the tile {length}: give at most {length // 2}")
-            if blend > width:
-                raise InputError(f"ramp {blend} is longer than the overlap {width}: give at most {width}")
-        return Partition(tuple(map(spread_tiles, sizes, lengths, overlaps, ramps)))
+        sizes = per_axis(shape, len(shape), "image shape", 1)
+        lengths = per_axis(tile, len(sizes), "tile", 1)
+        overlaps = per_axis(overlap, len(sizes), "overlap", 0)
+        longest = tuple(min(width, length // 2) for width, length in zip(overlaps, lengths, strict=True))
+        ramps = longest if ramp is None else per_axis(ramp, len(sizes), "ramp", 0)
+        for layout in zip(lengths, overlaps, ramps, strict=True):
+            _check_tile(*layout, multiple)
+        axes = zip(sizes, lengths, overlaps, ramps, strict=True)
+        return Partition(tuple(spread_tiles(*axis, multiple) for axis in axes))
 
     @staticmethod
     def subdomains(
@@ -114,7 +116,7 @@ class Partition(Generic[Number]):
             )
         if not (overlap == 0 or 1e-6 <= overlap <= 1):
             raise InputError(f"overlap {overlap} is no usable share of a core: give 0, or 1e-6 to 1")
-        pieces = _whole(counts, len(counts), "counts", 1)
+        pieces = per_axis(counts, len(counts), "counts", 1)
         for low, high in zip(lower, upper, strict=True):
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise InputError(f"domain from {low} to {high} is empty: give finite bounds, the lower one first")
@@ -199,7 +201,26 @@ class Partition(Generic[Number]):
         )
 
 
-def _whole(given: int | Sequence[int], axes: int, what: str, least: int) -> tuple[int, ...]:
+def _check_tile(length: int, overlap: int, ramp: int, multiple: int) -> None:
+    """Raise InputError for a tile that cannot be on one axis."""
+    room = -(-overlap // multiple) * multiple
+    if overlap >= length:
+        raise InputError(f"overlap {overlap} is not below the tile {length}: give at most {length - 1}")
+    if length % multiple:
+        near = max(length // multiple, 1) * multiple
+        raise InputError(f"tile {length} is no multiple of {multiple}, which the model needs: give {near}")
+    if room >= length:
+        raise InputError(
+            f"tile {length} has no room for the overlap {overlap} in steps of {multiple}, which the model needs: "
+            f"give a tile of {room + multiple} or more"
+        )
+    if 2 * ramp > length:
+        raise InputError(f"ramp {ramp} is more than half of the tile {length}: give at most {length // 2}")
+    if ramp > overlap:
+        raise InputError(f"ramp {ramp} is longer than the overlap {overlap}: give at most {overlap}")
+
+
+def per_axis(given: int | Sequence[int], axes: int, what: str, least: int) -> tuple[int, ...]:
     """One whole number per axis, not below ``least``; a single number stands for all axes."""
     try:
         numbers = tuple(map(operator.index, given)) if isinstance(given, Sequence) else (operator.index(given),) * axes

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from markupsafe import Markup
 
 from cpikan.report import numbers
@@ -47,7 +48,8 @@ class Content:
     @property
     def slope(self) -> str:
         """The tilt along x and y in words."""
-        return " and ".join(numbers.digits(value) for value in reversed(self.survey.plane.slope_nm_per_pixel))
+        origin, right, below = self.survey.plane.at(np.array([0, 0, 1]), np.array([0, 1, 0]))
+        return f"{numbers.digits(right - origin)} and {numbers.digits(below - origin)}"
 
 
 class Judged(NamedTuple):

@@ -75,8 +75,8 @@ def profile_section(content: Content) -> Iterable[Section]:
     row, column, kind = gathered.row, gathered.column, "as delivered"
     if content.tilted:
         height, width = gathered.shape
-        row = gathered.plane.remove(row[None], height // 2)[0]
-        column = column - gathered.plane.rows(0, height)[:, width // 2]
+        row = gathered.plane.remove(height // 2, row[None])[0]
+        column = column - gathered.plane.at(np.arange(height), np.full(height, width // 2))
         kind = "levelled"
     if np.isfinite(row).any() or np.isfinite(column).any():
         scale = scales.height_scale(np.concatenate([row, column]), "height")

@@ -8,18 +8,8 @@ from typing import Any
 from cpikan.report import numbers
 from cpikan.report.content import Content, Part, Section, columns, remark, table
 from cpikan.report.fits import array, finite
+from cpikan.surface.registry import PARAMETERS
 
-_HEIGHTS = {
-    "pv_nm": "PV",
-    "pvr_nm": "PVr (36 Zernike terms + 3 RMS of the rest)",
-    "rms_nm": "RMS",
-    "sa_nm": "Sa",
-    "sq_nm": "Sq",
-    "sp_nm": "Sp",
-    "sv_nm": "Sv",
-}
-_PLAIN = {"ssk": "Ssk", "sku": "Sku", "sdq": "Sdq", "pixels": "pixels"}
-_SLOPES = {"slope_rms_{}_{}": "slope RMS along {}", "slope_pv_{}_{}": "slope PV along {}"}
 _MODES = {
     "Z(0,0)": "piston",
     "Z(1,1)": "tilt along x",
@@ -41,24 +31,24 @@ def surface_sections(content: Content) -> Iterator[Section]:
     summary = content.part("summary")
     surface, form = summary.get("surface"), summary.get("form")
     if isinstance(surface, Mapping):
-        rows = [(name, numbers.joined(numbers.length(surface.get(key)))) for key, name in _HEIGHTS.items()]
-        rows += _slopes(surface)
-        rows += [(name, numbers.plain(surface[key])) for key, name in _PLAIN.items() if surface.get(key) is not None]
-        yield Section("Surface", "All valid pixels, after the form was removed.", [table(rows)])
+        yield Section("Surface", "All valid pixels, after the form was removed.", [table(_rows(surface))])
     if isinstance(form, Mapping):
         yield Section("Removed form", " ".join(_about(form)), list(_coefficients(form)))
 
 
-def _slopes(surface: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """In mrad where the pixel size is known."""
+def _rows(surface: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every parameter of the table that has a value; slopes in mrad where the pixel size is known."""
     known = any(finite(surface.get(f"slope_rms_{axis}_mrad")) is not None for axis in "xy")
-    unit, told = ("mrad", "mrad") if known else ("nm_per_pixel", "nm per pixel")
-    found = (
-        (name.format(axis), finite(surface.get(key.format(axis, unit))))
-        for key, name in _SLOPES.items()
-        for axis in "xy"
-    )
-    return [(name, f"{numbers.digits(value)} {told}") for name, value in found if value is not None]
+    for name, parameter in PARAMETERS.items():
+        value = finite(surface.get(name))
+        if parameter.label is None or value is None or (known and parameter.unit == "nm per pixel"):
+            continue
+        if parameter.unit == "nm":
+            yield parameter.label, numbers.joined(numbers.length(value))
+        elif parameter.unit:
+            yield parameter.label, f"{numbers.digits(value)} {parameter.unit}"
+        else:
+            yield parameter.label, numbers.plain(surface[name])
 
 
 def _about(form: Mapping[str, Any]) -> Iterator[str]:

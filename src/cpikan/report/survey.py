@@ -14,8 +14,10 @@ from cpikan.report.reduce import BlockMean, BlockOr, reduction
 from cpikan.report.seams import SeamCheck, SeamSums, borders_of
 from cpikan.streaming.bands import Band
 from cpikan.streaming.events import Events
-from cpikan.surface.levelling import Plane, PlaneFit
-from cpikan.surface.numbers import LevelledRange
+from cpikan.surface.aperture import Circle
+from cpikan.surface.form import form_modes
+from cpikan.surface.grouped_form import GroupedForm, GroupedFormFit
+from cpikan.surface.tallies import HeightTally
 
 if TYPE_CHECKING:
     from cpikan.pipeline.maps.height_map import HeightMap
@@ -60,9 +62,9 @@ class Survey:
     slope: FloatArray | None
     flags: NDArray[np.integer] | None
     flag_shares: dict[int, float]
-    plane: Plane
-    raw: LevelledRange
-    flat: LevelledRange
+    plane: GroupedForm
+    raw: HeightTally
+    flat: HeightTally
     sigma_median_nm: float | None
     histogram: Histogram | None
     row: FloatArray
@@ -74,21 +76,21 @@ def survey(height_map: HeightMap, comparison: Comparison | None = None, *, progr
     """Read a map twice (with a comparison: its error once more) in bands and keep what the report shows."""
     reader = MapRows(height_map, "report", progress=progress)
     shape = height, width = reader.shape
-    picture, fit, raw = BlockMean(shape, reduction(shape, MAIN_PIXELS)), PlaneFit(shape), LevelledRange()
+    picture, fit, raw = BlockMean(shape, reduction(shape, MAIN_PIXELS)), _plane_fit(shape), HeightTally()
     side = _SidePictures(height_map, shape)
     row, column = np.zeros(width), np.empty(height)
     for band, rows in reader.heights():
         picture.add(band.start, rows)
         fit.add(band.start, rows)
-        raw.add(band.start, rows)
+        raw.add(rows)
         side.add(reader, band)
         column[band.start : band.stop] = rows[:, width // 2]
         if band.start <= height // 2 < band.stop:
             row = np.asarray(rows[height // 2 - band.start], np.float64)
-    plane, flat = fit.solve(), LevelledRange(fit.solve())
+    plane, flat = fit.solve(), HeightTally()
     bins = _Bins(picture.result())
     for band, rows in reader.heights():
-        flat.add(band.start, rows)
+        flat.add(plane.remove(band.start, rows))
         bins.add(rows)
     return Survey(
         shape=shape,
@@ -110,12 +112,19 @@ def survey(height_map: HeightMap, comparison: Comparison | None = None, *, progr
     )
 
 
-def _levelled(picture: BlockMean, plane: Plane) -> FloatArray:
+def _plane_fit(shape: tuple[int, int]) -> GroupedFormFit:
+    """Piston and tilt over all pixels of an image."""
+    middle_y, middle_x = (shape[0] - 1) / 2, (shape[1] - 1) / 2
+    return GroupedFormFit(form_modes("piston,tilt"), Circle(middle_x, middle_y, max(1.0, np.hypot(middle_y, middle_x))))
+
+
+def _levelled(picture: BlockMean, plane: GroupedForm) -> FloatArray:
     """The reduced heights without the plane, which is averaged over the same blocks."""
     tilt = BlockMean(picture.shape, picture.factor)
     step = max(1, (1 << 20) // picture.shape[1])
     for start in range(0, picture.shape[0], step):
-        tilt.add(start, plane.rows(start, min(start + step, picture.shape[0])))
+        every = np.ones((min(step, picture.shape[0] - start), picture.shape[1]), bool)
+        tilt.add(start, plane.rows(start, every) + plane.constants_nm[1])
     return picture.result() - tilt.result()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -16,6 +17,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _POLL_S = 0.05  # how soon a blocked thread notices that the run has ended
+_END = object()
 
 
 class ProgressSink(Protocol):
@@ -62,6 +64,72 @@ class _Pipe:
         return None
 
 
+@dataclass
+class _Flow:
+    """What the three threads of a stream share: two bounded queues, and the failures that end it."""
+
+    bands: Sequence[Band]
+    depth: int
+    stop: threading.Event = field(default_factory=threading.Event)
+    failures: list[BaseException] = field(default_factory=list)
+    timings: StreamTimings = field(default_factory=StreamTimings)
+    waited: float = 0.0  # for the reader, by the thread that computes
+
+    def __post_init__(self) -> None:
+        self.incoming, self.outgoing = _Pipe(self.depth, self.stop), _Pipe(self.depth, self.stop)
+
+    def read(self, read: Callable[[Band], Any]) -> None:
+        """Read all bands; the body of a thread."""
+        with self._ending():
+            for band in self.bands:
+                started = time.perf_counter()
+                item = read(band)
+                self.timings.read += time.perf_counter() - started
+                if not self.incoming.put((band, item)):
+                    return
+
+    def write(self, write: Callable[[Band, Any], None], progress: ProgressSink | None) -> None:
+        """Write all results; the body of a thread."""
+        with self._ending():
+            for band in self.bands:
+                result = self.outgoing.get()
+                if result is None:
+                    return
+                started = time.perf_counter()
+                write(band, result[0])
+                self.timings.write += time.perf_counter() - started
+                if progress is not None:
+                    progress.advance(band.rows)
+
+    def items(self) -> Iterator[tuple[Band, Any]]:
+        """Yield what the reader has read, until the run fails."""
+        for _ in self.bands:
+            started = time.perf_counter()
+            got = self.incoming.get()
+            self.waited += time.perf_counter() - started
+            if got is None:
+                return
+            yield got
+
+    def compute(self, results: Iterator[Any]) -> None:
+        """Hand the results to the writer."""
+        for _ in self.bands:
+            started, waited = time.perf_counter(), self.waited
+            result = next(results, _END)
+            self.timings.compute += time.perf_counter() - started - (self.waited - waited)
+            assert result is not _END or self.stop.is_set(), "a band has no result"
+            if not self.outgoing.put((result,)):
+                return
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as failure:
+            self.failures.append(failure)
+            self.stop.set()
+
+
 def stream(
     bands: Sequence[Band],
     read: Callable[[Band], Item],
@@ -76,67 +144,50 @@ def stream(
     At most ``depth`` bands wait before and after ``compute``, so memory is bounded by the bands in flight. The first
     exception of any stage ends the run and is raised here; Ctrl-C likewise. Bands whose ``write`` has returned stay written.
     """
+
+    def each(items: Iterator[tuple[Band, Item]]) -> Generator[Result, None, None]:
+        for band, item in items:
+            yield compute(band, item)
+
+    return stream_through(bands, read, each, write, depth=depth, progress=progress)
+
+
+def stream_through(
+    bands: Sequence[Band],
+    read: Callable[[Band], Item],
+    transform: Callable[[Iterator[tuple[Band, Item]]], Generator[Result, None, None]],
+    write: Callable[[Band, Result], None],
+    *,
+    depth: int = 2,
+    progress: ProgressSink | None = None,
+) -> StreamTimings:
+    """As `stream`; ``transform`` turns what was read into one result per band, in order, and may take bands ahead.
+
+    It is called before anything is read, and runs in this thread; an `Executor` may work on the bands it took.
+    """
     if depth < 1:
         raise InputError(f"depth {depth} does not bound the queues: give at least 1")
-    stop = threading.Event()
-    failures: list[BaseException] = []
-    timings = StreamTimings()
-    incoming, outgoing = _Pipe(depth, stop), _Pipe(depth, stop)
-
-    def guarded(body: Callable[[], None]) -> Callable[[], None]:
-        def run() -> None:
-            try:
-                body()
-            except BaseException as failure:
-                failures.append(failure)
-                stop.set()
-
-        return run
-
-    def reader() -> None:
-        for band in bands:
-            started = time.perf_counter()
-            item = read(band)
-            timings.read += time.perf_counter() - started
-            if not incoming.put((band, item)):
-                return
-
-    def writer() -> None:
-        for _ in bands:
-            got = outgoing.get()
-            if got is None:
-                return
-            band, result = got
-            started = time.perf_counter()
-            write(band, result)
-            timings.write += time.perf_counter() - started
-            if progress is not None:
-                progress.advance(band.rows)
-
-    threads = [threading.Thread(target=guarded(body), name=f"cpikan-{body.__name__}") for body in (reader, writer)]
+    flow = _Flow(bands, depth)
+    threads = [
+        threading.Thread(target=flow.read, args=(read,), name="cpikan-reader"),
+        threading.Thread(target=flow.write, args=(write, progress), name="cpikan-writer"),
+    ]
+    results = transform(flow.items())
     try:
         for thread in threads:
             thread.start()
-        for _ in bands:
-            got = incoming.get()
-            if got is None:
-                break
-            band, item = got
-            started = time.perf_counter()
-            result = compute(band, item)
-            timings.compute += time.perf_counter() - started
-            if not outgoing.put((band, result)):
-                break
+        flow.compute(results)
         for thread in threads:
             while thread.is_alive():  # a plain join() would keep Ctrl-C waiting
                 thread.join(_POLL_S)
     except BaseException as failure:
-        failures.append(failure)
-        stop.set()
+        flow.failures.append(failure)
+        flow.stop.set()
     finally:
+        results.close()
         for thread in threads:
             if thread.ident is not None:  # an interrupt may come before the thread was started
                 thread.join()
-    if failures:
-        raise failures[0]
-    return timings
+    if flow.failures:
+        raise flow.failures[0]
+    return flow.timings

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from types import TracebackType
 
 
 def anonymous_mib() -> float:
@@ -42,9 +41,7 @@ class PeakMemory:
         self.mib = max(self.mib, anonymous_mib())
         return self.mib
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self._stop.set()
         self._thread.join()
         self.mib = max(self.mib, anonymous_mib())

@@ -42,6 +42,12 @@ class GroupedForm:
         heights = heights - (self.constants_nm[1] if group is None else self.constants_nm[group])
         return heights - self.rows(start, np.isfinite(heights)) if self.basis.modes else heights
 
+    def at(self, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> FloatArray:
+        """The form with the constant of the first group at single pixels, nm."""
+        return self.constants_nm[1] + np.array(self.coefficients_nm) @ self.basis.values(
+            *self.pupil.coordinates(rows, columns)
+        )
+
     def coefficient_nm(self, mode: Mode) -> float:
         """Coefficient of a mode in nm RMS, 0 when it was not asked for."""
         return dict(zip(self.basis.modes, self.coefficients_nm, strict=True)).get(mode, 0.0)

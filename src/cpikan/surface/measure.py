@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from cpikan.errors import InputError
 from cpikan.surface.aperture import Circle, ExtentScan
 from cpikan.surface.form import Form, ModeSums, check_form_terms, fitted_modes, form_modes, surface_rows
-from cpikan.surface.parameters import PVR_MODES, FitTally, HeightTally, SlopeTally, SurfaceParameters
+from cpikan.surface.registry import Sums, SurfaceParameters
+from cpikan.surface.tallies import PVR_MODES, FitTally, HeightTally, SlopeTally
 from cpikan.surface.tally_kernels import combine
 from cpikan.surface.zernike import Mode, ZernikeBasis, ansi_index
 
@@ -124,12 +125,7 @@ def _tally(sweep: Sweep, settings: MeasureSettings, found: _Solved, combinations
             heights[k].add(rest)
             slopes[k].add(start, rest)
             fits[k].add(rest, surfaces[count + k])
-    numbers = [
-        SurfaceParameters(
-            pixels=height.pixels, pvr_nm=fit.pvr_nm, **height.numbers(), **slope.numbers(settings.pixel_um)
-        )
-        for height, slope, fit in zip(heights, slopes, fits, strict=True)
-    ]
+    numbers = [SurfaceParameters.of(Sums(*sums, settings.pixel_um)) for sums in zip(heights, slopes, fits, strict=True)]
     removed = ZernikeBasis(found.removed, pupil.obscuration)
     columns = [basis.modes.index(mode) for mode in found.removed]
     forms = [Form(pupil, removed, tuple(float(value) for value in row[columns])) for row in found.form]

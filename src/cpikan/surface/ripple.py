@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
-from cpikan.surface.levelling import scaled_coordinates
 
 HARMONICS = (1, 2, 3, 4)
 
@@ -85,8 +84,13 @@ def _samples(
     if chosen.size > _SAMPLE:
         chosen = chosen[np.linspace(0, chosen.size - 1, _SAMPLE).astype(np.int64)]
     rows, columns = np.unravel_index(chosen, phase.shape)
-    y, x = scaled_coordinates(phase.shape[0])[rows], scaled_coordinates(phase.shape[1])[columns]
+    y, x = _scaled_coordinates(phase.shape[0])[rows], _scaled_coordinates(phase.shape[1])[columns]
     return _fill_interval(y), _fill_interval(x), phase.ravel()[chosen], wrapped.ravel()[chosen]
+
+
+def _scaled_coordinates(count: int) -> NDArray[np.float64]:
+    """Pixel centres of an axis mapped to [-1, 1]; a single pixel lies at 0."""
+    return np.linspace(-1.0, 1.0, count) if count > 1 else np.zeros(count)
 
 
 def _fill_interval(values: NDArray[np.float64]) -> NDArray[np.float64]:

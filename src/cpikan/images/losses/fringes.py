@@ -35,7 +35,7 @@ class Fringe(NamedTuple):
 
 
 def wave(frames: FramePatches, index: int, dtype: torch.dtype = torch.float32) -> Wave:
-    """Frames and arguments of wavelength number ``index``."""
+    """Gather frames and arguments of wavelength number ``index``."""
     light = frames.frames_dn[:, index].to(dtype)
     finite = light.isfinite().all(dim=1)
     light = torch.where(finite[:, None], light, 0.0)
@@ -59,13 +59,13 @@ def fringe(seen: Wave) -> Fringe:
 
 
 def height_information(frames: FramePatches, fringes: list[Fringe]) -> Tensor:
-    """1 / variance in nm^-2 of the height (N, h, w) that all wavelengths give, where the noise of frames is 1 DN."""
+    """Compute 1 / variance in nm^-2 of the height (N, h, w) that all wavelengths give, where the noise of frames is 1 DN."""
     scale = radians_per_nm(frames) ** 2
     return torch.stack([scale[:, index] * one.information for index, one in enumerate(fringes)]).sum(dim=0)
 
 
 def noise_dn(batch: PatchBatch) -> Tensor:
-    """Standard deviation in DN (N, h, w) of the frames' noise, from the sigma of the heights.
+    """Compute the standard deviation in DN (N, h, w) of the frames' noise, from the sigma of the heights.
 
     Height noise is phase noise, and phase noise is frame noise over modulation: sigma_I^2 = sigma_nm^2 times the information
     on the height that frames of unit noise would hold, B being that of the frames themselves. Its square is averaged over
@@ -85,19 +85,19 @@ def noise_dn(batch: PatchBatch) -> Tensor:
 
 
 def radians_per_nm(frames: FramePatches) -> Tensor:
-    """4 pi / lambda (N, L, 1, 1)."""
+    """Compute 4 pi / lambda (N, L, 1, 1)."""
     return (4 * math.pi / frames.wavelengths_nm.float())[:, :, None, None]
 
 
 def phase_of_height(height_nm: Tensor, wavelength_nm: Tensor) -> Tensor:
-    """4 pi h / lambda (N, h, w) less whole turns, of heights (N, h, w) and wavelengths (N,)."""
+    """Compute 4 pi h / lambda (N, h, w) less whole turns, of heights (N, h, w) and wavelengths (N,)."""
     # whole turns are taken off first: float32 keeps no fraction of a large argument in radians
     turns = height_nm * (2 / wavelength_nm.to(height_nm.dtype))[:, None, None]
     return (2 * math.pi) * (turns - turns.round())
 
 
 def wrapped(phase_rad: Tensor) -> Tensor:
-    """The same phase in (-pi, pi]."""
+    """Wrap a phase to (-pi, pi]."""
     return phase_rad - (2 * math.pi) * (phase_rad / (2 * math.pi)).round()
 
 
@@ -112,7 +112,7 @@ def _arguments(frames: FramePatches, index: int, dtype: torch.dtype) -> Tensor:
 
 
 def _normal(arguments: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Columns of B cos(phase) and B sin(phase) less their means over the frames, and sums of their products."""
+    """Compute columns of B cos(phase) and B sin(phase) less their means over the frames, and sums of their products."""
     cosine, sine = arguments.cos(), -arguments.sin()
     cosine, sine = (part - part.mean(dim=1, keepdim=True) for part in (cosine, sine))
     return cosine, sine, (cosine**2).sum(dim=1), (cosine * sine).sum(dim=1), (sine**2).sum(dim=1)

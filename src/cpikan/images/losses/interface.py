@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from cpikan.images.batch import PatchBatch
@@ -24,7 +25,7 @@ class Overlap(NamedTuple):
 
 
 def overlaps(batch: PatchBatch) -> Iterator[Overlap]:
-    """The overlaps that ``batch.joints`` names."""
+    """List the overlaps that ``batch.joints`` names."""
     for i, j, row_i, column_i, row_j, column_j, height, width in [] if batch.joints is None else batch.joints.tolist():
         window_i = slice(row_i, row_i + height), slice(column_i, column_i + width)
         window_j = slice(row_j, row_j + height), slice(column_j, column_j + width)
@@ -32,12 +33,13 @@ def overlaps(batch: PatchBatch) -> Iterator[Overlap]:
 
 
 def shared(batch: PatchBatch, at: Overlap) -> Tensor:
-    """Pixels of the overlap that are valid in both patches (h, w) bool."""
+    """Choose pixels of the overlap that are valid in both patches (h, w) bool."""
     return batch.planes.valid[at.i][at.window_i] & batch.planes.valid[at.j][at.window_j]
 
 
 def disagreement(prediction: Prediction, batch: PatchBatch, at: Overlap) -> Tensor:
-    """Height of patch i less that of j on their overlap (h, w), less whole half waves, in sigmas; zero where not shared."""
+    """Subtract the height of patch j from that of i on their overlap (h, w), less whole half waves, in sigmas; zero where not
+    shared."""
     chosen = shared(batch, at)
 
     def pair(plane: Tensor, blank: float) -> tuple[Tensor, Tensor]:
@@ -62,12 +64,12 @@ class Interface:
     name: ClassVar[str] = "interface"
     needs: ClassVar[frozenset[str]] = frozenset({"joints"})
 
-    def weight(self, batch: PatchBatch) -> Tensor:
-        """Valid pixels that patches share."""
+    def weight(self, batch: PatchBatch) -> Float64[Tensor, ""]:
+        """Count valid pixels that patches share."""
         return shared_pixels(batch)
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
-        """Scalar float64."""
+    def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
+        """Add the values up, scalar float64."""
         result = zero_of(prediction)
         for at in overlaps(batch):
             result = result + (disagreement(prediction, batch, at) ** 2).sum(dtype=torch.float64)
@@ -75,7 +77,7 @@ class Interface:
 
 
 def shared_pixels(batch: PatchBatch) -> Tensor:
-    """Valid pixels that patches share, scalar float64."""
+    """Count valid pixels that patches share, scalar float64."""
     counts = [shared(batch, at).sum() for at in overlaps(batch)]
     if not counts:
         return batch.unit_nm.new_zeros((), dtype=torch.float64)

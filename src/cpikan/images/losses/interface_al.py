@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from cpikan.errors import InputError
@@ -66,12 +67,12 @@ class InterfaceAL:
                 "of 1 or more, most at or above the penalty, and every as a count of steps (0: never by itself)"
             )
 
-    def weight(self, batch: PatchBatch) -> Tensor:
-        """Valid pixels that patches share."""
+    def weight(self, batch: PatchBatch) -> Float64[Tensor, ""]:
+        """Count valid pixels that patches share."""
         return shared_pixels(batch)
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
-        """Scalar float64, at the multipliers as they are."""
+    def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
+        """Add the values up, scalar float64."""
         result = zero_of(prediction)
         for seen in self._seen(prediction, batch):
             joint = self._joints.get(seen.key) or self._new(seen)
@@ -88,16 +89,17 @@ class InterfaceAL:
                 self._ascend(joint, seen)
 
     def update(self, prediction: Prediction, batch: PatchBatch) -> None:
-        """One step of the multipliers and penalties of the overlaps in ``batch``."""
+        """Take one step of the multipliers and penalties of the overlaps in ``batch``."""
         for seen in self._seen(prediction, batch):
             self._ascend(self._joints.setdefault(seen.key, self._new(seen)), seen)
 
     def multipliers(self) -> dict[Key, Tensor]:
-        """Multipliers (h, w) by stack, places of either patch, place and size of the overlap."""
+        """Copy multipliers (h, w) by stack, places of either patch, place and size of the overlap."""
         return {key: joint.multiplier.clone() for key, joint in self._joints.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Tensors alone: ``keys`` (M, 9), ``schedule`` (M, 3: penalty, last RMS, visits), ``multipliers`` (all in one row)."""
+        """Return tensors alone: ``keys`` (M, 9), ``schedule`` (M, 3: penalty, last RMS, visits), ``multipliers`` (all in one
+        row)."""
         joints = list(self._joints.values())
         rows = [[joint.penalty, joint.rms, joint.visits] for joint in joints]
         flat = [joint.multiplier.flatten() for joint in joints]
@@ -141,7 +143,7 @@ class InterfaceAL:
 
 
 def _key(batch: PatchBatch, at: Overlap) -> tuple[Key, float]:
-    """The place of an overlap, whichever patch comes first, and 1 or -1 for the order."""
+    """Name the place of an overlap, whichever patch comes first, and 1 or -1 for the order."""
     first, second = (tuple(int(value) for value in batch.place[number]) for number in (at.i, at.j))
     size = tuple(window.stop - window.start for window in at.window_i)
     window, sign = at.window_i, 1.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -41,12 +42,12 @@ class Multiscale:
             )
         object.__setattr__(self, "levels", levels)
 
-    def weight(self, batch: PatchBatch) -> Tensor:
+    def weight(self, batch: PatchBatch) -> Float64[Tensor, ""]:
         """Count the pixels of right order."""
         return right_order(batch).sum().double()
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
-        """Scalar float64."""
+    def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
+        """Add the values up, scalar float64."""
         if batch.truth_nm is None:
             return zero_of(prediction)
         chosen = right_order(batch)
@@ -60,7 +61,7 @@ class Multiscale:
 
 
 def _block_sums(plane: Tensor, block: int) -> Tensor:
-    """Sums (N, ceil(h / block), ceil(w / block)); blocks at the far rims may be narrower."""
+    """Add up blocks (N, ceil(h / block), ceil(w / block)); blocks at the far rims may be narrower."""
     short = [-side % block for side in plane.shape[-2:]]
     padded = torch.nn.functional.pad(plane, (0, short[1], 0, short[0]))
     return avg_pool2d(padded[:, None], block, divisor_override=1)[:, 0]

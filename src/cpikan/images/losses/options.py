@@ -9,17 +9,17 @@ from cpikan.errors import InputError
 
 
 def positive(loss: Any, *names: str) -> None:
-    """InputError where an option is no finite number above zero."""
+    """Raise InputError where an option is no finite number above zero."""
     _check(loss, names, "a number above zero", lambda value: value > 0)
 
 
 def not_negative(loss: Any, *names: str) -> None:
-    """InputError where an option is no finite number of zero or more."""
+    """Raise InputError where an option is no finite number of zero or more."""
     _check(loss, names, "a number of zero or more", lambda value: value >= 0)
 
 
 def is_number(value: object) -> bool:
-    """A finite int or float; True and False are none."""
+    """Tell whether a value is a finite int or float; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

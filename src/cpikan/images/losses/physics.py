@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -32,16 +33,16 @@ class Physics:
     name: ClassVar[str] = "physics"
     needs: ClassVar[frozenset[str]] = frozenset({"frames"})
 
-    def weight(self, batch: PatchBatch) -> Tensor:
-        """Degrees of freedom of the valid pixels."""
+    def weight(self, batch: PatchBatch) -> Float64[Tensor, ""]:
+        """Count the degrees of freedom of the valid pixels."""
         if batch.frames is None:
             return batch.unit_nm.new_zeros((), dtype=torch.float64)
         chosen, frames = batch.planes.valid & (noise_dn(batch) > 0), batch.frames
         counts = [(wave(frames, index).usable & chosen).sum() for index in range(frames.frames_dn.shape[1])]
         return torch.stack(counts).sum().double() * max(frames.frames_dn.shape[2] - 2, 0)
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
-        """Scalar float64."""
+    def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
+        """Add the values up, scalar float64."""
         if batch.frames is None or batch.frames.frames_dn.shape[2] < 3:
             return zero_of(prediction)
         noise = noise_dn(batch)
@@ -52,7 +53,8 @@ class Physics:
 
 
 def frame_misfit(height_nm: Tensor, frames: FramePatches) -> Tensor:
-    """Least sum of squares in DN^2 (N, h, w) over A and B >= 0 of frames explained by heights (N, h, w), all wavelengths.
+    """Compute the least sum of squares in DN^2 (N, h, w) over A and B >= 0 of frames explained by heights (N, h, w), all
+    wavelengths.
 
     Wavelengths whose steps leave the phase open at a pixel are left out there. Computed in the type of the heights, once
     differentiable.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from cpikan.errors import InputError
@@ -36,12 +37,12 @@ class Smoothness:
                 f"threshold {self.threshold!r} of the loss smoothness is below its delta {self.delta!r}: give a greater one"
             )
 
-    def weight(self, batch: PatchBatch) -> Tensor:
-        """Pairs of valid neighbours."""
+    def weight(self, batch: PatchBatch) -> Float64[Tensor, ""]:
+        """Count pairs of valid neighbours."""
         return torch.stack([(first & second).sum() for first, second in _pairs(batch.planes.valid)]).sum().double()
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
-        """Scalar float64."""
+    def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
+        """Add the values up, scalar float64."""
         valid = batch.planes.valid
         height = torch.where(valid, prediction.height_nm, 0.0)
         variance = torch.where(valid, batch.planes.sigma_nm, 1.0) ** 2
@@ -56,6 +57,6 @@ class Smoothness:
 
 
 def _pairs(plane: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Neighbours below and to the right (N, h, w)."""
+    """List neighbours below and to the right (N, h, w)."""
     yield plane[:, :-1], plane[:, 1:]
     yield plane[:, :, :-1], plane[:, :, 1:]

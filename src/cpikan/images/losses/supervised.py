@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cpikan.errors import InputError
@@ -37,8 +38,8 @@ class Supervised(PixelLoss):
         if self.beta > 1:
             raise InputError(f"beta {self.beta!r} of the loss supervised: give a number from 0 to 1")
 
-    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
-        """Weighted negative log-likelihoods (N, h, w)."""
+    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Bool[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
+        """Compute weighted negative log-likelihoods (N, h, w)."""
         log_variance = clamped(prediction.log_variance, chosen)
         scaled = residual_sigmas(prediction, batch, chosen) * (-log_variance / 2).exp()
         core = torch.nn.functional.huber_loss(scaled, torch.zeros_like(scaled), reduction="none", delta=self.huber)
@@ -56,13 +57,13 @@ class Calibration(PixelLoss):
 
     name: ClassVar[str] = "calibration"
 
-    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
-        """Negative log-likelihoods (N, h, w)."""
+    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Bool[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
+        """Compute negative log-likelihoods (N, h, w)."""
         log_variance = clamped(prediction.log_variance, chosen)
         square = residual_sigmas(prediction, batch, chosen).detach() ** 2
         return (log_variance + square * (-log_variance).exp()) / 2
 
 
 def clamped(log_variance: Tensor, chosen: Tensor) -> Tensor:
-    """Log-variances whose exponentials neither overflow nor vanish; zero where not chosen."""
+    """Clamp log-variances so that their exponentials neither overflow nor vanish; zero where not chosen."""
     return torch.where(chosen, log_variance, 0.0).clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)

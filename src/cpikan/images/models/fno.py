@@ -30,17 +30,17 @@ class SpectralConv(nn.Module):
         self._make_weights(1 / math.sqrt(2 * width_in))
 
     def _make_weights(self, spread: float) -> None:
-        """Parameters of a kernel whose real and imaginary parts have the standard deviation ``spread``."""
+        """Make parameters of a kernel whose real and imaginary parts have the standard deviation ``spread``."""
         # real numbers of three dimensions: optimizers and files know no complex ones, and a change of memory format
         # restrides tensors of four dimensions and refuses those of five
         self.kernel = nn.Parameter(spread * torch.randn(self.width_in, self.width_out, 4 * self.modes**2))
 
     def dense(self) -> Tensor:
-        """The kernel (in, out, 2 modes, modes), complex."""
+        """Build the kernel (in, out, 2 modes, modes), complex."""
         return as_complex(self.kernel, (2 * self.modes, self.modes))
 
     def mix(self, spectrum: Tensor) -> Tensor:
-        """The kernel applied to (N, in, 2 modes, modes) complex coefficients."""
+        """Apply the kernel to (N, in, 2 modes, modes) complex coefficients."""
         return torch.einsum("nixy,ioxy->noxy", spectrum, self.dense())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,13 +62,14 @@ class SpectralConv(nn.Module):
 
 
 def as_complex(numbers: Tensor, last: tuple[int, ...]) -> Tensor:
-    """Real parameters as complex ones: the last axis holds an array of shape ``last``, real and imaginary parts by turns."""
+    """Read real parameters as complex ones: the last axis holds an array of shape ``last``, real and imaginary parts by
+    turns."""
     numbers = numbers if numbers.dtype == torch.float64 else numbers.float()
     return torch.view_as_complex(numbers.unflatten(-1, (*last, 2)).contiguous())
 
 
 def as_real(numbers: Tensor, axes: int) -> Tensor:
-    """The inverse of `as_complex`, of ``axes`` last axes."""
+    """Invert `as_complex`, of ``axes`` last axes."""
     return torch.view_as_real(numbers.contiguous()).flatten(-axes - 1)
 
 

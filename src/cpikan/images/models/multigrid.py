@@ -19,7 +19,7 @@ from cpikan.images.models.tucker import TFNO
 
 
 def patch_multiple(levels: int) -> int:
-    """Sides of images cut with ``levels`` are multiples of this: views start at whole coarse pixels.
+    """Compute what sides of images cut with ``levels`` are multiples of: views start at whole coarse pixels.
 
     >>> [patch_multiple(levels) for levels in (0, 1, 2)]
     [1, 8, 32]
@@ -53,7 +53,7 @@ def context_patches(image: Tensor, levels: int, margin_px: int = 0, periodic: bo
 
 
 def _window_index(size: int, levels: int, level: int, margin: int, periodic: bool, device: torch.device) -> Tensor:
-    """Coarse pixels (patches, side) that the patches' windows show at ``level``, along one axis of ``size`` pixels."""
+    """List the coarse pixels (patches, side) that the patches' windows show at ``level``, along one axis of ``size`` pixels."""
     side, length = size >> levels, size >> level
     # half of a patch lies to either side of its centre, in pixels of the image or in coarse ones
     centres = (torch.arange(2**levels, device=device) * 2 + 1) * side // 2 >> level

@@ -15,7 +15,7 @@ from cpikan.images.models.fno import FNO, SpectralConv, as_complex, as_real
 
 
 def tucker_ranks(shape: tuple[int, ...], rank: float) -> tuple[int, ...]:
-    """Ranks of a core that holds about the share ``rank`` of the numbers of a kernel, alike along all axes.
+    """Choose the ranks of a core that holds about the share ``rank`` of the numbers of a kernel, alike along all axes.
 
     >>> tucker_ranks((24, 24, 16, 8), 1.0)
     (24, 24, 16, 8)
@@ -52,7 +52,7 @@ class TuckerConv(SpectralConv):
         return as_complex(self.core, self.ranks[2:]), factors
 
     def dense(self) -> Tensor:
-        """The kernel (in, out, 2 modes, modes), complex: for inspection; `mix` does without."""
+        """Build the kernel (in, out, 2 modes, modes), complex: for inspection; `mix` does without."""
         core, factors = self._parts()
         return torch.einsum("abcd,ia,ob,xc,yd->ioxy", core, *factors)
 

@@ -26,29 +26,29 @@ class Symmetry:
 
     @classmethod
     def numbered(cls, number: int, size: int) -> Symmetry:
-        """``number`` 0 to 7; 0 leaves everything as it is."""
+        """Make symmetry ``number`` 0 to 7; 0 leaves everything as it is."""
         return cls(size, bool(number & 4), bool(number & 2), bool(number & 1))
 
     def pixels(self, values: Tensor) -> Tensor:
-        """An image (..., size, size)."""
+        """Turn an image (..., size, size)."""
         turned = values.transpose(-2, -1) if self.swapped else values
         axes = [axis for axis, flipped in ((-2, self.flipped_y), (-1, self.flipped_x)) if flipped]
         return (torch.flip(turned, axes) if axes else turned).contiguous()
 
     def slopes(self, values: Tensor) -> Tensor:
-        """Components (..., 2) in y and x of a slope."""
+        """Turn components (..., 2) in y and x of a slope."""
         return self._swap(values) * torch.tensor(
             [-1.0 if self.flipped_y else 1.0, -1.0 if self.flipped_x else 1.0], dtype=values.dtype
         )
 
     def points(self, values: Tensor) -> Tensor:
-        """Positions (..., 2) in y and x of pixels, fractions allowed."""
+        """Turn positions (..., 2) in y and x of pixels, fractions allowed."""
         moved = self._swap(values)
         flipped = torch.tensor([self.flipped_y, self.flipped_x])
         return torch.where(flipped, self.size - 1 - moved, moved)
 
     def joints(self, values: Tensor) -> Tensor:
-        """Joints (M, 8) between patches that are all turned alike."""
+        """Turn joints (M, 8) between patches that are all turned alike."""
         pairs, first, second, extent = values.split(2, dim=1)
         extent = self._swap(extent)
         flipped = torch.tensor([self.flipped_y, self.flipped_x])

@@ -54,7 +54,7 @@ class WaferPatchDataset(Dataset[PatchBatch]):
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """Patches (or pairs) of an epoch."""
+        """Count the patches (or pairs) of an epoch."""
         return self._length
 
     def __getstate__(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class WaferPatchDataset(Dataset[PatchBatch]):
         return self._augment(batch, source, self._draw(_CHANGE, epoch, index))
 
     def place(self, epoch: int, index: int) -> Place:
-        """Where the patch ``index`` of an epoch is cut."""
+        """Choose where the patch ``index`` of an epoch is cut."""
         if self._places:
             return self._places[self._shuffled(epoch)[index]]
         draw = self._draw(_PLACE, epoch, index)
@@ -122,7 +122,7 @@ class WaferPatchDataset(Dataset[PatchBatch]):
 
 
 def _check_alike(sources: list[PatchSource], settings: PatchSettings) -> None:
-    """Patches of one batch are one tensor: frames and phases must have the same numbers of wavelengths and steps."""
+    """Check that patches fit one tensor: frames and phases must have the same numbers of wavelengths and steps."""
     asked = [name for name in ("frames", "phases", "modulation") if getattr(settings, name)]
     if not asked:
         return
@@ -152,7 +152,7 @@ def _check_alike(sources: list[PatchSource], settings: PatchSettings) -> None:
 
 
 def _shares(sources: list[PatchSource], settings: PatchSettings, weights: Sequence[float] | None) -> np.ndarray:
-    """How often each stack is drawn, summing to one."""
+    """Compute how often each stack is drawn, summing to one."""
     if weights is None:
         weights = [float(covering_count(source, settings)) for source in sources]
     elif settings.order == "regular":

@@ -24,7 +24,8 @@ class WaveLight:
     centre_px: tuple[float, float] = (0.0, 0.0)
 
     def light_dn(self, samples: np.ndarray) -> np.ndarray:
-        """Samples (K, h, w) of the detector as light (K, h, w) float32, gain and offset of each frame taken off; NaN is 0."""
+        """Turn samples (K, h, w) of the detector as light (K, h, w) float32, gain and offset of each frame taken off; NaN
+        is 0."""
         model = self.model
         if model.response is None and not model.offset_dn.any() and (model.gain == 1).all():
             light = samples.astype(np.float32)
@@ -34,11 +35,11 @@ class WaveLight:
         return np.nan_to_num(light, copy=False)
 
     def steps_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """What is added to 4 pi h / lambda at pixels (y, x) in each frame, in rad: (K, ...)."""
+        """Compute what is added to 4 pi h / lambda at pixels (y, x) in each frame, in rad: (K, ...)."""
         return self.model.steps_at(y, x) + self._standing(y, x)
 
     def linear_about(self, y: float, x: float) -> tuple[np.ndarray, np.ndarray]:
-        """Steps (K,) at a pixel, in (-pi, pi], and their slopes (K, 2) in rad per pixel of y and x there."""
+        """Linearise steps (K,) at a pixel, in (-pi, pi], and their slopes (K, 2) in rad per pixel of y and x there."""
         model = self.model
         away = np.array([y - model.pivot[0], x - model.pivot[1]])
         steps = self.steps_at(np.asarray(y), np.asarray(x))
@@ -46,7 +47,8 @@ class WaveLight:
         return np.angle(np.exp(1j * steps)), slopes
 
     def phasor(self, light: np.ndarray, row: int, column: int) -> np.ndarray:
-        """B exp(4 pi i h / lambda), complex (h, w), of light (K, h, w) whose first pixel is (row, column), by least squares.
+        """Compute B exp(4 pi i h / lambda), complex (h, w), of light (K, h, w) whose first pixel is (row, column), by least
+        squares.
 
         Raises InputError where fewer than three frames leave it open.
         """
@@ -55,7 +57,7 @@ class WaveLight:
         return found * np.exp(-1j * self._standing(pixels.y, pixels.x))
 
     def fundamental(self, light: np.ndarray, row: int, column: int) -> np.ndarray:
-        """Light (K, h, w) without the harmonics of the fringes, float32, so that A + B cos explains it.
+        """Take the harmonics of the fringes off light (K, h, w), float32, so that A + B cos explains it.
 
         Harmonics that are free are taken off as fitted to each pixel, others as their share of B.
         """
@@ -75,7 +77,7 @@ class WaveLight:
         return left.astype(np.float32)
 
     def _first(self, solved: np.ndarray, pixels: _Pixels) -> np.ndarray:
-        """B exp(i phase) in the gauge of the model, complex (h, w)."""
+        """Compute B exp(i phase) in the gauge of the model, complex (h, w)."""
         return self.model.unlocked(solved[1] + 1j * solved[2], pixels.y, pixels.x)
 
     def _standing(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -108,7 +110,7 @@ class _Pixels:
         return cls(y, x, steps, model.harmonics, model.gain)
 
     def solve(self, light: np.ndarray) -> np.ndarray:
-        """Least squares of A, B cos, B sin and two per further harmonic, (n, h, w), for light (K, h, w)."""
+        """Solve the least squares of A, B cos, B sin and two per further harmonic, (n, h, w), for light (K, h, w)."""
         weight = self.weight[:, None]
         if np.ptp(self.steps, axis=(1, 2)).max() < _UNIFORM_RAD:
             inverse = np.linalg.pinv(fringe_columns(self.steps.mean(axis=(1, 2)), self.harmonics) * weight)

@@ -38,12 +38,12 @@ class PatchLoader:
     ranks: int
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
+        """Count the batches of an epoch."""
         whole, left = divmod(len(self.dataset), self.batch * self.ranks)
         return whole + (left >= self.ranks)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[PatchBatch]:
-        """The batches of ``epoch`` from number ``start`` on; stops its threads or processes when it is closed."""
+        """Yield the batches of ``epoch`` from number ``start`` on; stops its threads or processes when it is closed."""
         keys = self.keys(epoch)[start:]
         if self.workers == 0:
             return (self._make(key) for key in keys)
@@ -53,7 +53,7 @@ class PatchLoader:
         return self.epoch(0)
 
     def keys(self, epoch: int) -> list[list[tuple[int, int]]]:
-        """What each batch of an epoch is made of: (epoch, index) of its patches."""
+        """List what each batch of an epoch is made of: (epoch, index) of its patches."""
         total, group = len(self.dataset), self.batch * self.ranks
         found = []
         for number in range(len(self)):

@@ -24,7 +24,7 @@ class Place(NamedTuple):
 
 
 def row_range(source: PatchSource, settings: PatchSettings) -> tuple[int, int]:
-    """The image rows that patches of ``source`` may show; InputError where no patch, or pair, fits."""
+    """Find the image rows that patches of ``source`` may show; InputError where no patch, or pair, fits."""
     height, width = source.shape
     first, last = (round(share * height) for share in settings.rows)
     need = settings.size
@@ -37,7 +37,7 @@ def row_range(source: PatchSource, settings: PatchSettings) -> tuple[int, int]:
 
 
 def regular_places(sources: list[PatchSource], settings: PatchSettings) -> list[Place]:
-    """All patches (or pairs of neighbours) of an evenly spread grid that show enough measured pixels."""
+    """List all patches (or pairs of neighbours) of an evenly spread grid that show enough measured pixels."""
     found = []
     for number, source in enumerate(sources):
         first, last = row_range(source, settings)
@@ -56,14 +56,14 @@ def regular_places(sources: list[PatchSource], settings: PatchSettings) -> list[
 
 
 def covering_count(source: PatchSource, settings: PatchSettings) -> int:
-    """Patches that cover the image once."""
+    """Count patches that cover the image once."""
     first, last = row_range(source, settings)
     side = settings.size
     return -(-(last - first) // side) * -(-source.shape[1] // side)
 
 
 def random_place(source: PatchSource, number: int, settings: PatchSettings, draw: np.random.Generator) -> Place:
-    """A random patch or pair with enough measured pixels; after 64 tries the best of those seen."""
+    """Choose a random patch or pair with enough measured pixels; after 64 tries the best of those seen."""
     first, last = row_range(source, settings)
     best, best_share = None, -1.0
     for _ in range(_TRIES):
@@ -78,7 +78,7 @@ def random_place(source: PatchSource, number: int, settings: PatchSettings, draw
 
 
 def joint_of(corners: tuple[tuple[int, int], ...], size: int) -> list[int]:
-    """The overlap of two patches as a row of ``PatchBatch.joints``."""
+    """Write the overlap of two patches as a row of ``PatchBatch.joints``."""
     (y0, x0), (y1, x1) = corners
     top, left = max(y0, y1), max(x0, x1)
     height, width = min(y0, y1) + size - top, min(x0, x1) + size - left
@@ -105,6 +105,6 @@ def _random_corners(
 
 
 def _share(source: PatchSource, corner: tuple[int, int], size: int) -> float:
-    """The share of measured pixels of a patch, from every fourth pixel of every fourth row."""
+    """Compute the share of measured pixels of a patch, from every fourth pixel of every fourth row."""
     (row, column), step = corner, _CHECK_EVERY
     return float(source.valid(slice(row, row + size, step), slice(column, column + size, step)).mean())

@@ -68,11 +68,11 @@ class PatchSource(Protocol):
         ...
 
     def valid(self, rows: slice, columns: slice) -> np.ndarray:
-        """Which pixels of a window were measured, bool."""
+        """Tell which pixels of a window were measured, bool."""
         ...
 
     def patch(self, row: int, column: int, size: int, wanted: Wanted, number: int = 0) -> PatchBatch:
-        """The square patch whose first pixel is (row, column), as a batch of one; ``number`` goes into its place."""
+        """Cut the square patch whose first pixel is (row, column), as a batch of one; ``number`` goes into its place."""
         ...
 
 
@@ -162,7 +162,7 @@ class StackSource:
         return self.files.truth is not None
 
     def unit_nm(self, finest_period: float) -> float:
-        """The noise of the whole map that periods are counted in, read once."""
+        """Compute the noise of the whole map that periods are counted in, read once."""
         if finest_period not in self._units:
             self._units[finest_period] = map_unit_nm(self._guide, self._shape, finest_period)
         return self._units[finest_period]
@@ -204,7 +204,7 @@ class StackSource:
         return self._opened
 
     def _guide(self, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Height and sigma (float32, 0 and 1 where invalid) and validity of a window, copied out of the maps."""
+        """Read height and sigma (float32, 0 and 1 where invalid) and validity of a window, copied out of the maps."""
         maps = self._maps()
         height = np.array(maps.height[rows, columns], np.float32)
         sigma = np.array(maps.sigma[rows, columns], np.float32)
@@ -214,7 +214,7 @@ class StackSource:
         return height, sigma, valid
 
     def _light(self, rows: slice, columns: slice) -> np.ndarray:
-        """Light (L, K, h, w) of a window."""
+        """Read light (L, K, h, w) of a window."""
         maps, light = self._maps(), self.files.light
         assert maps.reader is not None
         if isinstance(maps.reader, NpyReader):
@@ -252,7 +252,8 @@ class StackSource:
         return _one((file.sign * maps.truth[rows, columns].astype(np.float64) + offset).astype(np.float32))
 
     def _median_modulation(self) -> float:
-        """Median over a few windows of the mean modulation of the wavelengths, over measured pixels; 1 where none is."""
+        """Compute the median over a few windows of the mean modulation of the wavelengths, over measured pixels; 1 where none
+        is."""
         if self._median is None:
             seen = []
             for window in sample_windows(self._shape):

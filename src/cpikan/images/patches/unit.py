@@ -17,8 +17,8 @@ MapWindow = Callable[[slice, slice], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 def sample_windows(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
-    """At most 8 x 8 windows of at most 96 x 96 pixels, evenly spread over an image (H, W): the memory of a sample does not
-    depend on the image."""
+    """Choose at most 8 x 8 windows of at most 96 x 96 pixels, evenly spread over an image (H, W): the memory of a sample
+    does not depend on the image."""
     size = [min(_WINDOW_PX, length) for length in shape]
     axes = [
         [slice(start, start + n) for start in np.unique(np.linspace(0, length - n, _SIDE).astype(int)).tolist()]
@@ -28,7 +28,8 @@ def sample_windows(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
 
 
 def map_unit_nm(window: MapWindow, shape: tuple[int, int], finest_period: float) -> float:
-    """`noise_unit_nm` of a map (H, W), from a sample; ``window(rows, columns)`` gives height_nm, sigma_nm and valid there.
+    """Compute `noise_unit_nm` of a map (H, W), from a sample; ``window(rows, columns)`` gives height_nm, sigma_nm and valid
+    there.
 
     An empty row between the windows keeps rows that are no neighbours from being compared.
     """

@@ -26,11 +26,11 @@ class Anchor(PixelLoss):
         self._network, self._spec = copy.deepcopy(network).eval().requires_grad_(False), spec
 
     def where(self, batch: PatchBatch) -> Tensor:
-        """Valid pixels (N, h, w) bool."""
+        """Choose valid pixels (N, h, w) bool."""
         return batch.planes.valid
 
     def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
-        """Squared changes (N, h, w)."""
+        """Compute squared changes (N, h, w)."""
         with torch.no_grad():
             before = predict(self._network.to(batch.unit_nm.device), batch.planes, self._spec, batch.unit_nm)
         change = (prediction.order_logit - before.order_logit) ** 2

@@ -147,7 +147,7 @@ class TrainConfig:
             raise InputError(f'[model] kind = {self.model["kind"]!r}: give a name, such as "unet"')
 
     def table(self) -> dict[str, Any]:
-        """JSON-able; `config_of` gives it back."""
+        """Write the config down for JSON; `config_of` gives it back."""
         table = to_table(self)
         for name in _DERIVED:
             del table["patches"][name]
@@ -155,7 +155,7 @@ class TrainConfig:
 
 
 def config_of(table: Mapping[str, Any]) -> TrainConfig:
-    """A config of the tables of a TOML or JSON file; raises InputError for what is unknown or does not fit."""
+    """Make a config of the tables of a TOML or JSON file; raises InputError for what is unknown or does not fit."""
     patches = table.get("patches", {})
     for name in patches if isinstance(patches, Mapping) else ():
         if name in _DERIVED:
@@ -164,7 +164,8 @@ def config_of(table: Mapping[str, Any]) -> TrainConfig:
 
 
 def read_config(path: Path | str) -> TrainConfig:
-    """A config of a TOML file. Raises InputError for a file that is absent, too large, no TOML, or says what is unknown."""
+    """Read a config from a TOML file. Raises InputError for a file that is absent, too large, no TOML, or says what is
+    unknown."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no config {path}: give a TOML file (docs/how-to/train.md has one to copy)")

@@ -73,13 +73,13 @@ class Engine:
         return self._accelerator.scaler
 
     def prepare(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
-        """The network on its device, its gradients shared between processes, and the optimizer that follows them."""
+        """Put the network on its device, its gradients shared between processes, and the optimizer that follows them."""
         prepared, stepped = self._accelerator.prepare(network, optimizer)
         self._networks.append(prepared)
         return prepared, stepped
 
     def quiet(self, network: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
-        """Around all passes of a group but the ``last``: gradients add up here and are not shared yet."""
+        """Add gradients up here without sharing them yet, around all passes of a group but the ``last``."""
         return contextlib.nullcontext() if last else self._accelerator.no_sync(network)
 
     def backward(self, loss: Tensor) -> None:
@@ -87,18 +87,18 @@ class Engine:
         self._accelerator.backward(loss * self.processes)
 
     def clip(self, network: nn.Module, longest: float) -> float:
-        """The length of the gradient (unscaled first), cut to ``longest`` where that is above 0."""
+        """Measure the length of the gradient (unscaled first), cut to ``longest`` where that is above 0."""
         norm = self._accelerator.clip_grad_norm_(network.parameters(), longest if longest else float("inf"))
         return float(norm) if norm is not None else 0.0
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over all processes."""
+        """Sum over all processes."""
         if self.processes == 1:
             return values
         return self._accelerator.reduce(values, reduction="sum")
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process is here."""
         self._accelerator.wait_for_everyone()
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ class Engine:
 
 
 def check_together(config: TrainConfig) -> None:
-    """InputError where options of [training] exclude each other or the device, with the reason."""
+    """Raise InputError where options of [training] exclude each other or the device, with the reason."""
     training = config.training
     cuda = torch.cuda.is_available()
     if training.device == "cuda" and not cuda:
@@ -146,7 +146,7 @@ def check_together(config: TrainConfig) -> None:
 
 
 def need(module: str, extra: str, what: str) -> None:
-    """InputError that names the extra to install where ``module`` is absent."""
+    """Raise InputError that names the extra to install where ``module`` is absent."""
     if importlib.util.find_spec(module) is None:
         raise InputError(f"{what} needs {module}, which is not installed: {_EXTRA.format(extra)}")
 
@@ -156,7 +156,7 @@ def _physics(config: TrainConfig) -> bool:
 
 
 def _forget_earlier_runs() -> None:
-    """Accelerate keeps what the first run of a process chose; a second one may choose anew, but not its group."""
+    """Let a run of this process choose anew: Accelerate keeps what the first one chose; the group of processes stays."""
     from accelerate.state import AcceleratorState, GradientState
 
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):

@@ -65,15 +65,15 @@ class PatchFeed:
             self._held_out = patch_loader(dataset, data.batch, workers=min(data.workers, 1), rank=rank, ranks=ranks)
 
     def batches(self, epoch: int, first: int) -> Iterator[PatchBatch]:
-        """The batches of an epoch from number ``first`` on."""
+        """Yield the batches of an epoch from number ``first`` on."""
         return self._loader.epoch(epoch, first)
 
     def validation(self) -> Iterable[PatchBatch]:
-        """The held-out batches; none where there are none."""
+        """Yield the held-out batches; none where there are none."""
         return () if self._held_out is None else self._held_out.epoch(0)
 
     def check(self, losses: Sequence[tuple[float, Loss]]) -> None:
-        """InputError where a loss needs a truth that no stack has, or joints that random single patches do not have."""
+        """Raise InputError where a loss needs a truth that no stack has, or joints that random single patches do not have."""
         for _, loss in losses:
             if "truth" in loss.needs and not self.has_truth:
                 raise InputError(
@@ -83,7 +83,7 @@ class PatchFeed:
 
 
 def patch_settings(config: TrainConfig) -> PatchSettings:
-    """The patches of a config with what its features and losses ask for."""
+    """Complete the patches of a config with what its features and losses ask for."""
     spec = config.features
     return replace(
         config.patches,
@@ -96,5 +96,5 @@ def patch_settings(config: TrainConfig) -> PatchSettings:
 
 
 def reads_frames(config: TrainConfig) -> bool:
-    """Whether stacks must be opened with their frames."""
+    """Tell whether stacks must be opened with their frames."""
     return patch_settings(config).wanted.reads_frames

@@ -34,7 +34,7 @@ class TrainLog:
         return SummaryWriter(str(folder))
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """One line; numbers also go to TensorBoard."""
+        """Append one line; numbers also go to TensorBoard."""
         line = json.dumps(plain({"kind": kind, "step": step, **values}), allow_nan=False)
         self._file.write(line.encode() + b"\n")
         self._file.flush()

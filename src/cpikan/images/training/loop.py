@@ -35,10 +35,10 @@ class Feed(Protocol):
     per_epoch: int
 
     def batches(self, epoch: int, first: int) -> Iterator[PatchBatch | None]:
-        """The batches of an epoch from number ``first`` on."""
+        """Yield the batches of an epoch from number ``first`` on."""
 
     def validation(self) -> Iterable[PatchBatch | None]:
-        """The held-out batches, the same in every call; none where there are none."""
+        """Yield the held-out batches, the same in every call; none where there are none."""
 
 
 class BatchTransform(Protocol):
@@ -187,13 +187,13 @@ class Trainer:
             raise Cancelled(f"training was cancelled at step {at.step}; the last state stays and can be resumed")
 
     def _usable(self, norm: float) -> bool:
-        """Whether a step may be taken; in fp16 infinite gradients are part of finding the scale, some times."""
+        """Tell whether a step may be taken; in fp16 infinite gradients are part of finding the scale, some times."""
         at = self._position
         at.skipped = 0 if math.isfinite(norm) else at.skipped + 1
         return at.skipped == 0 or (self._parts.scaler is not None and at.skipped < _SKIPS)
 
     def _group(self) -> list[PatchBatch | None]:
-        """The next batches of the epoch, moved and made ready; an epoch ends with a group that may be incomplete."""
+        """Take the next batches of the epoch, moved and made ready; an epoch ends with a group that may be incomplete."""
         at = self._position
         if at.batch >= self._task.feed.per_epoch:
             at.epoch, at.batch, self._batches = at.epoch + 1, 0, None
@@ -272,7 +272,7 @@ class Trainer:
     # --- what is kept ------------------------------------------------------------------------------------------------
 
     def _roll_back(self, what: str) -> None:
-        """Back to the last good weights at half the rate; the patches go on, for the same ones would do the same."""
+        """Go back to the last good weights at half the rate; the patches go on, for the same ones would do the same."""
         at = self._position
         at.skipped = 0
         if at.rollbacks >= self._config.training.rollbacks:
@@ -315,7 +315,7 @@ class Trainer:
         return ""
 
     def _anywhere(self, said: bool) -> bool:
-        """Whether a process says so: the same answer in every process."""
+        """Tell whether a process says so: the same answer in every process."""
         if self._engine.processes == 1:
             return said
         return float(self._engine.total(torch.tensor(float(said), device=self._engine.device))) > 0

@@ -15,7 +15,7 @@ NORMAL_95 = 1.959963984540054
 
 
 def sums(prediction: Prediction, batch: PatchBatch) -> Tensor:
-    """Counts and squares of a batch (8,) float64, to be added up over batches and processes; zeros without a truth."""
+    """Add up counts and squares of a batch (8,) float64, to be added up over batches and processes; zeros without a truth."""
     found = torch.zeros(len(_NAMES), dtype=torch.float64, device=prediction.height_nm.device)
     truth, planes = batch.truth_nm, batch.planes
     if truth is None:
@@ -45,7 +45,7 @@ def sums(prediction: Prediction, batch: PatchBatch) -> Tensor:
 
 
 def figures(total: Tensor) -> dict[str, float | None]:
-    """Figures of the added sums; None where nothing is known.
+    """Compute figures of the added sums; None where nothing is known.
 
     ``noise_ratio`` is rms(prediction - truth) / rms(guide - truth) and ``coverage_95`` the share within 1.96 predicted
     sigmas, both over pixels of right order; ``wrong_orders`` and ``wrong_orders_after`` are shares of the known pixels before

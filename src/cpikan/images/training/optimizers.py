@@ -14,7 +14,7 @@ from cpikan.learning.methods.soap import SoapOptimizer
 
 
 def build_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter, ICLR 2019) or SOAP (Vyas et al., 2024) on kernels flattened to matrices."""
+    """Make AdamW (Loshchilov & Hutter, ICLR 2019) or SOAP (Vyas et al., 2024) on kernels flattened to matrices."""
     kept = list(parameters)
     if config.name == "soap":
         return SoapKernels(kept, config.rate)
@@ -23,7 +23,7 @@ def build_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter])
 
 
 def rate_at(config: OptimizerConfig, step: int, steps: int) -> float:
-    """The rate of step 0, 1, ... of ``steps``: linear warm-up, then constant or half a cosine to the final share."""
+    """Compute the rate of step 0, 1, ... of ``steps``: linear warm-up, then constant or half a cosine to the final share."""
     warmup = min(config.warmup_steps, steps)
     if step < warmup:
         return config.rate * (step + 1) / warmup

@@ -15,7 +15,7 @@ Made = TypeVar("Made")
 
 
 def from_table(kind: type[Made], table: object, where: str) -> Made:
-    """A dataclass of the keys in ``table``; tables inside become dataclasses where the field is one.
+    """Make a dataclass of the keys in ``table``; tables inside become dataclasses where the field is one.
 
     Raises InputError with ``where`` for unknown keys (nearest name), wrong types, and what the dataclass itself refuses.
     """
@@ -33,7 +33,7 @@ def from_table(kind: type[Made], table: object, where: str) -> Made:
 
 
 def to_table(made: Any) -> dict[str, Any]:
-    """The keys and values of a dataclass, JSON-able; `from_table` gives the dataclass back."""
+    """Write down the keys and values of a dataclass, JSON-able; `from_table` gives the dataclass back."""
     return {field.name: _plain(getattr(made, field.name)) for field in dataclasses.fields(made)}
 
 

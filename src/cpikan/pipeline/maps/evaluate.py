@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
-from cpikan.metrics import ErrorTally, wrong_order_limit_nm
+from cpikan.metrics import wrong_order_limit_nm
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.maps.map_rows import MapRows
 from cpikan.psi.model.flags import Flag
@@ -22,6 +22,7 @@ from cpikan.surface.alignment import Alignment, Block, align
 from cpikan.surface.aperture import Aperture, pupil_of
 from cpikan.surface.components import ComponentScan
 from cpikan.surface.form import check_form_terms, form_modes
+from cpikan.surface.tallies import ErrorTally
 
 _INPAINTED = int(Flag.INPAINTED)
 

@@ -119,10 +119,10 @@ def _closed_form(
 def _by_frames(
     sample: Subsample, acquisition: Acquisition, saturation_dn: float, settings: CalibrationSettings
 ) -> tuple[Calibration, SurfaceFit]:
-    from cpikan.psi.calibration.surface_fit.fit import fit_frames
+    from cpikan.psi.calibration.surface_fit.fit import fit_surface_to_frames
 
     with single_threaded():  # again: the import above loaded torch
-        fit = fit_frames(sample, acquisition, saturation_dn)
+        fit = fit_surface_to_frames(sample, acquisition, saturation_dn)
         cells = [np.arange(-(-side // SIGMA_CELL_PX)) * SIGMA_CELL_PX + SIGMA_CELL_PX / 2 for side in sample.shape]
         sigma = np.stack([fit.sigma_nm(np.stack(np.broadcast_arrays(y, cells[1]), axis=1)) for y in cells[0]])
     if not fit.determined:

@@ -23,8 +23,7 @@ from cpikan.psi.refine.ambiguity import CELL_SHARE
 from cpikan.psi.refine.blocks import BlockSums
 from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows
 from cpikan.storage.writers.layout import SLOPES
-from cpikan.streaming.bands import Band
-from cpikan.streaming.buffers import BufferPool
+from cpikan.streaming.bands import Band, BufferPool
 from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
 from cpikan.streaming.threads import single_threaded
 

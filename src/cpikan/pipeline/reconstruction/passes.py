@@ -12,8 +12,7 @@ from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.kernels.model import HeightRows, OrderSearch, PhaseRows, empty_rows
 from cpikan.psi.kernels.select import PixelKernels
 from cpikan.psi.kernels.statistics import COLUMNS
-from cpikan.streaming.bands import Band, split_bands
-from cpikan.streaming.buffers import BufferPool
+from cpikan.streaming.bands import Band, BufferPool, split_bands
 from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
 from cpikan.surface.aperture import Aperture
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import os
 import queue
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from cpikan.streaming.engine import StreamTimings, stream
 from cpikan.streaming.events import Events
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.progress import Progress
+from cpikan.streaming.rows import RowPool
 
 _BAND_BYTES = 12 * 2**20  # of frames, height and kind together
 _MAX_BAND_ROWS = 256
@@ -102,16 +101,12 @@ def _run(output: SimulationFiles, settings: SimulationSettings, progress: bool |
         free.put(buffers)
 
     with (
-        ThreadPoolExecutor(_THREADS, thread_name_prefix="cpikan-frames") as pool,
+        RowPool(_THREADS, "cpikan-frames") as pool,
         Progress("simulate", sum(band.rows for band in bands), width, progress) as shown,
     ):
 
         def expose(band: Band, buffers: _Buffers) -> _Buffers:
-            cuts = [band.rows * n // _THREADS for n in range(_THREADS + 1)]
-            parts = itertools.pairwise(cuts)
-            jobs = [pool.submit(simulator.fill_frames, band.start, *buffers, part) for part in parts]
-            for job in jobs:
-                job.result()
+            pool.map(lambda start, stop: simulator.fill_frames(band.start, *buffers, (start, stop)), band.rows)
             return buffers
 
         return stream(bands, surface, expose, write, depth=_DEPTH, progress=shown)

@@ -1,4 +1,4 @@
-"""How the order search of a stack is set up: range, pistons and tilts, extent of the heights, what the noise leaves open."""
+"""Set-up of the order search of a stack: range, pistons and tilts, extent of the heights, what the noise leaves open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the frames of a stack were: steps as given, or fitted to the frames, with one sign for all wavelengths."""
+"""Phase steps of a stack: as given, or fitted to the frames, with one sign for all wavelengths."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from cpikan.errors import InputError
 from cpikan.psi.calibration.steps.aia import estimate_steps
 from cpikan.psi.calibration.steps.carrier import Carrier, WholeRows, carrier_of
-from cpikan.psi.calibration.steps.frame_fit import FrameFit
+from cpikan.psi.calibration.steps.fit import FitOptions, fit_phase_steps
 from cpikan.psi.calibration.steps.layout import EFFECTS
-from cpikan.psi.calibration.steps.tilt_aia import FitOptions, fit_frames
+from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.steps.two_frames import fit_two_frames
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.frame_model import FrameModel
@@ -31,13 +31,12 @@ class StackSteps:
     """One `FrameModel` per wavelength; ``fits`` where they were fitted, None where steps are taken as given.
 
     ``deviation_deg``: how far trusted steps lie from what the frames say, a list per wavelength, None where the frames do
-    not say. ``ripple_removed_mrad``: amplitude at 1 to 4 times the fringes by which the fit changes the phases that plain
-    steps (the nominal ones, or the fitted ones without tilt and harmonics) would give, per wavelength.
+    not say.
     """
 
     models: tuple[FrameModel, ...]
     sign: Sign
-    fits: tuple[FrameFit, ...] | None = None
+    fits: tuple[StepFit, ...] | None = None
     deviation_deg: tuple[tuple[float, ...] | None, ...] | None = None
     warnings: tuple[str, ...] = field(default=())
 
@@ -53,7 +52,7 @@ def stack_steps(
     acquisition: Acquisition,
     effects: tuple[str, ...] | None = None,
 ) -> StackSteps:
-    """The models of frames (L, K, P) at ``position`` (P, 2), with whole ``rows`` (samples (L, K, n, W)) to compare signs on.
+    """Find the models of frames (L, K, P) at ``position`` (P, 2), whole ``rows`` (samples (L, K, n, W)) to compare signs on.
 
     Trusted steps are used as given and checked; others are fitted together with the ``effects`` (None: those the frames
     show). Raises InputError where unknown steps are not determined by the frames; nominal ones are then kept, with a warning.
@@ -63,7 +62,7 @@ def stack_steps(
         return _trusted(frames, given)
     fitted = None if effects is None else frozenset(effect for effect in EFFECTS if effect in effects)
     options = FitOptions(effects=fitted, response=effects is not None and "response" in effects)
-    fits: list[FrameFit] = []
+    fits: list[StepFit] = []
     models: list[FrameModel] = []
     warnings: list[str] = []
     for i, samples in enumerate(frames):
@@ -89,17 +88,15 @@ def stack_steps(
     return StackSteps(tuple(fit.model for fit in fits), "assumed", tuple(fits), warnings=tuple(warnings))
 
 
-def _fitted(
-    samples: np.ndarray, position: np.ndarray, start: tuple[float, ...] | None, options: FitOptions
-) -> FrameFit:
+def _fitted(samples: np.ndarray, position: np.ndarray, start: tuple[float, ...] | None, options: FitOptions) -> StepFit:
     if len(samples) > 2:
-        return fit_frames(samples, position, start, options)
+        return fit_phase_steps(samples, position, start, options)
     if options.effects or options.response:
         raise InputError("two frames show nothing but their step: leave --fit out")
     return fit_two_frames(samples, position, start)
 
 
-def _contradiction(fit: FrameFit, carrier: Carrier | None) -> tuple[str, ...]:
+def _contradiction(fit: StepFit, carrier: Carrier | None) -> tuple[str, ...]:
     """A warning where the fit is not what the fringes' carrier says, of either sign."""
     if carrier is None or len(fit.steps_deg) < 3:
         return ()
@@ -113,7 +110,7 @@ def _contradiction(fit: FrameFit, carrier: Carrier | None) -> tuple[str, ...]:
     )
 
 
-def _agreeing(fits: list[FrameFit], rows: WholeRows, i: int, warnings: list[str]) -> FrameFit:
+def _agreeing(fits: list[StepFit], rows: WholeRows, i: int, warnings: list[str]) -> StepFit:
     """A blind fit with the sign under which its phase rises where that of the first wavelength does."""
     agreement = _slope_agreement(rows.samples, fits[0].model, fits[i].model, i)
     if agreement < -_AGREES:
@@ -126,8 +123,8 @@ def _agreeing(fits: list[FrameFit], rows: WholeRows, i: int, warnings: list[str]
     return fits[i]
 
 
-def mirrored(fit: FrameFit) -> FrameFit:
-    """The same frames with the phase of the other sign."""
+def mirrored(fit: StepFit) -> StepFit:
+    """Change the sign of phase, steps, tilts and defocus: the frames are the same."""
     model = fit.model
     turned = replace(
         model,

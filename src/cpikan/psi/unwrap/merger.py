@@ -17,9 +17,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -86,25 +84,6 @@ def unwrap_box(phase_rad: np.ndarray, quality: np.ndarray | None, box: Box[int])
 
 def _nodes_of(found: TileOrders, inside: tuple[slice, ...], corner: tuple[int, int, int]) -> NodeCounts:
     return count_nodes(found.orders[inside], found.labels[inside], found.count, corner)
-
-
-def finished_tiles(
-    boxes: Sequence[Box[int]], work: Callable[[Box[int]], UnwrappedTile], threads: int
-) -> Iterator[tuple[Box[int], UnwrappedTile]]:
-    """Yield the tiles in order, worked on by a pool; at most ``threads + 2`` are in memory."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="cpikan-unwrap")
-    pending: deque[tuple[Box[int], Future[UnwrappedTile]]] = deque()
-    try:
-        for box in boxes:
-            pending.append((box, pool.submit(work, box)))
-            if len(pending) > threads + 1:
-                ready, future = pending.popleft()
-                yield ready, future.result()
-        while pending:
-            ready, future = pending.popleft()
-            yield ready, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 class TileMerger:

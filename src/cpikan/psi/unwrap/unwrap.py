@@ -11,11 +11,12 @@ from cpikan.errors import InputError, unknown_name
 from cpikan.partition.partition import Partition
 from cpikan.psi.unwrap.audit import apply_names, audit_map
 from cpikan.psi.unwrap.integer_least_squares import OffsetSolution, solve_offsets
-from cpikan.psi.unwrap.merger import TileMerger, finished_tiles, unwrap_box, unwrap_window
+from cpikan.psi.unwrap.merger import TileMerger, unwrap_box, unwrap_window
 from cpikan.psi.unwrap.nodes import NodeCounts, name_components
 from cpikan.psi.unwrap.rectangles import LARGEST_REGION
 from cpikan.psi.unwrap.report import OrderMaps, UnwrapReport, UnwrapResult
 from cpikan.streaming.engine import ProgressSink
+from cpikan.streaming.executor import ThreadExecutor
 
 _ROUNDS = 8  # of joining tiles that disagree; a region may disagree with its new neighbours
 _INT16_PIXELS = 60_000  # below this height + width a smooth surface cannot leave int16: half an order per pixel
@@ -50,10 +51,11 @@ def unwrap(
     maps = _order_maps(phase_rad.shape, out or {})
     maps.ambiguous[...] = False
     merger, boxes = TileMerger(maps), tuple(Partition.tiles(phase_rad.shape, tile, overlap, ramp=0))
-    for box, done in finished_tiles(boxes, partial(unwrap_box, phase_rad, quality), threads):
-        merger.add(box, done)
-        if progress is not None and box.core[1][1] == phase_rad.shape[1]:
-            progress.advance(box.core[0][1] - box.core[0][0])
+    with ThreadExecutor(threads, "cpikan-unwrap") as executor:
+        for box, done in zip(boxes, executor.map(partial(unwrap_box, phase_rad, quality), boxes), strict=True):
+            merger.add(box, done)
+            if progress is not None and box.core[1][1] == phase_rad.shape[1]:
+                progress.advance(box.core[0][1] - box.core[0][0])
 
     nodes, solution, regions = _solve(merger, phase_rad, quality, overlap)
     merger.flag(solution.offsets)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cpikan.errors import InputError
 from cpikan.storage.maps import open_map
 from cpikan.streaming.bands import Band
-from cpikan.streaming.engine import stream
+from cpikan.streaming.engine import stream_through
+from cpikan.streaming.executor import Executor, ProcessExecutor, SerialExecutor
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.progress import Progress
-from cpikan.streaming.tiling.crew import Job, OwnProcess, SeveralProcesses
+from cpikan.streaming.threads import threads_limited
+from cpikan.streaming.tiling.blend import Blender
+from cpikan.streaming.tiling.buffers import RowBuffers
 from cpikan.streaming.tiling.model import TileModel, as_model, model_name
-from cpikan.streaming.tiling.planning import describe, plan_tiles
+from cpikan.streaming.tiling.plan import TilePlan, describe, plan_tiles
 from cpikan.streaming.tiling.report import Figures
-from cpikan.streaming.tiling.rows import RowFeed, TilePlan
+from cpikan.streaming.tiling.row import RowFeed, RowFigures, RowTask, RowWork
 from cpikan.streaming.tiling.settings import TilingSettings
 from cpikan.streaming.tiling.sink import ArrayOut, FileOut, RowsOut
 from cpikan.streaming.tiling.source import ImageSource, open_source
+
+_DEPTH = 1  # rows of tiles that wait before the work and after it
 
 
 @dataclass
@@ -71,7 +79,7 @@ def infer_tiled(
     image = open_source(source)
     try:
         plan = plan_tiles(tile_model, image.shape, chosen)
-        shape = plan.grid.shape if image.flat and plan.channels_out == 1 else (plan.channels_out, *plan.grid.shape)
+        shape = plan.shape if image.flat and plan.channels_out == 1 else (plan.channels_out, *plan.shape)
         if isinstance(output, str | Path):
             return _to_file(tile_model, image, Path(output), shape, plan, chosen)
         array = _target(output, shape)
@@ -101,7 +109,7 @@ def _to_file(
     plan: TilePlan,
     settings: TilingSettings,
 ) -> TiledResult:
-    described = describe(plan, settings) | {"model": model_name(model), "source": image.fingerprint()}
+    described = describe(plan, model, settings) | {"model": model_name(model), "source": image.fingerprint()}
     out = FileOut(path, shape, described, settings)
     if out.finished is not None:
         return TiledResult({**out.finished, "state": "finished before"}, path, None, settings.quantities)
@@ -121,74 +129,102 @@ def _run(
     model: TileModel, image: ImageSource, out: RowsOut, plan: TilePlan, settings: TilingSettings
 ) -> dict[str, Any]:
     """Carry all rows of tiles that are still to do through the stream; the report of the run."""
-    depth = max(1, settings.processes - 1)
-    if settings.processes > 1:
-        crew: OwnProcess | SeveralProcesses = SeveralProcesses(plan, model, settings.processes, settings.threads, depth)
-    else:
-        crew = OwnProcess(plan, model, settings.threads, depth)
-    edges = plan.grid.emitted
-    todo = [Band(i, edges[i], edges[i + 1]) for i in _rows_to_do(plan, out.first_row)]
+    several = settings.processes > 1
+    executor: Executor = ProcessExecutor(settings.processes, settings.threads or 1) if several else SerialExecutor()
+    places = min(executor.in_flight + _DEPTH + 1, len(plan.rows))  # all the executor took, a queue, one in hand
+    views = not several and image.array is not None and plan.rows.upper == plan.shape[0]
+    in_place = out.array if isinstance(out, ArrayOut) and not several else None
+    todo = [Band(i, plan.emitted[i], plan.emitted[i + 1]) for i in _rows_to_do(plan, out.first_row)]
     figures = Figures(plan, resumed_from_row=out.first_row)
-    progress = Progress("tiles", sum(band.rows for band in todo), plan.grid.shape[1], settings.progress)
-    with PeakMemory() as memory, crew.running(), figures.clock(), progress:
-        loop = _Loop(image, out, plan, crew, figures)
-        figures.timings = stream(todo, loop.read, loop.compute, loop.write, depth=depth, progress=progress)
+    with (
+        PeakMemory() as memory,
+        RowBuffers(plan, (0 if views else places, places if in_place is None else 0), shared=several) as buffers,
+        executor,
+        threads_limited(None if several else settings.threads),
+        Progress("tiles", sum(band.rows for band in todo), plan.shape[1], settings.progress) as progress,
+    ):
+        loop = _Loop(RowFeed(image, plan), plan.blender(), buffers, figures, in_place)
+        work = RowWork(plan, model, buffers)
+
+        def blended(items: Iterator[tuple[Band, np.ndarray | int]]) -> Generator[_Done, None, None]:
+            results = executor.map(work, loop.tasks(items))
+            figures.start_clock()
+            return loop.joined(work, results)
+
+        def write(band: Band, done: _Done) -> None:
+            out.write(band.start, done.rows)
+            loop.give_band(done)
+
+        read = loop.views if not several else loop.copies
+        figures.timings = stream_through(todo, read, blended, write, depth=_DEPTH, progress=progress)
         out.finish()
-        report = figures.report(memory, crew)
+        report = figures.report(memory, executor.size, buffers)
     out.commit(report)
     return report
 
 
 def _rows_to_do(plan: TilePlan, first_row: int) -> range:
     """The rows of tiles that finish image rows from ``first_row`` on, and the one above for the ramp they share."""
-    edges, count = plan.grid.emitted, len(plan.grid.rows)
+    edges, count = plan.emitted, len(plan.rows)
     first = next((i for i in range(count) if edges[i + 1] > first_row), count)
-    return range(max(first - 1, 0) if first < count and plan.grid.rows.ramp else first, count)
+    return range(max(first - 1, 0) if first < count and plan.rows.ramp else first, count)
+
+
+class _Done(NamedTuple):
+    """Finished image rows (C', n, W) and the task whose band they lie in."""
+
+    rows: np.ndarray
+    task: RowTask
 
 
 class _Loop:
-    """The three stages of the stream and what they share."""
+    """What happens to a row of tiles before and after the work on it, in order of the rows."""
 
     def __init__(
         self,
-        image: ImageSource,
-        out: RowsOut,
-        plan: TilePlan,
-        crew: OwnProcess | SeveralProcesses,
+        feed: RowFeed,
+        blender: Blender,
+        buffers: RowBuffers,
         figures: Figures,
+        in_place: np.ndarray | None,
     ) -> None:
-        self._out, self._crew, self._figures = out, crew, figures
-        self._blender = plan.blender()
-        self._feed = RowFeed(image, plan.grid)
-        self._carry: np.ndarray | None = None
-        figures.disagreement = self._blender.disagreement
-        self._in_place = out.array if isinstance(out, ArrayOut) and crew.processes == 1 else None
-        crew.prepare(inputs=image.array is None, bands=self._in_place is None)
+        self._feed, self._blender, self._buffers, self._figures = feed, blender, buffers, figures
+        self._in_place = in_place
+        self._under_way: deque[RowTask] = deque()
+        figures.disagreement = blender.disagreement
 
-    def read(self, band: Band) -> Job:
-        top, bottom = self._blender.rows_of(band.index)
-        rows = self._feed.view(band.index) if self._crew.processes == 1 else None
-        slot = None
-        if rows is None:
-            slot = self._crew.inputs.take()
-            rows = self._feed.fill(band.index, slot.array)
-        job = Job(band.index, rows, bottom - top, slot)
-        if self._in_place is not None:
-            job.band = self._in_place[:, top:bottom]
-        self._crew.submit(job)
-        return job
+    def views(self, band: Band) -> np.ndarray | int:
+        """Image rows as they lie in memory, where they do."""
+        rows = self._feed.view(band.index)
+        return self.copies(band) if rows is None else rows
 
-    def compute(self, band: Band, job: Job) -> tuple[Job, np.ndarray]:
-        assert job.result is not None
-        self._figures.add(job.result())
-        if job.source is not None:
-            self._crew.inputs.give(job.source)
-        assert job.band is not None
-        done, self._carry = self._blender.down(job.i, self._carry, job.band)
-        return job, done
+    def copies(self, band: Band) -> int:
+        """Image rows in a place of the buffers."""
+        place = self._buffers.take_input()
+        self._feed.fill(band.index, self._buffers.inputs[place])
+        return place
 
-    def write(self, band: Band, item: tuple[Job, np.ndarray]) -> None:
-        job, done = item
-        self._out.write(band.start, done)
-        if job.target is not None:
-            self._crew.bands.give(job.target)
+    def tasks(self, items: Iterator[tuple[Band, np.ndarray | int]]) -> Iterator[RowTask]:
+        """Rows of tiles with room for their bands, as the executor takes them."""
+        for band, rows in items:
+            top, bottom = self._blender.rows_of(band.index)
+            place = self._buffers.take_band() if self._in_place is None else self._in_place[:, top:bottom]
+            self._under_way.append(RowTask(band.index, bottom - top, rows, place))
+            yield self._under_way[-1]
+
+    def joined(self, work: RowWork, results: Generator[RowFigures, None, None]) -> Generator[_Done, None, None]:
+        """Blend each band with the one above."""
+        carry: np.ndarray | None = None
+        with closing(results):
+            for figures in results:
+                task = self._under_way.popleft()
+                self._figures.add(figures)
+                if not isinstance(task.rows, np.ndarray):
+                    self._buffers.give_input(task.rows)
+                rows, carry = self._blender.down(task.i, carry, work.band(task))
+                yield _Done(rows, task)
+
+    def give_band(self, done: _Done) -> None:
+        """Free the place of a band that is written."""
+        if not isinstance(done.task.band, np.ndarray):
+            self._buffers.give_band(done.task.band)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from cpikan.partition import Intervals
 from cpikan.streaming.engine import StreamTimings
 from cpikan.streaming.memory import PeakMemory
-from cpikan.streaming.tiling.overlap import Disagreement
-from cpikan.streaming.tiling.rows import RowFigures, TilePlan
-
-if TYPE_CHECKING:
-    from cpikan.streaming.tiling.crew import OwnProcess, SeveralProcesses
+from cpikan.streaming.tiling.buffers import RowBuffers
+from cpikan.streaming.tiling.disagreement import Disagreement
+from cpikan.streaming.tiling.plan import TilePlan
+from cpikan.streaming.tiling.row import RowFigures
 
 
 class Figures:
@@ -30,11 +28,9 @@ class Figures:
         self.disagreement: Disagreement | None = None
         self.timings = StreamTimings()
 
-    @contextlib.contextmanager
-    def clock(self) -> Iterator[None]:
+    def start_clock(self) -> None:
         """Count from here: processes have been started."""
         self._started = time.perf_counter()
-        yield
 
     def add(self, row: RowFigures) -> None:
         """Take the figures of one row of tiles."""
@@ -44,27 +40,27 @@ class Figures:
         if self.disagreement is not None:
             self.disagreement.merge(row.disagreement)
 
-    def report(self, memory: PeakMemory, crew: OwnProcess | SeveralProcesses) -> dict[str, Any]:
+    def report(self, memory: PeakMemory, processes: int, buffers: RowBuffers) -> dict[str, Any]:
         """The report, JSON-like. ``seconds`` runs to the durable output, without the start of processes.
 
         ``overlap_l2`` is the relative L2 difference of neighbouring tiles before they are blended, on the pixels of the
         ramps (for ``halo``, a few around each cut), modulo the period where there is one. ``exact`` says whether the
         receptive field guarantees the untiled result. ``tile_ms`` is cutting, model and blending of one tile.
         """
-        plan, grid = self._plan, self._plan.grid
+        plan, shared_mib = self._plan, buffers.mib if processes > 1 else 0.0
         seconds = time.perf_counter() - self._started
         shares = np.asarray(self._tile_s or [0.0])
-        pixels = (grid.shape[0] - self._resumed) * grid.shape[1]
+        pixels = (plan.shape[0] - self._resumed) * plan.shape[1]
         differs = self.disagreement or Disagreement()
         return {
-            "shape": list(grid.shape),
+            "shape": list(plan.shape),
             "channels": [plan.channels_in, plan.channels_out],
-            "tiles": len(grid),
+            "tiles": len(plan.partition),
             "tiles_run": len(self._tile_s),
-            "tile": list(grid.tile),
-            "overlap": list(grid.overlap),
-            "ramp": [grid.rows.ramp, grid.columns.ramp] if plan.window != "halo" else [0, 0],
-            "cuts": [list(grid.rows.cuts), list(grid.columns.cuts)],
+            "tile": list(plan.tile),
+            "overlap": [_least_overlap(axis) for axis in plan.partition.axes],
+            "ramp": [plan.rows.ramp, plan.columns.ramp] if plan.window != "halo" else [0, 0],
+            "cuts": [list(plan.rows.cuts), list(plan.columns.cuts)],
             "window": plan.window,
             "exact": exactness(plan),
             "overlap_l2": differs.relative_l2,
@@ -80,13 +76,18 @@ class Figures:
             "megapixels_per_second": pixels / 1e6 / seconds,
             "tile_ms_p50": 1e3 * float(np.percentile(shares, 50)),
             "tile_ms_p95": 1e3 * float(np.percentile(shares, 95)),
-            "peak_anonymous_mib": memory.peak() + crew.processes * self._others_mib + crew.shared_mib,
+            "peak_anonymous_mib": memory.peak() + processes * self._others_mib + shared_mib,
             "peak_device_mib": _device_mib(),
-            "buffer_mib": crew.own_mib + crew.shared_mib,
-            "processes": crew.processes,
+            "buffer_mib": buffers.mib,
+            "processes": processes,
             "batch": plan.batch,
             "resumed_from_row": self._resumed,
         }
+
+
+def _least_overlap(axis: Intervals[int]) -> int:
+    """The smallest overlap of neighbours on an axis; 0 where there is one tile only."""
+    return min((stop - later for stop, later in zip(axis.stops, axis.starts[1:], strict=False)), default=0)
 
 
 def _device_mib() -> float | None:
@@ -99,7 +100,7 @@ def _device_mib() -> float | None:
 
 def exactness(plan: TilePlan) -> str:
     """Whether the tiled result is the untiled one by construction, or only as measured on the overlaps."""
-    if len(plan.grid) == 1:
+    if len(plan.partition) == 1:
         return "one tile"
     if plan.finite:
         return "guaranteed by the receptive field"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from cpikan.errors import InputError, unknown_name
-from cpikan.streaming.tiling.ramps import WINDOWS
+from cpikan.streaming.events import Events
+from cpikan.streaming.tiling.blend import WINDOWS
 
 VALUES = ("linear", "phasor", "height", "wrapped")
 Pair = int | Sequence[int]
@@ -22,7 +22,8 @@ class TilingSettings:
     ``ramp`` is the length of the blend inside the overlap; by default as long as the model's receptive field allows.
     ``values`` says what the model returns: ``linear`` quantities, ``phasor`` (pairs of channels cos, sin), ``height``
     (orders must agree: with ``period``, half a wavelength in the unit of the values, this is checked), or ``wrapped``
-    phase, which only ``halo`` can join. ``quantities`` names the output's channels as maps of this package.
+    phase, which only ``halo`` can join. ``quantities`` names the output's channels as maps of this package. ``progress`` is a
+    line on stderr, or Events that are told.
     """
 
     tile: Pair = 512
@@ -37,7 +38,7 @@ class TilingSettings:
     quantities: tuple[str, ...] | None = None
     resume: bool = False
     overwrite: bool = False
-    progress: bool = False
+    progress: bool | Events = False
 
     def __post_init__(self) -> None:
         if self.window not in ("auto", *WINDOWS):
@@ -62,16 +63,3 @@ class TilingSettings:
             if name not in names:
                 raise unknown_name("option", name, names)
         return replace(self, **options)
-
-
-def pair(given: Pair, what: str, least: int) -> tuple[int, int]:
-    """(rows, columns) from one number or two; InputError for anything else or below ``least``."""
-    try:
-        both = tuple(map(operator.index, given)) if isinstance(given, Sequence) else (operator.index(given),) * 2
-    except TypeError:
-        raise InputError(f"{what} {given!r} is not made of whole numbers: give pixels, such as 512") from None
-    if len(both) != 2:
-        raise InputError(f"{what} {given!r} has {len(both)} entries: give one number, or (rows, columns)")
-    if min(both) < least:
-        raise InputError(f"{what} {given!r} is too small: give at least {least}")
-    return both[0], both[1]

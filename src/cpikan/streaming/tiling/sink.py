@@ -34,8 +34,6 @@ class RowsOut(Protocol):
 
     def commit(self, report: dict[str, Any]) -> None: ...
 
-    def release(self) -> None: ...
-
 
 class ArrayOut:
     """Rows of an array (C, H, W) in memory; bands are blended in it directly, so ``write`` has nothing left to do."""
@@ -54,9 +52,6 @@ class ArrayOut:
 
     def commit(self, report: dict[str, Any]) -> None:
         """The report stays with the caller."""
-
-    def release(self) -> None:
-        """Nothing is held open."""
 
 
 class FileOut:

@@ -1,4 +1,4 @@
-"""The detector's response from the frames: the curve that turns bent fringes back into cosines."""
+"""The detector's response, fitted to the frames: the curve that turns bent fringes back into cosines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Bent:
     cost: float
 
 
-def fit_response(samples: Samples, start: Solution, floor: float) -> Bent | None:
+def fit_response(samples: Samples, start: Solution) -> Bent | None:
     """Fit the curve, and the frames without harmonics, from a solution with harmonics; None where no rising curve serves.
 
     Under given steps the curve that makes the fringes cosines is linear least squares: what the design leaves of a sample
@@ -47,7 +47,7 @@ def fit_response(samples: Samples, start: Solution, floor: float) -> Bent | None
         if not response.is_rising:
             return None
         light = Samples(response.light_dn(samples.values), samples.waves, samples.fields)
-        found = solve(light, layout, theta, _ITERATIONS, floor, spread)
+        found = solve(light, layout, theta, _ITERATIONS, spread)
         theta, spread = found.state.theta, found.spread
     assert found is not None
     slope = np.log(np.maximum(response.slope(samples.values), 1e-6))

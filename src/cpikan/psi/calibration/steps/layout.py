@@ -1,11 +1,14 @@
-"""Which numbers describe the frames, and where each stands in the vector of parameters."""
+"""The numbers that describe the frames, and where each stands in the vector of parameters."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
+
+from cpikan.psi.calibration.parameter_vector import ParameterVector
 
 Effect = Literal["tilt", "defocus", "gain", "offset", "harmonic2", "harmonic3"]
 EFFECTS: tuple[Effect, ...] = ("tilt", "defocus", "gain", "offset", "harmonic2", "harmonic3")
@@ -24,7 +27,7 @@ PRIOR: dict[str, float] = {
 
 @dataclass(frozen=True)
 class Parameters:
-    """A vector of parameters, taken apart: ``wave`` (K, waves) coefficients of the step field, ``gain`` and ``offset``
+    """The numbers of a vector by what they mean: ``wave`` (K, waves) coefficients of the step field, ``gain`` and ``offset``
     (K,), ``harmonic`` one ratio per order, ``background`` and ``modulation`` coefficients of the smooth fields."""
 
     wave: np.ndarray
@@ -36,8 +39,17 @@ class Parameters:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Frames 1 .. K-1 each have a step and what ``effects`` add; then harmonics, then ``terms`` of A and of B."""
+class Layout(ParameterVector):
+    """Where each number stands in the vector of parameters; frame 0 is the reference.
+
+    First all numbers of frame 1, then of frame 2 and so on: a step and what ``effects`` add. Then one number per harmonic,
+    then ``terms`` of the smooth background and as many of the modulation::
+
+        step tilt tilt defocus gain offset | step tilt ... offset | harmonic2 harmonic3 | background ... | modulation ...
+        <----------- per_frame ----------->
+        <------------------------ of_frames -------------------->
+        <------------------------------------ own ------------------------------------->
+    """
 
     frames: int
     effects: frozenset[Effect]
@@ -45,6 +57,7 @@ class Layout:
 
     @property
     def waves(self) -> int:
+        """Coefficients of a frame's step field."""
         return 1 + 2 * ("tilt" in self.effects) + ("defocus" in self.effects)
 
     @property
@@ -53,6 +66,7 @@ class Layout:
 
     @property
     def orders(self) -> tuple[int, ...]:
+        """Those of the harmonics that are fitted."""
         return tuple(order for order in (2, 3) if f"harmonic{order}" in self.effects)
 
     @property
@@ -66,54 +80,77 @@ class Layout:
         return self.of_frames + len(self.orders)
 
     @property
-    def size(self) -> int:
-        return self.own + 2 * self.terms
+    def light(self) -> tuple[slice, slice]:
+        """Places of the smooth background and modulation."""
+        middle = self.own + self.terms
+        return slice(self.own, middle), slice(middle, middle + self.terms)
+
+    @cached_property
+    def blocks(self) -> dict[str, np.ndarray]:
+        """Places of "step" (K - 1, 1), of each effect, "tilt" being (K - 1, 2), and of both smooth fields (terms,)."""
+        frame = self.of_frame
+        column = 0
+        found: dict[str, np.ndarray] = {}
+        for name in ("step", "tilt", "defocus", "gain", "offset"):
+            if name == "step" or name in self.effects:
+                width = 2 if name == "tilt" else 1
+                found[name] = frame[:, column : column + width]
+                column += width
+        found |= {f"harmonic{order}": np.array([self.of_frames + i]) for i, order in enumerate(self.orders)}
+        names = ("background", "modulation")
+        return found | {n: np.arange(s.start, s.stop) for n, s in zip(names, self.light, strict=True)}
+
+    @property
+    def of_frame(self) -> np.ndarray:
+        """Places of the numbers of each frame (K - 1, per frame)."""
+        return np.arange(self.of_frames).reshape(self.frames - 1, self.per_frame)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The blocks that describe frames: the step and the effects."""
+        return ("step", *(effect for effect in EFFECTS if effect in self.effects))
 
     def without(self, effect: Effect) -> Layout:
         return replace(self, effects=self.effects - {effect})
 
-    def indices(self, group: str) -> np.ndarray:
-        """Where the parameters called ``group`` (an effect, or "step") stand."""
-        if group.startswith("harmonic"):
-            return np.array([self.of_frames + self.orders.index(int(group[-1]))])
-        at = {"step": [0], "tilt": [1, 2], "defocus": [self.waves - 1], "gain": [self.waves]}
-        at["offset"] = [self.per_frame - 1]
-        frame = np.arange(self.frames - 1)[:, None] * self.per_frame
-        return (frame + np.array(at[group])).ravel()
-
-    def names(self) -> np.ndarray:
-        """The group of every parameter, empty for the smooth fields."""
-        names = np.full(self.size, "", dtype="U12")
-        for group in ("step", *(effect for effect in EFFECTS if effect in self.effects)):
-            names[self.indices(group)] = group
-        return names
-
     def prior_precision(self) -> np.ndarray:
         """One over the variance of the weak priors, zero for the smooth fields."""
-        return np.array([PRIOR[name] ** -2 if name else 0.0 for name in self.names()])
+        precision = np.zeros(self.size)
+        for name in self.groups:
+            precision[self.blocks[name]] = PRIOR[name] ** -2
+        return precision
 
     def neutral(self) -> np.ndarray:
         """Frames that differ in nothing."""
         theta = np.zeros(self.size)
         if "gain" in self.effects:
-            theta[self.indices("gain")] = 1.0
+            theta[self.blocks["gain"]] = 1.0
         return theta
 
+    def started(self, steps_rad: np.ndarray, tilt_rad: np.ndarray) -> np.ndarray:
+        """Parameters of frames with these steps (K - 1,) and, where they are fitted, tilts (K - 1, 2)."""
+        theta = self.neutral()
+        theta[self.blocks["step"][:, 0]] = steps_rad
+        if "tilt" in self.effects:
+            theta[self.blocks["tilt"]] = tilt_rad
+        return theta
+
+    def table(self, vector: np.ndarray, name: str) -> np.ndarray:
+        """Numbers of all frames in a block (K, width) of a vector; zeros for frame 0 and for what is not fitted."""
+        table = np.zeros((self.frames, 2 if name == "tilt" else 1))
+        if name in self.blocks:
+            table[1:] = vector[self.blocks[name]]
+        return table
+
     def unpack(self, theta: np.ndarray) -> Parameters:
-        frame = np.zeros((self.frames, self.per_frame))
-        frame[1:] = theta[: self.of_frames].reshape(self.frames - 1, self.per_frame)
-        gain, offset = np.ones(self.frames), np.zeros(self.frames)
+        wave, gain = np.zeros((self.frames, self.waves)), np.ones(self.frames)
+        wave[1:] = theta[self.of_frame[:, : self.waves]]
         if "gain" in self.effects:
-            gain[1:] = frame[1:, self.waves]
-        if "offset" in self.effects:
-            offset = frame[:, self.per_frame - 1]
-        harmonic, fields = theta[self.of_frames : self.own], theta[self.own :]
-        return Parameters(frame[:, : self.waves], gain, offset, harmonic, fields[: self.terms], fields[self.terms :])
+            gain[1:] = theta[self.blocks["gain"][:, 0]]
+        offset = self.table(theta, "offset")[:, 0]
+        background, modulation = self.light
+        return Parameters(wave, gain, offset, theta[self.of_frames : self.own], theta[background], theta[modulation])
 
     def moved_to(self, other: Layout, theta: np.ndarray) -> np.ndarray:
         """The same parameters in another layout; what this one lacks is neutral."""
-        moved = other.neutral()
-        for group in ("step", *(effect for effect in EFFECTS if effect in self.effects & other.effects)):
-            moved[other.indices(group)] = theta[self.indices(group)]
-        moved[other.own :] = theta[self.own :]
-        return moved
+        return self.moved(theta, other, other.neutral())

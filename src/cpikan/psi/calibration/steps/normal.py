@@ -1,8 +1,16 @@
-"""Normal equations of frames and pixels together, the pixels eliminated."""
+"""Normal equations of frames and pixels together, the pixels eliminated by Schur's complement.
+
+::
+
+    | F   C' | frames          F  ``_direct``: frames, harmonics and smooth fields while the pixels are held
+    | C   D  | pixels          D  a 3 x 3 block per pixel (background, modulation, phase), L L' = `PixelFactor`
+                               ``coupling`` = L^-1 C,  ``matrix`` = F - coupling' coupling
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -18,24 +26,83 @@ class Spread:
     background: float
     modulation: float
 
+    @property
+    def light(self) -> tuple[float, float]:
+        """Of background and modulation."""
+        return self.background, self.modulation
+
     def squares(self) -> np.ndarray:
         return np.array([self.noise, self.background, self.modulation]) ** 2
+
+
+@dataclass(frozen=True)
+class PixelFactor:
+    """Cholesky factors L of the 3 x 3 normal matrices of P pixels (background, modulation, phase): ``lower`` (3, 3, P)."""
+
+    lower: np.ndarray
+
+    @classmethod
+    def of(cls, own: np.ndarray, spread: Spread) -> PixelFactor:
+        """Factors for derivatives ``own`` (3, K, P) of the samples over the noise, and the two smooth fields as priors."""
+        lower = np.zeros((3, 3, own.shape[-1]))
+        prior = (spread.background**-2, spread.modulation**-2, 0.0)
+        # shares of an entry, and of one, that are left at least: the phase of a pixel without modulation is anything
+        least = ((0.0, 0.0), (1e-12, 0.0), (1e-6, 1e-9))
+        for i in range(3):
+            for j in range(i):
+                entry = np.einsum("kp,kp->p", own[i], own[j])
+                for m in range(j):
+                    entry = entry - lower[i, m] * lower[j, m]
+                lower[i, j] = entry / lower[j, j]
+            entry = np.einsum("kp,kp->p", own[i], own[i]) + prior[i]
+            bound = least[i][0] * entry + least[i][1]
+            for m in range(i):
+                entry = entry - lower[i, m] ** 2
+            lower[i, i] = np.sqrt(np.maximum(entry, bound))
+        return cls(lower)
+
+    def forward(self, right: np.ndarray) -> np.ndarray:
+        """L^-1 times right sides (3, ..., P)."""
+        found = np.empty_like(right)
+        for i in range(3):
+            rest = right[i]
+            for j in range(i):
+                rest = rest - self.lower[i, j] * found[j]
+            found[i] = rest / self.lower[i, i]
+        return found
+
+    def backward(self, right: np.ndarray) -> np.ndarray:
+        """L'^-1 times right sides (3, P)."""
+        found = np.empty_like(right)
+        for i in (2, 1, 0):
+            rest = right[i]
+            for j in range(i + 1, 3):
+                rest = rest - self.lower[j, i] * found[j]
+            found[i] = rest / self.lower[i, i]
+        return found
+
+    @cached_property
+    def inverse(self) -> np.ndarray:
+        """The columns of L^-1 for background and modulation (2, 3, P)."""
+        (l00, _, _), (l10, l11, _), (l20, l21, l22) = self.lower
+        background = 1 / l00, -l10 / (l00 * l11), (l10 * l21 - l20 * l11) / (l00 * l11 * l22)
+        return np.array([background, (np.zeros_like(l11), 1 / l11, -l21 / (l11 * l22))])
 
 
 @dataclass(frozen=True)
 class Normal:
     """``matrix`` (n, n) and ``right`` (n,) for the frames after elimination of the pixels.
 
-    ``coupling`` (3, n, P) and ``pixel_right`` (3, P) are L^-1 times the mixed block and the right side of the pixels, where
-    L L' is each pixel's own block; ``lower`` its six elements. ``root`` (P,) is the square root of the weights; ``slopes``
-    (K - 1, per frame, P) and ``scaled_rest`` (K, P) the frames' derivatives and what is left, over the noise.
+    ``coupling`` (3, n, P) and ``pixel_right`` (3, P) are L^-1 times the mixed block and the right side of the pixels, L
+    their ``factor``. ``root`` (P,) is the square root of the weights; ``slopes`` (K - 1, per frame, P) and ``scaled_rest``
+    (K, P) the frames' derivatives and what is left, over the noise.
     """
 
     matrix: np.ndarray
     right: np.ndarray
     coupling: np.ndarray
     pixel_right: np.ndarray
-    lower: tuple[np.ndarray, ...]
+    factor: PixelFactor
     root: np.ndarray
     slopes: np.ndarray
     scaled_rest: np.ndarray
@@ -43,17 +110,13 @@ class Normal:
     def pixel_step(self, step: np.ndarray) -> np.ndarray:
         """How the pixels (3, P) follow a step of the frames."""
         weight = np.maximum(self.root, 1e-12)
-        t0, t1, t2 = self.pixel_right - np.tensordot(step, self.coupling, (0, 1)) / weight
-        l00, l10, l11, l20, l21, l22 = self.lower
-        third = t2 / l22
-        second = (t1 - l21 * third) / l11
-        return np.stack([(t0 - l10 * second - l20 * third) / l00, second, third])
+        return self.factor.backward(self.pixel_right - np.tensordot(step, self.coupling, (0, 1)) / weight)
 
     def shares(self) -> np.ndarray:
         """Posterior variances (2, P) of background and modulation of a pixel, frames held."""
-        l00, l10, l11, l20, l21, l22 = self.lower
-        inverse = 1 / l00, -l10 / (l00 * l11), (l10 * l21 - l20 * l11) / (l00 * l11 * l22)
-        return np.stack([inverse[0] ** 2 + inverse[1] ** 2 + inverse[2] ** 2, l11**-2 + (l21 / (l11 * l22)) ** 2])
+        background, modulation = self.factor.inverse**2
+        own = self.factor.lower[1, 1] ** -2
+        return np.stack([background[0] + background[1] + background[2], own + modulation[2]])
 
 
 def assemble(
@@ -69,18 +132,11 @@ def assemble(
     light = state.pixel[0] + state.pixel[1] * found.shape
     own = np.stack([np.broadcast_to(gain, light.shape), gain * found.shape, gain * state.pixel[1] * found.slope])
     rest = found.rest / spread.noise
-    lower = _cholesky(own, spread)
-    l00, l10, l11, l20, l21, l22 = lower
-    along = np.empty_like(own)
-    along[0] = own[0] / l00
-    along[1] = (own[1] - l10 * along[0]) / l11
-    along[2] = (own[2] - l20 * along[0] - l21 * along[1]) / l22
+    factor = PixelFactor.of(own, spread)
     pulls = np.einsum("akp,kp->ap", own, rest)
     pulls[0] += found.off_background / spread.background**2
     pulls[1] += found.off_modulation / spread.modulation**2
-    first = pulls[0] / l00
-    second = (pulls[1] - l10 * first) / l11
-    pixel_right = np.stack([first, second, (pulls[2] - l20 * first - l21 * second) / l22])
+    pixel_right, along = factor.forward(pulls), factor.forward(own)
     slopes = _frame_slopes(samples, layout, own[2, 1:], light[1:] / spread.noise, spread.noise)
     higher = found.higher * (gain * state.pixel[1])
     root = np.sqrt(weight)
@@ -89,34 +145,20 @@ def assemble(
     frames = coupling[:, : layout.of_frames].reshape(3, samples.frames - 1, layout.per_frame, samples.pixels)
     np.multiply((along[:, 1:] * root)[:, :, None], slopes, out=frames)
     coupling[:, layout.of_frames : layout.own] = np.einsum("akp,hkp->ahp", along * root, higher)
-    inverse0 = np.stack([1 / l00, -l10 / (l00 * l11), (l10 * l21 - l20 * l11) / (l00 * l11 * l22)])
-    inverse1 = np.stack([np.zeros_like(l11), 1 / l11, -l21 / (l11 * l22)])
-    split = layout.own + layout.terms
-    coupling[:, layout.own : split] = -(inverse0 * root / spread.background**2)[:, None] * samples.fields
-    coupling[:, split:] = -(inverse1 * root / spread.modulation**2)[:, None] * samples.fields
+    smooth = zip(factor.inverse, spread.light, layout.light, strict=True)
+    for inverse, scatter, place in smooth:
+        coupling[:, place] = -(inverse * root / scatter**2)[:, None] * samples.fields
 
     matrix = _direct(samples, layout, slopes, higher, spread, weight)
-    right = _direct_right(samples, layout, slopes, higher, rest * weight, found, spread, weight)
+    weighted = rest * weight
+    off = (found.off_background, found.off_modulation)
+    light_right = [-samples.fields @ (weight * o) / s**2 for o, s in zip(off, spread.light, strict=True)]
+    harmonics = np.einsum("hkp,kp->h", higher, weighted)
+    right = np.concatenate([np.einsum("kjp,kp->kj", slopes, weighted[1:]).ravel(), harmonics, *light_right])
     for q in range(3):
         matrix -= coupling[q] @ coupling[q].T
         right -= coupling[q] @ (pixel_right[q] * root)
-    return Normal(matrix, right, coupling, pixel_right, lower, root, slopes, rest)
-
-
-def _cholesky(own: np.ndarray, spread: Spread) -> tuple[np.ndarray, ...]:
-    n00 = np.einsum("kp,kp->p", own[0], own[0]) + spread.background**-2
-    n10 = np.einsum("kp,kp->p", own[1], own[0])
-    n11 = np.einsum("kp,kp->p", own[1], own[1]) + spread.modulation**-2
-    n20 = np.einsum("kp,kp->p", own[2], own[0])
-    n21 = np.einsum("kp,kp->p", own[2], own[1])
-    n22 = np.einsum("kp,kp->p", own[2], own[2])
-    l00 = np.sqrt(n00)
-    l10, l20 = n10 / l00, n20 / l00
-    l11 = np.sqrt(np.maximum(n11 - l10**2, 1e-12 * n11))
-    l21 = (n21 - l20 * l10) / l11
-    # a floor: the phase of a pixel without modulation is anything
-    l22 = np.sqrt(np.maximum(n22 - l20**2 - l21**2, 1e-6 * n22 + 1e-9))
-    return l00, l10, l11, l20, l21, l22
+    return Normal(matrix, right, coupling, pixel_right, factor, root, slopes, rest)
 
 
 def _frame_slopes(samples: Samples, layout: Layout, slope: np.ndarray, light: np.ndarray, noise: float) -> np.ndarray:
@@ -133,6 +175,7 @@ def _frame_slopes(samples: Samples, layout: Layout, slope: np.ndarray, light: np
 def _direct(
     samples: Samples, layout: Layout, slopes: np.ndarray, higher: np.ndarray, spread: Spread, weight: np.ndarray
 ) -> np.ndarray:
+    """Normal matrix (n, n) of the frames and the smooth fields while the pixels are held."""
     matrix = np.zeros((layout.size, layout.size))
     weighted = slopes * weight
     own, each = layout.of_frames, layout.per_frame
@@ -144,24 +187,6 @@ def _direct(
         for j in range(len(higher)):
             matrix[own + i, own + j] = np.vdot(higher[i] * weight, higher[j])
     smooth = (samples.fields * weight) @ samples.fields.T
-    split = layout.own + layout.terms
-    matrix[layout.own : split, layout.own : split] = smooth / spread.background**2
-    matrix[split:, split:] = smooth / spread.modulation**2
+    for place, scatter in zip(layout.light, spread.light, strict=True):
+        matrix[place, place] = smooth / scatter**2
     return matrix
-
-
-def _direct_right(
-    samples: Samples,
-    layout: Layout,
-    slopes: np.ndarray,
-    higher: np.ndarray,
-    rest: np.ndarray,
-    found: Evaluation,
-    spread: Spread,
-    weight: np.ndarray,
-) -> np.ndarray:
-    frames = np.einsum("kjp,kp->kj", slopes, rest[1:]).ravel()
-    harmonics = np.einsum("hkp,kp->h", higher, rest)
-    background = -samples.fields @ (weight * found.off_background) / spread.background**2
-    modulation = -samples.fields @ (weight * found.off_modulation) / spread.modulation**2
-    return np.concatenate([frames, harmonics, background, modulation])

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cpikan.psi.calibration.steps.frame_fit import FrameFit, sample_squares
 from cpikan.psi.calibration.steps.fringes import unwrap_scattered
 from cpikan.psi.calibration.steps.iterate import Solution
 from cpikan.psi.calibration.steps.layout import EFFECTS
 from cpikan.psi.calibration.steps.model import Samples
+from cpikan.psi.calibration.steps.step_fit import StepFit, sample_squares
 from cpikan.psi.calibration.steps.uncertainty import covariance_of
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.fringes import fringe_columns
@@ -41,24 +41,17 @@ class Context:
     response: Response | None = None
 
 
-def report(samples: Samples, solution: Solution, context: Context) -> FrameFit:
+def report(samples: Samples, solution: Solution, context: Context) -> StepFit:
     layout, theta = solution.layout, solution.state.theta
     covariance = covariance_of(samples, solution)
     error = np.sqrt(np.maximum(np.diag(covariance), 0))
-    frames = layout.frames
-
-    def of(source: np.ndarray, group: str, width: int) -> np.ndarray:
-        table = np.zeros((frames, width))
-        if group == "step" or group in layout.effects:
-            table[1:] = source[layout.indices(group)].reshape(frames - 1, width)
-        return table
-
-    at = layout.unpack(theta)
-    steps = of(theta, "step", 1)[:, 0] % (2 * np.pi)
+    at, table = layout.unpack(theta), layout.table
+    steps = table(theta, "step")[:, 0] % (2 * np.pi)
+    of_steps = layout.blocks["step"][:, 0]
     model = FrameModel(
         steps,
-        of(theta, "tilt", 2) / context.radius,
-        of(theta, "defocus", 1)[:, 0] / context.radius**2,
+        table(theta, "tilt") / context.radius,
+        table(theta, "defocus")[:, 0] / context.radius**2,
         at.gain,
         at.offset * context.scale,
         context.pivot,
@@ -70,35 +63,29 @@ def report(samples: Samples, solution: Solution, context: Context) -> FrameFit:
     model = replace(model, harmonics=free, locked=locked)
     singular = np.linalg.svd(fringe_columns(steps), compute_uv=False)
     scattered = unwrap_scattered(solution.state.pixel[2], context.seen)
-    gaps = np.diff(np.sort(steps), append=steps.min() + 2 * np.pi)
     spread = solution.spread
-    fit = FrameFit(
+    fit = StepFit(
         model=model,
-        step_error_rad=of(error, "step", 1)[:, 0],
-        tilt_error_rad_px=of(error, "tilt", 2) / context.radius,
-        gain_error=of(error, "gain", 1)[:, 0],
+        step_error_rad=table(error, "step")[:, 0],
+        tilt_error_rad_px=table(error, "tilt") / context.radius,
+        gain_error=table(error, "gain")[:, 0],
         harmonic_ratio=shares,
-        residual_dn=float("nan"),
-        residual_over_three_dn=float("nan"),
         noise_dn=spread.noise * context.scale,
         background_dn=spread.background * context.scale,
         modulation_dn=spread.modulation * context.scale,
-        ripple_rad=_ripple(steps, covariance[np.ix_(layout.indices("step"), layout.indices("step"))]),
+        ripple_rad=_ripple(steps, covariance[np.ix_(of_steps, of_steps)]),
         effects=tuple(effect for effect in EFFECTS if effect in layout.effects),
         omitted=context.omitted,
         conditioning=float(singular[-1] / singular[0]),
-        circle_coverage=float(1 - gaps.max() / (2 * np.pi)),
         fringes=scattered.fringes,
         iterations=solution.iterations,
         converged=solution.converged,
-        determined=True,
-        reason="",
         sign="nominal" if context.nominal else "assumed",
     )
     return _judged(_with_residual(fit, context), samples, resolved=scattered.resolved)
 
 
-def _with_residual(fit: FrameFit, context: Context) -> FrameFit:
+def _with_residual(fit: StepFit, context: Context) -> StepFit:
     every = max(1, len(context.where) // _RESIDUALS)
     rss = sample_squares(fit, context.values[:, ::every], context.where[::every])
     left = fit.model.frames - 3 - 2 * len(fit.model.harmonics)
@@ -112,7 +99,7 @@ def _with_residual(fit: FrameFit, context: Context) -> FrameFit:
     )
 
 
-def _judged(fit: FrameFit, samples: Samples, *, resolved: bool) -> FrameFit:
+def _judged(fit: StepFit, samples: Samples, *, resolved: bool) -> StepFit:
     """Whether the data determine the steps, and what else a user must know."""
     worst = float(np.degrees(fit.step_error_rad).max())
     reasons = []

@@ -37,14 +37,14 @@ def select(
 
 
 def _gain(layout: Layout, theta: np.ndarray, covariance: np.ndarray, effect: Effect, samples: int) -> float:
-    at = layout.indices(effect)
+    at = layout.blocks[effect].ravel()
     off = theta[at] - layout.neutral()[at]
     needed = math.log(samples) + (_STRONG if effect == "gain" and layout.frames <= _FEW_FRAMES else 0.0)
     return float(off @ np.linalg.solve(covariance[np.ix_(at, at)], off)) / len(at) - needed
 
 
 def _reason(layout: Layout, theta: np.ndarray, covariance: np.ndarray, effect: Effect) -> str:
-    at = layout.indices(effect)
+    at = layout.blocks[effect].ravel()
     largest = float(np.abs(theta[at] - layout.neutral()[at]).max())
     error = float(np.sqrt(np.diag(covariance)[at]).max())
     if error > _OPEN * PRIOR[effect]:
@@ -55,7 +55,7 @@ def _reason(layout: Layout, theta: np.ndarray, covariance: np.ndarray, effect: E
 def _drop(
     layout: Layout, theta: np.ndarray, covariance: np.ndarray, effect: Effect
 ) -> tuple[Layout, np.ndarray, np.ndarray]:
-    at = layout.indices(effect)
+    at = layout.blocks[effect].ravel()
     rest = np.setdiff1d(np.arange(layout.size), at)
     mixed = covariance[np.ix_(rest, at)]
     pull = np.linalg.solve(covariance[np.ix_(at, at)], np.column_stack([theta[at] - layout.neutral()[at], mixed.T]))

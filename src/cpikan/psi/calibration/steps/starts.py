@@ -39,15 +39,12 @@ def best_start(
     none = np.zeros((samples.frames, 2))
 
     def attempt(steps: np.ndarray, tilt: np.ndarray) -> bool:
-        theta = layout.neutral()
-        theta[layout.indices("step")] = steps[1:]
-        theta[layout.indices("tilt")] = tilt[1:].ravel()
         try:
-            found = solve(few, layout, theta, _ITERATIONS)
+            found = solve(few, layout, layout.started(steps[1:], tilt[1:]), _ITERATIONS)
         except np.linalg.LinAlgError:
             return False
         theta = found.state.theta
-        tried.append((found.cost, theta[layout.indices("step")], theta[layout.indices("tilt")].reshape(-1, 2)))
+        tried.append((found.cost, theta[layout.blocks["step"][:, 0]], theta[layout.blocks["tilt"]]))
         return samples.frames > 4 and found.spread.noise < _GOOD_NOISE
 
     if start_rad is not None:

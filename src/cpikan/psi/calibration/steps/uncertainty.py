@@ -45,9 +45,9 @@ def _scores(samples: Samples, solution: Solution) -> np.ndarray:
     np.multiply(normal.slopes, normal.scaled_rest[1:, None], out=frames)
     weighted = normal.scaled_rest * (at.gain[:, None] / spread.noise) * solution.state.pixel[1]
     scores[layout.of_frames : layout.own] = np.einsum("hkp,kp->hp", found.higher, weighted)
-    split = layout.own + layout.terms
-    scores[layout.own : split] = -samples.fields * (found.off_background / spread.background**2)
-    scores[split:] = -samples.fields * (found.off_modulation / spread.modulation**2)
+    off = (found.off_background, found.off_modulation)
+    for place, one, scatter in zip(layout.light, off, spread.light, strict=True):
+        scores[place] = -samples.fields * (one / scatter**2)
     scores *= normal.root**2
     for q in range(3):
         scores -= normal.coupling[q] * (normal.pixel_right[q] * normal.root)

@@ -1,4 +1,8 @@
-"""How large the terms of light and phase may be, from the frames themselves, and what a minimum is worth against another."""
+"""Evidence: the size of the terms of light and phase (hyperparameters), and the comparison of minima.
+
+About a minimum the data's half of the cost is a quadratic form, p'Hp / 2 - b'p, so that the evidence of a Gaussian prior is
+known in closed form. Six hyperparameters are its logarithmic spreads: of A, B and phase, for the first degree and for what a
+further degree adds (type-II maximum likelihood: MacKay, Neural Comput. 4, 415 (1992))."""
 
 from __future__ import annotations
 
@@ -10,9 +14,9 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from cpikan.learning.robust import Loss
+from cpikan.psi.calibration.smooth_terms import terms
 from cpikan.psi.calibration.surface_fit.frame_residuals import FrameResiduals
 from cpikan.psi.calibration.surface_fit.problem import ROUGH_DEGREE, Degrees, Spreads, first_light_of
-from cpikan.psi.calibration.surface_fit.series_frames import terms
 
 # of the logarithm of the first degree's standard deviation, and of what a further degree adds: mean and deviation
 _BELIEF = (np.array([[-2.5, -0.7], [-2.5, -0.7], [1.0, -0.7]]), np.array([1.5, 0.4]))
@@ -24,51 +28,51 @@ _CELLS = (8, 16, 32)  # along each side, for what residuals have in common with 
 
 @dataclass(frozen=True)
 class SpreadProblem:
-    """How large the terms of light and phase are, from the data's half of the cost about a minimum, p'Hp / 2 - b'p.
+    """The search for spreads about a minimum, where the data's half of the cost is p'Hp / 2 - b'p, H ``matrix``, b ``rhs``.
 
-    The evidence of that is known in closed form; the standard deviation of a term falls by the same factor from degree to
-    degree. ``mean`` and ``fixed`` (P,) are the prior's, ``before`` the spreads under which the minimum was found.
+    The standard deviation of a term falls by the same factor from degree to degree. ``mean`` and ``fixed`` (P,) are the
+    prior's, ``before`` the spreads under which the minimum was found.
     """
 
     matrix: np.ndarray
-    pull: np.ndarray
+    rhs: np.ndarray
     mean: np.ndarray
     fixed: np.ndarray
     field: np.ndarray  # (P,) 0 to 2: A, B, phase; -1 where the spread is not asked for
-    rise: np.ndarray  # (P,) degree less one
+    degree_minus_one: np.ndarray  # (P,) degree less one
     unit: np.ndarray  # (P,) what a spread of one stands for
     before: Spreads
     temperature: float
 
     def spreads(self) -> Spreads:
-        """Those of the largest evidence (type-II maximum likelihood: MacKay, Neural Comput. 4, 415 (1992))."""
+        """Find the spreads of the largest evidence."""
         begun = _BELIEF[0] if self.before.logs is None else self.before.logs
         return Spreads(self.best(begun.ravel()).reshape(3, 2), self.temperature)
 
-    def unknown(self, spreads: Spreads) -> np.ndarray:
-        """What is not known of the spreads does so much to the parameters: (P, 7), whose square is a covariance.
+    def hyperparameter_scatter(self, spreads: Spreads) -> np.ndarray:
+        """Scatter of the parameters because the spreads are uncertain: (P, 7), a root of their covariance.
 
         Six columns are their standard errors, one what a power of the degree makes of the same frames.
         """
         assert spreads.logs is not None
         found = spreads.logs.ravel()
-        powers = replace(self, rise=_POWER * np.log(self.rise + 1.0))
+        powers = replace(self, degree_minus_one=_POWER * np.log(self.degree_minus_one + 1.0))
         other = powers.at(powers.best(_BELIEF[0].ravel()))[2] - self.at(found)[2]
-        return np.column_stack([self.doubt(found), other])
+        return np.column_stack([self.hyperparameter_jacobian(found), other])
 
     def at(self, logs: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, bool], np.ndarray]:
         """Precisions of the prior, the factor of the whole matrix and the best parameters under spreads (6,)."""
         rows = logs.reshape(3, 2)
-        spread = np.exp(rows[self.field, 0] + rows[self.field, 1] * self.rise) * self.unit
+        spread = np.exp(rows[self.field, 0] + rows[self.field, 1] * self.degree_minus_one) * self.unit
         precision = np.where(self.field >= 0, spread**-2.0, self.fixed)
         factor = cho_factor(self.matrix + np.diag(precision), lower=True)
-        return precision, factor, cho_solve(factor, self.pull + precision * self.mean)
+        return precision, factor, cho_solve(factor, self.rhs + precision * self.mean)
 
     def negative_evidence(self, logs: np.ndarray) -> tuple[float, np.ndarray]:
         """Minus the logarithm of the evidence of spreads (6,), with their belief, and its gradient."""
         rows, asked = logs.reshape(3, 2), self.field >= 0
         precision, factor, found = self.at(logs)
-        right = self.pull + precision * self.mean
+        right = self.rhs + precision * self.mean
         value = 0.5 * float(right @ found - (precision * self.mean**2).sum() + np.log(precision).sum())
         value -= float(np.log(np.diag(factor[0])).sum())
         scatter = np.diag(cho_solve(factor, np.eye(len(right))))
@@ -76,7 +80,7 @@ class SpreadProblem:
             asked, precision * (scatter + (found - self.mean) ** 2) - 1.0, 0.0
         )  # by the spread's logarithm
         gradient = np.array(
-            [[slope[self.field == i].sum(), (slope * self.rise)[self.field == i].sum()] for i in range(3)]
+            [[slope[self.field == i].sum(), (slope * self.degree_minus_one)[self.field == i].sum()] for i in range(3)]
         )
         mean, width = _BELIEF
         off = (rows - mean) / width
@@ -89,8 +93,8 @@ class SpreadProblem:
         )
         return np.asarray(found.x)
 
-    def doubt(self, logs: np.ndarray) -> np.ndarray:
-        """How the best parameters move with the standard errors of the spreads, (P, 6) with the covariance as its square.
+    def hyperparameter_jacobian(self, logs: np.ndarray) -> np.ndarray:
+        """Derivatives of the best parameters by the spreads in units of their standard errors, (P, 6).
 
         What an empirical prior leaves out of the posterior (Kass and Steffey, J. Am. Stat. Assoc. 84, 717 (1989)).
         """
@@ -110,26 +114,27 @@ class SpreadProblem:
 def spread_problem(
     model: FrameResiduals, degrees: Degrees, parameters: np.ndarray, loss: Loss, spreads: Spreads, temperature: float
 ) -> SpreadProblem:
-    """The search for spreads about a minimum ``parameters`` (P,) found under ``spreads``."""
+    """Set up the search for spreads about a minimum ``parameters`` (P,) found under ``spreads``."""
     point = torch.from_numpy(parameters)[None]
     _, gradient, matrix = (part[0].numpy() for part in model.normal(point, loss))
     precision, mean = model.precision.numpy(), model.mean.numpy()
     data = (matrix - np.diag(precision)) / temperature
     slope = (gradient - precision * (parameters - mean)) / temperature
-    light, form = (terms(degree).sum(axis=1) for degree in (degrees.light, degrees.form))
-    middle = np.full(model.layout.size - 2 * len(light) - len(form), -1)
-    rough = np.where(form >= ROUGH_DEGREE, 2, -1)
-    field = np.concatenate([np.where(light > 0, 0, -1), np.where(light > 0, 1, -1), middle, rough])
-    rise = np.maximum(np.concatenate([light, light, np.ones_like(middle), form]) - 1.0, 0.0)
+    field, degree = np.full(model.layout.size, -1), np.ones(model.layout.size)
+    asked = (("background", degrees.light, 1), ("modulation", degrees.light, 1), ("phase", degrees.form, ROUGH_DEGREE))
+    for i, (name, highest, lowest) in enumerate(asked):
+        place, total = model.layout.blocks[name], terms(highest).sum(axis=1)
+        field[place], degree[place] = np.where(total >= lowest, i, -1), total
     bright, power = first_light_of(model.frames.numpy())
     unit = np.select([field == 0, field == 1], [abs(bright), power], 1.0)
-    return SpreadProblem(
-        data, data @ parameters - slope, mean, precision / spreads.temperature, field, rise, unit, spreads, temperature
-    )
+    degree_minus_one = np.maximum(degree - 1.0, 0.0)
+    fixed = precision / spreads.temperature
+    rhs = data @ parameters - slope
+    return SpreadProblem(data, rhs, mean, fixed, field, degree_minus_one, unit, spreads, temperature)
 
 
 def log_evidence(model: FrameResiduals, parameters: np.ndarray, loss: Loss, temperature: float) -> float:
-    """Of the model under its prior, by Laplace's approximation, up to a constant of the frames."""
+    """Logarithm of the evidence of the model under its prior, by Laplace's approximation, up to a constant of the frames."""
     cost, _, matrix = (part[0] for part in model.normal(torch.from_numpy(parameters)[None], loss))
     root = model.precision.rsqrt()
     _, logdet = torch.linalg.slogdet(matrix * root[:, None] * root)  # with the prior's precision as the unit
@@ -137,7 +142,7 @@ def log_evidence(model: FrameResiduals, parameters: np.ndarray, loss: Loss, temp
 
 
 @dataclass(frozen=True)
-class Worth:
+class ResidualDiagnostics:
     """``chi2``: mean square of what is left over; ``temperature``: the same where samples near each other err together, as
     the sums over parts of the field show it, at least one; ``unevenness``: power of such sums over large parts over that
     over small ones, one where what is left over is noise, or detail smaller than the small parts."""
@@ -147,8 +152,8 @@ class Worth:
     unevenness: float
 
 
-def worth_of(model: FrameResiduals, parameters: np.ndarray, loss: Loss) -> Worth:
-    """What residuals at ``parameters`` (P,) say of the model."""
+def residual_diagnostics(model: FrameResiduals, parameters: np.ndarray, loss: Loss) -> ResidualDiagnostics:
+    """Diagnose the residuals at ``parameters`` (P,)."""
     point = torch.from_numpy(parameters)[None]
     rest = model.residuals(point)[0]
     chi2 = float(2 * loss.value(rest).sum()) / max(rest.numel() - model.layout.size, 1)
@@ -162,4 +167,4 @@ def worth_of(model: FrameResiduals, parameters: np.ndarray, loss: Loss) -> Worth
             for lean in (np.ones_like(phase), np.sqrt(2) * np.cos(phase), np.sqrt(2) * np.sin(phase))
         ]
         power[cells] = max(sums)
-    return Worth(chi2, max(1.0, chi2 * max(1.0, *power.values())), power[_CELLS[0]] / power[_CELLS[-1]])
+    return ResidualDiagnostics(chi2, max(1.0, chi2 * max(1.0, *power.values())), power[_CELLS[0]] / power[_CELLS[-1]])

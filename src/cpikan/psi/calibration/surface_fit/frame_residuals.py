@@ -6,10 +6,12 @@ unknowns than the frames have pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from cpikan.errors import InputError
 from cpikan.fields.functional import functional, named_parameters
 from cpikan.fields.parameter_jacobian import parameter_jacobian
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
+from cpikan.psi.calibration.parameter_vector import ParameterVector, stacked
 
 
 class PhaseForm(Protocol):
@@ -96,47 +99,60 @@ class FrameParts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FrameLayout:
-    """Where each number stands in the vector of parameters.
+class FrameLayout(ParameterVector):
+    """Where each number stands in the vector of parameters; frame 0 is the reference.
 
-    ``light`` modes of A, as many of B, K - 1 steps (rad), K - 1 tilts (rad per unit, y and x) where ``tilted``, K - 1 gains
-    less one where ``gained``, the second harmonic's share of B where ``bent``, ``form`` numbers of the phase. Frame 0 is the
-    reference.
+    ``light`` terms of A, as many of B, K - 1 steps (rad), K - 1 tilts (rad per unit, y and x) if ``fit_tilt``, K - 1 gains
+    less one if ``fit_gain``, the second harmonic's share of B if there is one, ``form`` numbers of the phase.
     """
 
     frames: int
     light: int
     form: int
-    tilted: bool = True
-    gained: bool = False
-    bent: bool = False
+    fit_tilt: bool = True
+    fit_gain: bool = False
+    has_second_harmonic: bool = False
 
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Numbers of A, B, steps, tilts, gains, second harmonic and phase."""
+    @cached_property
+    def blocks(self) -> dict[str, np.ndarray]:
         later = self.frames - 1
-        return self.light, self.light, later, 2 * later * self.tilted, later * self.gained, int(self.bent), self.form
+        shapes: dict[str, tuple[int, ...]] = {
+            "background": (self.light,),
+            "modulation": (self.light,),
+            "step": (later,),
+        }
+        shapes |= {"tilt": (later * self.fit_tilt, 2), "gain": (later * self.fit_gain,)}
+        return stacked(shapes | {"harmonic2": (int(self.has_second_harmonic),), "phase": (self.form,)})
 
-    @property
-    def size(self) -> int:
-        return sum(self.sizes)
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers of each block."""
+        return tuple(block.size for block in self.blocks.values())
 
     def split(self, parameters: Tensor) -> FrameParts:
         """The vector (..., P) by its parts; zeros for those the layout does not have."""
         a, b, steps, tilts, gains, second, form = parameters.split(self.sizes, dim=-1)
-        tilts = tilts.unflatten(-1, (-1, 2)) if self.tilted else steps.new_zeros(*steps.shape, 2)
-        gains = gains if self.gained else torch.zeros_like(steps)
-        return FrameParts(a, b, steps, tilts, gains, second if self.bent else torch.zeros_like(a[..., :1]), form)
+        tilts = tilts.unflatten(-1, (-1, 2)) if self.fit_tilt else steps.new_zeros(*steps.shape, 2)
+        gains = gains if self.fit_gain else torch.zeros_like(steps)
+        second = second if self.has_second_harmonic else torch.zeros_like(a[..., :1])
+        return FrameParts(a, b, steps, tilts, gains, second, form)
 
-    def of_frame(self, k: int) -> list[int]:
-        """Where the numbers that frame ``k`` depends on stand: A, B, step, tilt, gain, phase."""
-        starts = [sum(self.sizes[:i]) for i in range(7)]
-        own: list[int] = []
-        if k:
-            own.append(starts[2] + k - 1)
-            own += [starts[3] + 2 * (k - 1) + axis for axis in (0, 1) if self.tilted]
-            own += [starts[4] + k - 1] if self.gained else []
-        return [*range(starts[2]), *own, *range(starts[5], self.size)]  # harmonic and phase are all frames'
+    def own(self, k: int) -> np.ndarray:
+        """Places of what frame ``k`` depends on beside light and phase: its step, tilt and gain, and the harmonic."""
+        frame = slice(max(k - 1, 0), k)
+        mine = (self.blocks[name][frame].ravel() for name in ("step", "tilt", "gain"))
+        return np.concatenate([*mine, self.blocks["harmonic2"]])
+
+
+class LinearFrame(NamedTuple):
+    """Derivatives of one frame's samples, each (n, B): ``lead`` by A, B and the phase, ``own`` by the numbers at ``place``
+    of the vector; ``rest`` (n, B) is model minus samples in units of their noise, one over ``sharp`` (B,)."""
+
+    place: np.ndarray
+    lead: tuple[Tensor, Tensor, Tensor]
+    own: list[Tensor]
+    rest: Tensor
+    sharp: Tensor
 
 
 class RobustLoss(Protocol):
@@ -149,7 +165,7 @@ class RobustLoss(Protocol):
 
 @dataclass(frozen=True)
 class FrameResiduals:
-    """What the model leaves of raw frames, in units of their noise, and normal equations frame by frame.
+    """Residuals of raw frames under the model, in units of their noise, and normal equations frame by frame.
 
     ``points`` (B, 2) in [-1, 1]; ``frames`` (K, B) in a unit of noise, of which a sample has one over ``sharpness`` (K, B)
     or (1, 1), one unless given; ``light`` (B, M) the smooth terms of A and B; ``mean`` and ``precision`` (P,) a
@@ -178,17 +194,32 @@ class FrameResiduals:
         mean, power, phase = parts.mean @ self.light.mT, parts.power @ self.light.mT, self.form.value(parts.form)
         rows = []
         for k in range(self.layout.frames):
-            angle, gain = self._frame(k, parts, phase)
+            angle, gain = self._argument(k, parts, phase)
             wave = torch.cos(angle) + parts.second * torch.cos(2 * angle)
             rows.append(self.sharpness[k] * (gain * (mean + power * wave) - self.frames[k]))
         return torch.stack(rows, dim=1)
 
-    def _frame(self, k: int, parts: FrameParts, phase: Tensor) -> tuple[Tensor, Tensor]:
+    def _argument(self, k: int, parts: FrameParts, phase: Tensor) -> tuple[Tensor, Tensor]:
         """The argument of the fringes of frame ``k`` (n, B) and its gain (n, 1)."""
         if not k:
             return phase, torch.ones_like(phase[:, :1])
         angle = phase + parts.steps[:, k - 1, None] + parts.tilts[:, k - 1] @ self.points.mT
         return angle, 1 + parts.gains[:, k - 1, None]
+
+    def linearised(self, parts: FrameParts, phase: Tensor) -> Iterator[LinearFrame]:
+        """Every frame at some parameters and their ``phase`` (n, B)."""
+        mean, power, layout = parts.mean @ self.light.mT, parts.power @ self.light.mT, self.layout
+        for k in range(layout.frames):
+            angle, gain = self._argument(k, parts, phase)
+            double = torch.cos(2 * angle)
+            wave = torch.cos(angle) + parts.second * double
+            fall = -gain * power * (torch.sin(angle) + 2 * parts.second * torch.sin(2 * angle))
+            light = mean + power * wave
+            own = [fall, *(fall * axis for axis in self.points.T if layout.fit_tilt)] if k else []
+            own += [light] if k and layout.fit_gain else []
+            own += [gain * power * double] if layout.has_second_harmonic else []
+            rest = self.sharpness[k] * (gain * light - self.frames[k])
+            yield LinearFrame(layout.own(k), (gain.expand_as(wave), gain * wave, fall), own, rest, self.sharpness[k])
 
     def prior(self, parameters: Tensor) -> Tensor:
         """Half the squared departures from the prior in its units, (n,)."""
@@ -200,34 +231,21 @@ class FrameResiduals:
 
     def normal(self, parameters: Tensor, loss: RobustLoss) -> tuple[Tensor, Tensor, Tensor]:
         """Cost (n,), gradient (n, P) and J'WJ (n, P, P), the prior included."""
-        n = len(parameters)
+        n, blocks = len(parameters), self.layout.blocks
         parts = self.layout.split(parameters)
-        mean, power = parts.mean @ self.light.mT, parts.power @ self.light.mT
         phase, slopes = self.form.jacobian(parts.form)
         cost = self.prior(parameters)
         gradient = self.precision * (parameters - self.mean)
         matrix = torch.diag(self.precision).expand(n, -1, -1).clone()
-        lead = self.light.expand(n, -1, -1)
-        for k in range(self.layout.frames):
-            angle, gain = self._frame(k, parts, phase)
-            double = torch.cos(2 * angle)
-            wave = torch.cos(angle) + parts.second * double
-            bend = torch.sin(angle) + 2 * parts.second * torch.sin(2 * angle)
-            fall = (-gain * power * bend).unsqueeze(-1)
-            light = mean + power * wave
-            columns = [gain.unsqueeze(-1) * lead, (gain * wave).unsqueeze(-1) * lead]
-            if k:
-                columns.append(fall)
-                columns += [fall * self.points] if self.layout.tilted else []
-                columns += [light.unsqueeze(-1)] if self.layout.gained else []
-            columns += [(gain * power * double).unsqueeze(-1)] if self.layout.bent else []
-            rows = torch.cat([*columns, fall * slopes], dim=-1)
-            sharp = self.sharpness[k]
-            rest = sharp * (gain * light - self.frames[k])
-            weight = loss.weight(rest) * sharp
-            place = torch.tensor(self.layout.of_frame(k), device=parameters.device)
-            weighted = rows * weight.unsqueeze(-1)
-            gradient[:, place] += (rest.unsqueeze(-2) @ weighted).squeeze(-2)
-            matrix[:, place[:, None], place] += rows.mT @ (weighted * sharp.unsqueeze(-1))
-            cost = cost + loss.value(rest).sum(dim=-1)
+        light = self.light.expand(n, -1, -1)
+        for frame in self.linearised(parts, phase):
+            by_mean, by_power, by_phase = (one.unsqueeze(-1) for one in frame.lead)
+            own = [torch.stack(frame.own, dim=-1)] if frame.own else []
+            rows = torch.cat([by_mean * light, by_power * light, *own, by_phase * slopes], dim=-1)
+            weighted = rows * (loss.weight(frame.rest) * frame.sharp).unsqueeze(-1)
+            where = [blocks["background"], blocks["modulation"], frame.place, blocks["phase"]]
+            place = torch.from_numpy(np.concatenate(where)).to(parameters.device)
+            gradient[:, place] += (frame.rest.unsqueeze(-2) @ weighted).squeeze(-2)
+            matrix[:, place[:, None], place] += rows.mT @ (weighted * frame.sharp.unsqueeze(-1))
+            cost = cost + loss.value(frame.rest).sum(dim=-1)
         return cost, gradient, matrix

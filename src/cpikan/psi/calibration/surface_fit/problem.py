@@ -10,8 +10,9 @@ from torch import Tensor
 
 from cpikan.learning.normal_equations import NormalEquations
 from cpikan.learning.robust import SQUARES, Loss
+from cpikan.psi.calibration.smooth_terms import features, terms
 from cpikan.psi.calibration.surface_fit.frame_residuals import FrameLayout, FrameResiduals, LinearPhase, PhaseForm
-from cpikan.psi.calibration.surface_fit.series_frames import Moments, SeriesFrames, features, terms
+from cpikan.psi.calibration.surface_fit.series_frames import Moments, SeriesFrames
 
 # standard deviations of Gaussian priors: they only bound what the frames leave open
 _LIGHT_SHARE = 0.5  # of a first-degree mode of A and B, as a share of its mean; degree d has a share / d^1.5
@@ -77,14 +78,16 @@ class Degrees:
 
     light: int
     form: int
-    tilted: bool = True
-    gained: bool = True
-    bent: bool = False
+    fit_tilt: bool = True
+    fit_gain: bool = True
+    has_second_harmonic: bool = False
 
     def layout(self, frames: int, form: int | None = None) -> FrameLayout:
         """The parameters' places; ``form`` numbers of a phase that is no sum of terms."""
         count = len(terms(self.form)) if form is None else form
-        return FrameLayout(frames, len(terms(self.light)), count, self.tilted, self.gained, self.bent)
+        return FrameLayout(
+            frames, len(terms(self.light)), count, self.fit_tilt, self.fit_gain, self.has_second_harmonic
+        )
 
 
 @dataclass(frozen=True)
@@ -140,31 +143,24 @@ def _prior(
     """Mean and precision of every number."""
     bright, power = first_light(samples)
     size = terms(degrees.light).sum(axis=1)
-    later = layout.frames - 1
+    later, at = layout.frames - 1, layout.blocks
     given = np.zeros(later) if samples.steps_rad is None else samples.steps_rad[1:]
     form = np.full(layout.form, 10.0) if network else spreads.of_phase(terms(degrees.form).sum(axis=1))
     spread = [
         spreads.of_light(0, size) * abs(bright),
         spreads.of_light(1, size) * power,
         np.full(later, _STEP_RAD[samples.steps if samples.steps_rad is not None else "unknown"]),
-        np.full(layout.sizes[3], _TILT_RAD),
-        np.full(layout.sizes[4], _GAIN),
-        np.full(layout.sizes[5], _SECOND),
+        np.full(at["tilt"].size, _TILT_RAD),
+        np.full(at["gain"].size, _GAIN),
+        np.full(at["harmonic2"].size, _SECOND),
         form,
     ]
     mean = np.zeros(layout.size)
-    mean[0], mean[layout.light] = bright, power
-    mean[2 * layout.light : 2 * layout.light + later] = given
+    mean[at["background"][0]], mean[at["modulation"][0]], mean[at["step"]] = bright, power, given
     precision = np.concatenate(spread) ** -2 * spreads.temperature
     return torch.from_numpy(mean), torch.from_numpy(precision)
 
 
 def moved(parameters: Tensor, before: FrameLayout, after: FrameLayout) -> Tensor:
     """Numbers (n, P) in another layout of as many frames, both phases sums of terms: what is new is zero."""
-    rows = []
-    for part, size in zip(parameters.split(before.sizes, dim=-1), after.sizes, strict=True):
-        row = part.new_zeros(len(part), size)
-        count = min(size, part.shape[-1])
-        row[:, :count] = part[:, :count]
-        rows.append(row)
-    return torch.cat(rows, dim=-1)
+    return before.moved(parameters, after, parameters.new_zeros(len(parameters), after.size))

@@ -8,15 +8,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from cpikan.psi.calibration.smooth_terms import Box, features, smooth_field, terms
 from cpikan.psi.calibration.stack_steps import Sign, StackSteps
-from cpikan.psi.calibration.steps.frame_fit import FrameFit
+from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.surface_fit.frame_residuals import FrameLayout, FrameParts, LinearPhase, NetworkPhase
 from cpikan.psi.calibration.surface_fit.problem import Degrees
-from cpikan.psi.calibration.surface_fit.series_frames import features, terms
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.smooth_field import SmoothField
 
-Box = tuple[tuple[float, float], tuple[float, float]]
 Verdict = Literal["converged", "not determined"]
 BACKGROUND_TRUST = 1e4  # samples that the fitted background counts as where pixels rest on it
 _POOR = 12.0  # condition from which frames leave a pixel's background to the fit: ideal steps have 1.4
@@ -24,7 +23,7 @@ _PROBES = 9
 
 
 @dataclass(frozen=True)
-class FrameFieldFit:
+class SurfaceFit:
     """Everything the frames were made of. Positions are pixels (y, x); phases and heights are of frame 0.
 
     ``parameters`` (P,) and ``covariance`` (P, P) lie as in ``layout``, samples in units of ``unit_dn``; ``box`` is what
@@ -52,15 +51,15 @@ class FrameFieldFit:
     temperature: float
     unevenness: float
     agreeing: int
-    sigma_nm_median: float
     fringes: float
     iterations: int
-    verdict: Verdict
-    reason: str
     sign: str
     start: str
     runner_up: float
     network: NetworkPhase | None = None
+    sigma_nm_median: float = float("nan")
+    verdict: Verdict = "not determined"
+    reason: str = ""
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -105,7 +104,7 @@ class FrameFieldFit:
         delta, tilt, gain = np.zeros(frames), np.zeros((frames, 2)), np.ones(frames)
         delta[1:], gain[1:] = parts.steps.numpy(), 1 + parts.gains.numpy()
         tilt[1:] = parts.tilts.numpy() / self._unit
-        locked = ((2, float(parts.second)),) if self.layout.bent else ()
+        locked = ((2, float(parts.second)),) if self.layout.has_second_harmonic else ()
         delta += tilt @ (np.asarray(self.pivot) - self._middle)
         plain = FrameModel(
             delta % (2 * np.pi), tilt, np.zeros(frames), gain, np.zeros(frames), self.pivot, locked=locked
@@ -115,49 +114,41 @@ class FrameFieldFit:
             return plain
         return replace(plain, background=self.background_dn, background_weight=BACKGROUND_TRUST)
 
-    def frame_fit(self) -> FrameFit:
+    def step_fit(self) -> StepFit:
         """As the fit of the steps reports itself, for what follows in the calibration."""
         frames, spread = self.layout.frames, np.sqrt(np.diag(self.covariance))
-        at = np.cumsum(self.layout.sizes)
+        at = self.layout.blocks
         step, tilt, gain = np.zeros(frames), np.zeros((frames, 2)), np.zeros(frames)
         model = self.frame_model()
         offset = (np.asarray(self.pivot) - self._middle) / self._unit
         for k in range(1, frames):
-            place = [at[1] + k - 1]
-            weight = np.ones(1)
-            if self.layout.tilted:
-                place += [at[2] + 2 * (k - 1), at[2] + 2 * (k - 1) + 1]
-                weight = np.array([1.0, *offset])
+            place, weight = [at["step"][k - 1]], np.ones(1)
+            if self.layout.fit_tilt:
+                place, weight = [*place, *at["tilt"][k - 1]], np.array([1.0, *offset])
                 tilt[k] = spread[place[1:]] / self._unit
             step[k] = np.sqrt(max(weight @ self.covariance[np.ix_(place, place)] @ weight, 0.0))
-        if self.layout.gained:
-            gain[1:] = spread[at[3] : at[4]]
+        if self.layout.fit_gain:
+            gain[1:] = spread[at["gain"]]
         modulation = float(self._parts().power[0]) * self.unit_dn
-        turns = np.sort(model.steps_rad % (2 * np.pi))
-        gaps = np.diff(np.append(turns, turns[0] + 2 * np.pi))
-        return FrameFit(
+        return StepFit(
             model=model,
             step_error_rad=step,
             tilt_error_rad_px=tilt,
             gain_error=gain,
-            harmonic_ratio={2: float(self._parts().second)} if self.layout.bent else {},
+            harmonic_ratio={2: float(self._parts().second)} if self.layout.has_second_harmonic else {},
             residual_dn=self.residual_dn,
-            residual_over_three_dn=float("nan"),
             noise_dn=self.noise_dn,
             background_dn=0.0,
             modulation_dn=0.0,
             ripple_rad=self.misfit_rad if modulation > 0 else 0.0,
             effects=(
-                *(("tilt",) if self.layout.tilted else ()),
-                *(("gain",) if self.layout.gained else ()),
-                *(("harmonic2",) if self.layout.bent else ()),
+                *(("tilt",) if self.layout.fit_tilt else ()),
+                *(("gain",) if self.layout.fit_gain else ()),
+                *(("harmonic2",) if self.layout.has_second_harmonic else ()),
             ),
-            omitted={},
             conditioning=_conditioning(model),
-            circle_coverage=float(1 - gaps.max() / (2 * np.pi)),
             fringes=self.fringes,
             iterations=self.iterations,
-            converged=True,
             determined=self.determined,
             reason=self.reason,
             sign=self.sign,
@@ -167,7 +158,7 @@ class FrameFieldFit:
     def stack_steps(self) -> StackSteps:
         """As the calibration takes steps that were found."""
         sign: Sign = "given" if self.sign == "steps" else "nominal" if self.sign == "nominal" else "assumed"
-        return StackSteps((self.frame_model(),), sign, (self.frame_fit(),), warnings=self.warnings)
+        return StackSteps((self.frame_model(),), sign, (self.step_fit(),), warnings=self.warnings)
 
     @property
     def misfit_rad(self) -> float:
@@ -199,7 +190,7 @@ class FrameFieldFit:
             "phase_steps_deg": np.degrees(model.steps_rad).tolist(),
             "tilt_rad_px": model.tilt_rad_px.tolist(),
             "gain": model.gain.tolist(),
-            "second_harmonic": float(self._parts().second) if self.layout.bent else 0.0,
+            "second_harmonic": float(self._parts().second) if self.layout.has_second_harmonic else 0.0,
         }
 
     @property
@@ -225,14 +216,11 @@ class FrameFieldFit:
     def _scatter_rad(self, position: np.ndarray) -> np.ndarray:
         form = self._parts().form[None]
         slopes = self._form(position).jacobian(form)[1][0].numpy() - self.centre
-        start = self.layout.size - self.layout.form
-        return np.sqrt(np.maximum(((slopes @ self.covariance[start:, start:]) * slopes).sum(axis=1), 0.0))
+        first = self.layout.blocks["phase"][0]
+        return np.sqrt(np.maximum(((slopes @ self.covariance[first:, first:]) * slopes).sum(axis=1), 0.0))
 
     def _light(self, which: int) -> SmoothField:
-        rows = terms(self.degrees.light)
-        square = np.zeros((self.degrees.light + 1,) * 2)
-        square[rows[:, 0], rows[:, 1]] = self._parts()[which].numpy() * self.unit_dn
-        return SmoothField(self.box, square)
+        return smooth_field(self.box, terms(self.degrees.light), self._parts()[which].numpy() * self.unit_dn)
 
 
 def _conditioning(model: FrameModel) -> float:

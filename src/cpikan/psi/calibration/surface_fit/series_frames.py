@@ -13,20 +13,8 @@ import torch
 from numpy.polynomial.chebyshev import chebvander
 from torch import Tensor
 
+from cpikan.psi.calibration.smooth_terms import terms
 from cpikan.psi.calibration.surface_fit.frame_residuals import FrameResiduals, RobustLoss
-
-
-def terms(degree: int) -> np.ndarray:
-    """Powers (i, j) of T_i(y) T_j(x) with i + j <= ``degree``, by rising i + j, (M, 2): a degree's terms are those of a
-    lower one and more."""
-    return np.array([(i, total - i) for total in range(degree + 1) for i in range(total + 1)])
-
-
-def features(points: np.ndarray, degree: int) -> np.ndarray:
-    """T_i(y) T_j(x) at ``points`` (B, 2) in [-1, 1], (B, M)."""
-    y, x = (chebvander(axis, degree) for axis in points.T)
-    rows = terms(degree)
-    return np.asarray(y[:, rows[:, 0]] * x[:, rows[:, 1]])
 
 
 @dataclass(frozen=True)
@@ -69,44 +57,31 @@ class SeriesFrames(FrameResiduals):
         """Cost (n,), gradient (n, P) and J'WJ (n, P, P), the prior included."""
         if self.moments is None:
             return super().normal(parameters, loss)
-        n, layout = len(parameters), self.layout
-        parts = layout.split(parameters)
-        mean, power, phase = parts.mean @ self.light.mT, parts.power @ self.light.mT, self.form.value(parts.form)
-        slopes = self.form.jacobian(parts.form[:1])[1][0]
+        n, blocks = len(parameters), self.layout.blocks
+        parts = self.layout.split(parameters)
+        phase, slopes = self.form.value(parts.form), self.form.jacobian(parts.form[:1])[1][0]
         cost = self.prior(parameters)
         gradient = self.precision * (parameters - self.mean)
         matrix = torch.diag(self.precision).expand(n, -1, -1).clone()
-        ends = np.cumsum((0, *layout.sizes))
-        spans = [(slice(ends[i], ends[i + 1]), basis) for i, basis in ((0, self.light), (1, self.light), (6, slopes))]
+        bases = {"background": self.light, "modulation": self.light, "phase": slopes}
+        spans = [(slice(blocks[name][0], blocks[name][-1] + 1), basis) for name, basis in bases.items()]
         squares = parameters.new_zeros(6, n, len(self.points))
         slants = parameters.new_zeros(3, n, len(self.points))
-        for k in range(layout.frames):
-            angle, gain = self._frame(k, parts, phase)
-            double = torch.cos(2 * angle)
-            wave = torch.cos(angle) + parts.second * double
-            fall = -gain * power * (torch.sin(angle) + 2 * parts.second * torch.sin(2 * angle))
-            light, sharp = mean + power * wave, self.sharpness[k]
-            rest = sharp * (gain * light - self.frames[k])
-            cost = cost + loss.value(rest).sum(dim=-1)
-            weight = loss.weight(rest) * sharp
-            lead = (gain.expand_as(wave), gain * wave, fall)
-            pull = weight * rest
-            weight = weight * sharp
-            for i, one in enumerate(lead):
+        for frame in self.linearised(parts, phase):
+            cost = cost + loss.value(frame.rest).sum(dim=-1)
+            weight = loss.weight(frame.rest) * frame.sharp
+            pull, weight = weight * frame.rest, weight * frame.sharp
+            for i, one in enumerate(frame.lead):
                 slants[i] += pull * one
             for i, (a, b) in enumerate(_PAIRS):
-                squares[i] += weight * lead[a] * lead[b]
-            own = [fall, *(fall * axis for axis in self.points.T if layout.tilted)] if k else []
-            own += [light] if k and layout.gained else []
-            own += [gain * power * double] if layout.bent else []
-            if not own:
+                squares[i] += weight * frame.lead[a] * frame.lead[b]
+            if not frame.own:
                 continue
-            extra = torch.stack(own, dim=1)
-            place = torch.tensor([i for i in layout.of_frame(k) if ends[2] <= i < ends[6]])
+            extra, place = torch.stack(frame.own, dim=1), torch.from_numpy(frame.place)
             weighted = extra * weight.unsqueeze(1)
             gradient[:, place] += (extra @ pull.unsqueeze(-1)).squeeze(-1)
             matrix[:, place[:, None], place] += extra @ weighted.mT
-            for one, (span, basis) in zip(lead, spans, strict=True):
+            for one, (span, basis) in zip(frame.lead, spans, strict=True):
                 cross = (weighted * one.unsqueeze(1)) @ basis
                 matrix[:, place, span] += cross
                 matrix[:, span, place] += cross.mT

@@ -11,16 +11,15 @@ from torch import Tensor
 
 from cpikan.errors import InputError
 from cpikan.learning.levenberg_marquardt import Settings, minimise
-from cpikan.psi.calibration.steps.frame_fit import FrameFit
+from cpikan.psi.calibration.smooth_terms import features, terms
+from cpikan.psi.calibration.steps.fit import FitOptions, fit_phase_steps
 from cpikan.psi.calibration.steps.fringes import unwrap_scattered
-from cpikan.psi.calibration.steps.tilt_aia import FitOptions
-from cpikan.psi.calibration.steps.tilt_aia import fit_frames as fit_tilted
+from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.steps.two_frames import fit_two_frames
 from cpikan.psi.calibration.surface_fit.problem import Degrees, Problem, Samples, first_light, frame_residuals, moved
-from cpikan.psi.calibration.surface_fit.series_frames import features, terms
 
 RANDOM = 192
-_FIRST = Degrees(1, 3, tilted=False, gained=False)  # of the random starts
+_FIRST = Degrees(1, 3, fit_tilt=False, fit_gain=False)  # of the random starts
 _SECOND = Degrees(2, 4)
 THIRD = Degrees(4, 6)
 DETAIL = Degrees(4, 12)  # of closed forms: cut to less they may fall into a wrong minimum
@@ -43,7 +42,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Closed:
+class ClosedForm:
     """What a closed form makes of the frames: phase terms of `DETAIL`, steps (K,), tilts (K, 2) per unit, in rad."""
 
     source: str
@@ -52,7 +51,7 @@ class Closed:
     tilt_rad: np.ndarray
 
 
-def closed_candidates(samples: Samples, closed: list[Closed]) -> list[Candidate]:
+def closed_candidates(samples: Samples, closed: list[ClosedForm]) -> list[Candidate]:
     """Closed forms with all their detail."""
     if not closed:
         return []
@@ -67,7 +66,7 @@ def closed_candidates(samples: Samples, closed: list[Closed]) -> list[Candidate]
     ]
 
 
-def smooth_candidates(samples: Samples, closed: list[Closed], seed: int) -> list[Candidate]:
+def smooth_candidates(samples: Samples, closed: list[ClosedForm], seed: int) -> list[Candidate]:
     """Random smooth phases, and closed forms cut to smooth ones, by rising cost, carried from few terms to `THIRD`."""
     few, more, most = (samples.some(count) for count in _PIXELS)
     best, cost = _improved(few, _FIRST, _random(few, seed), 40)
@@ -118,31 +117,29 @@ def _random(samples: Samples, seed: int) -> Tensor:
     return torch.from_numpy(np.concatenate([light, steps, phase], axis=1))
 
 
-def _start(samples: Samples, degrees: Degrees, closed: Closed) -> Tensor:
+def _start(samples: Samples, degrees: Degrees, closed: ClosedForm) -> Tensor:
     """Parameters of ``degrees`` (P,), light flat, the phase's terms cut to those."""
     layout = degrees.layout(len(samples.frames))
     bright, power = first_light(samples)
-    vector = np.zeros(layout.size)
-    vector[0], vector[layout.light] = bright, power
-    split = np.cumsum(layout.sizes)
-    vector[split[1] : split[2]] = closed.steps_rad[1:]
-    vector[split[2] : split[3]] = closed.tilt_rad[1:].ravel()
-    vector[split[5] :] = closed.modes[: layout.form]
+    vector, at = np.zeros(layout.size), layout.blocks
+    vector[at["background"][0]], vector[at["modulation"][0]] = bright, power
+    vector[at["step"]], vector[at["tilt"]] = closed.steps_rad[1:], closed.tilt_rad[1:]
+    vector[at["phase"]] = closed.modes[: layout.form]
     return torch.from_numpy(vector)
 
 
-def closed_forms(samples: Samples, position: np.ndarray, frames_dn: np.ndarray) -> list[Closed]:
+def closed_forms(samples: Samples, position: np.ndarray, frames_dn: np.ndarray) -> list[ClosedForm]:
     """What closed forms make of ``frames_dn`` (K, P) at ``position`` (P, 2), the pixels of ``samples``."""
     given = None if samples.steps_rad is None else tuple(np.degrees(samples.steps_rad))
     low, high = position.min(axis=0), position.max(axis=0)
     unit, centre = (high - low) / 2, (low + high) / 2
-    found: list[Closed] = []
+    found: list[ClosedForm] = []
     for name, fit in _fits(position, frames_dn, given):
         phase = unwrap_scattered(fit.phase_rad(frames_dn, position), position)
         basis = features(samples.points[phase.reached], DETAIL.form)
         modes = np.linalg.lstsq(basis, phase.unwrapped_rad[phase.reached], rcond=None)[0]
         steps = fit.model.steps_rad + fit.model.tilt_rad_px @ (centre - np.asarray(fit.model.pivot))
-        found.append(Closed(name, modes, steps, fit.model.tilt_rad_px * unit))
+        found.append(ClosedForm(name, modes, steps, fit.model.tilt_rad_px * unit))
     if len(frames_dn) > 2:
         found += _pairs(samples, position, frames_dn, given)
     return found
@@ -150,7 +147,7 @@ def closed_forms(samples: Samples, position: np.ndarray, frames_dn: np.ndarray) 
 
 def _pairs(
     samples: Samples, position: np.ndarray, frames_dn: np.ndarray, given: tuple[float, ...] | None
-) -> Iterator[Closed]:
+) -> Iterator[ClosedForm]:
     """What Gram-Schmidt makes of frame 0 and each other one; the steps of the rest follow from its phase."""
     for k in range(1, len(frames_dn)):
         try:
@@ -167,15 +164,17 @@ def _pairs(
         columns = np.concatenate([features(samples.points, _PAIR_LIGHT), fringes], axis=1)
         real, imaginary = np.linalg.lstsq(columns, frames_dn.T, rcond=None)[0][-2:]
         steps = np.arctan2(imaginary, real)
-        yield Closed(f"Gram-Schmidt of frames 1 and {k + 1}", modes, steps - steps[0], np.zeros((len(frames_dn), 2)))
+        yield ClosedForm(
+            f"Gram-Schmidt of frames 1 and {k + 1}", modes, steps - steps[0], np.zeros((len(frames_dn), 2))
+        )
 
 
 def _fits(
     position: np.ndarray, frames_dn: np.ndarray, given: tuple[float, ...] | None
-) -> Iterator[tuple[str, FrameFit]]:
-    makers: list[tuple[str, Callable[[], FrameFit]]] = [
-        ("tilted frames", lambda: fit_tilted(frames_dn, position, given, FitOptions(frozenset({"tilt"})))),
-        ("even steps", lambda: fit_tilted(frames_dn, position, given, FitOptions(frozenset()))),
+) -> Iterator[tuple[str, StepFit]]:
+    makers: list[tuple[str, Callable[[], StepFit]]] = [
+        ("tilted frames", lambda: fit_phase_steps(frames_dn, position, given, FitOptions(frozenset({"tilt"})))),
+        ("even steps", lambda: fit_phase_steps(frames_dn, position, given, FitOptions(frozenset()))),
     ]
     if len(frames_dn) == 2:
         makers = [("Gram-Schmidt", lambda: fit_two_frames(frames_dn, position, given))]

@@ -43,9 +43,9 @@ def written_out(model: FrameResiduals, p: torch.Tensor) -> torch.Tensor:
 
 
 LAYOUTS = [
-    FrameLayout(2, 3, 4, tilted=False),
-    FrameLayout(3, 3, 5, gained=True),
-    FrameLayout(4, 3, 2, tilted=False, gained=True, bent=True),
+    FrameLayout(2, 3, 4, fit_tilt=False),
+    FrameLayout(3, 3, 5, fit_gain=True),
+    FrameLayout(4, 3, 2, fit_tilt=False, fit_gain=True, has_second_harmonic=True),
 ]
 
 
@@ -98,4 +98,4 @@ def test_a_network_is_a_phase_like_any_other():
 
 def test_one_frame_is_refused():
     with pytest.raises(InputError, match="at least two frames"):
-        model_of(FrameLayout(1, 3, 2, tilted=False))
+        model_of(FrameLayout(1, 3, 2, fit_tilt=False))

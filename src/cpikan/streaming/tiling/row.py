@@ -4,43 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from cpikan.streaming.tiling.blender import Blender, spans
-from cpikan.streaming.tiling.grid import TileGrid
+from cpikan.streaming.memory import anonymous_mib
+from cpikan.streaming.tiling.buffers import RowBuffers
+from cpikan.streaming.tiling.disagreement import Disagreement
 from cpikan.streaming.tiling.model import TileModel, checked_output
-from cpikan.streaming.tiling.overlap import Disagreement
+from cpikan.streaming.tiling.plan import TilePlan
 from cpikan.streaming.tiling.source import ImageSource
-
-
-@dataclass(frozen=True)
-class TilePlan:
-    """What is the same for all rows of tiles of a run; it travels to other processes."""
-
-    grid: TileGrid
-    window: str
-    channels_in: int
-    channels_out: int
-    batch: int
-    finite: bool
-    period: float | None
-    orders_agree: bool
-
-    def blender(self) -> Blender:
-        """A blender that counts the disagreement of its own joints."""
-        return Blender(self.grid, self.window, Disagreement(self.period, self.orders_agree))
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Image rows under one row of tiles."""
-        return self.channels_in, self.grid.tile[0], self.grid.shape[1]
-
-    @property
-    def band_shape(self) -> tuple[int, int, int]:
-        """The largest band a row of tiles gives."""
-        rows = max(bottom - top for top, bottom in map(self.grid.rows.support, range(len(self.grid.rows))))
-        return self.channels_out, min(rows, self.grid.shape[0]), self.grid.shape[1]
 
 
 @dataclass
@@ -53,21 +26,61 @@ class RowFigures:
     anonymous_mib: float = 0.0
 
 
+class RowTask(NamedTuple):
+    """Row i of tiles: its image rows (C, tile rows, W) and the band of ``height`` rows that it fills.
+
+    Both are arrays, or numbers of places in `RowBuffers`.
+    """
+
+    i: int
+    height: int
+    rows: np.ndarray | int
+    band: np.ndarray | int
+
+
+class RowWork:
+    """The work on a `RowTask`; an executor may send it to other processes."""
+
+    def __init__(self, plan: TilePlan, model: TileModel, buffers: RowBuffers) -> None:
+        self._plan, self._model, self._buffers = plan, model, buffers
+        self._elsewhere = False
+
+    def __call__(self, task: RowTask) -> RowFigures:
+        rows = task.rows if isinstance(task.rows, np.ndarray) else self._buffers.inputs[task.rows]
+        figures = run_row(self._plan, self._model, task.i, rows, self.band(task))
+        if self._elsewhere:
+            figures.anonymous_mib = anonymous_mib()
+        return figures
+
+    def band(self, task: RowTask) -> np.ndarray:
+        """The band that is filled, (C', height, W)."""
+        band = task.band if isinstance(task.band, np.ndarray) else self._buffers.bands[task.band]
+        return band[:, : task.height]
+
+    def for_process(self, number: int) -> RowWork:
+        """The work in a process of its own; a model with ``for_process`` is told its number, to take a device of its own."""
+        self._elsewhere = True
+        if hasattr(self._model, "for_process"):
+            self._model = self._model.for_process(number)
+        return self
+
+
 def run_row(plan: TilePlan, model: TileModel, i: int, rows: np.ndarray, band: np.ndarray) -> RowFigures:
     """Run row i of tiles: ``rows`` (C, tile rows, W) in, the blended ``band`` (C', rows of its support, W) out."""
-    figures, blender, columns = RowFigures(), plan.blender(), plan.grid.columns
-    buffer = np.empty((min(plan.batch, len(columns)), plan.channels_in, *plan.grid.tile), np.float32)
-    for span in spans(columns, plan.batch):
+    figures, blender, columns = RowFigures(), plan.blender(), plan.columns
+    buffer = np.empty((min(plan.batch, len(columns)), plan.channels_in, *plan.tile), np.float32)
+    for first in range(0, len(columns), plan.batch):
+        batch = range(first, min(first + plan.batch, len(columns)))
         started = time.perf_counter()
-        tiles = buffer[: len(span)]
-        for tile, j in zip(tiles, span, strict=True):
+        tiles = buffer[: len(batch)]
+        for tile, j in zip(tiles, batch, strict=True):
             _cut_columns(rows, *columns.extent(j), tile)
         before = time.perf_counter()
         values = checked_output(model(tiles), tiles.shape, plan.channels_out)
         figures.model_s += time.perf_counter() - before
-        for tile, j in zip(values, span, strict=True):
-            blender.across(plan.grid.partition.at((i, j)), tile, band)
-        figures.tile_s += [(time.perf_counter() - started) / len(span)] * len(span)
+        for tile, j in zip(values, batch, strict=True):
+            blender.across(plan.partition.at((i, j)), tile, band)
+        figures.tile_s += [(time.perf_counter() - started) / len(batch)] * len(batch)
     assert blender.disagreement is not None
     figures.disagreement = blender.disagreement
     return figures
@@ -79,21 +92,21 @@ class RowFeed:
     Rows that neighbouring rows of tiles share are copied from the last buffer; rows beyond the image repeat its last.
     """
 
-    def __init__(self, source: ImageSource, grid: TileGrid) -> None:
-        self._source, self._grid = source, grid
+    def __init__(self, source: ImageSource, plan: TilePlan) -> None:
+        self._source, self._plan = source, plan
         self._kept: np.ndarray | None = None
 
     def view(self, i: int) -> np.ndarray | None:
         """The rows as a view of an image in memory, where it has them all."""
-        start, stop = self._grid.rows.extent(i)
+        start, stop = self._plan.rows.extent(i)
         whole = self._source.array
-        return whole[:, start:stop] if whole is not None and stop <= self._grid.shape[0] else None
+        return whole[:, start:stop] if whole is not None and stop <= self._plan.shape[0] else None
 
     def fill(self, i: int, out: np.ndarray) -> np.ndarray:
         """Put the rows of row i of tiles into ``out`` (C, tile rows, W) and return it."""
-        axis = self._grid.rows
+        axis = self._plan.rows
         start, stop = axis.extent(i)
-        end = min(stop, self._grid.shape[0])
+        end = min(stop, self._plan.shape[0])
         kept = 0 if self._kept is None else self._kept.shape[1]
         if self._kept is not None:
             out[:, :kept] = self._kept

@@ -9,7 +9,7 @@ import pytest
 
 from cpikan.errors import InputError
 from cpikan.psi.calibration.steps.carrier import WholeRows, carrier_of
-from cpikan.psi.calibration.steps.tilt_aia import FitOptions, fit_frames
+from cpikan.psi.calibration.steps.fit import FitOptions, fit_phase_steps
 from cpikan.psi.model.response import Response
 
 WIDTH = 960
@@ -55,7 +55,7 @@ def test_three_dense_frames_with_uneven_light_need_the_carrier() -> None:
     modulation = 50 * (1 + 0.1 * np.sin(9 * x) * np.cos(7 * y))
     frames = 100 + 20 * np.sin(5 * x) + modulation * np.cos(phase + delta) + rng.normal(0, 1.5, delta.shape)
     carrier = carrier_of(rows_of([0.0, 145.0, 344.0], tilt))
-    fit = fit_frames(frames, where.astype(float), None, FitOptions(effects=frozenset({"tilt"}), carrier=carrier))
+    fit = fit_phase_steps(frames, where.astype(float), None, FitOptions(effects=frozenset({"tilt"}), carrier=carrier))
     off = (np.subtract(fit.steps_deg, [0.0, 145.0, 344.0]) + 180) % 360 - 180
     assert np.abs(off).max() < 2.0
 
@@ -77,7 +77,7 @@ def test_a_camera_that_saturates_softly_is_straightened() -> None:
     """Bright fringes bend most, so that harmonics of a fixed share leave something over: the curve is preferred."""
     true = Response(40.0, 215.0, (-6.0, 14.0, 8.0, 3.0))
     frames, where, steps = stack_of(9, true)
-    fit = fit_frames(frames, where, None)
+    fit = fit_phase_steps(frames, where, None)
     found = fit.model.response
     assert found is not None
     assert "harmonic2" not in fit.effects
@@ -91,20 +91,20 @@ def test_a_camera_that_saturates_softly_is_straightened() -> None:
     assert np.abs(np.polynomial.polynomial.polyval(light, straight) - exact).max() < 1.0
     # residuals are in counts of the samples
     assert fit.residual_dn == pytest.approx(1.0, rel=0.1)
-    harmonics = fit_frames(frames, where, None, FitOptions(effects=frozenset({"harmonic2", "harmonic3"})))
+    harmonics = fit_phase_steps(frames, where, None, FitOptions(effects=frozenset({"harmonic2", "harmonic3"})))
     assert harmonics.model.response is None
     assert harmonics.noise_dn > 1.1 * fit.noise_dn
 
 
 def test_a_straight_camera_stays_straight() -> None:
     frames, where, _ = stack_of(9, Response(40.0, 215.0, (0.0,)))
-    assert fit_frames(frames, where, None).model.response is None
+    assert fit_phase_steps(frames, where, None).model.response is None
 
 
 def test_a_curve_needs_frames() -> None:
     frames, where, _ = stack_of(5, Response(40.0, 215.0, (-6.0, 14.0, 8.0, 3.0)))
     with pytest.raises(InputError, match="6 or more frames"):
-        fit_frames(frames, where, None, FitOptions(effects=frozenset(), response=True))
+        fit_phase_steps(frames, where, None, FitOptions(effects=frozenset(), response=True))
 
 
 def test_response_curve() -> None:

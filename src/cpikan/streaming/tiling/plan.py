@@ -3,15 +3,68 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from cpikan.errors import InputError
-from cpikan.streaming.tiling.grid import tile_grid
+from cpikan.partition import Intervals, Partition
+from cpikan.partition.partition import per_axis
+from cpikan.streaming.tiling.blend import Blender
+from cpikan.streaming.tiling.disagreement import Disagreement
 from cpikan.streaming.tiling.model import TileModel, channels_between
-from cpikan.streaming.tiling.rows import TilePlan
-from cpikan.streaming.tiling.settings import TilingSettings, pair
+from cpikan.streaming.tiling.settings import TilingSettings
 
 _SEAM_PX = 8  # where nothing is blended, tiles are compared on so many pixels around each cut
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """What is the same for all rows of tiles of a run, an image of ``shape`` (H, W); it travels to other processes."""
+
+    shape: tuple[int, int]
+    partition: Partition[int]
+    window: str
+    channels_in: int
+    channels_out: int
+    batch: int
+    finite: bool
+    period: float | None
+    orders_agree: bool
+
+    @property
+    def rows(self) -> Intervals[int]:
+        """The partition from top to bottom; it may reach beyond the image."""
+        return self.partition.axes[0]
+
+    @property
+    def columns(self) -> Intervals[int]:
+        """The partition from left to right; it may reach beyond the image."""
+        return self.partition.axes[1]
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Rows and columns of every tile."""
+        return self.rows.stops[0], self.columns.stops[0]
+
+    @property
+    def emitted(self) -> tuple[int, ...]:
+        """Row i of tiles finishes the image rows [emitted[i], emitted[i + 1])."""
+        return (0, *self.rows.ramps, self.shape[0])
+
+    def blender(self) -> Blender:
+        """A blender that counts the disagreement of its own joints."""
+        return Blender(self.partition, self.shape, self.window, Disagreement(self.period, self.orders_agree))
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Image rows under one row of tiles."""
+        return self.channels_in, self.tile[0], self.shape[1]
+
+    @property
+    def band_shape(self) -> tuple[int, int, int]:
+        """The largest band a row of tiles gives."""
+        rows = max(bottom - top for top, bottom in map(self.rows.support, range(len(self.rows))))
+        return self.channels_out, min(rows, self.shape[0]), self.shape[1]
 
 
 def plan_tiles(model: TileModel, shape: tuple[int, int, int], settings: TilingSettings) -> TilePlan:
@@ -24,7 +77,7 @@ def plan_tiles(model: TileModel, shape: tuple[int, int, int], settings: TilingSe
     window = _window(model, settings)
     channels = channels_between(model, shape[0])
     _check_channels(channels, settings)
-    tile, overlap = pair(settings.tile, "tile", 1), pair(settings.overlap, "overlap", 0)
+    tile, overlap = per_axis(settings.tile, 2, "tile", 1), per_axis(settings.overlap, 2, "overlap", 0)
     seen = 0 if model.receptive_field_px == "global" else 2 * (model.receptive_field_px // 2)
     for width, length in zip(overlap, tile, strict=True):
         if width < seen and width < length:
@@ -34,22 +87,23 @@ def plan_tiles(model: TileModel, shape: tuple[int, int, int], settings: TilingSe
             )
     free = tuple(width - seen for width in overlap)
     ramp = _ramp(settings, window, free, tile)
-    grid = tile_grid((shape[1], shape[2]), tile, overlap, ramp=ramp, multiple=model.multiple_px)
+    partition = Partition.tiles(shape[1:], tile, overlap, ramp=ramp, multiple=model.multiple_px)
     period = settings.period or (2 * math.pi if settings.values == "wrapped" else None)
     agree = settings.values == "height" and settings.period is not None and window != "halo"
     finite = model.receptive_field_px != "global"
-    return TilePlan(grid, window, shape[0], channels, settings.batch or model.batch, finite, period, agree)
+    batch = settings.batch or model.batch
+    return TilePlan(shape[1:], partition, window, shape[0], channels, batch, finite, period, agree)
 
 
-def describe(plan: TilePlan, settings: TilingSettings) -> dict[str, Any]:
+def describe(plan: TilePlan, model: TileModel, settings: TilingSettings) -> dict[str, Any]:
     """What decides the pixels of the output: a run is resumed with the same only."""
     return {
-        "shape": [plan.channels_in, *plan.grid.shape],
+        "shape": [plan.channels_in, *plan.shape],
         "channels": plan.channels_out,
-        "tile": list(plan.grid.tile),
-        "tiles": list(plan.grid.partition.counts),
-        "multiple": plan.grid.multiple,
-        "ramp": [plan.grid.rows.ramp, plan.grid.columns.ramp],
+        "tile": list(plan.tile),
+        "tiles": list(plan.partition.counts),
+        "multiple": model.multiple_px,
+        "ramp": [plan.rows.ramp, plan.columns.ramp],
         "window": plan.window,
         "values": settings.values,
         "period": plan.period,
@@ -78,12 +132,10 @@ def _check_channels(channels: int, settings: TilingSettings) -> None:
         raise InputError(f"quantities {', '.join(names)} name {len(names)} of {channels} channels: name each of them")
 
 
-def _ramp(
-    settings: TilingSettings, window: str, free: tuple[int, ...], tile: tuple[int, int]
-) -> tuple[int, int] | None:
+def _ramp(settings: TilingSettings, window: str, free: tuple[int, ...], tile: tuple[int, ...]) -> tuple[int, ...]:
     """The ramp on both axes; where nothing is blended the few pixels on which tiles are compared."""
     if settings.ramp is not None and window != "halo":
-        ramps = pair(settings.ramp, "ramp", 0)
+        ramps = per_axis(settings.ramp, 2, "ramp", 0)
         for ramp, room in zip(ramps, free, strict=True):
             if ramp > room:
                 raise InputError(
@@ -91,6 +143,5 @@ def _ramp(
                     f"most {max(room, 0)}, or a larger overlap"
                 )
         return ramps
-    limits = [min(room, length // 2) for room, length in zip(free, tile, strict=True)]
-    ramps = (max(limits[0], 0), max(limits[1], 0))
-    return (min(ramps[0], _SEAM_PX), min(ramps[1], _SEAM_PX)) if window == "halo" else ramps
+    longest = _SEAM_PX if window == "halo" else max(tile)
+    return tuple(max(min(room, length // 2, longest), 0) for room, length in zip(free, tile, strict=True))

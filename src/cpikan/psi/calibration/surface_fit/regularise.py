@@ -1,4 +1,4 @@
-"""From a minimum to a result: as many terms as the frames support, each as large as they show, and what it is all worth."""
+"""Regularised fits: minima under priors whose size the frames show, with as many terms as held-out pixels support."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cpikan.learning.levenberg_marquardt import Settings, minimise
-from cpikan.psi.calibration.surface_fit.evidence import log_evidence, spread_problem, worth_of
-from cpikan.psi.calibration.surface_fit.grow import ROBUST, Grown
+from cpikan.psi.calibration.surface_fit.descent import ROBUST, LocalMinimum
+from cpikan.psi.calibration.surface_fit.evidence import log_evidence, residual_diagnostics, spread_problem
 from cpikan.psi.calibration.surface_fit.problem import Degrees, Problem, Samples, Spreads, frame_residuals, moved
 
 DEGREES = Degrees(12, 12)
@@ -24,7 +24,7 @@ _ROUGH = 1.15  # chi squared from which the unit of noise is that of what is lef
 
 
 @dataclass(frozen=True)
-class Settled:
+class RegularisedFit:
     """A minimum under the spreads of its own terms, in units of ``unit`` times the noise of a sample.
 
     ``covariance`` (P, P) of all parameters; ``chi2`` of the fitted and ``held_chi2`` of other pixels, in the noise of a
@@ -33,7 +33,7 @@ class Settled:
     came to it.
     """
 
-    grown: Grown
+    minimum: LocalMinimum
     spreads: Spreads
     covariance: np.ndarray
     chi2: float
@@ -46,15 +46,15 @@ class Settled:
     @property
     def sigma_rad(self) -> float:
         """Root mean square over the samples of the standard deviation of the phase about its mean."""
-        layout, form = self.grown.model.layout, self.grown.parameters
-        slopes = self.grown.model.form.jacobian(layout.split(form[None]).form)[1][0].numpy()
+        layout, form = self.minimum.model.layout, self.minimum.parameters
+        slopes = self.minimum.model.form.jacobian(layout.split(form[None]).form)[1][0].numpy()
         off = slopes - slopes.mean(axis=0)
         part = self.covariance[-layout.form :, -layout.form :]
         return float(np.sqrt(np.mean(((off @ part) * off).sum(axis=1))))
 
     def evidence(self, temperature: float) -> float:
         """Its logarithm, at a temperature that it shares with what it is compared with."""
-        return log_evidence(self.grown.model, self.grown.parameters.numpy(), ROBUST, temperature)
+        return log_evidence(self.minimum.model, self.minimum.parameters.numpy(), ROBUST, temperature)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Pixels:
     held: Samples
     unit: float = 1.0
 
-    def in_unit_of(self, best: Grown) -> Pixels:
+    def in_unit_of(self, best: LocalMinimum) -> Pixels:
         """In units of what ``best`` leaves over, where that is more than noise: detail and light that no smooth term
         follows are then what is expected, and not outliers."""
         rest = best.model.residuals(best.parameters[None])[0]
@@ -76,84 +76,85 @@ class Pixels:
         return Pixels(fitted, held, unit * self.unit)
 
 
-def rescaled(grown: Grown, unit: float) -> Tensor:
+def rescaled(minimum: LocalMinimum, unit: float) -> Tensor:
     """Parameters (P,) of a minimum for frames in another unit."""
-    parameters = grown.parameters.clone()
-    parameters[: 2 * grown.model.layout.light] /= unit
+    parameters = minimum.parameters.clone()
+    for name in ("background", "modulation"):
+        parameters[minimum.model.layout.blocks[name]] /= unit
     return parameters
 
 
-def bends(pixels: Pixels, grown: Grown) -> bool:
-    """Whether a second harmonic lowers the cost of a minimum by more than 5 %."""
+def needs_harmonic(pixels: Pixels, minimum: LocalMinimum) -> bool:
+    """Test whether a second harmonic lowers the cost of a minimum by more than 5 %."""
     costs = []
-    for bent in (False, True):
-        degrees = replace(grown.degrees, bent=bent)
-        parameters = rescaled(grown, pixels.unit)[None]
-        parameters = moved(parameters, grown.model.layout, degrees.layout(len(pixels.fitted.frames)))
+    for has_second_harmonic in (False, True):
+        degrees = replace(minimum.degrees, has_second_harmonic=has_second_harmonic)
+        parameters = rescaled(minimum, pixels.unit)[None]
+        parameters = moved(parameters, minimum.model.layout, degrees.layout(len(pixels.fitted.frames)))
         problem = Problem(frame_residuals(pixels.fitted, degrees), ROBUST)
         costs.append(float(minimise(problem, parameters, _SETTINGS).cost[0]))
     return costs[1] < (1 - _BENT_GAIN) * costs[0]
 
 
-def settled(pixels: Pixels, grown: Grown, degrees: Degrees) -> Settled:
-    """A minimum of ``carried`` with the terms of ``degrees``."""
-    before = grown.model.layout
-    parameters = moved(rescaled(grown, pixels.unit)[None], before, degrees.layout(before.frames))
-    return _settled(pixels, replace(grown, degrees=degrees, parameters=parameters[0]), Spreads())
+def refine_with_prior(pixels: Pixels, minimum: LocalMinimum, degrees: Degrees) -> RegularisedFit:
+    """Refine a minimum with the terms of ``degrees`` and a prior whose size the frames show."""
+    before = minimum.model.layout
+    parameters = moved(rescaled(minimum, pixels.unit)[None], before, degrees.layout(before.frames))
+    return _regularised(pixels, replace(minimum, degrees=degrees, parameters=parameters[0]), Spreads())
 
 
-def with_more_terms(pixels: Pixels, best: Settled) -> Settled:
-    """The same minimum with more terms, while pixels that are not in the fit are predicted better by them."""
-    for rung in _MORE:
-        degrees = replace(rung, bent=best.grown.degrees.bent)
+def with_more_terms(pixels: Pixels, best: RegularisedFit) -> RegularisedFit:
+    """Add terms to a fit while pixels that are not in it are predicted better by them."""
+    for level in _MORE:
+        degrees = replace(level, has_second_harmonic=best.minimum.degrees.has_second_harmonic)
         frames = len(pixels.fitted.frames)
-        before, after = best.grown.model.layout, degrees.layout(frames)
+        before, after = best.minimum.model.layout, degrees.layout(frames)
         if after.size * _FEW_SAMPLES > pixels.fitted.frames.size or best.chi2 < _ROUGH:
             break
-        parameters = moved(best.grown.parameters[None], before, after)[0]
-        tried = _settled(pixels, replace(best.grown, degrees=degrees, parameters=parameters), best.spreads)
+        parameters = moved(best.minimum.parameters[None], before, after)[0]
+        tried = _regularised(pixels, replace(best.minimum, degrees=degrees, parameters=parameters), best.spreads)
         if not tried.held_chi2 < _SUPPORT * best.held_chi2:
             break
         best = tried
     return best
 
 
-def _settled(pixels: Pixels, begun: Grown, spreads: Spreads) -> Settled:
+def _regularised(pixels: Pixels, begun: LocalMinimum, spreads: Spreads) -> RegularisedFit:
     samples, degrees, parameters = pixels.fitted, begun.degrees, begun.parameters
     spent = begun.iterations
     for turn in range(_ROUNDS + 1):
         model = frame_residuals(samples, degrees, spreads=spreads)
         solution = minimise(Problem(model, ROBUST), parameters[None], _SETTINGS)
         parameters, spent = solution.parameters[0], spent + int(solution.iterations[0])
-        worth = worth_of(model, parameters.numpy(), ROBUST)
+        diagnostics = residual_diagnostics(model, parameters.numpy(), ROBUST)
         if turn < _ROUNDS:
-            problem = spread_problem(model, degrees, parameters.numpy(), ROBUST, spreads, worth.temperature)
+            problem = spread_problem(model, degrees, parameters.numpy(), ROBUST, spreads, diagnostics.temperature)
             spreads = problem.spreads()
-    doubt = problem.unknown(spreads)
-    grown = Grown(model, degrees, parameters, worth.chi2, spent, begun.source)
-    return Settled(
-        grown,
+    scatter = problem.hyperparameter_scatter(spreads)
+    minimum = LocalMinimum(model, degrees, parameters, diagnostics.chi2, spent, begun.source)
+    return RegularisedFit(
+        minimum,
         spreads,
-        covariance_of(grown, spreads.temperature) + doubt @ doubt.T,
-        worth.chi2 * pixels.unit**2,
-        _held_chi2(pixels.held, grown) * pixels.unit**2,
-        worth.temperature,
-        worth.unevenness,
+        covariance_of(minimum, spreads.temperature) + scatter @ scatter.T,
+        diagnostics.chi2 * pixels.unit**2,
+        _held_chi2(pixels.held, minimum) * pixels.unit**2,
+        diagnostics.temperature,
+        diagnostics.unevenness,
         pixels.unit,
     )
 
 
-def covariance_of(grown: Grown, temperature: float) -> np.ndarray:
+def covariance_of(minimum: LocalMinimum, temperature: float) -> np.ndarray:
     """Of the parameters (P, P): the inverse of J'WJ and the prior, squares being worth ``temperature`` less."""
-    matrix = grown.model.normal(grown.parameters[None], ROBUST)[2][0]
+    matrix = minimum.model.normal(minimum.parameters[None], ROBUST)[2][0]
     root = matrix.diagonal().rsqrt()
     inverse = torch.linalg.inv(matrix * root[:, None] * root)
     return np.asarray((inverse * root[:, None] * root * temperature).numpy())
 
 
-def _held_chi2(held: Samples, grown: Grown) -> float:
+def _held_chi2(held: Samples, minimum: LocalMinimum) -> float:
     """Mean square of the robust residuals of pixels that were not fitted; that of the fit where there are none."""
     if not len(held.points):
-        return grown.chi2
-    model = frame_residuals(held, grown.degrees)
-    return float(2 * ROBUST.value(model.residuals(grown.parameters[None])).mean())
+        return minimum.chi2
+    model = frame_residuals(held, minimum.degrees)
+    return float(2 * ROBUST.value(model.residuals(minimum.parameters[None])).mean())

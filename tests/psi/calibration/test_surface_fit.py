@@ -16,13 +16,13 @@ from cpikan.pipeline.reconstruction.summary import describe_fits
 from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.calibration.calibrate import CalibrationSettings, Subsample, calibrate
 from cpikan.psi.calibration.steps.carrier import WholeRows
-from cpikan.psi.calibration.surface_fit.evidence import spread_problem, worth_of
-from cpikan.psi.calibration.surface_fit.fit import FieldFitOptions, fit_frames
+from cpikan.psi.calibration.surface_fit.descent import ROBUST
+from cpikan.psi.calibration.surface_fit.evidence import residual_diagnostics, spread_problem
+from cpikan.psi.calibration.surface_fit.fit import SurfaceFitOptions, fit_surface_to_frames
 from cpikan.psi.calibration.surface_fit.frame_residuals import FrameResiduals
-from cpikan.psi.calibration.surface_fit.grow import ROBUST
 from cpikan.psi.calibration.surface_fit.noise import sample_noise
 from cpikan.psi.calibration.surface_fit.problem import Degrees, Samples, Spreads, frame_residuals, moved
-from cpikan.psi.calibration.surface_fit.result import FrameFieldFit
+from cpikan.psi.calibration.surface_fit.result import SurfaceFit
 from cpikan.psi.model.acquisition import Acquisition
 from small_stacks import stack_of
 
@@ -68,11 +68,11 @@ THREE, TILTS = (0.0, 75.0, 210.0), ((0.0, 0.0), (0.9, -0.6), (-0.5, 0.8))
 
 
 @functools.cache
-def two_frames() -> FrameFieldFit:
-    return fit_frames(sample_of(TWO), BLIND, TOP_DN)
+def two_frames() -> SurfaceFit:
+    return fit_surface_to_frames(sample_of(TWO), BLIND, TOP_DN)
 
 
-def error_nm(fit: FrameFieldFit, sample: Subsample, sign: int = 1) -> np.ndarray:
+def error_nm(fit: SurfaceFit, sample: Subsample, sign: int = 1) -> np.ndarray:
     """Height error at the samples without piston: blind steps leave that and the sign open, nothing else."""
     truth = sign * phase_rad()[tuple(sample.position.T)] * NM_PER_RAD
     off = fit.height_nm(sample.position) - truth
@@ -80,7 +80,7 @@ def error_nm(fit: FrameFieldFit, sample: Subsample, sign: int = 1) -> np.ndarray
 
 
 def test_moving_between_layouts_keeps_every_number():
-    small, large = Degrees(1, 2, tilted=False, gained=False), Degrees(3, 5, bent=True)
+    small, large = Degrees(1, 2, fit_tilt=False, fit_gain=False), Degrees(3, 5, has_second_harmonic=True)
     before, after = small.layout(3), large.layout(3)
     vector = torch.arange(1.0, before.size + 1)[None]
     there = moved(vector, before, after)
@@ -100,7 +100,7 @@ def test_two_frames_of_few_fringes_give_the_surface_where_closed_form_refuses():
     # smooth errors, few of them independent: three sigmas, and one of two of them would be too much luck
     ratio = np.sqrt((off**2).mean()) / np.sqrt((fit.sigma_nm(sample.position) ** 2).mean())
     assert 0.1 < ratio < 3.0
-    assert fit.frame_fit().steps_deg[1] == pytest.approx(TWO[1], abs=2.0)
+    assert fit.step_fit().steps_deg[1] == pytest.approx(TWO[1], abs=2.0)
     # sample noise squared: four rows of 160 pixels of two frames, of fourth differences 38 % count as independent: 7 %
     assert 0.8 < fit.chi2 < 1.2
     assert fit.held_chi2 < 1.1 * fit.chi2  # 2500 pixels of two frames on either side: 2 % each
@@ -113,7 +113,7 @@ def test_the_residual_is_a_root_mean_square_in_counts():
     assert fit.residual_dn == pytest.approx(5.0, rel=1e-12)
     modulation = float(fit.parameters[fit.layout.light]) * fit.unit_dn
     assert fit.misfit_rad == pytest.approx(np.sqrt(5.0**2 - 2.5**2) / modulation, rel=1e-12)
-    assert fit.summary()["residual_dn"] == fit.frame_fit().residual_dn == fit.residual_dn
+    assert fit.summary()["residual_dn"] == fit.step_fit().residual_dn == fit.residual_dn
 
 
 def test_light_of_the_fit_is_that_of_the_frames():
@@ -128,7 +128,7 @@ def test_light_of_the_fit_is_that_of_the_frames():
 
 def test_tilted_frames_give_surface_steps_and_tilts():
     sample = sample_of(THREE, TILTS)
-    fit = fit_frames(sample, BLIND, TOP_DN)
+    fit = fit_surface_to_frames(sample, BLIND, TOP_DN)
     assert fit.determined, fit.reason
     assert np.std(error_nm(fit, sample)) < 5.0
     unit = (np.array(SHAPE) - 1) / 2
@@ -146,17 +146,17 @@ def test_nominal_steps_fix_the_sign_and_broken_pixels_are_not_looked_at():
     broken = rng.random(len(sample.position)) < 0.2
     frames = sample.frames.copy()
     frames[0, :, broken] = rng.integers(0, 200, (int(broken.sum()), 2))
-    fit = fit_frames(replace(sample, frames=frames, valid=sample.valid & ~broken), given, TOP_DN)
+    fit = fit_surface_to_frames(replace(sample, frames=frames, valid=sample.valid & ~broken), given, TOP_DN)
     assert fit.sign == "nominal"
     assert np.std(error_nm(fit, sample, sign=-1)) < 5.0
-    assert fit.frame_fit().steps_deg[1] == pytest.approx(360 - TWO[1], abs=2.0)
+    assert fit.step_fit().steps_deg[1] == pytest.approx(360 - TWO[1], abs=2.0)
 
 
 def test_trusted_steps_of_two_frames_fix_step_and_sign():
     given = Acquisition((WAVE_NM,), (TWO,), "trusted")
-    sample, fit = sample_of(TWO), fit_frames(sample_of(TWO), given, TOP_DN)
+    sample, fit = sample_of(TWO), fit_surface_to_frames(sample_of(TWO), given, TOP_DN)
     assert fit.sign == "steps"
-    assert fit.frame_fit().steps_deg[1] == pytest.approx(TWO[1], abs=0.1)  # the prior of a trusted step has 0.006 deg
+    assert fit.step_fit().steps_deg[1] == pytest.approx(TWO[1], abs=0.1)  # the prior of a trusted step has 0.006 deg
     assert np.std(error_nm(fit, sample)) < min(5.0, 3 * fit.sigma_nm(sample.position).max())
 
 
@@ -170,7 +170,7 @@ def test_contrast_lost_by_vibration_gives_a_right_surface_or_none():
     ]
     frames = np.round(np.array(rows) + rng.normal(0, 0.01 * TOP_DN, (2, *SHAPE))).astype(np.uint8)[None]
     sample = take_subsample(stack_of(frames, (WAVE_NM,), None, "unknown"), None)
-    fit = fit_frames(sample, BLIND, TOP_DN)
+    fit = fit_surface_to_frames(sample, BLIND, TOP_DN)
     error, sigma = np.std(error_nm(fit, sample)), np.sqrt((fit.sigma_nm(sample.position) ** 2).mean())
     assert not fit.determined or error < max(5.0, 3 * sigma), (error, sigma)
 
@@ -204,18 +204,18 @@ def test_spreads_of_terms_are_found_with_the_gradient_of_their_evidence():
 def test_what_is_left_over_is_smooth_under_a_wrong_surface_and_even_under_the_right_one():
     """A wrong bow is a false minimum in small: power at large scales."""
     model, _, vector = linear_frames()
-    right = worth_of(model, vector, ROBUST)
+    right = residual_diagnostics(model, vector, ROBUST)
     wrong = vector.copy()
     wrong[-1] += 0.5
     assert right.unevenness < 1.6  # 128 sums against 2048: 13 % of scatter
     assert right.temperature < 1.6
-    assert worth_of(model, wrong, ROBUST).unevenness > 2.5
+    assert residual_diagnostics(model, wrong, ROBUST).unevenness > 2.5
 
 
 def linear_frames() -> tuple[FrameResiduals, Degrees, np.ndarray]:
     """The model of two frames that it made itself, with unit noise, and what they were made of."""
     rng = np.random.default_rng(3)
-    degrees = Degrees(2, 4, tilted=False, gained=False)
+    degrees = Degrees(2, 4, fit_tilt=False, fit_gain=False)
     points = rng.uniform(-1, 1, (4000, 2))
     layout = degrees.layout(2)
     parts = [np.r_[50.0, 3.0, -2.0, 0.5, 0.3, -0.4], np.r_[30.0, 1.0, 1.0, 0.2, -0.3, 0.1], [1.2]]
@@ -227,7 +227,7 @@ def linear_frames() -> tuple[FrameResiduals, Degrees, np.ndarray]:
 
 
 def test_a_network_as_the_phase_finds_the_same_surface():
-    fit = fit_frames(sample_of(TWO), BLIND, TOP_DN, FieldFitOptions("cpikan"))
+    fit = fit_surface_to_frames(sample_of(TWO), BLIND, TOP_DN, SurfaceFitOptions("cpikan"))
     assert fit.network is not None
     assert np.std(error_nm(fit, sample_of(TWO))) < 5.0
 
@@ -271,8 +271,8 @@ def test_frames_without_a_surface_are_not_determined_and_refused_in_one_line():
 def test_too_few_pixels_and_single_frames_are_refused():
     sample = noise_only()
     with pytest.raises(InputError, match="are usable"):
-        fit_frames(replace(sample, valid=np.arange(3000) < 100), BLIND, np.inf)
+        fit_surface_to_frames(replace(sample, valid=np.arange(3000) < 100), BLIND, np.inf)
     with pytest.raises(InputError, match="needs two or more"):
-        fit_frames(replace(sample, frames=sample.frames[:, :1]), BLIND, np.inf)
+        fit_surface_to_frames(replace(sample, frames=sample.frames[:, :1]), BLIND, np.inf)
     with pytest.raises(InputError, match="did you mean 'cpikan'"):
-        FieldFitOptions("cpikann")  # type: ignore[arg-type]
+        SurfaceFitOptions("cpikann")  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from cpikan.psi.model.frame_model import FrameModel
 
 
 @dataclass(frozen=True)
-class FrameFit:
+class StepFit:
     """The frames' model and how far to trust it.
 
     ``step_error_rad`` (K,), ``tilt_error_rad_px`` (K, 2) and ``gain_error`` (K,) are predicted standard errors, zero for frame
@@ -20,31 +20,37 @@ class FrameFit:
     p the columns of the model (nan where none is left), ``residual_over_three_dn`` that of sqrt(RSS / (K - 3));
     ``noise_dn``, ``background_dn`` and ``modulation_dn`` are the scatter of samples, and of A and B about smooth fields.
     ``ripple_rad`` is the predicted amplitude of the phase error at twice the fringes. ``omitted`` says why each effect that
-    was considered is not in the model. ``circle_coverage`` is the share of the circle outside the widest gap of the steps.
+    was considered is not in the model.
     """
 
     model: FrameModel
     step_error_rad: np.ndarray
     tilt_error_rad_px: np.ndarray
     gain_error: np.ndarray
-    harmonic_ratio: dict[int, float]
-    residual_dn: float
-    residual_over_three_dn: float
     noise_dn: float
     background_dn: float
     modulation_dn: float
     ripple_rad: float
-    effects: tuple[Effect, ...]
-    omitted: dict[str, str]
     conditioning: float
-    circle_coverage: float
     fringes: float
     iterations: int
-    converged: bool
-    determined: bool
-    reason: str
     sign: str
-    warnings: tuple[str, ...] = field(default=())
+    harmonic_ratio: dict[int, float] = field(default_factory=dict)
+    residual_dn: float = float("nan")
+    residual_over_three_dn: float = float("nan")
+    effects: tuple[Effect, ...] = ()
+    omitted: dict[str, str] = field(default_factory=dict)
+    converged: bool = True
+    determined: bool = True
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def circle_coverage(self) -> float:
+        """Share of the circle outside the widest gap of the steps."""
+        steps = np.sort(self.model.steps_rad % (2 * np.pi))
+        gaps = np.diff(steps, append=steps[0] + 2 * np.pi)
+        return float(1 - gaps.max() / (2 * np.pi))
 
     @property
     def steps_deg(self) -> tuple[float, ...]:
@@ -56,20 +62,20 @@ class FrameFit:
         return np.arctan2(v, u)
 
 
-def demodulated(fit: FrameFit, values: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def demodulated(fit: StepFit, values: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients (columns, P) and residual squares (P,) of light; harmonics fitted but not free are taken off first."""
     found, rest = _resolved(fit, values, where)
     return found, (rest**2).sum(axis=1)
 
 
-def sample_squares(fit: FrameFit, values: np.ndarray, where: np.ndarray) -> np.ndarray:
+def sample_squares(fit: StepFit, values: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Residual squares (P,) in DN of the samples themselves, bent as they are."""
     _, rest = _resolved(fit, values, where)
     response = fit.model.response
     return ((rest if response is None else rest / response.slope(values).T) ** 2).sum(axis=1)
 
 
-def _resolved(fit: FrameFit, values: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _resolved(fit: StepFit, values: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     model = fit.model
     design = model.design_at(where[:, 0], where[:, 1])
     samples = model.light_dn(values) - model.offset_dn[:, None]

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from cpikan.learning.robust import SQUARES, Huber
+from cpikan.psi.calibration.smooth_terms import features, terms
 from cpikan.psi.calibration.surface_fit.frame_residuals import FrameLayout, FrameResiduals, LinearPhase
-from cpikan.psi.calibration.surface_fit.series_frames import Moments, SeriesFrames, features, terms
+from cpikan.psi.calibration.surface_fit.series_frames import Moments, SeriesFrames
 
 KIND = torch.float64
 
@@ -37,7 +38,11 @@ def test_blocks_are_weighted_products_of_terms(degree):
 
 @pytest.mark.parametrize(
     ("frames", "light", "form", "extras"),
-    [(2, 2, 3, {"tilted": False}), (3, 3, 5, {"gained": True}), (4, 4, 2, {"gained": True, "bent": True})],
+    [
+        (2, 2, 3, {"fit_tilt": False}),
+        (3, 3, 5, {"fit_gain": True}),
+        (4, 4, 2, {"fit_gain": True, "has_second_harmonic": True}),
+    ],
 )
 def test_normal_equations_are_those_of_the_general_model(frames, light, form, extras):
     points = random(60, 2)
@@ -57,7 +62,7 @@ def test_normal_equations_are_those_of_the_general_model(frames, light, form, ex
 def test_sharpness_weighs_residuals():
     points = random(20, 2)
     basis = torch.from_numpy(features(points.numpy(), 1))
-    layout = FrameLayout(2, 3, 3, tilted=False)
+    layout = FrameLayout(2, 3, 3, fit_tilt=False)
     plain = (
         layout,
         points,

@@ -1,22 +1,22 @@
-"""What each frame really was, estimated from a subsample: steps, tilts, light and harmonics of one wavelength together."""
+"""The joint fit of steps, tilts, light and harmonics of the frames of one wavelength, from a subsample of pixels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.polynomial.chebyshev import chebvander
 
 from cpikan.errors import InputError
+from cpikan.psi.calibration.smooth_terms import features_of, terms_by_row
 from cpikan.psi.calibration.steps.bending import FEWEST_FRAMES, fit_response, scaled_response
 from cpikan.psi.calibration.steps.carrier import Carrier
-from cpikan.psi.calibration.steps.frame_fit import FrameFit
 from cpikan.psi.calibration.steps.iterate import Solution, solve
 from cpikan.psi.calibration.steps.layout import Effect, Layout
 from cpikan.psi.calibration.steps.model import Samples, pixels_of
 from cpikan.psi.calibration.steps.report import Context, report
 from cpikan.psi.calibration.steps.selection import select
 from cpikan.psi.calibration.steps.starts import Guess, best_start
+from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.steps.uncertainty import covariance_of
 from cpikan.psi.model.response import Response
 
@@ -33,18 +33,17 @@ class FitOptions:
     """``effects`` to fit (None: those the data show, out of tilt, gain, harmonic2, harmonic3, with a response
     curve in place of the harmonics where it explains more); ``response`` fits the curve whatever it explains; ``pivot`` (y, x)
     of tilt and defocus in pixels (None: the centroid of the positions); ``carrier`` steps and tilts that are tried first
-    where none are given, of either sign; ``noise_dn`` a lower bound of the noise."""
+    where none are given, of either sign."""
 
     effects: frozenset[Effect] | None = None
     response: bool = False
     carrier: Carrier | None = None
     pivot: tuple[float, float] | None = None
-    noise_dn: float = 0.0
 
 
-def fit_frames(
+def fit_phase_steps(
     frames: np.ndarray, position: np.ndarray, start_deg: tuple[float, ...] | None, options: FitOptions | None = None
-) -> FrameFit:
+) -> StepFit:
     """Estimate steps, and the tilt, gain and harmonics that the data show, of frames (K, P) at ``position`` (P, 2), rows first.
 
     All frames and all pixels are fitted together by Gauss-Newton, the background, modulation and phase of every pixel
@@ -66,10 +65,7 @@ def fit_frames(
     steps, tilt = best_start(samples, start, guess)
     considered = asked.effects if asked.effects is not None else frozenset(_DECIDED_FROM_DATA)
     layout = Layout(samples.frames, considered, samples.fields.shape[0])
-    theta = layout.neutral()
-    theta[layout.indices("step")] = steps
-    if "tilt" in layout.effects:
-        theta[layout.indices("tilt")] = tilt.ravel()
+    theta = layout.started(steps, tilt)
     modulation = pixels_of(samples, layout, theta)[1]
     lit = modulation > _SHADOW * np.quantile(modulation, 0.9)
     if lit.sum() < _FEWEST_PIXELS:
@@ -77,11 +73,10 @@ def fit_frames(
             f"{int(lit.sum())} of {values.shape[1]} sampled pixels show fringes: steps need {_FEWEST_PIXELS}; check the mask"
         )
     samples, seen = samples.some(lit), where[bright][lit]
-    floor = asked.noise_dn / scale
-    layout, theta, omitted, coarse = _chosen(samples, layout, theta, asked, floor)
-    solution = solve(samples, layout, theta, _ITERATIONS, floor, coarse.spread)
+    layout, theta, omitted, coarse = _chosen(samples, layout, theta, asked)
+    solution = solve(samples, layout, theta, _ITERATIONS, coarse.spread)
     solution = replace(solution, iterations=solution.iterations + coarse.iterations)
-    samples, solution, response = _bent(samples, solution, asked, floor)
+    samples, solution, response = _bent(samples, solution, asked)
     layout = solution.layout
     if _sign_is_wrong(layout, solution.state.theta, start):
         solution = _mirrored(solution)
@@ -122,21 +117,20 @@ def _scaled(values: np.ndarray, where: np.ndarray, pivot: tuple[float, float]) -
     radius = max(float(np.hypot(*offset.T).max()), 1e-12)
     y, x = offset.T / radius
     degree = min(_DEGREE, int(np.sqrt(len(where) / 40)))
-    span = [2 * (c - c.min()) / max(float(np.ptp(c)), 1e-12) - 1 for c in where.T]
-    rows, columns = (chebvander(c, degree).T for c in span)
-    fields = np.stack([rows[i] * columns[j] for i in range(degree + 1) for j in range(degree + 1 - i)])
+    points = np.stack([2 * (c - c.min()) / max(float(np.ptp(c)), 1e-12) - 1 for c in where.T], axis=1)
+    fields = np.ascontiguousarray(features_of(points, terms_by_row(degree)).T)
     return Samples(values / scale, np.stack([np.ones_like(y), y, x, y * y + x * x]), fields), scale, radius
 
 
 def _chosen(
-    samples: Samples, layout: Layout, theta: np.ndarray, asked: FitOptions, floor: float
+    samples: Samples, layout: Layout, theta: np.ndarray, asked: FitOptions
 ) -> tuple[Layout, np.ndarray, dict[str, str], Solution]:
     """The effects that the data show, on some of the pixels, and the parameters there."""
     coarse = _some(samples, _COARSE)
     tilted = Layout(layout.frames, layout.effects & {"tilt"}, layout.terms)
     few = _some(samples, _COARSE // 2)
-    theta = solve(few, tilted, layout.moved_to(tilted, theta), 4, floor).state.theta
-    solution = solve(coarse, layout, tilted.moved_to(layout, theta), _ITERATIONS, floor)
+    theta = solve(few, tilted, layout.moved_to(tilted, theta), 4).state.theta
+    solution = solve(coarse, layout, tilted.moved_to(layout, theta), _ITERATIONS)
     covariance = covariance_of(coarse, solution)
     kept = layout.effects if asked.effects is not None else frozenset()
     count = coarse.frames * coarse.pixels
@@ -148,17 +142,15 @@ def _some(samples: Samples, count: int) -> Samples:
     return samples.some(np.unique(np.linspace(0, samples.pixels - 1, count).astype(int)))
 
 
-def _bent(
-    samples: Samples, solution: Solution, asked: FitOptions, floor: float
-) -> tuple[Samples, Solution, Response | None]:
+def _bent(samples: Samples, solution: Solution, asked: FitOptions) -> tuple[Samples, Solution, Response | None]:
     """The solution for light where a response curve explains the samples better than harmonics of fixed ratio."""
     if not asked.response and (asked.effects is not None or not solution.layout.orders):
         return samples, solution, None
     few = _some(samples, _COARSE)
-    plain = solve(few, solution.layout, solution.state.theta, _ITERATIONS, floor, solution.spread)
-    bent = fit_response(few, plain, floor)
+    plain = solve(few, solution.layout, solution.state.theta, _ITERATIONS, solution.spread)
+    bent = fit_response(few, plain)
     if bent is not None and (asked.response or bent.cost < plain.cost):
-        bent = fit_response(samples, bent.solution, floor)
+        bent = fit_response(samples, bent.solution)
     elif not asked.response:
         return samples, solution, None
     if bent is None:
@@ -172,7 +164,7 @@ def _bent(
 
 
 def _sign_is_wrong(layout: Layout, theta: np.ndarray, start: np.ndarray | None) -> bool:
-    steps = theta[layout.indices("step")]
+    steps = theta[layout.blocks["step"][:, 0]]
     if start is None:
         return bool(np.sin(steps[0]) < 0)
     return bool(np.cos(-steps - start[1:]).sum() > np.cos(steps - start[1:]).sum())
@@ -182,10 +174,7 @@ def _mirrored(solution: Solution) -> Solution:
     """The same frames with phase, steps and tilts of the other sign: the fit cannot tell."""
     theta, pixel = solution.state.theta.copy(), solution.state.pixel.copy()
     for group in ("step", "tilt", "defocus"):
-        if group == "step" or group in solution.layout.effects:
-            theta[solution.layout.indices(group)] *= -1
+        if group in solution.layout.blocks:
+            theta[solution.layout.blocks[group]] *= -1
     pixel[2] *= -1
     return replace(solution, state=replace(solution.state, theta=theta, pixel=pixel))
-
-
-__all__ = ["FitOptions", "FrameFit", "fit_frames"]

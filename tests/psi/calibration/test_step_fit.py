@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 
 from cpikan.errors import InputError
+from cpikan.psi.calibration.steps.fit import FitOptions, StepFit, fit_phase_steps
 from cpikan.psi.calibration.steps.fringes import unwrap_scattered
 from cpikan.psi.calibration.steps.iterate import first_spread, solve, start_state
 from cpikan.psi.calibration.steps.layout import Layout
 from cpikan.psi.calibration.steps.model import Samples, State, evaluate
 from cpikan.psi.calibration.steps.normal import assemble
-from cpikan.psi.calibration.steps.tilt_aia import FitOptions, FrameFit, fit_frames
 from cpikan.psi.calibration.steps.uncertainty import covariance_of
 from independent_frames import Faults, make_scene
 
-DATA = Path(os.environ.get("CPIKAN_DATA", Path(__file__).parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("CPIKAN_DATA", Path(__file__).parents[4] / "shared" / "data"))
 measured = pytest.mark.skipif(not DATA.is_dir(), reason="measured data absent: set CPIKAN_DATA")
 SHAPE = (120, 160)
 
@@ -36,11 +36,11 @@ class Stack:
     phase_rad: np.ndarray
     pivot: tuple[float, float]
 
-    def fit(self, *, blind: bool = False, effects: frozenset | None = None) -> FrameFit:
+    def fit(self, *, blind: bool = False, effects: frozenset | None = None) -> StepFit:
         options = FitOptions(effects=effects, pivot=self.pivot)
-        return fit_frames(self.frames, self.position, None if blind else self.nominal_deg, options)
+        return fit_phase_steps(self.frames, self.position, None if blind else self.nominal_deg, options)
 
-    def off_deg(self, fit: FrameFit) -> np.ndarray:
+    def off_deg(self, fit: StepFit) -> np.ndarray:
         return ((np.subtract(fit.steps_deg, self.steps_deg) + 180) % 360 - 180)[1:]
 
 
@@ -91,7 +91,7 @@ def make(
     )
 
 
-def ripple_rad(fit: FrameFit, stack: Stack) -> float:
+def ripple_rad(fit: StepFit, stack: Stack) -> float:
     """Amplitude of the phase error at twice the fringes, piston and tilt of the error taken off."""
     off = np.angle(np.exp(1j * (fit.phase_rad(stack.frames, stack.position) - stack.phase_rad)))
     off = np.angle(np.exp(1j * (off - np.angle(np.exp(1j * off).mean()))))
@@ -136,7 +136,7 @@ def test_predicted_errors_are_those_of_repeated_noise() -> None:
     for _ in range(12):
         noisy = clean.frames + rng.normal(0, 2.5, clean.frames.shape)
         options = FitOptions(effects=frozenset({"tilt", "harmonic2", "harmonic3"}), pivot=clean.pivot)
-        fit = fit_frames(noisy, clean.position, clean.nominal_deg, options)
+        fit = fit_phase_steps(noisy, clean.position, clean.nominal_deg, options)
         offs.append(clean.off_deg(fit))
         predicted.append(np.degrees(fit.step_error_rad[1:]))
     ratio = np.sqrt(np.mean(np.square(offs))) / np.sqrt(np.mean(np.square(predicted)))
@@ -202,7 +202,7 @@ def test_blind(count: int) -> None:
 def test_nominal_steps_fix_the_sign(sign: int) -> None:
     stack = make(5, 6)
     mirrored = tuple(sign * step for step in stack.nominal_deg)
-    fit = fit_frames(stack.frames, stack.position, mirrored, FitOptions(pivot=stack.pivot))
+    fit = fit_phase_steps(stack.frames, stack.position, mirrored, FitOptions(pivot=stack.pivot))
     off = (np.subtract(fit.steps_deg, sign * stack.steps_deg) + 180) % 360 - 180
     assert np.abs(off).max() < 0.5
     assert np.abs(fit.model.tilt_rad_px - sign * stack.tilt_rad_px).max() * 80 < 0.02
@@ -231,22 +231,22 @@ def test_dust_and_shadow_do_not_move_the_steps() -> None:
     dark = rng.random(spoiled.shape[1]) < 0.2
     spoiled[:, dark] = 5 + rng.normal(0, 1, (8, int(dark.sum())))
     spoiled[2, 7] = np.nan
-    fit = fit_frames(spoiled, stack.position, stack.nominal_deg, FitOptions(pivot=stack.pivot))
+    fit = fit_phase_steps(spoiled, stack.position, stack.nominal_deg, FitOptions(pivot=stack.pivot))
     assert np.abs(stack.off_deg(fit)).max() < 0.3
 
 
 def test_bad_input_is_refused() -> None:
     stack = make(1, 5)
     with pytest.raises(InputError, match="three or more"):
-        fit_frames(stack.frames[:2], stack.position, None)
+        fit_phase_steps(stack.frames[:2], stack.position, None)
     with pytest.raises(InputError, match="one per frame"):
-        fit_frames(stack.frames, stack.position, (0.0, 90.0))
+        fit_phase_steps(stack.frames, stack.position, (0.0, 90.0))
     with pytest.raises(InputError, match="usable pixels"):
-        fit_frames(stack.frames[:, :50], stack.position[:50], None)
+        fit_phase_steps(stack.frames[:, :50], stack.position[:50], None)
     with pytest.raises(InputError, match="do not change"):
-        fit_frames(np.repeat(stack.frames[:1], 5, axis=0), stack.position, None)
+        fit_phase_steps(np.repeat(stack.frames[:1], 5, axis=0), stack.position, None)
     with pytest.raises(InputError, match="positions"):
-        fit_frames(stack.frames, stack.position[:-1], None)
+        fit_phase_steps(stack.frames, stack.position[:-1], None)
 
 
 def small_problem(every: int = 37) -> tuple[Samples, Layout]:
@@ -265,7 +265,7 @@ def test_normal_equations_are_those_of_the_dense_problem() -> None:
     samples = samples.some(np.arange(12))
     rng = np.random.default_rng(0)
     theta = layout.neutral() + rng.normal(0, 0.05, layout.size)
-    theta[layout.indices("step")] = np.radians([90, 180, 270, 355])
+    theta[layout.blocks["step"][:, 0]] = np.radians([90, 180, 270, 355])
     state = start_state(samples, layout, theta)
     spread = first_spread(samples, layout, state)
     weight = rng.uniform(0.2, 1, 12)
@@ -296,7 +296,7 @@ def test_the_fit_ends_in_a_minimum() -> None:
     samples, layout = small_problem()
     layout = Layout(5, frozenset({"tilt"}), 3)
     theta = layout.neutral()
-    theta[layout.indices("step")] = np.radians([90, 180, 270, 360])
+    theta[layout.blocks["step"][:, 0]] = np.radians([90, 180, 270, 360])
     found = solve(samples, layout, theta, 20)
     assert found.converged
     right = found.normal.right - layout.prior_precision() * (found.state.theta - layout.neutral())
@@ -314,7 +314,7 @@ def test_errors_grow_by_what_neighbours_leave_over_together() -> None:
     samples = replace(samples, values=samples.values + 0.1 * np.sin(4 * y) * np.cos(5 * x))
     layout = Layout(5, frozenset({"tilt", "gain", "harmonic2"}), 3)
     theta = layout.neutral()
-    theta[layout.indices("step")] = np.radians([90, 180, 270, 360])
+    theta[layout.blocks["step"][:, 0]] = np.radians([90, 180, 270, 360])
     solution = solve(samples, layout, theta, 20)
     spread, state, held = solution.spread, solution.state, np.zeros(layout.size)
     for _ in range(6):
@@ -383,16 +383,16 @@ def test_mirror_blind() -> None:
     frames, where = mirror()
     reference = [66.0, 59.1, 60.9, 55.7, 60.0, 58.4, 62.0, 61.2, 60.6, 54.4, 62.8]
     pivot = (295.0, 390.0)
-    tilted = fit_frames(frames, where, None, FitOptions(effects=frozenset({"tilt"}), pivot=pivot))
+    tilted = fit_phase_steps(frames, where, None, FitOptions(effects=frozenset({"tilt"}), pivot=pivot))
     np.testing.assert_allclose(np.diff(tilted.steps_deg) % 360, reference, atol=1.5)
     assert tilted.residual_over_three_dn == pytest.approx(10.95, abs=0.15)
-    fit = fit_frames(frames, where, None, FitOptions(pivot=pivot))
+    fit = fit_phase_steps(frames, where, None, FitOptions(pivot=pivot))
     assert fit.determined
     assert fit.model.response is not None
     assert fit.residual_over_three_dn < 9
     np.testing.assert_allclose(np.diff(fit.steps_deg) % 360, reference, atol=1.5)
     for first in (0, 6):
-        half = fit_frames(frames[first : first + 6], where, None, FitOptions(pivot=pivot))
+        half = fit_phase_steps(frames[first : first + 6], where, None, FitOptions(pivot=pivot))
         together = np.array(fit.steps_deg)[first : first + 6]
         off = (np.subtract(half.steps_deg, together - together[0]) + 180) % 360 - 180
         assert np.abs(off).max() < 3 * np.degrees(max(half.step_error_rad.max(), fit.step_error_rad.max()))
@@ -402,5 +402,5 @@ def test_mirror_blind() -> None:
 def test_fringe_projection_blind() -> None:
     frames = np.stack([grey(DATA / "nzhagen_fpp" / f"lens_orig_{step:03d}.jpg") for step in (0, 90, 180, 270)])
     where = np.argwhere(np.ones(frames.shape[1:], bool))[::67]
-    fit = fit_frames(frames[:, where[:, 0], where[:, 1]], where.astype(float), None)
+    fit = fit_phase_steps(frames[:, where[:, 0], where[:, 1]], where.astype(float), None)
     np.testing.assert_allclose(np.diff(fit.steps_deg), 90, atol=0.5)

@@ -1,4 +1,4 @@
-"""From a start to a minimum that can be compared with others, and a network in the place of the series."""
+"""Descent from starts to minima, coarse terms before fine ones, and a network in the place of the series."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.levenberg_marquardt import Settings, minimise
 from cpikan.learning.normal_equations import NormalEquations
 from cpikan.learning.robust import Huber
-from cpikan.psi.calibration.surface_fit.frame_residuals import FrameLayout, FrameResiduals, NetworkPhase
+from cpikan.psi.calibration.smooth_terms import features
+from cpikan.psi.calibration.surface_fit.frame_residuals import FrameResiduals, NetworkPhase
 from cpikan.psi.calibration.surface_fit.problem import Degrees, Problem, Samples, Spreads, frame_residuals, moved
-from cpikan.psi.calibration.surface_fit.series_frames import features
 from cpikan.psi.calibration.surface_fit.starts import Candidate
 
-_RUNG = Degrees(10, 12)  # where candidates are compared
+_LEVEL = Degrees(10, 12)  # where candidates are compared
 _FIRST = Degrees(6, 8)
-_BEHIND = 8.0  # a candidate whose cost is so many times the best's on the first rung is left
+_BEHIND = 8.0  # a candidate whose cost is so many times the best's on the first level is left
 _SETTINGS = Settings(40, cost=1e-5, step=1e-7, gradient=1e-8)
 _NETWORK_SETTINGS = Settings(15, cost=1e-4, step=1e-6, gradient=1e-8)
 _NETWORK_PIXELS = 2500
@@ -31,7 +31,7 @@ _NETWORK_BASE = 4  # degree of the polynomial that a network corrects
 
 
 @dataclass(frozen=True)
-class Grown:
+class LocalMinimum:
     """A minimum: its model, parameters (P,), twice its cost per degree of freedom, and the LM iterations."""
 
     model: FrameResiduals
@@ -48,40 +48,39 @@ class Grown:
         return np.asarray(self.model.form.value(form)[0].numpy())
 
 
-def carried(samples: Samples, candidates: list[Candidate]) -> list[Grown]:
-    """Candidates at a common number of terms, best first; those that fall far behind on the way are left."""
-    ways = [(one, *_on_rung(samples, one.degrees, one.parameters[None], _FIRST)) for one in candidates]
+def descend_coarse_to_fine(samples: Samples, candidates: list[Candidate]) -> list[LocalMinimum]:
+    """Follow candidates to a common number of terms, best first; those that fall far behind on the way are left."""
+    ways = [(one, *_at_level(samples, one.degrees, one.parameters[None], _FIRST)) for one in candidates]
     if not ways:
         return []
     least = min(way[3] for way in ways)
     found = []
     for one, degrees, parameters, cost, spent in ways:
         if cost <= _BEHIND * least:
-            degrees, parameters, _, more = _on_rung(samples, degrees, parameters, _RUNG)
+            degrees, parameters, _, more = _at_level(samples, degrees, parameters, _LEVEL)
             found.append(_made(samples, degrees, parameters, spent + more, one.source))
     return sorted(found, key=lambda one: one.chi2)
 
 
-def _on_rung(samples: Samples, degrees: Degrees, begun: Tensor, rung: Degrees) -> tuple[Degrees, Tensor, float, int]:
+def _at_level(samples: Samples, degrees: Degrees, begun: Tensor, level: Degrees) -> tuple[Degrees, Tensor, float, int]:
     """Degrees, parameters (1, P), cost and iterations there; as it was where the start has more terms already."""
-    if rung.form < degrees.form:
+    if level.form < degrees.form:
         return degrees, begun, float(Problem(frame_residuals(samples, degrees)).cost(begun)[0]), 0
     frames = len(samples.frames)
-    begun = moved(begun, degrees.layout(frames), rung.layout(frames))
-    solution = minimise(Problem(frame_residuals(samples, rung)), begun, _SETTINGS)
-    return rung, solution.parameters, float(solution.cost[0]), int(solution.iterations[0])
+    begun = moved(begun, degrees.layout(frames), level.layout(frames))
+    solution = minimise(Problem(frame_residuals(samples, level)), begun, _SETTINGS)
+    return level, solution.parameters, float(solution.cost[0]), int(solution.iterations[0])
 
 
-def _made(samples: Samples, degrees: Degrees, parameters: Tensor, spent: int, source: str) -> Grown:
+def _made(samples: Samples, degrees: Degrees, parameters: Tensor, spent: int, source: str) -> LocalMinimum:
     model = frame_residuals(samples, degrees)
     freedom = max(samples.frames.size - model.layout.size, 1)
     chi2 = 2 * float(Problem(model).cost(parameters)[0]) / freedom
-    return Grown(model, degrees, parameters[0], chi2, spent, source)
+    return LocalMinimum(model, degrees, parameters[0], chi2, spent, source)
 
 
-def with_network(samples: Samples, before: Grown, spreads: Spreads, seed: int) -> Grown:
-    """The same frames with the phase as a polynomial of degree 4 plus a Scaled-cPIKAN, both as the Chebyshev fit has them
-    at first."""
+def with_network(samples: Samples, before: LocalMinimum, spreads: Spreads, seed: int) -> LocalMinimum:
+    """Fit the phase as a polynomial of degree 4 plus a Scaled-cPIKAN, both beginning where the Chebyshev fit ended."""
     samples = samples.some(_NETWORK_PIXELS)
     modes = before.model.layout.split(before.parameters[None]).form[0].clone()
     count = features(samples.points[:1], _NETWORK_BASE).shape[1]
@@ -101,7 +100,7 @@ def with_network(samples: Samples, before: Grown, spreads: Spreads, seed: int) -
     solution = minimise(Problem(model, ROBUST), begun, _NETWORK_SETTINGS)
     chi2 = 2 * float(solution.cost[0]) / max(samples.frames.size - model.layout.size, 1)
     spent = before.iterations + int(solution.iterations[0])
-    return Grown(model, before.degrees, solution.parameters[0], chi2, spent, before.source)
+    return LocalMinimum(model, before.degrees, solution.parameters[0], chi2, spent, before.source)
 
 
 @dataclass(frozen=True)
@@ -128,23 +127,21 @@ class _Alike:
         return self
 
 
-def mirrored(one: Grown) -> Grown:
-    """The same frames with phase, steps and tilts of the other sign: the fit of a Chebyshev phase cannot tell."""
-    layout: FrameLayout = one.model.layout
+def mirrored(one: LocalMinimum) -> LocalMinimum:
+    """Change the sign of phase, steps and tilts: the frames are the same under a Chebyshev phase."""
     parameters = one.parameters.clone()
-    parameters[2 * layout.light : sum(layout.sizes[:4])] *= -1
-    parameters[layout.size - layout.form :] *= -1
+    for name in ("step", "tilt", "phase"):
+        parameters[one.model.layout.blocks[name]] *= -1
     return replace(one, parameters=parameters)
 
 
-def with_positive_fringes(one: Grown) -> Grown:
-    """B positive: where it came out negative the phase moves by half a turn (its constant is the first term)."""
-    layout = one.model.layout
-    if one.parameters[layout.light] > 0:
+def with_positive_fringes(one: LocalMinimum) -> LocalMinimum:
+    """Make B positive: where it came out negative the phase moves by half a turn (its constant is the first term)."""
+    at = one.model.layout.blocks
+    if one.parameters[at["modulation"][0]] > 0:
         return one
     parameters = one.parameters.clone()
-    parameters[layout.light : 2 * layout.light] *= -1
-    if layout.bent:
-        parameters[sum(layout.sizes[:5])] *= -1
-    parameters[layout.size - layout.form] += np.pi
+    for name in ("modulation", "harmonic2"):
+        parameters[at[name]] *= -1
+    parameters[at["phase"][0]] += np.pi
     return replace(one, parameters=parameters)

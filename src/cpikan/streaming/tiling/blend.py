@@ -1,0 +1,158 @@
+"""Blending by ramps, along rows of tiles and then between them: no weight map, no division, no image in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from cpikan.errors import InputError, unknown_name
+from cpikan.partition import Box, Partition
+from cpikan.streaming.tiling.disagreement import Disagreement
+
+WINDOWS = ("halo", "hann", "hamming", "smooth")
+
+
+def tile_image(
+    array: np.ndarray, tile: int | Sequence[int], overlap: int | Sequence[int]
+) -> tuple[list[np.ndarray], Partition[int]]:
+    """Cut an array (..., H, W) into views of equal shape (..., h, w) and the partition that ``blend_tiles`` takes.
+
+    Every pixel is in a tile: starts are spread evenly, the last tile ends with the image, and an image smaller than a
+    tile is one tile. ``tile`` and ``overlap`` are pixels, one number or (rows, columns). Nothing is copied, also of a
+    memory map. Raises InputError for an overlap that is not below the tile, and arrays without pixels.
+    """
+    if array.ndim < 2 or min(array.shape) < 1:
+        raise InputError(f"an array of shape {array.shape} is no image: give (H, W) or (C, H, W)")
+    partition = Partition.tiles(array.shape[-2:], tile, overlap)
+    return [box.view(array) for box in partition], partition
+
+
+def blend_tiles(tiles: Iterable[np.ndarray], partition: Partition[int], window: str = "hann") -> np.ndarray:
+    """Put tiles (..., h, w), in the order of their partition, back into one array (..., H, W).
+
+    ``tiles`` may be a generator: each is let go of once it is placed. ``window`` is ``hann``, ``hamming``, ``smooth`` or
+    ``halo`` (each pixel from the tile that owns it). Blends work in float32, or in float64 or complex numbers where the
+    tiles do; ``halo`` keeps the type. Blend phasors or heights whose orders agree, never wrapped phase. Raises
+    InputError for an unknown window, too few or too many tiles, and tiles of another shape.
+    """
+    if window not in WINDOWS:
+        raise unknown_name("window", window, WINDOWS)
+    shape = partition.shape[0], partition.shape[1]
+    blender, whole, carry = Blender(partition, shape, window), None, None
+    source = iter(tiles)
+    for box in partition:
+        values = next(source, None)
+        if values is None:
+            raise InputError(
+                f"{box.index} tiles were given for a partition of {len(partition)}: give every tile once, in order"
+            )
+        values = np.asarray(values)
+        if values.shape[-2:] != box.shape or (whole is not None and values.shape[:-2] != whole.shape[:-2]):
+            raise InputError(
+                f"tile {box.index} has the shape {values.shape}: it must end in {box.shape}, as in the partition"
+            )
+        if whole is None:
+            dtype = values.dtype if window == "halo" else np.result_type(values.dtype, np.float32)
+            whole = np.empty((*values.shape[:-2], *shape), dtype)
+        i, j = box.position
+        top, bottom = blender.rows_of(i)
+        blender.across(box, values, whole[..., top:bottom, :])
+        if j == partition.counts[1] - 1:
+            carry = blender.down(i, carry, whole[..., top:bottom, :])[1]
+    if next(source, None) is not None:
+        raise InputError(
+            f"more than {len(partition)} tiles were given for this partition: give every tile once, in order"
+        )
+    assert whole is not None
+    return whole
+
+
+class Blender:
+    """Joins the tiles of an image of ``shape`` (H, W), which its partition may exceed.
+
+    Separable windows are differences of ramps, and so
+
+        sum_i w_i u_i = u_0 + sum_i ramp_i (u_i - u_(i-1)):
+
+    where neighbours agree the result is exactly their value, up to the rim. ``halo`` takes each pixel from the tile
+    whose core holds it, bit for bit. ``disagreement`` counts how far neighbours differ where they meet. The order of
+    the sums is that of the tiles, whatever the batches and processes.
+    """
+
+    def __init__(
+        self,
+        partition: Partition[int],
+        shape: tuple[int, int],
+        window: str,
+        disagreement: Disagreement | None = None,
+    ) -> None:
+        self.disagreement = disagreement
+        self._rows, self._columns = partition.axes
+        self._shape = shape
+        self._halo = window == "halo"
+        self._weights = tuple(rising(window, axis.ramp) for axis in partition.axes)
+
+    def rows_of(self, i: int) -> tuple[int, int]:
+        """The image rows to which row i of tiles gives weight."""
+        top, bottom = self._rows.support(i)
+        return top, min(bottom, self._shape[0])
+
+    def across(self, box: Box[int], values: np.ndarray, band: np.ndarray) -> None:
+        """Put one tile (..., h, w) into ``band`` (..., rows of its row of tiles, W); tiles come from left to right."""
+        top, bottom = self.rows_of(box.position[0])
+        j = box.position[1]
+        start, stop = self._columns.support(j)
+        stop = min(stop, self._shape[1])
+        first_row, first = box.extent[0][0], box.extent[1][0]
+        tile = values[..., top - first_row : bottom - first_row, start - first : stop - first]
+        shared = self._columns.ramp if j else 0
+        band[..., start + shared : stop] = tile[..., shared:]
+        if shared:
+            self._join(band[..., start : start + shared], tile[..., :shared], 1)
+
+    def down(self, i: int, carry: np.ndarray | None, band: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Blend a band with the last rows of the one above (``carry``): its finished rows, and the next carry.
+
+        Without a carry the upper ramp stays as it is: on the first band, and where only the next carry is wanted.
+        """
+        rows = self._rows
+        if carry is not None:
+            self._join(carry, band[..., : rows.ramp, :], 0)
+            band[..., : rows.ramp, :] = carry
+        if i == len(rows) - 1:
+            return band, None
+        done = rows.ramps[i] - self.rows_of(i)[0]
+        return band[..., :done, :], band[..., done:, :].copy() if rows.ramp else None
+
+    def _join(self, old: np.ndarray, new: np.ndarray, axis: int) -> None:
+        """Let ``old`` hand over to ``new`` along the ramp, in place."""
+        weights = self._weights[axis]
+        with np.errstate(invalid="ignore"):  # infinite values have no difference
+            if self.disagreement is not None:
+                self.disagreement.add(old, np.subtract(new, old, dtype=old.dtype))
+            if self._halo:
+                half = len(weights) // 2
+                cut = np.s_[..., half:, :] if axis == 0 else np.s_[..., half:]
+                old[cut] = new[cut]
+                return
+            step = np.subtract(new, old, dtype=old.dtype)
+            step *= (weights if axis else weights[:, None]).astype(old.real.dtype)
+            old += step
+
+
+def rising(window: str, length: int) -> np.ndarray:
+    """The weight of the later tile over a ramp of ``length`` pixels, (length,) float64; the earlier one has the rest.
+
+    Samples sit at half pixels, t = (k + 1/2) / length, so no weight is zero and the ramp is its own mirror image:
+    ``hann`` sin^2(pi t / 2); ``hamming`` (0.54 - 0.46 cos(pi t)) / 1.08, which jumps by 7.4 % at both ends as that
+    window does; ``smooth`` 6 t^5 - 15 t^4 + 10 t^3 (C2, Perlin 2002); ``halo`` a step in the middle.
+    """
+    t = (np.arange(length) + 0.5) / max(length, 1)
+    if window == "hann":
+        return np.sin(0.5 * np.pi * t) ** 2
+    if window == "hamming":
+        return (0.54 - 0.46 * np.cos(np.pi * t)) / 1.08
+    if window == "smooth":
+        return t**3 * (10.0 + t * (6.0 * t - 15.0))
+    return (np.arange(length) >= length // 2).astype(float)
