@@ -28,7 +28,7 @@ from cpikan.images.losses.base import right_order
 from cpikan.images.losses.interface import Interface
 from cpikan.images.model_file import load_model
 from cpikan.images.patches.dataset import WaferPatchDataset
-from cpikan.images.patches.loader import patch_loader
+from cpikan.images.patches.loader import PatchLoader
 from cpikan.images.patches.settings import PatchSettings
 from cpikan.images.training.config import DataConfig, OptimizerConfig, TrainConfig, TrainingConfig
 from cpikan.pipeline.training.simulated_stacks import SimulatedSpec, simulated_stacks
@@ -100,7 +100,7 @@ def held_out(given: argparse.Namespace, work: Path) -> list[PatchBatch]:
     spec = SimulatedSpec(count=2, first_seed=900, shape=(4 * given.size, 4 * given.size), phase_noise_rad=NOISE_RAD)
     stacks = simulated_stacks(work / "cache", spec, progress=False, frames=False)
     asked = PatchSettings(size=given.size, order="regular", overlap=given.overlap, pairs=True, turned=False)
-    return list(patch_loader(WaferPatchDataset(stacks, replace(asked, piston_units=0.0)), 4, workers=0).epoch(0))
+    return list(PatchLoader(WaferPatchDataset(stacks, replace(asked, piston_units=0.0)), 4, workers=0).epoch(0))
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from cpikan.images.patches.dataset import PatchSettings, WaferPatchDataset
-from cpikan.images.patches.loader import patch_loader
+from cpikan.images.patches.loader import PatchLoader
 from cpikan.pipeline.simulation.simulate import simulate
 from cpikan.pipeline.training.training_stacks import open_training_stacks
 from cpikan.psi.simulate import SimulationSettings
@@ -67,7 +67,7 @@ def child_patches(work: str, size: str, batches: str, kind: str, loader: str) ->
     dataset = WaferPatchDataset(source, settings)
     base, read = anonymous_mib(), disk_mib()
     with PeakMemory(0.002) as memory:
-        drawn = patch_loader(dataset, BATCH, **LOADERS[loader]).epoch(0)
+        drawn = PatchLoader(dataset, BATCH, **LOADERS[loader]).epoch(0)
         next(drawn)
         started = time.perf_counter()
         patches = sum(len(batch) for batch in drawn)

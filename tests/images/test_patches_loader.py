@@ -18,7 +18,7 @@ from patch_files import known_light, stack_files
 
 from cpikan.errors import InputError
 from cpikan.images.patches.dataset import PatchSettings, WaferPatchDataset
-from cpikan.images.patches.loader import patch_loader
+from cpikan.images.patches.loader import PatchLoader
 from cpikan.images.patches.source import StackSource
 
 SIZE = 16
@@ -35,16 +35,16 @@ def bytes_of(batch) -> tuple[bytes, bytes, list[list[int]]]:
 
 
 def test_threads_give_what_no_threads_give(dataset):
-    plain = [bytes_of(batch) for batch in patch_loader(dataset, 4, workers=0).epoch(2)]
+    plain = [bytes_of(batch) for batch in PatchLoader(dataset, 4, workers=0).epoch(2)]
     assert [len(place) for _, _, place in plain] == [4, 4, 4, 4, 4, 3]
     for workers, prefetch in ((1, 1), (3, 5), (2, None)):
-        loader = patch_loader(dataset, 4, workers=workers, prefetch=prefetch)
+        loader = PatchLoader(dataset, 4, workers=workers, prefetch=prefetch)
         assert len(loader) == 6
         assert [bytes_of(batch) for batch in loader.epoch(2)] == plain
 
 
 def test_an_epoch_resumes_at_any_batch(dataset):
-    loader = patch_loader(dataset, 4)
+    loader = PatchLoader(dataset, 4)
     whole = [bytes_of(batch) for batch in loader.epoch(1)]
     for start in (0, 3, 5, 6):
         assert [bytes_of(batch) for batch in loader.epoch(1, start=start)] == whole[start:]
@@ -53,8 +53,8 @@ def test_an_epoch_resumes_at_any_batch(dataset):
 @pytest.mark.timeout(300)
 def test_processes_give_the_same(dataset):
     """Maps are opened anew in every worker; nothing of them is sent."""
-    loader = patch_loader(dataset, 4, workers=1, processes=True)
-    plain = [bytes_of(batch) for batch in patch_loader(dataset, 4, workers=0).epoch(1, start=3)]
+    loader = PatchLoader(dataset, 4, workers=1, processes=True)
+    plain = [bytes_of(batch) for batch in PatchLoader(dataset, 4, workers=0).epoch(1, start=3)]
     assert [bytes_of(batch) for batch in loader.epoch(1, start=3)] == plain
 
 
@@ -66,8 +66,8 @@ def test_a_pickled_data_set_holds_names_not_pixels(dataset):
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_ranks_share_what_one_process_takes(dataset, ranks):
-    one = patch_loader(dataset, 2 * ranks).keys(4)
-    shares = [patch_loader(dataset, 2, rank=rank, ranks=ranks).keys(4) for rank in range(ranks)]
+    one = PatchLoader(dataset, 2 * ranks).keys(4)
+    shares = [PatchLoader(dataset, 2, rank=rank, ranks=ranks).keys(4) for rank in range(ranks)]
     assert len({len(share) for share in shares}) == 1
     for number, joint in enumerate(zip(*shares, strict=True)):
         assert all(joint)  # nobody waits for an empty batch
@@ -76,7 +76,7 @@ def test_ranks_share_what_one_process_takes(dataset, ranks):
 
 def test_closing_early_stops_the_threads(dataset):
     before = threading.active_count()
-    batches = patch_loader(dataset, 2, workers=3, prefetch=4).epoch(0)
+    batches = PatchLoader(dataset, 2, workers=3, prefetch=4).epoch(0)
     next(batches)
     assert threading.active_count() > before
     batches.close()
@@ -88,14 +88,14 @@ def test_what_fails_in_a_thread_is_told(dataset, tmp_path: Path):
     broken = WaferPatchDataset([StackSource(files)], PatchSettings(size=SIZE, frames=True, phases=True))
     broken.sources[0].files = replace(files, light=())
     with pytest.raises(ValueError, match=r"zip|cannot reshape"):
-        list(patch_loader(broken, 2).epoch(0))
+        list(PatchLoader(broken, 2).epoch(0))
 
 
 def test_no_more_than_prefetch_batches_exist(dataset, monkeypatch):
     made = []
     plain = WaferPatchDataset.__getitem__
     monkeypatch.setattr(WaferPatchDataset, "__getitem__", lambda self, key: made.append(key) or plain(self, key))
-    batches = patch_loader(dataset, 1, workers=2, prefetch=3).epoch(0)
+    batches = PatchLoader(dataset, 1, workers=2, prefetch=3).epoch(0)
     for taken in range(1, 6):
         next(batches)
         assert len(made) <= taken + 3
@@ -115,14 +115,14 @@ def test_no_more_than_prefetch_batches_exist(dataset, monkeypatch):
 )
 def test_bad_settings_are_told(dataset, values, said):
     with pytest.raises(InputError, match=said):
-        patch_loader(dataset, **{"batch": 2, **values})
+        PatchLoader(dataset, **{"batch": 2, **values})
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there, and pinning helps")
 def test_pinning_without_a_device_is_refused(dataset):
     with pytest.raises(InputError, match="none is there"):
-        patch_loader(dataset, 2, pin=True)
-    assert not patch_loader(dataset, 2).pin
+        PatchLoader(dataset, 2, pin=True)
+    assert not PatchLoader(dataset, 2).pinned
 
 
 _PEAK = """
@@ -131,7 +131,7 @@ _PEAK = """
     import numpy as np
     from patch_files import known_light
     from cpikan.images.patches.dataset import PatchSettings, WaferPatchDataset
-    from cpikan.images.patches.loader import patch_loader
+    from cpikan.images.patches.loader import PatchLoader
     from cpikan.images.patches.source import StackFiles, StackSource
     from cpikan.streaming.memory import PeakMemory, anonymous_mib
     place = Path(sys.argv[1])
@@ -141,7 +141,7 @@ _PEAK = """
     before = anonymous_mib()
     with PeakMemory(every_s=0.002) as memory:
         source = StackSource(files)
-        loader = patch_loader(WaferPatchDataset([source], wanted), 4, workers=2)
+        loader = PatchLoader(WaferPatchDataset([source], wanted), 4, workers=2)
         for batch in loader.epoch(0):
             pass
     print(json.dumps(memory.mib - before))

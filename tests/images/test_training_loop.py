@@ -164,6 +164,32 @@ class Breaking:
         return value + (prediction.log_variance.sum().double() * 0 + zero).sqrt()
 
 
+class Following(Breaking):
+    """A loss that adapts: it counts the steps and the patches that it is told of."""
+
+    steps = patches = 0
+
+    def after_step(self, prediction, batch):
+        assert not prediction.height_nm.requires_grad
+        self.steps, self.patches = self.steps + 1, self.patches + len(batch)
+
+    def state_dict(self):
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state):
+        self.steps = state["steps"]
+
+
+def test_losses_that_adapt_follow_the_steps_that_are_taken():
+    """The fifth gradient is bad and no step is taken on it: of ten gradients nine are followed, each by its own patches."""
+    loss = Following({5})
+    one = trainer(without_held_out(config(training={"steps": 9})), losses=[(1.0, loss)])
+    trained = one.run()
+    assert (loss.count, loss.steps) == (10, 9)
+    assert loss.patches == trained.position.samples
+    assert one._good["losses"] == {"breaking": {"steps": 9}}
+
+
 @pytest.mark.parametrize("how", ["loss", "gradient"])
 def test_divergence_goes_back_at_half_the_rate(how, tmp_path):
     """State of step 3 is good; the fifth gradient is bad: back to step 3's weights, and on with the next patches."""

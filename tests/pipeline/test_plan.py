@@ -33,7 +33,7 @@ ONE = ("demodulate", "unwrap", "ripple")
 def plan_of(
     wavelengths: int, suffix: str = ".zarr", accelerator: str = "cpu", steps: str = "trusted", **options: Any
 ) -> Plan:
-    info = StackInfo((wavelengths, 5, 100, 120), np.dtype(np.uint8), steps)
+    info = StackInfo((wavelengths, 5, 100, 120), steps)
     return plan_reconstruction(info, ReconstructSettings(**options), output_format(f"x{suffix}"), accelerator)
 
 

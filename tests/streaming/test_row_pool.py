@@ -77,3 +77,9 @@ def test_libraries_are_limited_inside_and_free_again_outside():
     with pytest.raises(KeyError), single_threaded():
         raise KeyError
     assert (_blas_threads(), torch.get_num_threads()) == before
+
+
+def test_items_are_shared_in_their_order():
+    with RowPool(3) as pool:
+        assert pool.share(lambda item: item**2, iter(range(7))) == [0, 1, 4, 9, 16, 25, 36]
+        assert pool.share(str, []) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 # The trapezoidal rule on the whole line converges like exp(-2 pi a / step) for functions analytic within a of it; tanh
@@ -11,7 +12,7 @@ from torch import Tensor
 _STEP, _REACH = 1 / 32, 9
 
 
-def polynomials(x: Tensor, degree: int) -> Tensor:
+def polynomials(x: Float[Tensor, "*points n"], degree: int) -> Float[Tensor, "*points {degree} n"]:
     """Compute T_1 ... T_degree at x (..., n), shape (..., degree, n); exact at -1 and 1, no graph of arccos anywhere."""
     terms = [torch.ones_like(x), x]
     for _ in range(degree - 1):
@@ -19,7 +20,11 @@ def polynomials(x: Tensor, degree: int) -> Tensor:
     return torch.stack(terms[1:], dim=-2)
 
 
-def polynomials_jet(x: Tensor, degree: int, second: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+def polynomials_jet(
+    x: Float[Tensor, "*points n"], degree: int, second: bool = True
+) -> tuple[
+    Float[Tensor, "*points {degree} n"], Float[Tensor, "*points {degree} n"], Float[Tensor, "*points {degree} _"]
+]:
     """Compute T_k, T_k' and T_k'' for k = 1 ... degree at x (..., n), each (..., degree, n).
 
     Differentiating T_(k+1) = 2 x T_k - T_(k-1) gives T_(k+1)' = 2 T_k + 2 x T_k' - T_(k-1)' and

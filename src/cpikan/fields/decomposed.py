@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
@@ -66,7 +67,7 @@ class DecomposedField(nn.Module):
         """Sort points (..., d) into subdomains once; pass it back as ``covered`` while the points stay the same."""
         return cover(self.partition, x)
 
-    def forward(self, x: Tensor, covered: Cover | None = None) -> Tensor:
+    def forward(self, x: Float[Tensor, "*points d"], covered: Cover | None = None) -> Float[Tensor, "*points outputs"]:
         """Evaluate values (..., outputs) at physical points (..., d)."""
         points, covered = self._enter(x, covered)
         total = points.new_zeros(len(points), self.outputs)
@@ -75,7 +76,7 @@ class DecomposedField(nn.Module):
             total = _add(total, group, group.window.unsqueeze(-1) * value)
         return total.reshape(*x.shape[:-1], self.outputs)
 
-    def jet(self, x: Tensor, second: Second = "axes", covered: Cover | None = None) -> Jet:
+    def jet(self, x: Float[Tensor, "*points d"], second: Second = "axes", covered: Cover | None = None) -> Jet:
         """Evaluate value and exact derivatives, one pass; see ``Jet`` for ``second``."""
         check_second(second)
         points, covered = self._enter(x, covered)

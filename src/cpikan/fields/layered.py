@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
@@ -79,7 +80,7 @@ class LayeredField(nn.Module, abc.ABC):
         """The last layer: its coefficients are what the field is linear in."""
 
     @abc.abstractmethod
-    def _body(self, scaled: Tensor) -> Tensor:
+    def _body(self, scaled: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points n"]:
         """Compute the input (..., B, n) of the output layer at scaled points (..., B, d)."""
 
     @abc.abstractmethod
@@ -103,32 +104,32 @@ class LayeredField(nn.Module, abc.ABC):
         bias = self.output_layer.bias
         return None if bias.ndim == 1 else int(bias.shape[0])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points outputs"]:
         """Evaluate values (..., outputs) at physical points (..., d)."""
         scaled, batch = self._enter(x)
         value = self.output_layer(self._body(scaled))
         return value.reshape(*value.shape[:-2], *batch, self.outputs)
 
-    def jet(self, x: Tensor, second: Second = "axes") -> Jet:
+    def jet(self, x: Float[Tensor, "*#points d"], second: Second = "axes") -> Jet:
         """Evaluate value and exact derivatives by the physical coordinates, one forward pass; see ``Jet`` for ``second``."""
         streams, batch = self.start_streams(x, second)
         return self._jet_streams(streams).jet(batch)
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points features"]:
         """Compute what the output is linear in, (..., F): a constant, then the basis of the output layer."""
         scaled, batch = self._enter(x)
         basis = self.output_layer.basis(self._body(scaled))
         basis = torch.cat([torch.ones_like(basis[..., :1]), basis], dim=-1)
         return basis.reshape(*basis.shape[:-2], *batch, basis.shape[-1])
 
-    def features_jet(self, x: Tensor, second: Second = "axes") -> Jet:
+    def features_jet(self, x: Float[Tensor, "*#points d"], second: Second = "axes") -> Jet:
         """Evaluate ``features`` with their derivatives, (..., F), (..., F, d) and second derivatives as in ``jet``."""
         streams, batch = self.start_streams(x, second)
         basis = self.output_layer.basis_streams(self._body_streams(streams, BasisLayer.streams))
         one = basis.constant(torch.ones_like(basis.value[..., 0, :, :1]))
         return side_by_side([one, basis]).jet(batch)
 
-    def output_coefficients(self) -> Tensor:
+    def output_coefficients(self) -> Float[Tensor, "*networks features outputs"]:
         """Return the coefficients of the features, (F, outputs) or (N, F, outputs)."""
         last = self.output_layer
         return torch.cat([last.bias.unsqueeze(-2), last.weight], dim=-2)
@@ -197,7 +198,7 @@ class ChainField(LayeredField):
         """The last layer."""
         return self.chain()[-1]
 
-    def _body(self, scaled: Tensor) -> Tensor:
+    def _body(self, scaled: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points n"]:
         return chain(self.chain()[:-1], self.between, scaled)
 
     def _body_streams(self, scaled: Streams, through: Through) -> Streams:

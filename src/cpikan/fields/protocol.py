@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cpikan.errors import InputError, unknown_name
@@ -50,7 +51,7 @@ class Field(Protocol):
         """
         ...
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points outputs"]:
         """Evaluate the field.
 
         Arguments:
@@ -64,7 +65,7 @@ class Field(Protocol):
         """
         ...
 
-    def jet(self, x: Tensor, second: Second = "axes") -> Jet:
+    def jet(self, x: Float[Tensor, "*#points d"], second: Second = "axes") -> Jet:
         """Evaluate the field with its exact derivatives by the physical coordinates, in one pass.
 
         Arguments:
@@ -84,19 +85,19 @@ class Field(Protocol):
 class LinearOutput(Protocol):
     """A field that is linear in its last coefficients: u(x) = features(x) @ coefficients, which least squares can find."""
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points features"]:
         """Evaluate the features (..., F) at points (..., d)."""
         ...
 
-    def features_jet(self, x: Tensor, second: Second = "axes") -> Jet:
+    def features_jet(self, x: Float[Tensor, "*#points d"], second: Second = "axes") -> Jet:
         """Evaluate the features with their derivatives, (..., F), (..., F, d), and second ones as in `Jet`."""
         ...
 
-    def output_coefficients(self) -> Tensor:
+    def output_coefficients(self) -> Float[Tensor, "*networks features outputs"]:
         """Return the coefficients (F, outputs), with a leading N for N fields."""
         ...
 
-    def set_output_coefficients(self, coefficients: Tensor) -> None:
+    def set_output_coefficients(self, coefficients: Float[Tensor, "*networks features outputs"]) -> None:
         """Put coefficients of that shape in place; raises InputError for another shape."""
         ...
 

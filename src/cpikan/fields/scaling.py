@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
@@ -71,16 +72,16 @@ class AffineScaling(nn.Module):
         """How many boxes are held, None for one."""
         return int(self.lower.shape[0]) if self.lower.ndim == 2 else None
 
-    def slopes(self) -> Tensor:
+    def slopes(self) -> Float[Tensor, "*networks d"]:
         """Compute dx^/dx, (d,) or (N, d)."""
         return 2 / (self.upper - self.lower)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points d"]:
         """Scale physical points (..., d), or (N, ..., d) with N boxes, to scaled ones."""
         lower, upper = self._fitting(x)
         return 2 * ((x - lower) / (upper - lower)) - 1
 
-    def inverse(self, scaled: Tensor) -> Tensor:
+    def inverse(self, scaled: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points d"]:
         """Turn scaled points into physical ones, exact at -1 and 1."""
         lower, upper = self._fitting(scaled)
         return 0.5 * (lower * (1 - scaled) + upper * (1 + scaled))

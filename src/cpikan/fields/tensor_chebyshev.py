@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
@@ -47,14 +48,14 @@ class TensorChebyshev(nn.Module):
         """Polynomials per axis."""
         return self._modes
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*#points 2"]) -> Float[Tensor, "*#points 1"]:
         """Evaluate values (..., 1) at physical points (..., 2)."""
         scaled, batch = self._enter(x)
         t0, t1 = (_with_constant(chebyshev.polynomials(scaled, max(self._modes)))[..., a] for a in (0, 1))
         value = self._contract(t0, t1)
         return value.reshape(*value.shape[:-1], *batch, 1)
 
-    def jet(self, x: Tensor, second: Second = "axes") -> Jet:
+    def jet(self, x: Float[Tensor, "*#points 2"], second: Second = "axes") -> Jet:
         """Evaluate value and exact derivatives by the physical coordinates, one pass; see ``Jet`` for ``second``."""
         scaled, batch = self._enter(x)
         return self._jet(scaled, second, batch, self._contract, 1)
@@ -83,7 +84,7 @@ class TensorChebyshev(nn.Module):
             raise InputError(f"output coefficients of shape {tuple(coefficients.shape)}: give {shape}")
         self.coefficients.copy_(coefficients.reshape(self.coefficients.shape))
 
-    def grid(self, x0: Tensor, x1: Tensor) -> Tensor:
+    def grid(self, x0: Float[Tensor, " h"], x1: Float[Tensor, " w"]) -> Float[Tensor, "*networks h w"]:
         """Compute values (H, W), or (N, H, W), on the grid of the coordinates x0 (H,) and x1 (W,): two small matrix
         products."""
         left, right = self._grid_bases(x0, x1)
@@ -143,7 +144,7 @@ class TensorChebyshev(nn.Module):
         """Compute the jet of what ``combine`` makes of the two one-dimensional bases, ``width`` numbers per point."""
         check_second(second)
         value, first, curve = chebyshev.polynomials_jet(scaled, max(self._modes))
-        t, d, c = _with_constant(value), _with_constant(first, 0), _with_constant(curve, 0)
+        t, d, c = _with_constant(value), _with_constant(first, 0.0), _with_constant(curve, 0.0)
         t0, t1, d0, d1, c0, c1 = t[..., 0], t[..., 1], d[..., 0], d[..., 1], c[..., 0], c[..., 1]
         u, gradient = combine(t0, t1), torch.stack([combine(d0, t1), combine(t0, d1)], dim=-1)
         twice = [combine(c0, t1), combine(t0, c1)]
@@ -161,7 +162,7 @@ class TensorChebyshev(nn.Module):
         return jet._replace(second=jet.second[..., :0]) if second == "none" else jet
 
 
-def basis_1d(scaled: Tensor, modes: int) -> Tensor:
+def basis_1d(scaled: Float[Tensor, "*points"], modes: int) -> Float[Tensor, "*points {modes}"]:
     """Compute T_0 ... T_(modes-1) at scaled coordinates (..., n), shape (..., n, modes)."""
     terms = [torch.ones_like(scaled), scaled]
     for _ in range(modes - 2):

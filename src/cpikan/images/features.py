@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 from torch.nn import functional
 
@@ -106,7 +107,9 @@ class FeatureSpec:
             )
 
 
-def features(planes: Planes, spec: FeatureSpec, unit_nm: Tensor) -> Tensor:
+def features(
+    planes: Planes, spec: FeatureSpec, unit_nm: Float[Tensor, " n"]
+) -> Float32[Tensor, "n {spec.channels} h w"]:
     """Compute channels (N, spec.channels, h, w) float32 of patches; ``unit_nm`` (N,) is the noise that periods are counted in.
 
     Phase arithmetic is float32 whatever autocast says. Raises InputError where a plane is missing.
@@ -168,7 +171,7 @@ def _forward(height: Tensor, valid: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     return step, both
 
 
-def read_answer(answer: Tensor, planes: Planes) -> Prediction:
+def read_answer(answer: Float[Tensor, "n 3 h w"], planes: Planes) -> Prediction:
     """Read a network's answer (N, 3, h, w) for ``planes``; heights in float32 whatever the network computed in."""
     correction, logit, log_variance = answer.float().unbind(dim=1)
     sigma = torch.where(planes.valid, planes.sigma_nm, 0.0)  # where it is NaN, gradients would be too
@@ -180,7 +183,9 @@ def predict(network: torch.nn.Module, planes: Planes, spec: FeatureSpec, unit_nm
     return read_answer(network(features(planes, spec, unit_nm)), planes)
 
 
-def noise_unit_nm(height_nm: Tensor, sigma_nm: Tensor, valid: Tensor, finest_period: float) -> float:
+def noise_unit_nm(
+    height_nm: Float[Tensor, "h w"], sigma_nm: Float[Tensor, "h w"], valid: Bool[Tensor, "h w"], finest_period: float
+) -> float:
     """Compute the noise that a map's periods are counted in: the median sigma, or more where slopes would take a large part
     of the finest period from pixel to pixel; maps (h, w), samples of rows do."""
     if not valid.any():

@@ -282,8 +282,8 @@ def _linearise_taped(field: nn.Module, network: LayeredField, term: Term, at: Po
     rows = []
     for value in found:
         parts = [tape.rows(value) for tape in tapes]
-        row = sum(parts[1:], parts[0])
-        rows.append(row if unknowns is None else torch.cat([row, _by_unknowns(value, unknowns)], dim=1))
+        row = sum(parts[1:], parts[0])  # in the order of parameters, where unknowns come first
+        rows.append(row if unknowns is None else torch.cat([_by_unknowns(value, unknowns), row], dim=1))
     return torch.cat([value.detach() for value in found]), torch.cat(rows)
 
 

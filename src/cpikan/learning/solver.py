@@ -20,7 +20,7 @@ from cpikan.learning.points import MIN_ROWS_PER_PARAMETER, Sampler
 from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.runner import Budget, History, Runner
 from cpikan.learning.stop_reason import StopReason
-from cpikan.learning.unknowns import network_of, unknowns_of
+from cpikan.learning.unknowns import network_of, outputs_of, unknowns_of
 from cpikan.physics.catalogue import problem as problem_named
 from cpikan.physics.problem import Problem
 from cpikan.physics.resonance import near_resonance
@@ -173,7 +173,7 @@ def _warnings(run: Runner, given: bool) -> list[str]:
     rows = len(objective.residuals(field)) if residuals else 0
     if given and residuals and rows < MIN_ROWS_PER_PARAMETER * parameters:
         found.append(f"{rows} residuals for {parameters} parameters: give twice as many, or check held-out figures")
-    resonance = near_resonance(run.problem) if objective.affine(run.problem.outputs) else None
+    resonance = near_resonance(run.problem) if objective.affine(outputs_of(field)) else None
     if resonance is not None:
         found.append(resonance)
     return found

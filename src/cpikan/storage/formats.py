@@ -31,8 +31,9 @@ class Format:
 
     ``frames(path)`` opens a stack of frames (HDF5 also takes the name of a dataset), ``heights(path)`` a height map with its
     quantities, ``image(path)`` one two-dimensional array, ``writer(layout, resume=...)`` an output, of which a quantity of
-    ``shape`` takes at most ``bytes_for(shape, itemsize)`` on disk. ``sniff(path)`` knows a folder of the format, whatever its
-    name. An output is one file, or a ``folder``, or with ``beside`` a file per quantity. Of the quantities of a
+    ``shape`` takes at most ``bytes_for(shape, itemsize)`` on disk. ``array(path)`` and ``array_writer(path, shape,
+    resume=...)`` read and write one array (H, W) or (C, H, W) of any meaning. ``sniff(path)`` knows a folder of the format,
+    whatever its name. An output is one file, or a ``folder``, or with ``beside`` a file per quantity. Of the quantities of a
     reconstruction ``leaves_out`` are not stored, and all but the height only when asked for with ``height_alone``.
     """
 
@@ -44,6 +45,8 @@ class Format:
     image: Callable[[Path], np.ndarray] | None = None
     writer: Callable[..., MapWriter] | None = None
     bytes_for: Callable[[tuple[int, int], int], int] | None = None
+    array: Callable[[Path], Any] | None = None
+    array_writer: Callable[..., MapWriter] | None = None
     folder: bool = False
     beside: bool = False
     leaves_out: frozenset[str] = frozenset()
@@ -90,6 +93,8 @@ FORMATS: tuple[Format, ...] = (
         image=_lazy("maps", "open_npy_image"),
         writer=_lazy("writers.npy", "NpyWriter"),
         bytes_for=_npy_bytes,
+        array=_lazy("writers.arrays", "open_npy_array"),
+        array_writer=_lazy("writers.arrays", "ArrayNpyWriter"),
         beside=True,
         leaves_out=frozenset({"modulation"}),
         height_alone=True,
@@ -113,6 +118,8 @@ FORMATS: tuple[Format, ...] = (
         heights=_lazy("maps", "open_zarr_map"),
         writer=_lazy("writers.zarr", "ZarrWriter"),
         bytes_for=_zarr_bytes,
+        array=_lazy("writers.arrays", "open_zarr_array"),
+        array_writer=_lazy("writers.arrays", "ArrayZarrWriter"),
         folder=True,
     ),
     Format(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -35,6 +36,11 @@ class RowPool:
         if self.threads == 1 or len(starts) <= 1:
             return [function(start, stop) for start, stop in zip(starts, stops, strict=True)]
         return list(self._pool.map(function, starts, stops))
+
+    def share(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Call ``function(item)`` for each of some items, such as parts of rows."""
+        known = list(items)
+        return self.map(lambda start, stop: function(known[start]), len(known), 1)
 
     def close(self) -> None:
         """End the threads; pieces that have not begun are dropped."""

@@ -2,6 +2,14 @@
 
 A row of ten thousand pixels enters the normal equations of degree n only through its first 2n + 1 Chebyshev moments, and
 leaves them as a series of n + 1 terms: fitting and removing 36 Zernike terms costs little more than fitting a plane.
+
+         . - - - - - .
+       (---------------)          row above the hole: one chord; t = -1 at its left rim, +1 at its right rim
+      (     . - - .     )
+      |----|       |----|         row through the hole: two chords; columns below ``split`` lie on the first
+      (     ' - - '     )         t = (column - centre) / half is within [-1, 1] on each, and so is every T_j(t)
+       (               )
+         ' - - - - - '
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import abc
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from cpikan.images.batch import PatchBatch
@@ -24,11 +25,11 @@ class Loss(Protocol):
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]]
 
-    def weight(self, batch: PatchBatch) -> Tensor:
+    def weight(self, batch: PatchBatch) -> Float64[Tensor, ""]:
         """Count the data of a batch, scalar float64."""
         ...
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
+    def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
         """Add the values up, scalar float64."""
         ...
 
@@ -56,20 +57,20 @@ class PixelLoss(abc.ABC):
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset({"truth"})
 
-    def where(self, batch: PatchBatch) -> Tensor:
+    def where(self, batch: PatchBatch) -> Bool[Tensor, "n h w"]:
         """Choose the pixels that count (N, h, w) bool."""
         return right_order(batch)
 
     @abc.abstractmethod
-    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
+    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Bool[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
         """Compute the value of each pixel (N, h, w), whose gradient is finite also where not ``chosen``; the truth is there
         where it is needed."""
 
-    def weight(self, batch: PatchBatch) -> Tensor:
+    def weight(self, batch: PatchBatch) -> Float64[Tensor, ""]:
         """Count the pixels, scalar float64."""
         return self.where(batch).sum().double()
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
+    def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
         """Add the values up, scalar float64, part of the graph of ``prediction``."""
         if "truth" in self.needs and batch.truth_nm is None:
             return zero_of(prediction)
@@ -88,31 +89,31 @@ def zero_of(prediction: Prediction) -> Tensor:
     return prediction.order_logit.flatten()[:0].sum(dtype=torch.float64)
 
 
-def total(values: Tensor, chosen: Tensor) -> Tensor:
+def total(values: Float[Tensor, "*shape"], chosen: Bool[Tensor, "*shape"]) -> Float64[Tensor, ""]:
     """Sum in float64 of the values chosen; the others are not looked at, NaN included."""
     return torch.where(chosen, values, 0.0).sum(dtype=torch.float64)
 
 
-def known(batch: PatchBatch) -> Tensor:
+def known(batch: PatchBatch) -> Bool[Tensor, "n h w"]:
     """Choose valid pixels whose truth is known (N, h, w) bool."""
     if batch.truth_nm is None:
         return torch.zeros_like(batch.planes.valid)
     return batch.planes.valid & batch.truth_nm.isfinite()
 
 
-def wrong_order(batch: PatchBatch) -> Tensor:
+def wrong_order(batch: PatchBatch) -> Bool[Tensor, "n h w"]:
     """Choose known pixels where the guide is off the truth by more than half of half a wavelength (N, h, w) bool."""
     if batch.truth_nm is None:
         return torch.zeros_like(batch.planes.valid)
     return known(batch) & ((batch.planes.height_nm - batch.truth_nm).abs() > batch.half_wave_nm[:, None, None] / 2)
 
 
-def right_order(batch: PatchBatch) -> Tensor:
+def right_order(batch: PatchBatch) -> Bool[Tensor, "n h w"]:
     """Choose known pixels that are not of wrong order (N, h, w) bool."""
     return known(batch) & ~wrong_order(batch)
 
 
-def residual_sigmas(prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
+def residual_sigmas(prediction: Prediction, batch: PatchBatch, chosen: Bool[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
     """Compute (prediction - truth) / sigma (N, h, w) at the pixels chosen, zero elsewhere; truth must be there."""
     assert batch.truth_nm is not None
     # the operands are cleaned first: zero times NaN would reach the gradient
@@ -120,6 +121,6 @@ def residual_sigmas(prediction: Prediction, batch: PatchBatch, chosen: Tensor) -
     return (height - truth) / torch.where(chosen, batch.planes.sigma_nm, 1.0)
 
 
-def pseudo_huber(value: Tensor, delta: float) -> Tensor:
+def pseudo_huber(value: Float[Tensor, "*shape"], delta: float) -> Float[Tensor, "*shape"]:
     """Compute value^2 / 2 below ``delta``, delta |value| beyond, smooth between (Charbonnier et al., ICIP 1994)."""
     return delta**2 * ((1 + (value / delta) ** 2).sqrt() - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cpikan.images.batch import PatchBatch
@@ -23,6 +24,6 @@ class Height(PixelLoss):
     def __post_init__(self) -> None:
         positive(self, "delta")
 
-    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
+    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Bool[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
         """Compute the pseudo-Huber function of the residuals (N, h, w)."""
         return pseudo_huber(residual_sigmas(prediction, batch, chosen), self.delta)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from cpikan.images.batch import PatchBatch
@@ -63,11 +64,11 @@ class Interface:
     name: ClassVar[str] = "interface"
     needs: ClassVar[frozenset[str]] = frozenset({"joints"})
 
-    def weight(self, batch: PatchBatch) -> Tensor:
+    def weight(self, batch: PatchBatch) -> Float64[Tensor, ""]:
         """Count valid pixels that patches share."""
         return shared_pixels(batch)
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
+    def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
         """Add the values up, scalar float64."""
         result = zero_of(prediction)
         for at in overlaps(batch):

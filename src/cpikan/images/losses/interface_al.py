@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from cpikan.errors import InputError
@@ -66,11 +67,11 @@ class InterfaceAL:
                 "of 1 or more, most at or above the penalty, and every as a count of steps (0: never by itself)"
             )
 
-    def weight(self, batch: PatchBatch) -> Tensor:
+    def weight(self, batch: PatchBatch) -> Float64[Tensor, ""]:
         """Count valid pixels that patches share."""
         return shared_pixels(batch)
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
+    def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
         """Add the values up, scalar float64."""
         result = zero_of(prediction)
         for seen in self._seen(prediction, batch):

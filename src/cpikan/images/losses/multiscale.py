@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -41,11 +42,11 @@ class Multiscale:
             )
         object.__setattr__(self, "levels", levels)
 
-    def weight(self, batch: PatchBatch) -> Tensor:
+    def weight(self, batch: PatchBatch) -> Float64[Tensor, ""]:
         """Count the pixels of right order."""
         return right_order(batch).sum().double()
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
+    def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
         """Add the values up, scalar float64."""
         if batch.truth_nm is None:
             return zero_of(prediction)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -30,15 +31,15 @@ class Orders(PixelLoss):
     def __post_init__(self) -> None:
         positive(self, "rare")
 
-    def where(self, batch: PatchBatch) -> Tensor:
+    def where(self, batch: PatchBatch) -> Bool[Tensor, "n h w"]:
         """Choose known pixels (N, h, w) bool."""
         return known(batch)
 
-    def weight(self, batch: PatchBatch) -> Tensor:
+    def weight(self, batch: PatchBatch) -> Float64[Tensor, ""]:
         """Count known pixels, wrong ones ``rare`` times."""
         return known(batch).sum().double() + (self.rare - 1) * wrong_order(batch).sum().double()
 
-    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
+    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Bool[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
         """Compute weighted cross-entropies (N, h, w)."""
         wrong = wrong_order(batch).to(prediction.order_logit.dtype)
         logit = torch.where(chosen, prediction.order_logit, 0.0) + math.log(self.rare)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -32,7 +33,7 @@ class Physics:
     name: ClassVar[str] = "physics"
     needs: ClassVar[frozenset[str]] = frozenset({"frames"})
 
-    def weight(self, batch: PatchBatch) -> Tensor:
+    def weight(self, batch: PatchBatch) -> Float64[Tensor, ""]:
         """Count the degrees of freedom of the valid pixels."""
         if batch.frames is None:
             return batch.unit_nm.new_zeros((), dtype=torch.float64)
@@ -40,7 +41,7 @@ class Physics:
         counts = [(wave(frames, index).usable & chosen).sum() for index in range(frames.frames_dn.shape[1])]
         return torch.stack(counts).sum().double() * max(frames.frames_dn.shape[2] - 2, 0)
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
+    def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
         """Add the values up, scalar float64."""
         if batch.frames is None or batch.frames.frames_dn.shape[2] < 3:
             return zero_of(prediction)

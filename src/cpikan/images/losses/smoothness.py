@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from cpikan.errors import InputError
@@ -36,11 +37,11 @@ class Smoothness:
                 f"threshold {self.threshold!r} of the loss smoothness is below its delta {self.delta!r}: give a greater one"
             )
 
-    def weight(self, batch: PatchBatch) -> Tensor:
+    def weight(self, batch: PatchBatch) -> Float64[Tensor, ""]:
         """Count pairs of valid neighbours."""
         return torch.stack([(first & second).sum() for first, second in _pairs(batch.planes.valid)]).sum().double()
 
-    def sum(self, prediction: Prediction, batch: PatchBatch) -> Tensor:
+    def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
         """Add the values up, scalar float64."""
         valid = batch.planes.valid
         height = torch.where(valid, prediction.height_nm, 0.0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cpikan.errors import InputError
@@ -37,7 +38,7 @@ class Supervised(PixelLoss):
         if self.beta > 1:
             raise InputError(f"beta {self.beta!r} of the loss supervised: give a number from 0 to 1")
 
-    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
+    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Bool[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
         """Compute weighted negative log-likelihoods (N, h, w)."""
         log_variance = clamped(prediction.log_variance, chosen)
         scaled = residual_sigmas(prediction, batch, chosen) * (-log_variance / 2).exp()
@@ -56,7 +57,7 @@ class Calibration(PixelLoss):
 
     name: ClassVar[str] = "calibration"
 
-    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Tensor) -> Tensor:
+    def value(self, prediction: Prediction, batch: PatchBatch, chosen: Bool[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
         """Compute negative log-likelihoods (N, h, w)."""
         log_variance = clamped(prediction.log_variance, chosen)
         square = residual_sigmas(prediction, batch, chosen).detach() ** 2

@@ -24,18 +24,53 @@ class PatchLoader:
 
     ``batch`` is the number of patches (or pairs) of this rank; with ``ranks`` processes that train together, batch n of all
     ranks holds ``batch`` x ``ranks`` patches that follow each other, shared out evenly. What is left at the end of an epoch is
-    one more, smaller batch, unless it has fewer patches than there are ranks. At most ``ahead`` batches exist
-    beside the one in use. Made by `patch_loader`, which checks.
+    one more, smaller batch, unless it has fewer patches than there are ranks.
+
+    ``workers`` threads (or ``processes``) make batches ahead, ``prefetch`` of them in flight (default: 2, and one per worker);
+    0 makes each batch when it is asked for. ``pin`` puts batches into page-locked memory (default: where a CUDA device is).
+    The order of batches depends on neither. Raises InputError for settings that cannot work together.
     """
 
     dataset: WaferPatchDataset
     batch: int
-    workers: int
-    ahead: int
-    pin: bool
-    processes: bool
-    rank: int
-    ranks: int
+    workers: int = 2
+    prefetch: int | None = None
+    pin: bool | None = None
+    processes: bool = False
+    rank: int = 0
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise InputError(f"batch {self.batch}: give one patch or more")
+        if self.workers < 0:
+            raise InputError(f"{self.workers} workers: give 0 (each batch when it is asked for) or more")
+        if self.workers == 0 and self.prefetch is not None:
+            raise InputError(
+                f"prefetch {self.prefetch} without workers: nobody is there to read ahead; give workers, or leave it out"
+            )
+        if self.workers == 0 and self.processes:
+            raise InputError("processes without workers: give workers 1 or more, or leave processes out")
+        if self.prefetch is not None and self.prefetch < 1:
+            raise InputError(f"prefetch {self.prefetch}: give 1 batch or more")
+        if self.pin and not torch.cuda.is_available():
+            raise InputError("pin speeds up copies to a CUDA device, and none is there: leave it out")
+        if not 0 <= self.rank < self.ranks:
+            raise InputError(f"rank {self.rank} of {self.ranks}: ranks count from 0")
+        if len(self.dataset) < self.ranks:
+            raise InputError(
+                f"{len(self.dataset)} patches for {self.ranks} processes: give more patches an epoch, or fewer processes"
+            )
+
+    @property
+    def ahead(self) -> int:
+        """Batches that exist at most beside the one in use."""
+        return max(_PREFETCH, self.workers) if self.prefetch is None else self.prefetch
+
+    @property
+    def pinned(self) -> bool:
+        """Whether batches lie in page-locked memory."""
+        return torch.cuda.is_available() if self.pin is None else self.pin
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
@@ -64,7 +99,7 @@ class PatchLoader:
 
     def _make(self, keys: list[tuple[int, int]]) -> PatchBatch:
         batch = stack_patches([self.dataset[key] for key in keys])
-        return batch.pin_memory() if self.pin else batch
+        return batch.pin_memory() if self.pinned else batch
 
     def _by_threads(self, keys: list[list[tuple[int, int]]]) -> Iterator[PatchBatch]:
         # memory maps are shared by threads as they are: nothing is sent between processes
@@ -88,49 +123,7 @@ class PatchLoader:
             num_workers=self.workers,
             prefetch_factor=max(1, -(-self.ahead // self.workers)),
             collate_fn=stack_patches,
-            pin_memory=self.pin,
+            pin_memory=self.pinned,
             multiprocessing_context="spawn",  # a forked process inherits the locks of threads it does not have
         )
         return iter(loader)
-
-
-def patch_loader(
-    dataset: WaferPatchDataset,
-    batch: int,
-    *,
-    workers: int = 2,
-    prefetch: int | None = None,
-    pin: bool | None = None,
-    processes: bool = False,
-    rank: int = 0,
-    ranks: int = 1,
-) -> PatchLoader:
-    """Make the loader of a training run.
-
-    ``workers`` threads (or ``processes``) make batches ahead, ``prefetch`` of them in flight (default: 2, and one per worker);
-    0 makes each batch when it is asked for. ``pin`` puts batches into page-locked memory (default: where a CUDA device is).
-    The order of batches depends on neither. Raises InputError for settings that cannot work together.
-    """
-    if batch < 1:
-        raise InputError(f"batch {batch}: give one patch or more")
-    if workers < 0:
-        raise InputError(f"{workers} workers: give 0 (each batch when it is asked for) or more")
-    if workers == 0 and prefetch is not None:
-        raise InputError(
-            f"prefetch {prefetch} without workers: nobody is there to read ahead; give workers, or leave it out"
-        )
-    if workers == 0 and processes:
-        raise InputError("processes without workers: give workers 1 or more, or leave processes out")
-    if prefetch is not None and prefetch < 1:
-        raise InputError(f"prefetch {prefetch}: give 1 batch or more")
-    if pin and not torch.cuda.is_available():
-        raise InputError("pin speeds up copies to a CUDA device, and none is there: leave it out")
-    if not 0 <= rank < ranks:
-        raise InputError(f"rank {rank} of {ranks}: ranks count from 0")
-    if len(dataset) < ranks:
-        raise InputError(
-            f"{len(dataset)} patches for {ranks} processes: give more patches an epoch, or fewer processes"
-        )
-    ahead = max(_PREFETCH, workers) if prefetch is None else prefetch
-    pinned = torch.cuda.is_available() if pin is None else pin
-    return PatchLoader(dataset, batch, workers, ahead, pinned, processes, rank, ranks)

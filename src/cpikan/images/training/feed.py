@@ -9,7 +9,7 @@ from cpikan.errors import InputError
 from cpikan.images.batch import PatchBatch
 from cpikan.images.losses.base import Loss
 from cpikan.images.patches.dataset import WaferPatchDataset
-from cpikan.images.patches.loader import patch_loader
+from cpikan.images.patches.loader import PatchLoader
 from cpikan.images.patches.settings import PatchSettings
 from cpikan.images.patches.source import PatchSource
 from cpikan.images.training.config import TrainConfig
@@ -38,7 +38,7 @@ class PatchFeed:
                 )
         training = WaferPatchDataset(sources, replace(settings, rows=rows), data.weights or None)
         rank, ranks = engine.rank, engine.processes
-        self._loader = patch_loader(
+        self._loader = PatchLoader(
             training,
             data.batch,
             workers=data.workers,
@@ -62,7 +62,7 @@ class PatchFeed:
                 seed=settings.seed + _HELD_OUT,
             )
             dataset = WaferPatchDataset(held_out or sources, plain)
-            self._held_out = patch_loader(dataset, data.batch, workers=min(data.workers, 1), rank=rank, ranks=ranks)
+            self._held_out = PatchLoader(dataset, data.batch, workers=min(data.workers, 1), rank=rank, ranks=ranks)
 
     def batches(self, epoch: int, first: int) -> Iterator[PatchBatch]:
         """Yield the batches of an epoch from number ``first`` on."""

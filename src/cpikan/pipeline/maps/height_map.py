@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cpikan.pipeline.maps.levelled import LevelledHeights
 from cpikan.storage.maps import MapArray, open_map
 from cpikan.storage.writers.layout import QUANTITIES
+from cpikan.surface.aperture import Aperture
+from cpikan.surface.form import check_form_terms
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,50 @@ class HeightMap:
     component). A fitted surface (``--method field``) also has ``slope_y_nm_per_px``, ``slope_x_nm_per_px``,
     ``curvature_nm_per_px2`` (the sum of the second derivatives) and the sigmas ``slope_sigma_nm_per_px`` (the larger of both
     slopes) and ``curvature_sigma_nm_per_px2``. What was not stored is None.
-    ``document`` holds acquisition, settings and summary.
+    ``document`` holds acquisition, settings and summary. ``within`` and ``remove`` give maps of the same file that are cut and
+    levelled when they are read.
     """
 
     path: Path
     arrays: Mapping[str, MapArray]
     document: dict[str, Any]
+    aperture: Aperture | None = None
+    removed: tuple[str, ...] = ()
+
+    def within(self, aperture: Aperture) -> HeightMap:
+        """The map of the pixels inside an aperture, and inside those of earlier calls; nothing is read.
+
+        Raises InputError when the aperture does not fit the map or lets no pixel in.
+        """
+        inner = aperture if self.aperture is None else self.aperture & aperture
+        inner.check(self.shape)
+        return replace(self, aperture=inner)
+
+    def remove(self, terms: str | Iterable[str]) -> HeightMap:
+        """The map without the least-squares form of ``terms``, such as "piston,tilt"; the fit is made when heights are read.
+
+        Terms are those of ``cpikan.surface.form.check_form_terms``, added to those of earlier calls. Raises InputError for
+        any other.
+        """
+        return replace(self, removed=check_form_terms((*self.removed, *check_form_terms(terms))))
+
+    def figures(self) -> dict[str, Any]:
+        """Surface numbers by name, as ``cpikan evaluate`` gives them with these ``--circle``, ``--mask`` and ``--remove``."""
+        from cpikan.pipeline.maps.surface import surface_figures
+
+        stored = replace(self, aperture=None, removed=())
+        return surface_figures(stored, remove=self.removed, aperture=self.aperture)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> HeightMap:
+        """Write the map in any format that can be written, with its other quantities, and open it there.
+
+        A format without ``component`` or ``modulation`` takes them all the same. Raises InputError for an output that exists
+        (without ``overwrite``), a suffix that cannot be written, and too little disk.
+        """
+        from cpikan.pipeline.maps.save import save_map
+
+        save_map(self, Path(path), overwrite=overwrite)
+        return open_height_map(path)
 
     def __getattr__(self, name: str) -> MapArray | None:
         """A quantity of the table, None when the map does not store it."""
@@ -33,10 +75,13 @@ class HeightMap:
             raise AttributeError(f"a height map has no attribute {name!r}: its quantities are {', '.join(QUANTITIES)}")
         return self.arrays.get(name)
 
-    @property
+    @cached_property
     def height_nm(self) -> MapArray:
-        """Heights in nm, NaN where there is no measurement."""
-        return self.arrays["height_nm"]
+        """Heights in nm, NaN where there is no measurement; outside the aperture, and without the form, that was named."""
+        stored = self.arrays["height_nm"]
+        if self.aperture is None and not self.removed:
+            return stored
+        return LevelledHeights(stored, self.aperture, self.removed)
 
     @property
     def shape(self) -> tuple[int, int]:

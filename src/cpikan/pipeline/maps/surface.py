@@ -27,7 +27,7 @@ _FEWEST_FRINGES = 2  # below this the form of the ripple measure and the fringes
 
 
 def surface_figures(
-    path: str | Path,
+    source: str | Path | HeightMap,
     *,
     remove: str | Sequence[str] = ("piston",),
     aperture: Aperture | None = None,
@@ -42,7 +42,7 @@ def surface_figures(
     read, the aperture does not fit, or too few pixels are valid.
     """
     terms = check_form_terms(remove)
-    height_map = open_height_map(path)
+    height_map = source if isinstance(source, HeightMap) else open_height_map(source)
     if aperture is not None:
         aperture.check(height_map.shape)
     sweeps = _Sweeps(height_map, aperture, progress)
@@ -52,7 +52,7 @@ def surface_figures(
             MeasureSettings(terms, pupil_of(aperture), pixel_um=height_map.pixel_um),
         )
     except InputError as failure:
-        raise InputError(f"{path}: {failure}") from failure
+        raise InputError(f"{height_map.path}: {failure}") from failure
     numbers, form = found.surfaces[0], found.forms[0]
     pupil = found.pupil
     height, width = height_map.shape
@@ -66,7 +66,7 @@ def surface_figures(
         "shape": [height, width],
         "valid_fraction": numbers.pixels / (height * width),
         "pixel_um": height_map.pixel_um,
-        "path": str(path),
+        "path": str(height_map.path),
         "warnings": list(height_map.notes),
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -25,6 +24,7 @@ from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows
 from cpikan.storage.writers.layout import SLOPES
 from cpikan.streaming.bands import Band, BufferPool
 from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
+from cpikan.streaming.rows import RowPool
 from cpikan.streaming.threads import single_threaded
 
 _PIXEL_BYTES = 160  # of a pixel on its way: phases and weights of four wavelengths, orders, costs, surface
@@ -101,7 +101,7 @@ class _OutputRows(NamedTuple):
 
 
 def guided_pass(
-    source: FrameSource, guide: OrderGuide, sink: RowSink, progress: ProgressSink | None, threads: int
+    source: FrameSource, guide: OrderGuide, sink: RowSink, progress: ProgressSink | None, pool: RowPool
 ) -> StreamTimings:
     """Turn frames into heights whose orders are decided with the neighbours and a surface; bands change no bit."""
     assert source.search is not None, "two or more wavelengths have an order search"
@@ -113,36 +113,32 @@ def guided_pass(
     outputs = BufferPool(lambda: _OutputRows.empty(most, width, stored))
     search = pack_search(source.search)
 
-    with ThreadPoolExecutor(threads, thread_name_prefix="cpikan-refine") as pool:
+    def compute(band: Band, item: ReadBand) -> tuple[_OutputRows, _OutputRows]:
+        first, rows = item.start, reader.demodulate(item)
+        surface = guide.refiner.surface(rows, first, slice(0, rows.flags.shape[0]))
+        choice = orders.icm(rows, orders.own_orders(rows, first, guide.cells), surface, search, pool.share)
+        buffer = outputs.take()
+        out = buffer.part(slice(0, band.rows))
 
-        def compute(band: Band, item: ReadBand) -> tuple[_OutputRows, _OutputRows]:
-            first, rows = item.start, reader.demodulate(item)
-            count = rows.flags.shape[0]
-            surface = guide.refiner.surface(rows, first, slice(0, count))
-            choice = orders.icm(rows, orders.own_orders(rows, first, guide.cells), surface, search, pool.map)
-            buffer = outputs.take()
-            out = buffer.part(slice(0, band.rows))
+        def finish(start: int, stop: int) -> None:
+            mine = out.part(slice(start - band.start, stop - band.start))
+            orders.form_heights(rows, choice, search, slice(start - first, stop - first), mine.pixels)
+            if guide.drawn is not None:
+                orders.replace_by_surface(guide.drawn(start, stop), mine.pixels)
+            if mine.slopes:
+                assert guide.slopes is not None
+                put_slopes(guide.slopes(start, stop), mine.pixels.flags, mine.slopes)
+            row_sums(mine.pixels.height_nm, mine.pixels.flags, mine.table)
 
-            def finish(part: slice) -> None:
-                start, stop = first + part.start, first + part.stop
-                mine = out.part(slice(start - band.start, stop - band.start))
-                orders.form_heights(rows, choice, search, part, mine.pixels)
-                if guide.drawn is not None:
-                    orders.replace_by_surface(guide.drawn(start, stop), mine.pixels)
-                if mine.slopes:
-                    assert guide.slopes is not None
-                    put_slopes(guide.slopes(start, stop), mine.pixels.flags, mine.slopes)
-                row_sums(mine.pixels.height_nm, mine.pixels.flags, mine.table)
+        pool.map(finish, band.rows, -(-band.rows // (4 * pool.threads)), band.start)
+        return out, buffer
 
-            list(pool.map(finish, _parts(band.start - first, band.stop - first, threads)))
-            return out, buffer
+    def write(band: Band, result: tuple[_OutputRows, _OutputRows]) -> None:
+        out, buffer = result
+        sink.write(band.start, {**out.pixels._asdict(), **out.slopes}, out.table)
+        outputs.give(buffer)
 
-        def write(band: Band, result: tuple[_OutputRows, _OutputRows]) -> None:
-            out, buffer = result
-            sink.write(band.start, {**out.pixels._asdict(), **out.slopes}, out.table)
-            outputs.give(buffer)
-
-        timings = stream(bands, reader.read, compute, write, depth=1, progress=progress)
+    timings = stream(bands, reader.read, compute, write, depth=1, progress=progress)
     sink.finish()
     return timings
 
@@ -184,8 +180,3 @@ def fit_guide(
         drawn = functools.partial(surface.rows, block_sigma_nm=surface.sigma_nm()) if method.surface else None
         maps = SlopeMaps(surface).rows if slopes else None
     return OrderGuide(surface, cells, drawn, maps), {**report, **surface.summary()}
-
-
-def _parts(start: int, stop: int, threads: int) -> list[slice]:
-    step = max(1, -(-(stop - start) // (4 * threads)))
-    return [slice(a, min(a + step, stop)) for a in range(start, stop, step)]

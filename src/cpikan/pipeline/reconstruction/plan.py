@@ -27,16 +27,15 @@ from cpikan.storage.writers.layout import QUANTITIES, SLOPES
 
 
 class StackInfo(NamedTuple):
-    """What a plan depends on: the shape (L, K, H, W) and type of the frames, and what their steps are worth."""
+    """What a plan depends on: the shape (L, K, H, W) of the frames, and what their steps are worth."""
 
     shape: tuple[int, int, int, int]
-    dtype: np.dtype
     steps: str
 
     @classmethod
     def of(cls, stack: FrameStack) -> StackInfo:
         """From the headers of a stack."""
-        return cls(stack.shape, stack.dtype, stack.acquisition.steps)
+        return cls(stack.shape, stack.acquisition.steps)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from cpikan.images.training.anchor import Anchor
 from cpikan.images.training.config import DataConfig, OptimizerConfig, TrainConfig, TrainingConfig
 from cpikan.images.training.engine import Engine
 from cpikan.images.training.loop import Trained
+from cpikan.option import option
 from cpikan.pipeline.training.train import Place, TrainingRun, run_training
 from cpikan.pipeline.training.training_stacks import open_training_stacks
 from cpikan.streaming.events import Events
@@ -26,30 +27,26 @@ _SIZE_PX, _HELD_OUT = 128, 0.125
 @dataclass(frozen=True)
 class FinetuneSettings:
     """How a model is fitted to frames; the losses are chi-squared of recorrupted frames (share of noise ``recorrupt``) and
-    ``anchor`` times the change of what frames do not judge (doubt of orders, predicted variance). 0 seconds: no limit.
+    ``anchor`` times the change of what frames do not judge (doubt of orders, predicted variance). 0 seconds: no limit."""
 
-    ``size`` is the side of a patch (None: 128, or a quarter of smaller images), ``held_out_share`` the last rows that judge
-    (None: an eighth, or what one patch takes).
-    """
-
-    steps: int = 300
-    rate: float = 2e-4
-    seconds: float = 0.0
-    batch: int = 4
-    size: int | None = None
+    steps: int = option(300, "at most so many steps", metavar="N")
+    rate: float = option(2e-4, "of AdamW")
+    seconds: float = option(0.0, "at most so many seconds (default: no limit)", metavar="S")
+    batch: int = option(4, "patches of a step", metavar="N")
+    size: int | None = option(None, "side of a patch (default: 128, or a quarter of smaller images)", metavar="PX")
     patches: int = 400
     held_out: int = 48
-    held_out_share: float | None = None
-    recorrupt: float = 1.0
-    anchor: float = 0.01
+    held_out_share: float | None = option(None, "last rows that judge (default: 0.125, or a patch)", metavar="X")
+    recorrupt: float = option(1.0, "share of noise added to frames", metavar="X")
+    anchor: float = option(0.01, "weight of keeping the other answers", metavar="X")
     ema: float = 0.98
     validate_steps: int = 50
     patience: int = 4
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "off"
-    cache: str = "cache"
-    keep_worse: bool = False
+    seed: int = option(0, "of patches and noise")
+    device: str = option("auto", "auto, cpu or cuda")
+    precision: str = option("off", "off or bf16, on CUDA also fp16")
+    cache: str = option("cache", "folder for height maps of the stacks", metavar="DIR")
+    keep_worse: bool = option(False, "write a model that got no better, too")
     loss: dict[str, Any] = field(default_factory=lambda: {"physics": 1.0})
 
     def config(self, multiple_px: int, shape: tuple[int, int]) -> TrainConfig:

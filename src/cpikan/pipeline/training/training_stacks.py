@@ -19,7 +19,7 @@ from cpikan.pipeline.stacks.stack import FrameStack, open_stack
 from cpikan.pipeline.training.stack_truth import align_truth
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.response import Response
-from cpikan.storage.formats import suffixes_of
+from cpikan.storage.formats import format_of
 from cpikan.storage.readers.images import image_files
 from cpikan.storage.readers.zarr import is_zarr
 from cpikan.storage.writers.layout import npy_path
@@ -193,4 +193,5 @@ def _is_stack_file(file: Path) -> bool:
 
 
 def _holds_frames(file: Path) -> bool:
-    return file.suffix.lower() in suffixes_of("frames")
+    known = format_of(file)
+    return known is not None and known.frames is not None

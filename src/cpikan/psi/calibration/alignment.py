@@ -1,4 +1,4 @@
-"""Where the heights lie and how the wavelengths stand to each other: relative piston and tilt, centre and extent.
+"""Relative piston and tilt of the wavelengths, and the centre and extent of the heights.
 
 Differences of phases between two pixels know nothing of the pistons between wavelengths. So the orders of a subsample are
 found relative to one of its pixels; what the wavelengths then leave over, averaged, are their pistons and tilts.
@@ -7,9 +7,11 @@ found relative to one of its pixels; what the wavelengths then leave over, avera
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from cpikan.psi.calibration.planes import weighted_plane
 
 # (turns (L, P), variance (L, P), low, range) in turns of the anchor -> order, correction, misfit, runner-up's misfit
 Search = Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, ...]]
@@ -162,11 +164,11 @@ def _from_origin(samples: Samples, search: Search, ranges: Ranges) -> _Guess:
 def _refine(samples: Samples, search: Search, guess: _Guess, ranges: Ranges) -> _Guess:
     """Pistons and tilts from all pixels, the window centred on the data and widened to the full range."""
     for span in (guess.span, guess.span, *_WIDENINGS * (ranges.full,)):
-        guess = _Guess(guess.piston, guess.tilt, guess.middle, span)
+        guess = replace(guess, span=span)
         decoded = _decode(samples, search, guess)
         guess = _improve(samples, decoded, guess)
         low, high = _extent(decoded)
-        guess = _Guess(guess.piston, guess.tilt, (low + high) / 2, span)
+        guess = replace(guess, middle=(low + high) / 2)
     return guess
 
 
@@ -177,7 +179,7 @@ def _improve(samples: Samples, decoded: _Decoded, guess: _Guess) -> _Guess:
     if use.sum() < 3:
         return guess
     piston, tilt = _fit_planes(samples.position[use], decoded.residual[:, use], samples.variance[:, use], samples.ratio)
-    return _Guess(guess.piston + piston, guess.tilt + tilt, guess.middle, guess.span)
+    return replace(guess, piston=guess.piston + piston, tilt=guess.tilt + tilt)
 
 
 def _finish(samples: Samples, search: Search, guess: _Guess, ranges: Ranges, *, searched: bool) -> Alignment:
@@ -215,18 +217,15 @@ def _fit_planes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weighted plane per wavelength through the residuals; what a common height could explain stays with the height."""
     scale = max(float(np.abs(position).max()), 1.0)
-    columns = np.column_stack([np.ones(len(position)), position / scale])
-    planes = np.zeros((len(ratio), 3))
-    for i in range(len(ratio)):
-        weight = 1 / np.sqrt(variance[i])
-        planes[i] = np.linalg.lstsq(columns * weight[:, None], residual[i] * weight, rcond=None)[0]
+    fits = zip(residual, 1 / np.sqrt(variance), strict=True)
+    planes = np.array([weighted_plane(position / scale, values, weight) for values, weight in fits])
     worth = ratio / variance.mean(axis=1)
     planes -= np.outer(ratio, worth @ planes / (worth @ ratio))
     return planes[:, 0], planes[:, 1:] / scale
 
 
 def _extent(decoded: _Decoded) -> tuple[float, float]:
-    """Where the unambiguous heights lie: without what lies outside the window, and so fits nowhere, and a few stray ones."""
+    """Find the lowest and highest unambiguous height, without a few stray ones and those that fit nowhere in the window."""
     use = decoded.heights[decoded.clear & _fitting(decoded.misfit)]
     use = use if use.size else decoded.heights
     if use.size == 0:

@@ -1,4 +1,4 @@
-"""What a set of wavelengths can resolve: the expected rate of wrong fringe orders, before anything is measured.
+"""Height ranges that a set of wavelengths can resolve: the expected rate of wrong fringe orders, before anything is measured.
 
 An order k of the anchor (the shortest wavelength) is confused with k + j when the noise carries the phases past half the
 distance between the two in phase space, d_j; the union bound over j is the expected rate (interferometry of several

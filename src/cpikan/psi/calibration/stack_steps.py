@@ -1,4 +1,4 @@
-"""What the frames of a stack were: steps as given, or fitted to the frames, with one sign for all wavelengths."""
+"""Phase steps of a stack: as given, or fitted to the frames, with one sign for all wavelengths."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ class StackSteps:
     """One `FrameModel` per wavelength; ``fits`` where they were fitted, None where steps are taken as given.
 
     ``deviation_deg``: how far trusted steps lie from what the frames say, a list per wavelength, None where the frames do
-    not say. ``ripple_removed_mrad``: amplitude at 1 to 4 times the fringes by which the fit changes the phases that plain
-    steps (the nominal ones, or the fitted ones without tilt and harmonics) would give, per wavelength.
+    not say.
     """
 
     models: tuple[FrameModel, ...]
@@ -53,7 +52,7 @@ def stack_steps(
     acquisition: Acquisition,
     effects: tuple[str, ...] | None = None,
 ) -> StackSteps:
-    """The models of frames (L, K, P) at ``position`` (P, 2), with whole ``rows`` (samples (L, K, n, W)) to compare signs on.
+    """Find the models of frames (L, K, P) at ``position`` (P, 2), whole ``rows`` (samples (L, K, n, W)) to compare signs on.
 
     Trusted steps are used as given and checked; others are fitted together with the ``effects`` (None: those the frames
     show). Raises InputError where unknown steps are not determined by the frames; nominal ones are then kept, with a warning.
@@ -125,7 +124,7 @@ def _agreeing(fits: list[StepFit], rows: WholeRows, i: int, warnings: list[str])
 
 
 def mirrored(fit: StepFit) -> StepFit:
-    """The same frames with the phase of the other sign."""
+    """Change the sign of phase, steps, tilts and defocus: the frames are the same."""
     model = fit.model
     turned = replace(
         model,

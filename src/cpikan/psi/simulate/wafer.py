@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ GOOD, OUTSIDE, PARTICLE = 0, 1, 2  # classes of pixels
 
 @dataclass(frozen=True)
 class Grid:
-    """Where pixels lie: ``x_mm`` (W,) and ``y_mm`` (H,) from the centre, ``pixel_mm`` apart.
+    """Places of the pixels: ``x_mm`` (W,) and ``y_mm`` (H,) from the centre, ``pixel_mm`` apart.
 
     ``radius_mm`` is the largest distance from the centre that is seen, ``inner_mm`` the largest whole circle.
     """
@@ -42,8 +43,7 @@ class Grid:
         return cls(x, y, pixel_mm, radius, inner)
 
 
-@dataclass(frozen=True)
-class Dies:
+class Dies(NamedTuple):
     """The dies of a wafer as tables: block of a row or column (-1: street), which die, and the steps in nm."""
 
     row_block: np.ndarray
@@ -76,9 +76,7 @@ class Dies:
 
     def add(self, height: np.ndarray, start: int) -> None:
         """Add the steps to rows [start, start + n) of a height in nm."""
-        _add_dies(
-            height, start, self.row_block, self.column_block, self.row_die, self.column_die, self.present, self.step_nm
-        )
+        _add_dies(height, start, self)
 
 
 def _cut(
@@ -96,25 +94,16 @@ def _cut(
 
 
 @compiled
-def _add_dies(
-    height: np.ndarray,
-    start: int,
-    row_block: np.ndarray,
-    column_block: np.ndarray,
-    row_die: np.ndarray,
-    column_die: np.ndarray,
-    present: np.ndarray,
-    step_nm: np.ndarray,
-) -> None:
+def _add_dies(height: np.ndarray, start: int, dies: Dies) -> None:
     for r in range(height.shape[0]):
-        block = row_block[start + r]
+        block = dies.row_block[start + r]
         if block < 0:
             continue
-        die = row_die[start + r]
+        die = dies.row_die[start + r]
         for x in range(height.shape[1]):
-            column = column_block[x]
-            if column >= 0 and present[die, column_die[x]]:
-                height[r, x] += step_nm[block, column]
+            column = dies.column_block[x]
+            if column >= 0 and dies.present[die, dies.column_die[x]]:
+                height[r, x] += dies.step_nm[block, column]
 
 
 def cut_disc(height: np.ndarray, kind: np.ndarray, start: int, grid: Grid, surface: SurfaceSettings) -> None:

@@ -1,4 +1,18 @@
-"""The faces between the pixels of a tile: where order steps must sum to zero, and the orders that follow from them."""
+"""The dual graph of a tile: faces between its pixels, where order steps must sum to zero, and the orders that follow.
+
+Pixels ``o`` are joined by edges, edges separate faces; around a face the order steps along its four edges must sum to zero.
+A step along a row separates the face above from the one below, a step along a column the faces to its left and right::
+
+        0     0     0     0             gain and loss of an edge: the nodes whose sum grows and falls with its step
+           o-----o-----o
+        0  |  1  |  2  |  0             o--s--o   s += 1:  face below (i + 1, j + 1) gains, face above (i, j + 1) loses
+           o-----o-----o                |
+        0  |  3  |  4  |  0             s         s += 1:  face to the left gains, face to the right loses
+           o-----o-----o                |
+        0     0     0     0             o
+
+Node 0 is everything outside. Faces that touch the same hole are one node, so that windings around the hole are loops too.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +24,7 @@ from cpikan.psi.unwrap.union_find import find_root
 
 @compiled
 def number_faces(valid: np.ndarray) -> tuple[np.ndarray, int]:
-    """Node of every face (h + 1, w + 1) of a grid of pixels (h, w) bool, and the number of nodes.
+    """Number the node of every face (h + 1, w + 1) of a grid of pixels (h, w) bool; returns also how many there are.
 
     Face (i, j) has the pixels (i - 1, j - 1) to (i, j) as corners. The outside is node 0. Faces that touch the same
     hole (pixels that are not valid, joined by edges or corners) are one node: windings around a hole are loops too.
@@ -49,8 +63,7 @@ def number_faces(valid: np.ndarray) -> tuple[np.ndarray, int]:
 
 @compiled
 def edge_ends(node: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes that gain and lose one unit of winding when the step along an edge grows by one; -1 where that changes
-    nothing.
+    """Find the nodes that gain and lose one unit of winding when the step along an edge grows by one; -1 for none.
 
     Edge y * w + x leads from pixel (y, x) to its right neighbour, edge h * w + y * w + x to the one below.
     """
@@ -72,7 +85,7 @@ def edge_ends(node: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 @compiled
 def windings(steps: np.ndarray, gain: np.ndarray, loss: np.ndarray, nodes: int) -> np.ndarray:
-    """Sum of the order steps around every node."""
+    """Sum the order steps around every node: int32 (nodes,), zero where a tile is consistent."""
     excess = np.zeros(nodes, np.int32)
     for edge in range(steps.size):
         if steps[edge] != 0 and gain[edge] >= 0:

@@ -1,4 +1,12 @@
-"""Minimum-cost flow on the faces of the pixel grid: the cheapest integers that make all loops of a tile sum to zero."""
+"""Minimum-cost flow on the dual graph of a tile: the cheapest integers that make all loops sum to zero.
+
+Nodes are those of ``faces``; an edge of the dual graph crosses an edge between two pixels, and one unit of flow along it
+changes the order step there by one. Nodes with windings left (+ or -) are joined with each other or with the outside::
+
+       +1 ---> node ---> -1         each arrow crosses one pair of pixels and cuts the phase there by one turn
+                |
+                +------> outside (node 0), which takes any amount
+"""
 
 from __future__ import annotations
 
@@ -14,7 +22,7 @@ _LOW = np.int64(0xFFFFFFFF)
 
 @compiled
 def _incidence(gain: np.ndarray, loss: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Edges of every node: those of node n are ``edges[start[n] : start[n + 1]]``."""
+    """List the edges of every node: those of node n are ``edges[start[n] : start[n + 1]]``."""
     start = np.zeros(nodes + 2, np.int32)
     for edge in range(gain.size):
         if gain[edge] >= 0:
@@ -76,7 +84,10 @@ class Network(NamedTuple):
 
 
 class Search(NamedTuple):
-    """What the searches carry on (``excess`` and ``potential`` per node, ``change`` per edge), and their workspace."""
+    """State that the searches carry on (``excess`` and ``potential`` per node, ``change`` per edge), and their workspace.
+
+    Per node ``distance`` from the source, the number of the search that has ``seen`` it and that is ``done`` with it, and
+    the edge ``via`` which it was reached; ``heap`` of (distance, node) in one integer; ``settled`` nodes in order."""
 
     excess: np.ndarray
     potential: np.ndarray
@@ -129,7 +140,7 @@ def balance(
 
 @compiled
 def _nearest(network: Network, search: Search, source: int, sign: int, number: int) -> int:
-    """The node of opposite excess (or the outside) to which a unit from ``source`` moves at least cost (Dijkstra).
+    """Find the node of opposite excess, or the outside, to which a unit from ``source`` moves at least cost (Dijkstra).
 
     With ``sign`` -1 the unit moves to the source. Afterwards the potentials make all reduced costs at least 0 again.
     """

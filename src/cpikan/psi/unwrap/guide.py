@@ -1,4 +1,13 @@
-"""The guide of an inconsistent tile: its phase smoothed along the slope, as little as each place allows."""
+"""The guide of an inconsistent tile: its phase smoothed along the slope, as little as each place allows.
+
+A pyramid without decimation; every pixel takes the first level on which its surroundings are coherent enough::
+
+    level   spacing  passes   taken at coherence   reaches to each side
+      0        1       2           0.55                2 pixels
+      1        1       2           0.45                4
+      2        2       2           0.4                 8
+      3        4       2           any                16
+"""
 
 from __future__ import annotations
 
@@ -17,7 +26,7 @@ _LARGEST_SHARE = 0.7  # of a tile in patches: beyond that the whole is smoothed
 
 @compiled
 def guide_phasors(phase_rad: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Phasors (real, imaginary; float32 (h, w)) of the smoothed phase; their modulus is the coherence, 0 to 1.
+    """Smooth a phase to phasors (real, imaginary; float32 (h, w)) whose modulus is the coherence, 0 to 1.
 
     ``weight`` (h, w) float32 is zero where there is no pixel. Each pixel takes the finest level of a pyramid (without
     decimation, each step compensated by the local slope) on which its surroundings are coherent, so that edges and
@@ -37,9 +46,9 @@ def guide_phasors(phase_rad: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray
 
 @compiled
 def patched_phase(phase_rad: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The phase (h, w) float32 with only the surroundings of its residues smoothed, and whether that was tried.
+    """Smooth the phase (h, w) float32 only around its residues; the second value is False where that was given up.
 
-    It was not where the residues are so many that it would be no faster than smoothing all.
+    Residues may be so many that it would be no faster than smoothing all.
     """
     height, width = phase_rad.shape
     out = phase_rad.copy()
@@ -69,7 +78,7 @@ def patched_phase(phase_rad: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray
 
 @compiled
 def _patches(phase_rad: np.ndarray) -> int:
-    """About how many patches the residues need: cells of the patches' size that hold one."""
+    """Estimate how many patches the residues need: cells of the patches' size that hold one."""
     height, width = phase_rad.shape
     side = 2 * _INSIDE
     found = np.zeros((height // side + 1, width // side + 1), np.bool_)

@@ -13,6 +13,7 @@ import numpy as np
 
 from cpikan.errors import InputError
 from cpikan.storage.maps import open_map
+from cpikan.storage.writers.open import output_format
 from cpikan.streaming.bands import Band
 from cpikan.streaming.engine import stream_through
 from cpikan.streaming.executor import Executor, ProcessExecutor, SerialExecutor
@@ -51,11 +52,9 @@ class TiledResult:
         assert self.output is not None
         if self.quantities is not None:
             return open_map(self.output).arrays
-        if self.output.suffix.lower() == ".npy":
-            return np.load(self.output, mmap_mode="r", allow_pickle=False)
-        import zarr
-
-        return zarr.open_array(self.output, mode="r")
+        array = output_format(self.output).array
+        assert array is not None, "it was written as one array"
+        return array(self.output)
 
 
 def infer_tiled(

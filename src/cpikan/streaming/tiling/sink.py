@@ -13,10 +13,10 @@ import numpy as np
 from cpikan.errors import InputError, ResumeError
 from cpikan.storage.atomic import write_json
 from cpikan.storage.row_assembler import RowAssembler
+from cpikan.storage.writers.arrays import check_replaceable, open_array_writer, remove_finished
 from cpikan.storage.writers.layout import document_path, partial_of
 from cpikan.storage.writers.open import output_paths
 from cpikan.streaming.journal import Journal, check_same_plan
-from cpikan.streaming.tiling.array_files import check_replaceable, open_array_writer, remove_finished
 from cpikan.streaming.tiling.settings import TilingSettings
 
 _SYNC_S = 5.0  # at most this much work is lost in a power cut

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.storage.formats import format_of
 from cpikan.storage.headers import decoding
 from cpikan.storage.maps import open_map, open_npy
 from cpikan.storage.protocols import FrameReader
@@ -52,7 +53,8 @@ def open_source(given: Any) -> ImageSource:
 
 
 def _open_path(path: Path, text: str) -> ImageSource:
-    if path.suffix.lower() == ".npy" and path.is_file() and _axes(path) == 2:
+    known = format_of(path)
+    if known is not None and known.beside and path.is_file() and _axes(path) == 2:
         return _from_array(open_npy(path), lambda: fingerprint_files([path]))
     if (path / "height_nm").is_dir():  # a map of this package
         return _from_array(open_map(path).arrays["height_nm"], lambda: fingerprint_files(_files(path)))

@@ -73,7 +73,7 @@ class Demodulate(Stage):
         with context.progress(self.name, context.shape[0] - sink.first_row) as progress:
             if guide is None:
                 return busy_seconds(frame_pass(source, sink, progress))
-            return busy_seconds(guided_pass(source, guide, sink, progress, context.pool.threads))
+            return busy_seconds(guided_pass(source, guide, sink, progress, context.pool))
 
 
 def _survey(source: FrameSource, context: Context) -> tuple[OrderGuide, dict[str, Any]]:

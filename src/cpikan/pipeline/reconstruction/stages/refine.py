@@ -123,8 +123,7 @@ class _Refinement:
         """Heights of blocks of the unwrapped map."""
         blocks = UnwrappedBlocks.empty(self.arrays.shape, self.context.facts["components"])
         for start, stop in self._bands():
-            share = lambda work, starts, n=stop - start: self.pool.map(lambda a, b: work(a), n, BLOCK_PX)  # noqa: E731
-            blocks.add(self._rows(start, stop), start, share)
+            blocks.add(self._rows(start, stop), start, self.pool.share)
         return blocks
 
     def write(self, fitted: JoinedSurface) -> dict[str, int]:

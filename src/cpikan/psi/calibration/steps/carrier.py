@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cpikan.psi.calibration.planes import weighted_plane
+
 _LOWEST = 8  # fringes across a row: below that background and modulation are in the way
 _SEGMENTS = 12  # of a row, each of which gives one step
 _COHERENCE = 0.9  # of the segments' steps about a plane: fringes that turn back somewhere do not reach it
@@ -78,7 +80,5 @@ def _plane(products: np.ndarray, y: np.ndarray, x: np.ndarray) -> tuple[float, f
         return None
     slope_y, slope_x, angle = along_y[best[0]], along_x[best[1]], float(np.angle(total[best]))
     rest = np.angle(products * np.exp(-1j * (angle + slope_y * y + slope_x * x)))
-    weight = np.abs(products)
-    columns = np.stack([np.ones_like(y), y, x], axis=1)
-    change = np.linalg.lstsq(columns * weight[:, None], rest * weight, rcond=None)[0]
+    change = weighted_plane(np.stack([y, x], axis=1), rest, np.abs(products))
     return angle + float(change[0]), float(slope_y + change[1]), float(slope_x + change[2])

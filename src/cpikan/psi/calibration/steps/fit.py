@@ -1,13 +1,13 @@
-"""What each frame really was, estimated from a subsample: steps, tilts, light and harmonics of one wavelength together."""
+"""The joint fit of steps, tilts, light and harmonics of the frames of one wavelength, from a subsample of pixels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.polynomial.chebyshev import chebvander
 
 from cpikan.errors import InputError
+from cpikan.psi.calibration.smooth_terms import features_of, terms_by_row
 from cpikan.psi.calibration.steps.bending import FEWEST_FRAMES, fit_response, scaled_response
 from cpikan.psi.calibration.steps.carrier import Carrier
 from cpikan.psi.calibration.steps.iterate import Solution, solve
@@ -117,9 +117,8 @@ def _scaled(values: np.ndarray, where: np.ndarray, pivot: tuple[float, float]) -
     radius = max(float(np.hypot(*offset.T).max()), 1e-12)
     y, x = offset.T / radius
     degree = min(_DEGREE, int(np.sqrt(len(where) / 40)))
-    span = [2 * (c - c.min()) / max(float(np.ptp(c)), 1e-12) - 1 for c in where.T]
-    rows, columns = (chebvander(c, degree).T for c in span)
-    fields = np.stack([rows[i] * columns[j] for i in range(degree + 1) for j in range(degree + 1 - i)])
+    points = np.stack([2 * (c - c.min()) / max(float(np.ptp(c)), 1e-12) - 1 for c in where.T], axis=1)
+    fields = np.ascontiguousarray(features_of(points, terms_by_row(degree)).T)
     return Samples(values / scale, np.stack([np.ones_like(y), y, x, y * y + x * x]), fields), scale, radius
 
 
@@ -172,13 +171,10 @@ def _sign_is_wrong(layout: Layout, theta: np.ndarray, start: np.ndarray | None) 
 
 
 def _mirrored(solution: Solution) -> Solution:
-    """The same frames with phase, steps and tilts of the other sign: the fit cannot tell."""
+    """Change the sign of phase, steps and tilts: the frames are the same, so the fit cannot tell."""
     theta, pixel = solution.state.theta.copy(), solution.state.pixel.copy()
     for group in ("step", "tilt", "defocus"):
         if group in solution.layout.blocks:
             theta[solution.layout.blocks[group]] *= -1
     pixel[2] *= -1
     return replace(solution, state=replace(solution.state, theta=theta, pixel=pixel))
-
-
-__all__ = ["FitOptions", "StepFit", "fit_phase_steps"]

@@ -1,4 +1,11 @@
-"""Normal equations of frames and pixels together, the pixels eliminated."""
+"""Normal equations of frames and pixels together, the pixels eliminated by Schur's complement.
+
+::
+
+    | F   C' | frames          F  ``_direct``: frames, harmonics and smooth fields while the pixels are held
+    | C   D  | pixels          D  a 3 x 3 block per pixel (background, modulation, phase), L L' = `PixelFactor`
+                               ``coupling`` = L^-1 C,  ``matrix`` = F - coupling' coupling
+"""
 
 from __future__ import annotations
 
@@ -21,7 +28,7 @@ class Spread:
 
     @property
     def light(self) -> tuple[float, float]:
-        """Of background and modulation."""
+        """Scatter of background and modulation."""
         return self.background, self.modulation
 
     def squares(self) -> np.ndarray:
@@ -101,7 +108,7 @@ class Normal:
     scaled_rest: np.ndarray
 
     def pixel_step(self, step: np.ndarray) -> np.ndarray:
-        """How the pixels (3, P) follow a step of the frames."""
+        """Solve for the change of the pixels (3, P) that goes with a step of the frames."""
         weight = np.maximum(self.root, 1e-12)
         return self.factor.backward(self.pixel_right - np.tensordot(step, self.coupling, (0, 1)) / weight)
 

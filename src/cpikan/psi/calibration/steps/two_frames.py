@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.polynomial import chebyshev
 
 from cpikan.errors import InputError
+from cpikan.psi.calibration.smooth_terms import Box, features_of, smooth_field, terms_by_row
 from cpikan.psi.calibration.steps.fringes import unwrap_scattered
 from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.model.frame_model import FrameModel
-from cpikan.psi.model.smooth_field import SmoothField
+from cpikan.psi.model.noise import SIGMA_PER_MAD
 
 _DEGREES = (6, 4, 2)  # of the background: the highest that takes nothing of the fringes
 _FRINGES_PER_DEGREE = 2.0
@@ -21,7 +21,6 @@ _CELLS = 4  # along each side, for the scatter of the step
 _NEAREST_DEG = 20.0  # to 0 or 180, where two frames are one and its negative
 _SHADOW = 0.15  # of the modulation of the bright pixels
 _LARGEST_SCATTER = 0.5
-Box = tuple[tuple[float, float], tuple[float, float]]
 
 
 def fit_two_frames(frames: np.ndarray, position: np.ndarray, start_deg: tuple[float, ...] | None) -> StepFit:
@@ -40,7 +39,9 @@ def fit_two_frames(frames: np.ndarray, position: np.ndarray, start_deg: tuple[fl
     smooth = split.basis @ np.linalg.lstsq(split.basis, modulation, rcond=None)[0]
     lit = smooth > _SHADOW * np.quantile(modulation, 0.9)
     scatter = (
-        1.4826 * float(np.median(np.abs(modulation / np.maximum(smooth, 1e-12) - 1)[lit])) if lit.any() else np.inf
+        SIGMA_PER_MAD * float(np.median(np.abs(modulation / np.maximum(smooth, 1e-12) - 1)[lit]))
+        if lit.any()
+        else np.inf
     )
     mirrored = start_deg is not None and np.sin(np.radians(start_deg[1] - start_deg[0])) < 0
     reasons = _reasons(split, scatter)
@@ -66,11 +67,11 @@ def fit_two_frames(frames: np.ndarray, position: np.ndarray, start_deg: tuple[fl
 
 @dataclass(frozen=True)
 class _Split:
-    """Two frames taken apart: ``coefficients`` of the background on the ``basis`` (P, terms) of ``degree`` over ``box``,
+    """Two frames taken apart: ``coefficients`` of the background on the ``basis`` (P, terms) of ``powers`` over ``box``,
     ``u`` and ``v`` (P,), the step in (0, pi) and the fringes, a lower bound where not ``resolved``."""
 
     box: Box
-    degree: int
+    powers: np.ndarray
     basis: np.ndarray
     coefficients: np.ndarray
     u: np.ndarray
@@ -84,11 +85,15 @@ def _smooth_light(values: np.ndarray, where: np.ndarray) -> _Split:
     """The split with the background of the highest degree that cannot follow the fringes."""
     (low_y, low_x), (high_y, high_x) = where.min(axis=0), where.max(axis=0)
     box = ((float(low_y), float(high_y)), (float(low_x), float(high_x)))
+    points = np.stack(
+        [(2 * c - low - high) / max(high - low, 1e-12) for c, (low, high) in zip(where.T, box, strict=True)], axis=1
+    )
     for degree in _DEGREES:
-        basis = _terms(where, box, degree)
+        powers = terms_by_row(degree)
+        basis = np.ascontiguousarray(features_of(points, powers))
         coefficients, u, v, step = _split(values, basis)
         fringes = unwrap_scattered(np.arctan2(v, u), where)
-        found = _Split(box, degree, basis, coefficients, u, v, step, fringes.fringes, fringes.resolved)
+        found = _Split(box, powers, basis, coefficients, u, v, step, fringes.fringes, fringes.resolved)
         if fringes.fringes >= _FRINGES_PER_DEGREE * degree or not fringes.resolved:
             break
     return found
@@ -97,7 +102,7 @@ def _smooth_light(values: np.ndarray, where: np.ndarray) -> _Split:
 def _model(split: _Split, where: np.ndarray, step_rad: float) -> FrameModel:
     zeros = np.zeros(2)
     pivot = (float(where[:, 0].mean()), float(where[:, 1].mean()))
-    field = SmoothField(split.box, _square(split.coefficients, split.degree))
+    field = smooth_field(split.box, split.powers, split.coefficients)
     steps = np.array([0.0, step_rad])
     return FrameModel(
         steps, np.zeros((2, 2)), zeros, np.ones(2), zeros, pivot, background=field, background_weight=_TRUST
@@ -105,7 +110,7 @@ def _model(split: _Split, where: np.ndarray, step_rad: float) -> FrameModel:
 
 
 def _reasons(split: _Split, scatter: float) -> list[str]:
-    """Why two frames do not serve."""
+    """List why two frames do not serve; empty if they do."""
     degrees, reasons = float(np.degrees(split.step_rad)), []
     if split.resolved and split.fringes < _FRINGES_PER_DEGREE * _DEGREES[-1]:
         reasons.append(
@@ -118,24 +123,6 @@ def _reasons(split: _Split, scatter: float) -> list[str]:
             f"the modulation scatters by {scatter:.0%} about a smooth field: light too uneven for two frames"
         )
     return reasons
-
-
-def _terms(where: np.ndarray, box: Box, degree: int) -> np.ndarray:
-    y, x = (
-        chebyshev.chebvander((2 * column - low - high) / max(high - low, 1e-12), degree)
-        for column, (low, high) in zip(where.T, box, strict=True)
-    )
-    return np.stack([y[:, i] * x[:, j] for i in range(degree + 1) for j in range(degree + 1 - i)], axis=1)
-
-
-def _square(coefficients: np.ndarray, degree: int) -> np.ndarray:
-    """Coefficients of the triangle of terms as an array (degree + 1, degree + 1)."""
-    out, place = np.zeros((degree + 1, degree + 1)), 0
-    for i in range(degree + 1):
-        count = degree + 1 - i
-        out[i, :count] = coefficients[place : place + count]
-        place += count
-    return out
 
 
 def _split(values: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:

@@ -1,4 +1,4 @@
-"""From a start to a minimum that can be compared with others, and a network in the place of the series."""
+"""Descent from starts to minima, coarse terms before fine ones, and a network in the place of the series."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.levenberg_marquardt import Settings, minimise
 from cpikan.learning.normal_equations import NormalEquations
 from cpikan.learning.robust import Huber
+from cpikan.psi.calibration.smooth_terms import features
 from cpikan.psi.calibration.surface_fit.frame_residuals import FrameResiduals, NetworkPhase
 from cpikan.psi.calibration.surface_fit.problem import Degrees, Problem, Samples, Spreads, frame_residuals, moved
-from cpikan.psi.calibration.surface_fit.series_frames import features
 from cpikan.psi.calibration.surface_fit.starts import Candidate
 
 _LEVEL = Degrees(10, 12)  # where candidates are compared
@@ -49,7 +49,7 @@ class LocalMinimum:
 
 
 def descend_coarse_to_fine(samples: Samples, candidates: list[Candidate]) -> list[LocalMinimum]:
-    """Candidates at a common number of terms, best first; those that fall far behind on the way are left."""
+    """Follow candidates to a common number of terms, best first; those that fall far behind on the way are left."""
     ways = [(one, *_at_level(samples, one.degrees, one.parameters[None], _FIRST)) for one in candidates]
     if not ways:
         return []
@@ -80,8 +80,7 @@ def _made(samples: Samples, degrees: Degrees, parameters: Tensor, spent: int, so
 
 
 def with_network(samples: Samples, before: LocalMinimum, spreads: Spreads, seed: int) -> LocalMinimum:
-    """The same frames with the phase as a polynomial of degree 4 plus a Scaled-cPIKAN, both as the Chebyshev fit has them
-    at first."""
+    """Fit the phase as a polynomial of degree 4 plus a Scaled-cPIKAN, both beginning where the Chebyshev fit ended."""
     samples = samples.some(_NETWORK_PIXELS)
     modes = before.model.layout.split(before.parameters[None]).form[0].clone()
     count = features(samples.points[:1], _NETWORK_BASE).shape[1]
@@ -129,7 +128,7 @@ class _Alike:
 
 
 def mirrored(one: LocalMinimum) -> LocalMinimum:
-    """The same frames with phase, steps and tilts of the other sign: the fit of a Chebyshev phase cannot tell."""
+    """Change the sign of phase, steps and tilts: the frames are the same under a Chebyshev phase."""
     parameters = one.parameters.clone()
     for name in ("step", "tilt", "phase"):
         parameters[one.model.layout.blocks[name]] *= -1
@@ -137,7 +136,7 @@ def mirrored(one: LocalMinimum) -> LocalMinimum:
 
 
 def with_positive_fringes(one: LocalMinimum) -> LocalMinimum:
-    """B positive: where it came out negative the phase moves by half a turn (its constant is the first term)."""
+    """Make B positive: where it came out negative the phase moves by half a turn (its constant is the first term)."""
     at = one.model.layout.blocks
     if one.parameters[at["modulation"][0]] > 0:
         return one

@@ -1,4 +1,8 @@
-"""How large the terms of light and phase may be, from the frames themselves, and what a minimum is worth against another."""
+"""Evidence: the size of the terms of light and phase (hyperparameters), and the comparison of minima.
+
+About a minimum the data's half of the cost is a quadratic form, p'Hp / 2 - b'p, so that the evidence of a Gaussian prior is
+known in closed form. Six hyperparameters are its logarithmic spreads: of A, B and phase, for the first degree and for what a
+further degree adds (type-II maximum likelihood: MacKay, Neural Comput. 4, 415 (1992))."""
 
 from __future__ import annotations
 
@@ -10,9 +14,9 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from cpikan.learning.robust import Loss
+from cpikan.psi.calibration.smooth_terms import terms
 from cpikan.psi.calibration.surface_fit.frame_residuals import FrameResiduals
 from cpikan.psi.calibration.surface_fit.problem import ROUGH_DEGREE, Degrees, Spreads, first_light_of
-from cpikan.psi.calibration.surface_fit.series_frames import terms
 
 # of the logarithm of the first degree's standard deviation, and of what a further degree adds: mean and deviation
 _BELIEF = (np.array([[-2.5, -0.7], [-2.5, -0.7], [1.0, -0.7]]), np.array([1.5, 0.4]))
@@ -24,10 +28,10 @@ _CELLS = (8, 16, 32)  # along each side, for what residuals have in common with 
 
 @dataclass(frozen=True)
 class SpreadProblem:
-    """How large the terms of light and phase are, from the data's half of the cost about a minimum, p'Hp / 2 - b'p.
+    """The search for spreads about a minimum, where the data's half of the cost is p'Hp / 2 - b'p, H ``matrix``, b ``rhs``.
 
-    The evidence of that is known in closed form; the standard deviation of a term falls by the same factor from degree to
-    degree. ``mean`` and ``fixed`` (P,) are the prior's, ``before`` the spreads under which the minimum was found.
+    The standard deviation of a term falls by the same factor from degree to degree. ``mean`` and ``fixed`` (P,) are the
+    prior's, ``before`` the spreads under which the minimum was found.
     """
 
     matrix: np.ndarray
@@ -41,12 +45,12 @@ class SpreadProblem:
     temperature: float
 
     def spreads(self) -> Spreads:
-        """Those of the largest evidence (type-II maximum likelihood: MacKay, Neural Comput. 4, 415 (1992))."""
+        """Find the spreads of the largest evidence."""
         begun = _BELIEF[0] if self.before.logs is None else self.before.logs
         return Spreads(self.best(begun.ravel()).reshape(3, 2), self.temperature)
 
     def hyperparameter_scatter(self, spreads: Spreads) -> np.ndarray:
-        """What is not known of the spreads does so much to the parameters: (P, 7), whose square is a covariance.
+        """Scatter of the parameters because the spreads are uncertain: (P, 7), a root of their covariance.
 
         Six columns are their standard errors, one what a power of the degree makes of the same frames.
         """
@@ -90,7 +94,7 @@ class SpreadProblem:
         return np.asarray(found.x)
 
     def hyperparameter_jacobian(self, logs: np.ndarray) -> np.ndarray:
-        """How the best parameters move with the standard errors of the spreads, (P, 6) with the covariance as its square.
+        """Derivatives of the best parameters by the spreads in units of their standard errors, (P, 6).
 
         What an empirical prior leaves out of the posterior (Kass and Steffey, J. Am. Stat. Assoc. 84, 717 (1989)).
         """
@@ -110,7 +114,7 @@ class SpreadProblem:
 def spread_problem(
     model: FrameResiduals, degrees: Degrees, parameters: np.ndarray, loss: Loss, spreads: Spreads, temperature: float
 ) -> SpreadProblem:
-    """The search for spreads about a minimum ``parameters`` (P,) found under ``spreads``."""
+    """Set up the search for spreads about a minimum ``parameters`` (P,) found under ``spreads``."""
     point = torch.from_numpy(parameters)[None]
     _, gradient, matrix = (part[0].numpy() for part in model.normal(point, loss))
     precision, mean = model.precision.numpy(), model.mean.numpy()
@@ -130,7 +134,7 @@ def spread_problem(
 
 
 def log_evidence(model: FrameResiduals, parameters: np.ndarray, loss: Loss, temperature: float) -> float:
-    """Of the model under its prior, by Laplace's approximation, up to a constant of the frames."""
+    """Logarithm of the evidence of the model under its prior, by Laplace's approximation, up to a constant of the frames."""
     cost, _, matrix = (part[0] for part in model.normal(torch.from_numpy(parameters)[None], loss))
     root = model.precision.rsqrt()
     _, logdet = torch.linalg.slogdet(matrix * root[:, None] * root)  # with the prior's precision as the unit
@@ -149,7 +153,7 @@ class ResidualDiagnostics:
 
 
 def residual_diagnostics(model: FrameResiduals, parameters: np.ndarray, loss: Loss) -> ResidualDiagnostics:
-    """What residuals at ``parameters`` (P,) say of the model."""
+    """Diagnose the residuals at ``parameters`` (P,)."""
     point = torch.from_numpy(parameters)[None]
     rest = model.residuals(point)[0]
     chi2 = float(2 * loss.value(rest).sum()) / max(rest.numel() - model.layout.size, 1)

@@ -69,7 +69,7 @@ class NetworkPhase:
         return sum(p.numel() for p in self.field.parameters())
 
     def at(self, points: Tensor) -> NetworkPhase:
-        """The same phase elsewhere."""
+        """Move the phase to other points (B, 2)."""
         return replace(self, points=points)
 
     def value(self, parameters: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class FrameParts(NamedTuple):
 
 @dataclass(frozen=True)
 class FrameLayout(ParameterVector):
-    """Where each number stands in the vector of parameters; frame 0 is the reference.
+    """Places of the numbers in the vector of parameters; frame 0 is the reference.
 
     ``light`` terms of A, as many of B, K - 1 steps (rad), K - 1 tilts (rad per unit, y and x) if ``fit_tilt``, K - 1 gains
     less one if ``fit_gain``, the second harmonic's share of B if there is one, ``form`` numbers of the phase.
@@ -165,7 +165,7 @@ class RobustLoss(Protocol):
 
 @dataclass(frozen=True)
 class FrameResiduals:
-    """What the model leaves of raw frames, in units of their noise, and normal equations frame by frame.
+    """Residuals of raw frames under the model, in units of their noise, and normal equations frame by frame.
 
     ``points`` (B, 2) in [-1, 1]; ``frames`` (K, B) in a unit of noise, of which a sample has one over ``sharpness`` (K, B)
     or (1, 1), one unless given; ``light`` (B, M) the smooth terms of A and B; ``mean`` and ``precision`` (P,) a

@@ -1,4 +1,4 @@
-"""What a sample of raw frames is worth: read, shot and quantisation noise from pixels that follow each other in a row."""
+"""Noise of samples of raw frames: read, shot and quantisation noise from pixels that follow each other in a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a minimum to a result: as many terms as the frames support, each as large as they show, and what it is all rest."""
+"""Regularised fits: minima under priors whose size the frames show, with as many terms as held-out pixels support."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cpikan.learning.levenberg_marquardt import Settings, minimise
 from cpikan.psi.calibration.surface_fit.descent import ROBUST, LocalMinimum
 from cpikan.psi.calibration.surface_fit.evidence import log_evidence, residual_diagnostics, spread_problem
 from cpikan.psi.calibration.surface_fit.problem import Degrees, Problem, Samples, Spreads, frame_residuals, moved
+from cpikan.psi.model.noise import SIGMA_PER_MAD
 
 DEGREES = Degrees(12, 12)
 _MORE = (Degrees(12, 16), Degrees(12, 20))  # of the best, while pixels outside the fit support them
@@ -28,7 +29,7 @@ class RegularisedFit:
     """A minimum under the spreads of its own terms, in units of ``unit`` times the noise of a sample.
 
     ``covariance`` (P, P) of all parameters; ``chi2`` of the fitted and ``held_chi2`` of other pixels, in the noise of a
-    sample; ``temperature`` what squares are rest less than they seem; ``unevenness`` the power of what is left over at the
+    sample; ``temperature`` what squares are worth less than they seem; ``unevenness`` the power of what is left over at the
     scale of an eighth of the field over that at a 32nd: about one where it is noise or detail; ``agreeing`` how many starts
     came to it.
     """
@@ -59,7 +60,7 @@ class RegularisedFit:
 
 @dataclass(frozen=True)
 class Pixels:
-    """Those of the fit, others to judge it by, and the unit of both in noise of a sample."""
+    """Pixels of the fit, others to judge it by, and the unit of both in noise of a sample."""
 
     fitted: Samples
     held: Samples
@@ -69,7 +70,7 @@ class Pixels:
         """In units of what ``best`` leaves over, where that is more than noise: detail and light that no smooth term
         follows are then what is expected, and not outliers."""
         rest = best.model.residuals(best.parameters[None])[0]
-        unit = 1.4826 * float(rest.abs().median())
+        unit = SIGMA_PER_MAD * float(rest.abs().median())
         if unit**2 < _ROUGH:
             return self
         fitted, held = (replace(part, frames=part.frames / unit) for part in (self.fitted, self.held))
@@ -85,7 +86,7 @@ def rescaled(minimum: LocalMinimum, unit: float) -> Tensor:
 
 
 def needs_harmonic(pixels: Pixels, minimum: LocalMinimum) -> bool:
-    """Whether a second harmonic lowers the cost of a minimum by more than 5 %."""
+    """Test whether a second harmonic lowers the cost of a minimum by more than 5 %."""
     costs = []
     for has_second_harmonic in (False, True):
         degrees = replace(minimum.degrees, has_second_harmonic=has_second_harmonic)
@@ -97,14 +98,14 @@ def needs_harmonic(pixels: Pixels, minimum: LocalMinimum) -> bool:
 
 
 def refine_with_prior(pixels: Pixels, minimum: LocalMinimum, degrees: Degrees) -> RegularisedFit:
-    """A minimum of `descend_coarse_to_fine` with the terms of ``degrees``."""
+    """Refine a minimum with the terms of ``degrees`` and a prior whose size the frames show."""
     before = minimum.model.layout
     parameters = moved(rescaled(minimum, pixels.unit)[None], before, degrees.layout(before.frames))
     return _regularised(pixels, replace(minimum, degrees=degrees, parameters=parameters[0]), Spreads())
 
 
 def with_more_terms(pixels: Pixels, best: RegularisedFit) -> RegularisedFit:
-    """The same minimum with more terms, while pixels that are not in the fit are predicted better by them."""
+    """Add terms to a fit while pixels that are not in it are predicted better by them."""
     for level in _MORE:
         degrees = replace(level, has_second_harmonic=best.minimum.degrees.has_second_harmonic)
         frames = len(pixels.fitted.frames)
@@ -126,26 +127,26 @@ def _regularised(pixels: Pixels, begun: LocalMinimum, spreads: Spreads) -> Regul
         model = frame_residuals(samples, degrees, spreads=spreads)
         solution = minimise(Problem(model, ROBUST), parameters[None], _SETTINGS)
         parameters, spent = solution.parameters[0], spent + int(solution.iterations[0])
-        rest = residual_diagnostics(model, parameters.numpy(), ROBUST)
+        diagnostics = residual_diagnostics(model, parameters.numpy(), ROBUST)
         if turn < _ROUNDS:
-            problem = spread_problem(model, degrees, parameters.numpy(), ROBUST, spreads, rest.temperature)
+            problem = spread_problem(model, degrees, parameters.numpy(), ROBUST, spreads, diagnostics.temperature)
             spreads = problem.spreads()
     scatter = problem.hyperparameter_scatter(spreads)
-    minimum = LocalMinimum(model, degrees, parameters, rest.chi2, spent, begun.source)
+    minimum = LocalMinimum(model, degrees, parameters, diagnostics.chi2, spent, begun.source)
     return RegularisedFit(
         minimum,
         spreads,
         covariance_of(minimum, spreads.temperature) + scatter @ scatter.T,
-        rest.chi2 * pixels.unit**2,
+        diagnostics.chi2 * pixels.unit**2,
         _held_chi2(pixels.held, minimum) * pixels.unit**2,
-        rest.temperature,
-        rest.unevenness,
+        diagnostics.temperature,
+        diagnostics.unevenness,
         pixels.unit,
     )
 
 
 def covariance_of(minimum: LocalMinimum, temperature: float) -> np.ndarray:
-    """Of the parameters (P, P): the inverse of J'WJ and the prior, squares being rest ``temperature`` less."""
+    """Covariance of the parameters (P, P): the inverse of J'WJ and the prior, times ``temperature``."""
     matrix = minimum.model.normal(minimum.parameters[None], ROBUST)[2][0]
     root = matrix.diagonal().rsqrt()
     inverse = torch.linalg.inv(matrix * root[:, None] * root)

@@ -8,15 +8,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from cpikan.psi.calibration.smooth_terms import Box, features, smooth_field, terms
 from cpikan.psi.calibration.stack_steps import Sign, StackSteps
 from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.surface_fit.frame_residuals import FrameLayout, FrameParts, LinearPhase, NetworkPhase
 from cpikan.psi.calibration.surface_fit.problem import Degrees
-from cpikan.psi.calibration.surface_fit.series_frames import features, terms
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.smooth_field import SmoothField
 
-Box = tuple[tuple[float, float], tuple[float, float]]
 Verdict = Literal["converged", "not determined"]
 BACKGROUND_TRUST = 1e4  # samples that the fitted background counts as where pixels rest on it
 _POOR = 12.0  # condition from which frames leave a pixel's background to the fit: ideal steps have 1.4
@@ -163,7 +162,7 @@ class SurfaceFit:
 
     @property
     def misfit_rad(self) -> float:
-        """What is left over beyond the noise, as a phase."""
+        """Residual beyond the noise, as a phase."""
         modulation = float(self._parts().power[0]) * self.unit_dn
         return float(np.sqrt(max(self.chi2 - 1.0, 0.0)) * self.noise_dn / max(modulation, 1e-12))
 
@@ -221,10 +220,7 @@ class SurfaceFit:
         return np.sqrt(np.maximum(((slopes @ self.covariance[first:, first:]) * slopes).sum(axis=1), 0.0))
 
     def _light(self, which: int) -> SmoothField:
-        rows = terms(self.degrees.light)
-        square = np.zeros((self.degrees.light + 1,) * 2)
-        square[rows[:, 0], rows[:, 1]] = self._parts()[which].numpy() * self.unit_dn
-        return SmoothField(self.box, square)
+        return smooth_field(self.box, terms(self.degrees.light), self._parts()[which].numpy() * self.unit_dn)
 
 
 def _conditioning(model: FrameModel) -> float:

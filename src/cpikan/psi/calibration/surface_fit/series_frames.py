@@ -13,20 +13,8 @@ import torch
 from numpy.polynomial.chebyshev import chebvander
 from torch import Tensor
 
+from cpikan.psi.calibration.smooth_terms import terms
 from cpikan.psi.calibration.surface_fit.frame_residuals import FrameResiduals, RobustLoss
-
-
-def terms(degree: int) -> np.ndarray:
-    """Powers (i, j) of T_i(y) T_j(x) with i + j <= ``degree``, by rising i + j, (M, 2): a degree's terms are those of a
-    lower one and more."""
-    return np.array([(i, total - i) for total in range(degree + 1) for i in range(total + 1)])
-
-
-def features(points: np.ndarray, degree: int) -> np.ndarray:
-    """T_i(y) T_j(x) at ``points`` (B, 2) in [-1, 1], (B, M)."""
-    y, x = (chebvander(axis, degree) for axis in points.T)
-    rows = terms(degree)
-    return np.asarray(y[:, rows[:, 0]] * x[:, rows[:, 1]])
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where the fit begins: phases of closed forms where they can be unwrapped, and random smooth ones."""
+"""Starts of the fit: phases of closed forms where they can be unwrapped, and random smooth ones."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from cpikan.errors import InputError
 from cpikan.learning.levenberg_marquardt import Settings, minimise
+from cpikan.psi.calibration.smooth_terms import features, terms
 from cpikan.psi.calibration.steps.fit import FitOptions, fit_phase_steps
 from cpikan.psi.calibration.steps.fringes import unwrap_scattered
 from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.steps.two_frames import fit_two_frames
 from cpikan.psi.calibration.surface_fit.problem import Degrees, Problem, Samples, first_light, frame_residuals, moved
-from cpikan.psi.calibration.surface_fit.series_frames import features, terms
 
 RANDOM = 192
 _FIRST = Degrees(1, 3, fit_tilt=False, fit_gain=False)  # of the random starts
@@ -43,7 +43,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """What a closed form makes of the frames: phase terms of `DETAIL`, steps (K,), tilts (K, 2) per unit, in rad."""
+    """A closed form's answer: phase terms of `DETAIL`, steps (K,), tilts (K, 2) per unit, in rad."""
 
     source: str
     modes: np.ndarray
@@ -129,15 +129,13 @@ def _start(samples: Samples, degrees: Degrees, closed: ClosedForm) -> Tensor:
 
 
 def closed_forms(samples: Samples, position: np.ndarray, frames_dn: np.ndarray) -> list[ClosedForm]:
-    """What closed forms make of ``frames_dn`` (K, P) at ``position`` (P, 2), the pixels of ``samples``."""
+    """Apply closed forms to ``frames_dn`` (K, P) at ``position`` (P, 2), the pixels of ``samples``."""
     given = None if samples.steps_rad is None else tuple(np.degrees(samples.steps_rad))
     low, high = position.min(axis=0), position.max(axis=0)
     unit, centre = (high - low) / 2, (low + high) / 2
     found: list[ClosedForm] = []
     for name, fit in _fits(position, frames_dn, given):
-        phase = unwrap_scattered(fit.phase_rad(frames_dn, position), position)
-        basis = features(samples.points[phase.reached], DETAIL.form)
-        modes = np.linalg.lstsq(basis, phase.unwrapped_rad[phase.reached], rcond=None)[0]
+        modes = _modes(samples, fit.phase_rad(frames_dn, position), position)
         steps = fit.model.steps_rad + fit.model.tilt_rad_px @ (centre - np.asarray(fit.model.pivot))
         found.append(ClosedForm(name, modes, steps, fit.model.tilt_rad_px * unit))
     if len(frames_dn) > 2:
@@ -148,30 +146,34 @@ def closed_forms(samples: Samples, position: np.ndarray, frames_dn: np.ndarray) 
 def _pairs(
     samples: Samples, position: np.ndarray, frames_dn: np.ndarray, given: tuple[float, ...] | None
 ) -> Iterator[ClosedForm]:
-    """What Gram-Schmidt makes of frame 0 and each other one; the steps of the rest follow from its phase."""
+    """Apply Gram-Schmidt to frame 0 and each other one; the steps of the rest follow from its phase."""
     for k in range(1, len(frames_dn)):
         try:
             fit = fit_two_frames(frames_dn[[0, k]], position, None if given is None else (given[0], given[k]))
             wrapped = fit.phase_rad(frames_dn[[0, k]], position)
-            phase = unwrap_scattered(wrapped, position)
         except (InputError, np.linalg.LinAlgError):
             continue
         if not np.isfinite(wrapped).all():
             continue
-        basis = features(samples.points[phase.reached], DETAIL.form)
-        modes = np.linalg.lstsq(basis, phase.unwrapped_rad[phase.reached], rcond=None)[0]
         fringes = np.stack([np.cos(wrapped), -np.sin(wrapped)], axis=1)
         columns = np.concatenate([features(samples.points, _PAIR_LIGHT), fringes], axis=1)
         real, imaginary = np.linalg.lstsq(columns, frames_dn.T, rcond=None)[0][-2:]
         steps = np.arctan2(imaginary, real)
-        yield ClosedForm(
-            f"Gram-Schmidt of frames 1 and {k + 1}", modes, steps - steps[0], np.zeros((len(frames_dn), 2))
-        )
+        name, modes = f"Gram-Schmidt of frames 1 and {k + 1}", _modes(samples, wrapped, position)
+        yield ClosedForm(name, modes, steps - steps[0], np.zeros((len(frames_dn), 2)))
+
+
+def _modes(samples: Samples, wrapped_rad: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Fit the phase terms of `DETAIL` to a wrapped phase (P,) that is unwrapped first."""
+    phase = unwrap_scattered(wrapped_rad, position)
+    basis = features(samples.points[phase.reached], DETAIL.form)
+    return np.asarray(np.linalg.lstsq(basis, phase.unwrapped_rad[phase.reached], rcond=None)[0])
 
 
 def _fits(
     position: np.ndarray, frames_dn: np.ndarray, given: tuple[float, ...] | None
 ) -> Iterator[tuple[str, StepFit]]:
+    """Fit the steps by each closed form that serves; yields its name and the fit."""
     makers: list[tuple[str, Callable[[], StepFit]]] = [
         ("tilted frames", lambda: fit_phase_steps(frames_dn, position, given, FitOptions(frozenset({"tilt"})))),
         ("even steps", lambda: fit_phase_steps(frames_dn, position, given, FitOptions(frozenset()))),

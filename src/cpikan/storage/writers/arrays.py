@@ -15,7 +15,7 @@ from cpikan.storage.atomic import full_disk_named, sync_folder, sync_tree
 from cpikan.storage.protocols import MapWriter
 from cpikan.storage.writers.layout import partial_of
 from cpikan.storage.writers.npy_array import NpyArrayFile, array_bytes
-from cpikan.storage.writers.open import open_writer
+from cpikan.storage.writers.open import open_writer, output_format
 
 _TYPE = np.dtype("<f4")
 
@@ -107,6 +107,19 @@ class ArrayZarrWriter:
         """Nothing is held open between calls."""
 
 
+def open_npy_array(path: Path) -> np.ndarray:
+    """Map the array of a .npy file into memory, read-only."""
+    array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def open_zarr_array(path: Path) -> Any:
+    """Open a Zarr array, whose chunks are read when it is indexed."""
+    import zarr
+
+    return zarr.open_array(path, mode="r")
+
+
 def channel_names(shape: tuple[int, ...]) -> tuple[str, ...]:
     """The channels of an array (C, H, W) or (H, W), numbered."""
     return tuple(str(c) for c in range(shape[0] if len(shape) == 3 else 1))
@@ -121,15 +134,10 @@ def open_array_writer(
     if quantities is not None:
         types = dict.fromkeys(quantities, _TYPE)
         return open_writer(path, (shape[-2], shape[-1]), types, attributes={}, resume=resume)
-    if path.suffix.lower() == ".npy":
-        return ArrayNpyWriter(path, shape, resume=resume)
-    if path.suffix.lower() == ".zarr":
-        return ArrayZarrWriter(path, shape, resume=resume)
-    if path.suffix.lower() in (".tif", ".tiff"):
+    writer = output_format(path).array_writer
+    if writer is None:
         raise InputError(f"the pages of {path.name} need names: give quantities, such as ('height_nm',), or write .npy")
-    raise InputError(
-        f"output {path.name!r} has no known suffix: allowed are .npy, .tif, .zarr, such as {path.stem}.npy"
-    )
+    return writer(path, shape, resume=resume)
 
 
 def remove_finished(path: Path) -> None:

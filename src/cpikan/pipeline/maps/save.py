@@ -1,0 +1,68 @@
+"""A height map written again: streamed into any format of the table that has a writer."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cpikan.errors import InputError
+from cpikan.pipeline.maps.height_map import HeightMap
+from cpikan.pipeline.maps.map_rows import MapRows
+from cpikan.pipeline.maps.pyramid import build_pyramid
+from cpikan.storage.atomic import check_disk_space, write_json
+from cpikan.storage.row_assembler import RowAssembler
+from cpikan.storage.writers.layout import QUANTITIES, document_path
+from cpikan.storage.writers.open import open_writer, output_paths, required_bytes
+
+
+def save_map(height_map: HeightMap, path: Path, *, overwrite: bool = False) -> None:
+    """Write heights, cut and levelled as the map says, and the other quantities it stores, a band at a time.
+
+    Pixels outside the aperture get the value of "nothing measured" in every quantity. The document beside the output is
+    that of the map, with ``aperture`` and ``removed``. Raises InputError when the output exists (without ``overwrite``) or
+    is the map itself, for a suffix that cannot be written, and for too little disk.
+    """
+    names = tuple(name for name in QUANTITIES if name in height_map.arrays)
+    there = [final for final in output_paths(path) if final.exists()]
+    if path.resolve() == height_map.path.resolve():
+        raise InputError(f"output {path} is the map itself: choose another name")
+    if there and not overwrite:
+        raise InputError(f"output {there[0]} exists: say overwrite to replace it, or choose another name")
+    check_disk_space(path, required_bytes(path, height_map.shape, names))
+    attributes = {key: height_map.document.get(key, {}) for key in ("acquisition", "settings")}
+    attributes["pixel_um"] = height_map.pixel_um
+    kinds = {name: QUANTITIES[name].dtype for name in names}
+    writer = open_writer(path, height_map.shape, kinds, attributes=attributes, resume=False)
+    try:
+        assembler, rows = RowAssembler(writer, height_map.shape), MapRows(height_map)
+        for band in rows.bands:
+            assembler.write(band.start, {name: _rows(rows, name, band) for name in names})
+        build_pyramid(writer)
+        for final in there:
+            shutil.rmtree(final) if final.is_dir() else final.unlink()
+        writer.finish()
+    finally:
+        writer.close()
+    write_json(document_path(path), _document(height_map))
+
+
+def _rows(rows: MapRows, name: str, band: Any) -> np.ndarray:
+    found = np.array(rows.read(name, band), QUANTITIES[name].dtype)
+    aperture = rows.map.aperture
+    if aperture is not None:
+        outside = aperture.rows(band.start, band.stop, found.shape[1]) == 0
+        found[outside] = QUANTITIES[name].fill
+    return found
+
+
+def _document(height_map: HeightMap) -> dict[str, Any]:
+    """What is known of the map; the plan of the run that made it is not that of this file."""
+    known = {key: value for key, value in height_map.document.items() if key != "plan"}
+    if height_map.aperture is not None:
+        known["aperture"] = height_map.aperture.identity
+    if height_map.removed:
+        known["removed"] = list(height_map.removed)
+    return known
