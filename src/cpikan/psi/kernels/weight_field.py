@@ -14,7 +14,7 @@ import numpy as np
 
 from cpikan.compiled import compiled
 from cpikan.errors import InputError
-from cpikan.psi.kernels.arguments import NodeRows, Responses
+from cpikan.psi.kernels.arguments import Curve, NodeRows
 from cpikan.psi.kernels.model import LONGEST_SEGMENT, Demodulation
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.noise import NoiseModel
@@ -142,7 +142,7 @@ class WeightField:
 
     def __init__(self, models: tuple[FrameModel, ...], node_px: tuple[int, int], saturation_dn: float = np.inf) -> None:
         self._models, self._spacing = models, node_px
-        self._responses = _pack_responses(models, saturation_dn)
+        self._curves = tuple(_pack_curve(one, saturation_dn) for one in models)
         self._kept: dict[tuple[int, int], np.ndarray] = {}
 
     def rows(self, first_row: int, rows: int, width: int) -> NodeRows:
@@ -152,7 +152,7 @@ class WeightField:
         wanted = [(j, width) for j in range(2 * first, 2 * last + 3)]
         kept = self._kept
         self._kept = made = {key: kept[key] if key in kept else self._row(*key) for key in wanted}
-        return NodeRows(np.stack([made[key] for key in wanted]), first, every_y, every_x, self._responses)
+        return NodeRows(np.stack([made[key] for key in wanted]), first, every_y, every_x, self._curves)
 
     def _row(self, number: int, width: int) -> np.ndarray:
         """Node row ``number``, half a segment after the one before: (L, segments * 3 * (3 K + 14))."""
@@ -188,22 +188,27 @@ class WeightField:
         return np.stack(lines).astype(np.float32)
 
 
-def _pack_responses(models: tuple[FrameModel, ...], saturation_dn: float) -> Responses:
-    """Pack the detector's curves of all wavelengths in single precision."""
-    rows, polynomials = [], []
-    for one in models:
-        response, locked = one.response, float(bool(one.locked))
-        if response is None:
-            rows.append((0.0, saturation_dn, *[0.0] * 6, locked))
-            polynomials.append(np.zeros(HIGHEST + 1))
-            continue
-        low, high = response.low_dn, response.high_dn
-        light = float(response.light_dn(np.array([saturation_dn]))[0]) if np.isfinite(saturation_dn) else saturation_dn
-        beyond = response.slope(np.array([low, high])) - 1
-        rows.append((1.0, light, low, high, -(low + high) / (high - low), 2 / (high - low), *beyond, locked))
-        polynomials.append(response.monomials())
-    columns = np.ascontiguousarray(np.array(rows, np.float64).T.astype(np.float32))
-    return Responses(*(*columns, np.stack(polynomials).astype(np.float32)))
+def _pack_curve(model: FrameModel, saturation_dn: float) -> Curve:
+    """Pack the detector's curve of one wavelength in single precision."""
+    response, locked, single = model.response, bool(model.locked), np.float32
+    if response is None:
+        zero = single(0)
+        return Curve(False, single(saturation_dn), zero, zero, zero, zero, zero, zero, (zero,) * (HIGHEST + 1), locked)
+    low, high = response.low_dn, response.high_dn
+    light = float(response.light_dn(np.array([saturation_dn]))[0]) if np.isfinite(saturation_dn) else saturation_dn
+    below, above = response.slope(np.array([low, high])) - 1
+    return Curve(
+        bent=True,
+        saturation=single(light),
+        low=single(low),
+        high=single(high),
+        shift=single(-(low + high) / (high - low)),
+        scale=single(2 / (high - low)),
+        below=single(below),
+        above=single(above),
+        polynomial=tuple(response.monomials().astype(single)),
+        locked=locked,
+    )
 
 
 @_jit

@@ -74,7 +74,7 @@ class Instrument:
 
     @property
     def steps_are_exact(self) -> bool:
-        """Whether the nominal steps are the true ones, for every pixel."""
+        """True if the nominal steps are the true ones for every pixel."""
         return self.step_error_deg == 0 and self.piston_rad == 0 and self.tilt_rad == 0
 
     def read_noise(self, bit_depth: int) -> float:
@@ -93,7 +93,7 @@ class Instrument:
 
 @dataclass(frozen=True)
 class FrameFaults:
-    """What really happened: ``step_rad`` (L, K), ``tilt_rad`` (L, K, 2) as (x, y) at the edge, ``gain`` (L, K).
+    """The true faults of the frames: ``step_rad`` (L, K), ``tilt_rad`` (L, K, 2) as (x, y) at the edge, ``gain`` (L, K).
 
     ``offset_rad`` (L,) and ``offset_tilt_rad`` (L, 2) belong to whole wavelengths.
     """
