@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cpikan.errors import InputError
 from cpikan.option import option
-from cpikan.surface.aperture import Aperture, aperture_of
+
+if TYPE_CHECKING:
+    from cpikan.surface.aperture import Aperture
 
 _MASK = "pixels that count are nonzero: .npy or a grey image"
 _CIRCLE = "pixels that count lie in this circle or annulus (pixels)"
@@ -29,6 +32,8 @@ class AreaOptions:
 
     def open(self) -> Aperture | None:
         """The circle, or the mask read from its file; InputError where they cannot be read."""
+        from cpikan.surface.aperture import aperture_of  # NumPy: help must not wait for it
+
         return aperture_of(self.circle, self.mask)
 
 

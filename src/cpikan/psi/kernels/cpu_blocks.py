@@ -31,12 +31,19 @@ def _waves(wavelengths, n):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _buffers(wavelengths):  # type: ignore[no-untyped-def]
-    """Make room for a block: sums of a wavelength, quality, waves, a search, and the last two of a single pixel."""
+def _wave_buffers(wavelengths):  # type: ignore[no-untyped-def]
+    """Make room for a block: sums of a wavelength, quality, and phases and weights of all wavelengths."""
     return (
         Sums(empty(), empty(), empty(), empty()),
         Quality(empty(), empty(), empty(), empty(), np.ones(BLOCK, np.float32)),
         _waves(wavelengths, BLOCK),
+    )
+
+
+@jit
+def _search_buffers(wavelengths):  # type: ignore[no-untyped-def]
+    """Make room for the search of a block, and for the phases and the search of a single pixel."""
+    return (
         Found(empty(), empty(), empty(), empty(), empty(), empty()),
         _waves(wavelengths, 1),
         Found(_single(), _single(), _single(), _single(), _single(), _single()),
@@ -241,7 +248,8 @@ def height_rows(frames, span, mask, demodulator, model, field, out, kept):  # ty
     """
     width, wavelengths = frames.shape[3], len(model.ratio)
     # unpacked once: each unpacking in the loops would count the users of the arrays anew
-    sums, quality, waves, found, lone_waves, lone = _buffers(wavelengths)
+    sums, quality, waves = _wave_buffers(wavelengths)
+    found, lone_waves, lone = _search_buffers(wavelengths)
     nodes, snr_min = node_buffers(field, frames.shape[1]), demodulator.snr_min
     for y in range(span.first, span.last):
         fill_row_weights(field, span.image_row + y, nodes.lines)
@@ -269,7 +277,7 @@ def height_rows(frames, span, mask, demodulator, model, field, out, kept):  # ty
 @jit
 def phase_rows(frames, span, mask, demodulator, field, out):  # type: ignore[no-untyped-def]
     """Turn some rows of a band of frames of one wavelength into wrapped phases, `PhaseRows`; see `height_rows`."""
-    sums, quality, waves, _, _, _ = _buffers(1)
+    sums, quality, waves = _wave_buffers(1)
     nodes, width, snr_min = node_buffers(field, frames.shape[1]), frames.shape[3], demodulator.snr_min
     phase, weight = waves.phase_cycles[0], waves.weight[0]
     for y in range(span.first, span.last):

@@ -10,7 +10,6 @@ from cpikan.pipeline.jobs.job import Job
 from cpikan.pipeline.jobs.options import AreaOptions
 from cpikan.pipeline.jobs.verb import Verb
 from cpikan.streaming.events import Events
-from cpikan.surface.form import check_form_terms
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,8 @@ class EvaluateOptions:
     )
 
     def __post_init__(self) -> None:
+        from cpikan.surface.form import check_form_terms  # compiled: help must not wait for it
+
         check_form_terms(self.remove or "")
 
 

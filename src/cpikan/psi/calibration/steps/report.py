@@ -109,7 +109,7 @@ def _judged(fit: StepFit, samples: Samples, *, resolved: bool) -> StepFit:
         reasons.append(
             f"steps are uncertain by {worst:.1f} deg (allowed {_LARGEST_ERROR_DEG:g}): more frames or fringes"
         )
-    if fit.conditioning < 0.05:
+    if fit.conditioning < _WORST_CONDITION:
         reasons.append("the steps lie too close together to tell background, modulation and phase apart")
     warnings = []
     if _DOUBTFUL_ERROR_DEG < worst <= _LARGEST_ERROR_DEG:

@@ -33,11 +33,10 @@ _ALIKE = 1e-3  # relative difference of costs of what is one minimum
 
 @dataclass(frozen=True)
 class Candidate:
-    """A start that was carried to ``degrees``: its parameters (P,), half its mean squared residual, where it came from."""
+    """A start that was followed to ``degrees``: its parameters (P,), and where it came from."""
 
     parameters: Tensor
     degrees: Degrees
-    cost: float
     source: str
 
 
@@ -58,12 +57,7 @@ def closed_candidates(samples: Samples, closed: list[ClosedForm]) -> list[Candid
     few = samples.some(_DETAIL_PIXELS)
     begun = torch.stack([_start(samples, DETAIL, one) for one in closed])
     best, cost = _improved(few, DETAIL, begun, 60)
-    count = few.frames.size
-    return [
-        Candidate(best[i], DETAIL, float(cost[i]) / count, closed[i].source)
-        for i in _distinct(cost)
-        if cost[i] < np.inf
-    ]
+    return [Candidate(best[i], DETAIL, closed[i].source) for i in _distinct(cost)]
 
 
 def smooth_candidates(samples: Samples, closed: list[ClosedForm], seed: int) -> list[Candidate]:
@@ -79,8 +73,7 @@ def smooth_candidates(samples: Samples, closed: list[ClosedForm], seed: int) -> 
     best, cost = _improved(more, _SECOND, begun, 60)
     kept = _distinct(cost)[: _KEPT[1]]
     best, cost = _improved(most, THIRD, moved(best[torch.tensor(kept)], *layouts[1:]), 80)
-    count = most.frames.size
-    return [Candidate(best[i], THIRD, float(cost[i]) / count, names[kept[i]]) for i in _distinct(cost)]
+    return [Candidate(best[i], THIRD, names[kept[i]]) for i in _distinct(cost)]
 
 
 def _improved(samples: Samples, degrees: Degrees, begun: Tensor, iterations: int) -> tuple[Tensor, np.ndarray]:
