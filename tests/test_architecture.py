@@ -33,10 +33,6 @@ FLOORS = {  # docs: the house; a module imports from its own floor or below
     "report": 8,
     "pipeline.jobs": 9,  # a job also writes the report
     "cli": 10,
-    "cli_compare": 10,
-    "cli_evaluate": 10,
-    "cli_solve": 10,
-    "cli_train": 10,
     "__main__": 11,
 }
 INNER_FLOORS = {  # the same inside a room

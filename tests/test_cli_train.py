@@ -188,8 +188,9 @@ def test_finetune_on_frames_alone(model, cache, tmp_path, capsys):
     assert "no model" in capsys.readouterr().err
 
 
-def test_help_and_import_load_nothing_heavy():
-    code = "import sys; from cpikan.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass\n"
+@pytest.mark.parametrize("verb", ["train", "finetune", "solve"])
+def test_help_and_import_load_nothing_heavy(verb):
+    code = f"import sys; from cpikan.cli import main\ntry: main(['{verb}', '--help'])\nexcept SystemExit: pass\n"
     code += "print([name for name in ('torch', 'numpy', 'accelerate') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -38,6 +38,21 @@ def called(x):
 """
 
 
+NAMED = """
+from typing import NamedTuple
+from cpikan.compiled import compiled
+
+class First(NamedTuple):
+    x: float
+
+@compiled
+def outer(pair):
+    return pair.x * 2.0
+
+print(outer(First(1.0)), sum(outer.stats.cache_hits.values()))
+"""
+
+
 def _package(place: Path) -> Path:
     folder = place / "kernels"
     folder.mkdir()
@@ -47,12 +62,12 @@ def _package(place: Path) -> Path:
     return folder
 
 
-def _outer(folder: Path) -> list[float]:
+def _outer(folder: Path, code: str = "") -> list[float]:
     """What ``outer`` returns in a process of its own, and how often it came from the cache."""
     source = Path(__import__("cpikan").__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": f"{folder.parent}{os.pathsep}{source}", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "kernels.outer"],
+        [sys.executable, *(("-c", code) if code else ("-m", "kernels.outer"))],
         env=environment,
         capture_output=True,
         text=True,
@@ -89,3 +104,13 @@ def test_every_kernel_of_the_package_is_cached_that_way():
             text = path.read_text(encoding="utf-8")
             assert "njit" not in text, f"{path} compiles on its own: use cpikan.compiled"
             assert "guvectorize" not in text, f"{path} compiles on its own: use cpikan.compiled"
+
+
+def test_a_named_tuple_that_is_gone_does_not_stop_its_successor(tmp_path):
+    folder = _package(tmp_path)
+    outer = folder / "outer.py"
+    outer.write_text(NAMED)
+    outer_as_module = "import kernels.outer"
+    for text, expected in ((NAMED, [2.0, 0]), (NAMED, [2.0, 1]), (NAMED.replace("First", "Second"), [2.0, 0])):
+        outer.write_text(text)
+        assert _outer(folder, outer_as_module) == expected

@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 try:
-    from inline_figures import figure, filled, problems
+    import figures_table
+    from inline_figures import figure, filled, problems, read_lines
 finally:
     sys.path.remove(str(BENCHMARKS))
 
@@ -81,3 +82,13 @@ def test_a_table_that_a_script_fills_shows_its_csvs(house: Path) -> None:
     script = house / "fast_docs.py"
     script.write_text("marks = '<!-- fast:all:begin -->'\nread('speed.csv')\n")
     assert list(problems(house, [house / "page.md"], [script])) == []
+
+
+def test_the_documents_are_complete_and_up_to_date() -> None:
+    documents = [*figures_table.READMES.values(), *figures_table.DOCUMENTS]
+    scripts = [BENCHMARKS / "figures_table.py", *sorted(BENCHMARKS.glob("*_docs.py"))]
+    assert list(problems(figures_table.RESULTS, documents, scripts)) == []
+    for path in documents:
+        text = path.read_text(encoding="utf-8")
+        assert filled(text, figures_table.RESULTS) == text, f"{path.name}: run benchmarks/figures_table.py"
+    assert read_lines(figures_table.RESULTS / "false_minima.csv")

@@ -49,7 +49,17 @@ class _SourcesCache(FunctionCache):
         stamp = blake2b(repr(_constants(function)).encode(), digest_size=16)
         for source in sorted(sources):
             stamp.update(_digest(source))
-        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, stamp.hexdigest())
+        self._cache_file = _Index(self._cache_path, self._impl.filename_base, stamp.hexdigest())
+
+
+class _Index(IndexDataCacheFile):
+    """Numba's index, empty where it names types of arguments that the sources no longer have: it is read before its stamp."""
+
+    def _load_index(self) -> Any:
+        try:
+            return super()._load_index()
+        except (AttributeError, ImportError):
+            return {}
 
 
 def kernel_sources(function: Function) -> frozenset[Path]:

@@ -165,8 +165,6 @@ def test_number_and_box_are_a_bijection(case, data):
     assert box == boxes[index] == partition.at(box.position)
     assert partition.owner([start for start, _ in box.core]) == box
     assert partition.owner([stop - 1 for _, stop in box.core]) == box
-    assert [box for band in partition.bands() for box in band] == boxes
-    assert all(len({box.extent[0] for box in band}) == 1 for band in partition.bands())
 
 
 @settings(max_examples=50, deadline=None)
@@ -221,14 +219,12 @@ def test_halo_without_blend_reaches_half_the_overlap_beyond_the_core():
 
 def test_views_are_views_of_the_last_axes():
     image = np.arange(3 * 11 * 7.0).reshape(3, 11, 7)
-    partition = Partition.tiles((11, 7), (4, 5), (2, 1))
-    for box, tile in partition.views(image):
+    for box in Partition.tiles((11, 7), (4, 5), (2, 1)):
         (y0, y1), (x0, x1) = box.extent
+        tile = box.view(image)
         assert tile.shape == (3, *box.shape)
         assert np.shares_memory(tile, image)
         assert np.array_equal(tile, image[:, y0:y1, x0:x1])
-    with pytest.raises(InputError, match=r"shape \(3, 7, 11\)"):
-        partition.views(image.swapaxes(1, 2))
 
 
 @pytest.mark.parametrize(

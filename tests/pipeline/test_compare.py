@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpikan import cli_compare
+from cpikan.cli.compare import VERB
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.compare import compare_maps
 from cpikan.pipeline.maps.height_map import open_height_map
@@ -187,10 +187,9 @@ def test_maps_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
 
 def run(*arguments: str) -> tuple[dict, str]:
     parser = argparse.ArgumentParser()
-    cli_compare.add(parser)
-    given = parser.parse_args(arguments)
-    result = given.run(given)
-    return result, given.tell(result)
+    VERB.fill(parser)
+    result = VERB(parser.parse_args(arguments))
+    return result, VERB.tell(result)
 
 
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cpikan.cli import main
-from cpikan.cli_evaluate import tell
+from cpikan.cli.evaluate import tell
 from cpikan.errors import InputError
 from cpikan.pipeline.maps import map_rows as module
 from cpikan.pipeline.maps.evaluate import align_to_truth, error_figures, evaluate

@@ -15,6 +15,8 @@ import cpikan
 from cpikan.errors import InputError
 from cpikan.streaming.tiling.blend import Blender
 from cpikan.streaming.tiling.model import TileFunction
+from cpikan.streaming.tiling.plan import describe, plan_tiles
+from cpikan.streaming.tiling.settings import TilingSettings
 
 WINDOWS = ("halo", "hann", "hamming", "smooth")
 
@@ -234,3 +236,27 @@ def test_a_band_alone_carries_on_as_it_did_in_the_whole():
     whole, part = bands(0), bands(2)
     assert all(np.array_equal(whole[i], part[i]) for i in range(3, len(grid)))
     assert not np.array_equal(whole[2], part[2])
+
+
+CHANGED = {
+    "tile": 48,
+    "overlap": 14,
+    "window": "smooth",
+    "ramp": 2,
+    "values": "phasor",
+    "period": 2.0,
+    "quantities": ("height_nm", "sigma_nm"),
+}
+
+
+def test_every_setting_changes_the_plan_or_is_marked_to_affect_something_else():
+    model, shape = TileFunction(same, channels_out=2), (2, 100, 90)
+
+    def plan(**options):
+        chosen = TilingSettings(**({"tile": 32, "overlap": 8} | options))
+        return describe(plan_tiles(model, shape, chosen), model, chosen)
+
+    deciding = {entry.name for entry in dataclasses.fields(TilingSettings) if "affects" not in entry.metadata}
+    assert deciding == CHANGED.keys()
+    for name, value in CHANGED.items():
+        assert plan(**{name: value}) != plan(), name

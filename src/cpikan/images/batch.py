@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -62,41 +63,34 @@ class PatchBatch:
         """Pick some of the patches, without their joints."""
         return replace(self._each(lambda tensor: tensor[chosen]), joints=None)
 
-    def _each(self, change: Any) -> PatchBatch:
-        planes = Planes._make(None if plane is None else change(plane) for plane in self.planes)
-        frames = None
-        if self.frames is not None:
-            names = [field.name for field in fields(FramePatches)]
-            frames = FramePatches(**{name: change(getattr(self.frames, name)) for name in names})
-        truth = None if self.truth_nm is None else change(self.truth_nm)
-        return replace(
-            self,
-            planes=planes,
-            unit_nm=change(self.unit_nm),
-            half_wave_nm=change(self.half_wave_nm),
-            place=change(self.place),
-            truth_nm=truth,
-            frames=frames,
-        )
+    def _each(self, change: Callable[[Tensor], Tensor]) -> PatchBatch:
+        """Change all tensors that begin with N."""
+        names = [field.name for field in fields(self) if field.name != "joints"]
+        return replace(self, **{name: _joined([getattr(self, name)], lambda one: change(one[0])) for name in names})
 
 
 def stack_patches(patches: list[PatchBatch]) -> PatchBatch:
     """Stack several patches, in order; those without a truth among others with one get NaN. Joints are renumbered."""
-    first = patches[0]
     truth = None
     if any(patch.truth_nm is not None for patch in patches):
         blank = [torch.full_like(patch.planes.height_nm, torch.nan) for patch in patches]
         truth = torch.cat([b if p.truth_nm is None else p.truth_nm for p, b in zip(patches, blank, strict=True)])
-    frames = None
-    if first.frames is not None:
-        names = [field.name for field in fields(FramePatches)]
-        frames = FramePatches(**{name: torch.cat([getattr(p.frames, name) for p in patches]) for name in names})
-    parts = zip(*(patch.planes for patch in patches), strict=True)
-    planes = Planes._make(None if part[0] is None else torch.cat(part) for part in parts)
-    rest = {name: torch.cat([getattr(p, name) for p in patches]) for name in ("unit_nm", "half_wave_nm", "place")}
+    names = ("planes", "frames", "unit_nm", "half_wave_nm", "place")
+    rest = {name: _joined([getattr(patch, name) for patch in patches], torch.cat) for name in names}
     firsts = itertools.accumulate((len(patch) for patch in patches), initial=0)
     shift = torch.tensor([1, 1, 0, 0, 0, 0, 0, 0])
     joints = [p.joints + at * shift for p, at in zip(patches, firsts, strict=False) if p.joints is not None]
-    return PatchBatch(
-        planes=planes, truth_nm=truth, frames=frames, joints=torch.cat(joints) if joints else None, **rest
-    )
+    return PatchBatch(truth_nm=truth, joints=torch.cat(joints) if joints else None, **rest)
+
+
+def _joined(values: Sequence[Any], join: Callable[[list[Tensor]], Tensor]) -> Any:
+    """Join tensors, or planes and frames tensor by tensor; None where the first is None."""
+    first = values[0]
+    if first is None:
+        return None
+    if isinstance(first, Planes):
+        return Planes._make(_joined(planes, join) for planes in zip(*values, strict=True))
+    if isinstance(first, FramePatches):
+        names = [field.name for field in fields(FramePatches)]
+        return FramePatches(**{name: _joined([getattr(value, name) for value in values], join) for name in names})
+    return join(list(values))

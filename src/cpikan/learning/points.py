@@ -152,8 +152,9 @@ def _grid(count: int, dimension: int, random: np.random.Generator) -> np.ndarray
 
 
 def _latin(count: int, dimension: int, random: np.random.Generator) -> np.ndarray:
-    cells = np.stack([random.permutation(count) for _ in range(dimension)], axis=-1)
-    return (cells + random.random((count, dimension))) / count
+    from scipy.stats import qmc
+
+    return np.asarray(qmc.LatinHypercube(dimension, rng=random).random(count))
 
 
 def _sobol(count: int, dimension: int, random: np.random.Generator) -> np.ndarray:

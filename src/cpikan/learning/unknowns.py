@@ -23,11 +23,6 @@ class FieldWithUnknowns(nn.Module):
         self.unknowns = nn.Parameter(torch.tensor([one.start for one in unknowns], dtype=torch.float64))
 
     @property
-    def dimension(self) -> int:
-        """Coordinates of a point."""
-        return int(self.network.dimension)
-
-    @property
     def outputs(self) -> int:
         """Outputs of the network and unknowns."""
         return int(self.network.outputs) + len(self.unknowns)

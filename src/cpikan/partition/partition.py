@@ -171,19 +171,6 @@ class Partition(Generic[Number]):
         indices = (int(np.ravel_multi_index(found, self.counts)) for found in itertools.product(*near))
         return tuple(found for found in indices if found != index)
 
-    def bands(self) -> Iterator[tuple[Box[Number], ...]]:
-        """The rows of boxes, from the top: all boxes with the same position on the first axis."""
-        for first in range(self.counts[0]):
-            yield tuple(map(self.at, itertools.product((first,), *map(range, self.counts[1:]))))
-
-    def views(self, image: np.ndarray) -> Iterator[tuple[Box[Number], np.ndarray]]:
-        """Every tile with its window of ``image`` (its last axes are the partition's), views and no copies."""
-        if image.shape[-len(self.axes) :] != self.shape:
-            raise InputError(
-                f"image of shape {image.shape} does not end in {self.shape}: give the image the tiles are for"
-            )
-        return ((box, box.view(image)) for box in self)
-
     def window(self, index: int, points: np.ndarray) -> Profile:
         """The window of a box at ``points``, shape (N, axes), float32 or float64.
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float, UInt8
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
@@ -35,7 +36,7 @@ class Aperture(ABC):
         return None
 
     @abstractmethod
-    def rows(self, start: int, stop: int, width: int) -> NDArray[np.uint8]:
+    def rows(self, start: int, stop: int, width: int) -> UInt8[np.ndarray, "rows w"]:
         """Rows [start, stop), shape (stop - start, width), 1 where pixels count."""
 
     def check(self, shape: tuple[int, int]) -> None:
@@ -44,7 +45,7 @@ class Aperture(ABC):
         if not any(self.rows(start, min(start + _BLOCK_ROWS, shape[0]), shape[1]).any() for start in starts):
             raise InputError(f"{self.identity} lets no pixel of an image of {shape[1]} x {shape[0]} pixels in")
 
-    def cut(self, start: int, heights: NDArray[np.floating]) -> None:
+    def cut(self, start: int, heights: Float[np.ndarray, "*maps rows w"]) -> None:
         """Put NaN where pixels of rows from ``start`` (..., rows, W) do not count, in place."""
         rows = self.rows(start, start + heights.shape[-2], heights.shape[-1])
         np.copyto(heights, np.nan, where=rows == 0)
@@ -116,10 +117,10 @@ class Circle(Aperture):
         y, x = np.asarray(rows, np.float64), np.asarray(columns, np.float64)
         return (y - self.y) / self.radius, (x - self.x) / self.radius
 
-    def rows(self, start: int, stop: int, width: int) -> NDArray[np.uint8]:
+    def rows(self, start: int, stop: int, width: int) -> UInt8[np.ndarray, "rows w"]:
         return self._between(start, stop, width, self.radius**2, self.inner**2).astype(np.uint8)
 
-    def inside(self, start: int, stop: int, width: int) -> NDArray[np.bool_]:
+    def inside(self, start: int, stop: int, width: int) -> Bool[np.ndarray, "rows w"]:
         """Pixels on which polynomials of this circle are fitted, its edges included even after rounding."""
         return self._between(start, stop, width, (self.radius * EDGE) ** 2, (self.inner / EDGE) ** 2)
 
@@ -132,7 +133,7 @@ class Circle(Aperture):
                 f"{self.identity} lies outside the image of {width} x {height} pixels: give X,Y,R in pixels"
             )
 
-    def _between(self, start: int, stop: int, width: int, most: float, least: float) -> NDArray[np.bool_]:
+    def _between(self, start: int, stop: int, width: int, most: float, least: float) -> Bool[np.ndarray, "rows w"]:
         square = (np.arange(start, stop)[:, None] - self.y) ** 2 + (np.arange(width)[None, :] - self.x) ** 2
         return (square <= most) & (square >= least)
 
@@ -150,7 +151,7 @@ class Rectangle(Aperture):
     def identity(self) -> str:
         return f"rectangle {self.left},{self.top},{self.right},{self.bottom}"
 
-    def rows(self, start: int, stop: int, width: int) -> NDArray[np.uint8]:
+    def rows(self, start: int, stop: int, width: int) -> UInt8[np.ndarray, "rows w"]:
         row, column = np.arange(start, stop)[:, None], np.arange(width)[None]
         inside = (row >= self.top) & (row < self.bottom) & (column >= self.left) & (column < self.right)
         return inside.astype(np.uint8)
@@ -182,7 +183,7 @@ class Mask(Aperture):
             digest.update(np.ascontiguousarray(self.array[start : start + _BLOCK_ROWS]).data)
         return f"{Path(self.label).name} {digest.hexdigest()[:16]}"
 
-    def rows(self, start: int, stop: int, width: int) -> NDArray[np.uint8]:
+    def rows(self, start: int, stop: int, width: int) -> UInt8[np.ndarray, "rows w"]:
         values = np.asarray(self.array[start:stop, :width])
         counts = values != 0
         return (counts & ~np.isnan(values) if values.dtype.kind == "f" else counts).astype(np.uint8)
@@ -221,7 +222,7 @@ class _Both(_Pair):
     def pupil(self) -> Circle | None:
         return self.first.pupil or self.second.pupil
 
-    def rows(self, start: int, stop: int, width: int) -> NDArray[np.uint8]:
+    def rows(self, start: int, stop: int, width: int) -> UInt8[np.ndarray, "rows w"]:
         return self.first.rows(start, stop, width) & self.second.rows(start, stop, width)
 
 
@@ -230,7 +231,7 @@ class _Either(_Pair):
     def identity(self) -> str:
         return f"({self.first.identity} | {self.second.identity})"
 
-    def rows(self, start: int, stop: int, width: int) -> NDArray[np.uint8]:
+    def rows(self, start: int, stop: int, width: int) -> UInt8[np.ndarray, "rows w"]:
         return self.first.rows(start, stop, width) | self.second.rows(start, stop, width)
 
 
@@ -242,7 +243,7 @@ class _Outside(Aperture):
     def identity(self) -> str:
         return f"~{self.inner.identity}"
 
-    def rows(self, start: int, stop: int, width: int) -> NDArray[np.uint8]:
+    def rows(self, start: int, stop: int, width: int) -> UInt8[np.ndarray, "rows w"]:
         return self.inner.rows(start, stop, width) ^ np.uint8(1)
 
 
@@ -265,7 +266,7 @@ class ExtentScan:
         self._ends: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
         self.pixels = 0
 
-    def add(self, start: int, valid: NDArray[np.bool_]) -> None:
+    def add(self, start: int, valid: Bool[np.ndarray, "rows w"]) -> None:
         """Take the mask of the rows from ``start``."""
         rows = np.flatnonzero(valid.any(1))
         first = valid[rows].argmax(1)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Shaped
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError, unknown_name
@@ -90,8 +91,12 @@ def form_modes(terms: str | Iterable[str]) -> tuple[Mode, ...]:
 
 
 def form_rows(
-    basis: ZernikeBasis, pupil: Circle, coefficients: FloatArray, start: int, wanted: NDArray[np.bool_]
-) -> FloatArray:
+    basis: ZernikeBasis,
+    pupil: Circle,
+    coefficients: Float64[np.ndarray, "surfaces modes"],
+    start: int,
+    wanted: Bool[np.ndarray, "rows w"],
+) -> Float64[np.ndarray, "surfaces rows w"]:
     """Surfaces of several coefficient rows (surfaces, modes) in the rows of ``wanted``; NaN where not wanted."""
     out = np.full((len(coefficients), *wanted.shape), np.nan)
     for rows, columns, values in _mode_blocks(basis, pupil, start, wanted):
@@ -125,8 +130,12 @@ def _mode_blocks(
 
 
 def surface_rows(
-    basis: ZernikeBasis, pupil: Circle, coefficients: FloatArray, start: int, wanted: NDArray[np.bool_]
-) -> FloatArray:
+    basis: ZernikeBasis,
+    pupil: Circle,
+    coefficients: Float64[np.ndarray, "surfaces modes"],
+    start: int,
+    wanted: Bool[np.ndarray, "rows w"],
+) -> Float64[np.ndarray, "surfaces rows w"]:
     """``form_rows`` for pixels of the pupil only, along chords: as fast as a plane, and the same bits in any bands."""
     out = np.full((len(coefficients), *wanted.shape), np.nan)
     rows = _used_rows(wanted)
@@ -160,7 +169,12 @@ class ModeSums:
         self.right = np.zeros((maps, len(modes)))
         self.pixels = 0
 
-    def add(self, start: int, heights_nm: NDArray[np.floating], weights: NDArray | None = None) -> None:
+    def add(
+        self,
+        start: int,
+        heights_nm: Float[np.ndarray, "maps rows w"],
+        weights: Shaped[np.ndarray, "rows w"] | None = None,
+    ) -> None:
         """Take rows from ``start`` of all maps, (maps, rows, W) in nm; a pixel counts where all are finite.
 
         ``weights`` (rows, W) is a mask or non-negative weights.
@@ -213,12 +227,12 @@ class Form:
     basis: ZernikeBasis
     coefficients_nm: tuple[float, ...]
 
-    def rows(self, start: int, stop: int, width: int) -> FloatArray:
+    def rows(self, start: int, stop: int, width: int) -> Float64[np.ndarray, "rows w"]:
         """Values in rows [start, stop), float64 of shape (stop - start, width), in nm; outside the pupil it goes on."""
         every = np.ones((stop - start, width), bool)
         return form_rows(self.basis, self.pupil, np.array([self.coefficients_nm]), start, every)[0]
 
-    def remove(self, height_nm: NDArray[np.floating], start: int = 0) -> FloatArray:
+    def remove(self, height_nm: Float[np.ndarray, "rows w"], start: int = 0) -> Float64[np.ndarray, "rows w"]:
         """Heights in nm, rows from ``start``, without the form; float64, NaN stays NaN."""
         heights = np.asarray(height_nm, np.float64)
         finite = np.isfinite(heights)
@@ -245,7 +259,9 @@ class FormFit:
         self._fitted = fitted_modes(self._removed)
         self._sums = ModeSums(self._fitted, pupil)
 
-    def add(self, start: int, height_nm: NDArray[np.floating], weights: NDArray | None = None) -> None:
+    def add(
+        self, start: int, height_nm: Float[np.ndarray, "rows w"], weights: Shaped[np.ndarray, "rows w"] | None = None
+    ) -> None:
         """Take rows [start, start + n) of heights in nm (NaN ignored); ``weights`` (or a mask) has the same shape."""
         self._sums.add(start, height_nm[None], weights)
 
@@ -262,8 +278,8 @@ def fitted_modes(removed: Sequence[Mode]) -> tuple[Mode, ...]:
 
 
 def fit_form(
-    height_nm: NDArray[np.floating],
-    weights: NDArray | None = None,
+    height_nm: Float[np.ndarray, "h w"],
+    weights: Shaped[np.ndarray, "h w"] | None = None,
     terms: str | Iterable[str] = ("piston", "tilt"),
     pupil: Circle | None = None,
 ) -> Form:

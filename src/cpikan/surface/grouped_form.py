@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int
 from numpy.typing import NDArray
 
 from cpikan.surface.aperture import Circle
@@ -30,19 +31,23 @@ class GroupedForm:
     coefficients_nm: tuple[float, ...]
     constants_nm: FloatArray
 
-    def rows(self, start: int, wanted: NDArray[np.bool_]) -> FloatArray:
+    def rows(self, start: int, wanted: Bool[np.ndarray, "rows w"]) -> Float64[np.ndarray, "rows w"]:
         """The form without constants in rows from ``start``, float64, NaN outside ``wanted``; shape of ``wanted``."""
         if not self.basis.modes:
             return np.where(wanted, 0.0, np.nan)
         return surface_rows(self.basis, self.pupil, np.array([self.coefficients_nm]), start, wanted)[0]
 
-    def remove(self, start: int, height_nm: NDArray[np.floating], group: NDArray[Any] | None = None) -> FloatArray:
+    def remove(
+        self, start: int, height_nm: Float[np.ndarray, "rows w"], group: Int[np.ndarray, "rows w"] | None = None
+    ) -> Float64[np.ndarray, "rows w"]:
         """Heights of rows from ``start`` without form and constants, float64; groups as in ``GroupedFormFit.add``."""
         heights = np.asarray(height_nm, np.float64)
         heights = heights - (self.constants_nm[1] if group is None else self.constants_nm[group])
         return heights - self.rows(start, np.isfinite(heights)) if self.basis.modes else heights
 
-    def at(self, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> FloatArray:
+    def at(
+        self, rows: Int[np.ndarray, "*pixels"], columns: Int[np.ndarray, "*pixels"]
+    ) -> Float64[np.ndarray, "*pixels"]:
         """The form with the constant of the first group at single pixels, nm."""
         return self.constants_nm[1] + np.array(self.coefficients_nm) @ self.basis.values(
             *self.pupil.coordinates(rows, columns)
@@ -104,9 +109,9 @@ class GroupedFormFit:
     def add(
         self,
         start: int,
-        height_nm: NDArray[np.floating],
-        group: NDArray[Any] | None = None,
-        mask: NDArray[np.bool_] | None = None,
+        height_nm: Float[np.ndarray, "rows w"],
+        group: Int[np.ndarray, "rows w"] | None = None,
+        mask: Bool[np.ndarray, "rows w"] | None = None,
     ) -> None:
         """Take rows [start, start + n) of heights (NaN ignored), their groups (None: all one; 0: none) and a mask."""
         if self._groups == 1 or group is None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
@@ -71,7 +72,9 @@ def measure(sweep: Sweep, settings: MeasureSettings | None = None) -> Measuremen
     return _tally(sweep, settings, found, combinations)
 
 
-def surface_parameters(height_nm: NDArray[np.floating], settings: MeasureSettings | None = None) -> SurfaceParameters:
+def surface_parameters(
+    height_nm: Float[np.ndarray, "h w"], settings: MeasureSettings | None = None
+) -> SurfaceParameters:
     """Surface numbers of a whole map (H, W) in nm, NaN ignored; see ``measure``."""
     if np.ndim(height_nm) != 2:
         raise InputError(f"a height map has two dimensions, got {np.ndim(height_nm)}: give an array of shape (H, W)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
@@ -14,9 +15,9 @@ _FEWEST = 1_000  # below this the form of order 10 fits the ripple itself
 
 
 def fringe_ripple(
-    phase_rad: NDArray[np.floating],
-    wrapped_rad: NDArray[np.floating],
-    mask: NDArray[np.bool_] | None = None,
+    phase_rad: Float[np.ndarray, "h w"],
+    wrapped_rad: Float[np.ndarray, "h w"],
+    mask: Bool[np.ndarray, "h w"] | None = None,
     form_order: int = 10,
 ) -> dict[int, float]:
     """Amplitudes in mrad of the ripple at 1 to 4 times the fringe frequency of an unwrapped phase map.
@@ -44,9 +45,9 @@ def fringe_ripple(
 
 
 def ripple_of_points(
-    position: NDArray[np.floating],
-    phase_rad: NDArray[np.floating],
-    wrapped_rad: NDArray[np.floating],
+    position: Float[np.ndarray, "points 2"],
+    phase_rad: Float[np.ndarray, " points"],
+    wrapped_rad: Float[np.ndarray, " points"],
     form_order: int = 10,
 ) -> dict[int, float]:
     """`fringe_ripple` of unwrapped phases (P,) at scattered ``position`` (P, 2); order limited to one term in 20 pixels."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float, Float64
 from numpy.typing import NDArray
 
 from cpikan.metrics import NORMAL_95
@@ -33,7 +34,7 @@ class HeightTally:
     _powers: FloatArray = field(default_factory=lambda: np.zeros(4), repr=False)
     _absolute: float = field(default=0.0, repr=False)
 
-    def add(self, height_nm: NDArray[np.floating]) -> None:
+    def add(self, height_nm: Float[np.ndarray, ...]) -> None:
         """Take a block of heights in nm, of any shape."""
         heights = np.asarray(height_nm)
         if self.around_nm is None:
@@ -106,7 +107,7 @@ class SlopeTally:
             None  # row number and heights of the row above the next band
         )
 
-    def add(self, start: int, height_nm: NDArray[np.floating]) -> None:
+    def add(self, start: int, height_nm: Float[np.ndarray, "rows w"]) -> None:
         """Take rows [start, start + n) of heights in nm."""
         heights = np.asarray(height_nm)
         self._x.add(heights[:, :-1], heights[:, 1:])
@@ -135,7 +136,7 @@ class FitTally:
     high_nm: float = -math.inf
     _square: float = field(default=0.0, repr=False)
 
-    def add(self, height_nm: FloatArray, fit_nm: FloatArray) -> None:
+    def add(self, height_nm: Float64[np.ndarray, "rows w"], fit_nm: Float64[np.ndarray, "rows w"]) -> None:
         """Take heights and their fit in nm, of one shape; a pixel counts where both are finite."""
         count, square, low, high = fit_sums(height_nm, fit_nm)
         self.pixels += int(count)
@@ -171,9 +172,9 @@ class ErrorTally:
 
     def add(
         self,
-        error_nm: NDArray[np.floating],
-        truth_nm: NDArray[np.floating],
-        sigma_nm: NDArray[np.floating] | None = None,
+        error_nm: Float[np.ndarray, "*pixels"],
+        truth_nm: Float[np.ndarray, "*pixels"],
+        sigma_nm: Float[np.ndarray, "*pixels"] | None = None,
     ) -> None:
         valid = np.isfinite(error_nm)
         error = np.asarray(error_nm, np.float64)[valid]

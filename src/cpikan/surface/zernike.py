@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float, Float64
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError, unknown_name
@@ -138,7 +139,7 @@ class ZernikeBasis:
         if self.normalisation not in ("rms", "peak"):
             raise unknown_name("normalisation", self.normalisation, ("rms", "peak"))
 
-    def values(self, y: NDArray[np.floating], x: NDArray[np.floating]) -> FloatArray:
+    def values(self, y: Float[np.ndarray, ...], x: Float[np.ndarray, ...]) -> Float64[np.ndarray, "modes ..."]:
         """Values at coordinates in units of the outer radius, shape (modes, *points), float64; theta = atan2(y, x).
 
         Outside the area the polynomials go on, and grow with their order.

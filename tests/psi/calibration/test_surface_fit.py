@@ -23,6 +23,8 @@ from cpikan.psi.calibration.surface_fit.frame_residuals import FrameResiduals
 from cpikan.psi.calibration.surface_fit.noise import sample_noise
 from cpikan.psi.calibration.surface_fit.problem import Degrees, Samples, Spreads, frame_residuals, moved
 from cpikan.psi.calibration.surface_fit.result import SurfaceFit
+from cpikan.psi.calibration.surface_fit.thresholds import Thresholds
+from cpikan.psi.calibration.surface_fit.verdict import judged
 from cpikan.psi.model.acquisition import Acquisition
 from small_stacks import stack_of
 
@@ -114,6 +116,37 @@ def test_the_residual_is_a_root_mean_square_in_counts():
     modulation = float(fit.parameters[fit.layout.light]) * fit.unit_dn
     assert fit.misfit_rad == pytest.approx(np.sqrt(5.0**2 - 2.5**2) / modulation, rel=1e-12)
     assert fit.summary()["residual_dn"] == fit.step_fit().residual_dn == fit.residual_dn
+
+
+@pytest.mark.parametrize(
+    ("fit", "limits", "told"),
+    [
+        ({}, {"largest_sigma_rad": 1e-9}, "fringes are too few"),
+        ({"runner_up": 30.0}, {"log_odds": 40.0}, "another surface"),
+        ({"chi2": 1.0, "held_chi2": 1.2}, {"overfitted": 1.1}, "pixels that were not fitted"),
+        ({"chi2": 1.2, "unevenness": 2.0}, {"unevenness": 1.5}, "false minimum"),
+        ({"chi2": 1.1, "unevenness": 3.0}, {"uneven_chi2": 1.05}, "false minimum"),
+        ({"chi2": 25.0, "unevenness": 1.0}, {"worst_share": 0.05}, "the surface is not smooth"),
+    ],
+)
+def test_every_limit_decides_on_the_verdict(fit: dict, limits: dict, told: str):
+    """The surface of two frames is determined, with numbers changed a little too, until a limit is made narrower."""
+    points = np.random.default_rng(0).uniform(-1, 1, (200, 2))
+    changed = replace(two_frames(), **fit)
+    assert judged(changed, points, Thresholds()).determined
+    strict = judged(changed, points, replace(Thresholds(), **limits))
+    assert strict.verdict == "not determined"
+    assert told in strict.reason
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"), [({"good_chi2": 1.1}, "times the noise"), ({"uneven_light": 0.0}, "varies")]
+)
+def test_every_limit_decides_on_the_warnings(limits: dict, told: str):
+    points, fit = np.random.default_rng(0).uniform(-1, 1, (200, 2)), replace(two_frames(), chi2=1.2)
+    loose = replace(Thresholds(), uneven_light=1.0)
+    assert not any(told in text for text in judged(fit, points, loose).warnings)
+    assert any(told in text for text in judged(fit, points, replace(loose, **limits)).warnings)
 
 
 def test_light_of_the_fit_is_that_of_the_frames():

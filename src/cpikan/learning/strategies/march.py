@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +20,7 @@ from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.strategies.slab import Slab
 from cpikan.physics.problem import Problem
 from cpikan.physics.regions import Box
+from cpikan.streaming.threads import single_threaded
 
 _INTERVALS = 4  # to begin with
 _MOST_INTERVALS = 400
@@ -71,7 +71,7 @@ class March(Strategy):
     def step(self, run: Runner, state: State) -> State:
         """Go through the whole time at one level."""
         begun, done = run.left_s, state["done"]
-        with _one_thread():
+        with single_threaded():
             field = _Passage(run, self.levels[done]).go()
         if field is None and not run.placed:
             raise InputError(
@@ -90,17 +90,6 @@ class March(Strategy):
         if state["done"] >= len(self.levels):
             return StopReason.COST
         return StopReason.TIME if state["took"] * _GROWTH > run.left_s else StopReason.RUNNING
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Matrices of some hundred rows: threads that wait for each other take longer than one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def can_march(problem: Problem) -> bool:

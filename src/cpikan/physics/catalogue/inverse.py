@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def diffusion_inverse(name: str, noise: float) -> Problem:
         return u.gradient[..., 0, 1] - u.value[..., 1] * u.second[..., 0, 0]
 
     region = box([-1, 0], [1, 1], ["x", "t"])
-    return _problem(name, region, residual, truth, 0.1, noise, "D of u_t = D u_xx, D = 0.1")
+    return _problem(name, noise, _Equation(region, residual, truth, 0.1, "D of u_t = D u_xx, D = 0.1"))
 
 
 def reaction_inverse(name: str, noise: float) -> Problem:
@@ -46,7 +47,9 @@ def reaction_inverse(name: str, noise: float) -> Problem:
 
     region = box([-5, 0], [10, 3], ["x", "t"])
     known = (initial(fisher_wave), dirichlet(fisher_wave))
-    return _problem(name, region, residual, fisher_wave, 1.0, noise, "k of u_t = u_xx + k u (1 - u), k = 1", known)
+    return _problem(
+        name, noise, _Equation(region, residual, fisher_wave, 1.0, "k of u_t = u_xx + k u (1 - u), k = 1", known)
+    )
 
 
 def helmholtz_inverse(name: str, noise: float) -> Problem:
@@ -59,20 +62,25 @@ def helmholtz_inverse(name: str, noise: float) -> Problem:
         return u.second[..., 0, :].sum(-1) + u.value[..., 1] * u.value[..., 0]
 
     region = box([0, 0], [1, 1])
-    return _problem(name, region, residual, truth, 25.0, noise, "kappa^2 of Laplacian u + kappa^2 u = 0, kappa = 5")
+    return _problem(
+        name, noise, _Equation(region, residual, truth, 25.0, "kappa^2 of Laplacian u + kappa^2 u = 0, kappa = 5")
+    )
 
 
-def _problem(
-    name: str,
-    region: Box,
-    residual: Callable[[Jet, Tensor], Tensor],
-    truth: Callable[[Tensor], Tensor],
-    coefficient: float,
-    noise: float,
-    what: str,
-    known: Sequence[Condition] = (),
-) -> Problem:
-    """Measure ``truth`` at random points with noise relative to its root mean square; seeds are fixed."""
+class _Equation(NamedTuple):
+    """An equation with an unknown coefficient, its solution, and the conditions that are known."""
+
+    region: Box
+    residual: Callable[[Jet, Tensor], Tensor]
+    truth: Callable[[Tensor], Tensor]
+    coefficient: float
+    what: str
+    known: Sequence[Condition] = ()
+
+
+def _problem(name: str, noise: float, equation: _Equation) -> Problem:
+    """Measure the solution at random points with noise relative to its root mean square; seeds are fixed."""
+    region, residual, truth, coefficient, what, known = equation
     random = np.random.default_rng(5)
     points = torch.from_numpy(region.inside(random.random((_SAMPLES, 2)), clustered=False))
     clean = truth(points)

@@ -4,56 +4,64 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.option import FORM_HELP, option, options_of
 from cpikan.pipeline.reconstruction.methods import METHODS
 from cpikan.psi.calibration.steps.layout import EFFECTS
 from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, SCHEMES
 from cpikan.surface.aperture import Aperture
-from cpikan.surface.form import check_form_terms
 
 UNWRAP_TILE, UNWRAP_OVERLAP = 512, 64
 FIT = (*EFFECTS, "response")
 COMBINATIONS = ("weighted", "finest")
-_SPEED_ONLY = {"speed only": True}  # a setting that never changes the result
 
 
 @dataclass(frozen=True)
 class ReconstructSettings:
-    """Settings of `reconstruct`; everything that changes a bit of the result is part of the plan a resume compares.
+    """Settings of `reconstruct`; all but those that affect speed only are part of the plan that a resume compares.
 
-    ``method``: pixels alone (``pixel``), orders decided with the neighbours and a fitted surface (``hybrid``), that surface
-    itself (``field``), orders as ``hybrid`` and then a network that takes noise off heights (``learned``, with ``model``: a
-    file or the name of a shipped one), or ``hybrid`` on the 64-pixel cells whose pixels are in doubt and ``pixel`` elsewhere
-    (``auto``).
-    One wavelength is unwrapped; ``hybrid`` and ``field`` then also join components across gaps that a smooth surface bridges.
-    ``range_nm``: length of the height range, or exact (low, high). ``combine``: height weighted over all wavelengths, or
-    from the finest alone. ``fit``: what may differ between frames beside the step, of `FIT` (None: what
-    the frames show); it needs nominal or unknown steps. ``inpaint``: guess heights in holes, flag 32.
-    ``all_quantities``: beside a .npy height also sigma and flags.
-    ``tile`` and ``overlap`` are those of unwrapping and of networks; left out: 512 and 64, or what the network needs.
-    ``threads`` and ``band_rows`` change the speed, never the result.
+    One wavelength is unwrapped; ``hybrid`` and ``field`` then also join components across gaps that a smooth surface bridges;
+    ``auto`` takes ``hybrid`` on the 64-pixel cells whose pixels are in doubt and ``pixel`` elsewhere. ``range_nm`` is the
+    length of the height range, or exact (low, high). Of ``fit`` None means what the frames show.
     """
 
-    method: str = "auto"
-    model: str | None = None
-    scheme: str = LEAST_SQUARES
-    combine: str = "weighted"
+    method: str = option(
+        "auto",
+        "auto, pixel, hybrid (orders decided with the neighbours and a fitted surface; one wavelength: also across "
+        "gaps), field (that surface itself) or learned (hybrid, then a network that takes noise off)",
+    )
+    model: str | None = option(
+        None, "network of --method learned: a .safetensors file, or a shipped one (default: wafer)", metavar="M"
+    )
+    scheme: str = option(LEAST_SQUARES, "least-squares, carre, schwider-hariharan, de-groot-7, 13-frame")
+    combine: str = option("weighted", "height from all wavelengths (weighted) or the finest alone")
     range_nm: float | tuple[float, float] | None = None
     mask: Aperture | None = None
-    remove: tuple[str, ...] = ()
-    fit: tuple[str, ...] | None = None
-    inpaint: bool = False
-    tile: int | None = None
-    overlap: int | None = None
-    device: str = "auto"
-    all_quantities: bool = False
-    threads: int | None = field(default=None, metadata=_SPEED_ONLY)
-    band_rows: int | None = field(default=None, metadata=_SPEED_ONLY)
+    remove: tuple[str, ...] = option((), f"take off the map: {FORM_HELP}", metavar="TERMS")
+    fit: tuple[str, ...] | None = option(
+        None,
+        "what differs between frames of nominal or unknown steps: tilt, defocus, gain, offset, harmonic2, harmonic3, "
+        "response, or none (default: what the frames show)",
+        metavar="EFFECTS",
+    )
+    inpaint: bool = option(
+        False,
+        "guess heights in holes that do not reach the edge (flag 32); holes between components and above about "
+        "230 000 pixels (1.25 GiB of memory) stay open, and the JSON counts them",
+    )
+    tile: int | None = option(None, "tile of unwrapping (default: 512) or of the network (default: 512 x 1024), pixels")
+    overlap: int | None = option(None, "overlap of tiles in pixels (default: 64, or what the network needs)")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    all_quantities: bool = option(False, "beside a .npy height also OUT.sigma.npy and OUT.flags.npy", flag="--all")
+    threads: int | None = option(None, "worker threads (default: one per core)", speed_only=True)
+    band_rows: int | None = option(None, "image rows per band (default: about 20 MiB of frames)", speed_only=True)
 
     def __post_init__(self) -> None:
+        from cpikan.surface.form import check_form_terms  # compiled: help must not wait for it
+
         if self.method not in METHODS:
             raise unknown_name("method", self.method, METHODS)
         if self.combine not in COMBINATIONS:
@@ -94,7 +102,7 @@ class ReconstructSettings:
     @classmethod
     def speed_only(cls, name: str) -> bool:
         """Whether a setting is declared to change the speed alone."""
-        return bool(cls.__dataclass_fields__[name].metadata.get("speed only"))
+        return any(name == known and entry.speed_only for known, (_, entry) in options_of(cls).items())
 
     def plan(self) -> dict[str, Any]:
         """The settings that decide the result, JSON-able."""

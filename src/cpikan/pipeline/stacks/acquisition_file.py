@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.option import option
 from cpikan.psi.model.acquisition import STEP_STATES, Acquisition, StepState
 from cpikan.psi.model.steps import check_steps
 from cpikan.storage.readers.zarr import is_zarr
@@ -26,11 +27,11 @@ class AcquisitionFlags:
     Lists may also be text: ``"632.8 nm, 532 nm"``, ``"0, 90, 180, 270"``, and ``;`` between the lists of wavelengths.
     """
 
-    wavelengths: Any = None
-    phase_steps: Any = None
-    steps: Any = None
-    pixel_size: Any = None
-    bit_depth: Any = None
+    wavelengths: Any = option(None, "with unit, such as 632.8nm", flag="--wavelength", metavar="LENGTH", many=True)
+    phase_steps: Any = option(None, "cumulative degrees, such as 0,90,180,270; or unknown", metavar="DEG,...")
+    steps: Any = option(None, "what the steps are worth: trusted, nominal or unknown", metavar="STATE")
+    pixel_size: Any = option(None, 'lateral sampling, such as "5 um"', metavar="LENGTH")
+    bit_depth: int | str | None = option(None, "significant bits of a sample (default: the type's)")
 
     def given(self) -> dict[str, Any]:
         return {key: getattr(self, key) for key in ACQUISITION_KEYS if getattr(self, key) is not None}

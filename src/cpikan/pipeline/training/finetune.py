@@ -2,94 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from cpikan.errors import InputError
 from cpikan.images.losses.kinds import build_losses
 from cpikan.images.model_file import load_model
-from cpikan.images.patches.settings import PatchSettings
 from cpikan.images.training.anchor import Anchor
-from cpikan.images.training.config import DataConfig, OptimizerConfig, TrainConfig, TrainingConfig
 from cpikan.images.training.engine import Engine
 from cpikan.images.training.loop import Trained
+from cpikan.pipeline.training.finetune_settings import FinetuneSettings
 from cpikan.pipeline.training.train import Place, TrainingRun, run_training
 from cpikan.pipeline.training.training_stacks import open_training_stacks
 from cpikan.streaming.events import Events
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.tiling.torch_model import weights_fingerprint
-
-_SIZE_PX, _HELD_OUT = 128, 0.125
-
-
-@dataclass(frozen=True)
-class FinetuneSettings:
-    """How a model is fitted to frames; the losses are chi-squared of recorrupted frames (share of noise ``recorrupt``) and
-    ``anchor`` times the change of what frames do not judge (doubt of orders, predicted variance). 0 seconds: no limit.
-
-    ``size`` is the side of a patch (None: 128, or a quarter of smaller images), ``held_out_share`` the last rows that judge
-    (None: an eighth, or what one patch takes).
-    """
-
-    steps: int = 300
-    rate: float = 2e-4
-    seconds: float = 0.0
-    batch: int = 4
-    size: int | None = None
-    patches: int = 400
-    held_out: int = 48
-    held_out_share: float | None = None
-    recorrupt: float = 1.0
-    anchor: float = 0.01
-    ema: float = 0.98
-    validate_steps: int = 50
-    patience: int = 4
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "off"
-    cache: str = "cache"
-    keep_worse: bool = False
-    loss: dict[str, Any] = field(default_factory=lambda: {"physics": 1.0})
-
-    def config(self, multiple_px: int, shape: tuple[int, int]) -> TrainConfig:
-        """The settings as those of a training run, for a network that takes multiples of ``multiple_px`` and for images
-        (H, W) of that shape or larger."""
-        if not self.recorrupt > 0:
-            raise InputError(
-                f"recorrupt {self.recorrupt}: on the frames a height came from no other explains them better, so give a share "
-                "of noise above 0, such as 1"
-            )
-        if self.anchor < 0:
-            raise InputError(f"anchor {self.anchor}: give 0 or more")
-        wanted = min(_SIZE_PX, min(shape) // 4) if self.size is None else self.size
-        size = max(8, multiple_px, wanted // multiple_px * multiple_px)
-        share = self.held_out_share
-        if share is None:
-            share = min(0.5, max(_HELD_OUT, (size + 1) / shape[0]))  # a row more: shares are rounded to rows
-        return TrainConfig(
-            seed=self.seed,
-            data=DataConfig(
-                batch=self.batch,
-                validation_patches=self.held_out,
-                validation_share=share,
-                cache=self.cache,
-            ),
-            patches=PatchSettings(size=size, count=self.patches),
-            loss=dict(self.loss),
-            optimizer=OptimizerConfig(rate=self.rate, weight_decay=0.0, warmup_steps=min(20, self.steps)),
-            training=TrainingConfig(
-                steps=self.steps,
-                seconds=self.seconds,
-                recorrupt=self.recorrupt,
-                ema=self.ema,
-                validate_steps=min(self.validate_steps, self.steps),
-                patience=self.patience,
-                least_gain=1e-4,
-                device=self.device,
-                precision=self.precision,
-            ),
-        )
 
 
 def finetune(

@@ -1,1 +1,1 @@
-"""From a subsample of the frames to the model of the pixels: steps, noise, alignment, orders."""
+"""Calibration: a subsample of the frames gives the model of the pixels, with steps, noise, alignment and orders."""

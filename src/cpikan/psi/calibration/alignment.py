@@ -225,7 +225,7 @@ def _fit_planes(
 
 
 def _extent(decoded: _Decoded) -> tuple[float, float]:
-    """Where the unambiguous heights lie: without what lies outside the window, and so fits nowhere, and a few stray ones."""
+    """Find the lowest and highest unambiguous height, without a few stray ones and those that fit nowhere in the window."""
     use = decoded.heights[decoded.clear & _fitting(decoded.misfit)]
     use = use if use.size else decoded.heights
     if use.size == 0:

@@ -1,4 +1,4 @@
-"""From a subsample of the frames to the model of the pixel pass: steps, noise, thresholds, where the heights lie."""
+"""Calibration: a subsample of the frames gives the model of the pixel pass: steps, noise, thresholds, heights' range."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Subsample:
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """What the user fixed: the scheme, the height range (a length, or exact limits low and high), how heights are combined,
+    """Choices of the user: the scheme, the height range (a length, or exact limits low and high), how heights are combined,
     and what may differ between frames beside the step (None: what the frames show)."""
 
     scheme: str = LEAST_SQUARES

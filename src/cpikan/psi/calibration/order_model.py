@@ -47,7 +47,7 @@ class MeasuredPhases:
 
     @property
     def samples(self) -> Samples:
-        """The same in turns, anchor first."""
+        """The phases in turns, anchor first."""
         rows = list(self.order)
         ratio = min(self.wavelengths_nm) / np.asarray(self.wavelengths_nm)[rows]
         turn = 2 * np.pi
@@ -108,7 +108,7 @@ def order_model(
 
 
 def _ranges(phases: MeasuredPhases, range_nm: float) -> Ranges:
-    """What can be searched while pistons are unknown (phases then err by more than noise), and for the common height."""
+    """Choose ranges to search while pistons are unknown (phases then err by more than noise), and for the common height."""
     waves, half = phases.wavelengths_nm, phases.half_wave_nm
     loose = [math.hypot(s, 0.1) for s in phases.sigma_rad]
     averaged = [s / 30 for s in phases.sigma_rad]  # pistons are means over about a thousand pixels

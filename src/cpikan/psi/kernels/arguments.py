@@ -1,43 +1,40 @@
 """Arguments of the compiled loops, packed from a stack's `PixelModel`: named tuples of small arrays and numbers.
 
-Numba takes a named tuple apart when it compiles: names cost nothing at run time.
+Numba takes a named tuple apart when it compiles: names of numbers cost nothing at run time. Each array costs a count of its
+users wherever it is unpacked, so that what belongs to single wavelengths comes as tuples of numbers.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from cpikan.psi.kernels.model import Demodulation, OrderSearch
 
 Array = np.ndarray
+COSINE, SINE, MEAN = 0, 1, 2  # of the weights
 
 
 class Noise(NamedTuple):
-    """Noise of every wavelength, (L,) float32, or of one, a number each.
+    """Noise of one wavelength: the variance of a sample is ``read`` + ``gain`` A; ``var_u``, ``cov``, ``var_v`` belong to u and
+    v at unit noise; ``floor`` is a variance of the phase beside (cycles^2)."""
 
-    Variance of a sample is ``read`` + ``gain`` A; ``var_u``, ``cov``, ``var_v`` belong to u and v at unit noise; ``floor``
-    is a variance of the phase beside (cycles^2).
-    """
-
-    read: Any
-    gain: Any
-    var_u: Any
-    cov: Any
-    var_v: Any
-    floor: Any
+    read: np.float32
+    gain: np.float32
+    var_u: np.float32
+    cov: np.float32
+    var_v: np.float32
+    floor: np.float32
 
 
 class Demodulator(NamedTuple):
-    """From frames to phasors: weights (L, K) float32 of u, v and A, or Carre's numbers in place of ``cosine``; the noise;
-    samples from ``saturation_dn`` on are saturated; a pixel is measured from a signal-to-noise of ``snr_min`` on."""
+    """From frames to phasors: ``weights`` (3, L, K) float32, by `COSINE`, `SINE` and `MEAN`, or Carre's numbers in place of
+    cosines; samples from ``saturation_dn`` on are saturated; a pixel is measured from a signal-to-noise of ``snr_min`` on."""
 
-    cosine: Array
-    sine: Array
-    mean: Array
+    weights: Array
     carre: bool
-    noise: Noise
+    noise: tuple[Noise, ...]
     saturation_dn: np.float32
     snr_min: np.float32
 
@@ -50,27 +47,28 @@ class Range(NamedTuple):
     orders: int
 
 
-class Planes(NamedTuple):
-    """Of every wavelength, anchor first: its place ``source`` in the stack, and the piston and tilts (cycles, cycles per pixel
-    from the centre; float64) that are taken off its phases."""
+class Plane(NamedTuple):
+    """Of one wavelength: its place ``source`` in the stack, and the piston and tilts (cycles, cycles per pixel from the centre)
+    that are taken off its phases."""
 
-    source: Array
-    piston: Array
-    tilt_y: Array
-    tilt_x: Array
+    source: int
+    piston: float
+    tilt_y: float
+    tilt_x: float
     centre_y: float
     centre_x: float
 
 
 class Search(NamedTuple):
-    """The order search: ``ratio`` of the anchor's wavelength to each, a tuple whose length unrolls loops over wavelengths.
+    """The order search: ``ratio`` of the anchor's wavelength to each, anchor first, and the ``planes``: tuples, whose length
+    unrolls loops over wavelengths.
 
     ``near`` is searched first, ``whole`` where the misfit is above ``misfit_max``. An order whose runner-up is within
     ``margin_min`` (chi squared) is ambiguous; ``finest`` takes the height from the anchor alone.
     """
 
     ratio: tuple[np.float32, ...]
-    planes: Planes
+    planes: tuple[Plane, ...]
     near: Range
     whole: Range
     margin_min: np.float32
@@ -135,32 +133,32 @@ class Found(NamedTuple):
     shift: Array
 
 
-class Responses(NamedTuple):
-    """Curves that make light of samples, (L,) float32: whether samples are bent, the light at saturation, lowest and highest
-    sample of the curve, t = ``shift`` + ``scale`` sample, slope minus one below and above, whether harmonics are locked;
-    ``polynomial`` (L, 6) in t is what is added to a sample."""
+class Curve(NamedTuple):
+    """What makes light of the samples of one wavelength: whether they are ``bent``, the light at saturation, lowest and highest
+    sample of the curve, t = ``shift`` + ``scale`` sample, slope minus one below and above, the ``polynomial`` in t that is
+    added to a sample; and whether harmonics are ``locked``."""
 
-    bent: Array
-    saturation: Array
-    low: Array
-    high: Array
-    shift: Array
-    scale: Array
-    below: Array
-    above: Array
-    locked: Array
-    polynomial: Array
+    bent: bool
+    saturation: np.float32
+    low: np.float32
+    high: np.float32
+    shift: np.float32
+    scale: np.float32
+    below: np.float32
+    above: np.float32
+    polynomial: tuple[np.float32, ...]
+    locked: bool
 
 
 class NodeRows(NamedTuple):
     """Weights that vary over a band: ``nodes`` (node rows, L, segments * 3 * size) as `cpikan.psi.kernels.weight_field` has
-    them, the number of the first segment along y, lengths of segments, and the detector's curves."""
+    them, the number of the first segment along y, lengths of segments, and the detector's ``curves``."""
 
     nodes: Array
     first: int
     spacing_y: int
     spacing_x: int
-    responses: Responses
+    curves: tuple[Curve, ...]
 
 
 class NodeBuffers(NamedTuple):
@@ -184,9 +182,9 @@ def pack_demodulation(d: Demodulation) -> Demodulator:
     """Pack weights, noise and limits in single precision."""
     floor = d.phase_floor_rad2[:, None] / (2 * np.pi) ** 2
     noise = np.concatenate([d.noise, d.covariance, floor], axis=1).astype(np.float32)
-    cosine, sine, mean = (np.ascontiguousarray(part, np.float32) for part in (d.cosine, d.sine, d.mean))
-    columns = Noise(*np.ascontiguousarray(noise.T))
-    return Demodulator(cosine, sine, mean, d.carre, columns, np.float32(d.saturation_dn), np.float32(d.snr_min))
+    weights = np.stack([d.cosine, d.sine, d.mean]).astype(np.float32)
+    of_waves = tuple(Noise(*row) for row in noise)
+    return Demodulator(weights, d.carre, of_waves, np.float32(d.saturation_dn), np.float32(d.snr_min))
 
 
 def pack_search(search: OrderSearch) -> Search:
@@ -196,10 +194,10 @@ def pack_search(search: OrderSearch) -> Search:
     def span(low_nm: float, range_nm: float, count: int) -> Range:
         return Range(np.float32(low_nm / half), np.float32((low_nm + range_nm) / half), count)
 
-    piston, tilt_y, tilt_x = np.column_stack([search.piston_turns, search.tilt_turns]).astype(np.float64).T.copy()
+    of_waves = zip(search.order, search.piston_turns, *np.transpose(search.tilt_turns), strict=True)
     return Search(
         ratio=as_tuple(search.ratio),
-        planes=Planes(np.array(search.order, np.int64), piston, tilt_y, tilt_x, *map(float, search.centre)),
+        planes=tuple(Plane(int(i), *map(float, (*plane, *search.centre))) for i, *plane in of_waves),
         near=span(search.near_low_nm, search.near_range_nm, search.near_candidates),
         whole=span(search.low_nm, search.range_nm, search.candidates),
         margin_min=np.float32(search.margin_min),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from cpikan.psi.kernels.arguments import Found, NodeRows, Range, Span, Waves, as
 from cpikan.psi.kernels.model import DemodulatedRows, HeightRows, PhaseRows, PixelModel
 from cpikan.psi.kernels.statistics import row_sums
 from cpikan.psi.kernels.weight_field import WeightField
+from cpikan.streaming.rows import RowPool
 
 
 def search_orders(ratio: np.ndarray) -> Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, ...]]:
@@ -46,8 +46,7 @@ class CpuKernels:
     band_bytes = 20 * 2**20  # small beside memory, large beside the cost of handing a band from thread to thread
 
     def __init__(self, model: PixelModel, threads: int) -> None:
-        self._threads = max(1, threads)
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="cpikan-kernel")
+        self._pool = RowPool(threads, "cpikan-kernel")
         d = model.demodulation
         self._demodulator = pack_demodulation(d)
         self._field = None if d.models is None else WeightField(d.models, d.node_px, d.saturation_dn)
@@ -99,12 +98,10 @@ class CpuKernels:
         return None if self._field is None else self._field.rows(first_row, *frames.shape[2:])
 
     def _share(self, rows: int, run: Callable[[slice], None]) -> None:
-        if self._threads == 1 or rows < 2 * self._threads:
-            run(slice(0, rows))
-            return
+        threads = self._pool.threads
         # more pieces than threads: a core that is busy elsewhere does not hold up the band
-        piece = max(1, -(-rows // (4 * self._threads)))
-        list(self._pool.map(run, (slice(start, min(start + piece, rows)) for start in range(0, rows, piece))))
+        piece = rows if threads == 1 or rows < 2 * threads else -(-rows // (4 * threads))
+        self._pool.map(lambda start, stop: run(slice(start, stop)), rows, piece)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
@@ -113,7 +110,7 @@ class CpuKernels:
         return None
 
     def close(self) -> None:
-        self._pool.shutdown()
+        self._pool.close()
 
 
 class DemodulationKernels(CpuKernels):

@@ -6,13 +6,11 @@ them into vector code. No result depends on how rows are grouped into bands or s
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from cpikan.psi.kernels.arguments import Block, Found, NodeBuffers, Quality, Sums, Waves
+from cpikan.psi.kernels.arguments import Block, Found, Quality, Sums, Waves
 from cpikan.psi.kernels.cpu_field import demodulate, fill_row_weights, node_buffers
-from cpikan.psi.kernels.cpu_phasors import BLOCK, TURN, empty, inlined, jit
+from cpikan.psi.kernels.cpu_phasors import BLOCK, TURN, empty, jit
 from cpikan.psi.model.flags import Flag
 
 _f = np.float32
@@ -20,18 +18,6 @@ _ROUND = _f(12582912.0)  # 1.5 * 2**23: adding and subtracting it rounds a float
 _INVALID, _SATURATED = int(Flag.INVALID), int(Flag.SATURATED)
 _LOW, _AMBIGUOUS = int(Flag.LOW_MODULATION), int(Flag.AMBIGUOUS)
 _LARGE = _f(1e30)
-
-
-class _Buffers(NamedTuple):
-    """Room for one block: sums of a wavelength, quality, phases and weights of all, a search, and that of a single pixel."""
-
-    sums: Sums
-    quality: Quality
-    waves: Waves
-    found: Found
-    lone_waves: Waves
-    lone: Found
-    nodes: NodeBuffers
 
 
 @jit
@@ -45,44 +31,53 @@ def _waves(wavelengths, n):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _buffers(wavelengths, nodes):  # type: ignore[no-untyped-def]
-    return _Buffers(
+def _wave_buffers(wavelengths):  # type: ignore[no-untyped-def]
+    """Make room for a block: sums of a wavelength, quality, and phases and weights of all wavelengths."""
+    return (
         Sums(empty(), empty(), empty(), empty()),
-        Quality(empty(), empty(), empty(), empty(), empty()),
+        Quality(empty(), empty(), empty(), empty(), np.ones(BLOCK, np.float32)),
         _waves(wavelengths, BLOCK),
-        Found(empty(), empty(), empty(), empty(), empty(), empty()),
-        _waves(wavelengths, 1),
-        Found(_single(), _single(), _single(), _single(), _single(), _single()),
-        nodes,
     )
 
 
 @jit
-def _start_quality(mask, block, quality):  # type: ignore[no-untyped-def]
-    """Clear the sums of a block, and note where the mask lets a pixel in; an empty mask lets all in."""
-    snr, modulation, saturated, low_modulation, in_mask = quality
-    n = block.n
-    for x in range(n):
-        snr[x] = _f(0)
-        modulation[x] = _f(0)
-        saturated[x] = _f(0)
-        low_modulation[x] = _f(0)
-    if mask.shape[0] == 0:
-        for x in range(n):
-            in_mask[x] = _f(1)
-        return
-    row = mask[block.y, block.x0 : block.x0 + n]
-    for x in range(n):
-        in_mask[x] = _f(1) if row[x] != 0 else _f(0)
+def _search_buffers(wavelengths):  # type: ignore[no-untyped-def]
+    """Make room for the search of a block, and for the phases and the search of a single pixel."""
+    return (
+        Found(empty(), empty(), empty(), empty(), empty(), empty()),
+        _waves(wavelengths, 1),
+        Found(_single(), _single(), _single(), _single(), _single(), _single()),
+    )
 
 
 @jit
-def _remove_plane(planes, i, block, phase):  # type: ignore[no-untyped-def]
+def _fill(values, number, n):  # type: ignore[no-untyped-def]
+    for x in range(n):
+        values[x] = number
+
+
+@jit
+def _start_quality(mask, block, quality):  # type: ignore[no-untyped-def]
+    """Clear the sums of a block, and note where the mask lets a pixel in, unless it is empty."""
+    snr, modulation, saturated, low_modulation, in_mask = quality
+    n = block.n
+    _fill(snr, _f(0), n)
+    _fill(modulation, _f(0), n)
+    _fill(saturated, _f(0), n)
+    _fill(low_modulation, _f(0), n)
+    if mask.shape[0] > 0:
+        row = mask[block.y, block.x0 : block.x0 + n]
+        for x in range(n):
+            in_mask[x] = _f(1) if row[x] != 0 else _f(0)
+
+
+@jit
+def _remove_plane(plane, block, phase):  # type: ignore[no-untyped-def]
     """Remove a wavelength's relative piston and tilt from a block of phases."""
-    at_start = planes.piston[i] + planes.tilt_y[i] * (block.image_row - planes.centre_y)
-    if at_start != 0 or planes.tilt_x[i] != 0:
-        start = _f(at_start + planes.tilt_x[i] * (block.x0 - planes.centre_x))
-        per_pixel = _f(planes.tilt_x[i])
+    at_start = plane.piston + plane.tilt_y * (block.image_row - plane.centre_y)
+    if at_start != 0 or plane.tilt_x != 0:
+        start = _f(at_start + plane.tilt_x * (block.x0 - plane.centre_x))
+        per_pixel = _f(plane.tilt_x)
         for x in range(block.n):
             phase[x] -= start + per_pixel * _f(x)
 
@@ -151,16 +146,11 @@ def search(waves, ratio, limits, found, n):  # type: ignore[no-untyped-def]
             best[x] = min(low, old)
 
 
-@inlined
-def _search_block(model, block, snr_min, buffers):  # type: ignore[no-untyped-def]
-    """Search the near orders of a block, and all orders of the rare pixel that fits nowhere near, one pixel at a time."""
-    waves, found, lone_waves, lone = buffers.waves, buffers.found, buffers.lone_waves, buffers.lone
-    start_search(waves, model.ratio, model.near.low, found, block.n)
-    search(waves, model.ratio, model.near, found, block.n)
-    if model.whole.orders <= model.near.orders:
-        return
-    snr, _, saturated, _, in_mask = buffers.quality
-    for x in range(block.n):
+@jit
+def _search_far(model, n, snr_min, quality, waves, found, lone_waves, lone):  # type: ignore[no-untyped-def]
+    """Search all orders of the rare pixel that fits nowhere near, one pixel at a time."""
+    snr, _, saturated, _, in_mask = quality
+    for x in range(n):
         if found.best[x] > model.misfit_max and snr[x] >= snr_min and saturated[x] == _f(0) and in_mask[x] > _f(0):
             for i in range(len(model.ratio)):
                 lone_waves.phase_cycles[i, 0] = waves.phase_cycles[i, x]
@@ -209,34 +199,29 @@ def _form_heights(waves, found, quality, snr_min, model, height, flags):  # type
 
 
 @jit
-def _form_sigma(weight, variance, quality, snr_min, model, sigma):  # type: ignore[no-untyped-def]
-    """Fill the standard uncertainty of the heights of a block."""
-    snr, _, saturated, _, in_mask = quality
+def _form_sigma(weight, variance, quality, snr_min, model, sigma, modulation):  # type: ignore[no-untyped-def]
+    """Fill the standard uncertainty of the heights of a block, and the mean modulation."""
+    snr, modulation_sum, saturated, _, in_mask = quality
     half_wave, finest = model.half_wave_nm, model.finest
+    share = _f(1) / _f(len(model.ratio))
     for x in range(sigma.shape[0]):
         valid = _is_valid(snr[x], snr_min, saturated[x], in_mask[x])
         variance_of = _f(1) / weight[x] if finest else variance[x]
         sigma[x] = np.sqrt(variance_of) * half_wave if valid else _f(np.nan)
-
-
-@jit
-def _form_modulation(modulation_sum, wavelengths, modulation):  # type: ignore[no-untyped-def]
-    """Fill the mean modulation of a block."""
-    share = _f(1) / _f(wavelengths)
-    for x in range(modulation.shape[0]):
         modulation[x] = modulation_sum[x] * share if modulation_sum[x] < _LARGE else _f(0)
 
 
 @jit
-def _form_phases(waves, quality, snr_min, phase, sigma, flags):  # type: ignore[no-untyped-def]
-    """Fill wrapped phases of a block in rad, with sigma and flags."""
+def _form_phases(waves, quality, snr_min, phase, sigma, modulation, flags):  # type: ignore[no-untyped-def]
+    """Fill wrapped phases of a block in rad, with sigma, modulation and flags."""
     cycles, weight = waves.phase_cycles[0], waves.weight[0]
-    snr, _, saturated, low_modulation, in_mask = quality
+    snr, modulation_sum, saturated, low_modulation, in_mask = quality
     for x in range(phase.shape[0]):
         measured = _is_measured(snr[x], snr_min)
         valid = _is_valid(snr[x], snr_min, saturated[x], in_mask[x])
         phase[x] = cycles[x] * TURN if valid else _f(np.nan)
         sigma[x] = TURN / np.sqrt(weight[x]) if valid else _f(np.nan)
+        modulation[x] = modulation_sum[x] if modulation_sum[x] < _LARGE else _f(0)
         flags[x] = _flags(valid, measured, saturated[x], low_modulation[x], False)
 
 
@@ -262,8 +247,10 @@ def height_rows(frames, span, mask, demodulator, model, field, out, kept):  # ty
     fill too, or None; ``field`` is None where steps are uniform: the compiler drops everything that asks for it.
     """
     width, wavelengths = frames.shape[3], len(model.ratio)
-    buffers = _buffers(wavelengths, node_buffers(field, frames.shape[1]))
-    waves, found, quality, nodes = buffers.waves, buffers.found, buffers.quality, buffers.nodes
+    # unpacked once: each unpacking in the loops would count the users of the arrays anew
+    sums, quality, waves = _wave_buffers(wavelengths)
+    found, lone_waves, lone = _search_buffers(wavelengths)
+    nodes, snr_min = node_buffers(field, frames.shape[1]), demodulator.snr_min
     for y in range(span.first, span.last):
         fill_row_weights(field, span.image_row + y, nodes.lines)
         for x0 in range(0, width, BLOCK):
@@ -272,23 +259,26 @@ def height_rows(frames, span, mask, demodulator, model, field, out, kept):  # ty
             _start_quality(mask, block, quality)
             for i in range(wavelengths):
                 phase, weight = waves.phase_cycles[i], waves.weight[i]
-                source = model.planes.source[i]
-                demodulate(frames, source, block, demodulator, field, nodes, buffers.sums, phase, weight, quality)
-                _remove_plane(model.planes, i, block, phase)
-            _search_block(model, block, demodulator.snr_min, buffers)
+                plane = model.planes[i]
+                demodulate(frames, plane.source, block, demodulator, field, nodes, sums, phase, weight, quality)
+                _remove_plane(plane, block, phase)
+            start_search(waves, model.ratio, model.near.low, found, block.n)
+            search(waves, model.ratio, model.near, found, block.n)
+            if model.whole.orders > model.near.orders:
+                _search_far(model, block.n, snr_min, quality, waves, found, lone_waves, lone)
             if kept is not None:
                 _keep(waves, found, block, kept)
-            _form_heights(waves, found, quality, demodulator.snr_min, model, out.height_nm[y, part], out.flags[y, part])
+            _form_heights(waves, found, quality, snr_min, model, out.height_nm[y, part], out.flags[y, part])
             if out.sigma_nm.shape[0] > 0:
-                _form_sigma(waves.weight[0], found.variance, quality, demodulator.snr_min, model, out.sigma_nm[y, part])
-                _form_modulation(quality.modulation_sum, wavelengths, out.modulation[y, part])
+                sigma, modulation = out.sigma_nm[y, part], out.modulation[y, part]
+                _form_sigma(waves.weight[0], found.variance, quality, snr_min, model, sigma, modulation)
 
 
 @jit
 def phase_rows(frames, span, mask, demodulator, field, out):  # type: ignore[no-untyped-def]
     """Turn some rows of a band of frames of one wavelength into wrapped phases, `PhaseRows`; see `height_rows`."""
-    buffers = _buffers(1, node_buffers(field, frames.shape[1]))
-    waves, quality, nodes, width = buffers.waves, buffers.quality, buffers.nodes, frames.shape[3]
+    sums, quality, waves = _wave_buffers(1)
+    nodes, width, snr_min = node_buffers(field, frames.shape[1]), frames.shape[3], demodulator.snr_min
     phase, weight = waves.phase_cycles[0], waves.weight[0]
     for y in range(span.first, span.last):
         fill_row_weights(field, span.image_row + y, nodes.lines)
@@ -296,13 +286,13 @@ def phase_rows(frames, span, mask, demodulator, field, out):  # type: ignore[no-
             block = Block(y, span.image_row + y, x0, min(BLOCK, width - x0))
             part = slice(x0, x0 + block.n)
             _start_quality(mask, block, quality)
-            demodulate(frames, 0, block, demodulator, field, nodes, buffers.sums, phase, weight, quality)
+            demodulate(frames, 0, block, demodulator, field, nodes, sums, phase, weight, quality)
             _form_phases(
                 waves,
                 quality,
-                demodulator.snr_min,
+                snr_min,
                 out.phase_rad[y, part],
                 out.sigma_rad[y, part],
+                out.modulation[y, part],
                 out.flags[y, part],
             )
-            _form_modulation(quality.modulation_sum, 1, out.modulation[y, part])

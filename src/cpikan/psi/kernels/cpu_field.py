@@ -17,7 +17,6 @@ from cpikan.psi.kernels.cpu_phasors import (
     inlined,
     is_quiet,
     jit,
-    noise_of,
     variances,
 )
 from cpikan.psi.kernels.weight_field import COVARIANCE, EXTRAS, LEAKS, OFFSETS
@@ -115,16 +114,14 @@ def _fill_offsets(segments, block, sums):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _fill_light(frames, source, block, responses, light):  # type: ignore[no-untyped-def]
+def _fill_light(frames, source, block, curve, light):  # type: ignore[no-untyped-def]
     """Turn the samples of a block of one row into light (K, BLOCK) float32."""
     y, x0, n = block.y, block.x0, block.n
-    low, high, shift = responses.low[source], responses.high[source], responses.shift[source]
-    scale, below, above = responses.scale[source], responses.below[source], responses.above[source]
-    p = responses.polynomial[source]
-    p0, p1, p2, p3, p4, p5 = p[0], p[1], p[2], p[3], p[4], p[5]
+    low, high, shift, scale, below, above = curve.low, curve.high, curve.shift, curve.scale, curve.below, curve.above
+    p0, p1, p2, p3, p4, p5 = curve.polynomial
     for k in range(frames.shape[1]):
         row, out = frames[source, k, y, x0 : x0 + n], light[k]
-        if responses.bent[source] == _f(0):
+        if not curve.bent:
             for x in range(n):
                 out[x] = _f(row[x])
         else:
@@ -227,17 +224,17 @@ def _add_quality(sums, segments, block, noise, saturation, weight, quality):  # 
 @inlined
 def demodulate(frames, source, block, demodulator, field, nodes, sums, phase, weight, quality):  # type: ignore[no-untyped-def]
     """Fill phases and weights of one wavelength of a block and add to its ``quality``; ``field`` None: uniform steps."""
-    noise = noise_of(demodulator.noise, source)
+    noise = demodulator.noise[source]
     if field is None:
-        fill_sums(frames, source, block, demodulator, sums)
+        fill_sums(demodulator.carre, frames, source, block, demodulator.weights, sums)
         fill_phase_cycles(sums.u, sums.v, phase, block.n)
         add_quality(sums, block.n, noise, demodulator.saturation_dn, weight, quality)
     else:
-        responses = field.responses
+        curve = field.curves[source]
         segments = Segments(nodes.lines[source], 3 * frames.shape[1] + EXTRAS, field.spacing_x, nodes.ramp)
-        _fill_light(frames, source, block, responses, nodes.light)
+        _fill_light(frames, source, block, curve, nodes.light)
         _fill_sums(nodes.light, segments, block, sums)
-        if responses.locked[source] != 0:
+        if curve.locked:
             _unlock(segments, block, sums.u, sums.v)
         fill_phase_cycles(sums.u, sums.v, phase, block.n)
-        _add_quality(sums, segments, block, noise, responses.saturation[source], weight, quality)
+        _add_quality(sums, segments, block, noise, curve.saturation, weight, quality)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cpikan.compiled import compiled
-from cpikan.psi.kernels.arguments import Noise
+from cpikan.psi.kernels.arguments import COSINE, MEAN, SINE
 from cpikan.psi.kernels.model import LONGEST_SEGMENT, LOW_SIGMA_RAD
 
 BLOCK = LONGEST_SEGMENT  # long runs for the prefetcher, and all buffers of a block in the second-level cache
@@ -35,11 +35,10 @@ def empty():  # type: ignore[no-untyped-def]
 
 
 @jit
-def _linear_sums(frames, source, block, demodulator, sums):  # type: ignore[no-untyped-def]
+def _linear_sums(frames, source, block, weights, sums):  # type: ignore[no-untyped-def]
     """Sum K weighted frames over a block of one row: u, v, mean and the largest sample."""
     u, v, a, top = sums
     y, x0, n = block.y, block.x0, block.n
-    cosine, sine, mean = demodulator.cosine, demodulator.sine, demodulator.mean
     for x in range(n):
         u[x] = _f(0)
         v[x] = _f(0)
@@ -47,10 +46,10 @@ def _linear_sums(frames, source, block, demodulator, sums):  # type: ignore[no-u
         top[x] = _f(0)
     count = frames.shape[1]
     for k in range(0, count - 3, 4):  # four frames per sweep: a quarter of the traffic of the sums
-        c0, s0, m0 = cosine[source, k], sine[source, k], mean[source, k]
-        c1, s1, m1 = cosine[source, k + 1], sine[source, k + 1], mean[source, k + 1]
-        c2, s2, m2 = cosine[source, k + 2], sine[source, k + 2], mean[source, k + 2]
-        c3, s3, m3 = cosine[source, k + 3], sine[source, k + 3], mean[source, k + 3]
+        c0, s0, m0 = weights[COSINE, source, k], weights[SINE, source, k], weights[MEAN, source, k]
+        c1, s1, m1 = weights[COSINE, source, k + 1], weights[SINE, source, k + 1], weights[MEAN, source, k + 1]
+        c2, s2, m2 = weights[COSINE, source, k + 2], weights[SINE, source, k + 2], weights[MEAN, source, k + 2]
+        c3, s3, m3 = weights[COSINE, source, k + 3], weights[SINE, source, k + 3], weights[MEAN, source, k + 3]
         # slices: their indices are known not to be negative, so loads stay vectors
         row0, row1 = frames[source, k, y, x0 : x0 + n], frames[source, k + 1, y, x0 : x0 + n]
         row2, row3 = frames[source, k + 2, y, x0 : x0 + n], frames[source, k + 3, y, x0 : x0 + n]
@@ -61,7 +60,7 @@ def _linear_sums(frames, source, block, demodulator, sums):  # type: ignore[no-u
             a[x] += m0 * i0 + m1 * i1 + (m2 * i2 + m3 * i3)
             top[x] = max(top[x], max(max(i0, i1), max(i2, i3)))
     for k in range(count - count % 4, count):
-        c, s, m = cosine[source, k], sine[source, k], mean[source, k]
+        c, s, m = weights[COSINE, source, k], weights[SINE, source, k], weights[MEAN, source, k]
         row = frames[source, k, y, x0 : x0 + n]
         for x in range(n):
             sample = _f(row[x])
@@ -72,11 +71,12 @@ def _linear_sums(frames, source, block, demodulator, sums):  # type: ignore[no-u
 
 
 @jit
-def _carre_sums(frames, source, block, numbers, sums):  # type: ignore[no-untyped-def]
+def _carre_sums(frames, source, block, weights, sums):  # type: ignore[no-untyped-def]
     """Demodulate four frames by Carre's square root; see `cpikan.psi.model.schemes`."""
     u, v, a, top = sums
     y, x0, n = block.y, block.x0, block.n
-    real, imag, scale, sign = numbers[0], numbers[1], numbers[2], numbers[3]
+    real, imag = weights[COSINE, source, 0], weights[COSINE, source, 1]
+    scale, sign = weights[COSINE, source, 2], weights[COSINE, source, 3]
     size = abs(scale) * sign
     row0, row1 = frames[source, 0, y, x0 : x0 + n], frames[source, 1, y, x0 : x0 + n]
     row2, row3 = frames[source, 2, y, x0 : x0 + n], frames[source, 3, y, x0 : x0 + n]
@@ -94,12 +94,12 @@ def _carre_sums(frames, source, block, numbers, sums):  # type: ignore[no-untype
 
 
 @jit
-def fill_sums(frames, source, block, demodulator, sums):  # type: ignore[no-untyped-def]
+def fill_sums(carre, frames, source, block, weights, sums):  # type: ignore[no-untyped-def]
     """Sum the frames of a wavelength by the scheme in use."""
-    if demodulator.carre:
-        _carre_sums(frames, source, block, demodulator.cosine[source], sums)
+    if carre:
+        _carre_sums(frames, source, block, weights, sums)
     else:
-        _linear_sums(frames, source, block, demodulator, sums)
+        _linear_sums(frames, source, block, weights, sums)
 
 
 @jit
@@ -122,19 +122,6 @@ def fill_phase_cycles(u, v, out, n):  # type: ignore[no-untyped-def]
         r = _f(0.25) - r if across > along else r
         r = _f(0.5) - r if u[x] < _f(0) else r
         out[x] = -r if v[x] < _f(0) else r
-
-
-@jit
-def noise_of(noise, source):  # type: ignore[no-untyped-def]
-    """Take the numbers of one wavelength."""
-    return Noise(
-        noise.read[source],
-        noise.gain[source],
-        noise.var_u[source],
-        noise.cov[source],
-        noise.var_v[source],
-        noise.floor[source],
-    )
 
 
 @jit

@@ -8,13 +8,13 @@ the loops over pixels only follow parabolas. Nodes belong to the image, not to a
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cpikan.compiled import compiled
 from cpikan.errors import InputError
-from cpikan.psi.kernels.arguments import NodeRows, Responses
+from cpikan.psi.kernels.arguments import Curve, NodeRows
 from cpikan.psi.kernels.model import LONGEST_SEGMENT, Demodulation
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.noise import NoiseModel
@@ -128,6 +128,17 @@ def node_spacing(
     return int(spacing[0]), int(spacing[1])
 
 
+class _Frames(NamedTuple):
+    """Parameters (K,) of the frames of one wavelength, float64."""
+
+    step: np.ndarray
+    tilt_y: np.ndarray
+    tilt_x: np.ndarray
+    defocus: np.ndarray
+    gain: np.ndarray
+    offset: np.ndarray
+
+
 class WeightField:
     """The nodes' weights of one stack, made for the bands that ask for them.
 
@@ -142,7 +153,7 @@ class WeightField:
 
     def __init__(self, models: tuple[FrameModel, ...], node_px: tuple[int, int], saturation_dn: float = np.inf) -> None:
         self._models, self._spacing = models, node_px
-        self._responses = _pack_responses(models, saturation_dn)
+        self._curves = tuple(_pack_curve(one, saturation_dn) for one in models)
         self._kept: dict[tuple[int, int], np.ndarray] = {}
 
     def rows(self, first_row: int, rows: int, width: int) -> NodeRows:
@@ -152,7 +163,7 @@ class WeightField:
         wanted = [(j, width) for j in range(2 * first, 2 * last + 3)]
         kept = self._kept
         self._kept = made = {key: kept[key] if key in kept else self._row(*key) for key in wanted}
-        return NodeRows(np.stack([made[key] for key in wanted]), first, every_y, every_x, self._responses)
+        return NodeRows(np.stack([made[key] for key in wanted]), first, every_y, every_x, self._curves)
 
     def _row(self, number: int, width: int) -> np.ndarray:
         """Node row ``number``, half a segment after the one before: (L, segments * 3 * (3 K + 14))."""
@@ -164,9 +175,13 @@ class WeightField:
             y, x = np.broadcast_arrays(number * every_y / 2, np.arange(2 * segments + 1) * every_x / 2)
             smooth = np.zeros(len(x)) if one.background is None else one.background.at(y, x)
             orders = np.array([1, *one.harmonics], np.float64)
-            frames = np.column_stack(
-                [one.steps_rad, one.tilt_rad_px, one.defocus_rad_px2, one.gain, one.offset_dn]
-            ).astype(np.float64)
+            tilt_y, tilt_x = one.tilt_rad_px.T
+            frames = _Frames(
+                *(
+                    np.ascontiguousarray(part, np.float64)
+                    for part in (one.steps_rad, tilt_y, tilt_x, one.defocus_rad_px2, one.gain, one.offset_dn)
+                )
+            )
             _exact_nodes(
                 number * every_y / 2 - one.pivot[0],
                 -one.pivot[1],
@@ -188,45 +203,49 @@ class WeightField:
         return np.stack(lines).astype(np.float32)
 
 
-def _pack_responses(models: tuple[FrameModel, ...], saturation_dn: float) -> Responses:
-    """Pack the detector's curves of all wavelengths in single precision."""
-    rows, polynomials = [], []
-    for one in models:
-        response, locked = one.response, float(bool(one.locked))
-        if response is None:
-            rows.append((0.0, saturation_dn, *[0.0] * 6, locked))
-            polynomials.append(np.zeros(HIGHEST + 1))
-            continue
-        low, high = response.low_dn, response.high_dn
-        light = float(response.light_dn(np.array([saturation_dn]))[0]) if np.isfinite(saturation_dn) else saturation_dn
-        beyond = response.slope(np.array([low, high])) - 1
-        rows.append((1.0, light, low, high, -(low + high) / (high - low), 2 / (high - low), *beyond, locked))
-        polynomials.append(response.monomials())
-    columns = np.ascontiguousarray(np.array(rows, np.float64).T.astype(np.float32))
-    return Responses(*(*columns, np.stack(polynomials).astype(np.float32)))
+def _pack_curve(model: FrameModel, saturation_dn: float) -> Curve:
+    """Pack the detector's curve of one wavelength in single precision."""
+    response, locked, single = model.response, bool(model.locked), np.float32
+    if response is None:
+        zero = single(0)
+        return Curve(False, single(saturation_dn), zero, zero, zero, zero, zero, zero, (zero,) * (HIGHEST + 1), locked)
+    low, high = response.low_dn, response.high_dn
+    light = float(response.light_dn(np.array([saturation_dn]))[0]) if np.isfinite(saturation_dn) else saturation_dn
+    below, above = response.slope(np.array([low, high])) - 1
+    return Curve(
+        bent=True,
+        saturation=single(light),
+        low=single(low),
+        high=single(high),
+        shift=single(-(low + high) / (high - low)),
+        scale=single(2 / (high - low)),
+        below=single(below),
+        above=single(above),
+        polynomial=tuple(response.monomials().astype(single)),
+        locked=locked,
+    )
 
 
 @_jit
 def _exact_nodes(dy, dx0, spacing, frames, orders, trust, smooth, out):  # type: ignore[no-untyped-def]
     """Least-squares weights, constants and covariance at nodes of one row, as `FrameModel.weights_at` has them.
 
-    Normal equations by Cholesky in float64: a condition of 300 leaves eleven digits. ``frames`` (K, 6) holds step, tilt y,
-    tilt x, defocus, gain, offset; ``dy``, ``dx0`` are from the pivot; ``out`` is (nodes, 3 K + EXTRAS). ``smooth`` (nodes,) is
-    the background that counts as ``trust`` samples.
+    Normal equations by Cholesky in float64: a condition of 300 leaves eleven digits. ``dy``, ``dx0`` are from the pivot;
+    ``out`` is (nodes, 3 K + EXTRAS). ``smooth`` (nodes,) is the background that counts as ``trust`` samples.
     """
-    count, unknowns = frames.shape[0], 1 + 2 * len(orders)
+    count, unknowns = len(frames.step), 1 + 2 * len(orders)
     design, gram, solved = np.empty((count, unknowns)), np.empty((unknowns, unknowns)), np.empty((3, unknowns))
     for node in range(out.shape[0]):
         dx = dx0 + node * spacing
         for k in range(count):
-            step, gain = frames[k, 0] + frames[k, 1] * dy + frames[k, 2] * dx, frames[k, 4]
-            step += frames[k, 3] * (dy * dy + dx * dx)
+            step, gain = frames.step[k] + frames.tilt_y[k] * dy + frames.tilt_x[k] * dx, frames.gain[k]
+            step += frames.defocus[k] * (dy * dy + dx * dx)
             design[k, 0] = gain
             for h in range(len(orders)):
                 design[k, 1 + 2 * h] = gain * np.cos(orders[h] * step)
                 design[k, 2 + 2 * h] = -gain * np.sin(orders[h] * step)
         _solve_for_three(design, trust, gram, solved)
-        _fill_node(design, frames, solved, trust, smooth[node], out[node])
+        _fill_node(design, frames.offset, solved, trust, smooth[node], out[node])
 
 
 @_jit
@@ -255,14 +274,15 @@ def _solve_for_three(design, trust, gram, solved):  # type: ignore[no-untyped-de
 
 
 @_jit
-def _fill_node(design, frames, solved, trust, smooth, out):  # type: ignore[no-untyped-def]
+def _fill_node(design, offset, solved, trust, smooth, out):  # type: ignore[no-untyped-def]
     count = design.shape[0]
-    out[3 * count : 3 * count + 6] = 0.0
+    offsets, covariance = out[3 * count + OFFSETS :], out[3 * count + COVARIANCE :]
+    offsets[:3], covariance[:3] = 0.0, 0.0
     for r in range(3):
-        out[3 * count + (r + 2) % 3] = trust * solved[r, 0] * smooth
-    out[3 * count + 3] = trust * solved[1, 0] * solved[1, 0]
-    out[3 * count + 4] = trust * solved[1, 0] * solved[2, 0]
-    out[3 * count + 5] = trust * solved[2, 0] * solved[2, 0]
+        offsets[(r + 2) % 3] = trust * solved[r, 0] * smooth
+    covariance[0] = trust * solved[1, 0] * solved[1, 0]
+    covariance[1] = trust * solved[1, 0] * solved[2, 0]
+    covariance[2] = trust * solved[2, 0] * solved[2, 0]
     for k in range(count):
         for r in range(3):
             weight = 0.0
@@ -270,8 +290,8 @@ def _fill_node(design, frames, solved, trust, smooth, out):  # type: ignore[no-u
                 weight += solved[r, m] * design[k, m]
             place = (r + 2) % 3  # u, v, A
             out[3 * k + place] = weight
-            out[3 * count + place] -= weight * frames[k, 5]
+            offsets[place] -= weight * offset[k]
         u, v = out[3 * k], out[3 * k + 1]
-        out[3 * count + 3] += u * u
-        out[3 * count + 4] += u * v
-        out[3 * count + 5] += v * v
+        covariance[0] += u * u
+        covariance[1] += u * v
+        covariance[2] += v * v

@@ -9,6 +9,7 @@ import numpy as np
 
 from cpikan.psi.model.schemes import design_matrix
 
+SIGMA_PER_MAD = 1.4826  # of a normal distribution: standard deviation over median absolute deviation
 NoiseSource = Literal["residuals", "neighbours", "wavelengths"]
 _BINS = 12
 _FEWEST = 50  # pixels a bin needs to count, and
@@ -87,7 +88,7 @@ def noise_from_neighbours(rows: np.ndarray, quantum_dn: float) -> NoiseModel:
     samples = np.asarray(rows, np.float64)
     second = samples[..., :-2] - 2 * samples[..., 1:-1] + samples[..., 2:]
     second = second[np.isfinite(second)]
-    spread = 1.4826 * np.median(np.abs(second)) if second.size else 0.0
+    spread = SIGMA_PER_MAD * np.median(np.abs(second)) if second.size else 0.0
     return NoiseModel(max(spread**2 / 6, quantum_dn**2 / 12), 0.0, "neighbours", int(second.size))
 
 

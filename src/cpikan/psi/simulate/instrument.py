@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.option import option
 from cpikan.psi.simulate.random import generator
 
 _STEPS, _TILTS, _GAINS, _OFFSETS = 11, 12, 13, 14
@@ -15,6 +16,7 @@ _STEPS, _TILTS, _GAINS, _OFFSETS = 11, 12, 13, 14
 # GMAX3265 (9344 x 7000), camera-level EMVA 1288 figures: saturation 10.4 ke-, dark noise 8 e-
 SENSOR_FULL_WELL_E = 10400.0
 SENSOR_READ_NOISE_E = 8.0
+_VIGNETTING = "loss of light and of contrast at the corner, 0 to 1 (default: 0.1 and 0.15)"
 
 
 @dataclass(frozen=True)
@@ -32,21 +34,27 @@ class Instrument:
 
     background: float = 128 / 255
     modulation: float = 100 / 255
-    exposure: float = 1.0
-    read_noise_dn: float | None = None
-    shot_noise: bool = True
+    exposure: float = option(1.0, "factor on the light; above about 1.1 fringes saturate", metavar="X")
+    read_noise_dn: float | None = option(
+        None, "read noise in DN rms (default: that of a 65-megapixel sensor)", flag="--read-noise", metavar="X"
+    )
+    shot_noise: bool = option(True, "no shot noise", flag="--no-shot-noise")
     gain_e_per_dn: float | None = None
-    vignetting_background: float = 0.10
-    vignetting_modulation: float = 0.15
-    second_harmonic: float = 0.0
-    third_harmonic: float = 0.0
-    step_error_deg: float = 0.0
-    piston_rad: float = 0.0
-    tilt_rad: float = 0.0
-    gain_drift: float = 0.0
-    wavelength_piston_rad: float = 0.0
-    wavelength_tilt_rad: float = 0.0
-    dead_fraction: float = 0.0
+    vignetting_background: float = option(0.10, _VIGNETTING, flag="--vignetting", metavar="X")
+    vignetting_modulation: float = option(0.15, _VIGNETTING, flag="--vignetting", metavar="X")
+    second_harmonic: float = option(0.0, "detector nonlinearity, fraction of B", metavar="X")
+    third_harmonic: float = option(0.0, "detector nonlinearity, fraction of B", metavar="X")
+    step_error_deg: float = option(0.0, "phase step error in degrees rms", flag="--step-error", metavar="X")
+    piston_rad: float = option(0.0, "piston per frame in rad rms", flag="--piston", metavar="X")
+    tilt_rad: float = option(0.0, "tilt per frame in rad rms at the edge", flag="--tilt", metavar="X")
+    gain_drift: float = option(0.0, "relative gain per frame, rms", metavar="X")
+    wavelength_piston_rad: float = option(
+        0.0, "relative piston between wavelengths in rad rms", flag="--wavelength-piston", metavar="X"
+    )
+    wavelength_tilt_rad: float = option(
+        0.0, "relative tilt between wavelengths in rad rms at the edge", flag="--wavelength-tilt", metavar="X"
+    )
+    dead_fraction: float = option(0.0, "fraction of dead pixels", flag="--dead", metavar="X")
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -66,7 +74,7 @@ class Instrument:
 
     @property
     def steps_are_exact(self) -> bool:
-        """Whether the nominal steps are the true ones, for every pixel."""
+        """True if the nominal steps are the true ones for every pixel."""
         return self.step_error_deg == 0 and self.piston_rad == 0 and self.tilt_rad == 0
 
     def read_noise(self, bit_depth: int) -> float:
@@ -85,7 +93,7 @@ class Instrument:
 
 @dataclass(frozen=True)
 class FrameFaults:
-    """What really happened: ``step_rad`` (L, K), ``tilt_rad`` (L, K, 2) as (x, y) at the edge, ``gain`` (L, K).
+    """The true faults of the frames: ``step_rad`` (L, K), ``tilt_rad`` (L, K, 2) as (x, y) at the edge, ``gain`` (L, K).
 
     ``offset_rad`` (L,) and ``offset_tilt_rad`` (L, 2) belong to whole wavelengths.
     """

@@ -1,4 +1,4 @@
-"""What to simulate: the surface, the light, the frames, the seed."""
+"""Settings of a simulation: the surface, the light, the frames, the seed."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def surface_preset(kind: str, wavelengths_nm: Sequence[float]) -> SurfaceSetting
 
 @dataclass(frozen=True)
 class SimulationSettings:
-    """One simulated acquisition; equal settings give equal bytes.
+    """Settings of one simulated acquisition; equal settings give equal bytes.
 
     ``shape`` is (H, W); ``frames`` per wavelength (default 4) spread over one period, unless ``phase_steps_deg`` gives
     them: one tuple for all wavelengths or one tuple per wavelength. ``surface`` is the name of a preset or explicit
@@ -180,7 +180,7 @@ class SimulationSettings:
 
     @property
     def acquisition(self) -> Acquisition:
-        """What a metrologist would know of this acquisition: nominal steps, trusted only when they are exact."""
+        """The acquisition as a metrologist would know it: nominal steps, trusted only when they are exact."""
         return Acquisition(
             wavelengths_nm=tuple(float(value) for value in self.wavelengths_nm),
             phase_steps_deg=self.steps_deg,

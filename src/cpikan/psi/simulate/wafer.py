@@ -20,7 +20,7 @@ GOOD, OUTSIDE, PARTICLE = 0, 1, 2  # classes of pixels
 
 @dataclass(frozen=True)
 class Grid:
-    """Where pixels lie: ``x_mm`` (W,) and ``y_mm`` (H,) from the centre, ``pixel_mm`` apart.
+    """Places of the pixels: ``x_mm`` (W,) and ``y_mm`` (H,) from the centre, ``pixel_mm`` apart.
 
     ``radius_mm`` is the largest distance from the centre that is seen, ``inner_mm`` the largest whole circle.
     """

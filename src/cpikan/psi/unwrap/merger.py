@@ -205,7 +205,7 @@ class TileMerger:
                 overlap.flag(self._maps.ambiguous, self._maps.component, offsets)
 
     def _active(self) -> np.ndarray:
-        """Whether each node has pixels still, bool (nodes,)."""
+        """Mark the nodes that have pixels still, bool (nodes,)."""
         sizes = [region.nodes.size.size for region in self._regions]
         return np.repeat([not region.replaced for region in self._regions], sizes).astype(bool)
 

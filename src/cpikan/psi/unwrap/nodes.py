@@ -24,7 +24,7 @@ class NodeCounts:
     counts: np.ndarray
 
     def emptied(self) -> NodeCounts:
-        """The same nodes without pixels."""
+        """Take all pixels from the nodes: another region owns them now."""
         none = np.zeros_like(self.size)
         return NodeCounts(none, np.full_like(self.first, -1), none, none, self.counts[:0])
 

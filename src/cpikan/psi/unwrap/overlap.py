@@ -1,4 +1,4 @@
-"""Where two regions of the map overlap: their votes on the offset between them, and the pixels they disagree on."""
+"""Overlaps of two regions of the map: their votes on the offset between them, and the pixels they disagree on."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class Overlap:
     last_node: int
 
     def is_active(self, active: np.ndarray) -> bool:
-        """Whether two nodes that were compared here are ``active`` still (bool per node)."""
+        """Test whether two nodes that were compared here are ``active`` still (bool per node)."""
         return bool(np.any(active[self.votes.first] & active[self.votes.second]))
 
     def flag(self, ambiguous: np.ndarray, component: np.ndarray, offsets: np.ndarray) -> None:

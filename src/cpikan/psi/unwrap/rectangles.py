@@ -31,7 +31,7 @@ class Rectangle:
         return (self.bottom - self.top) * (self.right - self.left)
 
     def holds(self, y: int, x: int) -> bool:
-        """Whether pixel (y, x) lies in it."""
+        """Test whether pixel (y, x) lies in the rectangle."""
         return self.top <= y < self.bottom and self.left <= x < self.right
 
     def grown(self, margin: int, shape: tuple[int, int]) -> Rectangle:

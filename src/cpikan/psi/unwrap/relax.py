@@ -60,7 +60,7 @@ def fewer_jumps(phase_rad: np.ndarray, orders: np.ndarray, surface_rad: np.ndarr
 
 @compiled
 def _row_jumps(phase_rad: np.ndarray, orders: np.ndarray, y: int) -> bool:
-    """Whether any pixel of a row has a jump to a neighbour; without branches, so that it runs on whole vectors."""
+    """Test whether any pixel of a row has a jump to a neighbour; without branches, so that it runs on whole vectors."""
     here, order = phase_rad[y], orders[y]
     found = _any_jump(here[:-1], here[1:], order[:-1], order[1:])
     if y > 0:

@@ -10,7 +10,7 @@ from cpikan.psi.unwrap.raster import order_step
 
 @compiled(inline="always")
 def is_residue(phase_rad: np.ndarray, y: int, x: int) -> bool:
-    """Whether the loop of four valid pixels whose first is (y, x) has a nonzero sum."""
+    """Test whether the loop of four valid pixels whose first is (y, x) has a nonzero sum."""
     a, b = phase_rad[y, x], phase_rad[y, x + 1]
     c, d = phase_rad[y + 1, x + 1], phase_rad[y + 1, x]
     if not np.isfinite(a + b + c + d):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from cpikan.errors import InputError, unknown_name
@@ -11,6 +11,8 @@ from cpikan.streaming.events import Events
 from cpikan.streaming.tiling.blend import WINDOWS
 
 VALUES = ("linear", "phasor", "height", "wrapped")
+# what a setting affects that does not change the pixels of the output
+_SPEED, _FILES, _TOLD = ({"affects": what} for what in ("speed", "files", "what is told"))
 Pair = int | Sequence[int]
 
 
@@ -32,13 +34,13 @@ class TilingSettings:
     ramp: Pair | None = None
     values: str = "linear"
     period: float | None = None
-    batch: int | None = None
-    processes: int = 1
-    threads: int | None = None
+    batch: int | None = field(default=None, metadata=_SPEED)
+    processes: int = field(default=1, metadata=_SPEED)
+    threads: int | None = field(default=None, metadata=_SPEED)
     quantities: tuple[str, ...] | None = None
-    resume: bool = False
-    overwrite: bool = False
-    progress: bool | Events = False
+    resume: bool = field(default=False, metadata=_FILES)
+    overwrite: bool = field(default=False, metadata=_FILES)
+    progress: bool | Events = field(default=False, metadata=_TOLD)
 
     def __post_init__(self) -> None:
         if self.window not in ("auto", *WINDOWS):
@@ -58,7 +60,7 @@ class TilingSettings:
 
     def changed(self, options: dict[str, Any]) -> TilingSettings:
         """These settings with some replaced; InputError for a name there is not, with the nearest one."""
-        names = [field.name for field in fields(self)]
+        names = [entry.name for entry in fields(self)]
         for name in options:
             if name not in names:
                 raise unknown_name("option", name, names)

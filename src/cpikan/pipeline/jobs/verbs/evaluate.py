@@ -5,21 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cpikan.option import FORM_HELP, option
 from cpikan.pipeline.jobs.job import Job
 from cpikan.pipeline.jobs.options import AreaOptions
 from cpikan.pipeline.jobs.verb import Verb
 from cpikan.streaming.events import Events
-from cpikan.surface.form import check_form_terms
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """``truth`` is a .npy of heights in nm; without it surface numbers are measured. ``remove`` as in `check_form_terms`."""
+    """``truth`` is a .npy of heights in nm; without it surface numbers are measured."""
 
     truth: str | None = None
-    remove: str | None = None
+    remove: str | None = option(
+        None,
+        f"take off the error (a piston always goes), or the map (default: piston): {FORM_HELP}",
+        metavar="TERMS",
+    )
 
     def __post_init__(self) -> None:
+        from cpikan.surface.form import check_form_terms  # compiled: help must not wait for it
+
         check_form_terms(self.remove or "")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from cpikan.pipeline.jobs.job import Job
 from cpikan.pipeline.jobs.options import RunOptions
 from cpikan.pipeline.jobs.verb import Verb
-from cpikan.pipeline.training.finetune import FinetuneSettings, finetune
+from cpikan.pipeline.training.finetune_settings import FinetuneSettings
 from cpikan.streaming.events import Events
 
 
@@ -21,6 +21,8 @@ class FinetuneOptions:
 
 def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     """Fit the model and return the summary."""
+    from cpikan.pipeline.training.finetune import finetune
+
     how, model, settings = job.part(RunOptions), job.part(FinetuneOptions).model, job.part(FinetuneSettings)
     return finetune(
         model, job.source, job.output, settings, resume=how.resume, overwrite=how.overwrite, progress=events

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cpikan.errors import InputError
+from cpikan.option import option
 from cpikan.pipeline.jobs.job import Job
-from cpikan.pipeline.jobs.options import AreaOptions, RunOptions
+from cpikan.pipeline.jobs.options import OneAreaOptions, RunOptions
 from cpikan.pipeline.jobs.verb import Verb
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags
@@ -19,10 +20,12 @@ from cpikan.units import parse_length_nm
 
 @dataclass(frozen=True)
 class ReconstructOptions:
-    """``report`` is an .html file to write as well; ``range`` the height range with its unit, such as "27 um"."""
+    """What a reconstruction is told beside its settings."""
 
-    report: str | None = None
-    range: str | None = None
+    range: str | None = option(
+        None, 'length of the height range, such as "27 um", centred on the data', metavar="LENGTH"
+    )
+    report: str | None = option(None, "also write a page to look at", metavar="FILE.html")
 
 
 def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
@@ -31,7 +34,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     from cpikan.pipeline.stacks.stack import open_stack
 
     how, page = job.part(RunOptions), job.part(ReconstructOptions).report
-    settings = settings_of(job, job.part(AreaOptions).open())
+    settings = settings_of(job, job.part(OneAreaOptions).open())
     if page and not Path(page).absolute().parent.is_dir():
         raise InputError(f"folder of the report {page} does not exist: create it first")
     acquisition = job.given(AcquisitionFlags)
@@ -68,11 +71,11 @@ def settings_of(job: Job, mask: Aperture | None = None) -> ReconstructSettings:
 
 
 def _check(job: Job) -> None:
-    job.part(RunOptions), job.part(AreaOptions), settings_of(job)
+    job.part(RunOptions), job.part(OneAreaOptions), settings_of(job)
 
 
 VERB = Verb(
-    (AcquisitionFlags, ReconstructSettings, AreaOptions, ReconstructOptions, RunOptions),
+    (AcquisitionFlags, ReconstructSettings, OneAreaOptions, ReconstructOptions, RunOptions),
     ("source", "output"),
     _check,
     run,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cpikan.errors import InputError
+from cpikan.option import option
 from cpikan.pipeline.jobs.job import Job
 from cpikan.pipeline.jobs.verb import Verb
 from cpikan.streaming.events import Events, report
@@ -16,22 +17,23 @@ from cpikan.streaming.events import Events, report
 
 @dataclass(frozen=True)
 class SolveOptions:
-    """How the problem is solved, ``seeds`` times from ``seed`` on, and what else is written.
+    """How the problem is solved, and what else is written; ``baseline`` adds what a plain polynomial reaches."""
 
-    ``field`` names a kind of network in place of the recipe's own, ``checkpoint`` a folder for the state, ``history`` a
-    .jsonl file, ``plot`` a .png file. ``baseline`` adds what a plain polynomial reaches.
-    """
-
-    recipe: str = "default"
-    field: str | None = None
-    seed: int = 0
-    seeds: int = 1
-    seconds: float = 60.0
-    restarts: int | None = None
-    checkpoint: str | None = None
-    resume: bool = False
-    history: str | None = None
-    plot: str | None = None
+    recipe: str = option("default", "default, levenberg-marquardt, varpro, soap, ssbroyden, lbfgs, paper, ...")
+    field: str | None = option(
+        None,
+        "train a scaled-cpikan, mlp, siren, fourier, wavelet, random-feature, separable or blend network of the "
+        "recipe's size, instead of the network that the recipe finds",
+        metavar="NAME",
+    )
+    seed: int = option(0, "of points and starts")
+    seeds: int = option(1, "solve for N seeds from --seed on", metavar="N")
+    seconds: float = option(60.0, "time limit of a solve")
+    restarts: int | None = option(None, "new starts for a solve that ends stuck far from the goal", metavar="N")
+    checkpoint: str | None = option(None, "keep the state there, every few seconds, to go on from", metavar="DIR")
+    resume: bool = option(False, "go on from --checkpoint, or begin where nothing is there")
+    history: str | None = option(None, "also write what happened, one JSON object per line", metavar="FILE.jsonl")
+    plot: str | None = option(None, "also draw solution, error and history", metavar="FILE.png")
     baseline: bool = False
 
     def __post_init__(self) -> None:

@@ -57,7 +57,7 @@ def estimate_steps(frames: np.ndarray, start_deg: tuple[float, ...] | None) -> E
 
 
 def _sweep(samples: np.ndarray, delta: np.ndarray) -> np.ndarray:
-    """One round of the algorithm: the change of the steps, in rad."""
+    """Change the steps by one round of the algorithm; returns the change in rad."""
     background, u, v = np.linalg.pinv(design_matrix(tuple(np.degrees(delta)))) @ samples
     columns = np.stack([np.ones_like(u), u, -v], axis=1)
     # without each pixel's own background: uneven illumination would pass for a shift

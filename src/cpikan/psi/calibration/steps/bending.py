@@ -70,14 +70,14 @@ def _curve(samples: Samples, layout: Layout, theta: np.ndarray, low: float, high
 
 
 def _rest(across: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """What the columns of every pixel (P, K, 3) leave of values (K, P): (P, K)."""
+    """Subtract what the columns of every pixel (P, K, 3) explain of values (K, P): (P, K)."""
     samples = values.T
     held = np.einsum("pkc,pk->pc", across, samples)
     return samples - np.einsum("pkc,pc->pk", across, held)
 
 
 def scaled_response(response: Response, scale: float) -> Response:
-    """The same curve for samples in units ``scale`` times smaller."""
+    """Convert a curve to samples in units ``scale`` times smaller."""
     return Response(
         response.low_dn * scale, response.high_dn * scale, tuple(c * scale for c in response.coefficients_dn)
     )

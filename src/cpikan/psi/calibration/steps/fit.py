@@ -171,7 +171,7 @@ def _sign_is_wrong(layout: Layout, theta: np.ndarray, start: np.ndarray | None) 
 
 
 def _mirrored(solution: Solution) -> Solution:
-    """The same frames with phase, steps and tilts of the other sign: the fit cannot tell."""
+    """Change the sign of phase, steps and tilts: the frames are the same, so the fit cannot tell."""
     theta, pixel = solution.state.theta.copy(), solution.state.pixel.copy()
     for group in ("step", "tilt", "defocus"):
         if group in solution.layout.blocks:

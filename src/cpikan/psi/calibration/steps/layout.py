@@ -40,7 +40,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Layout(ParameterVector):
-    """Where each number stands in the vector of parameters; frame 0 is the reference.
+    """Places of the numbers in the vector of parameters; frame 0 is the reference.
 
     First all numbers of frame 1, then of frame 2 and so on: a step and what ``effects`` add. Then one number per harmonic,
     then ``terms`` of the smooth background and as many of the modulation::
@@ -66,12 +66,12 @@ class Layout(ParameterVector):
 
     @property
     def orders(self) -> tuple[int, ...]:
-        """Those of the harmonics that are fitted."""
+        """Orders of the harmonics that are fitted."""
         return tuple(order for order in (2, 3) if f"harmonic{order}" in self.effects)
 
     @property
     def of_frames(self) -> int:
-        """How many parameters belong to single frames."""
+        """Number of parameters that belong to single frames."""
         return (self.frames - 1) * self.per_frame
 
     @property
@@ -114,7 +114,7 @@ class Layout(ParameterVector):
         return replace(self, effects=self.effects - {effect})
 
     def prior_precision(self) -> np.ndarray:
-        """One over the variance of the weak priors, zero for the smooth fields."""
+        """Precisions of the weak priors (n,), zero for the smooth fields."""
         precision = np.zeros(self.size)
         for name in self.groups:
             precision[self.blocks[name]] = PRIOR[name] ** -2
@@ -152,5 +152,5 @@ class Layout(ParameterVector):
         return Parameters(wave, gain, offset, theta[self.of_frames : self.own], theta[background], theta[modulation])
 
     def moved_to(self, other: Layout, theta: np.ndarray) -> np.ndarray:
-        """The same parameters in another layout; what this one lacks is neutral."""
+        """Move parameters to another layout; what this one lacks is neutral."""
         return self.moved(theta, other, other.neutral())

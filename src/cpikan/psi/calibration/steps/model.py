@@ -48,7 +48,7 @@ class State:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a state predicts and what it leaves over, in units of the modulation.
+    """Predictions and residuals of a state, in units of the modulation.
 
     ``rest`` (K, P), ``off_background`` and ``off_modulation`` (P,) departures from the smooth fields; ``shape`` and
     ``slope`` (K, P) the fringe and its derivative, ``higher`` (orders, K, P) the cosines of the harmonics.

@@ -28,7 +28,7 @@ class Spread:
 
     @property
     def light(self) -> tuple[float, float]:
-        """Of background and modulation."""
+        """Scatter of background and modulation."""
         return self.background, self.modulation
 
     def squares(self) -> np.ndarray:
@@ -108,7 +108,7 @@ class Normal:
     scaled_rest: np.ndarray
 
     def pixel_step(self, step: np.ndarray) -> np.ndarray:
-        """How the pixels (3, P) follow a step of the frames."""
+        """Solve for the change of the pixels (3, P) that goes with a step of the frames."""
         weight = np.maximum(self.root, 1e-12)
         return self.factor.backward(self.pixel_right - np.tensordot(step, self.coupling, (0, 1)) / weight)
 

@@ -1,4 +1,4 @@
-"""From the parameters of a fit to what a user is told: the frames' model, its errors, and whether to trust it."""
+"""The report of a fit of steps: the frames' model, its errors, and whether to trust it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DEAREST_HARMONIC = 1.5  # times the phase noise: what a harmonic left free in e
 
 @dataclass(frozen=True)
 class Context:
-    """What the report needs beside the solution: all ``values`` (K, P) ``where`` (P, 2) they were taken, the pixels ``seen`` by
+    """Facts for the report beside the solution: all ``values`` (K, P) ``where`` (P, 2) they were taken, the pixels ``seen`` by
     the fit, the pivot, the units of values and positions, why effects were omitted, whether steps were given, and the curve
     that makes light of values."""
 
@@ -100,7 +100,7 @@ def _with_residual(fit: StepFit, context: Context) -> StepFit:
 
 
 def _judged(fit: StepFit, samples: Samples, *, resolved: bool) -> StepFit:
-    """Whether the data determine the steps, and what else a user must know."""
+    """Add the verdict: whether the data determine the steps, and what else a user must know."""
     worst = float(np.degrees(fit.step_error_rad).max())
     reasons = []
     if fit.fringes < _FEWEST_FRINGES:
@@ -109,7 +109,7 @@ def _judged(fit: StepFit, samples: Samples, *, resolved: bool) -> StepFit:
         reasons.append(
             f"steps are uncertain by {worst:.1f} deg (allowed {_LARGEST_ERROR_DEG:g}): more frames or fringes"
         )
-    if fit.conditioning < 0.05:
+    if fit.conditioning < _WORST_CONDITION:
         reasons.append("the steps lie too close together to tell background, modulation and phase apart")
     warnings = []
     if _DOUBTFUL_ERROR_DEG < worst <= _LARGEST_ERROR_DEG:
@@ -128,7 +128,7 @@ def _judged(fit: StepFit, samples: Samples, *, resolved: bool) -> StepFit:
 
 
 def _free_harmonics(model: FrameModel, orders: tuple[int, ...], where: np.ndarray) -> tuple[int, ...]:
-    """Those of the fitted orders that may be free in every pixel: there are frames for it and the phase stays quiet."""
+    """Choose harmonics that may be free in every pixel: there are frames for it and the phase stays quiet."""
     some = where[:: max(1, len(where) // 300)]
     delta = model.steps_at(some[:, 0], some[:, 1]).T
     plain = _phase_cost(delta, ())

@@ -1,4 +1,4 @@
-"""What a fit of the frames does to the fringes' print-through, measured on the subsample."""
+"""Print-through of the fringes before and after a fit of the frames, measured on the subsample."""
 
 from __future__ import annotations
 

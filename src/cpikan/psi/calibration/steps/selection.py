@@ -1,4 +1,4 @@
-"""Which effects the frames show: backward elimination on one fit of all of them."""
+"""Selection of the effects that the frames show: backward elimination on one fit of all of them."""
 
 from __future__ import annotations
 

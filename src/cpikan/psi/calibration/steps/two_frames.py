@@ -11,6 +11,7 @@ from cpikan.psi.calibration.smooth_terms import Box, features_of, smooth_field, 
 from cpikan.psi.calibration.steps.fringes import unwrap_scattered
 from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.model.frame_model import FrameModel
+from cpikan.psi.model.noise import SIGMA_PER_MAD
 
 _DEGREES = (6, 4, 2)  # of the background: the highest that takes nothing of the fringes
 _FRINGES_PER_DEGREE = 2.0
@@ -38,7 +39,9 @@ def fit_two_frames(frames: np.ndarray, position: np.ndarray, start_deg: tuple[fl
     smooth = split.basis @ np.linalg.lstsq(split.basis, modulation, rcond=None)[0]
     lit = smooth > _SHADOW * np.quantile(modulation, 0.9)
     scatter = (
-        1.4826 * float(np.median(np.abs(modulation / np.maximum(smooth, 1e-12) - 1)[lit])) if lit.any() else np.inf
+        SIGMA_PER_MAD * float(np.median(np.abs(modulation / np.maximum(smooth, 1e-12) - 1)[lit]))
+        if lit.any()
+        else np.inf
     )
     mirrored = start_deg is not None and np.sin(np.radians(start_deg[1] - start_deg[0])) < 0
     reasons = _reasons(split, scatter)
@@ -107,7 +110,7 @@ def _model(split: _Split, where: np.ndarray, step_rad: float) -> FrameModel:
 
 
 def _reasons(split: _Split, scatter: float) -> list[str]:
-    """Why two frames do not serve."""
+    """List why two frames do not serve; empty if they do."""
     degrees, reasons = float(np.degrees(split.step_rad)), []
     if split.resolved and split.fringes < _FRINGES_PER_DEGREE * _DEGREES[-1]:
         reasons.append(

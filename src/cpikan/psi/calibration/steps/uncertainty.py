@@ -1,4 +1,4 @@
-"""How well the parameters of the frames are known, what is left over being neither white nor independent."""
+"""Uncertainty of the parameters of the frames, with residuals that are neither white nor independent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def covariance_of(samples: Samples, solution: Solution) -> np.ndarray:
 
 
 def _scores(samples: Samples, solution: Solution) -> np.ndarray:
-    """What each pixel pulls at each parameter (n, P); at the solution they sum to nothing, but for the weak priors."""
+    """Compute the score of each pixel for each parameter (n, P); at the solution scores sum to the weak priors' alone."""
     layout, normal, spread = solution.layout, solution.normal, solution.spread
     found = evaluate(samples, layout, solution.state)
     at = layout.unpack(solution.state.theta)

@@ -69,7 +69,7 @@ class NetworkPhase:
         return sum(p.numel() for p in self.field.parameters())
 
     def at(self, points: Tensor) -> NetworkPhase:
-        """The same phase elsewhere."""
+        """Move the phase to other points (B, 2)."""
         return replace(self, points=points)
 
     def value(self, parameters: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class FrameParts(NamedTuple):
 
 @dataclass(frozen=True)
 class FrameLayout(ParameterVector):
-    """Where each number stands in the vector of parameters; frame 0 is the reference.
+    """Places of the numbers in the vector of parameters; frame 0 is the reference.
 
     ``light`` terms of A, as many of B, K - 1 steps (rad), K - 1 tilts (rad per unit, y and x) if ``fit_tilt``, K - 1 gains
     less one if ``fit_gain``, the second harmonic's share of B if there is one, ``form`` numbers of the phase.

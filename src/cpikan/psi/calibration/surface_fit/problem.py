@@ -35,13 +35,13 @@ class Spreads:
     temperature: float = 1.0
 
     def of_light(self, which: int, size: np.ndarray) -> np.ndarray:
-        """Of terms of degrees ``size``: A (0) or B (1)."""
+        """Standard deviations of terms of degrees ``size`` of A (0) or B (1)."""
         rest = np.maximum(size, 1)
         wide = _LIGHT_SHARE * rest**-1.5 if self.logs is None else np.exp(self.logs[which] @ [rest**0, rest - 1])
         return np.asarray(np.where(size == 0, _LIGHT_MEAN, wide))
 
     def of_phase(self, size: np.ndarray) -> np.ndarray:
-        """Of the phase; piston, slope and bow are how the part lies and what it is made to be, not how rough it is."""
+        """Standard deviations of terms of the phase; piston, slope and bow say how the part lies, not how rough it is."""
         rest = np.maximum(size, 1)
         wide = _PHASE_RAD * rest**-1.5 if self.logs is None else np.exp(self.logs[2] @ [rest**0, rest - 1])
         return np.asarray(np.where(size < ROUGH_DEGREE, _PHASE_RAD * rest**-1.5, wide))
@@ -59,7 +59,7 @@ class Samples:
     steps: str
 
     def some(self, count: int) -> Samples:
-        """About ``count`` of the pixels, evenly among them."""
+        """Take about ``count`` of the pixels, evenly among them."""
         if count >= len(self.points):
             return self
         return self.only(np.unique(np.linspace(0, len(self.points) - 1, count).round().astype(int)))
@@ -73,7 +73,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Degrees:
-    """Of light and of the phase (0 or more), whether frames may differ by tilt and gain, and whether fringes are bent by a
+    """Degrees of light and phase (0 or more), whether frames may differ by tilt and gain, and whether fringes are bent by a
     second harmonic."""
 
     light: int
@@ -133,7 +133,7 @@ def first_light(samples: Samples) -> tuple[float, float]:
 
 
 def first_light_of(frames: np.ndarray) -> tuple[float, float]:
-    """The same of frames (K, B) in units of their noise."""
+    """Mean and amplitude of the fringes of frames (K, B) in units of their noise."""
     return float(frames.mean()), float(frames.std() * np.sqrt(2))
 
 

@@ -12,6 +12,7 @@ from cpikan.learning.levenberg_marquardt import Settings, minimise
 from cpikan.psi.calibration.surface_fit.descent import ROBUST, LocalMinimum
 from cpikan.psi.calibration.surface_fit.evidence import log_evidence, residual_diagnostics, spread_problem
 from cpikan.psi.calibration.surface_fit.problem import Degrees, Problem, Samples, Spreads, frame_residuals, moved
+from cpikan.psi.model.noise import SIGMA_PER_MAD
 
 DEGREES = Degrees(12, 12)
 _MORE = (Degrees(12, 16), Degrees(12, 20))  # of the best, while pixels outside the fit support them
@@ -59,7 +60,7 @@ class RegularisedFit:
 
 @dataclass(frozen=True)
 class Pixels:
-    """Those of the fit, others to judge it by, and the unit of both in noise of a sample."""
+    """Pixels of the fit, others to judge it by, and the unit of both in noise of a sample."""
 
     fitted: Samples
     held: Samples
@@ -69,7 +70,7 @@ class Pixels:
         """In units of what ``best`` leaves over, where that is more than noise: detail and light that no smooth term
         follows are then what is expected, and not outliers."""
         rest = best.model.residuals(best.parameters[None])[0]
-        unit = 1.4826 * float(rest.abs().median())
+        unit = SIGMA_PER_MAD * float(rest.abs().median())
         if unit**2 < _ROUGH:
             return self
         fitted, held = (replace(part, frames=part.frames / unit) for part in (self.fitted, self.held))
@@ -145,7 +146,7 @@ def _regularised(pixels: Pixels, begun: LocalMinimum, spreads: Spreads) -> Regul
 
 
 def covariance_of(minimum: LocalMinimum, temperature: float) -> np.ndarray:
-    """Of the parameters (P, P): the inverse of J'WJ and the prior, squares being worth ``temperature`` less."""
+    """Covariance of the parameters (P, P): the inverse of J'WJ and the prior, times ``temperature``."""
     matrix = minimum.model.normal(minimum.parameters[None], ROBUST)[2][0]
     root = matrix.diagonal().rsqrt()
     inverse = torch.linalg.inv(matrix * root[:, None] * root)

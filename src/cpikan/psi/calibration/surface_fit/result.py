@@ -162,7 +162,7 @@ class SurfaceFit:
 
     @property
     def misfit_rad(self) -> float:
-        """What is left over beyond the noise, as a phase."""
+        """Residual beyond the noise, as a phase."""
         modulation = float(self._parts().power[0]) * self.unit_dn
         return float(np.sqrt(max(self.chi2 - 1.0, 0.0)) * self.noise_dn / max(modulation, 1e-12))
 

@@ -1,4 +1,4 @@
-"""Where the fit begins: phases of closed forms where they can be unwrapped, and random smooth ones."""
+"""Starts of the fit: phases of closed forms where they can be unwrapped, and random smooth ones."""
 
 from __future__ import annotations
 
@@ -33,17 +33,16 @@ _ALIKE = 1e-3  # relative difference of costs of what is one minimum
 
 @dataclass(frozen=True)
 class Candidate:
-    """A start that was carried to ``degrees``: its parameters (P,), half its mean squared residual, where it came from."""
+    """A start that was followed to ``degrees``: its parameters (P,), and where it came from."""
 
     parameters: Tensor
     degrees: Degrees
-    cost: float
     source: str
 
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """What a closed form makes of the frames: phase terms of `DETAIL`, steps (K,), tilts (K, 2) per unit, in rad."""
+    """A closed form's answer: phase terms of `DETAIL`, steps (K,), tilts (K, 2) per unit, in rad."""
 
     source: str
     modes: np.ndarray
@@ -58,12 +57,7 @@ def closed_candidates(samples: Samples, closed: list[ClosedForm]) -> list[Candid
     few = samples.some(_DETAIL_PIXELS)
     begun = torch.stack([_start(samples, DETAIL, one) for one in closed])
     best, cost = _improved(few, DETAIL, begun, 60)
-    count = few.frames.size
-    return [
-        Candidate(best[i], DETAIL, float(cost[i]) / count, closed[i].source)
-        for i in _distinct(cost)
-        if cost[i] < np.inf
-    ]
+    return [Candidate(best[i], DETAIL, closed[i].source) for i in _distinct(cost)]
 
 
 def smooth_candidates(samples: Samples, closed: list[ClosedForm], seed: int) -> list[Candidate]:
@@ -79,8 +73,7 @@ def smooth_candidates(samples: Samples, closed: list[ClosedForm], seed: int) -> 
     best, cost = _improved(more, _SECOND, begun, 60)
     kept = _distinct(cost)[: _KEPT[1]]
     best, cost = _improved(most, THIRD, moved(best[torch.tensor(kept)], *layouts[1:]), 80)
-    count = most.frames.size
-    return [Candidate(best[i], THIRD, float(cost[i]) / count, names[kept[i]]) for i in _distinct(cost)]
+    return [Candidate(best[i], THIRD, names[kept[i]]) for i in _distinct(cost)]
 
 
 def _improved(samples: Samples, degrees: Degrees, begun: Tensor, iterations: int) -> tuple[Tensor, np.ndarray]:
@@ -129,15 +122,13 @@ def _start(samples: Samples, degrees: Degrees, closed: ClosedForm) -> Tensor:
 
 
 def closed_forms(samples: Samples, position: np.ndarray, frames_dn: np.ndarray) -> list[ClosedForm]:
-    """What closed forms make of ``frames_dn`` (K, P) at ``position`` (P, 2), the pixels of ``samples``."""
+    """Apply closed forms to ``frames_dn`` (K, P) at ``position`` (P, 2), the pixels of ``samples``."""
     given = None if samples.steps_rad is None else tuple(np.degrees(samples.steps_rad))
     low, high = position.min(axis=0), position.max(axis=0)
     unit, centre = (high - low) / 2, (low + high) / 2
     found: list[ClosedForm] = []
     for name, fit in _fits(position, frames_dn, given):
-        phase = unwrap_scattered(fit.phase_rad(frames_dn, position), position)
-        basis = features(samples.points[phase.reached], DETAIL.form)
-        modes = np.linalg.lstsq(basis, phase.unwrapped_rad[phase.reached], rcond=None)[0]
+        modes = _modes(samples, fit.phase_rad(frames_dn, position), position)
         steps = fit.model.steps_rad + fit.model.tilt_rad_px @ (centre - np.asarray(fit.model.pivot))
         found.append(ClosedForm(name, modes, steps, fit.model.tilt_rad_px * unit))
     if len(frames_dn) > 2:
@@ -148,30 +139,34 @@ def closed_forms(samples: Samples, position: np.ndarray, frames_dn: np.ndarray) 
 def _pairs(
     samples: Samples, position: np.ndarray, frames_dn: np.ndarray, given: tuple[float, ...] | None
 ) -> Iterator[ClosedForm]:
-    """What Gram-Schmidt makes of frame 0 and each other one; the steps of the rest follow from its phase."""
+    """Apply Gram-Schmidt to frame 0 and each other one; the steps of the rest follow from its phase."""
     for k in range(1, len(frames_dn)):
         try:
             fit = fit_two_frames(frames_dn[[0, k]], position, None if given is None else (given[0], given[k]))
             wrapped = fit.phase_rad(frames_dn[[0, k]], position)
-            phase = unwrap_scattered(wrapped, position)
         except (InputError, np.linalg.LinAlgError):
             continue
         if not np.isfinite(wrapped).all():
             continue
-        basis = features(samples.points[phase.reached], DETAIL.form)
-        modes = np.linalg.lstsq(basis, phase.unwrapped_rad[phase.reached], rcond=None)[0]
         fringes = np.stack([np.cos(wrapped), -np.sin(wrapped)], axis=1)
         columns = np.concatenate([features(samples.points, _PAIR_LIGHT), fringes], axis=1)
         real, imaginary = np.linalg.lstsq(columns, frames_dn.T, rcond=None)[0][-2:]
         steps = np.arctan2(imaginary, real)
-        yield ClosedForm(
-            f"Gram-Schmidt of frames 1 and {k + 1}", modes, steps - steps[0], np.zeros((len(frames_dn), 2))
-        )
+        name, modes = f"Gram-Schmidt of frames 1 and {k + 1}", _modes(samples, wrapped, position)
+        yield ClosedForm(name, modes, steps - steps[0], np.zeros((len(frames_dn), 2)))
+
+
+def _modes(samples: Samples, wrapped_rad: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Fit the phase terms of `DETAIL` to a wrapped phase (P,) that is unwrapped first."""
+    phase = unwrap_scattered(wrapped_rad, position)
+    basis = features(samples.points[phase.reached], DETAIL.form)
+    return np.asarray(np.linalg.lstsq(basis, phase.unwrapped_rad[phase.reached], rcond=None)[0])
 
 
 def _fits(
     position: np.ndarray, frames_dn: np.ndarray, given: tuple[float, ...] | None
 ) -> Iterator[tuple[str, StepFit]]:
+    """Fit the steps by each closed form that serves; yields its name and the fit."""
     makers: list[tuple[str, Callable[[], StepFit]]] = [
         ("tilted frames", lambda: fit_phase_steps(frames_dn, position, given, FitOptions(frozenset({"tilt"})))),
         ("even steps", lambda: fit_phase_steps(frames_dn, position, given, FitOptions(frozenset()))),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Thresholds:
-    """How much is tried, and what counts as determined; the defaults are those that the benchmarks of the fit confirm."""
+    """Effort of the search and limits of what counts as determined; the benchmarks of the fit confirm the defaults."""
 
     # the pixels of the fit
     fewest_pixels: int = 500

@@ -28,7 +28,7 @@ def judged(fit: SurfaceFit, points: np.ndarray, limits: Thresholds) -> SurfaceFi
 
 
 def _reasons(fit: SurfaceFit, limits: Thresholds) -> list[str]:
-    """Why the surface is not determined."""
+    """List why the surface is not determined; empty if it is."""
     reasons = []
     modulation = float(fit.parameters[fit.layout.blocks["modulation"][0]]) * fit.unit_dn
     if fit.residual_dn > limits.worst_share * modulation + 3 * fit.noise_dn:

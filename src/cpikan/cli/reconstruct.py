@@ -1,0 +1,44 @@
+"""The verb ``reconstruct``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cpikan.cli.verb import OUTPUT, Place, job_verb
+
+STACK = Place("source", "STACK", "folder of images, .npy, .tif, .zarr or file.h5::/dataset")
+
+
+def tell(result: dict[str, Any]) -> str:
+    """The figures in a few lines."""
+    from cpikan.report.step_lines import step_lines
+
+    sigma = result["sigma_nm_median"]
+    lines = [
+        f"output     {result['output']}",
+        f"height     PV {result['pv_nm']:.2f} nm, RMS {result['rms_nm']:.2f} nm, sigma {sigma:.3g} nm (median)",
+        f"pixels     {result['valid_fraction']:.2%} valid, {result['ambiguous_fraction']:.3g} of them ambiguous, "
+        f"{result['components']} component{'s' if result['components'] != 1 else ''}",
+        *_surface_line(result),
+        *step_lines(result),
+        *_ripple_line(result),
+        f"time       {result['seconds']:.2f} s ({result['megapixels_per_second']:.1f} MPix/s), "
+        f"memory {result['peak_anonymous_mib']:.0f} MiB",
+    ]
+    return "\n".join(lines)
+
+
+def _surface_line(result: dict[str, Any]) -> list[str]:
+    surface = result.get("surface")
+    if not surface:
+        return []
+    pvr = "-" if surface["pvr_nm"] is None else f"{surface['pvr_nm']:.2f} nm"
+    return [f"surface    PVr {pvr}, Sa {surface['sa_nm']:.2f} nm; removed: {', '.join(result['form']['removed'])}"]
+
+
+def _ripple_line(result: dict[str, Any]) -> list[str]:
+    ripple = result.get("ripple_mrad")
+    return [f"ripple     {', '.join(f'{k}x {v:.1f}' for k, v in ripple.items())} mrad"] if ripple else []
+
+
+VERB = job_verb("reconstruct", (STACK, Place("output", "OUT", ".npy, .tif or .zarr", OUTPUT)), tell)

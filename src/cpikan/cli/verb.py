@@ -1,0 +1,106 @@
+"""What a verb of the command line is, and the two ways to make one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from cpikan.cli.flags import add_flags, settings_of
+from cpikan.errors import InputError
+from cpikan.streaming.events import ProgressLine
+
+
+class Place(NamedTuple):
+    """A positional argument, or with ``flags`` a named one: where something is read from or written to."""
+
+    name: str
+    metavar: str
+    help: str
+    flags: tuple[str, ...] = ()
+    needed: bool = True
+    default: str | None = None
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Add the argument."""
+        more: dict[str, Any] = {"metavar": self.metavar, "help": self.help, "default": self.default}
+        if self.flags:
+            parser.add_argument(*self.flags, dest=self.name, required=self.needed and self.default is None, **more)
+        else:
+            parser.add_argument(self.name, nargs=None if self.needed else "?", **more)
+
+
+OUTPUT = ("-o", "--output")
+
+
+@dataclass(frozen=True)
+class CommandVerb:
+    """``places`` and the options of ``kinds`` are its arguments; ``run`` takes the values of the places and the settings by
+    name, and returns figures; ``tell`` says them in a few lines. ``told`` of the figures is said on stderr, with ``--json``
+    too."""
+
+    places: Sequence[Place]
+    kinds: Sequence[type[Any]]
+    run: Callable[[dict[str, str], dict[str, Any]], Any]
+    tell: Callable[[Any], str]
+
+    def fill(self, parser: argparse.ArgumentParser) -> None:
+        """Add the arguments of the verb."""
+        for place in self.places:
+            place.add_to(parser)
+        add_flags(parser, self.kinds)
+        parser.add_argument(
+            "--json", action="store_true", help="print one JSON object on stdout and nothing else there"
+        )
+
+    def __call__(self, given: argparse.Namespace) -> Any:
+        """Do the work."""
+        places = {place.name: getattr(given, place.name) for place in self.places}
+        return self.run(places, settings_of(given, self.kinds))
+
+
+def job_verb(
+    name: str,
+    places: Sequence[Place],
+    tell: Callable[[Any], str],
+    *,
+    events: Callable[[], ProgressLine] = ProgressLine,
+    also: dict[str, Any] | None = None,
+) -> CommandVerb:
+    """The verb ``name`` of jobs: places that are no fields of a job are settings, as is what ``also`` names."""
+    from cpikan.pipeline.jobs.verb import verb_named
+
+    def run(given: dict[str, str], settings: dict[str, Any]) -> Any:
+        from cpikan.pipeline.jobs.job import Job
+        from cpikan.pipeline.jobs.job import run as run_job
+
+        for place in places:
+            if given[place.name] == "":
+                raise InputError(f"{place.metavar} '' does not exist: give a path")
+        main = {key: value for key, value in given.items() if key in ("source", "output") and value is not None}
+        rest = {key: value for key, value in given.items() if key not in ("source", "output")}
+        line = events()
+        try:
+            result = run_job(
+                Job(name, **main, settings={**settings, **rest, **(also or {})}), line, seconds_before=process_seconds()
+            )
+        finally:
+            line.close()
+        if result.get("rank", 0) > 0:  # of several processes one tells
+            raise SystemExit(0)
+        if result.get("already_finished") and name != "simulate":
+            print(f"cpikan: {result['output']} is already finished: nothing was done", file=sys.stderr)
+        return result
+
+    return CommandVerb(places, verb_named(name).settings, run, tell)
+
+
+def process_seconds() -> float:
+    """Seconds since the process started: interpreter and imports."""
+    import time
+
+    import psutil
+
+    return max(0.0, time.time() - psutil.Process().create_time())
