@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 import numpy as np
 
 from cpikan.storage.atomic import full_disk_named, sync_folder
+from cpikan.storage.writers.base import LayoutWriter
 from cpikan.storage.writers.layout import QUANTITIES, MapLayout, npy_path, partial_of
 from cpikan.storage.writers.npy_array import NpyArrayFile
 
 
-class NpyWriter:
+class NpyWriter(LayoutWriter):
     """MapWriter of .npy files: the height at the path itself, the other quantities beside it.
 
     The format has no room for attributes: they belong to the JSON document beside the output. The height's file is made
     last and gets its final name last, so that its existence, partial or final, implies that of the others.
     """
 
-    row_align = 1
-
     def __init__(self, layout: MapLayout, *, resume: bool) -> None:
-        self._layout = layout
+        super().__init__(layout)
         self._files: dict[str, NpyArrayFile] = {}
         try:
             with full_disk_named(layout.path, layout.raw_bytes):
@@ -32,19 +30,12 @@ class NpyWriter:
             self.close()
             raise
 
-    @property
-    def quantities(self) -> tuple[str, ...]:
-        return self._layout.quantities
+    def _put(self, name: str, start: int, rows: np.ndarray) -> None:
+        self._files[name].write(start, rows)
 
-    def write_rows(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
-        with full_disk_named(self._layout.path, self._layout.remaining_bytes(start)):
-            for name, array in self._layout.checked_rows(start, rows, self.row_align).items():
-                self._files[name].write(start, array)
-
-    def sync(self) -> None:
-        with full_disk_named(self._layout.path, self._layout.raw_bytes):
-            for file in self._files.values():
-                file.sync()
+    def _flush(self) -> None:
+        for file in self._files.values():
+            file.sync()
 
     def finish(self) -> None:
         self.sync()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import tifffile
 
 from cpikan.errors import ResumeError
 from cpikan.storage.atomic import full_disk_named, sync_folder
+from cpikan.storage.writers.base import LayoutWriter
 from cpikan.storage.writers.bigtiff import TILE, TiffPage, head_of
 from cpikan.storage.writers.layout import QUANTITIES, MapLayout
 from cpikan.storage.writers.preallocated import PreallocatedFile
@@ -22,7 +22,7 @@ from cpikan.storage.writers.preallocated import PreallocatedFile
 BAD_TIFF = (ValueError, TypeError, KeyError, IndexError, OverflowError, OSError, struct.error)
 
 
-class TiffWriter:
+class TiffWriter(LayoutWriter):
     """MapWriter of one uncompressed BigTIFF in tiles of 512, pages in the caller's order.
 
     The pages are laid out when the file is made, so bands fill all of them at once. Tiles that reach over the rim are
@@ -32,7 +32,7 @@ class TiffWriter:
     row_align = TILE
 
     def __init__(self, layout: MapLayout, *, resume: bool) -> None:
-        self._layout = layout
+        super().__init__(layout)
         head, pages = head_of(layout)
         self._pages = {page.quantity: page for page in pages}
         with full_disk_named(layout.path, layout.raw_bytes):
@@ -42,21 +42,14 @@ class TiffWriter:
             else:
                 self._file = PreallocatedFile.create(layout.partial, pages[-1].end, head)
 
-    @property
-    def quantities(self) -> tuple[str, ...]:
-        return self._layout.quantities
+    def _put(self, name: str, start: int, rows: np.ndarray) -> None:
+        page = self._pages[name]
+        for top in range(0, len(rows), TILE):
+            tiles = _cut_tiles(rows[top : top + TILE], page.tiles[1], QUANTITIES[name].fill)
+            self._file.write(page.tile_offset((start + top) // TILE, 0), tiles)
 
-    def write_rows(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
-        with full_disk_named(self._layout.path, self._layout.remaining_bytes(start)):
-            for name, array in self._layout.checked_rows(start, rows, self.row_align).items():
-                page = self._pages[name]
-                for top in range(0, len(array), TILE):
-                    tiles = _cut_tiles(array[top : top + TILE], page.tiles[1], QUANTITIES[name].fill)
-                    self._file.write(page.tile_offset((start + top) // TILE, 0), tiles)
-
-    def sync(self) -> None:
-        with full_disk_named(self._layout.path, self._layout.raw_bytes):
-            self._file.sync()
+    def _flush(self) -> None:
+        self._file.sync()
 
     def finish(self) -> None:
         self.sync()
@@ -99,12 +92,6 @@ def read_pages(path: Path) -> list[TiffPage]:
     if "height_nm" not in {page.quantity for page in pages}:
         raise ValueError("no page is called height_nm")
     return pages
-
-
-def read_attributes(path: Path) -> dict[str, Any]:
-    """The attributes in the description of page 0."""
-    with tifffile.TiffFile(path) as file:
-        return dict(_description(file.pages.first).get("attributes", {}))
 
 
 def _description(page: tifffile.TiffPage) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from zarr.errors import BaseZarrError
 
 from cpikan.errors import InputError, ResumeError
 from cpikan.storage.atomic import full_disk_named, plain, sync_file, sync_folder, sync_tree
+from cpikan.storage.writers.base import LayoutWriter
 from cpikan.storage.writers.layout import QUANTITIES, MapLayout, Quantity, pixel_um
 
 CHUNK = 512
@@ -32,7 +33,7 @@ def shard_rows(shape: tuple[int, int]) -> int:
 BAD_ZARR = (BaseZarrError, ValueError, KeyError, TypeError, AttributeError, OSError)  # what broken metadata may raise
 
 
-class ZarrWriter:
+class ZarrWriter(LayoutWriter):
     """MapWriter of ``NAME.zarr``: level 0 of every quantity; the pyramid pass adds the others before ``finish``.
 
     ``pyramid_root`` is the folder of that pass. Shards span the image, so a band is a few files. Unfinished shards have
@@ -40,7 +41,7 @@ class ZarrWriter:
     """
 
     def __init__(self, layout: MapLayout, *, resume: bool) -> None:
-        self._layout = layout
+        super().__init__(layout)
         self.row_align = shard_rows(layout.shape)
         self.pyramid_root = layout.partial
         self._unsynced: list[Path] = []
@@ -48,29 +49,22 @@ class ZarrWriter:
         with full_disk_named(layout.path, layout.raw_bytes):
             self._arrays = self._reopen() if resume else self._create()
 
-    @property
-    def quantities(self) -> tuple[str, ...]:
-        return self._layout.quantities
+    def _put(self, name: str, start: int, rows: np.ndarray) -> None:
+        level = self._arrays[name]
+        level[start : start + len(rows)] = rows
+        shards = range(start // self.row_align, -(-(start + len(rows)) // self.row_align))
+        self._unsynced += [chunk_path(self.pyramid_root / name / "0", level, (shard, 0)) for shard in shards]
 
-    def write_rows(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
-        with full_disk_named(self._layout.path, self._layout.remaining_bytes(start)):
-            for name, array in self._layout.checked_rows(start, rows, self.row_align).items():
-                level = self._arrays[name]
-                level[start : start + len(array)] = array
-                shards = range(start // self.row_align, -(-(start + len(array)) // self.row_align))
-                self._unsynced += [chunk_path(self.pyramid_root / name / "0", level, (shard, 0)) for shard in shards]
-
-    def sync(self) -> None:
-        with full_disk_named(self._layout.path, self._layout.raw_bytes):
-            if self._named:
-                for shard in self._unsynced:
-                    sync_file(shard)
-                for folder in {parent for shard in self._unsynced for parent in shard.parents[:2]}:
-                    sync_folder(folder)
-            else:
-                sync_tree(self.pyramid_root)
-                sync_folder(self.pyramid_root.parent)
-                self._named = True
+    def _flush(self) -> None:
+        if self._named:
+            for shard in self._unsynced:
+                sync_file(shard)
+            for folder in {parent for shard in self._unsynced for parent in shard.parents[:2]}:
+                sync_folder(folder)
+        else:
+            sync_tree(self.pyramid_root)
+            sync_folder(self.pyramid_root.parent)
+            self._named = True
         self._unsynced.clear()
 
     def finish(self) -> None:
