@@ -22,6 +22,8 @@ _LOW_VARIANCE = (LOW_SIGMA_RAD / _TURN) ** 2  # turns^2
 _TINY, _LARGE = 1e-30, 1e30
 _INVALID, _SATURATED = int(Flag.INVALID), int(Flag.SATURATED)
 _LOW, _AMBIGUOUS = int(Flag.LOW_MODULATION), int(Flag.AMBIGUOUS)
+_SATURATION, _SNR_MIN, _MARGIN_MIN, _MISFIT_MAX, _JOINT, _HALF_WAVE = range(6)  # of ``level``
+_LOWEST, _END, _ORDERS = range(3)  # of ``near`` and ``wide``
 
 
 class Constants(NamedTuple):
@@ -105,7 +107,7 @@ def constants(model: PixelModel, device: torch.device) -> Constants:
     planes, near, wide = np.zeros((len(order), 3)), np.zeros(3), np.zeros(3)
     if search is not None:
         half = search.half_wave_nm
-        level[2:] = [search.margin_min, search.misfit_max, 0.0 if search.finest else 1.0, half]
+        level[_MARGIN_MIN:] = [search.margin_min, search.misfit_max, 0.0 if search.finest else 1.0, half]
         ratio, centre = search.ratio, np.asarray(search.centre)
         planes = np.column_stack([search.piston_turns, search.tilt_turns])
         near = np.array(
@@ -148,13 +150,13 @@ def demodulate(pixels: Pixels, c: Constants, kind: Kind) -> Phasors:
         power_sum = power_sum + power.sqrt()
         weak = weak | ~(variance <= _LOW_VARIANCE)
         for sample in stack:
-            clipped = clipped | (sample >= c.level[0])
-    measured = (snr >= c.level[1]) & (snr > 0) & (snr < _LARGE)
+            clipped = clipped | (sample >= c.level[_SATURATION])
+    measured = (snr >= c.level[_SNR_MIN]) & (snr > 0) & (snr < _LARGE)
     valid = measured & (pixels.inside != 0) & ~clipped
     flags = _bit(~valid, _INVALID) | _bit(clipped, _SATURATED) | _bit(~clipped & (weak | ~measured), _LOW)
     modulation = torch.where(power_sum < _LARGE, power_sum / samples.shape[0], 0.0)
     waves = Waves(tuple(turns), tuple(weight))
-    sigma = torch.where(c.level[4] > 0, _joint_variance(waves, c.ratio), 1 / weight[0]).sqrt()
+    sigma = torch.where(c.level[_JOINT] > 0, _joint_variance(waves, c.ratio), 1 / weight[0]).sqrt()
     return Phasors(waves, torch.where(valid, sigma, math.nan), modulation, flags)
 
 
@@ -233,7 +235,7 @@ def try_orders(waves: Waves, ratio: Tensor, limits: Tensor, first: Tensor, found
     """Try `CHUNK` orders from the one ``first`` (0-d float32) above the lowest within ``limits`` (`Constants.near`)."""
     turns, weight = waves
     total = _joint_variance(waves, ratio)
-    start = torch.ceil(limits[0] - turns[0])
+    start = torch.ceil(limits[_LOWEST] - turns[0])
     best, second, order, shift = found
     for j in range(CHUNK):
         step = first + j
@@ -248,7 +250,7 @@ def try_orders(waves: Waves, ratio: Tensor, limits: Tensor, first: Tensor, found
             slope = slope + weighted * ratio[i]
         correction = slope * total
         # the lowest order is tried in any case: a range may be shorter than half a wave
-        asked = (step == 0) | ((anchor < limits[1]) & (step < limits[2]))
+        asked = (step == 0) | ((anchor < limits[_END]) & (step < limits[_ORDERS]))
         misfit = torch.where(asked, misfit - slope * correction, _LARGE)
         better = misfit < best
         second = torch.minimum(second, torch.maximum(misfit, best))
@@ -260,9 +262,9 @@ def try_orders(waves: Waves, ratio: Tensor, limits: Tensor, first: Tensor, found
 def form(anchor: Tensor, found: Found, flags: Tensor, level: Tensor) -> Formed:
     """Form the height once (nm; NaN where there is no measurement) and flag doubtful orders."""
     valid = (flags & _INVALID) == 0
-    height = (anchor + found.order + level[4] * found.shift) * level[5]
-    far = valid & (found.best > level[3])
-    doubtful = far | (valid & (found.second - found.best < level[2]))
+    height = (anchor + found.order + level[_JOINT] * found.shift) * level[_HALF_WAVE]
+    far = valid & (found.best > level[_MISFIT_MAX])
+    doubtful = far | (valid & (found.second - found.best < level[_MARGIN_MIN]))
     return Formed(torch.where(valid, height, math.nan), flags | _bit(doubtful, _AMBIGUOUS), far)
 
 
@@ -270,9 +272,9 @@ def measure(pixels: Pixels, c: Constants, kind: Kind) -> tuple[Phasors, Found, F
     """Frames of two or more wavelengths to heights, with the first `CHUNK` orders of the near search; sigma in nm."""
     raw = demodulate(pixels, c, kind)
     waves = raw.waves._replace(turns=remove_pistons(raw.waves.turns, pixels.place, c))
-    first = torch.zeros_like(c.level[0])
+    first = torch.zeros_like(c.level[_SATURATION])
     found = try_orders(waves, c.ratio, c.near, first, nothing_found(waves.turns[0]))
-    phasors = raw._replace(waves=waves, sigma=raw.sigma * c.level[5])
+    phasors = raw._replace(waves=waves, sigma=raw.sigma * c.level[_HALF_WAVE])
     return phasors, found, form(waves.turns[0], found, raw.flags, c.level)
 
 
