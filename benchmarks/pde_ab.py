@@ -77,7 +77,7 @@ def _python(source: Path, code: str, *arguments: str) -> str:
 
 def _tell(rows: list[dict[str, object]]) -> None:
     """Say where the errors differ by more than rounding, and the ratio of all processor seconds."""
-    seconds = {build: 0.0 for build in ("old", "new")}
+    seconds = dict.fromkeys(("old", "new"), 0.0)
     for name in dict.fromkeys(str(row["problem"]) for row in rows):
         errors = {}
         for build in seconds:
