@@ -16,7 +16,7 @@ NORMAL_95 = 1.96  # two-sided 95 % of a normal distribution
 
 
 def wrong_order_limit_nm(wavelengths_nm: tuple[float, ...] | list[float]) -> float:
-    """The height error, in nm, from which a pixel counts as wrong by an order: a quarter of the shortest wavelength.
+    """Compute the height error in nm from which a pixel counts as a wrong order: a quarter of the shortest wavelength.
 
     In reflection an order is half a wavelength of height, so the limit is half an order. Raises InputError without
     wavelengths.

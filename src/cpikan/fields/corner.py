@@ -59,7 +59,7 @@ class CornerField(nn.Module):
 
     @property
     def scaling(self) -> Any:
-        """That of the field."""
+        """Return the scaling of the field without its corner terms."""
         return self.field.scaling
 
     def forward(self, x: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class AffineScaling(nn.Module):
 
     @property
     def networks(self) -> int | None:
-        """How many boxes are held, None for one."""
+        """Count the boxes held, None for one."""
         return int(self.lower.shape[0]) if self.lower.ndim == 2 else None
 
     def slopes(self) -> Float[Tensor, "*networks d"]:

@@ -58,7 +58,7 @@ class Curriculum:
 
     @property
     def last(self) -> bool:
-        """Whether this is full resolution."""
+        """Tell whether the present stage is full resolution."""
         return self._stage == len(self.stages) - 1
 
     def check(self, losses: Iterable[tuple[float, Loss]], patch_px: int, multiple_px: int = 1) -> None:

@@ -37,7 +37,7 @@ class ProblemParts:
     """Picking and putting back problems, for dataclasses of tensors that all begin with the problems."""
 
     def take(self, index: Tensor) -> Any:
-        """The problems ``index``."""
+        """Select the problems ``index``."""
         return type(self)(*(getattr(self, f.name)[index] for f in dataclasses.fields(self)))  # type: ignore[arg-type]
 
     def replace(self, index: Tensor, new: Any) -> Any:

@@ -71,7 +71,7 @@ class LinearSystem(NamedTuple):
 
     @property
     def cost(self) -> Tensor:
-        """The cost of the residuals, ()."""
+        """Compute the cost of the residuals, half their sum of squares, ()."""
         return half_squares(self.residuals)
 
 

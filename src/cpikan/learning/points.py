@@ -130,7 +130,7 @@ def _tensor(points: np.ndarray) -> torch.Tensor:
 
 
 def measured_part(count: int, points: Points) -> np.ndarray:
-    """Which of ``count`` measured values belong to these points."""
+    """Find which of ``count`` measured values belong to these points: every fourth one is held out."""
     return np.flatnonzero((np.arange(count) % 4 == 3) == points.held_out)
 
 

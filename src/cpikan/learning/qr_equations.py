@@ -37,7 +37,7 @@ class QREquations(ProblemParts):
         return cls(*(part[None] for part in parts))
 
     def step(self, damping: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
-        """The damped step (1, P), and whether it is finite (1,)."""
+        """Solve for the damped step (1, P), and tell whether it is finite (1,)."""
         scale = metric[0].rsqrt()
         width = len(scale)
         below = damping[0].sqrt() * torch.eye(width, dtype=scale.dtype, device=scale.device)
@@ -74,7 +74,7 @@ class DualQREquations(ProblemParts):
         return cls(*(part[None] for part in parts))
 
     def step(self, damping: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
-        """The damped step (1, P), and whether it is finite (1,)."""
+        """Solve for the damped step (1, P), and tell whether it is finite (1,)."""
         scale, jacobian, residuals = metric[0].rsqrt(), self.jacobian[0], self.residuals[0]
         rows, width = jacobian.shape
         below = damping[0].sqrt() * torch.eye(rows, dtype=scale.dtype, device=scale.device)

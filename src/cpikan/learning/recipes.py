@@ -42,7 +42,7 @@ class Recipe:
     restarts: int = 0
 
     def network(self, problem: Problem, seed: int) -> ScaledCPIKAN:
-        """A fresh network on the box around the problem's region."""
+        """Make a fresh network on the box around the problem's region."""
         widths = [problem.dimension, *self.hidden, problem.outputs]
         return ScaledCPIKAN(widths, self.degree, (problem.region.lower, problem.region.upper), start=Start(seed))
 
@@ -106,7 +106,7 @@ RECIPES = {
 
 
 def recipe_named(name: str) -> Recipe:
-    """One recipe; raises InputError for a name that is not there, suggesting the nearest."""
+    """Look up a recipe; raises InputError for an unknown name, suggesting the nearest."""
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
     return RECIPES[name]

@@ -74,7 +74,7 @@ class Runner:
 
     @property
     def iterate(self) -> Iterate:
-        """The field that is worked on."""
+        """Return the iterate that the strategy works on."""
         assert self._iterate is not None
         return self._iterate
 
@@ -84,7 +84,7 @@ class Runner:
 
     @property
     def placed(self) -> bool:
-        """Whether there is a field."""
+        """Tell whether the run has an iterate yet."""
         return self._iterate is not None
 
     @property
@@ -99,7 +99,7 @@ class Runner:
 
     @property
     def converged(self) -> bool:
-        """Whether the held-out residual is as small as was asked for."""
+        """Tell whether the relative held-out residual is within the budget's ``rtol``."""
         return self.iterate.relative() <= self.budget.rtol
 
     def place(self, network: nn.Module, sampler: Sampler, balancer: Balancer = KERNEL_TRACES) -> None:

@@ -33,7 +33,7 @@ class FieldWithUnknowns(nn.Module):
         return found
 
     def jet(self, x: Tensor, second: Second = "axes") -> Jet:
-        """The jet of the network with the unknowns as further outputs."""
+        """Evaluate the jet of the network with the unknowns as further outputs."""
         return append_unknowns(self.network.jet(x, second), self.unknowns.expand(len(x), -1))
 
 

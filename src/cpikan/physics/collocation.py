@@ -78,7 +78,7 @@ class Basis:
         self._jet = Jet(value, torch.stack(gradient, dim=-1), torch.stack(second, dim=-1))
 
     def at(self, index: Tensor) -> Jet:
-        """The jet of the cardinal functions at the nodes ``index``, (B, N), (B, N, d), (B, N, d)."""
+        """Select the jet of the cardinal functions at the nodes ``index``, (B, N), (B, N, d), (B, N, d)."""
         return Jet(*(part[index] for part in self._jet))
 
 
@@ -104,7 +104,7 @@ def linearise(problem: Problem, region: Box, basis: Basis, unknown: Tensor) -> t
 
 
 def _open_nodes(problem: Problem, region: Box, basis: Basis) -> Tensor:
-    """The nodes where the equation is asked for: not those on a part that a condition of the first output is on."""
+    """Find the nodes that the equation is imposed on: for one output, those on no part that has a condition."""
     closed = torch.zeros(len(basis.points), dtype=torch.bool)
     if problem.outputs == 1:
         for condition in problem.conditions:

@@ -142,7 +142,7 @@ class Problem:
         return named
 
     def reference_values(self, x: Tensor) -> Tensor:
-        """The reference at points (B, d), always (B, outputs of the reference)."""
+        """Evaluate the reference at points (B, d), (B, outputs of the reference); raises InputError without one."""
         if self.exact is None:
             raise InputError(f"problem {self.name} has no reference: give exact=")
         with torch.no_grad():

@@ -28,12 +28,12 @@ class Region(Protocol):
 
     @property
     def walls(self) -> tuple[str, ...]:
-        """The parts of the boundary in space: all but the ends of time."""
+        """Name the parts of the boundary in space: all but the ends of time."""
         ...
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """All parts of the boundary."""
+        """Name all parts of the boundary."""
         ...
 
     def inside(self, unit: np.ndarray, clustered: bool = True) -> np.ndarray:
@@ -45,7 +45,7 @@ class Region(Protocol):
         ...
 
     def contains(self, points: np.ndarray) -> np.ndarray:
-        """Which of the points (n, d) lie in the closed region, (n,)."""
+        """Tell which of the points (n, d) lie in the closed region, (n,)."""
         ...
 
 
@@ -84,7 +84,7 @@ class Box:
         return tuple(part for part in self.parts if not part.startswith("t="))
 
     def inside(self, unit: np.ndarray, clustered: bool = True) -> np.ndarray:
-        """The unit cube stretched; clustered by the arcsine law per axis."""
+        """Stretch the unit cube to the box; clustered by the arcsine law per axis."""
         share = _arcsine(unit) if clustered else unit
         return np.asarray(self.lower) + share * (np.asarray(self.upper) - np.asarray(self.lower))
 
@@ -107,7 +107,7 @@ class Box:
         return self.axes.index(axis), int(end == "max")
 
     def contains(self, points: np.ndarray) -> np.ndarray:
-        """Whether every coordinate is between its bounds."""
+        """Tell which points have every coordinate between its bounds."""
         return np.asarray(((points >= self.lower) & (points <= self.upper)).all(axis=-1))
 
 
@@ -134,12 +134,12 @@ class Annulus:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The circles."""
+        """Name the bounding circles."""
         return ("outer", "inner") if self.inner else ("outer",)
 
     @property
     def walls(self) -> tuple[str, ...]:
-        """The circles."""
+        """Name the bounding circles, all of them walls."""
         return self.parts
 
     def inside(self, unit: np.ndarray, clustered: bool = True) -> np.ndarray:
@@ -163,7 +163,7 @@ class Annulus:
         return (self.outer * normals, normals) if part == "outer" else (self.inner * normals, -normals)
 
     def contains(self, points: np.ndarray) -> np.ndarray:
-        """Whether the radius is between the two."""
+        """Tell which points have a radius between the two."""
         radius = np.hypot(points[:, 0], points[:, 1])
         return np.asarray((radius >= self.inner) & (radius <= self.outer))
 
@@ -179,13 +179,13 @@ class Corner:
 
 
 def corners(region: Region) -> tuple[Corner, ...]:
-    """The re-entrant corners of a region, where derivatives of solutions are infinite."""
+    """List the re-entrant corners of a region, where derivatives of solutions are infinite."""
     found: tuple[Corner, ...] = getattr(region, "corners", ())
     return found
 
 
 def disc(radius: float = 1.0) -> Annulus:
-    """The disc about the origin."""
+    """Make a disc about the origin."""
     return Annulus(0.0, radius)
 
 
@@ -207,17 +207,17 @@ class LShape:
 
     @property
     def corners(self) -> tuple[Corner, ...]:
-        """The one at the origin, from side a anticlockwise to side f."""
+        """Give the re-entrant corner at the origin, from side a anticlockwise to side f."""
         return (Corner((0.0, 0.0), math.pi / 2, 1.5 * math.pi),)
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The six sides."""
+        """Name the six sides."""
         return tuple("abcdef")
 
     @property
     def walls(self) -> tuple[str, ...]:
-        """The six sides."""
+        """Name the six sides, all of them walls."""
         return self.parts
 
     def inside(self, unit: np.ndarray, clustered: bool = True) -> np.ndarray:
@@ -244,7 +244,7 @@ class LShape:
 
 
 def box(lower: Sequence[float], upper: Sequence[float], axes: Sequence[str] = ()) -> Box:
-    """The box between two corners; see ``Box``."""
+    """Make the box between two corners; see ``Box``."""
     return Box(tuple(lower), tuple(upper), tuple(axes))
 
 

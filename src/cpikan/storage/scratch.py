@@ -50,7 +50,7 @@ class ScratchArrays:
                 self._files[name].write(start * self.shape[1] * data.itemsize, data)
 
     def array(self, name: str, *, writable: bool = False) -> np.ndarray:
-        """One of the arrays, (H, W), as a memory map."""
+        """Map one of the arrays, (H, W), into memory."""
         mode = "r+" if writable else "r"
         return np.memmap(self._path(name), self._dtypes[name], mode, shape=self.shape)  # type: ignore[call-overload]
 

@@ -72,7 +72,7 @@ class Journal:
         self.steps.append(entry)
 
     def last(self, stage: str) -> dict[str, Any] | None:
-        """The newest step of a stage."""
+        """Find the newest step of a stage, None where it has none."""
         return next((step for step in reversed(self.steps) if step.get("stage") == stage), None)
 
     @property

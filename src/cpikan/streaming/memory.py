@@ -37,7 +37,7 @@ class PeakMemory:
         return self
 
     def peak(self) -> float:
-        """The largest value up to now."""
+        """Return the largest anonymous memory up to now, in MiB."""
         self.mib = max(self.mib, anonymous_mib())
         return self.mib
 

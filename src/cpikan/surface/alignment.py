@@ -50,7 +50,7 @@ class Alignment:
         return self.form.constants_nm[1:]
 
     def error(self, block: Block) -> NDArray[np.float64]:
-        """The difference of a block without pistons and form, in nm, float64."""
+        """Subtract pistons and form from the difference of a block, in nm, float64."""
         return self.form.remove(block.start, block.difference_nm, None if block.labels is None else block.labels + 1)
 
 
@@ -124,14 +124,14 @@ def _survey(sweep: Sweep) -> tuple[NDArray[np.int64], Circle]:
 
 
 def _at(points: _Points, basis: ZernikeBasis, pupil: Circle) -> NDArray[np.float64]:
-    """The modes at the points, (modes, points)."""
+    """Evaluate the modes at the points, (modes, points)."""
     return basis.values(*pupil.coordinates(points.row, points.column))
 
 
 def _form_at(
     points: _Points, basis: ZernikeBasis, pupil: Circle, coefficients: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The form at the points, some at a time."""
+    """Evaluate the form at the points, some at a time."""
     found = np.zeros(points.value.size)
     step = max(1, _FORM_VALUES // max(1, len(basis.modes)))
     for first in range(0, found.size if basis.modes else 0, step):

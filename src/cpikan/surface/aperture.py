@@ -107,7 +107,7 @@ class Circle(Aperture):
 
     @property
     def numbers(self) -> list[float]:
-        """The centre and the radii, as ``--circle`` takes them."""
+        """List the centre and the radii in pixels, as ``--circle`` takes them."""
         return [self.x, self.y, self.radius, self.inner]
 
     def coordinates(
@@ -255,7 +255,7 @@ def aperture_of(circle: str | None, mask: str | Path | None) -> Aperture | None:
 
 
 def pupil_of(aperture: Aperture | None) -> Circle | None:
-    """The circle that an aperture brings along for polynomials, None where it brings none."""
+    """Return the circle that an aperture brings along for polynomials, None where it brings none."""
     return None if aperture is None else aperture.pupil
 
 

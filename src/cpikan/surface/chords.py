@@ -49,7 +49,7 @@ class Chords:
 
     @classmethod
     def of(cls, pupil: Circle, start: int, rows: int, width: int) -> Chords:
-        """The chords of rows [start, start + rows) of an image that is ``width`` wide."""
+        """Find the chords of rows [start, start + rows) of an image that is ``width`` wide."""
         square = (start + np.arange(rows) - pupil.y) ** 2
         outer = np.sqrt(np.maximum((pupil.radius * EDGE) ** 2 - square, 0.25))
         if not pupil.inner:
@@ -78,7 +78,7 @@ class Chords:
 
 
 def degree(basis: ZernikeBasis) -> int:
-    """The highest radial order of a basis, 0 of an empty one."""
+    """Return the highest radial order of a basis, 0 of an empty one."""
     return max((n for n, _ in basis.modes), default=0)
 
 

@@ -85,7 +85,7 @@ def _term_modes(name: str) -> tuple[Mode, ...]:
 
 
 def form_modes(terms: str | Iterable[str]) -> tuple[Mode, ...]:
-    """The Zernike modes that the terms name, each once, by radial order."""
+    """List the Zernike modes that the terms name, each once, by radial order."""
     modes = {mode for name in check_form_terms(terms) for mode in _term_modes(name)}
     return tuple(sorted(modes, key=ansi_index))
 
@@ -106,7 +106,7 @@ def form_rows(
 
 
 def _pieces(matrix: FloatArray) -> FloatArray:
-    """A wide matrix (rows, points) cut into a stack (pieces, rows, some points), zeros at the end.
+    """Cut a wide matrix (rows, points) into a stack (pieces, rows, some points), zeros at the end.
 
     Products of so small matrices run on the calling thread: a threaded BLAS loses far more on a shared machine than it
     wins here.
@@ -150,7 +150,7 @@ def surface_rows(
 
 
 def _used_rows(wanted: NDArray[np.bool_]) -> slice:
-    """The rows from the first to the last wanted pixel; empty when there is none."""
+    """Find the rows from the first to the last wanted pixel; empty when there is none."""
     used = np.flatnonzero(wanted.any(1))
     return slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0)
 
@@ -266,14 +266,14 @@ class FormFit:
         self._sums.add(start, height_nm[None], weights)
 
     def solve(self) -> Form:
-        """The form of the wanted terms; zero without a valid pixel, the smallest one where pixels leave it open."""
+        """Solve for the wanted terms' form; zero without a valid pixel, the smallest one where pixels leave it open."""
         found = dict(zip(self._fitted, self._sums.solve(self._fitted)[0], strict=True))
         basis = ZernikeBasis(self._removed, self._sums.pupil.obscuration)
         return Form(self._sums.pupil, basis, tuple(float(found[mode]) for mode in self._removed))
 
 
 def fitted_modes(removed: Sequence[Mode]) -> tuple[Mode, ...]:
-    """The modes of a fit: those to remove, and the piston."""
+    """List the modes of a fit: those to remove, and the piston."""
     return tuple(sorted({(0, 0), *removed}, key=ansi_index))
 
 

@@ -100,7 +100,7 @@ def _extent(sweep: Sweep) -> Circle:
 
 
 def _valid(maps: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Where all maps (maps, rows, W) are finite."""
+    """Tell where all maps (maps, rows, W) are finite, (rows, W)."""
     valid: NDArray[np.bool_] = np.isfinite(maps).all(axis=0)
     return valid
 

@@ -111,7 +111,7 @@ class SurfaceParameters:
         return self.values[name]
 
     def summary(self) -> dict[str, float | int | None]:
-        """The numbers by name."""
+        """Copy the parameters' values by name."""
         return dict(self.values)
 
 

@@ -66,7 +66,7 @@ def _amplitudes(residual: NDArray[np.float64], wrapped: NDArray[np.float64]) -> 
 
 
 def sample_step(shape: tuple[int, ...]) -> int:
-    """Of a map (H, W) every this many rows and columns are looked at: the map cut so gives the same amplitudes."""
+    """Choose the step in rows and columns at which to sample a map (H, W): a map cut so gives the same amplitudes."""
     return max(1, int(np.sqrt(shape[0] * shape[1] / (16 * _SAMPLE))))
 
 
@@ -110,7 +110,7 @@ def _form_basis(y: NDArray[np.float64], x: NDArray[np.float64], order: int) -> N
 
 
 def _least_squares_rest(basis: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What is left of the values after their projection on the columns of the basis."""
+    """Subtract from the values their mean and the projection on the columns of the basis."""
     centred = values - values.mean()
     # normal equations: Chebyshev columns are well conditioned, and an SVD of the tall basis takes a second
     coefficients = np.linalg.lstsq(basis.T @ basis, basis.T @ centred, rcond=1e-12)[0]

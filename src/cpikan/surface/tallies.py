@@ -211,7 +211,7 @@ class ErrorTally:
         return math.sqrt(self._square_all / spread)
 
     def summary(self) -> dict[str, float | int | None]:
-        """The figures under the names of ``cpikan evaluate``; None where a figure does not exist."""
+        """Summarise the figures under the names of ``cpikan evaluate``; None where a figure does not exist."""
         right = self.pixels - self.wrong
         return {
             "rms_nm": self.rms_nm,

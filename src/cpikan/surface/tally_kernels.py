@@ -18,7 +18,7 @@ _jit: Any = functools.partial(compiled, error_model="numpy", fastmath={"reassoc"
 
 @_jit
 def height_sums(heights, around):  # type: ignore[no-untyped-def]
-    """Of rows (rows, W): count, minimum, maximum, sum of |d|, d, d^2, d^3, d^4 with d = height - ``around``."""
+    """Sum up rows (rows, W): count, minimum, maximum, sum of |d|, d, d^2, d^3, d^4 with d = height - ``around``."""
     total = np.zeros(8)
     total[1], total[2] = math.inf, -math.inf
     for y in range(heights.shape[0]):
@@ -48,7 +48,7 @@ def height_sums(heights, around):  # type: ignore[no-untyped-def]
 
 @_jit
 def step_sums(left, right):  # type: ignore[no-untyped-def]
-    """Of differences right - left (rows, W) that are finite: count, sum of squares, minimum, maximum."""
+    """Sum up the finite differences right - left (rows, W): count, sum of squares, minimum, maximum."""
     count = square = 0.0
     low, high = math.inf, -math.inf
     for y in range(left.shape[0]):
@@ -66,7 +66,7 @@ def step_sums(left, right):  # type: ignore[no-untyped-def]
 
 @_jit
 def fit_sums(heights, fit):  # type: ignore[no-untyped-def]
-    """Where heights - fit (rows, W) is finite: count, sum of its squares, minimum and maximum of the fit."""
+    """Sum up where heights - fit (rows, W) is finite: count, sum of its squares, minimum and maximum of the fit."""
     count = square = 0.0
     low, high = math.inf, -math.inf
     for y in range(heights.shape[0]):

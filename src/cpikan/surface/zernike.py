@@ -102,7 +102,7 @@ NUMBERINGS = {
 
 
 def modes_up_to(numbering: str, last: int) -> tuple[Mode, ...]:
-    """All modes from the first index to ``last``, in the order of ``noll``, ``fringe`` or ``ansi``.
+    """List all modes from the first index to ``last``, in the order of ``noll``, ``fringe`` or ``ansi``.
 
     Raises InputError for another convention, an index below the first, or an order above 30.
     """

@@ -99,7 +99,7 @@ class MultigridTFNO(ImageNetwork):
 
     @property
     def checkpointing(self) -> bool:
-        """Whether the operator computes activations again in the backward pass instead of keeping them."""
+        """Tell whether the operator computes activations again in the backward pass instead of keeping them."""
         return self.operator.checkpointing
 
     @checkpointing.setter

@@ -69,7 +69,7 @@ class PatchLoader:
 
     @property
     def pinned(self) -> bool:
-        """Whether batches lie in page-locked memory."""
+        """Tell whether batches lie in page-locked memory."""
         return torch.cuda.is_available() if self.pin is None else self.pin
 
     def __len__(self) -> int:

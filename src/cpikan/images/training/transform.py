@@ -31,7 +31,7 @@ class PatchTransform:
 
     @property
     def last(self) -> bool:
-        """Whether no change is to come."""
+        """Tell whether no change is to come."""
         return self.curriculum is None or self.curriculum.last
 
     @property

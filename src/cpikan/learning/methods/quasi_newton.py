@@ -39,7 +39,7 @@ class LimitedMemory:
     pairs: deque[tuple[Tensor, Tensor, float]] = field(default_factory=deque)
 
     def times(self, vector: Tensor) -> Tensor:
-        """The two-loop recursion."""
+        """Multiply a vector (P,) by the approximate inverse Hessian, by the two-loop recursion."""
         found, shares = vector.clone(), []
         for s, y, rho in reversed(self.pairs):
             share = rho * float(s @ found)
@@ -59,7 +59,7 @@ class LimitedMemory:
             self.pairs.popleft()
 
     def state(self) -> dict[str, Tensor]:
-        """The pairs as rows, (pairs, P) each."""
+        """Stack the pairs as rows, (pairs, P) each, for a checkpoint."""
         if not self.pairs:
             return {}
         return {"s": torch.stack([s for s, _, _ in self.pairs]), "y": torch.stack([y for _, y, _ in self.pairs])}
@@ -108,7 +108,7 @@ class Dense:
         self.matrix = 0.5 * (self.matrix + self.matrix.mT)
 
     def state(self) -> dict[str, Tensor]:
-        """The matrix, once there is one."""
+        """Return the inverse Hessian (P, P) for a checkpoint, once there is one."""
         return {} if self.matrix is None else {"matrix": self.matrix}
 
     def _factors(self, h: float, b: float, count: int) -> tuple[float, float]:

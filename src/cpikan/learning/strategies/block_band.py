@@ -51,7 +51,7 @@ def solve_band(sets: Sequence[BlockRows], order: Tensor) -> Tensor:
 
 
 def natural(blocks: int) -> Tensor:
-    """Every block after its neighbour, for a chain."""
+    """Order the blocks of a chain, each after its neighbour."""
     return torch.arange(blocks)
 
 

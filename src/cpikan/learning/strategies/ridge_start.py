@@ -62,7 +62,7 @@ def directions(count: int, dimension: int, random: np.random.Generator, metric: 
 
 
 def stretch(metric: np.ndarray) -> np.ndarray:
-    """The square root of a metric with largest eigenvalue 1 and none below the floor."""
+    """Compute the square root of a metric, scaled to largest eigenvalue 1 and none below the floor."""
     values, vectors = np.linalg.eigh(metric)
     share = np.clip(np.sqrt(np.clip(values / max(values[-1], 1e-300), 0, None)), _FLOOR, None)
     return np.asarray((vectors * share) @ vectors.T)

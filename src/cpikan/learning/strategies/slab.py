@@ -64,12 +64,12 @@ class Slab:
         return gauss_newton(_SlabSystem(self, order), _STEPS, _HALVINGS, _DONE, _LEAST)[1]
 
     def largest(self) -> float:
-        """The largest value at Chebyshev nodes."""
+        """Find the largest absolute value of the series at its Chebyshev nodes."""
         with torch.no_grad():
             return float(self.series(self._grid(*self.modes)).abs().max())
 
     def tails(self) -> tuple[Tensor, Tensor]:
-        """The largest of the last two coefficients along x and along t, per interval (E,)."""
+        """Find the largest of the last two coefficients along x and along t, per interval (E,)."""
         size = self.series.coefficients.detach().abs()
         return size[:, -2:].amax(dim=(1, 2)), size[:, :, -2:].amax(dim=(1, 2))
 
@@ -97,7 +97,7 @@ class Slab:
         return [inside, *starts, *self._interfaces(low, high, tight), *walls]
 
     def _starts(self, line: Tensor) -> list[_Set]:
-        """What holds at the beginning: the problem's conditions, or the end of the slab before."""
+        """Collect the residuals at the start: of the problem's conditions, or against the end of the slab before."""
         conditions = [c for c in self.problem.conditions if c.on == ("t=min",)]
         if self.before is None:
             return [_Set(self, _condition(c, "t=min"), line) for c in conditions]
@@ -118,7 +118,7 @@ class Slab:
         return sets
 
     def _walls(self, condition: Condition, low: Tensor, high: Tensor, tight: Tensor) -> list[_Set]:
-        """A condition at one or both ends of the axis, or across it."""
+        """Collect the residuals of a condition at one or both ends of the axis, or across it."""
         first, last = torch.tensor([0]), torch.tensor([len(self.widths) - 1])
         if condition.period is not None:
             found = [_Set(self, _condition(condition, "x=min"), low, first, high, last)]
@@ -131,7 +131,7 @@ class Slab:
         return found
 
     def _reach(self, chosen: Tensor) -> Tensor:
-        """The shorter of two neighbouring intervals: slopes times it are differences of values."""
+        """Divide the shorter of two neighbouring intervals by the modes: slopes times this are value differences."""
         size = self.knots.diff()
         return torch.minimum(size[chosen], size[chosen + 1]) / self.modes[0]
 
@@ -153,7 +153,7 @@ class _SlabSystem:
         self._rows = []
 
     def cost(self) -> float:
-        """The sum of squares; infinite where it is not finite."""
+        """Sum the squares of all residuals; infinite where the sum is not finite."""
         self._rows = self._rows or [one.rows() for one in self._sets]
         cost = sum(float(2 * half_squares(one.residual)) for one in self._rows)
         return cost if math.isfinite(cost) else math.inf
@@ -189,13 +189,13 @@ class _Set:
         return some.features_jet(points, self._slab.problem.second)
 
     def row_scale(self) -> float:
-        """How long the rows are beside those of a value: conditions on slopes are brought to the same scale."""
+        """Compute the RMS length of the rows over that of a value's rows: conditions on slopes are brought to it."""
         _, blocks, _ = self._linearised()
         plain = self._bases[0].value.square().sum(-1).mean()
         return float((blocks[0].square().sum(-1).mean() / plain).sqrt())
 
     def time_scale(self, span: float) -> float:
-        """How much a residual changes when the value changes by one over a time ``span``: residuals over it are values."""
+        """Estimate the change of a residual per change of the value over a time ``span``; the quotient is a value."""
         _, _, push = self._linearised()
         first = push.gradient[..., 0, 1].square().mean().sqrt() / span
         curve = torch.zeros(1)

@@ -34,7 +34,7 @@ def burgers() -> Problem:
 
 
 def cole_hopf(points: np.ndarray) -> np.ndarray:
-    """The solution at points (n, 2) of x and t (Basdevant et al. 1986), by the trapezoidal rule on the whole line.
+    """Compute the solution at points (n, 2) of x, t (Basdevant et al. 1986) by the trapezoidal rule on the whole line.
 
     u = -int sin(pi (x - s)) w ds / int w ds, w = exp(-cos(pi (x - s)) / (2 pi nu) - s^2 / (4 nu t)); the rule converges
     like exp(-c / step) for such integrands, and the largest exponent is taken off before exp.

@@ -27,7 +27,7 @@ def poisson_1d() -> Problem:
 
 
 def poisson_sines(name: str, dimension: int) -> Problem:
-    """The product of sin(pi x) over the axes, on the unit cube."""
+    """Make the Poisson problem on the unit cube that the product of sin(pi x) over the axes solves."""
 
     def exact(x: Tensor) -> Tensor:
         return torch.sin(math.pi * x).prod(dim=-1)

@@ -15,7 +15,7 @@ from cpikan.physics.regions import box
 
 
 def fisher_wave(x: Tensor) -> Tensor:
-    """The travelling wave of u_t = u_xx + u (1 - u) of speed 5 / sqrt 6 (Ablowitz and Zeppetella 1979)."""
+    """Evaluate the travelling wave of u_t = u_xx + u (1 - u) of speed 5 / sqrt 6 (Ablowitz and Zeppetella 1979)."""
     root = math.sqrt(6)
     return torch.sigmoid((5 / root * x[..., 1] - x[..., 0]) / root).square()
 
@@ -77,7 +77,7 @@ def _allen_cahn_path() -> tuple[np.ndarray, np.ndarray]:
 
 
 def allen_cahn_reference(points: np.ndarray) -> np.ndarray:
-    """The solution at points (n, 2) of x and t: interpolated at Chebyshev's times, summed over cosines."""
+    """Evaluate the solution at points (n, 2) of x and t: interpolated at Chebyshev's times, summed over cosines."""
     from scipy.interpolate import BarycentricInterpolator
 
     times, coefficients = _allen_cahn_path()

@@ -60,7 +60,7 @@ class BaseReader(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A cheap identity of the input."""
+        """Identify the input cheaply."""
 
     @abstractmethod
     def close(self) -> None:
@@ -68,7 +68,7 @@ class BaseReader(ABC):
 
 
 def frame_labels(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
-    """A label per frame of an array of frames: ``name[3]``, or ``name[1,3]`` when there are two leading axes."""
+    """Label each frame of an array of frames: ``name[3]``, or ``name[1,3]`` when there are two leading axes."""
     return tuple(f"{name}[{','.join(map(str, index))}]" for index in np.ndindex(*shape[:-2]))
 
 

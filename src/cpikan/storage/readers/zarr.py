@@ -22,7 +22,7 @@ _ABSENT = 2**64 - 1  # offset and length of an inner chunk that a shard does not
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a folder is a Zarr array or group."""
+    """Tell whether a folder is a Zarr array or group."""
     return any((path / name).is_file() for name in _METADATA)
 
 

@@ -116,11 +116,11 @@ class ZygoFile:
 
     @property
     def height_nm(self) -> NDArray[np.float64]:
-        """The whole height map (H, W) in nm."""
+        """Read the whole height map (H, W) in nm."""
         return self.height_rows(0, self.shape[0])
 
     def intensity(self, bucket: int) -> NDArray[np.float32]:
-        """One intensity frame in camera counts, float32 (H, W) of the camera's area, NaN where it is invalid.
+        """Read one intensity frame in camera counts, float32 (H, W) of the camera's area, NaN where it is invalid.
 
         Raises InputError when the file holds no such frame.
         """

@@ -57,7 +57,7 @@ class TiffPage:
 
 
 def head_of(layout: MapLayout) -> tuple[bytes, list[TiffPage]]:
-    """All bytes before the first tile, and where the tiles of each page go.
+    """Encode all bytes before the first tile, and place the tiles of each page.
 
     A page's description is the JSON ``{"shape": ..., "quantity": ..., "unit": ...}`` (tifffile takes ``shape`` as the sign
     of a series of its own); page 0 also has ``attributes``. No program, version or time: equal maps give equal files.
@@ -113,7 +113,7 @@ def _entries(page: TiffPage, description: str, attributes: Mapping[str, Any]) ->
 
 
 def _directory(entries: Sequence[tuple[int, int, bytes]], start: int, *, last: bool) -> bytes:
-    """A directory at byte ``start``, followed by its values longer than 8 bytes and, unless last, by the next one."""
+    """Encode a directory at byte ``start``, its values longer than 8 bytes and, unless last, a link to the next."""
     table = struct.pack("<Q", len(entries))
     after = start + 8 + 20 * len(entries) + 8
     values = b""

@@ -99,12 +99,12 @@ class MapLayout:
 
 
 def partial_of(path: Path) -> Path:
-    """The name an output has until it is finished."""
+    """Return the name an output has until it is finished."""
     return path.with_name(path.name + ".partial")
 
 
 def npy_path(path: Path, quantity: str) -> Path:
-    """Where a quantity of a .npy output lives: the height at the path itself, the others at STEM.sigma.npy etc."""
+    """Return the file of a quantity of a .npy output: ``path`` itself for the height, else STEM.sigma.npy etc."""
     return path if quantity == "height_nm" else path.with_name(f"{path.stem}.{QUANTITIES[quantity].short}.npy")
 
 
@@ -114,6 +114,6 @@ def document_path(path: Path | str) -> Path:
 
 
 def pixel_um(attributes: Mapping[str, Any]) -> float | None:
-    """The lateral sampling in um, when the attributes carry one under ``pixel_um``."""
+    """Read the lateral sampling in um, where the attributes carry one under ``pixel_um``, else None."""
     value = attributes.get("pixel_um")
     return float(value) if isinstance(value, int | float) and value > 0 else None

@@ -162,7 +162,7 @@ def describe_levels(root: Path, quantity: Quantity, shapes: Sequence[tuple[int, 
 
 
 def chunk_path(folder: Path, array: zarr.Array[Any], index: tuple[int, int]) -> Path:
-    """The file of the outermost chunk (the shard) ``index`` of an array that lives in ``folder``."""
+    """Return the file of the outermost chunk (the shard) ``index`` of an array that lives in ``folder``."""
     return folder / array.metadata.encode_chunk_key(index)
 
 

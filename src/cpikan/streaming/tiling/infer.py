@@ -120,7 +120,7 @@ def _to_file(
 
 
 def run_tiles(model: TileModel, image: ImageSource, out: RowsOut, settings: TilingSettings) -> dict[str, Any]:
-    """As `infer_tiled`, from an opened source into anything that takes rows; the report of the run."""
+    """Run a model as `infer_tiled` does, from an opened source into anything that takes rows; return the report."""
     return _run(model, image, out, plan_tiles(model, image.shape, settings), settings)
 
 
@@ -163,7 +163,7 @@ def _run(
 
 
 def _rows_to_do(plan: TilePlan, first_row: int) -> range:
-    """The rows of tiles that finish image rows from ``first_row`` on, and the one above for the ramp they share."""
+    """Find the rows of tiles that finish image rows from ``first_row`` on, and one above for the shared ramp."""
     edges, count = plan.emitted, len(plan.rows)
     first = next((i for i in range(count) if edges[i + 1] > first_row), count)
     return range(max(first - 1, 0) if first < count and plan.rows.ramp else first, count)

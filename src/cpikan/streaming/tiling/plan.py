@@ -33,12 +33,12 @@ class TilePlan:
 
     @property
     def rows(self) -> Intervals[int]:
-        """The partition from top to bottom; it may reach beyond the image."""
+        """Return the partition from top to bottom; it may reach beyond the image."""
         return self.partition.axes[0]
 
     @property
     def columns(self) -> Intervals[int]:
-        """The partition from left to right; it may reach beyond the image."""
+        """Return the partition from left to right; it may reach beyond the image."""
         return self.partition.axes[1]
 
     @property
@@ -52,7 +52,7 @@ class TilePlan:
         return (0, *self.rows.ramps, self.shape[0])
 
     def blender(self) -> Blender:
-        """A blender that counts the disagreement of its own joints."""
+        """Make a blender that counts the disagreement of its own joints."""
         return Blender(self.partition, self.shape, self.window, Disagreement(self.period, self.orders_agree))
 
     @property
@@ -62,7 +62,7 @@ class TilePlan:
 
     @property
     def band_shape(self) -> tuple[int, int, int]:
-        """The largest band a row of tiles gives."""
+        """Return the shape (C', rows, W) of the largest band a row of tiles gives."""
         rows = max(bottom - top for top, bottom in map(self.rows.support, range(len(self.rows))))
         return self.channels_out, min(rows, self.shape[0]), self.shape[1]
 
@@ -96,7 +96,7 @@ def plan_tiles(model: TileModel, shape: tuple[int, int, int], settings: TilingSe
 
 
 def describe(plan: TilePlan, model: TileModel, settings: TilingSettings) -> dict[str, Any]:
-    """What decides the pixels of the output: a run is resumed with the same only."""
+    """Describe what decides the pixels of the output: a run is resumed with the same only."""
     return {
         "shape": [plan.channels_in, *plan.shape],
         "channels": plan.channels_out,
@@ -133,7 +133,7 @@ def _check_channels(channels: int, settings: TilingSettings) -> None:
 
 
 def _ramp(settings: TilingSettings, window: str, free: tuple[int, ...], tile: tuple[int, ...]) -> tuple[int, ...]:
-    """The ramp on both axes; where nothing is blended the few pixels on which tiles are compared."""
+    """Choose the ramp in pixels on both axes; where nothing is blended the few pixels on which tiles are compared."""
     if settings.ramp is not None and window != "halo":
         ramps = per_axis(settings.ramp, 2, "ramp", 0)
         for ramp, room in zip(ramps, free, strict=True):

@@ -51,7 +51,7 @@ class ArrayOut:
         """Nothing to make durable."""
 
     def commit(self, report: dict[str, Any]) -> None:
-        """The report stays with the caller."""
+        """Leave the report to the caller."""
 
 
 class FileOut:
