@@ -90,12 +90,12 @@ class LayeredField(nn.Module, abc.ABC):
 
     @property
     def dimension(self) -> int:
-        """Coordinates of a point."""
+        """Count the coordinates of a point."""
         return self.widths[0]
 
     @property
     def outputs(self) -> int:
-        """Components of the value."""
+        """Count the components of the value."""
         return self.widths[-1]
 
     @property

@@ -64,7 +64,7 @@ class AffineScaling(nn.Module):
 
     @property
     def dimension(self) -> int:
-        """Coordinates of a point."""
+        """Count the coordinates of a point."""
         return int(self.lower.shape[-1])
 
     @property

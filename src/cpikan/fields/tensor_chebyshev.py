@@ -45,7 +45,7 @@ class TensorChebyshev(nn.Module):
 
     @property
     def modes(self) -> tuple[int, int]:
-        """Polynomials per axis."""
+        """Count the polynomials per axis."""
         return self._modes
 
     def forward(self, x: Float[Tensor, "*#points 2"]) -> Float[Tensor, "*#points 1"]:

@@ -53,7 +53,7 @@ class Curriculum:
 
     @property
     def factor(self) -> int:
-        """Side in pixels of the blocks that are one pixel now."""
+        """Return the side in pixels of the blocks that are one pixel now."""
         return self.stages[self._stage]
 
     @property

@@ -47,7 +47,7 @@ class Recipe:
         return ScaledCPIKAN(widths, self.degree, (problem.region.lower, problem.region.upper), start=Start(seed))
 
     def points(self, problem: Problem, parameters: int, seed: int) -> Points:
-        """Points for so many parameters: rows at least ``MIN_ROWS_PER_PARAMETER`` times as many."""
+        """Choose points for so many parameters: rows at least ``MIN_ROWS_PER_PARAMETER`` times as many."""
         boundary = len(problem.region.parts) * {1: 1, 2: 60}.get(problem.dimension, 150)
         interior = max(
             400 if problem.dimension == 1 else 1000, int(MIN_ROWS_PER_PARAMETER * parameters / problem.outputs) + 1

@@ -89,12 +89,12 @@ class Runner:
 
     @property
     def seconds(self) -> float:
-        """Seconds used, those before an interruption too."""
+        """Return the seconds used, those before an interruption too."""
         return time.perf_counter() - self.started
 
     @property
     def left_s(self) -> float:
-        """Seconds until the time limit."""
+        """Return the seconds until the time limit."""
         return self.budget.seconds - self.seconds
 
     @property

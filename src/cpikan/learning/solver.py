@@ -61,7 +61,7 @@ class SolveSettings:
 
     @property
     def budget(self) -> Budget:
-        """Seconds, steps and tolerance."""
+        """Return the limits on seconds, steps and tolerance."""
         return Budget(self.seconds, self.steps, self.rtol)
 
 
@@ -211,7 +211,7 @@ def test_points(problem: Problem) -> Tensor:
 
 @torch.no_grad()
 def evaluate(field: nn.Module, x: Tensor) -> Tensor:
-    """Values (n, outputs) at points (n, d), in chunks."""
+    """Evaluate a field at points (n, d) in chunks, (n, outputs)."""
     return torch.cat([field(part) for part in x.split(_CHUNK)])
 
 

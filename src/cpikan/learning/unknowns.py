@@ -24,11 +24,11 @@ class FieldWithUnknowns(nn.Module):
 
     @property
     def outputs(self) -> int:
-        """Outputs of the network and unknowns."""
+        """Count the outputs of the network and the unknowns."""
         return int(self.network.outputs) + len(self.unknowns)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Values of the network alone."""
+        """Evaluate the network alone."""
         found: Tensor = self.network(x)
         return found
 

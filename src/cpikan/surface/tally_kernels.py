@@ -84,7 +84,7 @@ def fit_sums(heights, fit):  # type: ignore[no-untyped-def]
 
 @_jit
 def combine(maps, combination, valid, form, rest):  # type: ignore[no-untyped-def]
-    """``rest`` (rows, W): the combination of maps (maps, rows, W) without the form, NaN where not valid."""
+    """Fill ``rest`` (rows, W) with the combination of maps (maps, rows, W) without the form, NaN where not valid."""
     for y in range(rest.shape[0]):
         for x in range(rest.shape[1]):
             value = 0.0

@@ -64,7 +64,7 @@ class PatchLoader:
 
     @property
     def ahead(self) -> int:
-        """Batches that exist at most beside the one in use."""
+        """Count the batches that exist at most beside the one in use."""
         return max(_PREFETCH, self.workers) if self.prefetch is None else self.prefetch
 
     @property

@@ -39,7 +39,7 @@ class Size:
     degree: int
 
     def parameters(self, outputs: int) -> int:
-        """Coefficients of the output layer."""
+        """Count the coefficients of the output layer."""
         return outputs * (self.nodes * self.degree + 1)
 
 

@@ -47,11 +47,11 @@ class Slab:
 
     @property
     def widths(self) -> Tensor:
-        """Lengths of the intervals over that of the axis, (E,)."""
+        """Divide the lengths of the intervals by that of the axis, (E,)."""
         return self.knots.diff() / (self.knots[-1] - self.knots[0])
 
     def guess(self, start: Callable[[Tensor], Tensor]) -> None:
-        """Coefficients of a function ``start`` of points (B, 2), interpolated at Chebyshev nodes."""
+        """Set the coefficients to those of a function ``start`` of points (B, 2), interpolated at Chebyshev nodes."""
         x = self._grid(*self.modes)
         features = self.series.features(x)
         values = start(x.flatten(0, 1)).reshape(*x.shape[:2], 1)
@@ -74,7 +74,7 @@ class Slab:
         return size[:, -2:].amax(dim=(1, 2)), size[:, :, -2:].amax(dim=(1, 2))
 
     def _grid(self, nx: int, nt: int) -> Tensor:
-        """Chebyshev nodes of every box, (E, nx nt, 2)."""
+        """Place Chebyshev nodes in every box, (E, nx nt, 2)."""
         grid = torch.cartesian_prod(_nodes(nx), _nodes(nt))
         return self.series.scaling.inverse(grid.expand(len(self.knots) - 1, -1, -1))
 
@@ -109,7 +109,7 @@ class Slab:
         return sets
 
     def _interfaces(self, low: Tensor, high: Tensor, tight: Tensor) -> list[_Set]:
-        """Equal values and slopes where intervals meet."""
+        """Collect the residuals of equal values and slopes where intervals meet."""
         left = torch.arange(len(self.widths) - 1)
         if not len(left):
             return []
@@ -205,13 +205,13 @@ class _Set:
         return found if found > 0 else 1.0
 
     def rows(self) -> BlockRows:
-        """Weighted residuals and Jacobian at the coefficients as they are."""
+        """Compute weighted residuals and Jacobian at the coefficients as they are."""
         residual, blocks, _ = self._linearised()
         jacobian = torch.stack([self.weight[..., None] * block for block in blocks], dim=1)
         return BlockRows(self._first, self._second, jacobian, self.weight * residual)
 
     def _linearised(self) -> tuple[Tensor, list[Tensor], Jet]:
-        """Residuals (N, rows), Jacobians (N, rows, K) by the first and second boxes, and dr/djet of the last equation."""
+        """Compute residuals (N, rows), Jacobians (N, rows, K) by both boxes, and dr/djet of the last equation."""
         coefficients = self._slab.series.output_coefficients().detach()
         picks = [self._first] if self._second is None else [self._first, self._second]
         jets = [jet_at(basis, coefficients[index]) for basis, index in zip(self._bases, picks, strict=True)]
@@ -253,6 +253,6 @@ def _nodes(count: int) -> Tensor:
 
 
 def _line(nodes: Tensor, end: float, axis: int) -> Tensor:
-    """Points of the scaled square along a side: ``axis`` is fixed at ``end``."""
+    """Place points of the scaled square along a side: ``axis`` is fixed at ``end``."""
     fixed = torch.full_like(nodes, end)
     return torch.stack([fixed, nodes] if axis == 0 else [nodes, fixed], dim=-1)

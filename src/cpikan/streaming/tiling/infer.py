@@ -193,18 +193,18 @@ class _Loop:
         figures.disagreement = blender.disagreement
 
     def views(self, band: Band) -> np.ndarray | int:
-        """Image rows as they lie in memory, where they do."""
+        """Return image rows as they lie in memory, where they do, else copies."""
         rows = self._feed.view(band.index)
         return self.copies(band) if rows is None else rows
 
     def copies(self, band: Band) -> int:
-        """Image rows in a place of the buffers."""
+        """Copy image rows to a place of the buffers, and return its number."""
         place = self._buffers.take_input()
         self._feed.fill(band.index, self._buffers.inputs[place])
         return place
 
     def tasks(self, items: Iterator[tuple[Band, np.ndarray | int]]) -> Iterator[RowTask]:
-        """Rows of tiles with room for their bands, as the executor takes them."""
+        """Yield rows of tiles with room for their bands, as the executor takes them."""
         for band, rows in items:
             top, bottom = self._blender.rows_of(band.index)
             place = self._buffers.take_band() if self._in_place is None else self._in_place[:, top:bottom]
