@@ -16,7 +16,7 @@ def progress_line() -> ProgressLine:
 
 
 def tell(result: dict[str, Any]) -> str:
-    """The figures in a few lines."""
+    """Format the figures of a training run as a few lines."""
     loss = "-" if result["loss"] is None else f"{result['loss']:.4g}"
     lines = [
         f"output     {result['output']} ({result['parameters']} parameters)",

@@ -69,7 +69,7 @@ def job_verb(
     events: Callable[[], ProgressLine] = ProgressLine,
     also: dict[str, Any] | None = None,
 ) -> CommandVerb:
-    """The verb ``name`` of jobs: places that are no fields of a job are settings, as is what ``also`` names."""
+    """Make the verb ``name`` of jobs: places that are no fields of a job are settings, as is what ``also`` names."""
     from cpikan.pipeline.jobs.verb import verb_named
 
     def run(given: dict[str, str], settings: dict[str, Any]) -> Any:

@@ -64,12 +64,12 @@ class AffineScaling(nn.Module):
 
     @property
     def dimension(self) -> int:
-        """Coordinates of a point."""
+        """Count the coordinates of a point."""
         return int(self.lower.shape[-1])
 
     @property
     def networks(self) -> int | None:
-        """How many boxes are held, None for one."""
+        """Count the boxes held, None for one."""
         return int(self.lower.shape[0]) if self.lower.ndim == 2 else None
 
     def slopes(self) -> Float[Tensor, "*networks d"]:

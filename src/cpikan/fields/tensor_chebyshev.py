@@ -40,12 +40,12 @@ class TensorChebyshev(nn.Module):
 
     @property
     def networks(self) -> int | None:
-        """How many independent fields are held, None for one; read off the coefficients, which may be swapped."""
+        """Count the independent fields held, None for one; read off the coefficients, which may be swapped."""
         return None if self.coefficients.ndim == 2 else int(self.coefficients.shape[0])
 
     @property
     def modes(self) -> tuple[int, int]:
-        """Polynomials per axis."""
+        """Count the polynomials per axis."""
         return self._modes
 
     def forward(self, x: Float[Tensor, "*#points 2"]) -> Float[Tensor, "*#points 1"]:

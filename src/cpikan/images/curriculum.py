@@ -53,12 +53,12 @@ class Curriculum:
 
     @property
     def factor(self) -> int:
-        """Side in pixels of the blocks that are one pixel now."""
+        """Return the side in pixels of the blocks that are one pixel now."""
         return self.stages[self._stage]
 
     @property
     def last(self) -> bool:
-        """Whether this is full resolution."""
+        """Tell whether the present stage is full resolution."""
         return self._stage == len(self.stages) - 1
 
     def check(self, losses: Iterable[tuple[float, Loss]], patch_px: int, multiple_px: int = 1) -> None:

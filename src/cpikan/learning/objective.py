@@ -71,7 +71,7 @@ class LinearSystem(NamedTuple):
 
     @property
     def cost(self) -> Tensor:
-        """The cost of the residuals, ()."""
+        """Compute the cost of the residuals, half their sum of squares, ()."""
         return half_squares(self.residuals)
 
 
@@ -90,7 +90,7 @@ class Objective:
 
     @property
     def count(self) -> int:
-        """Points in all."""
+        """Count the points of all terms."""
         return sum(len(self.sets[term.name].points) for term in self.terms)
 
     def only(self, *names: str) -> Objective:

@@ -20,7 +20,7 @@ class _QRParts(ProblemParts):
 
     @classmethod
     def _with(cls, system: LinearSystem, *factors: Tensor) -> Self:
-        """One problem and its factors; every part gets a leading axis of one."""
+        """Join the parts of one problem with its factors; every part gets a leading axis of one."""
         residuals, jacobian = system
         parts = (system.cost, jacobian.mT @ residuals, jacobian.square().sum(dim=0), *factors)
         return cls(*(part[None] for part in parts))
@@ -46,7 +46,7 @@ class QREquations(_QRParts):
         return cls._with(system, triangle[:width, :width], triangle[:width, width])
 
     def step(self, damping: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
-        """The damped step (1, P), and whether it is finite (1,)."""
+        """Solve for the damped step (1, P), and tell whether it is finite (1,)."""
         scale = metric[0].rsqrt()
         width = len(scale)
         below = damping[0].sqrt() * torch.eye(width, dtype=scale.dtype, device=scale.device)
@@ -77,7 +77,7 @@ class DualQREquations(_QRParts):
         return cls._with(system, system.jacobian, system.residuals)
 
     def step(self, damping: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
-        """The damped step (1, P), and whether it is finite (1,)."""
+        """Solve for the damped step (1, P), and tell whether it is finite (1,)."""
         scale, jacobian, residuals = metric[0].rsqrt(), self.jacobian[0], self.residuals[0]
         rows, width = jacobian.shape
         below = damping[0].sqrt() * torch.eye(rows, dtype=scale.dtype, device=scale.device)

@@ -43,12 +43,12 @@ class Recipe:
     restarts: int = 0
 
     def network(self, problem: Problem, seed: int) -> ScaledCPIKAN:
-        """A fresh network on the box around the problem's region."""
+        """Make a fresh network on the box around the problem's region."""
         widths = [problem.dimension, *self.hidden, problem.outputs]
         return ScaledCPIKAN(widths, self.degree, (problem.region.lower, problem.region.upper), start=Start(seed))
 
     def points(self, problem: Problem, parameters: int, seed: int) -> Points:
-        """Points for so many parameters: rows at least ``MIN_ROWS_PER_PARAMETER`` times as many."""
+        """Choose points for so many parameters: rows at least ``MIN_ROWS_PER_PARAMETER`` times as many."""
         boundary = len(problem.region.parts) * {1: 1, 2: 60}.get(problem.dimension, 150)
         interior = max(
             400 if problem.dimension == 1 else 1000, int(MIN_ROWS_PER_PARAMETER * parameters / problem.outputs) + 1
@@ -98,7 +98,7 @@ RECIPES = {
 
 
 def recipe_named(name: str) -> Recipe:
-    """One recipe; raises InputError for a name that is not there, suggesting the nearest."""
+    """Look up a recipe; raises InputError for an unknown name, suggesting the nearest."""
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
     return RECIPES[name]

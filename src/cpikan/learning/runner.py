@@ -74,7 +74,7 @@ class Runner:
 
     @property
     def iterate(self) -> Iterate:
-        """The field that is worked on."""
+        """Return the iterate that the strategy works on."""
         assert self._iterate is not None
         return self._iterate
 
@@ -84,22 +84,22 @@ class Runner:
 
     @property
     def placed(self) -> bool:
-        """Whether there is a field."""
+        """Tell whether the run has an iterate yet."""
         return self._iterate is not None
 
     @property
     def seconds(self) -> float:
-        """Seconds used, those before an interruption too."""
+        """Return the seconds used, those before an interruption too."""
         return time.perf_counter() - self.started
 
     @property
     def left_s(self) -> float:
-        """Seconds until the time limit."""
+        """Return the seconds until the time limit."""
         return self.budget.seconds - self.seconds
 
     @property
     def converged(self) -> bool:
-        """Whether the held-out residual is as small as was asked for."""
+        """Tell whether the relative held-out residual is within the budget's ``rtol``."""
         return self.iterate.relative() <= self.budget.rtol
 
     def place(self, network: nn.Module, sampler: Sampler, balancer: Balancer = KERNEL_TRACES) -> None:

@@ -24,16 +24,16 @@ class FieldWithUnknowns(nn.Module):
 
     @property
     def outputs(self) -> int:
-        """Outputs of the network and unknowns."""
+        """Count the outputs of the network and the unknowns."""
         return int(self.network.outputs) + len(self.unknowns)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Values of the network alone."""
+        """Evaluate the network alone."""
         found: Tensor = self.network(x)
         return found
 
     def jet(self, x: Tensor, second: Second = "axes") -> Jet:
-        """The jet of the network with the unknowns as further outputs."""
+        """Evaluate the jet of the network with the unknowns as further outputs."""
         return append_unknowns(self.network.jet(x, second), self.unknowns.expand(len(x), -1))
 
 

@@ -77,7 +77,7 @@ def _arc(first_deg: float, last_deg: float) -> NDArray[np.float64]:
 
 
 def _widest_gap(step_deg: NDArray[np.floating]) -> tuple[float, float]:
-    """Where the widest gap between steps on the circle starts, and its width, in degrees."""
+    """Find the start and the width of the widest gap between steps on the circle, in degrees."""
     angles = np.sort(np.mod(step_deg, 360))
     gaps = np.diff(angles, append=angles[0] + 360)
     widest = int(np.argmax(gaps))

@@ -18,7 +18,7 @@ from cpikan.units import format_length
 
 
 def frame_sections(content: Content) -> Iterator[Section]:
-    """A section per wavelength where steps were fitted, or one on how far trusted steps are from what the frames say."""
+    """Yield a section per wavelength with fitted steps, or one on how far trusted steps are from the frames."""
     fits = fits_of(content.part("summary"), content.part("calibration"))
     if not fits:
         yield from _trusted_section(content)
@@ -81,7 +81,7 @@ def _table(facts: FrameFacts, rim_px: float | None) -> Part:
 
 
 def _scaled(values: NDArray[np.float64], name: str, rim_px: float | None, power: int = 1) -> dict[str, list[str]]:
-    """A column of what grows with the distance from the pivot: at the rim in mrad, per pixel where no rim is known."""
+    """Format a column that grows with the distance from the pivot: at the rim in mrad, or per pixel without a rim."""
     if rim_px is None:
         return {f"{name} / (mrad/px{'²' if power == 2 else ''})": [f"{1e3 * value:.3g}" for value in values]}
     return {f"{name} at the rim / mrad": [f"{1e3 * rim_px**power * value:.1f}" for value in values]}

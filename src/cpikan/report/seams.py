@@ -76,14 +76,14 @@ class SeamCheck:
 
     @property
     def ratio(self) -> float:
-        """The mean step across borders over that nearby."""
+        """Compute the ratio of the mean step across borders to the mean step nearby."""
         if self.nearby_nm > 0:
             return self.border_nm / self.nearby_nm
         return float("inf") if self.border_nm > 0 else 1.0
 
     @property
     def visible(self) -> bool:
-        """Whether a seam shows: beyond five standard deviations and five per cent."""
+        """Tell whether a seam shows: beyond five standard deviations and five per cent."""
         return self.deviation > 5 and self.ratio > 1.05
 
 
@@ -134,7 +134,7 @@ class SeamSums:
 
 
 def _distance(size: int, cuts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How far each of ``size`` pixels lies behind its nearest border, negative before it."""
+    """Compute how far each of ``size`` pixels lies behind its nearest border, negative before the border."""
     pixels = np.arange(size)
     behind = np.searchsorted(cuts, pixels, side="right")
     last, following = cuts[np.maximum(behind - 1, 0)], cuts[np.minimum(behind, cuts.size - 1)]

@@ -52,7 +52,7 @@ def _ending(facts: FrameFacts) -> list[str]:
 
 
 def _elided(steps: Sequence[str], room: int) -> str:
-    """As many steps as fit into ``room`` characters, the middle left out; at least the first two and the last."""
+    """Shorten steps to ``room`` characters, the middle left out; at least the first two and the last remain."""
     whole = " ".join(steps)
     if len(whole) <= room or len(steps) <= 4:
         return whole

@@ -75,7 +75,7 @@ def _with_palette(match: re.Match[str]) -> str:
 
 
 def palette_png(png: bytes) -> bytes:
-    """The same image with one byte per pixel, exactly, when it has at most 256 colours; otherwise as it was."""
+    """Convert a PNG image exactly to one byte per pixel if it has at most 256 colours; else return it as it was."""
     from PIL import Image
 
     with Image.open(io.BytesIO(png)) as image:

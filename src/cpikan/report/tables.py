@@ -63,7 +63,7 @@ def _evaluation_rows(found: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
 
 
 def timing_section(content: Content) -> Iterable[Section]:
-    """The time of the stages as a bar, and memory."""
+    """Yield the section with the time of the stages as a bar, and memory."""
     summary = content.part("summary")
     stages = {
         name: float(summary[key])

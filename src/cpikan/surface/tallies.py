@@ -58,7 +58,7 @@ class HeightTally:
 
     @property
     def rms_nm(self) -> float | None:
-        """RMS about the mean."""
+        """Compute the RMS about the mean in nm."""
         return math.sqrt(self._central()[0]) if self.pixels else None
 
     @property
@@ -67,7 +67,7 @@ class HeightTally:
 
     @property
     def skewness(self) -> float | None:
-        """None of a flat map too, as is the kurtosis."""
+        """Compute the skewness; None of a flat map too, as is the kurtosis."""
         variance, third, _ = self._central()
         return third / math.sqrt(variance) ** 3 if variance > 0 else None
 
@@ -77,7 +77,7 @@ class HeightTally:
         return fourth / variance**2 if variance > 0 else None
 
     def _central(self) -> tuple[float, float, float]:
-        """Second to fourth moment about the mean."""
+        """Compute the second to fourth moment about the mean."""
         off, second, third, fourth = (float(value) for value in self._powers / max(1, self.pixels))
         variance = max(0.0, second - off**2)
         third_moment = third - 3 * off * second + 2 * off**3
@@ -86,7 +86,7 @@ class HeightTally:
 
 @dataclass
 class _Differences:
-    """Of differences right - left: their squares, and the extremes of what is shown (None: of themselves)."""
+    """Sums over differences: their squares, and the extremes of what is shown in their place."""
 
     count: int = 0
     square: float = 0.0
@@ -121,12 +121,12 @@ class SlopeTally:
         self._last = (start + len(heights) - 1, heights[-1:].copy())
 
     def rms(self, axis: Literal["x", "y"]) -> float | None:
-        """RMS about zero of the differences along an axis, nm per pixel."""
+        """Compute the RMS about zero of the differences along an axis, nm per pixel."""
         sums = self._x if axis == "x" else self._y
         return math.sqrt(sums.square / sums.count) if sums.count else None
 
     def pv(self, axis: Literal["x", "y"]) -> float | None:
-        """Maximum minus minimum of the differences along an axis, nm per pixel."""
+        """Compute maximum minus minimum of the differences along an axis, nm per pixel."""
         sums = self._x if axis == "x" else self._y
         return sums.high - sums.low if sums.count else None
 
@@ -209,7 +209,7 @@ class ErrorTally:
         return math.sqrt(self._square_all / spread)
 
     def summary(self) -> dict[str, float | int | None]:
-        """The figures under the names of ``cpikan evaluate``; None where a figure does not exist."""
+        """Summarise the figures under the names of ``cpikan evaluate``; None where a figure does not exist."""
         right = self.pixels - self.wrong
         return {
             "rms_nm": self.rms_nm,

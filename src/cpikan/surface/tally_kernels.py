@@ -18,7 +18,7 @@ _jit: Any = functools.partial(compiled, error_model="numpy", fastmath={"reassoc"
 
 @_jit
 def height_sums(heights, around):  # type: ignore[no-untyped-def]
-    """Of rows (rows, W): count, minimum, maximum, sum of |d|, d, d^2, d^3, d^4 with d = height - ``around``."""
+    """Sum up rows (rows, W): count, minimum, maximum, sum of |d|, d, d^2, d^3, d^4 with d = height - ``around``."""
     total = np.zeros(8)
     total[1], total[2] = math.inf, -math.inf
     for y in range(heights.shape[0]):
@@ -48,7 +48,10 @@ def height_sums(heights, around):  # type: ignore[no-untyped-def]
 
 @_jit
 def difference_sums(left, right, shown):  # type: ignore[no-untyped-def]
-    """Where right - left (rows, W) is finite: count, sum of its squares, minimum and maximum of ``shown`` (None: of itself)."""
+    """Sum up the finite differences right - left (rows, W): count, sum of squares, minimum and maximum.
+
+    The last two are those of ``shown`` at these pixels where it is given.
+    """
     count = square = 0.0
     low, high = math.inf, -math.inf
     for y in range(left.shape[0]):
@@ -67,7 +70,7 @@ def difference_sums(left, right, shown):  # type: ignore[no-untyped-def]
 
 @_jit
 def combine(maps, combination, valid, form, rest):  # type: ignore[no-untyped-def]
-    """``rest`` (rows, W): the combination of maps (maps, rows, W) without the form, NaN where not valid."""
+    """Fill ``rest`` (rows, W) with the combination of maps (maps, rows, W) without the form, NaN where not valid."""
     for y in range(rest.shape[0]):
         for x in range(rest.shape[1]):
             value = 0.0

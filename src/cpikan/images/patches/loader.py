@@ -64,12 +64,12 @@ class PatchLoader:
 
     @property
     def ahead(self) -> int:
-        """Batches that exist at most beside the one in use."""
+        """Count the batches that exist at most beside the one in use."""
         return max(_PREFETCH, self.workers) if self.prefetch is None else self.prefetch
 
     @property
     def pinned(self) -> bool:
-        """Whether batches lie in page-locked memory."""
+        """Tell whether batches lie in page-locked memory."""
         return torch.cuda.is_available() if self.pin is None else self.pin
 
     def __len__(self) -> int:

@@ -52,11 +52,11 @@ class BatchTransform(Protocol):
 
     @property
     def last(self) -> bool:
-        """Whether no change is to come."""
+        """Tell whether no change is to come."""
 
     @property
     def factor(self) -> int:
-        """How many pixels of a side are one now."""
+        """Return how many pixels of a side are one now."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Trainer:
 
     @property
     def position(self) -> Position:
-        """Where the run is."""
+        """Return where the run is."""
         return self._position
 
     def resume(self, state: State) -> None:

@@ -39,7 +39,7 @@ class Size:
     degree: int
 
     def parameters(self, outputs: int) -> int:
-        """Coefficients of the output layer."""
+        """Count the coefficients of the output layer."""
         return outputs * (self.nodes * self.degree + 1)
 
 
@@ -121,7 +121,7 @@ class Grow(Strategy):
 
 
 def level_size(problem: Problem, degree: int, metric: np.ndarray | None) -> Size:
-    """As many directions as polynomials of total degree ``degree`` need, fewer where the solution hardly varies."""
+    """Choose as many directions as polynomials of total ``degree`` need, fewer where the solution hardly varies."""
     if problem.dimension == 1:
         return Size(4, degree)
     share = 1.0

@@ -27,7 +27,7 @@ class Verb:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The settings by name."""
+        """List the settings by name."""
         return tuple(dict.fromkeys(entry.name for kind in self.settings for entry in fields(kind)))
 
 

@@ -36,7 +36,7 @@ class MapComparison:
     valid: tuple[int, int]
 
     def summary(self) -> dict[str, Any]:
-        """All numbers by name: ``a``, ``b``, ``difference``, and what they rest on."""
+        """Return all numbers by name: ``a``, ``b``, ``difference``, and what they rest on."""
         height, width = self.first.shape
         pupil = self.measurement.pupil
         named = zip(("a", "b", "difference"), self.measurement.surfaces, self.measurement.forms, strict=True)
@@ -91,7 +91,7 @@ class _Pair:
         self.valid = (0, 0)
 
     def check(self) -> float | None:
-        """The pixel size of both in um, None when neither says it; InputError when they cannot lie on each other."""
+        """Find the common pixel size in um, None if neither map says it; InputError if the maps do not match."""
         one, two = self.first, self.second
         if one.shape != two.shape:
             raise InputError(

@@ -35,7 +35,7 @@ class HeightMap:
     removed: tuple[str, ...] = ()
 
     def within(self, aperture: Aperture) -> HeightMap:
-        """The map of the pixels inside an aperture, and inside those of earlier calls; nothing is read.
+        """Restrict the map to the pixels inside an aperture, and inside those of earlier calls; nothing is read.
 
         Raises InputError when the aperture does not fit the map or lets no pixel in.
         """
@@ -44,7 +44,7 @@ class HeightMap:
         return replace(self, aperture=inner)
 
     def remove(self, terms: str | Iterable[str]) -> HeightMap:
-        """The map without the least-squares form of ``terms``, such as "piston,tilt"; the fit is made when heights are read.
+        """Remove the least-squares form of ``terms``, such as "piston,tilt"; the fit is made when heights are read.
 
         Terms are those of ``cpikan.surface.form.check_form_terms``, added to those of earlier calls. Raises InputError for
         any other.
@@ -70,7 +70,7 @@ class HeightMap:
         return open_height_map(path)
 
     def __getattr__(self, name: str) -> MapArray | None:
-        """A quantity of the table, None when the map does not store it."""
+        """Return a quantity of the table, None when the map does not store it."""
         if name not in QUANTITIES:
             raise AttributeError(f"a height map has no attribute {name!r}: its quantities are {', '.join(QUANTITIES)}")
         return self.arrays.get(name)
@@ -90,7 +90,7 @@ class HeightMap:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The figures of the run, {} when the document is absent."""
+        """Return the figures of the run, {} when the document is absent."""
         summary: dict[str, Any] = self.document.get("summary", {})
         return summary
 

@@ -51,7 +51,7 @@ class MapRows:
         return self._kept[name][1][band.start - first : band.stop - first]
 
     def heights(self) -> Iterator[tuple[Band, NDArray[Any]]]:
-        """Every band with its heights in nm, from top to bottom."""
+        """Yield every band with its heights in nm, from top to bottom."""
         with Progress(self._label, *self.shape, self._progress) as bar:
             for band in self.bands:
                 rows = self.read("height_nm", band)

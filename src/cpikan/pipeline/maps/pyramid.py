@@ -61,12 +61,12 @@ def level_shapes(shape: tuple[int, int]) -> list[tuple[int, int]]:
 
 
 def pyramid_rows(shape: tuple[int, int], quantities: int) -> int:
-    """How many rows the pass writes for maps of ``shape``; for the length of a progress bar."""
+    """Count the rows that the pass writes for maps of ``shape``; for the length of a progress bar."""
     return quantities * sum(height for height, _ in level_shapes(shape)[1:])
 
 
 def halve(fine: np.ndarray, quantity: str) -> np.ndarray:
-    """One level coarser, shape ((h + 1) // 2, (w + 1) // 2); the last row or column may have but one of two pixels.
+    """Halve a map, to shape ((h + 1) // 2, (w + 1) // 2); the last row or column may have but one of two pixels.
 
     ``Quantity.coarsen`` names the rule. The components take the first of the four that has a number (0 = none), so that
     no number is made up.

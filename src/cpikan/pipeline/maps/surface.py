@@ -72,7 +72,7 @@ def surface_figures(
 
 
 def _fringes(phase: NDArray[np.float64]) -> float:
-    """How many fringes a phase map spans, outliers apart."""
+    """Count the fringes that a phase map spans, outliers apart."""
     finite = phase[np.isfinite(phase)]
     return float(np.ptp(np.percentile(finite, (1, 99)))) / (2 * np.pi) if finite.size else 0.0
 
@@ -129,7 +129,7 @@ class _Sweeps:
 
 
 def _removed(form: Any) -> Form | None:
-    """The form that a summary tells of, without its pistons; None where it tells of none, or not of one."""
+    """Read the form of a summary, without its pistons; None where the summary tells of none."""
     try:
         pupil = Circle(*(float(value) for value in form["circle_pixels"]))
         named = form["coefficients_nm"]

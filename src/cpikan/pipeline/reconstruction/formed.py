@@ -35,13 +35,13 @@ class FormedMap:
 
     @classmethod
     def of(cls, arrays: Arrays, context: Context) -> FormedMap:
-        """The map of a run as it stands."""
+        """Make the map of a run as it stands."""
         datum = arrays.datum or no_form(context.facts["components"])
         return cls(arrays, datum, context.nm_per_rad, context.pool)
 
     @property
     def unwrapped(self) -> bool:
-        """Whether heights are formed from unwrapped phases; else they are stored."""
+        """Tell whether heights are formed from unwrapped phases; else they are stored."""
         return "order" in self.arrays
 
     def sweep(self) -> tuple[Band, ...]:

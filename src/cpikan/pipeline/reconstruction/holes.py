@@ -75,7 +75,7 @@ def _groups(labels: np.ndarray, inner: np.ndarray) -> Iterator[_Group]:
 
 
 def _window(boxes: list[tuple[slice, slice]], shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """The rectangle around boxes, with a margin."""
+    """Find the rectangle around boxes, with a margin."""
     ends = []
     for axis in (0, 1):
         first, last = min(b[axis].start for b in boxes), max(b[axis].stop for b in boxes)

@@ -36,7 +36,7 @@ class LearnedModel:
         return cls(name or DEFAULT_MODEL, network, card.features, weights_fingerprint(network))
 
     def tiles(self, **how: Any) -> LearnedTiles:
-        """The network on tiles; ``how`` as `LearnedTiles` takes it."""
+        """Set the network up for tiles; ``how`` as `LearnedTiles` takes it."""
         return LearnedTiles(self.network, self.features, fingerprint=self.fingerprint, **how)
 
     def tiling(self, tile: int | None, overlap: int | None, shape: tuple[int, int]) -> TilingSettings:
@@ -54,5 +54,5 @@ class LearnedModel:
 
 
 def _multiple(size: int, step: int) -> int:
-    """The next multiple of ``step``."""
+    """Round ``size`` up to the next multiple of ``step``."""
     return -(-size // step) * step

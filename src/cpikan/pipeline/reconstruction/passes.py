@@ -60,7 +60,7 @@ def flat_bands(shape: tuple[int, int], band_rows: int | None, first_row: int) ->
 
 
 def _fitting_rows(rows: int) -> int:
-    """A multiple of eight where there are that many, so that threads get equal shares."""
+    """Round the rows of a band to a multiple of eight where there are that many, so that threads get equal shares."""
     rows = min(max(rows, 1), _MAX_ROWS)
     return rows - rows % 8 if rows > 8 else rows
 
@@ -90,7 +90,7 @@ class BandReader:
         self._buffers = BufferPool(lambda: source.kernels.empty(size, dtype))
 
     def read(self, band: Band) -> ReadBand:
-        """The frames of a band, whose buffer is given back by `done`."""
+        """Read the frames of a band, whose buffer is given back by `done`."""
         wavelengths, steps, height, width = self._stack.shape
         start, stop = max(0, band.start - self._halo), min(height, band.stop + self._halo)
         buffer = self._buffers.take()
@@ -99,7 +99,7 @@ class BandReader:
         return ReadBand(start, self._stack.rows(start, stop, view), buffer)
 
     def done(self, item: ReadBand) -> None:
-        """The frames are not needed any more."""
+        """Give back the buffer of frames that are not needed any more."""
         self._buffers.give(item.buffer)
 
 

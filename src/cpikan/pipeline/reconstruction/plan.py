@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The stages by name."""
+        """List the stages by name."""
         return ("calibrate", *(stage.name for stage in self.stages))
 
     @property
@@ -77,7 +77,7 @@ class Plan:
         return scratch_files(self.stages)
 
     def settle(self, *, doubtful: bool, varying: bool) -> Plan:
-        """The plan after calibration: neighbours are asked or not, and the frames run where kernels serve them.
+        """Settle the plan after calibration: neighbours are asked or not, and the frames run where kernels serve them.
 
         ``doubtful``: orders of single pixels are in doubt; ``varying``: steps vary over the image, which only the CPU serves.
         """

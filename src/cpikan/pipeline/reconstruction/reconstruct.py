@@ -169,7 +169,7 @@ class _Run:
         }
 
     def _attributes(self) -> dict[str, Any]:
-        """What is kept inside files that can."""
+        """Collect the attributes that are kept inside files that can hold them."""
         acquisition = self.stack.acquisition
         return {
             "acquisition": asdict(acquisition),
@@ -220,7 +220,7 @@ def run_stage(stage: Stage, arrays: Arrays, context: Context) -> dict[str, Any]:
 
 @contextmanager
 def _kernels(plan: Plan, model: PixelModel, threads: int) -> Iterator[PixelKernels]:
-    """The kernels of a settled plan, closed at the end."""
+    """Open the kernels of a settled plan, and close them at the end."""
     ask = plan.neighbours == "always"
     kernels = DemodulationKernels(model, threads) if ask else make_kernels(model, plan.device, threads)
     try:

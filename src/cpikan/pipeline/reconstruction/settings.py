@@ -101,11 +101,11 @@ class ReconstructSettings:
 
     @classmethod
     def speed_only(cls, name: str) -> bool:
-        """Whether a setting is declared to change the speed alone."""
+        """Tell whether a setting is declared to change the speed alone."""
         return any(name == known and entry.speed_only for known, (_, entry) in options_of(cls).items())
 
     def plan(self) -> dict[str, Any]:
-        """The settings that decide the result, JSON-able."""
+        """Collect the settings that decide the result, JSON-able."""
         # not asdict: it would copy the mask's array
         values = {f.name: getattr(self, f.name) for f in fields(self) if not self.speed_only(f.name)}
         values["mask"] = None if self.mask is None else self.mask.identity

@@ -143,7 +143,7 @@ def _check_replaceable(there: list[Path]) -> None:
 
 
 def _document(output: Path) -> dict[str, Any]:
-    """The document beside an output, empty where there is none to read."""
+    """Read the document beside an output, empty where there is none to read."""
     try:
         document = json.loads(document_path(output).read_text(encoding="utf-8"))
     except (OSError, ValueError):

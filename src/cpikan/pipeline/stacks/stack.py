@@ -76,12 +76,12 @@ class FrameStack:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """A name per frame in file order, for messages: a file name, or ``frames.npy[0,3]``."""
+        """Name each frame in file order, for messages: a file name, or ``frames.npy[0,3]``."""
         return self._reader.labels
 
     @property
     def saturation_dn(self) -> float:
-        """The largest value the detector can give: 2**bit_depth - 1, or inf for floats without a bit depth."""
+        """Give the largest value of the detector in DN: 2**bit_depth - 1, or inf for floats without a bit depth."""
         return float("inf") if self.bit_depth is None else float(2**self.bit_depth - 1)
 
     @property
@@ -102,7 +102,7 @@ class FrameStack:
         return out
 
     def window(self, rows: slice, columns: slice) -> np.ndarray:
-        """The part (L, K, rows, columns) of every frame; slices of step 1 that may be open or negative, as in NumPy."""
+        """Read the part (L, K, rows, columns) of every frame; slices of step 1, open or negative as in NumPy."""
         row_start, row_stop, row_step = rows.indices(self.shape[2])
         column_start, column_stop, column_step = columns.indices(self.shape[3])
         if row_step != 1 or column_step != 1:
@@ -111,7 +111,7 @@ class FrameStack:
         return band[..., column_start : max(column_start, column_stop)]
 
     def fingerprint(self) -> str:
-        """A cheap identity of frames and acquisition: names, sizes and times of the files, not their content."""
+        """Hash frames and acquisition to a cheap identity: names, sizes and times of the files, not their content."""
         return hashlib.sha256(f"{self._reader.fingerprint()} {self.shape} {self.acquisition}".encode()).hexdigest()
 
     def close(self) -> None:

@@ -56,7 +56,7 @@ class Place:
 
     @property
     def complete(self) -> bool:
-        """Whether the model is there, both files."""
+        """Tell whether both files of the model exist."""
         return self.weights.exists() and self.model.with_name(self.model.name + ".json").exists()
 
     @property
@@ -117,7 +117,7 @@ def train(
 
 
 def new_network(config: TrainConfig) -> ImageNetwork:
-    """The network of [model], its weights drawn from the seed; or those of the file ``start`` names."""
+    """Make the network of [model], its weights drawn from the seed; or load that of the file ``start`` names."""
     table = dict(config.model)
     start = table.pop("start", None)
     kind = table.pop("kind", "unet")

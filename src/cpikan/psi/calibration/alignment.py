@@ -125,7 +125,7 @@ def _decode(samples: Samples, search: Search, guess: _Guess, loose: float = 0.0)
 
 
 def _without_pistons(samples: Samples, search: Search, ranges: Ranges) -> _Guess:
-    """The window of heights if there are no pistons: the one, near zero first, in which the data fit best."""
+    """Guess the window of heights without pistons: the one, near zero first, in which the data fit best."""
     thin = _thin(samples, _THIN)
     none, level = np.zeros(len(samples.ratio)), np.zeros((len(samples.ratio), 2))
     steps = min(10, int(ranges.absolute / ranges.full))

@@ -264,7 +264,7 @@ def _demodulation(
 
 
 def _snr_threshold(snr: np.ndarray, wavelengths: int) -> float:
-    """The signal-to-noise total that best separates pixels with fringes from pixels without.
+    """Find the signal-to-noise total that best separates pixels with fringes from pixels without.
 
     Without fringes the total is chi squared with 2 L degrees of freedom. The share of such pixels is read off below the
     median of that law; the threshold minimises false measurements plus lost ones. Without dark pixels it is near zero.

@@ -47,7 +47,7 @@ class MeasuredPhases:
 
     @property
     def samples(self) -> Samples:
-        """The phases in turns, anchor first."""
+        """Convert the phases to turns, anchor first."""
         rows = list(self.order)
         ratio = min(self.wavelengths_nm) / np.asarray(self.wavelengths_nm)[rows]
         turn = 2 * np.pi
@@ -137,7 +137,7 @@ def _phase_floor(alignment: Alignment, sigma_rad: tuple[float, ...]) -> float:
 def _window(
     alignment: Alignment, half: float, full: tuple[float, float], rate: float
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """The whole window and the one to look at first, each (low, length) in nm.
+    """Choose the whole window and the one to look at first, each (low, length) in nm.
 
     Where wrong orders are expected the whole range decides, as asked; otherwise looking farther than the data reach
     cannot change an order, and is left to the pixels that fit nowhere near.

@@ -59,7 +59,7 @@ def widest_range_nm(
     rate: float = ACCEPTED_RATE,
     longest_nm: float = _LONGEST_RANGE_NM,
 ) -> float:
-    """The longest range whose expected wrong-order rate stays below ``rate``; at least one order of the anchor."""
+    """Find the longest range in nm with a wrong-order rate expected below ``rate``; at least one anchor order."""
     half = min(wavelengths_nm) / 2
     total = np.cumsum(_rates(wavelengths_nm, sigma_rad, max(1, math.floor(longest_nm / half))))
     allowed = int(np.searchsorted(total, rate))

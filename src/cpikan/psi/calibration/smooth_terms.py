@@ -33,7 +33,7 @@ def features_of(points: np.ndarray, powers: np.ndarray) -> np.ndarray:
 
 
 def smooth_field(box: Box, powers: np.ndarray, coefficients: np.ndarray) -> SmoothField:
-    """The sum of the terms ``powers`` (M, 2) with ``coefficients`` (M,) over ``box``, (low, high) of y and x."""
+    """Sum terms ``powers`` (M, 2) with ``coefficients`` (M,) to a field over ``box``, (low, high) of y and x."""
     square = np.zeros((int(powers.max()) + 1,) * 2)
     square[powers[:, 0], powers[:, 1]] = coefficients
     return SmoothField(box, square)

@@ -97,7 +97,7 @@ def _fitted(samples: np.ndarray, position: np.ndarray, start: tuple[float, ...] 
 
 
 def _contradiction(fit: StepFit, carrier: Carrier | None) -> tuple[str, ...]:
-    """A warning where the fit is not what the fringes' carrier says, of either sign."""
+    """Warn where the fit contradicts the steps that the fringes' carrier shows, of either sign."""
     if carrier is None or len(fit.steps_deg) < 3:
         return ()
     said = np.degrees(carrier.steps_at(fit.model.pivot))
@@ -111,7 +111,7 @@ def _contradiction(fit: StepFit, carrier: Carrier | None) -> tuple[str, ...]:
 
 
 def _agreeing(fits: list[StepFit], rows: WholeRows, i: int, warnings: list[str]) -> StepFit:
-    """A blind fit with the sign under which its phase rises where that of the first wavelength does."""
+    """Give a blind fit the sign under which its phase rises where that of the first wavelength does."""
     agreement = _slope_agreement(rows.samples, fits[0].model, fits[i].model, i)
     if agreement < -_AGREES:
         return mirrored(fits[i])

@@ -20,7 +20,7 @@ class PixelKernels(Protocol):
     band_bytes: int  # of frames per call: what keeps the device busy and the memory small
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """A host buffer the device reads or writes fastest."""
+        """Allocate a host buffer that the device reads or writes fastest."""
         ...
 
     def heights(

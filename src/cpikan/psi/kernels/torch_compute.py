@@ -33,7 +33,7 @@ _EAGER = _Functions(formula.measure, formula.try_orders, formula.form, formula.w
 
 @functools.cache
 def _compiled() -> _Functions:
-    """One fused kernel per entry and kind of stack; shapes are fixed, so that each is compiled once."""
+    """Compile one fused kernel per entry and kind of stack; shapes are fixed, so that each is compiled once."""
     options: dict[str, Any] = {"max_fusion_size": 4096}  # all orders of a search in one kernel
     return _Functions(*(torch.compile(entry, dynamic=False, options=options) for entry in _EAGER))
 
@@ -103,7 +103,7 @@ class TorchCompute:
         return found
 
     def _step(self, step: int) -> Tensor:
-        """The number as a tensor of its own on the device: another value compiles nothing anew."""
+        """Return the number as a tensor of its own on the device: another value compiles nothing anew."""
         if step not in self._steps:
             self._steps[step] = torch.full((), float(step), dtype=torch.float32, device=self._device)
         return self._steps[step]

@@ -226,7 +226,7 @@ def remove_pistons(turns: tuple[Tensor, ...], place: Tensor, c: Constants) -> tu
 
 
 def nothing_found(like: Tensor) -> Found:
-    """The state before the first order is tried."""
+    """Make the state before the first order is tried."""
     most, none = torch.full_like(like, _LARGE), torch.zeros_like(like)
     return Found(most, most.clone(), none, none.clone())
 

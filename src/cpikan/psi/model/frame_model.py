@@ -49,17 +49,17 @@ class FrameModel:
         return len(self.steps_rad)
 
     def light_dn(self, samples: np.ndarray) -> np.ndarray:
-        """What the detector saw, float64, for samples of any shape."""
+        """Convert samples of any shape to the light that the detector saw, in DN, float64."""
         return np.asarray(samples, np.float64) if self.response is None else self.response.light_dn(samples)
 
     @property
     def is_uniform(self) -> bool:
-        """Whether every pixel saw the same steps."""
+        """Tell whether every pixel saw the same steps."""
         return not (self.tilt_rad_px.any() or self.defocus_rad_px2.any())
 
     @property
     def is_plain(self) -> bool:
-        """Whether the same linear weights of the samples serve every pixel."""
+        """Tell whether the same linear weights of the samples serve every pixel."""
         bent = self.response is not None or bool(self.locked) or self.background is not None
         return self.is_uniform and not self.offset_dn.any() and not bent
 
@@ -99,7 +99,8 @@ class FrameModel:
         return np.linalg.pinv(design)[..., :3, :]
 
     def leaks_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """What locked harmonics h add to u + i v, as factors of B exp(i h phi) and B exp(-i h phi): complex (..., H, 2)."""
+        """Compute the factors of B exp(i h phi) and B exp(-i h phi) that locked harmonics add to u + i v, (..., H,
+        2)."""
         weights, delta = self.weights_at(y, x), np.moveaxis(self.steps_at(y, x), 0, -1)
         phasor = (weights[..., 1, :] + 1j * weights[..., 2, :]) * self.gain
         pairs = [

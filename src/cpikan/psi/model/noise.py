@@ -28,7 +28,7 @@ class NoiseModel:
     pixels: int
 
     def scaled(self, factor: float) -> NoiseModel:
-        """The same noise with its variance corrected by what several wavelengths disagree."""
+        """Scale the variance of the noise by ``factor``, from the disagreement of several wavelengths."""
         return NoiseModel(self.read_dn2 * factor, self.gain_dn * factor, "wavelengths", self.pixels)
 
     def variance(self, intensity_dn: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ def fit_noise(frames: np.ndarray, steps_deg: tuple[float, ...], quantum_dn: floa
 
 
 def noise_from_residuals(mean_dn: np.ndarray, variance_dn2: np.ndarray, quantum_dn: float) -> NoiseModel:
-    """The line through what a fit of the frames has left over: background and residual variance of pixels (P,)."""
+    """Fit the line through what a fit of the frames has left over: background and residual variance of pixels (P,)."""
     usable = np.isfinite(variance_dn2)
     variance, mean = variance_dn2[usable], mean_dn[usable]
     keep = _not_faulty(mean, variance, quantum_dn**2 / 12)
@@ -70,7 +70,7 @@ def _not_faulty(mean: np.ndarray, variance: np.ndarray, smallest: float) -> np.n
 
 
 def _bin_numbers(mean: np.ndarray) -> np.ndarray:
-    """A bin of intensity for every pixel, bins of equal width.
+    """Assign every pixel a bin of intensity, bins of equal width.
 
     Not of equal count: where frames are quantised coarsely, pixels whose mean is a whole number of DN have the smaller
     residuals, and narrow bins would take that for a slope.

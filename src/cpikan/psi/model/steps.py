@@ -48,7 +48,7 @@ def check_steps(acquisition: Acquisition) -> None:
 
 
 def _distinct_places(steps_deg: tuple[float, ...]) -> int:
-    """How many positions on the circle the steps take."""
+    """Count the positions on the circle that the steps take."""
     around = np.sort(np.mod(np.asarray(steps_deg, dtype=np.float64), 360.0))
     gaps = np.diff(around, append=around[0] + 360.0)
     return max(1, int(np.count_nonzero(gaps > _SAME_DEG)))

@@ -98,6 +98,6 @@ def shifted(coarse: CoarseHeights, shift_nm: np.ndarray) -> CoarseHeights:
 
 
 def joint(coarse: CoarseHeights, values_nm: np.ndarray) -> np.ndarray:
-    """What (L, Hb, Wb) by wavelength is on the mean, each wavelength weighted as in the height."""
+    """Average values in nm by wavelength (L, Hb, Wb), each wavelength weighted as in the height."""
     weight = coarse.weight / (coarse.nm_per_turn**2)[:, None, None]
     return np.asarray((weight * values_nm).sum(axis=0) / weight.sum(axis=0))

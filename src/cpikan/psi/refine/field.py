@@ -41,7 +41,7 @@ class FittedSurface:
     halo: int = 0
 
     def surface(self, rows: DemodulatedRows, first_row: int, keep: slice) -> SurfaceRows:
-        """The surface on the rows ``keep``; it was fitted before and does not look at them again."""
+        """Evaluate the surface on the rows ``keep``; it was fitted before and does not look at those rows again."""
         return self.rows(first_row + keep.start, first_row + keep.stop, self.allowed_nm)
 
     def rows(self, start: int, stop: int, block_sigma_nm: np.ndarray) -> SurfaceRows:
@@ -86,7 +86,7 @@ class FittedSurface:
         return sigma / np.array([BLOCK_PX, BLOCK_PX, BLOCK_PX**2], float)[:, None, None]
 
     def summary(self) -> dict[str, Any]:
-        """What became of the tiles, JSON-able."""
+        """Count what became of the tiles, JSON-able."""
         known, modes = self.coarse.known, self.closed.modes
         return {
             "blocks_known": float(known.mean()),
@@ -99,12 +99,12 @@ class FittedSurface:
 
 
 def guiding_surface(coarse: CoarseHeights) -> FittedSurface:
-    """A surface that is good enough to decide orders: closed form, to a fraction of the allowance for steps."""
+    """Fit a surface that is good enough to decide orders: closed form, to a fraction of the allowance for steps."""
     return _fitted(coarse, fit_closed_form(coarse, STEP_NM / 2), None)
 
 
 def measuring_surface(coarse: CoarseHeights, *, networks: bool = True) -> FittedSurface:
-    """A surface for its own sake: closed form, heights moved to the centres of their blocks, closed form again, and
+    """Fit a surface for its own sake: closed form, heights moved to the centres of their blocks, closed form again, and
     ``networks`` where it leaves more than noise."""
     centred, closed = _recentred(coarse)
     return _fitted(centred, closed, fit_networks(closed, centred) if networks else None)
@@ -155,7 +155,7 @@ def _derivatives(closed: ClosedForm) -> Derivatives:
 
 
 def _allowed(residual: np.ndarray, half_wave_nm: float) -> np.ndarray:
-    """How far pixels may lie off: the allowance for steps, and the largest residual among the blocks around.
+    """Compute how far in nm pixels may lie off: the allowance for steps, and the largest residual of the blocks around.
 
     Infinite where those blocks lie a quarter order or more off (the surface does not follow there), and where no block
     nearby is known.
@@ -168,16 +168,16 @@ def _allowed(residual: np.ndarray, half_wave_nm: float) -> np.ndarray:
 
 
 def _largest(values: np.ndarray, reach: int) -> np.ndarray:
-    """The largest value within ``reach`` blocks."""
+    """Find the largest value within ``reach`` blocks."""
     return _windows(values, reach).max(axis=(-2, -1))
 
 
 def _around(values: np.ndarray) -> np.ndarray:
-    """The sum over 3 x 3 blocks."""
+    """Sum over 3 x 3 blocks."""
     return _windows(values, 1).sum(axis=(-2, -1))
 
 
 def _windows(values: np.ndarray, reach: int) -> np.ndarray:
-    """Every block's neighbourhood, zeros beyond the image."""
+    """View every block's neighbourhood, zeros beyond the image."""
     side = 2 * reach + 1
     return np.lib.stride_tricks.sliding_window_view(np.pad(values, reach), (side, side))

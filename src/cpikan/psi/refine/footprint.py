@@ -26,7 +26,7 @@ class Footprint(Protocol):
     def offset_px(self) -> np.ndarray: ...
 
     def shift_nm(self, derivatives: Derivatives) -> np.ndarray:
-        """What the block of a surface with these derivatives lies above its centre, per wavelength: (L, Hb, Wb)."""
+        """Compute how far a block of a surface with these derivatives lies above its centre, in nm (L, Hb, Wb)."""
         ...
 
 
@@ -55,7 +55,7 @@ class PhasorPixels:
     nm_per_turn: np.ndarray
 
     def shift_nm(self, derivatives: Derivatives) -> np.ndarray:
-        """The phase of the phasors of a quadratic surface, summed over the pixels.
+        """Compute the phase of the summed phasors of a block of a quadratic surface, as a height in nm (L, Hb, Wb).
 
         It is not the mean phase: by the third cumulant of the phases over the block it lies beside it, a nanometre or more
         where a surface is steep and bent. Weights within a block are taken as equal but for what they do to the centroid.

@@ -77,7 +77,7 @@ def _system(height: np.ndarray, hole: np.ndarray, known: np.ndarray) -> tuple[cs
 
 
 def _grown(hole: np.ndarray) -> np.ndarray:
-    """The hole and its rim."""
+    """Grow the hole by its rim."""
     wide = np.pad(hole, _RIM)
     side = range(2 * _RIM + 1)
     return np.logical_or.reduce([wide[a : a + hole.shape[0], b : b + hole.shape[1]] for a in side for b in side])

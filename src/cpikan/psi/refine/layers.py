@@ -40,7 +40,7 @@ class Layer:
     sigma_nm: np.ndarray
 
     def place(self, start: int, group: np.ndarray) -> _Place | None:
-        """Where the layer has pixels among rows from image row ``start`` on; None where it has none."""
+        """Find the pixels of the layer among rows from image row ``start`` on; None where the layer has none."""
         rows, columns = self.surface.coarse.shape
         top, left = self.corner
         first, last = max(start, top), min(start + len(group), top + rows)
@@ -73,7 +73,7 @@ class LayeredSurface:
         return SurfaceRows(height, sigma)
 
     def summary(self) -> dict[str, Any]:
-        """What became of the groups and their tiles, JSON-able."""
+        """Count what became of the groups and their tiles, JSON-able."""
         total: Counter[str] = Counter()
         known = 0.0
         for layer in self.layers:
@@ -102,8 +102,8 @@ class LayeredSlopes:
 
 
 def fit_layers(blocks: UnwrappedBlocks, joined: Joined, half_wave_nm: float, *, measuring: bool) -> LayeredSurface:
-    """A surface for every group of at least 54 blocks, the largest first, while their windows are not more than four images;
-    ``measuring``: for its own sake, otherwise good enough to judge orders."""
+    """Fit a surface to every group of at least 54 blocks, the largest first, while their windows are not more than four
+    images; ``measuring``: for its own sake, otherwise good enough to judge orders."""
     group = joined.label[blocks.label]
     count = np.bincount(group.ravel(), minlength=joined.components + 1)
     layers: list[Layer] = []

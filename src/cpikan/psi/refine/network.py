@@ -70,7 +70,7 @@ class _Problem:
 
 @torch.no_grad()
 def fit_networks(closed: ClosedForm, coarse: CoarseHeights) -> NetworkFit:
-    """A network per tile above noise, by Levenberg-Marquardt on the phasors of every other block (1/128 of the pixels).
+    """Fit a network per tile above noise, by Levenberg-Marquardt on the phasors of every other block (1/128 of pixels).
 
     It starts at zero, on top of the closed form, and stays where its blocks that were not fitted fit better than before by
     a tenth; a tile that was not better keeps the closed form. Chunks of tiles are tried while one in ten gains by it.
@@ -162,7 +162,7 @@ class _Batch:
 
 
 def _chunks(active: Tensor, chi2: Tensor) -> list[Tensor]:
-    """The tiles in chunks that are each a fair sample: dealt out in the order of how far they are above noise."""
+    """Deal the tiles out to chunks that are each a fair sample, in the order of how far they are above noise."""
     ranked = active[torch.argsort(chi2[active], descending=True, stable=True)]
     count = max(1, -(-len(ranked) // _CHUNK))
     return [ranked[first::count] for first in range(count)] if len(ranked) else []

@@ -66,7 +66,7 @@ def _of_tiles(closed: ClosedForm, count: int, work: Callable[..., Tensor]) -> np
 
 
 def _on_the_rim(basis: list[Tensor]) -> list[Tensor]:
-    """The bases with their first and last block replaced by their outermost pixels, those of an array of pixels."""
+    """Replace the first and last block of the bases by their outermost pixels, those of an array of pixels."""
     found = []
     for order, part in enumerate(basis):
         pixels = basis_derivative(len(part) * BLOCK_PX, part.shape[1], order) * BLOCK_PX**order

@@ -34,7 +34,7 @@ class Refiner(Protocol):
     def halo(self) -> int: ...
 
     def surface(self, rows: DemodulatedRows, first_row: int, keep: slice) -> SurfaceRows:
-        """The surface on the rows ``keep`` of ``rows``, whose first is image row ``first_row``."""
+        """Estimate the surface on the rows ``keep`` of ``rows``, whose first is image row ``first_row``."""
         ...
 
 

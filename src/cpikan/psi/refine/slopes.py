@@ -91,7 +91,10 @@ def _model_variance(rest: np.ndarray, followed: np.ndarray) -> np.ndarray:
 
 
 def _step(axis: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Half of the difference across a block is the mean of the two to its neighbours: the larger of them, per pixel."""
+    """Make the function that takes the difference of neighbouring blocks along ``axis``, per pixel.
+
+    Half of the difference across a block is the mean of the two to its neighbours, at most the larger of them.
+    """
 
     def differences(rest: np.ndarray) -> np.ndarray:
         return np.diff(rest, axis=axis, append=np.nan) / BLOCK_PX
@@ -100,7 +103,7 @@ def _step(axis: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _bend(rest: np.ndarray) -> np.ndarray:
-    """The five-point Laplacian per pixel^2."""
+    """Compute the five-point Laplacian per pixel^2."""
     wide = np.pad(rest, 1, constant_values=np.nan)
     around = wide[2:, 1:-1] + wide[:-2, 1:-1] + wide[1:-1, 2:] + wide[1:-1, :-2]
     return np.asarray((around - 4 * rest) / BLOCK_PX**2)

@@ -52,7 +52,7 @@ class Light(NamedTuple):
 
 
 def make_optics(settings: SimulationSettings) -> Optics:
-    """The detector of ``settings`` as numbers for the kernel."""
+    """Convert the detector of ``settings`` to numbers for the kernel."""
     instrument, depth = settings.instrument, settings.bit_depth
     full = float(2**depth - 1)
     return Optics(

@@ -106,7 +106,7 @@ class FrameFaults:
 
     @property
     def steps_deg(self) -> tuple[tuple[float, ...], ...]:
-        """The true steps, cumulative from frame 0, modulo 360 degrees."""
+        """Give the true steps in degrees, cumulative from frame 0, modulo 360 degrees."""
         turned = np.degrees(self.step_rad - self.step_rad[:, :1]) % 360.0
         return tuple(tuple(round(float(step), 9) for step in row) for row in turned)
 

@@ -32,7 +32,7 @@ _S7, _S9, _S11 = (
 
 
 def generator(seed: int, stream: int) -> np.random.Generator:
-    """A generator for the few numbers drawn once per stack; one stream per purpose, so none disturbs another."""
+    """Make a generator for the few numbers drawn once per stack; one stream per purpose, so none disturbs another."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(stream,))))
 
 
@@ -52,7 +52,7 @@ def cos_turns(turns: np.float32) -> np.float32:
 
 @compiled
 def row_key(seed: int, stream: int, row: int, index: int) -> np.uint64:
-    """A 64-bit key for one row of one stream (splitmix64, twice)."""
+    """Compute a 64-bit key for one row of one stream (splitmix64, twice)."""
     z = u64(seed)
     for part in (u64(stream), u64(row), u64(index)):
         z = z + u64(0x9E3779B97F4A7C15) + part * u64(0xD1B54A32D192ED03)

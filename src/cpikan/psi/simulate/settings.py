@@ -64,7 +64,7 @@ class SurfaceSettings:
 
 
 def surface_preset(kind: str, wavelengths_nm: Sequence[float]) -> SurfaceSettings:
-    """The surface called ``kind`` ("wafer", "smooth", "etched", "bumps") in a size that the wavelengths can measure.
+    """Look up the surface ``kind`` ("wafer", "smooth", "etched", "bumps") in a size that the wavelengths can measure.
 
     Several wavelengths: bow up to 10.5 um, less where the widest beat of a pair is short. One wavelength: slopes stay
     below an eighth of a wavelength per pixel and the wafer has no etched steps. Raises InputError for an unknown kind.
@@ -156,7 +156,7 @@ class SimulationSettings:
 
     @property
     def resolved_surface(self) -> SurfaceSettings:
-        """The settings of the surface, with a preset's name looked up."""
+        """Give the settings of the surface, with a preset's name looked up."""
         if isinstance(self.surface, SurfaceSettings):
             return self.surface
         return surface_preset(self.surface, self.wavelengths_nm)
@@ -180,7 +180,7 @@ class SimulationSettings:
 
     @property
     def acquisition(self) -> Acquisition:
-        """The acquisition as a metrologist would know it: nominal steps, trusted only when they are exact."""
+        """Describe the acquisition as a metrologist would know it: nominal steps, trusted only when they are exact."""
         return Acquisition(
             wavelengths_nm=tuple(float(value) for value in self.wavelengths_nm),
             phase_steps_deg=self.steps_deg,

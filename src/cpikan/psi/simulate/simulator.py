@@ -72,7 +72,7 @@ def frame_rows(settings: SimulationSettings, start: int, stop: int) -> np.ndarra
 
 
 def simulate_stack(settings: SimulationSettings) -> tuple[np.ndarray, np.ndarray]:
-    """A whole small acquisition in memory: frames (L, K, H, W) and the true height (H, W) in nm, NaN outside the wafer.
+    """Simulate a small acquisition in memory: frames (L, K, H, W), true height (H, W) in nm, NaN outside the wafer.
 
     >>> frames, truth_nm = simulate_stack(SimulationSettings(shape=(128, 160), surface="smooth", seed=1))
     >>> frames.shape, truth_nm.shape

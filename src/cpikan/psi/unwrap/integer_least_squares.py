@@ -92,7 +92,7 @@ def _checked(nodes: int, edges: OffsetEdges) -> OffsetEdges:
 
 
 def _renumbered(edges: OffsetEdges, members: np.ndarray, nodes: int) -> OffsetEdges:
-    """The edges among ``members``, in their own numbering 0, 1, ..."""
+    """Select the edges among ``members`` and number those nodes 0, 1, ... anew."""
     number = np.full(nodes, -1)
     number[members] = np.arange(members.size)
     part = edges.take(number[edges.first] >= 0)

@@ -24,7 +24,7 @@ class OverlapStrip:
         return OverlapStrip(self.orders.T, self.nodes.T)
 
     def cut(self, part: slice | tuple[slice | int, slice | int]) -> OverlapStrip:
-        """The rows, or rows and columns, of ``part``, as views."""
+        """Cut out the rows, or rows and columns, of ``part``, as views."""
         return OverlapStrip(self.orders[part], self.nodes[part])
 
 
@@ -42,7 +42,7 @@ class Votes:
         return int(self.pixels.sum())
 
     def between(self, active: np.ndarray) -> Votes:
-        """The rows of which both nodes are ``active`` (bool per node)."""
+        """Select the rows of which both nodes are ``active`` (bool per node)."""
         use = active[self.first] & active[self.second]
         return Votes(self.first[use], self.second[use], self.difference[use], self.pixels[use])
 
@@ -52,7 +52,7 @@ class Votes:
 
 
 def join_votes(votes: list[Votes]) -> Votes:
-    """The rows of all; pairs of nodes must not repeat between them (or only counts are wanted)."""
+    """Join the rows of all votes; pairs of nodes must not repeat between them (or only counts are wanted)."""
     none = np.zeros(0, np.int64)
     names = ("first", "second", "difference", "pixels")
     return Votes(*(np.concatenate([none, *(getattr(v, name) for v in votes)]) for name in names))

@@ -94,7 +94,7 @@ class Hdf5Reader(BaseReader):
 
 
 def _find(file: Any, name: str, label: str) -> Any:
-    """The dataset of that name, or an error that lists those that could hold frames."""
+    """Find the dataset of that name; raises InputError that lists those that could hold frames."""
     import h5py
 
     with decoding(label):

@@ -104,7 +104,7 @@ class ArrayZarrWriter:
         sync_folder(self._path.parent)
 
     def close(self) -> None:
-        """Nothing is held open between calls."""
+        """Close nothing: no file is held open between calls."""
 
 
 def open_npy_array(path: Path) -> np.ndarray:
@@ -121,14 +121,14 @@ def open_zarr_array(path: Path) -> Any:
 
 
 def channel_names(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """The channels of an array (C, H, W) or (H, W), numbered."""
+    """Number the channels of an array (C, H, W) or (H, W)."""
     return tuple(str(c) for c in range(shape[0] if len(shape) == 3 else 1))
 
 
 def open_array_writer(
     path: Path, shape: tuple[int, ...], quantities: tuple[str, ...] | None, *, resume: bool
 ) -> MapWriter:
-    """The writer of an output: named maps by the writers of maps, else one plain array (.npy or .zarr)."""
+    """Open the writer of an output: named maps by the writers of maps, else one plain array (.npy or .zarr)."""
     if not path.parent.is_dir():
         raise InputError(f"folder {path.parent} of the output {path.name} does not exist: create it first")
     if quantities is not None:

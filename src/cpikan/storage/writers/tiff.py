@@ -73,7 +73,7 @@ def _check_resumable(partial: Path, wanted: list[TiffPage]) -> None:
 
 
 def read_pages(path: Path) -> list[TiffPage]:
-    """The pages of a file this module wrote, from its headers; one of BAD_TIFF for any other file."""
+    """Read the pages of a file this module wrote from its headers; raises one of BAD_TIFF for any other file."""
     pages = []
     with tifffile.TiffFile(path) as file:
         for page in file.pages:

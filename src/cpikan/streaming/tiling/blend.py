@@ -94,7 +94,7 @@ class Blender:
         self._weights = tuple(rising(window, axis.ramp) for axis in partition.axes)
 
     def rows_of(self, i: int) -> tuple[int, int]:
-        """The image rows to which row i of tiles gives weight."""
+        """Return the image rows [top, bottom) to which row i of tiles gives weight."""
         top, bottom = self._rows.support(i)
         return top, min(bottom, self._shape[0])
 
@@ -142,7 +142,7 @@ class Blender:
 
 
 def rising(window: str, length: int) -> np.ndarray:
-    """The weight of the later tile over a ramp of ``length`` pixels, (length,) float64; the earlier one has the rest.
+    """Compute the weight of the later tile over a ramp, (length,) float64; the earlier one has the rest.
 
     Samples sit at half pixels, t = (k + 1/2) / length, so no weight is zero and the ramp is its own mirror image:
     ``hann`` sin^2(pi t / 2); ``hamming`` (0.54 - 0.46 cos(pi t)) / 1.08, which jumps by 7.4 % at both ends as that

@@ -21,7 +21,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
 
 
 def settings_of(job: Job) -> SimulationSettings:
-    """The settings of the simulation."""
+    """Read the settings of the simulation from a job."""
     flags: SimulationFlags = job.part(SimulationFlags)
     return flags.settings(Instrument(**job.given(Instrument)))
 

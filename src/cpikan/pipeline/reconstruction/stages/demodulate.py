@@ -25,7 +25,7 @@ _HEIGHTS = ("height_nm", "sigma_nm", "modulation", "flags")
 
 
 def frame_source(context: Context) -> FrameSource:
-    """The frames of a run with its kernels."""
+    """Make the source of a run's frames with its kernels."""
     settings = context.settings
     return FrameSource(context.stack, context.kernels, context.model.search, settings.mask, settings.band_rows)
 
@@ -40,7 +40,7 @@ class Demodulate(Stage):
 
     @classmethod
     def to_phases(cls) -> Demodulate:
-        """One wavelength: wrapped phases."""
+        """Make the stage for one wavelength, which writes wrapped phases."""
         return cls(writes=_PHASES)
 
     @classmethod

@@ -42,7 +42,7 @@ class RemoveForm(Stage):
 
 
 def _extent(formed: FormedMap, context: Context) -> tuple[Circle | None, int]:
-    """The pupil of the form, that of a circular mask (None: no pixel is valid), and the number of components."""
+    """Find the pupil of the form, that of a circular mask (None: no pixel is valid), and the number of components."""
     scan, groups = ExtentScan(), 1
     for band in formed.sweep():
         name = "component" if formed.unwrapped else "height_nm"

@@ -48,7 +48,7 @@ class Refine(Stage):
 
     @classmethod
     def by(cls, *, surface: bool, slopes: tuple[str, ...]) -> Refine:
-        """The stage, which also gives ``slopes`` of the surface."""
+        """Make the stage that also gives ``slopes`` of the surface."""
         writes = ("order", "component", "flags", *(("phase_rad", "sigma_rad") if surface else ()))
         return cls((*UnwrappedRows._fields, "flags"), writes, slopes, surface)
 
@@ -190,8 +190,8 @@ class _Refinement:
         return work
 
     def _with_shared(self, sigma_nm: np.ndarray, start: int) -> np.ndarray:
-        """The sigma of rows from ``start`` on, with the uncertainty that the pixels of a cell share, of steps found with a
-        surface."""
+        """Add to the sigma in nm of rows from ``start`` on the uncertainty that the pixels of a cell share, of steps
+        found with a surface."""
         if self.context.calibrated.surface is None:
             return sigma_nm
         rows, columns = (np.arange(a, a + n) // SIGMA_CELL_PX for a, n in zip((start, 0), sigma_nm.shape, strict=True))

@@ -125,7 +125,7 @@ def _scaled(values: np.ndarray, where: np.ndarray, pivot: tuple[float, float]) -
 def _chosen(
     samples: Samples, layout: Layout, theta: np.ndarray, asked: FitOptions
 ) -> tuple[Layout, np.ndarray, dict[str, str], Solution]:
-    """The effects that the data show, on some of the pixels, and the parameters there."""
+    """Choose the effects that the data show, on some of the pixels, and the parameters there."""
     coarse = _some(samples, _COARSE)
     tilted = Layout(layout.frames, layout.effects & {"tilt"}, layout.terms)
     few = _some(samples, _COARSE // 2)
@@ -143,7 +143,7 @@ def _some(samples: Samples, count: int) -> Samples:
 
 
 def _bent(samples: Samples, solution: Solution, asked: FitOptions) -> tuple[Samples, Solution, Response | None]:
-    """The solution for light where a response curve explains the samples better than harmonics of fixed ratio."""
+    """Solve for light behind a response curve where that explains the samples better than harmonics of fixed ratio."""
     if not asked.response and (asked.effects is not None or not solution.layout.orders):
         return samples, solution, None
     few = _some(samples, _COARSE)

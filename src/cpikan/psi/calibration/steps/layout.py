@@ -107,7 +107,7 @@ class Layout(ParameterVector):
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The blocks that describe frames: the step and the effects."""
+        """List the blocks that describe frames: the step and the effects."""
         return ("step", *(effect for effect in EFFECTS if effect in self.effects))
 
     def without(self, effect: Effect) -> Layout:

@@ -83,7 +83,7 @@ class PixelFactor:
 
     @cached_property
     def inverse(self) -> np.ndarray:
-        """The columns of L^-1 for background and modulation (2, 3, P)."""
+        """Compute the columns of L^-1 for background and modulation (2, 3, P)."""
         (l00, _, _), (l10, l11, _), (l20, l21, l22) = self.lower
         background = 1 / l00, -l10 / (l00 * l11), (l10 * l21 - l20 * l11) / (l00 * l11 * l22)
         return np.array([background, (np.zeros_like(l11), 1 / l11, -l21 / (l11 * l22))])

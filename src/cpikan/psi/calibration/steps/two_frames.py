@@ -24,7 +24,7 @@ _LARGEST_SCATTER = 0.5
 
 
 def fit_two_frames(frames: np.ndarray, position: np.ndarray, start_deg: tuple[float, ...] | None) -> StepFit:
-    """The step of frames (2, P) at ``position`` (P, 2), and background and modulation as smooth fields.
+    """Fit the step of frames (2, P) at ``position`` (P, 2), and background and modulation as smooth fields.
 
     A smooth field through each frame is its background, as fringes average out over it; what is left of the frames is
     B cos(phi) and B cos(phi + delta), and their correlation is cos(delta) (Gram-Schmidt: Vargas et al., Opt. Lett. 37,
@@ -82,7 +82,7 @@ class _Split:
 
 
 def _smooth_light(values: np.ndarray, where: np.ndarray) -> _Split:
-    """The split with the background of the highest degree that cannot follow the fringes."""
+    """Split the frames with the background of the highest degree that cannot follow the fringes."""
     (low_y, low_x), (high_y, high_x) = where.min(axis=0), where.max(axis=0)
     box = ((float(low_y), float(high_y)), (float(low_x), float(high_x)))
     points = np.stack(

@@ -111,19 +111,19 @@ class _Alike:
     target: Tensor
 
     def cost(self, parameters: Tensor) -> Tensor:
-        """Half the squares of each start, (n,)."""
+        """Compute half the sum of squares of each start, (n,)."""
         off = self.phase.value(parameters) - self.target
         return 0.5 * (off * off).sum(dim=-1) + 0.5 * _RIDGE * (parameters * parameters).sum(dim=-1)
 
     def linearise(self, parameters: Tensor) -> NormalEquations:
-        """The normal equations of each start."""
+        """Compute the normal equations of each start."""
         value, slopes = self.phase.jacobian(parameters)
         off = (value - self.target).unsqueeze(-2)
         matrix = slopes.mT @ slopes + _RIDGE * torch.eye(parameters.shape[1], dtype=parameters.dtype)
         return NormalEquations(self.cost(parameters), (off @ slopes).squeeze(-2) + _RIDGE * parameters, matrix)
 
     def take(self, index: Tensor) -> _Alike:
-        """The starts ``index``: they share the target."""
+        """Take the starts ``index``: all starts share the target, so this problem serves them."""
         return self
 
 

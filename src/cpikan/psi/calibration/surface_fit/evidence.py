@@ -87,7 +87,7 @@ class SpreadProblem:
         return 0.5 * float((off**2).sum()) - value, (off / width - gradient).ravel()
 
     def best(self, begun: np.ndarray) -> np.ndarray:
-        """The spreads (6,) of the largest evidence."""
+        """Find the spreads (6,) of the largest evidence."""
         found = minimize(
             self.negative_evidence, begun, jac=True, method="L-BFGS-B", bounds=_BOUNDS * 3, options={"maxiter": 40}
         )

@@ -130,7 +130,7 @@ class FrameLayout(ParameterVector):
         return tuple(block.size for block in self.blocks.values())
 
     def split(self, parameters: Tensor) -> FrameParts:
-        """The vector (..., P) by its parts; zeros for those the layout does not have."""
+        """Split the parameter vector (..., P) by its parts; zeros for those the layout does not have."""
         a, b, steps, tilts, gains, second, form = parameters.split(self.sizes, dim=-1)
         tilts = tilts.unflatten(-1, (-1, 2)) if self.fit_tilt else steps.new_zeros(*steps.shape, 2)
         gains = gains if self.fit_gain else torch.zeros_like(steps)
@@ -200,14 +200,14 @@ class FrameResiduals:
         return torch.stack(rows, dim=1)
 
     def _argument(self, k: int, parts: FrameParts, phase: Tensor) -> tuple[Tensor, Tensor]:
-        """The argument of the fringes of frame ``k`` (n, B) and its gain (n, 1)."""
+        """Compute the argument of the fringes of frame ``k`` in rad, (n, B), and the gain of that frame."""
         if not k:
             return phase, torch.ones_like(phase[:, :1])
         angle = phase + parts.steps[:, k - 1, None] + parts.tilts[:, k - 1] @ self.points.mT
         return angle, 1 + parts.gains[:, k - 1, None]
 
     def linearised(self, parts: FrameParts, phase: Tensor) -> Iterator[LinearFrame]:
-        """Every frame at some parameters and their ``phase`` (n, B)."""
+        """Linearise every frame about some parameters and their ``phase`` (n, B)."""
         mean, power, layout = parts.mean @ self.light.mT, parts.power @ self.light.mT, self.layout
         for k in range(layout.frames):
             angle, gain = self._argument(k, parts, phase)
@@ -222,11 +222,11 @@ class FrameResiduals:
             yield LinearFrame(layout.own(k), (gain.expand_as(wave), gain * wave, fall), own, rest, self.sharpness[k])
 
     def prior(self, parameters: Tensor) -> Tensor:
-        """Half the squared departures from the prior in its units, (n,)."""
+        """Compute half the sum of squared departures from the prior in its units, (n,)."""
         return 0.5 * (self.precision * (parameters - self.mean) ** 2).sum(dim=-1)
 
     def cost(self, parameters: Tensor, loss: RobustLoss) -> Tensor:
-        """The loss of each problem with its prior, (n,)."""
+        """Compute the loss of each problem with its prior, (n,)."""
         return loss.value(self.residuals(parameters)).sum(dim=(-2, -1)) + self.prior(parameters)
 
     def normal(self, parameters: Tensor, loss: RobustLoss) -> tuple[Tensor, Tensor, Tensor]:

@@ -28,7 +28,7 @@ def sample_noise(rows: np.ndarray, quantum_dn: float) -> NoiseModel:
 
 
 def noise_of_samples(rows: np.ndarray, frames: np.ndarray, quantum_dn: float) -> tuple[float, np.ndarray]:
-    """The noise of a sample of medium light in DN, and that over the noise of each of ``frames`` (K, P)."""
+    """Estimate the noise of a sample of medium light in DN, and its ratio to the noise of each of ``frames`` (K, P)."""
     model = sample_noise(rows, quantum_dn)
     variance = np.maximum(model.variance(frames), (_LEAST_SHARE * float(frames.std())) ** 2)
     medium = float(np.median(variance))

@@ -65,7 +65,7 @@ class Samples:
         return self.only(np.unique(np.linspace(0, len(self.points) - 1, count).round().astype(int)))
 
     def only(self, which: np.ndarray) -> Samples:
-        """The pixels ``which``."""
+        """Select the pixels ``which``."""
         return replace(
             self, points=self.points[which], frames=self.frames[:, which], sharpness=self.sharpness[:, which]
         )
@@ -83,7 +83,7 @@ class Degrees:
     has_second_harmonic: bool = False
 
     def layout(self, frames: int, form: int | None = None) -> FrameLayout:
-        """The parameters' places; ``form`` numbers of a phase that is no sum of terms."""
+        """Lay out the parameters; ``form`` is the count of numbers of a phase that is no sum of terms."""
         count = len(terms(self.form)) if form is None else form
         return FrameLayout(
             frames, len(terms(self.light)), count, self.fit_tilt, self.fit_gain, self.has_second_harmonic
@@ -98,22 +98,22 @@ class Problem:
     loss: Loss = SQUARES
 
     def cost(self, parameters: Tensor) -> Tensor:
-        """The loss of each start, (n,)."""
+        """Compute the loss of each start, (n,)."""
         return self.model.cost(parameters, self.loss)
 
     def linearise(self, parameters: Tensor) -> NormalEquations:
-        """The normal equations of each start."""
+        """Compute the normal equations of each start."""
         return NormalEquations(*self.model.normal(parameters, self.loss))
 
     def take(self, index: Tensor) -> Problem:
-        """The starts ``index``: the frames are theirs too."""
+        """Take the starts ``index``: all starts share the frames, so this problem serves them."""
         return self
 
 
 def frame_residuals(
     samples: Samples, degrees: Degrees, phase: PhaseForm | None = None, spreads: Spreads = Spreads()
 ) -> FrameResiduals:
-    """The model of ``samples``: a Chebyshev phase, or ``phase`` at the samples' points."""
+    """Build the model of ``samples``: a Chebyshev phase, or ``phase`` at the samples' points."""
     points = torch.from_numpy(samples.points)
     form = phase or LinearPhase(torch.from_numpy(features(samples.points, degrees.form)))
     layout = degrees.layout(len(samples.frames), form.parameters)

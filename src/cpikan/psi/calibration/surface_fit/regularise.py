@@ -54,7 +54,7 @@ class RegularisedFit:
         return float(np.sqrt(np.mean(((off @ part) * off).sum(axis=1))))
 
     def evidence(self, temperature: float) -> float:
-        """Its logarithm, at a temperature that it shares with what it is compared with."""
+        """Compute the logarithm of the evidence, at a temperature shared by all fits that are compared."""
         return log_evidence(self.minimum.model, self.minimum.parameters.numpy(), ROBUST, temperature)
 
 

@@ -76,7 +76,7 @@ class SurfaceFit:
 
     @property
     def background_dn(self) -> SmoothField:
-        """A of frame 0, in DN."""
+        """Give the background A of frame 0, in DN."""
         return self._light(0)
 
     @property
@@ -85,12 +85,12 @@ class SurfaceFit:
         return self._light(1)
 
     def phase_rad(self, position: np.ndarray) -> np.ndarray:
-        """The phase (P,) at pixels (P, 2), unwrapped."""
+        """Evaluate the unwrapped phase (P,) in rad at pixels (P, 2)."""
         form = self._parts().form[None]
         return np.asarray(self._form(position).value(form)[0].numpy())
 
     def height_nm(self, position: np.ndarray) -> np.ndarray:
-        """The surface (P,) at pixels (P, 2), up to a piston."""
+        """Evaluate the surface (P,) in nm at pixels (P, 2), up to a piston."""
         return self.phase_rad(position) * self.nm_per_rad
 
     def sigma_nm(self, position: np.ndarray) -> np.ndarray:
@@ -115,7 +115,7 @@ class SurfaceFit:
         return replace(plain, background=self.background_dn, background_weight=BACKGROUND_TRUST)
 
     def step_fit(self) -> StepFit:
-        """As the fit of the steps reports itself, for what follows in the calibration."""
+        """Convert the fit to a `StepFit`, for what follows in the calibration."""
         frames, spread = self.layout.frames, np.sqrt(np.diag(self.covariance))
         at = self.layout.blocks
         step, tilt, gain = np.zeros(frames), np.zeros((frames, 2)), np.zeros(frames)
@@ -156,7 +156,7 @@ class SurfaceFit:
         )
 
     def stack_steps(self) -> StackSteps:
-        """As the calibration takes steps that were found."""
+        """Convert the fit to the `StackSteps` that the calibration takes."""
         sign: Sign = "given" if self.sign == "steps" else "nominal" if self.sign == "nominal" else "assumed"
         return StackSteps((self.frame_model(),), sign, (self.step_fit(),), warnings=self.warnings)
 
@@ -224,7 +224,7 @@ class SurfaceFit:
 
 
 def _conditioning(model: FrameModel) -> float:
-    """The smallest over the largest singular value of a pixel's design at the pivot, the known background among its rows."""
+    """Divide the smallest by the largest singular value of a pixel's design at the pivot, with any known background."""
     design = model.design_at(*np.array(model.pivot))
     if model.background is not None:
         design = np.vstack([design, [1.0, 0.0, 0.0]])

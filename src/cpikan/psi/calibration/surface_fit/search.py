@@ -86,7 +86,8 @@ def rank_minima(raw: RawFrames, found: list[LocalMinimum], limits: Thresholds) -
 
 
 def _regularised(raw: RawFrames, found: list[LocalMinimum], limits: Thresholds) -> tuple[list[RegularisedFit], Pixels]:
-    """The best minima with a prior of the size that the frames show, by falling evidence, and the pixels in their unit."""
+    """Refine the best minima with a prior of the size that the frames show; return them by falling evidence, with the
+    pixels in their unit."""
     pixels = raw.pixels.in_unit_of(found[0])
     degrees = replace(DEGREES, has_second_harmonic=needs_harmonic(pixels, found[0]))
     near: list[list[LocalMinimum]] = []
