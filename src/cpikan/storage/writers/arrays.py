@@ -53,37 +53,21 @@ class ArrayZarrWriter:
     """MapWriter of one Zarr array of ``shape``, (H, W) or (C, H, W) float32, in shards of image rows."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], *, resume: bool) -> None:
-        import zarr
-        from zarr.codecs import BloscCodec, Crc32cCodec
-
-        from cpikan.storage.writers.zarr import CHUNK, shard_rows, sweep
+        from cpikan.storage.writers.zarr import create_rows, open_rows, shard_rows, sweep
 
         self._path, self._partial, self._flat = path, partial_of(path), len(shape) == 2
         self.quantities = channel_names(shape)
-        self.row_align = shard_rows((shape[-2], shape[-1]))
+        self.row_align = shard_rows(shape)
         if resume:
             if not self._partial.is_dir():
                 raise ResumeError(f"{self._partial} is missing: nothing to resume; run again without resume")
             sweep(self._partial)
-            array: zarr.Array[Any] = zarr.open_array(self._partial, mode="r+")
-            if array.shape != shape or array.dtype != _TYPE:
+            self._array = open_rows(self._partial, "r+")
+            if self._array.shape != shape or self._array.dtype != _TYPE:
                 raise ResumeError(f"{self._partial} holds another shape or type: run again without resume")
-            self._array = array.with_config({"write_empty_chunks": True})
             return
-        columns, leading = min(CHUNK, shape[-1]), (1,) * (len(shape) - 2)
         with full_disk_named(path, 4 * int(np.prod(shape))):
-            self._array = zarr.create_array(
-                self._partial,
-                shape=shape,
-                dtype=_TYPE,
-                chunks=(*leading, self.row_align, columns),
-                shards=(*leading, self.row_align, -(-shape[-1] // columns) * columns),
-                compressors=(BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=4), Crc32cCodec()),
-                fill_value=np.nan,
-                dimension_names=("c", "y", "x")[-len(shape) :],
-                overwrite=True,
-                config={"write_empty_chunks": True},
-            )
+            self._array = create_rows(self._partial, shape, _TYPE, np.nan)
 
     def write_rows(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
         with full_disk_named(self._path, 4 * int(np.prod(self._array.shape))):

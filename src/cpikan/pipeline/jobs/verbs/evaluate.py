@@ -45,6 +45,4 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     return result
 
 
-VERB = Verb(
-    (EvaluateOptions, AreaOptions), ("source",), lambda job: (job.part(EvaluateOptions), job.part(AreaOptions)), run
-)
+VERB = Verb((EvaluateOptions, AreaOptions), ("source",), run)

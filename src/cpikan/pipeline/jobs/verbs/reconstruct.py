@@ -77,6 +77,6 @@ def _check(job: Job) -> None:
 VERB = Verb(
     (AcquisitionFlags, ReconstructSettings, OneAreaOptions, ReconstructOptions, RunOptions),
     ("source", "output"),
-    _check,
     run,
+    _check,
 )

@@ -27,5 +27,5 @@ def settings_of(job: Job) -> SimulationSettings:
 
 
 VERB = Verb(
-    (SimulationFlags, Instrument, RunOptions), ("output",), lambda job: (settings_of(job), job.part(RunOptions)), run
+    (SimulationFlags, Instrument, RunOptions), ("output",), run, lambda job: (settings_of(job), job.part(RunOptions))
 )

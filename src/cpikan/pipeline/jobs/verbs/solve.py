@@ -122,4 +122,4 @@ def _baseline(solution: Any) -> dict[str, Any]:
     return {} if found is None else {"collocation": {**found, "seconds": time.perf_counter() - started}}
 
 
-VERB = Verb((SolveOptions,), ("source",), lambda job: job.part(SolveOptions), run)
+VERB = Verb((SolveOptions,), ("source",), run)
