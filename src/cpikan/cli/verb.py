@@ -98,7 +98,7 @@ def job_verb(
 
 
 def process_seconds() -> float:
-    """Seconds since the process started: interpreter and imports."""
+    """Measure the seconds since the process started: interpreter and imports."""
     import time
 
     import psutil

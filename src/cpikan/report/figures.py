@@ -127,7 +127,7 @@ def profiles_figure(
 
 
 def seams_figure(checks: Mapping[str, SeamCheck], *, width_in: float) -> Figure:
-    """Mean |error step| folded by the distance to the nearest border: a seam is a peak in the middle."""
+    """Draw the mean |error step| folded by the distance to the nearest border: a seam is a peak in the middle."""
     figure, axes = chart_axes(width_in, 2.5)
     colours = itertools.cycle((ACCENT, SECOND, INK))
     highest = max(float(np.nanmax(check.folded_nm)) for check in checks.values())

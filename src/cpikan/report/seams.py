@@ -45,7 +45,7 @@ def _part(mapping: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _rows(summary: Mapping[str, Any]) -> int:
-    """Rows of a band; without that figure, one band."""
+    """Read the rows of a band; without that figure, one band."""
     rows = summary.get("band_rows")
     return rows if isinstance(rows, int) and rows > 0 else 2**62
 

@@ -71,7 +71,7 @@ def format_estimate(estimate: dict[str, Any]) -> str:
 
 
 def _sizes(estimate: dict[str, Any], method: str) -> str:
-    """Disk per kind of output, and of the scratch files."""
+    """Format the disk space per kind of output, and of the scratch files, in MiB."""
     disk, scratch = estimate[f"disk_bytes{method}"], estimate[f"scratch_bytes{method}"]
     sizes = ", ".join(f".{kind.replace('_all', ' --all')} {size / 2**20:.0f} MiB" for kind, size in disk.items())
     return sizes + (f", and {scratch / 2**20:.0f} MiB while it runs" if scratch else "")

@@ -54,7 +54,7 @@ def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[
 
 
 def added(facts: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts with those of one more part: lists are appended to, seconds add up, other facts take the place of older ones."""
+    """Merge one more part into the facts: lists are appended to, seconds add up, other facts replace older ones."""
     more = dict(part)
     for name in facts.keys() & part.keys():
         if isinstance(part[name], list) or name.startswith("seconds_"):
@@ -108,7 +108,7 @@ def document(
 
 
 def describe_calibration(calibration: Calibration) -> dict[str, Any]:
-    """Calibration as JSON: noise, steps, thresholds, pistons and tilts between wavelengths."""
+    """Describe the calibration as JSON: noise, steps, thresholds, pistons and tilts between wavelengths."""
     alignment = calibration.alignment
     return {
         "noise": [asdict(one) for one in calibration.noise],

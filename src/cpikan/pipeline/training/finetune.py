@@ -71,7 +71,7 @@ def finetune(
 
 
 def _changed(trained: Trained, keep_worse: bool) -> dict[str, Any]:
-    """Held-out losses before and after; InputError where the physics loss did not fall."""
+    """Compare held-out losses before and after; InputError where the physics loss did not fall."""
     before, after = trained.position.first_validation, trained.position.best_validation or trained.position.validation
     was, now = before["physics"], after["physics"]
     if not now < was and not keep_worse:

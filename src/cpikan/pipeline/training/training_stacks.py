@@ -187,7 +187,7 @@ def _is_stack(folder: Path) -> bool:
 
 
 def _is_stack_file(file: Path) -> bool:
-    """Files beside others are stacks where they have their metadata with them."""
+    """Tell whether a file is a stack: files beside others are where they have their metadata with them."""
     named = _holds_frames(file) and not file.name.endswith(".truth.npy") and file.name != TRUTH
     return named and (file.with_suffix(".toml").is_file() or (file.parent / "acquisition.toml").is_file())
 

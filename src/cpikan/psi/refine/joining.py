@@ -79,7 +79,7 @@ def join_components(blocks: UnwrappedBlocks) -> Joined:
 
 
 def _named(blocks: UnwrappedBlocks, root: np.ndarray, level: np.ndarray, counts: tuple[int, int]) -> Joined:
-    """Groups by size; the level of a group is that of its largest component, which has the lowest number."""
+    """Number groups by size; the level of a group is that of its largest component, which has the lowest number."""
     numbers = np.arange(len(root))
     size = np.bincount(root, blocks.pixels, minlength=len(root))
     size[0] = 0
@@ -91,7 +91,7 @@ def _named(blocks: UnwrappedBlocks, root: np.ndarray, level: np.ndarray, counts:
 
 
 def _pairs(blocks: UnwrappedBlocks) -> Iterator[list[_Spot]]:
-    """Pairs of components with the places where they are nearest, the narrowest gaps first."""
+    """Yield pairs of components with the places where they are nearest, the narrowest gaps first."""
     label = np.where((blocks.label > 0) & _large(blocks.label)[blocks.label], blocks.label, 0)
     if len(np.unique(label[label > 0])) < 2:
         return

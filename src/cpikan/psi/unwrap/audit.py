@@ -106,7 +106,7 @@ def _count_jumps(
     component_a: np.ndarray,
     component_b: np.ndarray,
 ) -> int:
-    """Number of pairs of valid pixels more than pi apart (no branches, so that the loop runs on whole vectors)."""
+    """Count pairs of valid pixels more than pi apart (no branches, so that the loop runs on whole vectors)."""
     count = np.int32(0)
     for x in range(a.size):
         step = np.rint((np.float32(b[x]) - np.float32(a[x])) * _PER_TURN)

@@ -82,7 +82,7 @@ def count_votes(first: np.ndarray, second: np.ndarray, difference: np.ndarray) -
 def one_difference(
     first_orders: np.ndarray, first_nodes: np.ndarray, second_orders: np.ndarray, second_nodes: np.ndarray
 ) -> tuple[int, int, int, int]:
-    """Number of shared pixels, first and second node and difference, if these are the same for all; else -1 first."""
+    """Count shared pixels; then first and second node and difference, if these are the same for all, else -1 first."""
     pixels, a, b, difference = 0, -1, -1, 0
     for y in range(first_nodes.shape[0]):
         for x in range(first_nodes.shape[1]):

@@ -55,7 +55,7 @@ def _extent(formed: FormedMap, context: Context) -> tuple[Circle | None, int]:
 
 
 def _fit(formed: FormedMap, context: Context, pupil: Circle, groups: int) -> GroupedForm:
-    """Least squares over the map; InputError where too few pixels determine the terms."""
+    """Fit the form by least squares over the map; InputError where too few pixels determine the terms."""
     terms = context.settings.remove
     modes = form_modes(terms)
     fit = GroupedFormFit(modes, pupil, groups)
@@ -73,7 +73,7 @@ def _fit(formed: FormedMap, context: Context, pupil: Circle, groups: int) -> Gro
 
 
 def _numbers(formed: FormedMap, context: Context) -> dict[str, Any]:
-    """Surface numbers of the map, its form removed."""
+    """Compute the surface numbers of the map, its form removed."""
 
     def sweep() -> Iterator[tuple[int, np.ndarray]]:
         with context.progress("numbers") as progress:

@@ -104,7 +104,7 @@ def _regularised(raw: RawFrames, found: list[LocalMinimum], limits: Thresholds) 
 
 
 def _gauged(one: LocalMinimum, samples: Samples) -> LocalMinimum:
-    """B positive, and the sign of the convention where the steps leave it open."""
+    """Make B positive, and the sign that of the convention where the steps leave it open."""
     one = with_positive_fringes(one)
     first = float(one.parameters[one.model.layout.blocks["step"][0]])
     wrong = samples.steps_rad is None and np.sin(first) < 0
