@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from cpikan.errors import unknown_name
@@ -55,6 +56,7 @@ class Recipe:
         return Points(interior, boundary, self.rule, seed)
 
 
+_small = functools.partial(Recipe, hidden=(8,), degree=12, restarts=3)  # cheap, so drawn anew where it is stuck
 _LINEAR_START = "output layer by least squares"
 RECIPES = {
     one.name: one
@@ -71,21 +73,11 @@ RECIPES = {
             "march", "slabs of time with a product series per interval, by Gauss-Newton", (Levenberg(),), own=March()
         ),
         Recipe("last-layer", f"{_LINEAR_START} behind a drawn hidden layer, once", (LastLayer(),), hidden=(60,)),
-        Recipe(
-            "levenberg-marquardt",
-            "all parameters by Levenberg-Marquardt",
-            (Levenberg(2000),),
-            degree=12,
-            hidden=(8,),
-            restarts=3,
-        ),
-        Recipe(
+        _small("levenberg-marquardt", "all parameters by Levenberg-Marquardt", (Levenberg(2000),)),
+        _small(
             "varpro",
             "inner parameters by Levenberg-Marquardt, those of the output eliminated (variable projection)",
             (VariableProjection(1000),),
-            degree=12,
-            hidden=(8,),
-            restarts=3,
         ),
         Recipe("soap", "SOAP, then self-scaled Broyden", (Soap(300, 1e-2), QuasiNewton("ssbroyden", 20_000))),
         Recipe("ssbroyden", "Adam, then self-scaled Broyden", (Adam(300, 5e-3), QuasiNewton("ssbroyden", 20_000))),

@@ -36,13 +36,19 @@ SQUARES = Squares()
 
 
 @dataclass(frozen=True)
-class Huber:
-    """Squares up to ``width``, linear beyond (Huber 1964); 1.345 sigma keeps 95 % efficiency for normal noise."""
+class _Robust:
+    """A loss that lets residuals beyond ``width``, in their own units, weigh less."""
 
     width: float
 
     def __post_init__(self) -> None:
-        _check(self.width)
+        if not 0 < self.width < float("inf"):
+            raise InputError(f"width {self.width} of a robust loss: give a positive number in units of the residual")
+
+
+@dataclass(frozen=True)
+class Huber(_Robust):
+    """Squares up to ``width``, linear beyond (Huber 1964); 1.345 sigma keeps 95 % efficiency for normal noise."""
 
     def value(self, residuals: Tensor) -> Tensor:
         """Compute the loss elementwise."""
@@ -56,13 +62,8 @@ class Huber:
 
 
 @dataclass(frozen=True)
-class Cauchy:
+class Cauchy(_Robust):
     """width^2 log(1 + (r / width)^2) / 2: outliers fade out altogether; not convex."""
-
-    width: float
-
-    def __post_init__(self) -> None:
-        _check(self.width)
 
     def value(self, residuals: Tensor) -> Tensor:
         """Compute the loss elementwise."""
@@ -71,8 +72,3 @@ class Cauchy:
     def weight(self, residuals: Tensor) -> Tensor:
         """Compute the weight elementwise, at most one."""
         return 1 / (1 + (residuals / self.width).square())
-
-
-def _check(width: float) -> None:
-    if not 0 < width < float("inf"):
-        raise InputError(f"width {width} of a robust loss: give a positive number in units of the residual")
