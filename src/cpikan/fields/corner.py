@@ -54,7 +54,7 @@ class CornerField(nn.Module):
 
     @property
     def outputs(self) -> int:
-        """Components of the value."""
+        """Count the components of the value."""
         return int(self.singular.shape[1])
 
     @property

@@ -194,7 +194,7 @@ def _move(problem: LeastSquares, state: State, trial: Tensor, good: Tensor, sett
 
 
 def _stop_before_step(state: State, settings: Settings) -> State:
-    """Target, gradient test |J'r|_j <= tolerance |J_j| |r| for all j (as MINPACK's cosines), and the budget."""
+    """Mark stops by target, by the gradient |J'r|_j <= tolerance |J_j| |r| for all j (MINPACK's cosines), by budget."""
     target = settings.target[state.problem] if isinstance(settings.target, Tensor) else settings.target
     state = _mark(state, state.equations.cost <= target, StopReason.TARGET)
     flat = _is_flat(state.equations, _tolerance(settings.gradient, state.parameters))
@@ -208,7 +208,7 @@ def _is_flat(found: Equations, tolerance: float) -> Tensor:
 
 
 def _stop_after_step(state: State, trial: _Trial, settings: Settings) -> State:
-    """Cost and step tests, then whether the damping has nowhere to go."""
+    """Mark stops by cost and step, then where the damping has nowhere to go."""
     scale = state.equations.diagonal.amax(dim=-1) if settings.metric == "identity" else torch.ones_like(state.damping)
     finite, free = torch.isfinite(trial.cost), state.damping <= scale
     limit = _tolerance(settings.cost, state.parameters) * trial.before
@@ -233,7 +233,7 @@ def _mark(state: State, where: Tensor, reason: StopReason) -> State:
 
 
 def _metric(found: Equations, before: Tensor | None, settings: Settings) -> Tensor:
-    """D (n, P); parameters without influence get the largest, so that the system stays definite."""
+    """Compute the metric D (n, P); parameters without influence get the largest, so that the system stays definite."""
     if settings.metric == "identity":
         return torch.ones_like(found.gradient)
     diagonal = found.diagonal
@@ -251,7 +251,7 @@ def _tolerance(given: float | None, like: Tensor) -> float:
 
 
 def _store(result: Solution, state: State) -> None:
-    """Put what the problems have reached into their places."""
+    """Write the results of the problems of ``state`` to their places in the solution."""
     result.parameters[state.problem] = state.parameters
     result.cost[state.problem] = state.equations.cost
     result.iterations[state.problem] = state.iterations

@@ -61,7 +61,7 @@ class SolveSettings:
 
     @property
     def budget(self) -> Budget:
-        """Seconds, steps and tolerance."""
+        """Return the limits on seconds, steps and tolerance."""
         return Budget(self.seconds, self.steps, self.rtol)
 
 
@@ -158,14 +158,14 @@ def _store(
 
 
 def described(thing: Any) -> Any:
-    """Give a number or a text as it is, of anything else characters that differ when its text, without addresses, does."""
+    """Return a number or text as it is, of anything else a hash of its text without addresses."""
     if isinstance(thing, int | float | str):
         return thing
     return sha256(_ADDRESS.sub("", repr(thing)).encode()).hexdigest()[:12]
 
 
 def _warnings(run: Runner, given: bool) -> list[str]:
-    """Tell what the user should know besides the figures."""
+    """List warnings for the user besides the figures."""
     found = []
     objective, field = run.iterate.objective, run.iterate.field
     parameters = sum(p.numel() for p in field.parameters())
@@ -211,7 +211,7 @@ def test_points(problem: Problem) -> Tensor:
 
 @torch.no_grad()
 def evaluate(field: nn.Module, x: Tensor) -> Tensor:
-    """Values (n, outputs) at points (n, d), in chunks."""
+    """Evaluate a field at points (n, d) in chunks, (n, outputs)."""
     return torch.cat([field(part) for part in x.split(_CHUNK)])
 
 

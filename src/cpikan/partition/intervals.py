@@ -34,7 +34,7 @@ class Intervals(Generic[Number]):
         return len(self.starts)
 
     def extent(self, i: int) -> tuple[Number, Number]:
-        """Everything piece i sees."""
+        """Return the interval that piece i sees."""
         return self.starts[i], self.stops[i]
 
     def next_start(self, i: int) -> Number:

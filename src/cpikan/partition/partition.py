@@ -129,7 +129,7 @@ class Partition(Generic[Number]):
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Boxes per axis."""
+        """Count the boxes per axis."""
         return tuple(len(axis) for axis in self.axes)
 
     @property
@@ -208,7 +208,7 @@ def _check_tile(length: int, overlap: int, ramp: int, multiple: int) -> None:
 
 
 def per_axis(given: int | Sequence[int], axes: int, what: str, least: int) -> tuple[int, ...]:
-    """Return one whole number per axis; a single one stands for all. Raises InputError for others or any below ``least``."""
+    """Return a whole number per axis, a single one for all; raises InputError for others and any below ``least``."""
     try:
         numbers = tuple(map(operator.index, given)) if isinstance(given, Sequence) else (operator.index(given),) * axes
     except TypeError:

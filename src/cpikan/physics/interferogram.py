@@ -59,7 +59,7 @@ class PhasorResiduals:
         return self._misfit(value)[0].sum(dim=-1)
 
     def normal(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Cost (n,), gradient J'r (n, P) and J'J (n, P, P)."""
+        """Compute cost (n,), gradient J'r (n, P) and J'J (n, P, P)."""
         value, jacobian = self._linear(parameters, jacobian=True)
         cost, slope, curve = self._misfit(value)
         jacobian = jacobian * self.unit_nm
@@ -73,7 +73,7 @@ class PhasorResiduals:
         return replace(self, points=points, **parts)
 
     def height_nm(self, parameters: Tensor) -> Tensor:
-        """Heights at the points, (n, B)."""
+        """Compute the heights at the points in nm, (n, B)."""
         return self.base_nm + self.unit_nm * self._linear(parameters, jacobian=False)[0]
 
     def _linear(self, parameters: Tensor, *, jacobian: bool) -> tuple[Tensor, Tensor]:

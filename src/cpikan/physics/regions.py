@@ -37,11 +37,11 @@ class Region(Protocol):
         ...
 
     def inside(self, unit: np.ndarray, clustered: bool = True) -> np.ndarray:
-        """Points (n, d) from points of the unit cube (n, d); ``clustered`` towards the boundary as Chebyshev's are."""
+        """Map the unit cube (n, d) to points (n, d) inside; ``clustered`` towards the boundary as Chebyshev's are."""
         ...
 
     def on(self, part: str, unit: np.ndarray, clustered: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Points on a part of the boundary and outward normals, (n, d) each, from the unit cube (n, d - 1)."""
+        """Map the unit cube (n, d - 1) to points on a part of the boundary and outward normals, (n, d) each."""
         ...
 
     def contains(self, points: np.ndarray) -> np.ndarray:
@@ -75,12 +75,12 @@ class Box:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Both ends of every axis."""
+        """Name both ends of every axis."""
         return tuple(f"{axis}={end}" for axis in self.axes for end in ("min", "max"))
 
     @property
     def walls(self) -> tuple[str, ...]:
-        """Both ends of every axis but time."""
+        """Name both ends of every axis but time."""
         return tuple(part for part in self.parts if not part.startswith("t="))
 
     def inside(self, unit: np.ndarray, clustered: bool = True) -> np.ndarray:
@@ -89,7 +89,7 @@ class Box:
         return np.asarray(self.lower) + share * (np.asarray(self.upper) - np.asarray(self.lower))
 
     def on(self, part: str, unit: np.ndarray, clustered: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Points on one end of one axis."""
+        """Place points on one end of one axis."""
         axis, end = self.side(part)
         share = np.full((len(unit), len(self.lower)), float(end))
         share[:, [a for a in range(len(self.lower)) if a != axis]] = _arcsine(unit) if clustered else unit
@@ -100,7 +100,7 @@ class Box:
         return points, normals
 
     def side(self, part: str) -> tuple[int, int]:
-        """Number of the axis, and 0 for its lower or 1 for its upper end."""
+        """Find the number of the part's axis, and 0 for the lower or 1 for the upper end of that axis."""
         if part not in self.parts:
             raise unknown_name("part of the boundary", part, self.parts)
         axis, end = part.split("=")
@@ -124,12 +124,12 @@ class Annulus:
 
     @property
     def lower(self) -> tuple[float, ...]:
-        """Corner of the bounding box."""
+        """Return the lower corner of the bounding box."""
         return (-self.outer, -self.outer)
 
     @property
     def upper(self) -> tuple[float, ...]:
-        """Opposite corner of the bounding box."""
+        """Return the upper corner of the bounding box."""
         return (self.outer, self.outer)
 
     @property
@@ -143,7 +143,7 @@ class Annulus:
         return self.parts
 
     def inside(self, unit: np.ndarray, clustered: bool = True) -> np.ndarray:
-        """Even in area; clustered: density 1 / sqrt(1 - r^2) of a disc, the arcsine law in r of an annulus."""
+        """Spread evenly in area; clustered: density 1 / sqrt(1 - r^2) of a disc, the arcsine law in r of an annulus."""
         share = unit[:, 0]
         if not self.inner:
             radius = self.outer * np.sqrt(share * (2 - share) if clustered else share)
@@ -155,7 +155,7 @@ class Annulus:
         return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
 
     def on(self, part: str, unit: np.ndarray, clustered: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Points spread evenly along a circle."""
+        """Spread points evenly along a circle."""
         if part not in self.parts:
             raise unknown_name("part of the boundary", part, self.parts)
         angle = 2 * np.pi * unit[:, 0]
@@ -221,13 +221,13 @@ class LShape:
         return self.parts
 
     def inside(self, unit: np.ndarray, clustered: bool = True) -> np.ndarray:
-        """Three unit squares, taken in turn; clustered towards the edges of each, thus towards the corner."""
+        """Fill three unit squares in turn; clustered towards the edges of each, thus towards the corner."""
         third = np.minimum((3 * unit[:, 0]).astype(int), 2)
         local = np.stack([3 * unit[:, 0] - third, unit[:, 1]], axis=-1)
         return _L_SQUARES[third] + (_arcsine(local) if clustered else local)
 
     def on(self, part: str, unit: np.ndarray, clustered: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Points on one side."""
+        """Place points on one side."""
         if part not in self.parts:
             raise unknown_name("part of the boundary", part, self.parts)
         number = self.parts.index(part)
@@ -238,7 +238,7 @@ class LShape:
         return start + share * (end - start), np.broadcast_to(normal, (len(unit), 2)).copy()
 
     def contains(self, points: np.ndarray) -> np.ndarray:
-        """Inside the square, and not inside the quadrant that is missing."""
+        """Tell which points lie inside the square, and not inside the quadrant that is missing."""
         square = (np.abs(points) <= 1).all(axis=-1)
         return np.asarray(square & ~((points > 0).all(axis=-1)))
 
@@ -249,5 +249,5 @@ def box(lower: Sequence[float], upper: Sequence[float], axes: Sequence[str] = ()
 
 
 def _arcsine(unit: np.ndarray) -> np.ndarray:
-    """[0, 1] to [0, 1] with the density of Chebyshev's nodes."""
+    """Map [0, 1] to [0, 1] with the density of Chebyshev's nodes."""
     return np.asarray(0.5 * (1 - np.cos(np.pi * unit)))

@@ -53,7 +53,7 @@ def nearest_eigenvalues(problem: Problem, nodes: int | None = None) -> np.ndarra
 
 
 def _parts(problem: Problem, region: Box, basis: Basis) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Rows of the equation at open nodes with those of the identity, and rows of the conditions."""
+    """Linearise the equation at open nodes, with the identity's rows there, and the conditions."""
     closed = torch.zeros(len(basis.points), dtype=torch.bool)
     for condition in problem.conditions:
         for part in condition.on or region.walls:
@@ -73,7 +73,7 @@ def _null_space(rows: np.ndarray) -> np.ndarray:
 
 
 def _nearest(operator: np.ndarray, mass: np.ndarray) -> np.ndarray:
-    """Ritz values of inverse iteration on A x = lambda M x."""
+    """Compute Ritz values of inverse iteration on A x = lambda M x."""
     from scipy.linalg import lu_factor, lu_solve
 
     # a shift far below the eigenvalues that matter keeps an operator with an eigenvalue of zero from being singular

@@ -108,7 +108,7 @@ def check_disk_space(path: Path | str, needed_bytes: int) -> None:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes an ordinary user may still write on the disk of ``path``, which need not exist yet."""
+    """Count the bytes an ordinary user may still write on the disk of ``path``, which need not exist yet."""
     folder = path.absolute()
     while not folder.exists():
         folder = folder.parent

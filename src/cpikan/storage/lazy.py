@@ -59,7 +59,7 @@ class LazyMap(ABC):
 
 
 def _expand(key: Any) -> tuple[int | slice, int | slice]:
-    """Any basic index as one integer or slice per axis."""
+    """Turn any basic index into one integer or slice per axis."""
     parts = list(key) if isinstance(key, tuple) else [key]
     if not any(part is Ellipsis for part in parts):
         parts.append(Ellipsis)

@@ -32,7 +32,7 @@ class FrameReader(Protocol):
         ...
 
     def read_rows(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Rows [start, stop) of every frame, shape (frames, stop - start, W).
+        """Read rows [start, stop) of every frame, shape (frames, stop - start, W).
 
         ``out`` is filled and returned when given; otherwise the result may be a read-only view of the file. Bands are
         cheapest in order. Raises InputError, naming the file, when stored pixels are damaged or absent.

@@ -59,7 +59,7 @@ class ScratchArrays:
             file.sync()
 
     def finish(self) -> None:
-        """Nothing to put in place: the arrays are read where they are, and removed by `remove`."""
+        """Sync the arrays; they are read where they are, and removed by `remove`."""
         self.sync()
 
     def close(self) -> None:

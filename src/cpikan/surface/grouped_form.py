@@ -40,7 +40,7 @@ class GroupedForm:
     def remove(
         self, start: int, height_nm: Float[np.ndarray, "rows w"], group: Int[np.ndarray, "rows w"] | None = None
     ) -> Float64[np.ndarray, "rows w"]:
-        """Heights of rows from ``start`` without form and constants, float64; groups as in ``GroupedFormFit.add``."""
+        """Subtract form and constants from rows of heights from ``start``, float64; groups as in `GroupedFormFit`."""
         heights = np.asarray(height_nm, np.float64)
         heights = heights - (self.constants_nm[1] if group is None else self.constants_nm[group])
         return heights - self.rows(start, np.isfinite(heights)) if self.basis.modes else heights
@@ -54,7 +54,7 @@ class GroupedForm:
         )
 
     def coefficient_nm(self, mode: Mode) -> float:
-        """Coefficient of a mode in nm RMS, 0 when it was not asked for."""
+        """Return the coefficient of a mode in nm RMS, 0 when it was not asked for."""
         return dict(zip(self.basis.modes, self.coefficients_nm, strict=True)).get(mode, 0.0)
 
     def without_piston(self) -> GroupedForm:
@@ -79,7 +79,7 @@ class GroupedForm:
 
 
 def no_form(groups: int = 1) -> GroupedForm:
-    """Nothing to take off."""
+    """Make a form with nothing to take off."""
     return GroupedForm(Circle(0.0, 0.0, 1.0), ZernikeBasis(()), (), np.zeros(groups + 1))
 
 
@@ -98,12 +98,12 @@ class GroupedFormFit:
 
     @property
     def pixels(self) -> int:
-        """Pixels that counted."""
+        """Count the pixels that were fitted."""
         return self._sums.pixels
 
     @property
     def fewest(self) -> int:
-        """Pixels without which the terms are not determined: one each, and one for every further group that has any."""
+        """Count the pixels needed to determine the terms: one each, and one for every further group that has any."""
         return len(self._sums.basis.modes) + max(0, int(np.count_nonzero(self._of_mode[:, 0])) - 1)
 
     def add(

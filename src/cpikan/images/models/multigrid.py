@@ -94,7 +94,7 @@ class MultigridTFNO(ImageNetwork):
 
     @property
     def multiple_px(self) -> int:
-        """Sides of images are multiples of this."""
+        """Return the number of pixels that sides of images are multiples of."""
         return patch_multiple(self.levels)
 
     @property

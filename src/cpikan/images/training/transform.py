@@ -36,7 +36,7 @@ class PatchTransform:
 
     @property
     def factor(self) -> int:
-        """Side in pixels of the blocks that are one pixel now."""
+        """Return the side in pixels of the blocks that are one pixel now."""
         return 1 if self.curriculum is None else self.curriculum.factor
 
     def apply(self, batch: PatchBatch, key: tuple[int, ...]) -> PatchBatch:

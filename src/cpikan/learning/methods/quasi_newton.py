@@ -79,11 +79,11 @@ class Dense:
     matrix: Tensor | None = None
 
     def times(self, vector: Tensor) -> Tensor:
-        """H v; the identity at first."""
+        """Multiply a vector by H; the identity at first."""
         return vector.clone() if self.matrix is None else self.matrix @ vector
 
     def update(self, s: Tensor, y: Tensor, gradient: Tensor, length: float) -> None:
-        """H <- (H - Hy y'H / y'Hy + phi y'Hy v v') / tau + s s' / y's, with v = s / y's - Hy / y'Hy.
+        """Update H <- (H - Hy y'H / y'Hy + phi y'Hy v v') / tau + s s' / y's, with v = s / y's - Hy / y'Hy.
 
         ``gradient`` is that before the step and ``length`` the step along -H g, so that B s = -length g. BFGS has
         phi = tau = 1, self-scaled BFGS tau = min(1, 1 / b) with b = s'Bs / y's. In this inverse form H is divided by tau.
@@ -112,7 +112,7 @@ class Dense:
         return {} if self.matrix is None else {"matrix": self.matrix}
 
     def _factors(self, h: float, b: float, count: int) -> tuple[float, float]:
-        """phi and tau."""
+        """Compute the factors phi and tau of the update."""
         if self.kind == "bfgs":
             return 1.0, 1.0
         if self.kind == "ssbfgs":

@@ -170,7 +170,7 @@ class _Passage:
             slab.guess(_values(coarse))
 
     def _joined(self, knots: Tensor, along: Tensor) -> Tensor:
-        """Knots without those between two neighbours that both converge far below the tolerance."""
+        """Drop knots between two neighbours that both converge far below the tolerance."""
         keep = torch.ones(len(knots), dtype=torch.bool)
         easy = (along < 1e-3 * self._level.tolerance).tolist()
         widest = (self._high - self._low) / _INTERVALS * (1 + 1e-9)

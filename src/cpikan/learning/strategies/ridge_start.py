@@ -42,7 +42,7 @@ def ridge_start(field: ScaledCPIKAN, seed: int = 0, metric: np.ndarray | None = 
 
 
 def directions(count: int, dimension: int, random: np.random.Generator, metric: np.ndarray | None = None) -> np.ndarray:
-    """``count`` directions (count, d) without their opposites, of unit sum of absolute values, turned at random."""
+    """Make ``count`` directions (count, d), no two opposite, of unit sum of absolute values, turned at random."""
     if dimension == 1:
         return np.ones((count, 1))
     if dimension == 2:
@@ -69,7 +69,7 @@ def stretch(metric: np.ndarray) -> np.ndarray:
 
 
 def gradient_metric(field: nn.Module, points: torch.Tensor) -> np.ndarray:
-    """Mean outer product of the gradients at points (B, d), in scaled coordinates, outputs of equal weight."""
+    """Average the outer product of gradients at points (B, d), in scaled coordinates, outputs of equal weight."""
     with torch.no_grad():
         part: Any = field
         gradient = part.jet(points, "none").gradient / part.scaling.slopes()

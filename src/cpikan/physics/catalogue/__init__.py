@@ -38,7 +38,7 @@ def problem(name: str) -> Problem:
 
 
 def describe_problems() -> list[dict[str, Any]]:
-    """Name, dimension, reference and summary of every problem."""
+    """List name, dimension, reference and summary of every problem."""
     rows = []
     for name in problems():
         one = problem(name)

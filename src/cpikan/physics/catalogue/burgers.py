@@ -16,7 +16,7 @@ VISCOSITY = 0.01 / math.pi
 
 
 def burgers() -> Problem:
-    """u_t + u u_x = nu u_xx on [-1, 1] x [0, 1], u(x, 0) = -sin(pi x), zero at both ends."""
+    """Pose u_t + u u_x = nu u_xx on [-1, 1] x [0, 1], u(x, 0) = -sin(pi x), zero at both ends."""
 
     def start(x: Tensor) -> Tensor:
         return -torch.sin(math.pi * x[..., 0])

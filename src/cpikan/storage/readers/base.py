@@ -45,7 +45,7 @@ class BaseReader(ABC):
         return self._layout.labels
 
     def read_rows(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Rows [start, stop) of every frame, (frames, stop - start, W), in native byte order; see FrameReader."""
+        """Read rows [start, stop) of every frame, (frames, stop - start, W), in native byte order; see FrameReader."""
         if not 0 <= start <= stop <= self.shape[1]:
             raise IndexError(f"rows {start} to {stop} of frames with {self.shape[1]} rows")
         band = self._rows(start, stop)
@@ -56,7 +56,7 @@ class BaseReader(ABC):
 
     @abstractmethod
     def _rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows [start, stop), which are within the frames."""
+        """Read rows [start, stop), which are within the frames."""
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -73,7 +73,7 @@ def frame_labels(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def fingerprint_files(paths: Iterable[Path], *extra: object) -> str:
-    """SHA-256 of names, sizes and modification times, without reading any content."""
+    """Hash names, sizes and modification times by SHA-256, without reading any content."""
     facts: list[object] = [str(item) for item in extra]
     for path in paths:
         stat = path.stat()

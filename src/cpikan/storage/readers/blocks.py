@@ -36,7 +36,7 @@ class ChunkedRows:
             self._scratch = ScratchFrames(shape, dtype, decode, 3 * height * width * dtype.itemsize)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows [start, stop) of every frame; may be a view that a later call does not change."""
+        """Return rows [start, stop) of every frame; may be a view that a later call does not change."""
         if self._scratch is not None:
             return self._scratch.rows(start, stop)
         size = self._chunk_rows

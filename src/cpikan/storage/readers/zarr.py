@@ -84,7 +84,7 @@ class ZarrReader(BaseReader):
                 self._check_shard(chunk, key, name)
 
     def _chunks_of(self, frames: slice, rows: slice) -> Iterator[tuple[int, ...]]:
-        """Grid positions of the stored chunks that one frame, or all frames, need for these rows."""
+        """List grid positions of the stored chunks that one frame, or all frames, need for these rows."""
         shape, outer = self._array.shape, self._outer
         spans = [range(-(-length // chunk)) for length, chunk in zip(shape, outer, strict=True)]
         spans[-2] = range(rows.start // outer[-2], -(-rows.stop // outer[-2]))

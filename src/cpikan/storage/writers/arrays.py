@@ -104,7 +104,7 @@ class ArrayZarrWriter:
         sync_folder(self._path.parent)
 
     def close(self) -> None:
-        """Nothing is held open between calls."""
+        """Close nothing: no file is held open between calls."""
 
 
 def open_npy_array(path: Path) -> np.ndarray:

@@ -23,7 +23,7 @@ _SHARD_PIXELS = 512 * 10240  # a shard of more is halved, so that memory hardly 
 
 
 def shard_rows(shape: tuple[int, int]) -> int:
-    """Image rows of a shard, 512 or a half, a quarter, ... of it for wide images (never below 64); all, for low ones."""
+    """Choose the image rows of a shard: 512, halved for wide images (never below 64); all rows of low ones."""
     rows = CHUNK
     while rows > 64 and rows * shape[1] > _SHARD_PIXELS:
         rows //= 2
@@ -76,7 +76,7 @@ class ZarrWriter(LayoutWriter):
         sync_folder(self._layout.path.parent)
 
     def close(self) -> None:
-        """Nothing is held open between calls."""
+        """Close nothing: no file is held open between calls."""
 
     def _refuse_existing(self) -> None:
         if self._layout.path.exists():  # unlike a file, a folder cannot be replaced in one step

@@ -43,12 +43,12 @@ class TilePlan:
 
     @property
     def tile(self) -> tuple[int, int]:
-        """Rows and columns of every tile."""
+        """Return the rows and columns of every tile."""
         return self.rows.stops[0], self.columns.stops[0]
 
     @property
     def emitted(self) -> tuple[int, ...]:
-        """Row i of tiles finishes the image rows [emitted[i], emitted[i + 1])."""
+        """Return the bounds of finished image rows: row i of tiles finishes [emitted[i], emitted[i + 1])."""
         return (0, *self.rows.ramps, self.shape[0])
 
     def blender(self) -> Blender:
@@ -57,7 +57,7 @@ class TilePlan:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Image rows under one row of tiles."""
+        """Return the shape (C, tile rows, W) of the image rows under one row of tiles."""
         return self.channels_in, self.tile[0], self.shape[1]
 
     @property

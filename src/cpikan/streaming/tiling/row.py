@@ -58,7 +58,7 @@ class RowWork:
         return band[:, : task.height]
 
     def for_process(self, number: int) -> RowWork:
-        """Prepare the work for process ``number``; a model with ``for_process`` is told it, to take a device of its own."""
+        """Prepare the work for process ``number``; a model with ``for_process`` moves to a device of its own."""
         self._elsewhere = True
         if hasattr(self._model, "for_process"):
             self._model = self._model.for_process(number)
@@ -119,7 +119,7 @@ class RowFeed:
 
 
 def _cut_columns(rows: np.ndarray, start: int, stop: int, out: np.ndarray) -> None:
-    """Columns [start, stop) of ``rows``; those beyond the image repeat its last."""
+    """Cut the columns [start, stop) of ``rows``; those beyond the image repeat its last."""
     end = min(stop, rows.shape[2])
     out[:, :, : end - start] = rows[:, :, start:end]
     out[:, :, end - start :] = rows[:, :, end - 1 : end]

@@ -48,7 +48,7 @@ class ArrayOut:
             self.array[:, start : start + rows.shape[1]] = rows
 
     def finish(self) -> None:
-        """Nothing to make durable."""
+        """Leave the array as it is: nothing is to be made durable."""
 
     def commit(self, report: dict[str, Any]) -> None:
         """Leave the report to the caller."""
