@@ -150,8 +150,11 @@ def _line(
     length: float,
     colour: str,
 ) -> None:
-    """Draw a profile; where it has more samples than the figure has room for, their mean and the band between minimum
-    and maximum."""
+    """Draw a profile.
+
+    Where it has more samples than the figure has room for, their mean is drawn, with the band between minimum and
+    maximum.
+    """
     values = np.asarray(values, np.float64)
     size = -(-values.size // PROFILE_POINTS)
     position = (np.arange(values.size) + 0.5) * length / values.size

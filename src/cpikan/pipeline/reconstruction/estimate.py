@@ -22,8 +22,11 @@ _OUTPUTS = {"npy": ("x.npy", False), "npy_all": ("x.npy", True), "tif": ("x.tif"
 def estimate_run(
     stack: FrameStack, settings: ReconstructSettings | None = None, output: str = "x.zarr"
 ) -> dict[str, Any]:
-    """Estimate what a run with ``settings`` into ``output`` would do, by stage, and bands, disk per output format and
-    memory; JSON-able, bytes and MiB. Raises InputError for settings that do not serve the stack."""
+    """Estimate what a run with ``settings`` into ``output`` would do and take.
+
+    By stage, with bands, disk per output format and memory; JSON-able, bytes and MiB. Raises InputError for settings
+    that do not serve the stack.
+    """
     asked, shape = settings or ReconstructSettings(), stack.shape[2:]
     accelerator = choose_device(asked.device)
 

@@ -163,8 +163,10 @@ def wrapped_phases(source: FrameSource) -> Callable[[int, int], np.ndarray]:
 def fit_guide(
     method: Method, sums: BlockSums, search: OrderSearch, *, slopes: bool
 ) -> tuple[OrderGuide, dict[str, Any]]:
-    """Fit the surface and choose the cells that ask it, and what gives ``slopes`` if they are stored; the second is the
-    summary of it."""
+    """Fit the surface and choose the cells that ask it; return the guide and a report, JSON-able.
+
+    With ``slopes`` the guide also gives the slopes of the surface.
+    """
     from cpikan.psi.refine.coarse import coarse_heights
     from cpikan.psi.refine.field import guiding_surface, measuring_surface
     from cpikan.psi.refine.slopes import SlopeMaps

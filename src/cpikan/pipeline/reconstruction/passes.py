@@ -111,8 +111,10 @@ def _buffers(kernels: PixelKernels, rows: int, width: int, bare: bool) -> tuple[
 
 
 def frame_pass(source: FrameSource, sink: RowSink, progress: ProgressSink | None) -> StreamTimings:
-    """Turn the frames of several wavelengths into height, sigma, modulation and flags, those of one into phase, sigma,
-    modulation and flags, in one fused sweep of the rows that the sink lacks."""
+    """Turn frames into height, sigma, modulation and flags in one fused sweep of the rows that the sink lacks.
+
+    The frames of one wavelength become phase, sigma, modulation and flags.
+    """
     kernels, width = source.kernels, source.stack.shape[3]
     bands = pixel_bands(source, sink.first_row)
     reader = BandReader(source, bands)

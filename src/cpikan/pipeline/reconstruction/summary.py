@@ -85,8 +85,10 @@ def _steps_by(calibrated: StackCalibration) -> str:
 def document(
     stack: FrameStack, identity: dict[str, Any], calibration: Calibration, summary: dict[str, Any]
 ) -> dict[str, Any]:
-    """Collect what is kept as JSON beside the output: acquisition, settings, calibration, summary, provenance; under
-    ``plan`` what a resumed run must share."""
+    """Collect what is kept as JSON beside the output.
+
+    Acquisition, settings, calibration, summary, provenance; under ``plan`` what a resumed run must share.
+    """
     return {
         "acquisition": asdict(stack.acquisition),
         "settings": {**identity["settings"], "device": summary["device"]},

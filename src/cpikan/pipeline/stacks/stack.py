@@ -91,8 +91,7 @@ class FrameStack:
         return wavelengths * steps * height * width * self.dtype.itemsize
 
     def rows(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Read rows [start, stop) in DN, (L, K, stop - start, W), into ``out`` if given, else maybe as a read-only
-        view."""
+        """Read rows [start, stop) in DN, (L, K, rows, W): into ``out`` if given, else maybe a read-only view."""
         wavelengths, steps, _, width = self.shape
         if out is None:
             return self._reader.read_rows(start, stop).reshape(wavelengths, steps, stop - start, width)

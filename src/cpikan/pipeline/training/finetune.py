@@ -30,8 +30,10 @@ def finetune(
     overwrite: bool = False,
     progress: bool | Events = True,
 ) -> dict[str, Any]:
-    """Fit ``model`` (a file, or the name of a shipped one) to the frames of ``stack`` (a stack, or a folder of stacks) by
-    recorrupted frames, and write it to ``output`` where it explains held-out rows better than before.
+    """Fit a model to the frames of a stack by recorrupted frames, and write it where it explains more than before.
+
+    ``model`` is a file or the name of a shipped one, ``stack`` a stack or a folder of stacks; ``output`` is written
+    where the network explains held-out rows better.
 
     Returns the summary that `cpikan finetune --json` prints: that of `train`, and ``changed`` with the held-out losses before
     and after. Raises InputError for bad settings and stacks, and where the model got no better (unless ``keep_worse``); then

@@ -88,8 +88,11 @@ def find_stacks(folder: str | Path) -> list[str]:
 
 
 def frame_light(stack: FrameStack, document: dict[str, Any]) -> tuple[WaveLight, ...]:
-    """Read what a reconstruction found out about the frames, one per wavelength: steps, tilts, light, and how the
-    phases of the wavelengths stand to the height; ``document`` is the JSON beside its output."""
+    """Read what a reconstruction found out about the frames, one per wavelength.
+
+    Steps, tilts, light, and how the phases of the wavelengths stand to the height; ``document`` is the JSON beside its
+    output.
+    """
     calibration = document["calibration"]
     waves, _, height, width = stack.shape
     fits = calibration["frames_fit"]

@@ -99,8 +99,10 @@ class FrameModel:
         return np.linalg.pinv(design)[..., :3, :]
 
     def leaks_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Compute the factors of B exp(i h phi) and B exp(-i h phi) that locked harmonics add to u + i v, (..., H,
-        2)."""
+        """Compute what the locked harmonics h add to u + i v: complex (..., H, 2).
+
+        These are factors of B exp(i h phi) and of B exp(-i h phi).
+        """
         weights, delta = self.weights_at(y, x), np.moveaxis(self.steps_at(y, x), 0, -1)
         phasor = (weights[..., 1, :] + 1j * weights[..., 2, :]) * self.gain
         pairs = [

@@ -106,8 +106,11 @@ def guiding_surface(coarse: CoarseHeights) -> FittedSurface:
 
 
 def measuring_surface(coarse: CoarseHeights, *, networks: bool = True) -> FittedSurface:
-    """Fit a surface for its own sake: closed form, heights moved to the centres of their blocks, closed form again, and
-    ``networks`` where it leaves more than noise."""
+    """Fit a surface for its own sake.
+
+    Closed form, heights moved to the centres of their blocks, closed form again, and ``networks`` where it leaves more
+    than noise.
+    """
     centred, closed = _recentred(coarse)
     return _fitted(centred, closed, fit_networks(closed, centred) if networks else None)
 

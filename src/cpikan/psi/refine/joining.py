@@ -127,8 +127,10 @@ def _large(label: np.ndarray) -> np.ndarray:
 
 
 def _offset(blocks: UnwrappedBlocks, spot: _Spot) -> Offset | None:
-    """Estimate how far in turns the second component lies above the first, from a window around the gap, one block for
-    every cell of it."""
+    """Estimate how far in turns the second component lies above the first.
+
+    From a window around the gap, one block for every cell of it.
+    """
     reach = spot.gap / 2 + _REACH * spot.gap + _LEAST_REACH
     low = [max(0, int(p - reach)) for p in spot.place]
     high = [min(n, int(p + reach) + 2) for p, n in zip(spot.place, blocks.label.shape, strict=True)]
@@ -163,8 +165,10 @@ def _verdict(offsets: list[Offset | None]) -> tuple[int | None, float] | None:
 
 
 def _levels(edges: list[tuple[float, int, int, int]], count: int) -> tuple[np.ndarray, np.ndarray, set[int]]:
-    """Find the lowest number of every component's group, the component's level against it in turns, and the groups that
-    contradict themselves."""
+    """Find each component's group, its level against the group in turns, and the groups that contradict themselves.
+
+    A group bears the lowest number of its components.
+    """
     root, level = np.arange(count), np.zeros(count, np.int64)
     bad: list[int] = []
     for _, first, second, whole in sorted(edges):

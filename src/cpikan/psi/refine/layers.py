@@ -108,8 +108,11 @@ class LayeredSlopes:
 
 
 def fit_layers(blocks: UnwrappedBlocks, joined: Joined, half_wave_nm: float, *, measuring: bool) -> LayeredSurface:
-    """Fit a surface to every group of at least 54 blocks, the largest first, while their windows are not more than four
-    images; ``measuring``: for its own sake, otherwise good enough to judge orders."""
+    """Fit a surface to every group of at least 54 blocks, the largest first.
+
+    Groups are taken while their windows are not more than four images; ``measuring``: for its own sake, otherwise good
+    enough to judge orders.
+    """
     group = joined.label[blocks.label]
     count = np.bincount(group.ravel(), minlength=joined.components + 1)
     layers: list[Layer] = []

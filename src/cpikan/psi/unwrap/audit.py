@@ -68,8 +68,10 @@ def _apply(orders: np.ndarray, component: np.ndarray, label: np.ndarray, offset:
 def _check(
     phase_rad: np.ndarray, orders: np.ndarray, component: np.ndarray, ambiguous: np.ndarray, rows: int
 ) -> tuple[int, float]:
-    """Check the first ``rows`` rows and their links to the row below (two bands may flag that row at once: both write
-    1)."""
+    """Check the first ``rows`` rows and their links to the row below.
+
+    Two bands may flag that row at once: both write 1.
+    """
     height, width = orders.shape
     jumps, worst = 0, np.zeros(width)
     for y in range(rows):

@@ -160,8 +160,7 @@ def _moves(nodes: int, edges: OffsetEdges, residual: np.ndarray) -> np.ndarray:
 
 @compiled
 def _conditional_modes(start: np.ndarray, others: np.ndarray, wanted: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Set each node in turn to the value of least misfit with its neighbours (a weighted median), until nothing
-    changes.
+    """Set each node in turn to the value of least misfit with its neighbours (a weighted median), until none changes.
 
     Edge e of a node asks for ``value[node] = value[others[e]] + wanted[e]``.
     """

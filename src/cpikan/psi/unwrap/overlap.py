@@ -166,8 +166,10 @@ class Overlap:
 
 
 def tile_seam_votes(first: OverlapStrip, second: OverlapStrip, phase_rad: np.ndarray) -> Votes:
-    """Count differences of two tiles at the border of their cores (the middle column) where both keep the pair within
-    pi."""
+    """Count differences of two tiles at the border of their cores where both keep the pair within pi.
+
+    The border is the middle column.
+    """
     border = phase_rad.shape[1] // 2
     p, q = (slice(None), border - 1), (slice(None), border)
     valid = (second.nodes[p] >= 0) & (second.nodes[q] >= 0)

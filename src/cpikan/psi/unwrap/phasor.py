@@ -89,8 +89,7 @@ def angles(real: np.ndarray, imag: np.ndarray, weight: np.ndarray) -> np.ndarray
 def smooth(
     real: np.ndarray, imag: np.ndarray, weight: np.ndarray, spacing: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Add to every phasor its neighbours ``spacing`` pixels away, turned back by the local slope, along x and
-    then along y.
+    """Add to every phasor its neighbours ``spacing`` pixels away, turned back by the local slope, along x, then y.
 
     ``weight`` is summed alike, so that modulus over weight is the coherence: 1 where all neighbours agree. Several
     passes at growing spacings are a pyramid without decimation.

@@ -27,7 +27,7 @@ class RemoveForm(Stage):
     name: ClassVar[str] = "form"
 
     def run(self, arrays: Arrays, context: Context) -> dict[str, Any]:
-        """Fit, and measure the surface; nothing is taken off a map without a valid pixel."""
+        """Fit the form and measure the surface; nothing is taken off a map without a valid pixel."""
         formed = FormedMap.of(arrays, context)
         pupil, groups = _extent(formed, context)
         if pupil is None:

@@ -190,8 +190,10 @@ class _Refinement:
         return work
 
     def _with_shared(self, sigma_nm: np.ndarray, start: int) -> np.ndarray:
-        """Add to the sigma in nm of rows from ``start`` on the uncertainty that the pixels of a cell share, of steps
-        found with a surface."""
+        """Add the uncertainty that the pixels of a cell share to the sigma in nm of rows from ``start`` on.
+
+        It comes of steps found with a surface; without one the sigma stays.
+        """
         if self.context.calibrated.surface is None:
             return sigma_nm
         rows, columns = (np.arange(a, a + n) // SIGMA_CELL_PX for a, n in zip((start, 0), sigma_nm.shape, strict=True))
