@@ -192,7 +192,7 @@ class _Refinement:
     def _with_shared(self, sigma_nm: np.ndarray, start: int) -> np.ndarray:
         """Add the uncertainty that the pixels of a cell share to the sigma in nm of rows from ``start`` on.
 
-        It comes of steps found with a surface; without one the sigma stays.
+        The uncertainty is that of steps found with a surface; without a surface the sigma stays.
         """
         if self.context.calibrated.surface is None:
             return sigma_nm
