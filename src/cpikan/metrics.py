@@ -55,7 +55,7 @@ def wrong_order_mask(error_nm: FloatArray, limit_nm: float) -> BoolArray:
 
 
 def wrong_order_fraction(error_nm: FloatArray, limit_nm: float) -> float:
-    """Share of the finite pixels that are wrong by an order; NaN when there are none."""
+    """Compute the share of the finite pixels that are wrong by an order; NaN when there are none."""
     valid = int(np.count_nonzero(np.isfinite(error_nm)))
     return int(np.count_nonzero(wrong_order_mask(error_nm, limit_nm))) / valid if valid else math.nan
 
@@ -77,7 +77,7 @@ def relative_l2(height_nm: FloatArray, truth_nm: FloatArray, limit_nm: float | N
 
 
 def coverage(error_nm: FloatArray, sigma_nm: FloatArray, width: float = NORMAL_95) -> float:
-    """Share of the pixels with an error of at most ``width`` sigma; a pixel without a sigma is a miss."""
+    """Compute the share of pixels with an error of at most ``width`` sigma; a pixel without a sigma is a miss."""
     valid = np.isfinite(error_nm)
     hits = np.abs(error_nm) <= width * np.asarray(sigma_nm)
     count = int(np.count_nonzero(valid))

@@ -90,7 +90,7 @@ def number(text: str) -> float:
 
 
 def names(text: str) -> list[str]:
-    """Names with commas between them."""
+    """Split names with commas between them."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 

@@ -11,7 +11,7 @@ MODEL = Place("output", "OUT", "writes OUT.safetensors and OUT.json", OUTPUT)
 
 
 def progress_line() -> ProgressLine:
-    """Progress in steps."""
+    """Make a progress line that counts steps."""
     return ProgressLine("steps", 1)
 
 

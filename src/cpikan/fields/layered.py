@@ -166,7 +166,7 @@ class LayeredField(nn.Module, abc.ABC):
         return self.through(streams, BasisLayer.streams)
 
     def _enter(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """Scale points to (..., B, d), and the shape B came from."""
+        """Scale points to (..., B, d), and return them with the shape B came from."""
         flat, batch = flat_points(x, self.networks, self.scaling.lower.dtype)
         return self.scaling(flat), batch
 

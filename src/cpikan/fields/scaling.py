@@ -77,7 +77,7 @@ class AffineScaling(nn.Module):
         return 2 / (self.upper - self.lower)
 
     def forward(self, x: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points d"]:
-        """Scale physical points (..., d), or (N, ..., d) with N boxes, to scaled ones."""
+        """Scale physical points (..., d), or (N, ..., d) with N boxes, to [-1, 1]."""
         lower, upper = self._fitting(x)
         return 2 * ((x - lower) / (upper - lower)) - 1
 

@@ -118,7 +118,7 @@ class TensorChebyshev(nn.Module):
         return cls(config["modes"], (box["lower"], box["upper"]), networks=config["networks"])
 
     def _enter(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """Scale points to (..., B, 2), and the shape B came from."""
+        """Scale points to (..., B, 2), and return them with the shape B came from."""
         flat, batch = flat_points(x, self.networks, self.scaling.lower.dtype)
         return self.scaling(flat), batch
 

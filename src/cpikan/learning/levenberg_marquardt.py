@@ -251,7 +251,7 @@ def _tolerance(given: float | None, like: Tensor) -> float:
 
 
 def _store(result: Solution, state: State) -> None:
-    """Put what the problems have reached into their places."""
+    """Write the results of the problems of ``state`` to their places in the solution."""
     result.parameters[state.problem] = state.parameters
     result.cost[state.problem] = state.equations.cost
     result.iterations[state.problem] = state.iterations

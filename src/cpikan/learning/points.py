@@ -82,7 +82,7 @@ class Points:
         return objective, state
 
     def held_out_sampler(self) -> Points:
-        """Give others, of another rule: random, about half as many, from another seed."""
+        """Give held-out points of another rule: random, about half as many, from another seed."""
         return Points(max(200, self.interior // 2), max(8, self.boundary // 2), "random", self.seed + 7919, True)
 
 

@@ -91,7 +91,7 @@ class DualQREquations(_QRParts):
 
 
 def factored(system: LinearSystem) -> QREquations | DualQREquations:
-    """Choose the smaller of both forms."""
+    """Choose the smaller of both QR forms: the dual one for fewer rows than parameters."""
     rows, width = system.jacobian.shape
     return DualQREquations.of(system) if rows < width else QREquations.of(system)
 
@@ -116,7 +116,7 @@ class StackedQR:
         return cls(*torch.geqrf(torch.cat([matrix / length, below])), length)
 
     def solve(self, right: Tensor) -> Tensor:
-        """x (n,) for b (m,)."""
+        """Solve the stacked system for x (n,) given b (m,)."""
         count = len(self.length)
         padded = torch.cat([right, right.new_zeros(count)])[:, None]
         turned = torch.ormqr(self.reflectors, self.factors, padded, transpose=True)[:count]

@@ -158,14 +158,14 @@ def _store(
 
 
 def described(thing: Any) -> Any:
-    """Give a number or a text as it is, of anything else characters that differ when its text, without addresses, does."""
+    """Return a number or text as it is, of anything else a hash of its text without addresses."""
     if isinstance(thing, int | float | str):
         return thing
     return sha256(_ADDRESS.sub("", repr(thing)).encode()).hexdigest()[:12]
 
 
 def _warnings(run: Runner, given: bool) -> list[str]:
-    """Tell what the user should know besides the figures."""
+    """List warnings for the user besides the figures."""
     found = []
     objective, field = run.iterate.objective, run.iterate.field
     parameters = sum(p.numel() for p in field.parameters())

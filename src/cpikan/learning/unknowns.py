@@ -73,7 +73,7 @@ def is_linear(field: nn.Module) -> bool:
 
 
 def output_vector(field: nn.Module) -> Tensor:
-    """Copy what the output is linear in, and the unknowns, as a vector in the order of ``linearise(field, "output")``."""
+    """Copy the output coefficients and the unknowns to a vector in the order of ``linearise(field, "output")``."""
     found, unknowns = network_of(field).output_coefficients().detach().flatten(), unknowns_of(field)
     return found.clone() if unknowns is None else torch.cat([found, unknowns.detach()])
 

@@ -100,7 +100,7 @@ class Box:
         return points, normals
 
     def side(self, part: str) -> tuple[int, int]:
-        """Number of the axis, and 0 for its lower or 1 for its upper end."""
+        """Find the number of the part's axis, and 0 for the lower or 1 for the upper end of that axis."""
         if part not in self.parts:
             raise unknown_name("part of the boundary", part, self.parts)
         axis, end = part.split("=")

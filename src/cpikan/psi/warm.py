@@ -68,7 +68,7 @@ def _warm_kernels(model: PixelModel, wavelengths: int, frames: int, dtype: np.dt
 
 
 def _warm_unwrapping() -> None:
-    """Both ways of unwrapping a tile: a clean one, and one where the paths disagree."""
+    """Warm both ways of unwrapping a tile: a clean one, and one where the paths disagree."""
     from cpikan.psi.unwrap.unwrap import unwrap
 
     y, x = np.mgrid[-8:8, -8:8] + 0.5

@@ -78,7 +78,7 @@ class Section:
 
 
 def table(rows: Iterable[tuple[str, str]]) -> Part:
-    """Two columns, names and values."""
+    """Make a table of two columns, names and values."""
     return Part("table", {"rows": [(name.replace("_", " "), value) for name, value in rows]})
 
 

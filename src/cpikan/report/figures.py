@@ -127,7 +127,7 @@ def profiles_figure(
 
 
 def seams_figure(checks: Mapping[str, SeamCheck], *, width_in: float) -> Figure:
-    """Mean |error step| folded by the distance to the nearest border: a seam is a peak in the middle."""
+    """Draw the mean |error step| folded by the distance to the nearest border: a seam is a peak in the middle."""
     figure, axes = chart_axes(width_in, 2.5)
     colours = itertools.cycle((ACCENT, SECOND, INK))
     highest = max(float(np.nanmax(check.folded_nm)) for check in checks.values())
@@ -150,8 +150,11 @@ def _line(
     length: float,
     colour: str,
 ) -> None:
-    """Draw a profile; where it has more samples than the figure has room for, their mean and the band between minimum
-    and maximum."""
+    """Draw a profile.
+
+    Where it has more samples than the figure has room for, their mean is drawn, with the band between minimum and
+    maximum.
+    """
     values = np.asarray(values, np.float64)
     size = -(-values.size // PROFILE_POINTS)
     position = (np.arange(values.size) + 0.5) * length / values.size

@@ -35,7 +35,7 @@ class FrameFacts:
 
     @classmethod
     def of(cls, entry: Any) -> FrameFacts | None:
-        """None where an entry has no steps."""
+        """Read the facts of an entry; None where it has no steps."""
         if not isinstance(entry, Mapping):
             return None
         steps = array(entry.get("phase_steps_deg"), (None,))
@@ -76,7 +76,7 @@ class FrameFacts:
 
     @property
     def tilt_size_rad_px(self) -> FloatArray | None:
-        """Length of each frame's tilt in rad per pixel."""
+        """Compute the length of each frame's tilt in rad per pixel."""
         return None if self.tilt_rad_px is None else np.hypot(*self.tilt_rad_px.T)
 
     @property
@@ -108,7 +108,7 @@ def effect_name(name: object) -> str:
 
 
 def array(value: Any, shape: tuple[int | None, ...]) -> FloatArray | None:
-    """Numbers of a document as an array of ``shape`` (None: any size); None when not all finite or of another shape."""
+    """Read an array of ``shape`` (None: any size) from a document; None when not all finite or of another shape."""
     if not isinstance(value, list | tuple):
         return None
     try:

@@ -43,7 +43,7 @@ def _wavelength_names(content: Content, count: int) -> list[str]:
 
 
 def _rim_px(content: Content, pivot_px: tuple[float, float]) -> float | None:
-    """Distance of the farthest valid pixel of the map (a block of it, where the picture is reduced) from the pivot."""
+    """Find the distance of the farthest valid pixel (of the reduced picture, a block) from the pivot in pixels."""
     picture, shape = content.survey.height, content.survey.shape
     step = reduction(shape, MAIN_PIXELS)
     y, x = np.nonzero(np.isfinite(picture))
@@ -94,7 +94,7 @@ def _about_tilt(facts: FrameFacts, rim_px: float | None) -> Iterator[Part]:
 
 
 def _places(error_deg: NDArray[np.float64] | None) -> int:
-    """Decimals that show two digits of the largest error."""
+    """Choose the decimals that show two digits of the largest error."""
     largest = 0.0 if error_deg is None else float(error_deg.max())
     return int(np.clip(1 - np.floor(np.log10(largest)), 1, 4)) if largest > 0 else 2
 

@@ -45,12 +45,12 @@ def digits(value: float, significant: int = 4) -> str:
 
 
 def joined(pair: tuple[str, str]) -> str:
-    """Digits and unit as one text."""
+    """Join digits and unit to one text."""
     return " ".join(part for part in pair if part)
 
 
 def plain(value: Any) -> str:
-    """Any value of a document as text; lists of lists have a line each, long ones are cut."""
+    """Format any value of a document as text; lists of lists have a line each, long ones are cut."""
     if value is None:
         return NONE
     if isinstance(value, bool):

@@ -40,7 +40,7 @@ def height_sections(content: Content) -> Iterable[Section]:
 
 
 def side_sections(content: Content) -> Iterable[Section]:
-    """Uncertainty, modulation, slope and flags, as far as the map has them."""
+    """Yield the sections on uncertainty, modulation, slope and flags, as far as the map has them."""
     gathered, lateral = content.survey, content.lateral
     for title, values, unit, label, colours in (
         ("Uncertainty", gathered.sigma, "nm", "σ", "magma"),
@@ -99,7 +99,7 @@ def histogram_section(content: Content) -> Iterable[Section]:
 
 
 def error_sections(content: Content) -> Iterable[Section]:
-    """Against a truth: error map, its histogram, and whether borders of tiles or bands show."""
+    """Yield the sections against a truth: error map, its histogram, and whether borders of tiles or bands show."""
     error = content.survey.error
     assert error is not None
     if not np.isfinite(error.picture).any():

@@ -113,7 +113,7 @@ def survey(height_map: HeightMap, comparison: Comparison | None = None, *, progr
 
 
 def _plane_fit(shape: tuple[int, int]) -> GroupedFormFit:
-    """Piston and tilt over all pixels of an image."""
+    """Set up the fit of piston and tilt over all pixels of an image."""
     middle_y, middle_x = (shape[0] - 1) / 2, (shape[1] - 1) / 2
     return GroupedFormFit(form_modes("piston,tilt"), Circle(middle_x, middle_y, max(1.0, np.hypot(middle_y, middle_x))))
 

@@ -177,7 +177,7 @@ def _end_with_parent() -> None:
 
 
 def _all_started(size: int) -> None:
-    """Wait for the other processes, so that each of them gets one of these."""
+    """Wait until all ``size`` processes have started, so that each of them takes one such task."""
     while _worker["started"].value < size:
         time.sleep(0.01)
 

@@ -68,7 +68,7 @@ class _Points:
 
 
 def component_sizes(sweep: Sweep) -> NDArray[np.int64]:
-    """Number of valid pixels per component."""
+    """Count the valid pixels of every component."""
     sizes = np.zeros(1, np.int64)
     for block in sweep():
         valid = np.isfinite(block.difference_nm)
@@ -111,7 +111,7 @@ def align(
 
 
 def _survey(sweep: Sweep) -> tuple[NDArray[np.int64], Circle]:
-    """Number of valid pixels per component, and the circle around them all."""
+    """Count the valid pixels of every component, and find the circle around all of them."""
     extent = ExtentScan()
 
     def watched() -> Iterator[Block]:
@@ -157,7 +157,7 @@ def _sample_block(block: Block, shape: tuple[int, int], steps: NDArray[np.int64]
 
 
 def _sample_steps(sizes: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-    """Step between sampled pixels of each component; never a divisor of the width, which would pick out columns."""
+    """Choose the step between sampled pixels per component; no divisor of the width, which would pick out columns."""
     fewest = max(1, min(_FEWEST, _SAMPLE // sizes.size))
     common = max(1, -(-int(sizes.sum()) // _SAMPLE))
     steps = np.clip(sizes // fewest, 1, common)

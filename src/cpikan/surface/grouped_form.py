@@ -40,7 +40,7 @@ class GroupedForm:
     def remove(
         self, start: int, height_nm: Float[np.ndarray, "rows w"], group: Int[np.ndarray, "rows w"] | None = None
     ) -> Float64[np.ndarray, "rows w"]:
-        """Subtract form and constants from rows of heights from ``start``, float64; groups as ``GroupedFormFit.add``."""
+        """Subtract form and constants from rows of heights from ``start``, float64; groups as in `GroupedFormFit`."""
         heights = np.asarray(height_nm, np.float64)
         heights = heights - (self.constants_nm[1] if group is None else self.constants_nm[group])
         return heights - self.rows(start, np.isfinite(heights)) if self.basis.modes else heights

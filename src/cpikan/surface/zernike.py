@@ -140,7 +140,7 @@ class ZernikeBasis:
             raise unknown_name("normalisation", self.normalisation, ("rms", "peak"))
 
     def values(self, y: Float[np.ndarray, ...], x: Float[np.ndarray, ...]) -> Float64[np.ndarray, "modes ..."]:
-        """Evaluate the modes at coordinates in units of the outer radius, (modes, *points) float64; theta = atan2(y, x).
+        """Evaluate modes at coordinates in units of the outer radius, (modes, *points) float64; theta = atan2(y, x).
 
         Outside the area the polynomials go on, and grow with their order.
         """

@@ -88,7 +88,7 @@ class PatchLoader:
         return self.epoch(0)
 
     def keys(self, epoch: int) -> list[list[tuple[int, int]]]:
-        """List what each batch of an epoch is made of: (epoch, index) of its patches."""
+        """List the (epoch, index) of the patches in each batch of an epoch."""
         total, group = len(self.dataset), self.batch * self.ranks
         found = []
         for number in range(len(self)):

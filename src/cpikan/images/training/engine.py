@@ -92,7 +92,7 @@ class Engine:
         return float(norm) if norm is not None else 0.0
 
     def total(self, values: Tensor) -> Tensor:
-        """Sum over all processes."""
+        """Sum ``values`` over all processes."""
         if self.processes == 1:
             return values
         return self._accelerator.reduce(values, reduction="sum")

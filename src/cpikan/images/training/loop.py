@@ -315,7 +315,7 @@ class Trainer:
         return ""
 
     def _anywhere(self, said: bool) -> bool:
-        """Tell whether a process says so: the same answer in every process."""
+        """Tell whether ``said`` is true in any process: the same answer in every process."""
         if self._engine.processes == 1:
             return said
         return float(self._engine.total(torch.tensor(float(said), device=self._engine.device))) > 0

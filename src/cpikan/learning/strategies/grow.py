@@ -62,7 +62,7 @@ class Grow(Strategy):
         return {"metric": None, "seconds": 0.0, "work": 1.0, "done": 0, "reason": int(StopReason.RUNNING)}
 
     def step(self, run: Runner, state: State) -> State:
-        """Go through a level; the runner is left with the better of this one and those before."""
+        """Go through a level; the runner is left with the best of all levels so far."""
         done, seconds, work = state["done"], state["seconds"], state["work"]
         before = run.iterate if done else None
         size = self._size(run, state)
@@ -94,7 +94,7 @@ class Grow(Strategy):
         return StopReason.TIME if late else StopReason.RUNNING
 
     def _reason(self, run: Runner, done: int, gain: float, best: float) -> StopReason:
-        """Tell what ends the levels after one more, where something does."""
+        """Give the reason to end after a level, or RUNNING."""
         if run.converged:
             return StopReason.TARGET
         if best < _FLOOR and gain < _GAIN:

@@ -79,7 +79,7 @@ class _Equation(NamedTuple):
 
 
 def _problem(name: str, noise: float, equation: _Equation) -> Problem:
-    """Measure the solution at random points with noise relative to its root mean square; seeds are fixed."""
+    """Make an inverse problem from values at random points with noise relative to their RMS; seeds are fixed."""
     region, residual, truth, coefficient, what, known = equation
     random = np.random.default_rng(5)
     points = torch.from_numpy(region.inside(random.random((_SAMPLES, 2)), clustered=False))

@@ -109,7 +109,7 @@ def run(job: Job, events: Events | None = None, *, seconds_before: float = 0.0) 
 
 
 def _plain(settings: Mapping[str, Any], verb: str) -> dict[str, Any]:
-    """Settings as they read back from JSON: lists for tuples; a copy, without those that are None."""
+    """Convert settings to how they read back from JSON: lists for tuples; a copy, without those that are None."""
     try:
         return dict(json.loads(json.dumps({k: v for k, v in settings.items() if v is not None}, allow_nan=False)))
     except (TypeError, ValueError) as error:

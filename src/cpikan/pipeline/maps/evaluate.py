@@ -108,7 +108,7 @@ def _blocks(
 
 
 def _surrounded(labels: NDArray[np.int64], guess: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Labels with those of guesses: one component surrounds a hole, so the last pixel before it in the row has its label."""
+    """Label guesses too: one component surrounds a hole, so the last pixel before it in the row has its label."""
     last = np.maximum.accumulate(np.where(guess, 0, np.arange(labels.shape[1])), axis=1)
     return np.take_along_axis(labels, last, axis=1)
 

@@ -52,7 +52,7 @@ class HeightMap:
         return replace(self, removed=check_form_terms((*self.removed, *check_form_terms(terms))))
 
     def figures(self) -> dict[str, Any]:
-        """Surface numbers by name, as ``cpikan evaluate`` gives them with these ``--circle``, ``--mask`` and ``--remove``."""
+        """Compute the surface numbers that ``cpikan evaluate`` gives with this aperture and these removed terms."""
         from cpikan.pipeline.maps.surface import surface_figures
 
         stored = replace(self, aperture=None, removed=())
@@ -77,7 +77,7 @@ class HeightMap:
 
     @cached_property
     def height_nm(self) -> MapArray:
-        """Heights in nm, NaN where there is no measurement; outside the aperture, and without the form, that was named."""
+        """Open the heights in nm, NaN where unmeasured or outside the named aperture, and without the named form."""
         stored = self.arrays["height_nm"]
         if self.aperture is None and not self.removed:
             return stored
@@ -96,23 +96,23 @@ class HeightMap:
 
     @property
     def wavelengths_nm(self) -> tuple[float, ...]:
-        """Wavelengths of the measurement, empty where the file does not say them."""
+        """List the wavelengths of the measurement, empty where the file does not say them."""
         return tuple(float(value) for value in self._acquisition.get("wavelengths_nm") or ())
 
     @property
     def fringes_nm(self) -> tuple[float, ...]:
-        """Height of one fringe of each wavelength: half of it, unless an instrument says otherwise."""
+        """Give the fringe height of each wavelength in nm: half of it, unless an instrument says otherwise."""
         return tuple(self.document.get("fringes_nm") or (value / 2 for value in self.wavelengths_nm))
 
     @property
     def pixel_um(self) -> float | None:
-        """Lateral size of a pixel, None where the file does not say it."""
+        """Give the lateral size of a pixel in um, None where the file does not say it."""
         pixel = self._acquisition.get("pixel_um")
         return float(pixel) if isinstance(pixel, int | float) and pixel > 0 else None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Warnings for who reads heights of this map off."""
+        """List the warnings for who reads heights of this map off."""
         parts = self.summary.get("components") or 1
         loose = parts > 1 and len(self.wavelengths_nm) == 1
         told = f"{self.path} has {parts} components, whose relative heights are not known"

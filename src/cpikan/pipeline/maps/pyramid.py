@@ -52,7 +52,7 @@ def build_pyramid(target: object, *, progress: ProgressSink | None = None) -> No
 
 
 def level_shapes(shape: tuple[int, int]) -> list[tuple[int, int]]:
-    """Shapes of all levels, finest first: halved (rounded up) until the larger side is at most 512."""
+    """List the shapes of all levels, finest first: halved (rounded up) until the larger side is at most 512."""
     shapes = [shape]
     while max(shapes[-1]) > _TOP:
         height, width = shapes[-1]
@@ -81,7 +81,7 @@ def halve(fine: np.ndarray, quantity: str) -> np.ndarray:
 
 
 def _mean(quarters: list[np.ndarray]) -> np.ndarray:
-    """Mean of four arrays without their NaN; NaN where all four are."""
+    """Compute the mean of four arrays without their NaN; NaN where all four are."""
     one, two, three, four = quarters
     total = one + two + three + four
     mean = total * total.dtype.type(0.25)
@@ -95,7 +95,7 @@ def _mean(quarters: list[np.ndarray]) -> np.ndarray:
 
 
 def _quarters(fine: np.ndarray, pad: float) -> list[np.ndarray]:
-    """Upper left, upper right, lower left and lower right pixels of all two by two cells."""
+    """Take the upper left, upper right, lower left and lower right pixels of all two by two cells."""
     odd = [(0, size % 2) for size in fine.shape]
     even = np.pad(fine, odd, constant_values=pad) if any(after for _, after in odd) else fine
     return [even[y::2, x::2] for y in (0, 1) for x in (0, 1)]

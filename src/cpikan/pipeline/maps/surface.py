@@ -33,7 +33,7 @@ def surface_figures(
     aperture: Aperture | None = None,
     progress: bool | Events = False,
 ) -> dict[str, Any]:
-    """Surface numbers of a height map without the terms of ``remove``, by name, and what they rest on.
+    """Compute surface numbers of a height map without the terms of ``remove``, by name, and what they rest on.
 
     PV, PVr, RMS, Sa and the others of ``SurfaceParameters`` over the pixels of ``aperture``, the form with its pupil, and
     the ripple at 1 to 4 times the fringe for each wavelength, before the form was removed (where the file says them,
@@ -106,7 +106,7 @@ class _Sweeps:
             self._main.append(np.asarray(component[first :: self._step, :: self._step]) == 1)
 
     def ripple_mrad(self) -> list[dict[str, float]] | None:
-        """Amplitudes at 1 to 4 times the fringe, one entry per wavelength; None where they cannot be told."""
+        """Compute ripple amplitudes at 1 to 4 times the fringe in mrad per wavelength; None if they cannot be told."""
         if not self._sample:
             return None
         heights = np.concatenate(self._sample)

@@ -38,7 +38,7 @@ def array_type(name: str) -> np.dtype:
 
 
 def _files(stages: Sequence[Stage]) -> dict[tuple[str, str], str]:
-    """File by stage and array."""
+    """Name the file of every stage and array."""
     files: dict[tuple[str, str], str] = {}
     for stage in stages:
         taken = {name for _, name in files}
@@ -83,7 +83,7 @@ class Arrays:
         return self.scratch.array(self.file(stage, name), writable=True)
 
     def rows(self, names: Iterable[str], start: int, stop: int) -> dict[str, np.ndarray]:
-        """Copies of rows [start, stop) of those of ``names`` that there are."""
+        """Copy rows [start, stop) of those of ``names`` that there are."""
         return {name: np.array(self.current(name)[start:stop]) for name in names if name in self}
 
     def file(self, stage: Stage, name: str) -> str:

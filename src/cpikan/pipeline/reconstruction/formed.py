@@ -45,12 +45,12 @@ class FormedMap:
         return "order" in self.arrays
 
     def sweep(self) -> tuple[Band, ...]:
-        """Bands of sums over the whole map: not the user's, so that sums of floats come out the same."""
+        """Split the map into bands of sums: not the user's, so that sums of floats come out the same."""
         height, width = self.arrays.shape
         return split_bands(height, max(1, _SWEEP_PIXELS // width))
 
     def heights(self, band: Band) -> dict[str, np.ndarray]:
-        """Rows of ``height_nm`` with what they were formed from: ``flags`` and ``component`` of unwrapped phases."""
+        """Form rows of ``height_nm``, with what they came from: ``flags`` and ``component`` of unwrapped phases."""
         rows = self.arrays.rows(
             (*(_PHASES if self.unwrapped else ("height_nm",)), "correction_nm"), band.start, band.stop
         )
@@ -58,15 +58,15 @@ class FormedMap:
         return rows
 
     def rows(self, band: Band) -> dict[str, np.ndarray]:
-        """Rows of all quantities that are stored or formed, the flags complete."""
+        """Form the rows of all quantities that are stored or formed, the flags complete."""
         return self.complete(band, self.read(band))
 
     def read(self, band: Band) -> dict[str, np.ndarray]:
-        """Copies of the rows of all arrays."""
+        """Copy the rows of all arrays."""
         return self.arrays.rows(self.arrays, band.start, band.stop)
 
     def complete(self, band: Band, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Rows that were read with their heights formed, in place."""
+        """Complete rows that were read with their heights formed, in place."""
         rows["height_nm"] = self._levelled(band, rows)
         if "sigma_nm" not in rows:
             rows["sigma_nm"] = rows["sigma_rad"] * np.float32(self.nm_per_rad)
@@ -75,7 +75,7 @@ class FormedMap:
         return rows
 
     def with_datum(self, band: Band) -> tuple[np.ndarray, np.ndarray | None]:
-        """Heights of a band with the form in them, NaN where there is none, and their components."""
+        """Form heights in nm of a band with the form in them, NaN where there is none, and read their components."""
         rows = self.arrays.rows(
             ("height_nm", "phase_rad", "order", "component", "correction_nm"), band.start, band.stop
         )
@@ -86,7 +86,7 @@ class FormedMap:
         return np.where(rows["component"] > 0, phase * self.nm_per_rad + more, np.nan), rows["component"]
 
     def _levelled(self, band: Band, rows: dict[str, np.ndarray]) -> np.ndarray:
-        """Heights of a band without the form, float32, on all threads; flags of phases are completed in place."""
+        """Form heights of a band without the form, float32, on all threads; flags of phases are completed in place."""
         datum, width = self.datum, self.arrays.shape[1]
         height, correction = np.empty((band.rows, width), np.float32), rows.get("correction_nm")
         form_rows: Any = form.form_rows

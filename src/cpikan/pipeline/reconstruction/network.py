@@ -40,7 +40,7 @@ class LearnedModel:
         return LearnedTiles(self.network, self.features, fingerprint=self.fingerprint, **how)
 
     def tiling(self, tile: int | None, overlap: int | None, shape: tuple[int, int]) -> TilingSettings:
-        """Tiles and overlaps for a map of ``shape``; InputError where the network cannot work with what was asked for."""
+        """Choose tiles and overlaps for a map of ``shape``; InputError where the network cannot work with them."""
         tiles = self.tiles(unit_nm=1.0, half_wave_nm=1.0)
         sizes = tuple(_multiple(side, tiles.multiple_px) for side in _TILE) if tile is None else (tile, tile)
         if overlap is None:

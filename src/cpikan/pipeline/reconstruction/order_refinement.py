@@ -33,7 +33,7 @@ _LEAST_ROWS = 4 * orders.HALO  # below it the halo would be most of the work
 
 
 def guided_bands(source: FrameSource, first_row: int) -> list[Band]:
-    """Bands of `guided_pass` from ``first_row`` on."""
+    """Split the rows from ``first_row`` on into the bands of `guided_pass`."""
     _, _, height, width = source.stack.shape
     rows = source.band_rows or max(_LEAST_ROWS, _BAND_BYTES // (_PIXEL_BYTES * width))
     return bands_from(first_row, height, rows)
@@ -95,7 +95,7 @@ class _OutputRows(NamedTuple):
         return cls(HeightRows(*empty_rows(rows, width)), np.empty((rows, COLUMNS)), derived)
 
     def part(self, inside: slice) -> _OutputRows:
-        """Some of the rows, views."""
+        """Cut out some of the rows, as views."""
         derived = {name: rows[inside] for name, rows in self.slopes.items()}
         return _OutputRows(HeightRows(*(rows[inside] for rows in self.pixels)), self.table[inside], derived)
 
@@ -144,8 +144,10 @@ def guided_pass(
 
 
 def wrapped_phases(source: FrameSource) -> Callable[[int, int], np.ndarray]:
-    """Rows [start, stop) of wrapped phases (L, rows, W) in rad, wavelengths as in the stack, pistons and tilts between them
-    taken off."""
+    """Make a reader of rows [start, stop) of wrapped phases (L, rows, W) in rad, wavelengths as in the stack.
+
+    Pistons and tilts between the wavelengths are taken off.
+    """
     assert source.search is not None, "two or more wavelengths have an order search"
     back = np.argsort(source.search.order)
 
@@ -161,8 +163,10 @@ def wrapped_phases(source: FrameSource) -> Callable[[int, int], np.ndarray]:
 def fit_guide(
     method: Method, sums: BlockSums, search: OrderSearch, *, slopes: bool
 ) -> tuple[OrderGuide, dict[str, Any]]:
-    """Fit the surface and choose the cells that ask it, and what gives ``slopes`` if they are stored; the second is the
-    summary of it."""
+    """Fit the surface and choose the cells that ask it; return the guide and a report, JSON-able.
+
+    With ``slopes`` the guide also gives the slopes of the surface.
+    """
     from cpikan.psi.refine.coarse import coarse_heights
     from cpikan.psi.refine.field import guiding_surface, measuring_surface
     from cpikan.psi.refine.slopes import SlopeMaps

@@ -32,7 +32,7 @@ class FrameSource:
     band_rows: int | None = None
 
     def mask_rows(self, start: int, stop: int) -> np.ndarray | None:
-        """Rows of the mask as uint8, None without one."""
+        """Read rows of the mask as uint8, None without one."""
         return None if self.mask is None else self.mask.rows(start, stop, self.stack.shape[3])
 
 
@@ -43,19 +43,19 @@ class _Output:
 
 
 def frame_bands(stack: FrameStack, band_rows: int | None, first_row: int, band_bytes: int) -> list[Band]:
-    """Bands of just below ``band_bytes`` from ``first_row`` on, whatever the width: so memory does not grow with it."""
+    """Split rows from ``first_row`` on into bands just below ``band_bytes``: memory does not grow with the width."""
     wavelengths, steps, height, width = stack.shape
     rows = band_rows or _fitting_rows(band_bytes // (wavelengths * steps * width * stack.dtype.itemsize))
     return bands_from(first_row, height, rows)
 
 
 def pixel_bands(source: FrameSource, first_row: int) -> list[Band]:
-    """Bands of `frame_pass` from ``first_row`` on."""
+    """Split the rows from ``first_row`` on into the bands of `frame_pass`."""
     return frame_bands(source.stack, source.band_rows, first_row, source.kernels.band_bytes)
 
 
 def flat_bands(shape: tuple[int, int], band_rows: int | None, first_row: int) -> list[Band]:
-    """Bands of a single map."""
+    """Split a single map into bands."""
     return bands_from(first_row, shape[0], band_rows or _fitting_rows(_FLAT_BAND_PIXELS // shape[1]))
 
 
@@ -66,7 +66,7 @@ def _fitting_rows(rows: int) -> int:
 
 
 def bands_from(first_row: int, height: int, rows: int) -> list[Band]:
-    """Bands of ``rows`` rows from ``first_row`` on."""
+    """Split the image from ``first_row`` on into bands of ``rows`` rows."""
     bands = split_bands(height - first_row, rows)
     return [Band(band.index, band.start + first_row, band.stop + first_row) for band in bands]
 
@@ -104,15 +104,17 @@ class BandReader:
 
 
 def _buffers(kernels: PixelKernels, rows: int, width: int, bare: bool) -> tuple[np.ndarray, ...]:
-    """Buffers of the outputs; ``bare`` without sigma and modulation, which nothing stores and the CPU can do without."""
+    """Make buffers of the outputs; ``bare`` without sigma and modulation, which are not stored or needed on the CPU."""
     height, sigma, modulation, flags = empty_rows(rows, width, kernels.empty)
     none = np.empty((0, 0), np.float32)
     return (height, none, none, flags) if bare else (height, sigma, modulation, flags)
 
 
 def frame_pass(source: FrameSource, sink: RowSink, progress: ProgressSink | None) -> StreamTimings:
-    """Turn the frames of several wavelengths into height, sigma, modulation and flags, those of one into phase, sigma,
-    modulation and flags, in one fused sweep of the rows that the sink lacks."""
+    """Turn frames into height, sigma, modulation and flags in one fused sweep of the rows that the sink lacks.
+
+    The frames of one wavelength become phase, sigma, modulation and flags.
+    """
     kernels, width = source.kernels, source.stack.shape[3]
     bands = pixel_bands(source, sink.first_row)
     reader = BandReader(source, bands)

@@ -153,7 +153,7 @@ class _Run:
         return calibration, facts
 
     def _identity(self) -> dict[str, Any]:
-        """Everything a resumed run must share with the one it continues: settings but the device, and what serves for it."""
+        """Collect what a resumed run must share with the one before: settings but the device, what serves for it."""
         settings = {name: value for name, value in self.settings.plan().items() if name != "device"}
         if self.network is not None:  # the same weights, wherever their file lies
             settings["model"] = self.network.fingerprint

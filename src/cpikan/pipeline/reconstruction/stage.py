@@ -45,7 +45,7 @@ class Context:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of the map."""
+        """Count the rows and columns of the map."""
         return self.stack.shape[2], self.stack.shape[3]
 
     @property
@@ -55,7 +55,7 @@ class Context:
 
     @property
     def nm_per_rad(self) -> float:
-        """Height of one radian of the first wavelength."""
+        """Give the height of one radian of the first wavelength in nm."""
         return self.stack.acquisition.wavelengths_nm[0] / (4 * np.pi)
 
     def progress(self, stage: str, rows: int | None = None) -> Progress:

@@ -54,7 +54,7 @@ def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[
 
 
 def added(facts: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts with those of one more part: lists are appended to, seconds add up, other facts take the place of older ones."""
+    """Merge one more part into the facts: lists are appended to, seconds add up, other facts replace older ones."""
     more = dict(part)
     for name in facts.keys() & part.keys():
         if isinstance(part[name], list) or name.startswith("seconds_"):
@@ -85,8 +85,10 @@ def _steps_by(calibrated: StackCalibration) -> str:
 def document(
     stack: FrameStack, identity: dict[str, Any], calibration: Calibration, summary: dict[str, Any]
 ) -> dict[str, Any]:
-    """Collect what is kept as JSON beside the output: acquisition, settings, calibration, summary, provenance; under
-    ``plan`` what a resumed run must share."""
+    """Collect what is kept as JSON beside the output.
+
+    Acquisition, settings, calibration, summary, provenance; under ``plan`` what a resumed run must share.
+    """
     return {
         "acquisition": asdict(stack.acquisition),
         "settings": {**identity["settings"], "device": summary["device"]},
@@ -108,7 +110,7 @@ def document(
 
 
 def describe_calibration(calibration: Calibration) -> dict[str, Any]:
-    """Calibration as JSON: noise, steps, thresholds, pistons and tilts between wavelengths."""
+    """Describe the calibration as JSON: noise, steps, thresholds, pistons and tilts between wavelengths."""
     alignment = calibration.alignment
     return {
         "noise": [asdict(one) for one in calibration.noise],

@@ -113,7 +113,7 @@ def _run(output: SimulationFiles, settings: SimulationSettings, progress: bool |
 
 
 def band_rows(settings: SimulationSettings) -> int:
-    """Rows per band: about 12 MiB of frames and heights, at most 256 rows."""
+    """Choose the rows per band: about 12 MiB of frames and heights, at most 256 rows."""
     wavelengths, count, height, width = settings.stack_shape
     rows = _BAND_BYTES // (width * (wavelengths * count * settings.dtype.itemsize + 5))
     return int(min(max(rows, 1), _MAX_BAND_ROWS, height))

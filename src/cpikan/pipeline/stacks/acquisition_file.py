@@ -71,7 +71,7 @@ def read_acquisition_file(path: Path) -> dict[str, Any]:
 
 
 def load_acquisition(path: Path, flags: AcquisitionFlags) -> Acquisition:
-    """Acquisition of the frames at ``path``: what the file beside them says, overridden by the flags.
+    """Load the acquisition of the frames at ``path``: what the file beside them says, overridden by the flags.
 
     Raises InputError for wrong values (naming the file when no flag is given), for steps that determine no phase, and
     when nobody says the wavelength.

@@ -86,12 +86,12 @@ class FrameStack:
 
     @property
     def input_bytes(self) -> int:
-        """Bytes of all pixels, uncompressed."""
+        """Count the bytes of all pixels, uncompressed."""
         wavelengths, steps, height, width = self.shape
         return wavelengths * steps * height * width * self.dtype.itemsize
 
     def rows(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Rows [start, stop) as (L, K, stop - start, W), in DN: ``out`` if given, else maybe a read-only view."""
+        """Read rows [start, stop) in DN, (L, K, rows, W): into ``out`` if given, else maybe a read-only view."""
         wavelengths, steps, _, width = self.shape
         if out is None:
             return self._reader.read_rows(start, stop).reshape(wavelengths, steps, stop - start, width)
@@ -127,7 +127,7 @@ class FrameStack:
 
 
 def _stack_shape(reader: FrameReader, acquisition: Acquisition, source: str) -> tuple[int, int, int, int]:
-    """(L, K, H, W), or an InputError that says the numbers."""
+    """Find the shape (L, K, H, W) of the stack, or raise an InputError that says the numbers."""
     frames, height, width = reader.shape
     wavelengths, given = len(acquisition.wavelengths_nm), acquisition.frames_per_wavelength
     many = f"{wavelengths} wavelength{'s' if wavelengths > 1 else ''}"
@@ -155,7 +155,7 @@ def _frames_last(shape: tuple[int, int, int], wanted: int) -> str:
 
 
 def _bit_depth(dtype: np.dtype, given: int | None, source: str) -> int | None:
-    """Significant bits of the pixels; None for floats of unknown origin."""
+    """Find the significant bits of the pixels; None for floats of unknown origin."""
     bits = 8 * dtype.itemsize if dtype.kind == "u" else None
     if given is None:
         return bits

@@ -88,8 +88,11 @@ def find_stacks(folder: str | Path) -> list[str]:
 
 
 def frame_light(stack: FrameStack, document: dict[str, Any]) -> tuple[WaveLight, ...]:
-    """Read what a reconstruction found out about the frames, one per wavelength: steps, tilts, light, and how the
-    phases of the wavelengths stand to the height; ``document`` is the JSON beside its output."""
+    """Read what a reconstruction found out about the frames, one per wavelength.
+
+    Steps, tilts, light, and how the phases of the wavelengths stand to the height; ``document`` is the JSON beside its
+    output.
+    """
     calibration = document["calibration"]
     waves, _, height, width = stack.shape
     fits = calibration["frames_fit"]
@@ -187,7 +190,7 @@ def _is_stack(folder: Path) -> bool:
 
 
 def _is_stack_file(file: Path) -> bool:
-    """Files beside others are stacks where they have their metadata with them."""
+    """Tell whether a file is a stack: files beside others are where they have their metadata with them."""
     named = _holds_frames(file) and not file.name.endswith(".truth.npy") and file.name != TRUTH
     return named and (file.with_suffix(".toml").is_file() or (file.parent / "acquisition.toml").is_file())
 

@@ -61,7 +61,7 @@ class TorchCompute:
         self.order = tuple(order)  # of the wavelengths in `Pixels`: the anchor first
 
     def __call__(self, pixels: Pixels) -> Outputs:
-        """Frames to height or phase, sigma, modulation, flags."""
+        """Convert frames to height or phase, sigma, modulation, flags."""
         look = self.first_look(pixels)
         self.search_on(look)
         return look.outputs
@@ -75,7 +75,7 @@ class TorchCompute:
         return Look((formed.value, p.sigma, p.modulation, formed.flags), p, found, formed)
 
     def search_on(self, look: Look) -> None:
-        """Orders past the first look: the rest of the near ones for all pixels, all of them for pixels nothing near fits.
+        """Search orders past the first look: the other near ones for all pixels, all orders where nothing near fits.
 
         Waits for the current stream when there is a range beyond the near one.
         """

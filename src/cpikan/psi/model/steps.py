@@ -12,7 +12,7 @@ _SAME_DEG = 1e-6
 
 
 def step_condition(steps_deg: tuple[float, ...]) -> float:
-    """Condition number of the least-squares matrix [1, cos d, sin d]: sqrt(2) for even steps, inf if singular."""
+    """Compute the condition number of the matrix [1, cos d, sin d]: sqrt(2) for even steps, inf if singular."""
     steps_rad = np.deg2rad(np.asarray(steps_deg, dtype=np.float64))
     matrix = np.stack([np.ones_like(steps_rad), np.cos(steps_rad), np.sin(steps_rad)], axis=1)
     singular = np.linalg.svd(matrix, compute_uv=False)

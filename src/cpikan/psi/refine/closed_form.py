@@ -43,7 +43,7 @@ class TileBlocks:
         return cls(partition, *(_cut(partition, torch.from_numpy(part)) for part in (coarse.height_nm, sigma)))
 
     def of(self, blocks: Tensor) -> Tensor:
-        """Other values of the blocks (Hb, Wb) as those of the tiles, (N, h, w)."""
+        """Cut other values of the blocks (Hb, Wb) into those of the tiles, (N, h, w)."""
         return _cut(self.partition, blocks)
 
 
@@ -52,7 +52,7 @@ def _cut(partition: Partition[int], blocks: Tensor) -> Tensor:
 
 
 def tiles_of(shape: tuple[int, ...]) -> Partition[int]:
-    """Tiles of blocks that depend on the image alone."""
+    """Divide the image into tiles of blocks that depend on the image alone."""
     overlap = min(OVERLAP, min(shape) // 2)
     return Partition.tiles(shape, [max(TILE, 2 * overlap)] * 2, overlap)
 
@@ -104,7 +104,7 @@ def fit_closed_form(
 
 
 def _fit_tiles(height: Tensor, sigma: Tensor, most: int, good_enough_nm: float) -> tuple[Tensor, ...]:
-    """Coefficients (n, most, most), residual, weight, chi squared and modes of some tiles."""
+    """Fit some tiles: coefficients (n, most, most), residual, weight, chi squared and modes."""
     n = len(height)
     coefficients = torch.full((n, most, most), math.nan, dtype=torch.float64)
     residual, weight = torch.full_like(height, math.nan), torch.zeros_like(height)
@@ -130,7 +130,7 @@ def _fit_tiles(height: Tensor, sigma: Tensor, most: int, good_enough_nm: float) 
 
 
 def _robust(height: Tensor, sigma: Tensor, modes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Coefficients (n, modes, modes), residuals and last weights of the reweighted fit."""
+    """Fit with reweighting: coefficients (n, modes, modes), residuals and last weights."""
     weight = torch.where(torch.isfinite(height), sigma**-2, 0.0)
     trust = torch.ones_like(weight)
     for _ in range(_ROUNDS):

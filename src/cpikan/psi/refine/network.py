@@ -42,8 +42,10 @@ class NetworkFit:
 
     @torch.no_grad()
     def slopes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Gradient (2, Hb, Wb) and sum of second derivatives (Hb, Wb) in nm per block (squared) at the centres of the
-        blocks, each by the tile that owns it."""
+        """Compute the gradient (2, Hb, Wb) and sum of second derivatives (Hb, Wb) in nm per block (squared).
+
+        At the centres of the blocks, each by the tile that owns it.
+        """
         partition = self.field.partition
         lower = torch.tensor(DecomposedField.boxes(partition)[0], dtype=torch.float64)
         y, x = torch.meshgrid(*(torch.arange(n) for n in partition[0].shape), indexing="ij")
@@ -139,7 +141,7 @@ class _Batch:
         )
 
     def fit(self, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Parameters, whether they are better than zero, and the chi squared of the blocks that were not fitted."""
+        """Fit parameters; tell whether they beat zero, and give the chi squared of blocks that were not fitted."""
         rest = self.height - self.base
         unit = float(torch.nanmedian(rest.abs())) + 1e-9
         half = self.fitted
@@ -169,7 +171,7 @@ def _chunks(active: Tensor, chi2: Tensor) -> list[Tensor]:
 
 
 def _without_output(parts: ScaledCPIKAN) -> Tensor:
-    """Hidden layers as they start, all alike, and an output of zero."""
+    """Start the hidden layers of all networks alike, with an output of zero."""
     vector = parameter_vector(parts)
     size = len(parts.chebyshev_layers()[-1].weight[0]) + 1
     vector[:, -size:] = 0
@@ -177,5 +179,5 @@ def _without_output(parts: ScaledCPIKAN) -> Tensor:
 
 
 def _cut(partition: object, values: Tensor) -> Tensor:
-    """(L, Hb, Wb) as (N, L, h, w)."""
+    """Cut values (L, Hb, Wb) into tiles (N, L, h, w)."""
     return torch.stack([torch.from_numpy(box.view(values.numpy())) for box in partition])  # type: ignore[attr-defined]

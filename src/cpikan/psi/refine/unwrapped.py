@@ -27,7 +27,7 @@ class UnwrappedRows(NamedTuple):
     component: np.ndarray
 
     def part(self, start: int, stop: int) -> UnwrappedRows:
-        """Rows [start, stop), views."""
+        """Cut out rows [start, stop), as views."""
         return UnwrappedRows(*(array[start:stop] for array in self))
 
 
@@ -51,7 +51,7 @@ class UnwrappedBlocks:
 
     @classmethod
     def empty(cls, shape: tuple[int, int], components: int) -> UnwrappedBlocks:
-        """Blocks before any row was added."""
+        """Begin the blocks before any row is added."""
         grid = (-(-shape[0] // BLOCK_PX), -(-shape[1] // BLOCK_PX))
         return cls(
             shape,
@@ -81,7 +81,7 @@ class UnwrappedBlocks:
         self.pixels[:] += np.bincount(rows.component.ravel(), minlength=len(self.pixels))
 
     def coarse(self, half_wave_nm: float, levels: np.ndarray, wanted: np.ndarray) -> CoarseHeights:
-        """Heights of the blocks of the ``wanted`` components (bool by number), raised by their ``levels`` (turns)."""
+        """Convert the blocks of the ``wanted`` components (bool by number) to heights, raised by ``levels`` (turns)."""
         take = wanted[self.label] & (self.label > 0)
         turns = np.where(take, self.turns + levels[self.label], np.nan)
         sigma = np.where(take, self.sigma_turns, np.inf)

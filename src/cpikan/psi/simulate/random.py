@@ -38,14 +38,14 @@ def generator(seed: int, stream: int) -> np.random.Generator:
 
 @compiled(error_model="numpy")
 def sin_quarter(turns: np.float32) -> np.float32:
-    """sin(2 pi turns) for |turns| <= 1/4, error below 2e-7."""
+    """Compute sin(2 pi turns) for |turns| <= 1/4, error below 2e-7."""
     t = turns * turns
     return turns * (_S1 + t * (_S3 + t * (_S5 + t * (_S7 + t * (_S9 + t * _S11)))))
 
 
 @compiled(error_model="numpy")
 def cos_turns(turns: np.float32) -> np.float32:
-    """cos(2 pi turns) for any float32; the rounding of ``turns`` itself is the only loss."""
+    """Compute cos(2 pi turns) for any float32; the rounding of ``turns`` itself is the only loss."""
     reduced = turns - np.floor(turns + _HALF)
     return sin_quarter(_QUARTER - abs(reduced))
 
@@ -64,7 +64,7 @@ def row_key(seed: int, stream: int, row: int, index: int) -> np.uint64:
 
 @compiled(error_model="numpy")
 def uniform_bits(column: int, first: np.uint32, second: np.uint32) -> np.uint32:
-    """32 random bits for one pixel of a row with keys ``first`` and ``second``."""
+    """Draw 32 random bits for one pixel of a row with keys ``first`` and ``second``."""
     v = u32(u32(column) + first)
     v = u32(v ^ (v >> u32(16)))
     v = u32(v * u32(0x7FEB352D))

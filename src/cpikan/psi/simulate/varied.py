@@ -53,5 +53,5 @@ def varied_surface(seed: int, size_px: int, form_peak_nm: float) -> tuple[Surfac
 
 
 def _between(draw: np.random.Generator, low: float, high: float) -> float:
-    """Evenly in the logarithm."""
+    """Draw a number from ``low`` to ``high``, evenly in the logarithm."""
     return float(math.exp(draw.uniform(math.log(low), math.log(high))))

@@ -130,7 +130,7 @@ class TileMerger:
         self.residues += tile.residues
 
     def contested(self, offsets: np.ndarray, largest: int) -> list[Rectangle]:
-        """Rectangles to unwrap again as one: regions that disagree, joined up to ``largest`` pixels."""
+        """Find the rectangles to unwrap again as one: regions that disagree, joined up to ``largest`` pixels."""
         region_of_node = np.repeat(np.arange(len(self._regions)), [r.nodes.size.size for r in self._regions])
         pairs = contested_pairs(self.votes()[0], region_of_node, offsets)
         active = np.array([i for i, r in enumerate(self._regions) if not r.replaced], np.int64)

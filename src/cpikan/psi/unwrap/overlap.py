@@ -82,7 +82,7 @@ def count_votes(first: np.ndarray, second: np.ndarray, difference: np.ndarray) -
 def one_difference(
     first_orders: np.ndarray, first_nodes: np.ndarray, second_orders: np.ndarray, second_nodes: np.ndarray
 ) -> tuple[int, int, int, int]:
-    """Number of shared pixels, first and second node and difference, if these are the same for all; else -1 first."""
+    """Count shared pixels; then first and second node and difference, if these are the same for all, else -1 first."""
     pixels, a, b, difference = 0, -1, -1, 0
     for y in range(first_nodes.shape[0]):
         for x in range(first_nodes.shape[1]):
@@ -166,8 +166,10 @@ class Overlap:
 
 
 def tile_seam_votes(first: OverlapStrip, second: OverlapStrip, phase_rad: np.ndarray) -> Votes:
-    """Count differences of two tiles at the border of their cores (the middle column) where both keep the pair within
-    pi."""
+    """Count differences of two tiles at the border of their cores where both keep the pair within pi.
+
+    The border is the middle column.
+    """
     border = phase_rad.shape[1] // 2
     p, q = (slice(None), border - 1), (slice(None), border)
     valid = (second.nodes[p] >= 0) & (second.nodes[q] >= 0)

@@ -35,7 +35,7 @@ class TiffPage:
 
     @property
     def tiles(self) -> tuple[int, int]:
-        """Number of tiles along y and x."""
+        """Count the tiles along y and x."""
         return -(-self.shape[0] // TILE), -(-self.shape[1] // TILE)
 
     @property

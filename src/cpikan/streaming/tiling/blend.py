@@ -112,7 +112,7 @@ class Blender:
             self._join(band[..., start : start + shared], tile[..., :shared], 1)
 
     def down(self, i: int, carry: np.ndarray | None, band: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Blend a band with the last rows of the one above (``carry``): its finished rows, and the next carry.
+        """Blend a band with the last rows of the band above (``carry``): gives the finished rows and the next carry.
 
         Without a carry the upper ramp stays as it is: on the first band, and where only the next carry is wanted.
         """

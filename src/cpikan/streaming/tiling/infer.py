@@ -127,7 +127,7 @@ def run_tiles(model: TileModel, image: ImageSource, out: RowsOut, settings: Tili
 def _run(
     model: TileModel, image: ImageSource, out: RowsOut, plan: TilePlan, settings: TilingSettings
 ) -> dict[str, Any]:
-    """Carry all rows of tiles that are still to do through the stream; the report of the run."""
+    """Carry all rows of tiles that are still to do through the stream; return the report of the run."""
     several = settings.processes > 1
     executor: Executor = ProcessExecutor(settings.processes, settings.threads or 1) if several else SerialExecutor()
     places = min(executor.in_flight + _DEPTH + 1, len(plan.rows))  # all the executor took, a queue, one in hand
@@ -212,7 +212,7 @@ class _Loop:
             yield self._under_way[-1]
 
     def joined(self, work: RowWork, results: Generator[RowFigures, None, None]) -> Generator[_Done, None, None]:
-        """Blend each band with the one above."""
+        """Blend each band with the band above."""
         carry: np.ndarray | None = None
         with closing(results):
             for figures in results:

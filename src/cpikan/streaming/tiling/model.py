@@ -50,7 +50,7 @@ class TileFunction:
 
 
 def as_model(given: Any) -> TileModel:
-    """Take a TileModel, or wrap any callable with those of its attributes it has; InputError for what is no model."""
+    """Return a TileModel; wrap any other callable with its known attributes; raises InputError for no model."""
     if not callable(given):
         raise InputError(f"model {type(given).__name__} cannot be called: give a function of (N, C, h, w) arrays")
     if hasattr(given, "state_dict") and hasattr(given, "forward"):

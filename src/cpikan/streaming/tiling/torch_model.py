@@ -38,7 +38,7 @@ class TorchTiles:
         self.fingerprint = weights_fingerprint(module)
 
     def for_process(self, number: int) -> TorchTiles:
-        """Move to a device of its own, where ``device`` is "cuda" and several exist: process n takes device n in turn."""
+        """Move to one of several devices, where ``device`` is "cuda": process n takes device n, modulo their number."""
         if self._device.type == "cuda" and self._device.index is None and torch.cuda.device_count() > 1:
             self._device = torch.device("cuda", number % torch.cuda.device_count())
             self._module = self._module.to(self._device)

@@ -84,7 +84,7 @@ def _teller(events: Events, stage: str, seconds: float) -> Callable[[str], None]
 
 
 def _folder(options: SolveOptions, seed: int) -> Path | None:
-    """Folder of one seed's state: inside the folder given where there are several seeds."""
+    """Name the folder of one seed's state: inside the folder given where there are several seeds."""
     if options.checkpoint is None:
         return None
     return Path(options.checkpoint, f"seed-{seed}") if options.seeds > 1 else Path(options.checkpoint)

@@ -45,7 +45,7 @@ class Demodulate(Stage):
 
     @classmethod
     def to_heights(cls, slopes: tuple[str, ...], *, direct: bool) -> Demodulate:
-        """Several wavelengths: heights; a surface that is fitted on the way gives ``slopes``."""
+        """Make the stage for several wavelengths: heights; a surface that is fitted on the way gives ``slopes``."""
         if direct:
             return cls(derives=(*_HEIGHTS, *slopes), direct=True, method="pixel")
         return cls(writes=_HEIGHTS, derives=slopes, method="pixel")

@@ -68,7 +68,7 @@ class Learn(Stage):
 
 
 def _stored_phases(arrays: Arrays) -> PhaseRows:
-    """Wrapped phases (1, rows, W) of one wavelength."""
+    """Make a reader of the wrapped phases (1, rows, W) of one wavelength."""
     return lambda start, stop: np.array(arrays.current("phase_rad")[None, start:stop])
 
 
@@ -125,7 +125,7 @@ class NetworkRows:
         return self._sink.first_row
 
     def write(self, start: int, rows: np.ndarray) -> None:
-        """Rows (3, n, W); those done before, which come again on the way to the next ones, are dropped."""
+        """Write rows (3, n, W); those done before, which come again on the way to the next ones, are dropped."""
         skip = max(self.first_row - start, 0)
         if skip < rows.shape[1]:
             correction, sigma, flags = rows[:, skip:]

@@ -82,7 +82,7 @@ def _accelerated(past: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 
 def _blind_start(samples: np.ndarray) -> np.ndarray:
-    """Steps from the two leading principal components of the frames: their plane, made round, and its circle.
+    """Guess steps from the two leading principal components of the frames: their plane, made round, and its circle.
 
     The components are the phasors of the pixels up to a linear map of the plane. The right map is the one under which
     modulation does not depend on phase; it holds for few fringes and uneven light, where equal variances do not.

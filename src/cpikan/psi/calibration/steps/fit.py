@@ -102,7 +102,7 @@ def _checked(
 
 
 def _bright(values: np.ndarray) -> np.ndarray:
-    """Pixels that change from frame to frame as much as others; those in shadow would only add noise to the start."""
+    """Select pixels that change from frame to frame as much as others; those in shadow would only add noise."""
     spread = values.std(axis=0)
     top = float(np.quantile(spread, 0.9))
     if top <= 1e-9 * max(float(np.abs(values).max()), 1e-30):
@@ -111,7 +111,7 @@ def _bright(values: np.ndarray) -> np.ndarray:
 
 
 def _scaled(values: np.ndarray, where: np.ndarray, pivot: tuple[float, float]) -> tuple[Samples, float, float]:
-    """Samples in units of the modulation and positions in units of the rim; with both units."""
+    """Scale samples to units of the modulation and positions to units of the rim; returns both units too."""
     scale = float(np.sqrt(2) * np.median(values.std(axis=0)))
     offset = where - np.asarray(pivot)
     radius = max(float(np.hypot(*offset.T).max()), 1e-12)

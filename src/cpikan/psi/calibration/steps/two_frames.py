@@ -126,7 +126,7 @@ def _reasons(split: _Split, scatter: float) -> list[str]:
 
 
 def _split(values: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Coefficients of the background, B cos phi and B sin phi, and the step in (0, pi)."""
+    """Solve for coefficients of the background, B cos phi and B sin phi, and the step in (0, pi)."""
     coefficients = np.linalg.lstsq(basis, values.T, rcond=None)[0]
     first, second = values - (basis @ coefficients).T
     power = np.sqrt((first @ first) * (second @ second))
@@ -139,7 +139,7 @@ def _split(values: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _scatter_of_step(values: np.ndarray, split: _Split, where: np.ndarray) -> float:
-    """Standard error of the step: its scatter over parts of the field."""
+    """Estimate the standard error of the step in rad from its scatter over parts of the field."""
     coefficients = np.linalg.lstsq(split.basis, values.T, rcond=None)[0]
     first, second = values - (split.basis @ coefficients).T
     cell = np.zeros(len(where), np.intp)

@@ -43,7 +43,7 @@ class LocalMinimum:
 
     @property
     def phase_rad(self) -> np.ndarray:
-        """At the samples, (B,)."""
+        """Evaluate the phase in rad at the samples, (B,)."""
         form = self.model.layout.split(self.parameters[None]).form
         return np.asarray(self.model.form.value(form)[0].numpy())
 
@@ -63,7 +63,7 @@ def descend_coarse_to_fine(samples: Samples, candidates: list[Candidate]) -> lis
 
 
 def _at_level(samples: Samples, degrees: Degrees, begun: Tensor, level: Degrees) -> tuple[Degrees, Tensor, float, int]:
-    """Degrees, parameters (1, P), cost and iterations there; as it was where the start has more terms already."""
+    """Minimise at a level: degrees, parameters (1, P), cost, iterations; unchanged where the start has more terms."""
     if level.form < degrees.form:
         return degrees, begun, float(Problem(frame_residuals(samples, degrees)).cost(begun)[0]), 0
     frames = len(samples.frames)

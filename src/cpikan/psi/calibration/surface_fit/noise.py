@@ -11,7 +11,7 @@ _LEAST_SHARE = 1e-4  # of the frames' scatter: float frames without noise are kn
 
 
 def sample_noise(rows: np.ndarray, quantum_dn: float) -> NoiseModel:
-    """Variance over intensity from fourth differences along image rows (..., W), broken pixels and edges left out.
+    """Fit the variance over intensity from fourth differences along rows (..., W), broken pixels and edges left out.
 
     White noise has 70 times its variance in a fourth difference, fringes of period p pixels only (2 pi / p)^4 of their
     amplitude: a hundredth at 20 pixels. Means of squares are not biased by quantisation as medians of whole numbers are.

@@ -81,7 +81,7 @@ class SurfaceFit:
 
     @property
     def modulation_dn(self) -> SmoothField:
-        """B of frame 0, in DN."""
+        """Give the modulation B of frame 0, in DN."""
         return self._light(1)
 
     def phase_rad(self, position: np.ndarray) -> np.ndarray:
@@ -94,11 +94,11 @@ class SurfaceFit:
         return self.phase_rad(position) * self.nm_per_rad
 
     def sigma_nm(self, position: np.ndarray) -> np.ndarray:
-        """Standard uncertainty (P,) of the surface about its mean over the samples."""
+        """Compute the standard uncertainty (P,) in nm of the surface about its mean over the samples."""
         return self._scatter_rad(position) * self.nm_per_rad
 
     def frame_model(self) -> FrameModel:
-        """Steps, tilts and gains for the pixels; the background too where they are too few to find it."""
+        """Convert steps, tilts and gains to a `FrameModel`; with the background where frames are too few to find it."""
         parts = self._parts()
         frames = self.layout.frames
         delta, tilt, gain = np.zeros(frames), np.zeros((frames, 2)), np.ones(frames)
@@ -162,12 +162,12 @@ class SurfaceFit:
 
     @property
     def misfit_rad(self) -> float:
-        """Residual beyond the noise, as a phase."""
+        """Convert the residual beyond the noise to a phase in rad."""
         modulation = float(self._parts().power[0]) * self.unit_dn
         return float(np.sqrt(max(self.chi2 - 1.0, 0.0)) * self.noise_dn / max(modulation, 1e-12))
 
     def summary(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Summarise the fit, JSON-able."""
         model = self.frame_model()
         return {
             "steps_by": "frames fit",
