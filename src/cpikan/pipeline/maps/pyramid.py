@@ -130,5 +130,5 @@ def _fill(fine: ZarrMap, coarse: zarr.Array[Any], quantity: Quantity, progress: 
     def write(band: Band, rows: np.ndarray) -> None:
         coarse[band.start : band.stop] = rows
 
-    bands = split_bands(coarse.shape[0], _TOP, _TOP)
+    bands = split_bands(coarse.shape[0], _TOP)
     stream(bands, read, lambda band, rows: rows, write, depth=1, progress=progress)

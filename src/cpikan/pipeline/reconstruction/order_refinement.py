@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from cpikan.pipeline.reconstruction.methods import Method
-from cpikan.pipeline.reconstruction.passes import BandReader, FrameSource, ReadBand, bands_from
+from cpikan.pipeline.reconstruction.passes import BandReader, FrameSource, ReadBand
 from cpikan.pipeline.reconstruction.row_sink import RowSink
 from cpikan.pipeline.reconstruction.slope_rows import put_slopes
 from cpikan.psi.kernels.arguments import pack_search
@@ -22,7 +22,7 @@ from cpikan.psi.refine.ambiguity import CELL_SHARE
 from cpikan.psi.refine.blocks import BlockSums
 from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows
 from cpikan.storage.writers.layout import SLOPES
-from cpikan.streaming.bands import Band, BufferPool
+from cpikan.streaming.bands import Band, BufferPool, split_bands
 from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
 from cpikan.streaming.rows import RowPool
 from cpikan.streaming.threads import single_threaded
@@ -32,11 +32,11 @@ _BAND_BYTES = 200 * 2**20
 _LEAST_ROWS = 4 * orders.HALO  # below it the halo would be most of the work
 
 
-def guided_bands(source: FrameSource, first_row: int) -> list[Band]:
+def guided_bands(source: FrameSource, first_row: int) -> tuple[Band, ...]:
     """Split the rows from ``first_row`` on into the bands of `guided_pass`."""
     _, _, height, width = source.stack.shape
     rows = source.band_rows or max(_LEAST_ROWS, _BAND_BYTES // (_PIXEL_BYTES * width))
-    return bands_from(first_row, height, rows)
+    return split_bands(height, rows, first_row)
 
 
 def _demodulate(source: FrameSource, frames: np.ndarray, start: int, out: DemodulatedRows) -> DemodulatedRows:
@@ -48,7 +48,7 @@ def _demodulate(source: FrameSource, frames: np.ndarray, start: int, out: Demodu
 class _DemodulatingReader(BandReader):
     """Reads bands of frames, and demodulates each into one set of rows that all bands use."""
 
-    def __init__(self, source: FrameSource, bands: list[Band], halo: int) -> None:
+    def __init__(self, source: FrameSource, bands: Sequence[Band], halo: int) -> None:
         super().__init__(source, bands, halo)
         self._source = source
         self._rows = empty_demodulated(source.stack.shape[0], self.rows, source.stack.shape[3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -42,33 +43,27 @@ class _Output:
     table: np.ndarray = field(repr=False)
 
 
-def frame_bands(stack: FrameStack, band_rows: int | None, first_row: int, band_bytes: int) -> list[Band]:
+def frame_bands(stack: FrameStack, band_rows: int | None, first_row: int, band_bytes: int) -> tuple[Band, ...]:
     """Split rows from ``first_row`` on into bands just below ``band_bytes``: memory does not grow with the width."""
     wavelengths, steps, height, width = stack.shape
     rows = band_rows or _fitting_rows(band_bytes // (wavelengths * steps * width * stack.dtype.itemsize))
-    return bands_from(first_row, height, rows)
+    return split_bands(height, rows, first_row)
 
 
-def pixel_bands(source: FrameSource, first_row: int) -> list[Band]:
+def pixel_bands(source: FrameSource, first_row: int) -> tuple[Band, ...]:
     """Split the rows from ``first_row`` on into the bands of `frame_pass`."""
     return frame_bands(source.stack, source.band_rows, first_row, source.kernels.band_bytes)
 
 
-def flat_bands(shape: tuple[int, int], band_rows: int | None, first_row: int) -> list[Band]:
+def flat_bands(shape: tuple[int, int], band_rows: int | None, first_row: int) -> tuple[Band, ...]:
     """Split a single map into bands."""
-    return bands_from(first_row, shape[0], band_rows or _fitting_rows(_FLAT_BAND_PIXELS // shape[1]))
+    return split_bands(shape[0], band_rows or _fitting_rows(_FLAT_BAND_PIXELS // shape[1]), first_row)
 
 
 def _fitting_rows(rows: int) -> int:
     """Round the rows of a band to a multiple of eight where there are that many, so that threads get equal shares."""
     rows = min(max(rows, 1), _MAX_ROWS)
     return rows - rows % 8 if rows > 8 else rows
-
-
-def bands_from(first_row: int, height: int, rows: int) -> list[Band]:
-    """Split the image from ``first_row`` on into bands of ``rows`` rows."""
-    bands = split_bands(height - first_row, rows)
-    return [Band(band.index, band.start + first_row, band.stop + first_row) for band in bands]
 
 
 class ReadBand(NamedTuple):
@@ -82,7 +77,7 @@ class ReadBand(NamedTuple):
 class BandReader:
     """Reads bands of frames, with ``halo`` rows around them, into buffers that go round."""
 
-    def __init__(self, source: FrameSource, bands: list[Band], halo: int = 0) -> None:
+    def __init__(self, source: FrameSource, bands: Sequence[Band], halo: int = 0) -> None:
         self._stack, self._halo = source.stack, halo
         wavelengths, steps, height, width = source.stack.shape
         self.rows = min(max((band.rows for band in bands), default=0) + 2 * halo, height)
