@@ -107,9 +107,8 @@ class SlopeTally:
 
     def __init__(self) -> None:
         self._x, self._y = _Differences(), _Differences()
-        self._last: tuple[int, NDArray[np.floating]] | None = (
-            None  # row number and heights of the row above the next band
-        )
+        # row number and heights of the row above the next band
+        self._last: tuple[int, NDArray[np.floating]] | None = None
 
     def add(self, start: int, height_nm: Float[np.ndarray, "rows w"]) -> None:
         """Take rows [start, start + n) of heights in nm."""

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     import zarr
 
 _TOP = 512  # the larger side of the coarsest level is at most this
-_COLUMNS = (
-    2048  # columns halved at a time, whole chunks: the finer rows, four times the coarser, are never there at once
-)
+# columns halved at a time, whole chunks: the finer rows, four times the coarser, are never there at once
+_COLUMNS = 2048
 
 
 @runtime_checkable

@@ -15,13 +15,8 @@ from cpikan.streaming.rows import RowPool
 from cpikan.surface.grouped_form import GroupedForm, no_form
 
 _SWEEP_PIXELS, _PIECE_PIXELS = 1 << 18, 1 << 17  # a band, or what a thread takes of one, and its form stay in the cache
-_PHASES = (
-    "phase_rad",
-    "order",
-    "component",
-    "ambiguous",
-    "flags",
-)  # what the height of an unwrapped phase is formed from
+# what the height of an unwrapped phase is formed from
+_PHASES = ("phase_rad", "order", "component", "ambiguous", "flags")
 
 
 @dataclass(frozen=True)

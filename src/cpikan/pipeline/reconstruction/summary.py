@@ -17,15 +17,8 @@ from cpikan.version import VERSION
 if TYPE_CHECKING:
     from cpikan.pipeline.reconstruction.calibrate import StackCalibration
 
-
-_SECONDS = (
-    "read",
-    "calibrate",
-    "demodulate",
-    "orders",
-    "refine",
-    "write",
-)  # parts overlap: their sum may exceed the whole
+# parts overlap: their sum may exceed the whole
+_SECONDS = ("read", "calibrate", "demodulate", "orders", "refine", "write")
 _REPORTS = ("unwrapping", "refining", "learned", "inpainting", "ripple_mrad", "form", "surface", "field_fit")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from cpikan.errors import InputError, ResumeError
 from cpikan.psi.simulate import SimulationSettings, Simulator
 from cpikan.psi.simulate.surface import NO_STATISTICS, count_heights
-from cpikan.storage.atomic import check_disk_space, full_disk_named, plain, sync_folder, write_json, write_text
+from cpikan.storage.atomic import check_disk_space, full_disk_named, plain, sync_path, write_json, write_text
 from cpikan.storage.writers.layout import partial_of
 from cpikan.storage.writers.npy_array import NpyArrayFile, array_bytes
 from cpikan.streaming.bands import Band
@@ -141,7 +141,7 @@ class SimulationFiles:
         write_json(self._place / RECORD, record)
         self._frames.put_in_place()
         self._journal.remove()
-        sync_folder(self._place)
+        sync_path(self._place)
         return record
 
     def _record(self) -> dict[str, Any]:

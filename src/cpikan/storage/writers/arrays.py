@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.storage.atomic import full_disk_named, sync_folder, sync_tree
+from cpikan.storage.atomic import full_disk_named, sync_path, sync_tree
 from cpikan.storage.protocols import MapWriter
 from cpikan.storage.writers.layout import partial_of
 from cpikan.storage.writers.npy_array import NpyArrayFile, array_bytes
@@ -43,7 +43,7 @@ class ArrayNpyWriter:
     def finish(self) -> None:
         self.sync()
         self._file.put_in_place()
-        sync_folder(self._file.path.parent)
+        sync_path(self._file.path.parent)
 
     def close(self) -> None:
         self._file.close()
@@ -77,7 +77,7 @@ class ArrayZarrWriter:
 
     def sync(self) -> None:
         sync_tree(self._partial)
-        sync_folder(self._partial.parent)
+        sync_path(self._partial.parent)
 
     def finish(self) -> None:
         from cpikan.storage.writers.zarr import sweep
@@ -85,7 +85,7 @@ class ArrayZarrWriter:
         sweep(self._partial)
         self.sync()
         os.rename(self._partial, self._path)
-        sync_folder(self._path.parent)
+        sync_path(self._path.parent)
 
     def close(self) -> None:
         """Close nothing: no file is held open between calls."""
@@ -113,8 +113,6 @@ def open_array_writer(
     path: Path, shape: tuple[int, ...], quantities: tuple[str, ...] | None, *, resume: bool
 ) -> MapWriter:
     """Open the writer of an output: named maps by the writers of maps, else one plain array (.npy or .zarr)."""
-    if not path.parent.is_dir():
-        raise InputError(f"folder {path.parent} of the output {path.name} does not exist: create it first")
     if quantities is not None:
         types = dict.fromkeys(quantities, _TYPE)
         return open_writer(path, (shape[-2], shape[-1]), types, attributes={}, resume=resume)

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from cpikan.errors import ResumeError
-from cpikan.storage.atomic import full_disk_named, sync_folder
+from cpikan.storage.atomic import full_disk_named, sync_path
 from cpikan.storage.writers.base import LayoutWriter
 from cpikan.storage.writers.bigtiff import TILE, TiffPage, head_of
 from cpikan.storage.writers.layout import QUANTITIES, MapLayout
@@ -55,7 +55,7 @@ class TiffWriter(LayoutWriter):
         self.sync()
         self.close()
         os.replace(self._layout.partial, self._layout.path)
-        sync_folder(self._layout.path.parent)
+        sync_path(self._layout.path.parent)
 
     def close(self) -> None:
         self._file.close()

@@ -14,7 +14,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.errors import BaseZarrError
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.storage.atomic import full_disk_named, plain, sync_file, sync_folder, sync_tree
+from cpikan.storage.atomic import full_disk_named, plain, sync_path, sync_tree
 from cpikan.storage.writers.base import LayoutWriter
 from cpikan.storage.writers.layout import QUANTITIES, MapLayout, Quantity, pixel_um
 
@@ -58,12 +58,12 @@ class ZarrWriter(LayoutWriter):
     def _flush(self) -> None:
         if self._named:
             for shard in self._unsynced:
-                sync_file(shard)
+                sync_path(shard)
             for folder in {parent for shard in self._unsynced for parent in shard.parents[:2]}:
-                sync_folder(folder)
+                sync_path(folder)
         else:
             sync_tree(self.pyramid_root)
-            sync_folder(self.pyramid_root.parent)
+            sync_path(self.pyramid_root.parent)
             self._named = True
         self._unsynced.clear()
 
@@ -73,7 +73,7 @@ class ZarrWriter(LayoutWriter):
         with full_disk_named(self._layout.path, self._layout.raw_bytes):
             sync_tree(self.pyramid_root)
         os.rename(self.pyramid_root, self._layout.path)
-        sync_folder(self._layout.path.parent)
+        sync_path(self._layout.path.parent)
 
     def close(self) -> None:
         """Close nothing: no file is held open between calls."""
