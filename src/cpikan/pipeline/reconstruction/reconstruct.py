@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -130,7 +129,7 @@ class _Run:
         facts = first_facts(self.settings.method, plan.device, calibration)
         again = bool(space.journal.steps)  # then the scratch files must be there: ResumeError if not
         with (
-            _kernels(plan, calibration.calibration.model, self.settings.worker_threads) as kernels,
+            closing(_kernels(plan, calibration.calibration.model, self.settings.worker_threads)) as kernels,
             RowPool(self.settings.worker_threads) as pool,
             closing(Arrays(space.scratch, self._shape, plan.stages, resume=again)) as arrays,
         ):
@@ -218,15 +217,10 @@ def run_stage(stage: Stage, arrays: Arrays, context: Context) -> dict[str, Any]:
     return {**part, f"seconds_{stage.clock}": time.perf_counter() - started}
 
 
-@contextmanager
-def _kernels(plan: Plan, model: PixelModel, threads: int) -> Iterator[PixelKernels]:
-    """Open the kernels of a settled plan, and close them at the end."""
+def _kernels(plan: Plan, model: PixelModel, threads: int) -> PixelKernels:
+    """Open the kernels of a settled plan."""
     ask = plan.neighbours == "always"
-    kernels = DemodulationKernels(model, threads) if ask else make_kernels(model, plan.device, threads)
-    try:
-        yield kernels
-    finally:
-        kernels.close()
+    return DemodulationKernels(model, threads) if ask else make_kernels(model, plan.device, threads)
 
 
 def _check_not_the_frames(stack: FrameStack, target: Path) -> None:

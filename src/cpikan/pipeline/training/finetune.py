@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -43,33 +44,27 @@ def finetune(
     place.check()
     network, card = load_model(model)
     multiple = network.multiple_px
-    engine = Engine(asked.config(multiple, (512, 512)))
-    try:
-        with PeakMemory() as memory:
-            sources = open_training_stacks(
-                [stack], asked.cache, progress=progress if engine.main else False, frames=True
-            )
-            for source in sources:
-                card.features.check(source.wavelengths_nm)
-            least = (min(source.shape[0] for source in sources), min(source.shape[1] for source in sources))
-            config = replace(asked.config(multiple, least), features=card.features)
-            terms = build_losses(config.loss)
-            if asked.anchor:
-                terms.append((asked.anchor, Anchor(network, card.features)))
-            identity = {
-                "model": str(model),
-                "began with": weights_fingerprint(network),
-                "anchor": asked.anchor,
-                "stacks": [source.name for source in sources],
-            }
-            run = TrainingRun(config, sources, [], network.train(), terms, identity)
+    with closing(Engine(asked.config(multiple, (512, 512)))) as engine, PeakMemory() as memory:
+        sources = open_training_stacks([stack], asked.cache, progress=progress if engine.main else False, frames=True)
+        for source in sources:
+            card.features.check(source.wavelengths_nm)
+        least = (min(source.shape[0] for source in sources), min(source.shape[1] for source in sources))
+        config = replace(asked.config(multiple, least), features=card.features)
+        terms = build_losses(config.loss)
+        if asked.anchor:
+            terms.append((asked.anchor, Anchor(network, card.features)))
+        identity = {
+            "model": str(model),
+            "began with": weights_fingerprint(network),
+            "anchor": asked.anchor,
+            "stacks": [source.name for source in sources],
+        }
+        run = TrainingRun(config, sources, [], network.train(), terms, identity)
 
-            def judge(trained: Trained) -> dict[str, Any]:
-                return {"model": str(model), "settings": asdict(asked), "changed": _changed(trained, asked.keep_worse)}
+        def judge(trained: Trained) -> dict[str, Any]:
+            return {"model": str(model), "settings": asdict(asked), "changed": _changed(trained, asked.keep_worse)}
 
-            return run_training(run, place, engine, memory, progress=progress, judge=judge)
-    finally:
-        engine.close()
+        return run_training(run, place, engine, memory, progress=progress, judge=judge)
 
 
 def _changed(trained: Trained, keep_worse: bool) -> dict[str, Any]:

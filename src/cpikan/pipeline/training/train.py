@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,15 +106,11 @@ def train(
     place = Place(Path(output), resume, overwrite)
     place.check()
     told = config if isinstance(config, TrainConfig) else _anchored(read_config(config), Path(config).parent)
-    engine = Engine(told)
-    try:
-        with PeakMemory() as memory:
-            sources, held_out = _stacks(told, engine, progress)
-            network, terms = new_network(told), build_losses(told.loss)
-            run = TrainingRun(told, sources, held_out, network, terms, {"stacks": [source.name for source in sources]})
-            return run_training(run, place, engine, memory, progress=progress)
-    finally:
-        engine.close()
+    with closing(Engine(told)) as engine, PeakMemory() as memory:
+        sources, held_out = _stacks(told, engine, progress)
+        network, terms = new_network(told), build_losses(told.loss)
+        run = TrainingRun(told, sources, held_out, network, terms, {"stacks": [source.name for source in sources]})
+        return run_training(run, place, engine, memory, progress=progress)
 
 
 def new_network(config: TrainConfig) -> ImageNetwork:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,11 +103,8 @@ def open_images(paths: Sequence[Path]) -> tuple[BaseReader, str]:
 
 def read_image(path: Path) -> np.ndarray:
     """Read one grey image file (H, W)."""
-    reader, _ = open_images([path])
-    try:
+    with closing(open_images([path])[0]) as reader:
         return np.array(reader.read_rows(0, reader.shape[1])[0])
-    finally:
-        reader.close()
 
 
 def read_header(path: Path) -> ImageHeader:
