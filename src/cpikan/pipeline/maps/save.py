@@ -59,7 +59,7 @@ def _rows(rows: MapRows, name: str, band: Any) -> np.ndarray:
 
 
 def _document(height_map: HeightMap) -> dict[str, Any]:
-    """What is known of the map; the plan of the run that made it is not that of this file."""
+    """Collect what is known of the map, without the plan of the run that made it: that plan is not of this file."""
     known = {key: value for key, value in height_map.document.items() if key != "plan"}
     if height_map.aperture is not None:
         known["aperture"] = height_map.aperture.identity

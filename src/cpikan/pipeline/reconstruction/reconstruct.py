@@ -153,7 +153,7 @@ class _Run:
         return calibration, facts
 
     def _identity(self) -> dict[str, Any]:
-        """Everything a resumed run must share with the one it continues: settings but the device, and what serves for it."""
+        """Collect what a resumed run must share with the one before: settings but the device, what serves for it."""
         settings = {name: value for name, value in self.settings.plan().items() if name != "device"}
         if self.network is not None:  # the same weights, wherever their file lies
             settings["model"] = self.network.fingerprint
@@ -169,7 +169,7 @@ class _Run:
         }
 
     def _attributes(self) -> dict[str, Any]:
-        """What is kept inside files that can."""
+        """Collect the attributes that are kept inside files that can hold them."""
         acquisition = self.stack.acquisition
         return {
             "acquisition": asdict(acquisition),
@@ -220,7 +220,7 @@ def run_stage(stage: Stage, arrays: Arrays, context: Context) -> dict[str, Any]:
 
 @contextmanager
 def _kernels(plan: Plan, model: PixelModel, threads: int) -> Iterator[PixelKernels]:
-    """The kernels of a settled plan, closed at the end."""
+    """Open the kernels of a settled plan, and close them at the end."""
     ask = plan.neighbours == "always"
     kernels = DemodulationKernels(model, threads) if ask else make_kernels(model, plan.device, threads)
     try:

@@ -30,8 +30,10 @@ def finetune(
     overwrite: bool = False,
     progress: bool | Events = True,
 ) -> dict[str, Any]:
-    """Fit ``model`` (a file, or the name of a shipped one) to the frames of ``stack`` (a stack, or a folder of stacks) by
-    recorrupted frames, and write it to ``output`` where it explains held-out rows better than before.
+    """Fit a model to the frames of a stack by recorrupted frames, and write it where it explains more than before.
+
+    ``model`` is a file or the name of a shipped one, ``stack`` a stack or a folder of stacks; ``output`` is written
+    where the network explains held-out rows better.
 
     Returns the summary that `cpikan finetune --json` prints: that of `train`, and ``changed`` with the held-out losses before
     and after. Raises InputError for bad settings and stacks, and where the model got no better (unless ``keep_worse``); then
@@ -71,7 +73,7 @@ def finetune(
 
 
 def _changed(trained: Trained, keep_worse: bool) -> dict[str, Any]:
-    """Held-out losses before and after; InputError where the physics loss did not fall."""
+    """Compare held-out losses before and after; InputError where the physics loss did not fall."""
     before, after = trained.position.first_validation, trained.position.best_validation or trained.position.validation
     was, now = before["physics"], after["physics"]
     if not now < was and not keep_worse:

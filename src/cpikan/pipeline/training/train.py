@@ -56,7 +56,7 @@ class Place:
 
     @property
     def complete(self) -> bool:
-        """Whether the model is there, both files."""
+        """Tell whether both files of the model exist."""
         return self.weights.exists() and self.model.with_name(self.model.name + ".json").exists()
 
     @property
@@ -64,7 +64,7 @@ class Place:
         return self.model.with_name(self.model.name + ".training")
 
     def check(self) -> None:
-        """InputError for what would be written over, a missing folder, and flags that exclude each other."""
+        """Check the place; InputError for files to write over, a missing folder, and flags that exclude each other."""
         if self.resume and self.overwrite:
             raise InputError("--resume with --overwrite: go on with what is there, or replace it")
         if not self.model.absolute().parent.is_dir():
@@ -117,7 +117,7 @@ def train(
 
 
 def new_network(config: TrainConfig) -> ImageNetwork:
-    """The network of [model], its weights drawn from the seed; or those of the file ``start`` names."""
+    """Make the network of [model], its weights drawn from the seed; or load that of the file ``start`` names."""
     table = dict(config.model)
     start = table.pop("start", None)
     kind = table.pop("kind", "unet")
@@ -203,7 +203,7 @@ def _check_task(run: TrainingRun, curriculum: Curriculum | None, engine: Engine)
 def _stacks(
     config: TrainConfig, engine: Engine, progress: bool | Events
 ) -> tuple[list[PatchSource], list[PatchSource]]:
-    """Stacks to train on and held-out ones; the main process makes what is not there yet, the others take it."""
+    """Prepare stacks to train on and held-out ones; the main process makes missing ones, the others take them."""
     data = config.data
     if not data.folders and not data.simulated:
         raise InputError(
@@ -237,7 +237,7 @@ def _open(
 
 
 def _anchored(config: TrainConfig, folder: Path) -> TrainConfig:
-    """Paths of a config file, taken from where it lies; ``start`` too, unless it names a shipped model."""
+    """Resolve the paths of a config file from where it lies; ``start`` too, unless it names a shipped model."""
     data, model = config.data, dict(config.model)
     if "start" in model and model["start"] not in shipped_models():
         model["start"] = str(folder / str(model["start"]))

@@ -73,7 +73,7 @@ def natural_key(name: str) -> tuple[object, ...]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files of a folder in natural order; hidden files and everything else are left out."""
+    """List the image files of a folder in natural order; hidden files and everything else are left out."""
     found = [
         path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     ]
@@ -163,7 +163,7 @@ def _decoder(header: ImageHeader) -> Callable[[], np.ndarray]:
 
 
 def _pixels(header: ImageHeader) -> np.ndarray:
-    """All pixels (H, W) or (H, W, channels) in the file's own depth."""
+    """Decode all pixels (H, W) or (H, W, channels) in the file's own depth."""
     if header.dtype == np.uint16:  # Pillow would cut 16-bit colour to 8 bits
         import imagecodecs
 
