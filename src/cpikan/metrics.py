@@ -16,7 +16,7 @@ NORMAL_95 = 1.96  # two-sided 95 % of a normal distribution
 
 
 def wrong_order_limit_nm(wavelengths_nm: tuple[float, ...] | list[float]) -> float:
-    """The height error, in nm, from which a pixel counts as wrong by an order: a quarter of the shortest wavelength.
+    """Compute the height error in nm from which a pixel counts as a wrong order: a quarter of the shortest wavelength.
 
     In reflection an order is half a wavelength of height, so the limit is half an order. Raises InputError without
     wavelengths.
@@ -27,7 +27,7 @@ def wrong_order_limit_nm(wavelengths_nm: tuple[float, ...] | list[float]) -> flo
 
 
 def rms(values: FloatArray) -> float:
-    """Root mean square of the finite values, accumulated in float64; NaN when there are none."""
+    """Compute the root mean square of the finite values, accumulated in float64; NaN when there are none."""
     finite = np.asarray(values, np.float64)[np.isfinite(values)]
     return math.sqrt(float(finite @ finite) / finite.size) if finite.size else math.nan
 
@@ -50,18 +50,18 @@ def remove_piston(difference_nm: FloatArray, limit_nm: float | None = None) -> F
 
 
 def wrong_order_mask(error_nm: FloatArray, limit_nm: float) -> BoolArray:
-    """Pixels whose error, piston removed, exceeds ``limit_nm``; pixels without an error (NaN) are not wrong."""
+    """Tell which pixels have an error, piston removed, above ``limit_nm``; pixels without one (NaN) are not wrong."""
     return np.abs(error_nm) > limit_nm
 
 
 def wrong_order_fraction(error_nm: FloatArray, limit_nm: float) -> float:
-    """Share of the finite pixels that are wrong by an order; NaN when there are none."""
+    """Compute the share of the finite pixels that are wrong by an order; NaN when there are none."""
     valid = int(np.count_nonzero(np.isfinite(error_nm)))
     return int(np.count_nonzero(wrong_order_mask(error_nm, limit_nm))) / valid if valid else math.nan
 
 
 def relative_l2(height_nm: FloatArray, truth_nm: FloatArray, limit_nm: float | None = None) -> float:
-    """|height - truth| / |truth| in the L2 norm over pixels finite in both, piston removed, truth centred.
+    """Compute |height - truth| / |truth| in the L2 norm over pixels finite in both, piston removed, truth centred.
 
     ``limit_nm`` is the wrong-order limit that keeps order errors out of the piston (see ``remove_piston``); their
     errors still count. NaN when the truth is flat or nothing is finite.
@@ -77,7 +77,7 @@ def relative_l2(height_nm: FloatArray, truth_nm: FloatArray, limit_nm: float | N
 
 
 def coverage(error_nm: FloatArray, sigma_nm: FloatArray, width: float = NORMAL_95) -> float:
-    """Share of the pixels with an error of at most ``width`` sigma; a pixel without a sigma is a miss."""
+    """Compute the share of pixels with an error of at most ``width`` sigma; a pixel without a sigma is a miss."""
     valid = np.isfinite(error_nm)
     hits = np.abs(error_nm) <= width * np.asarray(sigma_nm)
     count = int(np.count_nonzero(valid))

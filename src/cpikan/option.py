@@ -34,5 +34,5 @@ def option(default: Any, help: str, **more: Any) -> Any:
 
 
 def options_of(kind: type[Any]) -> dict[str, tuple[Field[Any], Option]]:
-    """The fields of a dataclass that are options, by name."""
+    """Collect the fields of a dataclass that are options, by name."""
     return {entry.name: (entry, entry.metadata[_KEY]) for entry in fields(kind) if _KEY in entry.metadata}

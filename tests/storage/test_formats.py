@@ -22,7 +22,7 @@ from cpikan.pipeline.maps.height_map import open_height_map
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
 from cpikan.pipeline.stacks.stack import open_stack
 from cpikan.storage import formats
-from cpikan.storage.atomic import full_disk_named, sync_folder
+from cpikan.storage.atomic import full_disk_named, sync_path
 from cpikan.storage.formats import Format
 from cpikan.storage.headers import check_raw_size, decoding
 from cpikan.storage.maps import StoredMap, open_map, read_document
@@ -105,7 +105,7 @@ class RawWriter:
         self.sync()
         self.close()
         os.replace(self._layout.partial, self._layout.path)
-        sync_folder(self._layout.path.parent)
+        sync_path(self._layout.path.parent)
 
     def close(self) -> None:
         self._file.close()

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def load_verb(name: str) -> CommandVerb:
-    """The verb ``name`` from its file; only that of the chosen one is loaded."""
+    """Import the verb ``name`` from its file, so that no other verb is loaded."""
     verb: CommandVerb = importlib.import_module(f"cpikan.cli.{name}").VERB
     return verb
 

@@ -8,7 +8,7 @@ from cpikan.cli.verb import Place, job_verb
 
 
 def tell(result: dict[str, Any]) -> str:
-    """The result in a few lines."""
+    """Format the errors against a truth, or the figures of a surface, as a few lines."""
     return _tell_error(result) if "relative_l2" in result else _tell_surface(result)
 
 

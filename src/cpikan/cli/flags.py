@@ -40,7 +40,7 @@ def add_flags(parser: argparse.ArgumentParser, kinds: Iterable[type[Any]]) -> No
 
 
 def settings_of(given: argparse.Namespace, kinds: Iterable[type[Any]]) -> dict[str, Any]:
-    """The options that were given, by the names of their fields."""
+    """Collect the options that were given, by the names of their fields."""
     found = {}
     for kind in kinds:
         for name, (_, option) in options_of(kind).items():
@@ -51,12 +51,12 @@ def settings_of(given: argparse.Namespace, kinds: Iterable[type[Any]]) -> dict[s
 
 
 def flag_of(name: str, option: Option) -> str:
-    """The flag of a field."""
+    """Give the command-line flag of the field ``name``."""
     return option.flag or f"--{name.replace('_', '-')}"
 
 
 def _argument(entry: Field[Any], option: Option) -> dict[str, Any]:
-    """What argparse is told of an option; its destination is the flag, for several fields may share one."""
+    """Build the arguments of argparse for an option; its destination is the flag, for several fields may share one."""
     told = {"dest": flag_of(entry.name, option), "help": _help(entry, option), "default": None}
     if isinstance(entry.default, bool):
         return {**told, "action": "store_const", "const": not entry.default}
@@ -74,7 +74,7 @@ def _help(entry: Field[Any], option: Option) -> str:
 
 
 def whole(text: str) -> int:
-    """A whole number."""
+    """Parse a whole number; raises argparse.ArgumentTypeError for any other text."""
     try:
         return int(text)
     except ValueError:
@@ -82,7 +82,7 @@ def whole(text: str) -> int:
 
 
 def number(text: str) -> float:
-    """A number."""
+    """Parse a number; raises argparse.ArgumentTypeError for any other text."""
     try:
         return float(text)
     except ValueError:
@@ -90,7 +90,7 @@ def number(text: str) -> float:
 
 
 def names(text: str) -> list[str]:
-    """Names with commas between them."""
+    """Split names with commas between them."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 

@@ -10,7 +10,7 @@ STACK = Place("source", "STACK", "folder of images, .npy, .tif, .zarr or file.h5
 
 
 def tell(result: dict[str, Any]) -> str:
-    """The figures in a few lines."""
+    """Format the figures of a reconstruction as a few lines."""
     from cpikan.report.step_lines import step_lines
 
     sigma = result["sigma_nm_median"]

@@ -11,12 +11,12 @@ MODEL = Place("output", "OUT", "writes OUT.safetensors and OUT.json", OUTPUT)
 
 
 def progress_line() -> ProgressLine:
-    """Progress in steps."""
+    """Make a progress line that counts steps."""
     return ProgressLine("steps", 1)
 
 
 def tell(result: dict[str, Any]) -> str:
-    """The figures in a few lines."""
+    """Format the figures of a training run as a few lines."""
     loss = "-" if result["loss"] is None else f"{result['loss']:.4g}"
     lines = [
         f"output     {result['output']} ({result['parameters']} parameters)",

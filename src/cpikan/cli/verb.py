@@ -24,7 +24,7 @@ class Place(NamedTuple):
     default: str | None = None
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Add the argument."""
+        """Add the positional or named argument to ``parser``."""
         more: dict[str, Any] = {"metavar": self.metavar, "help": self.help, "default": self.default}
         if self.flags:
             parser.add_argument(*self.flags, dest=self.name, required=self.needed and self.default is None, **more)
@@ -56,7 +56,7 @@ class CommandVerb:
         )
 
     def __call__(self, given: argparse.Namespace) -> Any:
-        """Do the work."""
+        """Run the verb with the arguments ``given`` and return its figures."""
         places = {place.name: getattr(given, place.name) for place in self.places}
         return self.run(places, settings_of(given, self.kinds))
 
@@ -69,7 +69,7 @@ def job_verb(
     events: Callable[[], ProgressLine] = ProgressLine,
     also: dict[str, Any] | None = None,
 ) -> CommandVerb:
-    """The verb ``name`` of jobs: places that are no fields of a job are settings, as is what ``also`` names."""
+    """Make the verb ``name`` of jobs: places that are no fields of a job are settings, as is what ``also`` names."""
     from cpikan.pipeline.jobs.verb import verb_named
 
     def run(given: dict[str, str], settings: dict[str, Any]) -> Any:
@@ -98,7 +98,7 @@ def job_verb(
 
 
 def process_seconds() -> float:
-    """Seconds since the process started: interpreter and imports."""
+    """Measure the seconds since the process started: interpreter and imports."""
     import time
 
     import psutil

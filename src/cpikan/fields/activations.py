@@ -69,7 +69,7 @@ ACTIVATIONS = {
 
 
 def activation_named(name: str) -> Activation:
-    """Look up an activation; raises InputError for a name that is not there. All are smooth: relu has no second derivative."""
+    """Look up an activation; raises InputError for an unknown name. All are smooth: relu has no second derivative."""
     if name not in ACTIVATIONS:
         raise unknown_name("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]

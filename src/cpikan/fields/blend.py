@@ -46,7 +46,7 @@ class BlendField(LayeredField):
 
     @property
     def output_layer(self) -> BasisLayer:
-        """The last layers of both."""
+        """Return the last layers of both networks, which are one layer."""
         return self.output
 
     @torch.no_grad()

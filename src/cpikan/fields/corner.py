@@ -54,12 +54,12 @@ class CornerField(nn.Module):
 
     @property
     def outputs(self) -> int:
-        """Components of the value."""
+        """Count the components of the value."""
         return int(self.singular.shape[1])
 
     @property
     def scaling(self) -> Any:
-        """That of the field."""
+        """Return the scaling of the field without its corner terms."""
         return self.field.scaling
 
     def forward(self, x: Tensor) -> Tensor:

@@ -55,12 +55,12 @@ class DecomposedField(nn.Module):
 
     @property
     def dimension(self) -> int:
-        """Coordinates of a point."""
+        """Count the coordinates of a point."""
         return len(self.partition.axes)
 
     @property
     def outputs(self) -> int:
-        """Components of the value."""
+        """Count the components of the value."""
         return int(self.parts.outputs)  # type: ignore[arg-type]
 
     def cover(self, x: Tensor) -> Cover:

@@ -118,7 +118,7 @@ class _NetworkPatch:
         self._column_window = place.column_window.value.astype(np.float32)
 
     def add(self, start: int, out: np.ndarray) -> None:
-        """Add rows from ``start`` on."""
+        """Add the patch's rows from ``start`` on."""
         rows = slice(start - self.first, start - self.first + len(out))
         add_network(
             self._rows[rows],
@@ -144,7 +144,7 @@ class _TensorPatch:
         self._columns = np.ascontiguousarray(columns.T, np.float32)
 
     def add(self, start: int, out: np.ndarray) -> None:
-        """Add rows from ``start`` on."""
+        """Add the patch's rows from ``start`` on."""
         add_tensor(self._rows[start - self.first : start - self.first + len(out)], self._columns, out)
 
 

@@ -77,7 +77,7 @@ class LayeredField(nn.Module, abc.ABC):
     @property
     @abc.abstractmethod
     def output_layer(self) -> BasisLayer:
-        """The last layer: its coefficients are what the field is linear in."""
+        """Return the last layer: its coefficients are what the field is linear in."""
 
     @abc.abstractmethod
     def _body(self, scaled: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points n"]:
@@ -90,17 +90,17 @@ class LayeredField(nn.Module, abc.ABC):
 
     @property
     def dimension(self) -> int:
-        """Coordinates of a point."""
+        """Count the coordinates of a point."""
         return self.widths[0]
 
     @property
     def outputs(self) -> int:
-        """Components of the value."""
+        """Count the components of the value."""
         return self.widths[-1]
 
     @property
     def networks(self) -> int | None:
-        """How many independent fields are held, None for one; read off the coefficients, which may be swapped."""
+        """Count the independent fields held, None for one; read off the coefficients, which may be swapped."""
         bias = self.output_layer.bias
         return None if bias.ndim == 1 else int(bias.shape[0])
 
@@ -166,7 +166,7 @@ class LayeredField(nn.Module, abc.ABC):
         return self.through(streams, BasisLayer.streams)
 
     def _enter(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """Scale points to (..., B, d), and the shape B came from."""
+        """Scale points to (..., B, d), and return them with the shape B came from."""
         flat, batch = flat_points(x, self.networks, self.scaling.lower.dtype)
         return self.scaling(flat), batch
 
@@ -195,7 +195,7 @@ class ChainField(LayeredField):
 
     @property
     def output_layer(self) -> BasisLayer:
-        """The last layer."""
+        """Return the last layer."""
         return self.chain()[-1]
 
     def _body(self, scaled: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points n"]:

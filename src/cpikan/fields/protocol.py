@@ -35,19 +35,19 @@ class Field(Protocol):
 
     @property
     def dimension(self) -> int:
-        """Coordinates of a point, d."""
+        """Count the coordinates of a point, d."""
         ...
 
     @property
     def outputs(self) -> int:
-        """Components of the value."""
+        """Count the components of the value."""
         ...
 
     @property
     def networks(self) -> int | None:
-        """None for one field, or the number N of independent fields held as one.
+        """Count the independent fields held as one, N; None for one field.
 
-        Then points are (N, ..., d), or (1, ..., d) for the same points in all, and results are (N, ..., outputs).
+        For N fields points are (N, ..., d), or (1, ..., d) for the same points in all, and results are (N, ..., outputs).
         """
         ...
 

@@ -36,12 +36,12 @@ class FrozenChebyshevLayer(ChebyshevLayer):
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        """The coefficients of T_1 ... T_K, (degree * inputs, outputs)."""
+        """Return the coefficients of T_1 ... T_K, (degree * inputs, outputs)."""
         return self.frozen[: -self.outputs].reshape(-1, self.outputs)
 
     @property
     def bias(self) -> Tensor:  # type: ignore[override]
-        """The constants (outputs,)."""
+        """Return the constants (outputs,)."""
         return self.frozen[-self.outputs :]
 
 

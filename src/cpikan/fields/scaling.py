@@ -64,12 +64,12 @@ class AffineScaling(nn.Module):
 
     @property
     def dimension(self) -> int:
-        """Coordinates of a point."""
+        """Count the coordinates of a point."""
         return int(self.lower.shape[-1])
 
     @property
     def networks(self) -> int | None:
-        """How many boxes are held, None for one."""
+        """Count the boxes held, None for one."""
         return int(self.lower.shape[0]) if self.lower.ndim == 2 else None
 
     def slopes(self) -> Float[Tensor, "*networks d"]:
@@ -77,7 +77,7 @@ class AffineScaling(nn.Module):
         return 2 / (self.upper - self.lower)
 
     def forward(self, x: Float[Tensor, "*#points d"]) -> Float[Tensor, "*#points d"]:
-        """Scale physical points (..., d), or (N, ..., d) with N boxes, to scaled ones."""
+        """Scale physical points (..., d), or (N, ..., d) with N boxes, to [-1, 1]."""
         lower, upper = self._fitting(x)
         return 2 * ((x - lower) / (upper - lower)) - 1
 

@@ -57,7 +57,7 @@ class SeparableCKAN(LayeredField):
 
     @property
     def output_layer(self) -> BasisLayer:
-        """The weights of the products."""
+        """Return the layer of the products' weights."""
         return self.output
 
     def restart(self, start: Start) -> None:

@@ -40,12 +40,12 @@ class TensorChebyshev(nn.Module):
 
     @property
     def networks(self) -> int | None:
-        """How many independent fields are held, None for one; read off the coefficients, which may be swapped."""
+        """Count the independent fields held, None for one; read off the coefficients, which may be swapped."""
         return None if self.coefficients.ndim == 2 else int(self.coefficients.shape[0])
 
     @property
     def modes(self) -> tuple[int, int]:
-        """Polynomials per axis."""
+        """Count the polynomials per axis."""
         return self._modes
 
     def forward(self, x: Float[Tensor, "*#points 2"]) -> Float[Tensor, "*#points 1"]:
@@ -118,7 +118,7 @@ class TensorChebyshev(nn.Module):
         return cls(config["modes"], (box["lower"], box["upper"]), networks=config["networks"])
 
     def _enter(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """Scale points to (..., B, 2), and the shape B came from."""
+        """Scale points to (..., B, 2), and return them with the shape B came from."""
         flat, batch = flat_points(x, self.networks, self.scaling.lower.dtype)
         return self.scaling(flat), batch
 

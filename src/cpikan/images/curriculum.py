@@ -53,12 +53,12 @@ class Curriculum:
 
     @property
     def factor(self) -> int:
-        """Side in pixels of the blocks that are one pixel now."""
+        """Return the side in pixels of the blocks that are one pixel now."""
         return self.stages[self._stage]
 
     @property
     def last(self) -> bool:
-        """Whether this is full resolution."""
+        """Tell whether the present stage is full resolution."""
         return self._stage == len(self.stages) - 1
 
     def check(self, losses: Iterable[tuple[float, Loss]], patch_px: int, multiple_px: int = 1) -> None:
@@ -80,7 +80,7 @@ class Curriculum:
             )
 
     def update(self, validation_loss: float, step: int) -> bool:
-        """Tell it a validation loss after ``step`` steps in all; True where training goes on at the next stage from here.
+        """Take note of a validation loss after ``step`` steps in all; True where training goes on at the next stage.
 
         Validation losses of different stages are not compared.
         """
@@ -104,7 +104,7 @@ class Curriculum:
         return {"stage": self._stage, "since_step": self._since_step, "best": best, "waited": self._waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken; InputError where these stages have no such one."""
+        """Restore the stage of a `state_dict`; raises InputError for a stage that this curriculum does not have."""
         if not 0 <= state["stage"] < len(self.stages):
             raise InputError(
                 f"stage {state['stage']} of a curriculum of {len(self.stages)}: the checkpoint is of another run"

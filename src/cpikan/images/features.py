@@ -86,7 +86,7 @@ class FeatureSpec:
 
     @property
     def reach_px(self) -> int:
-        """How far from a pixel its channels look."""
+        """Return how far from a pixel its channels look, in pixels."""
         return max([1, *(side // 2 for side in self.means_px)])
 
     def config(self) -> dict[str, Any]:

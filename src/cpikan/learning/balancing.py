@@ -29,11 +29,11 @@ class MeanSquares:
     every: int = 0
 
     def init(self, objective: Objective, field: nn.Module) -> tuple[Objective, State]:
-        """Weigh at the start."""
+        """Weigh the terms of the objective at the start."""
         return self.update(objective, field, {})
 
     def update(self, objective: Objective, field: nn.Module, state: State) -> tuple[Objective, State]:
-        """Weigh anew; a density is a mean already."""
+        """Weigh each residual term by its user weight / sqrt(number of points); a density is a mean already."""
         weights = {}
         for term in objective.terms:
             count = len(objective.sets[term.name].points)
@@ -51,7 +51,7 @@ class KernelTraces(MeanSquares):
     """
 
     def update(self, objective: Objective, field: nn.Module, state: State) -> tuple[Objective, State]:
-        """Weigh anew."""
+        """Weigh the terms anew by the traces of their kernels, from the Jacobian by the output coefficients."""
         plain, _ = super().update(objective, field, state)
         weights = dict(plain.weights)
         for term in objective.terms:

@@ -12,7 +12,7 @@ from cpikan.physics.problem import Problem
 
 
 def collocation_baseline(problem: Problem, nodes: int | None = None) -> dict[str, Any] | None:
-    """relative_l2, max_error and unknowns; None where collocation does not apply or does not converge."""
+    """Compute relative_l2, max_error and unknowns; None where collocation does not apply or does not converge."""
     if problem.exact is None:
         return None
     found = collocate(problem, nodes)

@@ -42,14 +42,14 @@ class Strategy(ABC):
 
     @abstractmethod
     def step(self, run: Runner, state: State) -> State:
-        """Go on by one step."""
+        """Advance the strategy by one step."""
 
     def stop(self, run: Runner, state: State) -> StopReason:
-        """Tell whether it is over, and why."""
+        """Tell whether the strategy is over, and why."""
         return StopReason(state["reason"])
 
     def close(self, run: Runner, state: State, reason: StopReason) -> StopReason:
-        """Leave the runner in the best state; gives the reason that stands for all."""
+        """Leave the runner in the best state; return the reason of the whole strategy."""
         return reason
 
 
@@ -64,7 +64,7 @@ class BestSoFar(Strategy):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """Name of the method."""
+        """Return the name of the method."""
         return self.method.name
 
     def init(self, run: Runner) -> State:
@@ -88,7 +88,7 @@ class BestSoFar(Strategy):
         return {"inner": inner, "best": run.iterate.best_cost, "since": since}
 
     def stop(self, run: Runner, state: State) -> StopReason:
-        """Stop with the method, or when its patience is over."""
+        """Stop with the method, or when the method's patience is over."""
         if self.method.patience is not None and state["since"] >= self.method.patience:
             return StopReason.HELD_OUT
         return self.method.stop(state["inner"])
@@ -109,23 +109,23 @@ class Chain(Strategy):
 
     @abstractmethod
     def follows(self, run: Runner, state: State, reason: StopReason) -> bool:
-        """Tell whether another one follows the child that has just ended."""
+        """Tell whether another child follows the one that has just ended."""
 
     def ended(self, run: Runner, state: State, reason: StopReason) -> State:
         """Note that the child has ended."""
         return state
 
     def finish(self, run: Runner, state: State, reason: StopReason) -> StopReason:
-        """Leave the best of all; gives the reason that stands for all."""
+        """Leave the best state of all children; return the reason of the whole chain."""
         return reason
 
     def begin(self, run: Runner, state: State, number: int) -> State:
-        """Begin the child of this number."""
+        """Begin the child with ``number``."""
         state = {**state, "number": number, "reason": int(StopReason.RUNNING)}
         return {**state, "inner": self.child(state).init(run)}
 
     def init(self, run: Runner) -> State:
-        """Begin with the first."""
+        """Begin with the first child."""
         return self.begin(run, {}, 0)
 
     def step(self, run: Runner, state: State) -> State:
@@ -214,7 +214,7 @@ class Restarts(Chain):
         return state["number"] < self._restarts and stuck and hasattr(network_of(run.iterate.field), "restart")
 
     def finish(self, run: Runner, state: State, reason: StopReason) -> StopReason:
-        """Leave the best of all starts; its reason stands for all."""
+        """Leave the best state of all starts; return the reason of the best start."""
         cost, reason_of_best = min(state["ends"], key=lambda end: end[0])
         if len(state["ends"]) > 1:
             run.iterate.field.load_state_dict(state["best"])

@@ -33,12 +33,12 @@ class Iterate:
     best_cost: float = math.inf
 
     def heldout_cost(self) -> float:
-        """Evaluate the cost at points that are not fitted, on the scale of the cost that is."""
+        """Evaluate the cost at the held-out points, on the scale of the fitted cost."""
         with torch.no_grad():
             return float(self.heldout.cost(self.field))
 
     def zero_cost(self) -> float:
-        """Evaluate the held-out cost of u = 0, where the output can be made zero; else as it is."""
+        """Evaluate the held-out cost of u = 0; of the field as it is, where its output cannot be made zero."""
         if not (is_linear(self.field) or isinstance(self.field, PiecewiseChebyshev)):
             return self.heldout_cost()
         before = output_vector(self.field)
@@ -52,7 +52,7 @@ class Iterate:
         return math.sqrt(self.best_cost / self.scale) if self.scale > 0 else 0.0
 
     def keep_best(self) -> float:
-        """Evaluate the held-out cost, and keep the state if it is the best so far."""
+        """Evaluate the held-out cost, and keep the parameters if they are the best so far."""
         found = self.heldout_cost()
         if found < self.best_cost:
             self.best, self.best_cost = parameter_vector(self.field), found
@@ -68,7 +68,7 @@ class Iterate:
         self.best, self.best_cost = None, math.inf
 
     def take(self, objective: Objective) -> None:
-        """Take another objective, with held-out weights to match; the best state is judged by them."""
+        """Take another objective, match the held-out weights to it, and judge the best state by these weights."""
         before, now = self.objective.per_point(), objective.per_point()
         changed = {name: now[name] / before[name] for name in now if not math.isclose(now[name], before[name])}
         self.objective = objective
@@ -106,7 +106,7 @@ def placed(
 
 
 def restored(problem: Problem, network: nn.Module, state: State) -> Iterate:
-    """Put an iterate together from its ``state``; raises ResumeError for a field or a problem that is another one."""
+    """Put an iterate together from its ``state``; raises ResumeError for another field or another problem."""
     field = with_unknowns(network, problem.unknowns)
     try:
         field.load_state_dict(state["field"])

@@ -19,15 +19,15 @@ class LeastSquares(Protocol):
     """n independent problems: the sum of a loss over residuals r(parameters), parameters (n, P)."""
 
     def cost(self, parameters: Tensor) -> Tensor:
-        """The loss of each problem, (n,)."""
+        """Compute the loss of each problem, (n,)."""
         ...
 
     def linearise(self, parameters: Tensor) -> Equations:
-        """The linear systems at these parameters."""
+        """Set up the linear system of each problem at these parameters."""
         ...
 
     def take(self, index: Tensor) -> Self:
-        """The problems ``index`` alone, in that order."""
+        """Select the problems ``index``, in that order."""
         ...
 
 
@@ -46,7 +46,7 @@ class WithJacobian:
     residuals: Callable[..., Tensor] | None = None
 
     def cost(self, parameters: Tensor) -> Tensor:
-        """The loss of each problem, (n,)."""
+        """Compute the loss of each problem, (n,)."""
         if self.residuals is None:
             found = self.function(parameters, *self.data)[0]
         else:
@@ -54,7 +54,7 @@ class WithJacobian:
         return self.loss.value(found).sum(dim=-1)
 
     def linearise(self, parameters: Tensor) -> NormalEquations | DualEquations:
-        """The linear systems at these parameters; raises InputError for shapes that do not fit."""
+        """Set up the linear systems at these parameters; raises InputError for shapes that do not fit."""
         residuals, jacobian = self.function(parameters, *self.data)
         n, p = parameters.shape
         if residuals.ndim != 2 or len(residuals) != n or tuple(jacobian.shape) != (n, residuals.shape[1], p):
@@ -65,7 +65,7 @@ class WithJacobian:
         return equations(residuals, jacobian, self.loss)
 
     def take(self, index: Tensor) -> WithJacobian:
-        """The problems ``index`` alone."""
+        """Select the problems ``index``."""
         return replace(self, data=tuple(tensor[index] for tensor in self.data))
 
 
@@ -83,11 +83,11 @@ class Residuals:
     mode: Literal["auto", "forward", "reverse"] = "auto"
 
     def cost(self, parameters: Tensor) -> Tensor:
-        """The loss of each problem, (n,)."""
+        """Compute the loss of each problem, (n,)."""
         return self.loss.value(self._residuals(parameters)).sum(dim=-1)
 
     def linearise(self, parameters: Tensor) -> NormalEquations | DualEquations:
-        """The linear systems at these parameters."""
+        """Set up the linear systems at these parameters; raises InputError for an unknown ``mode``."""
         forward = self.mode == "forward"
         if self.mode == "auto":
             forward = parameters.shape[-1] <= self._residuals(parameters).shape[-1]
@@ -104,7 +104,7 @@ class Residuals:
         return equations(residuals.detach(), jacobian.detach().to(residuals.dtype), self.loss)
 
     def take(self, index: Tensor) -> Residuals:
-        """The problems ``index`` alone."""
+        """Select the problems ``index``."""
         return replace(self, data=tuple(tensor[index] for tensor in self.data))
 
     def _residuals(self, parameters: Tensor) -> Tensor:
@@ -129,13 +129,13 @@ class Pointwise:
     loss: Loss = SQUARES
 
     def cost(self, parameters: Tensor) -> Tensor:
-        """The loss of each problem, (n,)."""
+        """Compute the loss of each problem, (n,)."""
         with torch.no_grad():
             found = vmap(self._at_points(self.function))(parameters, *self.data)
         return self.loss.value(found.flatten(1)).sum(dim=-1)
 
     def linearise(self, parameters: Tensor) -> NormalEquations | DualEquations:
-        """The linear systems at these parameters."""
+        """Set up the linear systems at these parameters."""
 
         def twice(p: Tensor, *point: Tensor) -> tuple[Tensor, Tensor]:
             found = self.function(p, *point)
@@ -147,7 +147,7 @@ class Pointwise:
         return equations(residuals.detach().flatten(1), rows, self.loss)
 
     def take(self, index: Tensor) -> Pointwise:
-        """The problems ``index`` alone."""
+        """Select the problems ``index``."""
         return replace(self, data=tuple(tensor[index] for tensor in self.data))
 
     def _at_points(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -164,21 +164,21 @@ class Sum:
     chunks: Sequence[LeastSquares]
 
     def cost(self, parameters: Tensor) -> Tensor:
-        """The loss of each problem, (n,)."""
+        """Compute the loss of each problem, (n,), summed over the chunks."""
         total = self.chunks[0].cost(parameters)
         for chunk in self.chunks[1:]:
             total = total + chunk.cost(parameters)
         return total
 
     def linearise(self, parameters: Tensor) -> NormalEquations:
-        """The linear systems at these parameters, in normal form."""
+        """Set up the linear systems at these parameters, in normal form, summed over the chunks."""
         total = _normal(self.chunks[0].linearise(parameters))
         for chunk in self.chunks[1:]:
             total = total + _normal(chunk.linearise(parameters))
         return total
 
     def take(self, index: Tensor) -> Sum:
-        """The problems ``index`` alone."""
+        """Select the problems ``index``."""
         return Sum([chunk.take(index) for chunk in self.chunks])
 
 

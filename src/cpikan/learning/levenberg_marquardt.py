@@ -58,7 +58,7 @@ class State:
     reason: Tensor
 
     def take(self, index: Tensor) -> State:
-        """The problems ``index`` alone."""
+        """Select the problems ``index``."""
         parts = {name: part[index] for name, part in vars(self).items() if isinstance(part, Tensor)}
         return State(equations=self.equations.take(index), **parts)
 
@@ -74,11 +74,11 @@ class Solution:
 
     @property
     def converged(self) -> Tensor:
-        """Where a tolerance or the target was met."""
+        """Tell which problems met a tolerance or the target."""
         return (self.reason >= StopReason.GRADIENT) & (self.reason <= StopReason.TARGET)
 
     def counts(self) -> dict[str, int]:
-        """How many problems stopped for which reason."""
+        """Count the problems that stopped for each reason."""
         values, numbers = torch.unique(self.reason, return_counts=True)
         return {StopReason(int(v)).name.lower(): int(n) for v, n in zip(values, numbers, strict=True)}
 
@@ -133,7 +133,7 @@ def begin(problem: LeastSquares, parameters: Tensor, settings: Settings) -> Stat
 
 
 def advance(problem: LeastSquares, state: State, settings: Settings) -> State:
-    """One iteration of all problems that run: step, gain ratio, new damping; the others stay as they are.
+    """Iterate all running problems once: step, gain ratio, new damping; the others stay as they are.
 
     The step solves (J'J + m D) d = -J'r, and its gain ratio is (cost - new cost) / (-d'(J'r) + m d'Dd) * 2. After a
     good step m falls to max(1/3, 1 - (2 gain - 1)^3) of itself; after a bad one it grows by 2, 4, 8, ... (Nielsen 1999).
@@ -194,7 +194,7 @@ def _move(problem: LeastSquares, state: State, trial: Tensor, good: Tensor, sett
 
 
 def _stop_before_step(state: State, settings: Settings) -> State:
-    """Target, gradient test |J'r|_j <= tolerance |J_j| |r| for all j (as MINPACK's cosines), and the budget."""
+    """Mark stops by target, by the gradient |J'r|_j <= tolerance |J_j| |r| for all j (MINPACK's cosines), by budget."""
     target = settings.target[state.problem] if isinstance(settings.target, Tensor) else settings.target
     state = _mark(state, state.equations.cost <= target, StopReason.TARGET)
     flat = _is_flat(state.equations, _tolerance(settings.gradient, state.parameters))
@@ -202,13 +202,13 @@ def _stop_before_step(state: State, settings: Settings) -> State:
 
 
 def _is_flat(found: Equations, tolerance: float) -> Tensor:
-    """Whether the residuals are orthogonal to all columns of the Jacobian to within a cosine."""
+    """Tell whether the residuals are orthogonal to all columns of the Jacobian to within a cosine."""
     length = found.diagonal.sqrt() * (2 * found.cost).sqrt()[:, None]
     return (found.gradient.abs() <= tolerance * length).all(dim=-1)
 
 
 def _stop_after_step(state: State, trial: _Trial, settings: Settings) -> State:
-    """Cost and step tests, then whether the damping has nowhere to go."""
+    """Mark stops by cost and step, then where the damping has nowhere to go."""
     scale = state.equations.diagonal.amax(dim=-1) if settings.metric == "identity" else torch.ones_like(state.damping)
     finite, free = torch.isfinite(trial.cost), state.damping <= scale
     limit = _tolerance(settings.cost, state.parameters) * trial.before
@@ -233,7 +233,7 @@ def _mark(state: State, where: Tensor, reason: StopReason) -> State:
 
 
 def _metric(found: Equations, before: Tensor | None, settings: Settings) -> Tensor:
-    """D (n, P); parameters without influence get the largest, so that the system stays definite."""
+    """Compute the metric D (n, P); parameters without influence get the largest, so that the system stays definite."""
     if settings.metric == "identity":
         return torch.ones_like(found.gradient)
     diagonal = found.diagonal
@@ -251,7 +251,7 @@ def _tolerance(given: float | None, like: Tensor) -> float:
 
 
 def _store(result: Solution, state: State) -> None:
-    """Put what the problems have reached into their places."""
+    """Write the results of the problems of ``state`` to their places in the solution."""
     result.parameters[state.problem] = state.parameters
     result.cost[state.problem] = state.equations.cost
     result.iterations[state.problem] = state.iterations

@@ -25,7 +25,7 @@ class Equations(Protocol):
     def diagonal(self) -> Tensor: ...
 
     def step(self, damping: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
-        """Steps (n, P) from (J'J + damping D) step = -J'r with D = diag(metric), and whether the factor exists (n,)."""
+        """Solve (J'J + damping diag(metric)) step = -J'r for steps (n, P), and tell which have a factor (n,)."""
         ...
 
     def take(self, index: Tensor) -> Self: ...
@@ -37,11 +37,11 @@ class ProblemParts:
     """Picking and putting back problems, for dataclasses of tensors that all begin with the problems."""
 
     def take(self, index: Tensor) -> Any:
-        """The problems ``index``."""
+        """Select the problems ``index``."""
         return type(self)(*(getattr(self, f.name)[index] for f in dataclasses.fields(self)))  # type: ignore[arg-type]
 
     def replace(self, index: Tensor, new: Any) -> Any:
-        """These with the problems ``index`` taken from ``new``."""
+        """Copy the parts with the problems ``index`` taken from ``new``."""
         names = [f.name for f in dataclasses.fields(self)]  # type: ignore[arg-type]
         return type(self)(*(getattr(self, n).index_copy(0, index, getattr(new, n)) for n in names))
 
@@ -56,7 +56,7 @@ class NormalEquations(ProblemParts):
 
     @property
     def diagonal(self) -> Tensor:
-        """diag(J'J), (n, P)."""
+        """Return diag(J'J), (n, P)."""
         return self.matrix.diagonal(dim1=-2, dim2=-1)
 
     def step(self, damping: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +85,7 @@ class DualEquations(ProblemParts):
 
     @property
     def diagonal(self) -> Tensor:
-        """diag(J'J), (n, P)."""
+        """Compute diag(J'J), (n, P)."""
         return (self.jacobian * self.jacobian).sum(dim=-2)
 
     def step(self, damping: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:

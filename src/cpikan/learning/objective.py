@@ -71,7 +71,7 @@ class LinearSystem(NamedTuple):
 
     @property
     def cost(self) -> Tensor:
-        """The cost of the residuals, ()."""
+        """Compute the cost of the residuals, half their sum of squares, ()."""
         return half_squares(self.residuals)
 
 
@@ -90,11 +90,11 @@ class Objective:
 
     @property
     def count(self) -> int:
-        """Points in all."""
+        """Count the points of all terms."""
         return sum(len(self.sets[term.name].points) for term in self.terms)
 
     def only(self, *names: str) -> Objective:
-        """Keep the terms of these names."""
+        """Keep the terms with these names."""
         return replace(self, terms=tuple(term for term in self.terms if term.name in names))
 
     def residuals(self, field: nn.Module) -> Tensor:
@@ -166,11 +166,11 @@ class Objective:
         return replace(self, weights={**self.weights, **weights})
 
     def per_point(self) -> dict[str, float]:
-        """Give the weights that residuals would have at a single point."""
+        """Compute the weight of each term's residuals at a single point."""
         return {name: weight * len(self.sets[name].points) ** 0.5 for name, weight in self.weights.items()}
 
     def judged_at(self, sets: Mapping[str, PointSet], terms: tuple[Term, ...]) -> Objective:
-        """Take other points for all terms, residuals in place of densities, with weights on the same scale."""
+        """Replace the points of all terms, densities by residuals, with weights on the same scale."""
         found = self
         for term in self.terms:
             found = found.replace_points(term.name, sets[term.name])
@@ -250,7 +250,7 @@ def _condition_term(problem: Problem, name: str, condition: Condition) -> Term:
 
 
 def _is_affine(term: Term, at: PointSet, outputs: int) -> bool:
-    """Try r(a + b) + r(0) = r(a) + r(b), and the same for 3 a and -2 a, to rounding."""
+    """Tell whether r(a + b) + r(0) = r(a) + r(b), and the same for 3 a and -2 a, to rounding."""
     at = thinned(term, at)
     generator = torch.Generator().manual_seed(0)
     count, axes = at.points.shape
@@ -273,7 +273,7 @@ def _is_affine(term: Term, at: PointSet, outputs: int) -> bool:
 
 
 def _linearise_taped(field: nn.Module, network: LayeredField, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
-    """Linearise by one pass back for all points at once."""
+    """Linearise the term at all points by one backward pass."""
     tapes = [JetTape(network, x, term.second) for x in (at.points, at.partner) if x is not None]
     unknowns = _unknowns_at(field, at)
     with torch.enable_grad():

@@ -67,7 +67,7 @@ class Points:
 
     @property
     def every(self) -> int:
-        """Points by a rule stay."""
+        """Return 0: points by a rule are never placed anew."""
         return 0
 
     def init(self, problem: Problem) -> tuple[Mapping[str, PointSet], State]:
@@ -82,19 +82,19 @@ class Points:
         return objective, state
 
     def held_out_sampler(self) -> Points:
-        """Give others, of another rule: random, about half as many, from another seed."""
+        """Give held-out points of another rule: random, about half as many, from another seed."""
         return Points(max(200, self.interior // 2), max(8, self.boundary // 2), "random", self.seed + 7919, True)
 
 
 def interior_points(problem: Problem, points: Points) -> np.ndarray:
-    """Points (n, d) inside the region; a grid has the nearest full number at or above what was asked for."""
+    """Place points (n, d) inside the region; a grid has the nearest full number at or above what was asked for."""
     unit = unit_points(points.interior, problem.dimension, points.rule, points.seed)
     clustered = points.rule == "chebyshev" and problem.energy is None  # means over even points are integrals
     return problem.region.inside(unit, clustered)
 
 
 def boundary_points(problem: Problem, condition: Condition, points: Points) -> tuple[np.ndarray, np.ndarray]:
-    """Points and normals (n, d) of a condition: its share of the boundary points, one per end in one dimension."""
+    """Place points and normals (n, d) of a condition: its share of the boundary points, one per end in 1-D."""
     if condition.at is not None:
         given = condition.at.numpy()[measured_part(len(condition.at), points)]
         return given, np.zeros_like(given)
@@ -130,12 +130,12 @@ def _tensor(points: np.ndarray) -> torch.Tensor:
 
 
 def measured_part(count: int, points: Points) -> np.ndarray:
-    """Which of ``count`` measured values belong to these points."""
+    """Find which of ``count`` measured values belong to these points: every fourth one is held out."""
     return np.flatnonzero((np.arange(count) % 4 == 3) == points.held_out)
 
 
 def unit_points(count: int, dimension: int, rule: str, seed: int) -> np.ndarray:
-    """``count`` points (or the next full grid) in the open unit cube, (n, dimension); the same for the same seed."""
+    """Place ``count`` points (or the next full grid) in the open unit cube, (n, dimension), fixed by the seed."""
     if rule not in RULES:
         raise unknown_name("rule of points", rule, RULES)
     if dimension == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -12,32 +13,40 @@ from cpikan.learning.objective import LinearSystem
 
 
 @dataclass(frozen=True)
-class QREquations(ProblemParts):
+class _QRParts(ProblemParts):
+    cost: Tensor
+    gradient: Tensor
+    diagonal: Tensor
+
+    @classmethod
+    def _with(cls, system: LinearSystem, *factors: Tensor) -> Self:
+        """Join the parts of one problem with its factors; every part gets a leading axis of one."""
+        residuals, jacobian = system
+        parts = (system.cost, jacobian.mT @ residuals, jacobian.square().sum(dim=0), *factors)
+        return cls(*(part[None] for part in parts))
+
+
+@dataclass(frozen=True)
+class QREquations(_QRParts):
     """R of J = Q R and Q'r: the damped step solves min |[R S; sqrt(m)] y + [Q'r; 0]| with S = D^-1/2, step = S y.
 
     The condition of J enters once, not squared: residuals can fall below 1e-8 of where they started.
     """
 
-    cost: Tensor
-    gradient: Tensor
-    diagonal: Tensor
     triangle: Tensor
     turned: Tensor
 
     @classmethod
     def of(cls, system: LinearSystem) -> QREquations:
-        """Factor r (R,) and J (R, P) of one problem; every part gets a leading axis of one."""
+        """Factor r (R,) and J (R, P) of one problem."""
         residuals, jacobian = system
-        gradient = jacobian.mT @ residuals
-        diagonal = jacobian.square().sum(dim=0)
         stacked = torch.cat([jacobian, residuals[:, None]], dim=1)
         triangle = torch.linalg.qr(stacked, mode="r")[1]
         width = jacobian.shape[1]
-        parts = (system.cost, gradient, diagonal, triangle[:width, :width], triangle[:width, width])
-        return cls(*(part[None] for part in parts))
+        return cls._with(system, triangle[:width, :width], triangle[:width, width])
 
     def step(self, damping: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
-        """The damped step (1, P), and whether it is finite (1,)."""
+        """Solve for the damped step (1, P), and tell whether it is finite (1,)."""
         scale = metric[0].rsqrt()
         width = len(scale)
         below = damping[0].sqrt() * torch.eye(width, dtype=scale.dtype, device=scale.device)
@@ -52,29 +61,23 @@ class QREquations(ProblemParts):
 
 
 @dataclass(frozen=True)
-class DualQREquations(ProblemParts):
+class DualQREquations(_QRParts):
     """J (1, R, P) and r (1, R) themselves, for fewer rows than parameters: a factor of size R instead of P.
 
     The damped step is S times the first P entries of the shortest z with [J S, sqrt(m)] z = -r, S = D^-1/2, found by QR of
     the transposed; in exact arithmetic -D^-1 J' (J D^-1 J' + m)^-1 r, the Woodbury form, without squaring the condition.
     """
 
-    cost: Tensor
-    gradient: Tensor
-    diagonal: Tensor
     jacobian: Tensor
     residuals: Tensor
 
     @classmethod
     def of(cls, system: LinearSystem) -> DualQREquations:
         """Keep r (R,) and J (R, P) of one problem."""
-        residuals, jacobian = system
-        diagonal = jacobian.square().sum(dim=0)
-        parts = (system.cost, jacobian.mT @ residuals, diagonal, jacobian, residuals)
-        return cls(*(part[None] for part in parts))
+        return cls._with(system, system.jacobian, system.residuals)
 
     def step(self, damping: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
-        """The damped step (1, P), and whether it is finite (1,)."""
+        """Solve for the damped step (1, P), and tell whether it is finite (1,)."""
         scale, jacobian, residuals = metric[0].rsqrt(), self.jacobian[0], self.residuals[0]
         rows, width = jacobian.shape
         below = damping[0].sqrt() * torch.eye(rows, dtype=scale.dtype, device=scale.device)
@@ -88,7 +91,7 @@ class DualQREquations(ProblemParts):
 
 
 def factored(system: LinearSystem) -> QREquations | DualQREquations:
-    """Choose the smaller of both forms."""
+    """Choose the smaller of both QR forms: the dual one for fewer rows than parameters."""
     rows, width = system.jacobian.shape
     return DualQREquations.of(system) if rows < width else QREquations.of(system)
 
@@ -113,7 +116,7 @@ class StackedQR:
         return cls(*torch.geqrf(torch.cat([matrix / length, below])), length)
 
     def solve(self, right: Tensor) -> Tensor:
-        """x (n,) for b (m,)."""
+        """Solve the stacked system for x (n,) given b (m,)."""
         count = len(self.length)
         padded = torch.cat([right, right.new_zeros(count)])[:, None]
         turned = torch.ormqr(self.reflectors, self.factors, padded, transpose=True)[:count]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from cpikan.errors import unknown_name
@@ -42,12 +43,12 @@ class Recipe:
     restarts: int = 0
 
     def network(self, problem: Problem, seed: int) -> ScaledCPIKAN:
-        """A fresh network on the box around the problem's region."""
+        """Make a fresh network on the box around the problem's region."""
         widths = [problem.dimension, *self.hidden, problem.outputs]
         return ScaledCPIKAN(widths, self.degree, (problem.region.lower, problem.region.upper), start=Start(seed))
 
     def points(self, problem: Problem, parameters: int, seed: int) -> Points:
-        """Points for so many parameters: rows at least ``MIN_ROWS_PER_PARAMETER`` times as many."""
+        """Choose points for so many parameters: rows at least ``MIN_ROWS_PER_PARAMETER`` times as many."""
         boundary = len(problem.region.parts) * {1: 1, 2: 60}.get(problem.dimension, 150)
         interior = max(
             400 if problem.dimension == 1 else 1000, int(MIN_ROWS_PER_PARAMETER * parameters / problem.outputs) + 1
@@ -55,6 +56,7 @@ class Recipe:
         return Points(interior, boundary, self.rule, seed)
 
 
+_small = functools.partial(Recipe, hidden=(8,), degree=12, restarts=3)  # cheap, so drawn anew where it is stuck
 _LINEAR_START = "output layer by least squares"
 RECIPES = {
     one.name: one
@@ -71,21 +73,11 @@ RECIPES = {
             "march", "slabs of time with a product series per interval, by Gauss-Newton", (Levenberg(),), own=March()
         ),
         Recipe("last-layer", f"{_LINEAR_START} behind a drawn hidden layer, once", (LastLayer(),), hidden=(60,)),
-        Recipe(
-            "levenberg-marquardt",
-            "all parameters by Levenberg-Marquardt",
-            (Levenberg(2000),),
-            degree=12,
-            hidden=(8,),
-            restarts=3,
-        ),
-        Recipe(
+        _small("levenberg-marquardt", "all parameters by Levenberg-Marquardt", (Levenberg(2000),)),
+        _small(
             "varpro",
             "inner parameters by Levenberg-Marquardt, those of the output eliminated (variable projection)",
             (VariableProjection(1000),),
-            degree=12,
-            hidden=(8,),
-            restarts=3,
         ),
         Recipe("soap", "SOAP, then self-scaled Broyden", (Soap(300, 1e-2), QuasiNewton("ssbroyden", 20_000))),
         Recipe("ssbroyden", "Adam, then self-scaled Broyden", (Adam(300, 5e-3), QuasiNewton("ssbroyden", 20_000))),
@@ -106,7 +98,7 @@ RECIPES = {
 
 
 def recipe_named(name: str) -> Recipe:
-    """One recipe; raises InputError for a name that is not there, suggesting the nearest."""
+    """Look up a recipe; raises InputError for an unknown name, suggesting the nearest."""
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
     return RECIPES[name]

@@ -24,11 +24,11 @@ class Squares:
     """r^2 / 2: the maximum likelihood for normal noise."""
 
     def value(self, residuals: Tensor) -> Tensor:
-        """Elementwise loss."""
+        """Compute the loss elementwise."""
         return 0.5 * residuals * residuals
 
     def weight(self, residuals: Tensor) -> Tensor:
-        """Elementwise weight, one."""
+        """Return the weight elementwise, one."""
         return torch.ones_like(residuals)
 
 
@@ -36,43 +36,39 @@ SQUARES = Squares()
 
 
 @dataclass(frozen=True)
-class Huber:
-    """Squares up to ``width``, linear beyond (Huber 1964); 1.345 sigma keeps 95 % efficiency for normal noise."""
+class _Robust:
+    """A loss that lets residuals beyond ``width``, in their own units, weigh less."""
 
     width: float
 
     def __post_init__(self) -> None:
-        _check(self.width)
+        if not 0 < self.width < float("inf"):
+            raise InputError(f"width {self.width} of a robust loss: give a positive number in units of the residual")
+
+
+@dataclass(frozen=True)
+class Huber(_Robust):
+    """Squares up to ``width``, linear beyond (Huber 1964); 1.345 sigma keeps 95 % efficiency for normal noise."""
 
     def value(self, residuals: Tensor) -> Tensor:
-        """Elementwise loss."""
+        """Compute the loss elementwise."""
         size = residuals.abs()
         near = size.clamp(max=self.width)
         return near * (size - 0.5 * near)
 
     def weight(self, residuals: Tensor) -> Tensor:
-        """Elementwise weight, at most one."""
+        """Compute the weight elementwise, at most one."""
         return self.width / residuals.abs().clamp(min=self.width)
 
 
 @dataclass(frozen=True)
-class Cauchy:
+class Cauchy(_Robust):
     """width^2 log(1 + (r / width)^2) / 2: outliers fade out altogether; not convex."""
 
-    width: float
-
-    def __post_init__(self) -> None:
-        _check(self.width)
-
     def value(self, residuals: Tensor) -> Tensor:
-        """Elementwise loss."""
+        """Compute the loss elementwise."""
         return 0.5 * self.width**2 * torch.log1p((residuals / self.width).square())
 
     def weight(self, residuals: Tensor) -> Tensor:
-        """Elementwise weight, at most one."""
+        """Compute the weight elementwise, at most one."""
         return 1 / (1 + (residuals / self.width).square())
-
-
-def _check(width: float) -> None:
-    if not 0 < width < float("inf"):
-        raise InputError(f"width {width} of a robust loss: give a positive number in units of the residual")

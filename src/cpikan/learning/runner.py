@@ -74,7 +74,7 @@ class Runner:
 
     @property
     def iterate(self) -> Iterate:
-        """The field that is worked on."""
+        """Return the iterate that the strategy works on."""
         assert self._iterate is not None
         return self._iterate
 
@@ -84,22 +84,22 @@ class Runner:
 
     @property
     def placed(self) -> bool:
-        """Whether there is a field."""
+        """Tell whether the run has an iterate yet."""
         return self._iterate is not None
 
     @property
     def seconds(self) -> float:
-        """Seconds used, those before an interruption too."""
+        """Return the seconds used, those before an interruption too."""
         return time.perf_counter() - self.started
 
     @property
     def left_s(self) -> float:
-        """Seconds until the time limit."""
+        """Return the seconds until the time limit."""
         return self.budget.seconds - self.seconds
 
     @property
     def converged(self) -> bool:
-        """Whether the held-out residual is as small as was asked for."""
+        """Tell whether the relative held-out residual is within the budget's ``rtol``."""
         return self.iterate.relative() <= self.budget.rtol
 
     def place(self, network: nn.Module, sampler: Sampler, balancer: Balancer = KERNEL_TRACES) -> None:
@@ -108,7 +108,7 @@ class Runner:
         self.iterate, self._hooks = placed(self.problem, network, sampler, balancer)
 
     def offer(self, network: nn.Module, points: Points) -> None:
-        """Take a finished field, with points to look at it, if its held-out residual is relatively the lowest so far."""
+        """Take a finished field, judged at ``points``, if its held-out residual is relatively the lowest so far."""
         before, self.iterate = self._iterate, placed(self.problem, network, points, MEAN_SQUARES)[0]
         self._cost = self.keep_best()
         self._record(self._cost)
@@ -147,7 +147,7 @@ class Runner:
         return StopReason.BUDGET if spent else StopReason.RUNNING
 
     def _refreshed(self, state: State) -> State:
-        """Let sampler and balancer change the objective when it is their turn; a state then forgets what it had cached."""
+        """Let sampler and balancer change the objective when due; the state's cached values are dropped then."""
         iterate, before, sampler, balancer = self.iterate, self.iterate.objective, self._sampler, self._balancer
         if sampler is not None and sampler.every and self.iterations % sampler.every == 0:
             changed = sampler.update(self.problem, before, iterate.field, self._hooks["sampler"])
@@ -189,7 +189,7 @@ class Runner:
         return self.iterate.keep_best()
 
     def report_progress(self, text: str) -> None:
-        """Tell whoever listens what is being done."""
+        """Report to the caller what is being done, with the stage and the seconds."""
         if self._on_progress is not None:
             self._on_progress(f"{self._stage}: {text}, {self.seconds:.0f} s")
 

@@ -61,7 +61,7 @@ class SolveSettings:
 
     @property
     def budget(self) -> Budget:
-        """Seconds, steps and tolerance."""
+        """Return the limits on seconds, steps and tolerance."""
         return Budget(self.seconds, self.steps, self.rtol)
 
 
@@ -83,7 +83,7 @@ class Solution:
     warnings: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
-        """One flat record, as the command line prints it."""
+        """Flatten the solution to one record, as the command line prints it."""
         reason = self.stop_reason
         return {"problem": self.problem.name, **self.metrics, "stop_reason": reason.name.lower(), "seed": self.seed}
 
@@ -158,14 +158,14 @@ def _store(
 
 
 def described(thing: Any) -> Any:
-    """Give a number or a text as it is, of anything else characters that differ when its text, without addresses, does."""
+    """Return a number or text as it is, of anything else a hash of its text without addresses."""
     if isinstance(thing, int | float | str):
         return thing
     return sha256(_ADDRESS.sub("", repr(thing)).encode()).hexdigest()[:12]
 
 
 def _warnings(run: Runner, given: bool) -> list[str]:
-    """Tell what the user should know besides the figures."""
+    """List warnings for the user besides the figures."""
     found = []
     objective, field = run.iterate.objective, run.iterate.field
     parameters = sum(p.numel() for p in field.parameters())
@@ -203,7 +203,7 @@ def check_field(problem: Problem, field: nn.Module) -> None:
 
 
 def test_points(problem: Problem) -> Tensor:
-    """An even grid over the region, ends included, (n, d)."""
+    """Make an even grid over the region, ends included, (n, d)."""
     ticks = np.linspace(0, 1, SIDES.get(problem.dimension, 12))
     unit = np.stack(np.meshgrid(*[ticks] * problem.dimension, indexing="ij"), axis=-1).reshape(-1, problem.dimension)
     return torch.from_numpy(problem.region.inside(unit, clustered=False))
@@ -211,12 +211,12 @@ def test_points(problem: Problem) -> Tensor:
 
 @torch.no_grad()
 def evaluate(field: nn.Module, x: Tensor) -> Tensor:
-    """Values (n, outputs) at points (n, d), in chunks."""
+    """Evaluate a field at points (n, d) in chunks, (n, outputs)."""
     return torch.cat([field(part) for part in x.split(_CHUNK)])
 
 
 def errors(problem: Problem, values: Tensor, x: Tensor) -> tuple[float, float]:
-    """The relative L2 and the largest absolute error of values (n, outputs) against the reference, worst output."""
+    """Compute the relative L2 and largest absolute error of values (n, outputs) against the reference, worst output."""
     truth = problem.reference_values(x)
     keep = [o for o in range(truth.shape[1]) if o not in problem.constants]
     difference = values[:, keep] - truth[:, keep]

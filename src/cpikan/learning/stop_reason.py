@@ -23,12 +23,12 @@ class StopReason(IntEnum):
 
     @property
     def converged(self) -> bool:
-        """Whether a tolerance or the target was met."""
+        """Tell whether a tolerance or the target was met."""
         return StopReason.GRADIENT <= self <= StopReason.TARGET
 
     @property
     def text(self) -> str:
-        """What happened, and what to try next."""
+        """Describe what happened, and what to try next."""
         return _TEXTS[self]
 
 

@@ -24,16 +24,16 @@ class FieldWithUnknowns(nn.Module):
 
     @property
     def outputs(self) -> int:
-        """Outputs of the network and unknowns."""
+        """Count the outputs of the network and the unknowns."""
         return int(self.network.outputs) + len(self.unknowns)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Values of the network alone."""
+        """Evaluate the network alone."""
         found: Tensor = self.network(x)
         return found
 
     def jet(self, x: Tensor, second: Second = "axes") -> Jet:
-        """The jet of the network with the unknowns as further outputs."""
+        """Evaluate the jet of the network with the unknowns as further outputs."""
         return append_unknowns(self.network.jet(x, second), self.unknowns.expand(len(x), -1))
 
 
@@ -73,7 +73,7 @@ def is_linear(field: nn.Module) -> bool:
 
 
 def output_vector(field: nn.Module) -> Tensor:
-    """Copy what the output is linear in, and the unknowns, as a vector in the order of ``linearise(field, "output")``."""
+    """Copy the output coefficients and the unknowns to a vector in the order of ``linearise(field, "output")``."""
     found, unknowns = network_of(field).output_coefficients().detach().flatten(), unknowns_of(field)
     return found.clone() if unknowns is None else torch.cat([found, unknowns.detach()])
 

@@ -34,29 +34,29 @@ class Intervals(Generic[Number]):
         return len(self.starts)
 
     def extent(self, i: int) -> tuple[Number, Number]:
-        """Everything piece i sees."""
+        """Return the interval that piece i sees."""
         return self.starts[i], self.stops[i]
 
     def next_start(self, i: int) -> Number:
-        """Where piece i + 1 begins; after the last piece the end of the axis."""
+        """Return where piece i + 1 begins; after the last piece the end of the axis."""
         return self.starts[i + 1] if i + 1 < len(self.starts) else self.upper
 
     def core(self, i: int) -> tuple[Number, Number]:
-        """What piece i alone owns."""
+        """Return the interval that piece i alone owns."""
         return (
             self.cuts[i - 1] if i else self.lower,
             self.cuts[i] if i < len(self.cuts) else self.upper,
         )
 
     def support(self, i: int) -> tuple[Number, Number]:
-        """Where the window of piece i is not zero: its core and the ramps on both sides, inside its extent."""
+        """Return the interval where the window of piece i is not zero: its core and both ramps, in its extent."""
         return (
             self.ramps[i - 1] if i else self.lower,
             self.ramps[i] + self.ramp if i < len(self.ramps) else self.upper,
         )
 
     def owner(self, x: float) -> int:
-        """The piece whose core holds x; a cut belongs to the upper piece, and what lies outside to the nearest end."""
+        """Find the piece whose core holds x; a cut belongs to the upper piece, a point outside to the nearest end."""
         return bisect_right(self.cuts, x)
 
 

@@ -32,32 +32,32 @@ class Box(Generic[Number]):
 
     @property
     def shape(self) -> tuple[Number, ...]:
-        """The lengths of the extent; for a tile its shape in pixels."""
+        """Return the lengths of the extent; for a tile its shape in pixels."""
         return tuple(stop - start for start, stop in self.extent)
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """The extent, as an index of an image."""
+        """Return the extent as an index of an image."""
         return tuple(slice(start, stop) for start, stop in self.extent)
 
     @property
     def core_slices(self) -> tuple[slice, ...]:
-        """The core, as an index of an image."""
+        """Return the core as an index of an image."""
         return tuple(slice(start, stop) for start, stop in self.core)
 
     @property
     def core_inside(self) -> tuple[slice, ...]:
-        """The core, as an index of the tile that `view` gives."""
+        """Return the core as an index of the tile that `view` gives."""
         origin = (start for start, _ in self.extent)
         return tuple(slice(start - o, stop - o) for (start, stop), o in zip(self.core, origin, strict=True))
 
     def view(self, image: np.ndarray) -> np.ndarray:
-        """The extent of a tile in the last axes of ``image``, a view and no copy."""
+        """Cut the extent of a tile out of the last axes of ``image``, a view and no copy."""
         index: tuple[Any, ...] = (..., *self.slices)
         return image[index]
 
     def core_view(self, image: np.ndarray) -> np.ndarray:
-        """The core of a tile in the last axes of ``image``, a view and no copy; the cores together are the image."""
+        """Cut the core of a tile out of the last axes of ``image``, a view and no copy; the cores make up the image."""
         index: tuple[Any, ...] = (..., *self.core_slices)
         return image[index]
 
@@ -129,19 +129,19 @@ class Partition(Generic[Number]):
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Boxes per axis."""
+        """Count the boxes per axis."""
         return tuple(len(axis) for axis in self.axes)
 
     @property
     def shape(self) -> tuple[Number, ...]:
-        """The size of the whole: pixels of the image, lengths of the domain."""
+        """Return the size of the whole: pixels of the image, lengths of the domain."""
         return tuple(axis.upper - axis.lower for axis in self.axes)
 
     def __len__(self) -> int:
         return math.prod(self.counts)
 
     def __getitem__(self, index: int) -> Box[Number]:
-        """The box with this number; raises IndexError outside [0, len)."""
+        """Return the box with this number; raises IndexError outside [0, len)."""
         if not 0 <= index < len(self):
             raise IndexError(f"box {index} of {len(self)}")
         return self.at(tuple(int(i) for i in np.unravel_index(index, self.counts)))
@@ -150,7 +150,7 @@ class Partition(Generic[Number]):
         return map(self.at, itertools.product(*map(range, self.counts)))
 
     def at(self, position: Sequence[int]) -> Box[Number]:
-        """The box at a position of the grid, one number per axis; raises ValueError outside it."""
+        """Return the box at a position of the grid, one number per axis; raises ValueError outside the grid."""
         index = int(np.ravel_multi_index(tuple(position), self.counts))
         return Box(
             index=index,
@@ -161,18 +161,18 @@ class Partition(Generic[Number]):
         )
 
     def owner(self, point: Sequence[float]) -> Box[Number]:
-        """The box whose core holds a pixel or a point; what lies outside belongs to the nearest box."""
+        """Find the box whose core holds a pixel or a point; what lies outside belongs to the nearest box."""
         return self.at([axis.owner(x) for axis, x in zip(self.axes, point, strict=True)])
 
     def neighbours(self, index: int) -> tuple[int, ...]:
-        """The boxes that share a face, an edge or a corner with box ``index``, rising: windows may overlap there."""
+        """List the boxes that share a face, an edge or a corner with box ``index``, rising: windows may overlap."""
         position = self[index].position
         near = (range(max(i - 1, 0), min(i + 2, count)) for i, count in zip(position, self.counts, strict=True))
         indices = (int(np.ravel_multi_index(found, self.counts)) for found in itertools.product(*near))
         return tuple(found for found in indices if found != index)
 
     def window(self, index: int, points: np.ndarray) -> Profile:
-        """The window of a box at ``points``, shape (N, axes), float32 or float64.
+        """Evaluate the window of a box at ``points``, shape (N, axes), float32 or float64.
 
         Returns the value (N,), the gradient (N, axes) and the unmixed second derivatives (N, axes). Pixel k of an image
         sits at k + 1/2.
@@ -208,7 +208,7 @@ def _check_tile(length: int, overlap: int, ramp: int, multiple: int) -> None:
 
 
 def per_axis(given: int | Sequence[int], axes: int, what: str, least: int) -> tuple[int, ...]:
-    """One whole number per axis, not below ``least``; a single number stands for all axes."""
+    """Return a whole number per axis, a single one for all; raises InputError for others and any below ``least``."""
     try:
         numbers = tuple(map(operator.index, given)) if isinstance(given, Sequence) else (operator.index(given),) * axes
     except TypeError:

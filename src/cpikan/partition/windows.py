@@ -18,7 +18,7 @@ class Profile(NamedTuple):
 
 
 def smoothstep(t: np.ndarray) -> Profile:
-    """The C2 step 6 t^5 - 15 t^4 + 10 t^3 from 0 (t <= 0) to 1 (t >= 1), with derivatives by t (Perlin 2002).
+    """Evaluate the C2 step 6 t^5 - 15 t^4 + 10 t^3 from 0 (t <= 0) to 1 (t >= 1) and its derivatives (Perlin 2002).
 
     The values are whole multiples of the type's epsilon, so differences and sums of them are exact and windows made of
     them sum to one without rounding.
@@ -32,7 +32,7 @@ def smoothstep(t: np.ndarray) -> Profile:
 
 
 def ramp(x: np.ndarray, start: float, width: float) -> Profile:
-    """The smooth step over [start, start + width]; a width of zero is a jump at ``start`` (which counts as above)."""
+    """Evaluate the smooth step over [start, start + width]; for width 0 a jump at ``start``, which counts as above."""
     if width == 0:
         zero = np.zeros_like(x)
         return Profile((x >= start).astype(x.dtype), zero, zero)
@@ -41,7 +41,7 @@ def ramp(x: np.ndarray, start: float, width: float) -> Profile:
 
 
 def window(pieces: Intervals[Number], i: int, x: np.ndarray) -> Profile:
-    """The window of piece i at the coordinates x (float32 or float64): ``ramp_i - ramp_(i+1)``.
+    """Evaluate the window of piece i at the coordinates x (float32 or float64): ``ramp_i - ramp_(i+1)``.
 
     The sum over the pieces telescopes to one, the sums of the derivatives to zero, for every x, also outside the axis.
     """

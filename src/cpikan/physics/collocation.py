@@ -31,7 +31,7 @@ class Collocation:
     values: np.ndarray
 
     def __call__(self, ticks: tuple[np.ndarray, ...]) -> Tensor:
-        """Values (n0 * n1 * ..., outputs) on the grid of these coordinates, by barycentric interpolation per axis."""
+        """Interpolate on the grid of these coordinates, barycentric per axis, (n0 * n1 * ..., outputs)."""
         table = self.values.reshape(*(len(n) for n in self.nodes), -1)
         for axis, (nodes, x) in enumerate(zip(self.nodes, ticks, strict=True)):
             table = np.moveaxis(np.tensordot(_interpolation(nodes, x), table, (1, axis)), 0, axis)
@@ -78,7 +78,7 @@ class Basis:
         self._jet = Jet(value, torch.stack(gradient, dim=-1), torch.stack(second, dim=-1))
 
     def at(self, index: Tensor) -> Jet:
-        """The jet of the cardinal functions at the nodes ``index``, (B, N), (B, N, d), (B, N, d)."""
+        """Select the jet of the cardinal functions at the nodes ``index``, (B, N), (B, N, d), (B, N, d)."""
         return Jet(*(part[index] for part in self._jet))
 
 
@@ -104,7 +104,7 @@ def linearise(problem: Problem, region: Box, basis: Basis, unknown: Tensor) -> t
 
 
 def _open_nodes(problem: Problem, region: Box, basis: Basis) -> Tensor:
-    """The nodes where the equation is asked for: not those on a part that a condition of the first output is on."""
+    """Find the nodes that the equation is imposed on: for one output, those on no part that has a condition."""
     closed = torch.zeros(len(basis.points), dtype=torch.bool)
     if problem.outputs == 1:
         for condition in problem.conditions:
@@ -133,7 +133,7 @@ def _condition(condition: Condition, region: Box, basis: Basis, unknown: Tensor,
 
 
 def _differentiation(count: int, lower: float, upper: float) -> tuple[np.ndarray, np.ndarray]:
-    """Chebyshev's extreme points from lower to upper and the matrix of d/dx at them (negative sum on the diagonal)."""
+    """Compute Chebyshev's extreme points from lower to upper and the matrix of d/dx (diagonal by negative sums)."""
     x = -np.cos(np.pi * np.arange(count) / (count - 1))
     nodes = lower + (upper - lower) * 0.5 * (x + 1)
     nodes[0], nodes[-1] = lower, upper
@@ -144,7 +144,7 @@ def _differentiation(count: int, lower: float, upper: float) -> tuple[np.ndarray
 
 
 def _interpolation(nodes: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """(len(x), nodes): barycentric weights of Chebyshev's extreme points (Berrut and Trefethen 2004)."""
+    """Compute barycentric weights (len(x), nodes) of Chebyshev's extreme points (Berrut and Trefethen 2004)."""
     weight = (-1.0) ** np.arange(len(nodes))
     weight[[0, -1]] *= 0.5
     apart = x[:, None] - nodes
@@ -163,5 +163,5 @@ def _kron(factors: list[np.ndarray]) -> Tensor:
 
 
 def unknowns(found: Collocation) -> int:
-    """Values at nodes, all outputs."""
+    """Count the values at nodes, all outputs."""
     return math.prod(found.values.shape)

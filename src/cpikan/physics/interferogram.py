@@ -21,7 +21,7 @@ _TURN = 2 * math.pi
 def phasor_misfit(
     height_nm: Tensor, turns: Tensor, weight: Tensor, nm_per_turn: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Half the squared distance of predicted from measured phasors, its slope and its Gauss-Newton curvature by the height.
+    """Compute half the squared misfit of predicted phasors, its slope and Gauss-Newton curvature by the height.
 
     ``height_nm`` (..., B); ``turns`` and ``weight`` (turns^-2, 0: no measurement) (..., L, B); ``nm_per_turn`` (L,) is half of
     each wavelength. Results are (..., B). With D = 2 pi (h / nm_per_turn - turns) the residuals are
@@ -54,12 +54,12 @@ class PhasorResiduals:
     unit_nm: float
 
     def cost(self, parameters: Tensor) -> Tensor:
-        """Half the sum of squared residuals of each problem, (n,)."""
+        """Compute half the sum of squared residuals of each problem, (n,)."""
         value, _ = self._linear(parameters, jacobian=False)
         return self._misfit(value)[0].sum(dim=-1)
 
     def normal(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Cost (n,), gradient J'r (n, P) and J'J (n, P, P)."""
+        """Compute cost (n,), gradient J'r (n, P) and J'J (n, P, P)."""
         value, jacobian = self._linear(parameters, jacobian=True)
         cost, slope, curve = self._misfit(value)
         jacobian = jacobian * self.unit_nm
@@ -67,13 +67,13 @@ class PhasorResiduals:
         return cost.sum(dim=-1), gradient, jacobian.mT @ (curve.unsqueeze(-1) * jacobian)
 
     def take(self, index: Tensor) -> PhasorResiduals:
-        """The problems ``index`` alone."""
+        """Select the problems ``index``."""
         points = self.points if len(self.points) == 1 else self.points[index]
         parts = {name: getattr(self, name)[index] for name in ("base_nm", "turns", "weight")}
         return replace(self, points=points, **parts)
 
     def height_nm(self, parameters: Tensor) -> Tensor:
-        """Heights at the points, (n, B)."""
+        """Compute the heights at the points in nm, (n, B)."""
         return self.base_nm + self.unit_nm * self._linear(parameters, jacobian=False)[0]
 
     def _linear(self, parameters: Tensor, *, jacobian: bool) -> tuple[Tensor, Tensor]:

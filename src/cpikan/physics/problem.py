@@ -100,12 +100,12 @@ class Problem:
 
     @property
     def dimension(self) -> int:
-        """Coordinates of a point."""
+        """Count the coordinates of a point."""
         return len(self.region.lower)
 
     @property
     def condition_names(self) -> tuple[str, ...]:
-        """Names of the conditions, numbered where several have one name."""
+        """Name the conditions, numbered where several have one name."""
         names = ["equation"]
         for condition in self.conditions:
             same = sum(other.name == condition.name for other in self.conditions[: len(names) - 1])
@@ -142,7 +142,7 @@ class Problem:
         return named
 
     def reference_values(self, x: Tensor) -> Tensor:
-        """The reference at points (B, d), always (B, outputs of the reference)."""
+        """Evaluate the reference at points (B, d), (B, outputs of the reference); raises InputError without one."""
         if self.exact is None:
             raise InputError(f"problem {self.name} has no reference: give exact=")
         with torch.no_grad():
@@ -151,7 +151,7 @@ class Problem:
 
 
 def dirichlet(value: Data = 0.0, on: Sequence[str] | None = None, *, output: int = 0, name: str = "") -> Condition:
-    """u = value on walls: a number, or a function of the points."""
+    """Impose u = value on walls: a number, or a function of the points."""
     return Condition(
         name or "dirichlet",
         lambda jet, side: jet.value[..., output] - _data(value, side.points),
@@ -160,7 +160,7 @@ def dirichlet(value: Data = 0.0, on: Sequence[str] | None = None, *, output: int
 
 
 def neumann(slope: Data = 0.0, on: Sequence[str] | None = None, *, output: int = 0, name: str = "") -> Condition:
-    """du/dn = slope on walls, n the outward normal."""
+    """Impose du/dn = slope on walls, n the outward normal."""
     return Condition(
         name or "neumann",
         lambda jet, side: (jet.gradient[..., output, :] * side.normals).sum(-1) - _data(slope, side.points),
@@ -169,12 +169,12 @@ def neumann(slope: Data = 0.0, on: Sequence[str] | None = None, *, output: int =
 
 
 def initial(value: Data, *, output: int = 0) -> Condition:
-    """u = value at the beginning of time."""
+    """Impose u = value at the beginning of time."""
     return dirichlet(value, ["t=min"], output=output, name="initial")
 
 
 def initial_rate(rate: Data, *, output: int = 0) -> Condition:
-    """du/dt = rate at the beginning of time (the outward normal points to the past)."""
+    """Impose du/dt = rate at the beginning of time (the outward normal points to the past)."""
     return Condition(
         "initial rate",
         lambda jet, side: -(jet.gradient[..., output, :] * side.normals).sum(-1) - _data(rate, side.points),
@@ -183,7 +183,7 @@ def initial_rate(rate: Data, *, output: int = 0) -> Condition:
 
 
 def periodic(region: Box, axis: str = "x", *, slope: bool = True) -> list[Condition]:
-    """Equal values, and equal slopes unless ``slope`` is False, at both ends of an axis."""
+    """Impose equal values, and equal slopes unless ``slope`` is False, at both ends of an axis."""
     number = region.axes.index(axis)
 
     def values(jet: Jet, side: Side) -> Tensor:
@@ -199,7 +199,7 @@ def periodic(region: Box, axis: str = "x", *, slope: bool = True) -> list[Condit
 
 
 def measured(points: Tensor, values: Tensor, *, output: int = 0, weight: float = 1.0) -> Condition:
-    """u = values (n,) at the points (n, d), as an instrument gave them; with noise, a ``weight`` far below 1."""
+    """Impose u = values (n,) at the points (n, d), as an instrument gave them; with noise, a ``weight`` far below 1."""
     if points.ndim != 2 or values.shape != points.shape[:1]:
         raise InputError(
             f"{tuple(values.shape)} values at points of shape {tuple(points.shape)}: give (n,) and (n, axes)"

@@ -28,24 +28,24 @@ class Region(Protocol):
 
     @property
     def walls(self) -> tuple[str, ...]:
-        """The parts of the boundary in space: all but the ends of time."""
+        """Name the parts of the boundary in space: all but the ends of time."""
         ...
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """All parts of the boundary."""
+        """Name all parts of the boundary."""
         ...
 
     def inside(self, unit: np.ndarray, clustered: bool = True) -> np.ndarray:
-        """Points (n, d) from points of the unit cube (n, d); ``clustered`` towards the boundary as Chebyshev's are."""
+        """Map the unit cube (n, d) to points (n, d) inside; ``clustered`` towards the boundary as Chebyshev's are."""
         ...
 
     def on(self, part: str, unit: np.ndarray, clustered: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Points on a part of the boundary and outward normals, (n, d) each, from the unit cube (n, d - 1)."""
+        """Map the unit cube (n, d - 1) to points on a part of the boundary and outward normals, (n, d) each."""
         ...
 
     def contains(self, points: np.ndarray) -> np.ndarray:
-        """Which of the points (n, d) lie in the closed region, (n,)."""
+        """Tell which of the points (n, d) lie in the closed region, (n,)."""
         ...
 
 
@@ -75,21 +75,21 @@ class Box:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Both ends of every axis."""
+        """Name both ends of every axis."""
         return tuple(f"{axis}={end}" for axis in self.axes for end in ("min", "max"))
 
     @property
     def walls(self) -> tuple[str, ...]:
-        """Both ends of every axis but time."""
+        """Name both ends of every axis but time."""
         return tuple(part for part in self.parts if not part.startswith("t="))
 
     def inside(self, unit: np.ndarray, clustered: bool = True) -> np.ndarray:
-        """The unit cube stretched; clustered by the arcsine law per axis."""
+        """Stretch the unit cube to the box; clustered by the arcsine law per axis."""
         share = _arcsine(unit) if clustered else unit
         return np.asarray(self.lower) + share * (np.asarray(self.upper) - np.asarray(self.lower))
 
     def on(self, part: str, unit: np.ndarray, clustered: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Points on one end of one axis."""
+        """Place points on one end of one axis."""
         axis, end = self.side(part)
         share = np.full((len(unit), len(self.lower)), float(end))
         share[:, [a for a in range(len(self.lower)) if a != axis]] = _arcsine(unit) if clustered else unit
@@ -100,14 +100,14 @@ class Box:
         return points, normals
 
     def side(self, part: str) -> tuple[int, int]:
-        """Number of the axis, and 0 for its lower or 1 for its upper end."""
+        """Find the number of the part's axis, and 0 for the lower or 1 for the upper end of that axis."""
         if part not in self.parts:
             raise unknown_name("part of the boundary", part, self.parts)
         axis, end = part.split("=")
         return self.axes.index(axis), int(end == "max")
 
     def contains(self, points: np.ndarray) -> np.ndarray:
-        """Whether every coordinate is between its bounds."""
+        """Tell which points have every coordinate between its bounds."""
         return np.asarray(((points >= self.lower) & (points <= self.upper)).all(axis=-1))
 
 
@@ -124,26 +124,26 @@ class Annulus:
 
     @property
     def lower(self) -> tuple[float, ...]:
-        """Corner of the bounding box."""
+        """Return the lower corner of the bounding box."""
         return (-self.outer, -self.outer)
 
     @property
     def upper(self) -> tuple[float, ...]:
-        """Opposite corner of the bounding box."""
+        """Return the upper corner of the bounding box."""
         return (self.outer, self.outer)
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The circles."""
+        """Name the bounding circles."""
         return ("outer", "inner") if self.inner else ("outer",)
 
     @property
     def walls(self) -> tuple[str, ...]:
-        """The circles."""
+        """Name the bounding circles, all of them walls."""
         return self.parts
 
     def inside(self, unit: np.ndarray, clustered: bool = True) -> np.ndarray:
-        """Even in area; clustered: density 1 / sqrt(1 - r^2) of a disc, the arcsine law in r of an annulus."""
+        """Spread evenly in area; clustered: density 1 / sqrt(1 - r^2) of a disc, the arcsine law in r of an annulus."""
         share = unit[:, 0]
         if not self.inner:
             radius = self.outer * np.sqrt(share * (2 - share) if clustered else share)
@@ -155,7 +155,7 @@ class Annulus:
         return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
 
     def on(self, part: str, unit: np.ndarray, clustered: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Points spread evenly along a circle."""
+        """Spread points evenly along a circle."""
         if part not in self.parts:
             raise unknown_name("part of the boundary", part, self.parts)
         angle = 2 * np.pi * unit[:, 0]
@@ -163,7 +163,7 @@ class Annulus:
         return (self.outer * normals, normals) if part == "outer" else (self.inner * normals, -normals)
 
     def contains(self, points: np.ndarray) -> np.ndarray:
-        """Whether the radius is between the two."""
+        """Tell which points have a radius between the two."""
         radius = np.hypot(points[:, 0], points[:, 1])
         return np.asarray((radius >= self.inner) & (radius <= self.outer))
 
@@ -179,13 +179,13 @@ class Corner:
 
 
 def corners(region: Region) -> tuple[Corner, ...]:
-    """The re-entrant corners of a region, where derivatives of solutions are infinite."""
+    """List the re-entrant corners of a region, where derivatives of solutions are infinite."""
     found: tuple[Corner, ...] = getattr(region, "corners", ())
     return found
 
 
 def disc(radius: float = 1.0) -> Annulus:
-    """The disc about the origin."""
+    """Make a disc about the origin."""
     return Annulus(0.0, radius)
 
 
@@ -207,27 +207,27 @@ class LShape:
 
     @property
     def corners(self) -> tuple[Corner, ...]:
-        """The one at the origin, from side a anticlockwise to side f."""
+        """Give the re-entrant corner at the origin, from side a anticlockwise to side f."""
         return (Corner((0.0, 0.0), math.pi / 2, 1.5 * math.pi),)
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The six sides."""
+        """Name the six sides."""
         return tuple("abcdef")
 
     @property
     def walls(self) -> tuple[str, ...]:
-        """The six sides."""
+        """Name the six sides, all of them walls."""
         return self.parts
 
     def inside(self, unit: np.ndarray, clustered: bool = True) -> np.ndarray:
-        """Three unit squares, taken in turn; clustered towards the edges of each, thus towards the corner."""
+        """Fill three unit squares in turn; clustered towards the edges of each, thus towards the corner."""
         third = np.minimum((3 * unit[:, 0]).astype(int), 2)
         local = np.stack([3 * unit[:, 0] - third, unit[:, 1]], axis=-1)
         return _L_SQUARES[third] + (_arcsine(local) if clustered else local)
 
     def on(self, part: str, unit: np.ndarray, clustered: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Points on one side."""
+        """Place points on one side."""
         if part not in self.parts:
             raise unknown_name("part of the boundary", part, self.parts)
         number = self.parts.index(part)
@@ -238,16 +238,16 @@ class LShape:
         return start + share * (end - start), np.broadcast_to(normal, (len(unit), 2)).copy()
 
     def contains(self, points: np.ndarray) -> np.ndarray:
-        """Inside the square, and not inside the quadrant that is missing."""
+        """Tell which points lie inside the square, and not inside the quadrant that is missing."""
         square = (np.abs(points) <= 1).all(axis=-1)
         return np.asarray(square & ~((points > 0).all(axis=-1)))
 
 
 def box(lower: Sequence[float], upper: Sequence[float], axes: Sequence[str] = ()) -> Box:
-    """The box between two corners; see ``Box``."""
+    """Make the box between two corners; see ``Box``."""
     return Box(tuple(lower), tuple(upper), tuple(axes))
 
 
 def _arcsine(unit: np.ndarray) -> np.ndarray:
-    """[0, 1] to [0, 1] with the density of Chebyshev's nodes."""
+    """Map [0, 1] to [0, 1] with the density of Chebyshev's nodes."""
     return np.asarray(0.5 * (1 - np.cos(np.pi * unit)))

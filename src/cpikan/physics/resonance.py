@@ -15,7 +15,7 @@ _NEAR = 1e-6  # relative to the sixth eigenvalue from zero: up to five modes may
 
 
 def near_resonance(problem: Problem) -> str | None:
-    """A warning that names the eigenvalue nearest to zero, where it is so near that another solution may be found.
+    """Warn of the eigenvalue nearest to zero, where it is so near that another solution may be found; else None.
 
     The equation is collocated at Chebyshev nodes with its conditions at zero; eigenvalues by inverse iteration on a block.
     None for linear problems that are not resonant and for those that are not tried: other regions than boxes in space of
@@ -32,7 +32,7 @@ def near_resonance(problem: Problem) -> str | None:
 
 
 def nearest_eigenvalues(problem: Problem, nodes: int | None = None) -> np.ndarray | None:
-    """The six eigenvalues of the linear operator that are nearest to zero, nearest first; None where not tried."""
+    """Find the six eigenvalues of the linear operator nearest to zero, nearest first; None where not tried."""
     region = problem.region
     if not isinstance(region, Box) or "t" in region.axes or problem.dimension not in _NODES or problem.outputs != 1:
         return None
@@ -53,7 +53,7 @@ def nearest_eigenvalues(problem: Problem, nodes: int | None = None) -> np.ndarra
 
 
 def _parts(problem: Problem, region: Box, basis: Basis) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Rows of the equation at open nodes with those of the identity, and rows of the conditions."""
+    """Linearise the equation at open nodes, with the identity's rows there, and the conditions."""
     closed = torch.zeros(len(basis.points), dtype=torch.bool)
     for condition in problem.conditions:
         for part in condition.on or region.walls:
@@ -66,14 +66,14 @@ def _parts(problem: Problem, region: Box, basis: Basis) -> tuple[tuple[np.ndarra
 
 
 def _null_space(rows: np.ndarray) -> np.ndarray:
-    """An orthonormal basis (N, N - rank) of what meets all conditions."""
+    """Compute an orthonormal basis (N, N - rank) of the vectors that meet all conditions."""
     _, size, right = np.linalg.svd(rows)
     rank = int((size > 1e-10 * size[0]).sum())
     return np.ascontiguousarray(right[rank:].T)
 
 
 def _nearest(operator: np.ndarray, mass: np.ndarray) -> np.ndarray:
-    """Ritz values of inverse iteration on A x = lambda M x."""
+    """Compute Ritz values of inverse iteration on A x = lambda M x."""
     from scipy.linalg import lu_factor, lu_solve
 
     # a shift far below the eigenvalues that matter keeps an operator with an eigenvalue of zero from being singular

@@ -40,7 +40,7 @@ def warm_up(wavelengths: int, frames: int, dtype: np.dtype, scheme: str, device:
 
 
 def _toy_models(wavelengths: int, frames: int, scheme: str, *, fitted: bool) -> list[PixelModel]:
-    """A model for every way in which such a stack may be demodulated: plain, and by steps that vary over the image."""
+    """Make a model for each way to demodulate such a stack: plain, and by steps that vary over the image."""
     plain = _toy_model(wavelengths, frames, scheme == CARRE)
     if not fitted or scheme != LEAST_SQUARES:
         return [plain]
@@ -68,7 +68,7 @@ def _warm_kernels(model: PixelModel, wavelengths: int, frames: int, dtype: np.dt
 
 
 def _warm_unwrapping() -> None:
-    """Both ways of unwrapping a tile: a clean one, and one where the paths disagree."""
+    """Warm both ways of unwrapping a tile: a clean one, and one where the paths disagree."""
     from cpikan.psi.unwrap.unwrap import unwrap
 
     y, x = np.mgrid[-8:8, -8:8] + 0.5

@@ -29,25 +29,25 @@ class Content:
     evaluation: Mapping[str, Any] | None
 
     def part(self, name: str) -> Mapping[str, Any]:
-        """A mapping of the document (acquisition, settings, summary); empty when it is not there."""
+        """Return a mapping of the document (acquisition, settings, summary), empty when the document lacks it."""
         found = self.document.get(name)
         return found if isinstance(found, Mapping) else {}
 
     @property
     def lateral(self) -> Lateral:
-        """The scale of the axes, in pixels when the sampling is not known."""
+        """Give the scale of the axes, in pixels when the sampling is not known."""
         pixel = self.part("acquisition").get("pixel_um")
         return Lateral.of(self.survey.shape, pixel if isinstance(pixel, int | float) else None)
 
     @property
     def tilted(self) -> bool:
-        """Whether the tilt hides the surface: it makes up more than a tenth of the variance."""
+        """Tell whether the tilt hides the surface: the tilt makes up more than a tenth of the variance."""
         raw, flat = self.survey.raw.rms_nm, self.survey.flat.rms_nm
         return raw is not None and flat is not None and flat**2 < 0.9 * raw**2
 
     @property
     def slope(self) -> str:
-        """The tilt along x and y in words."""
+        """Format the tilt along x and y in nm per pixel."""
         origin, right, below = self.survey.plane.at(np.array([0, 0, 1]), np.array([0, 1, 0]))
         return f"{numbers.digits(right - origin)} and {numbers.digits(below - origin)}"
 
@@ -78,25 +78,25 @@ class Section:
 
 
 def table(rows: Iterable[tuple[str, str]]) -> Part:
-    """Two columns, names and values."""
+    """Make a table of two columns, names and values."""
     return Part("table", {"rows": [(name.replace("_", " "), value) for name, value in rows]})
 
 
 def columns(shown: Mapping[str, Sequence[str | Judged]]) -> Part:
-    """A table with a head, the cells by column; short columns are filled up with empty cells."""
+    """Make a table with a head, the cells by column; short columns are filled up with empty cells."""
     return Part("columns", {"heads": list(shown), "rows": list(zip_longest(*shown.values(), fillvalue=""))})
 
 
 def drawing(figure: Figure, name: str, label: str, title: str = "") -> Part:
-    """A figure; ``name`` is unique on the page, ``label`` is read to those who do not see it."""
+    """Embed a figure; ``name`` is unique on the page, ``label`` is read to those who do not see the figure."""
     return Part("drawing", {"title": title, "svg": Markup(inline_svg(figure, name, label))})
 
 
 def legend(entries: Iterable[tuple[str, str]]) -> Part:
-    """Squares of a colour and what they stand for."""
+    """Make a legend of colours, each with what it stands for."""
     return Part("legend", {"entries": list(entries)})
 
 
 def remark(text: str) -> Part:
-    """A small paragraph."""
+    """Make a small paragraph."""
     return Part("remark", {"text": text})

@@ -48,7 +48,7 @@ PLAIN_COLOUR = "#009e73"
 def map_figure(
     values: NDArray[np.floating], scale: Scale, lateral: Lateral, *, width_in: float, cross: bool = False
 ) -> Figure:
-    """A picture of a quantity with axes and colour bar; ``cross`` marks the profiles through the centre."""
+    """Draw a picture of a quantity with axes and colour bar; ``cross`` marks the profiles through the centre."""
     shown = np.ma.masked_invalid(values * scale.factor)
     figure, axes = _image_axes(lateral, width_in, bar_in=0.95)
     image = axes.imshow(
@@ -78,9 +78,7 @@ def map_figure(
 
 
 def flags_figure(flags: NDArray[np.integer], lateral: Lateral, *, width_in: float) -> Figure:
-    """Every pixel in the colour of its most telling flag (the order of ``FLAG_NAMES``); the legend belongs beside
-    it.
-    """
+    """Draw every pixel in the colour of its most telling flag (in the order of ``FLAG_NAMES``), without a legend."""
     category = np.zeros(flags.shape, np.int64)
     for index, flag in reversed(list(enumerate(FLAG_NAMES, start=1))):
         category[(flags & int(flag)) != 0] = index
@@ -96,7 +94,7 @@ def flags_figure(flags: NDArray[np.integer], lateral: Lateral, *, width_in: floa
 
 
 def histogram_figure(histogram: Histogram, scale: Scale, *, width_in: float) -> Figure:
-    """How often each value occurs, in per cent of the pixels per bin."""
+    """Draw a histogram in per cent of the pixels per bin."""
     figure, axes = chart_axes(width_in, 2.5)
     edges = histogram.edges * scale.factor
     share = 100 * histogram.counts / max(int(histogram.counts.sum()) + histogram.outside, 1)
@@ -112,7 +110,7 @@ def histogram_figure(histogram: Histogram, scale: Scale, *, width_in: float) -> 
 def profiles_figure(
     row: NDArray[np.floating], column: NDArray[np.floating], scale: Scale, lateral: Lateral, *, width_in: float
 ) -> Figure:
-    """The row and the column through the centre, one above the other on a common height axis."""
+    """Draw the row and the column through the centre, one above the other on a common height axis."""
     figure = Figure(figsize=(width_in, 3.9), layout="constrained")
     figure.patch.set_alpha(0)
     upper, lower = figure.subplots(2, 1, sharey=True)
@@ -129,7 +127,7 @@ def profiles_figure(
 
 
 def seams_figure(checks: Mapping[str, SeamCheck], *, width_in: float) -> Figure:
-    """Mean |error step| folded by the distance to the nearest border: a seam is a peak in the middle."""
+    """Draw the mean |error step| folded by the distance to the nearest border: a seam is a peak in the middle."""
     figure, axes = chart_axes(width_in, 2.5)
     colours = itertools.cycle((ACCENT, SECOND, INK))
     highest = max(float(np.nanmax(check.folded_nm)) for check in checks.values())
@@ -152,8 +150,10 @@ def _line(
     length: float,
     colour: str,
 ) -> None:
-    """A profile; where it has more samples than the figure has room for, the band between minimum and maximum as
-    well.
+    """Draw a profile.
+
+    Where it has more samples than the figure has room for, their mean is drawn, with the band between minimum and
+    maximum.
     """
     values = np.asarray(values, np.float64)
     size = -(-values.size // PROFILE_POINTS)
@@ -173,7 +173,7 @@ def _line(
 
 
 def _image_axes(lateral: Lateral, width_in: float, bar_in: float) -> tuple[Figure, Any]:
-    """A figure whose height follows the image, within reason, so that no room is lost beside it."""
+    """Make a figure whose height follows the image, within reason, so that no room is lost beside the image."""
     aspect = lateral.size[0] / lateral.size[1]
     room = width_in - 0.75 - bar_in
     height = float(np.clip(room * aspect, 0.8, 0.72 * width_in))
@@ -191,7 +191,7 @@ def _image_axes(lateral: Lateral, width_in: float, bar_in: float) -> tuple[Figur
 
 
 def chart_axes(width_in: float, height_in: float) -> tuple[Figure, Any]:
-    """A figure with one pair of axes in the style of the page."""
+    """Make a figure with one pair of axes in the style of the page."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
@@ -216,5 +216,5 @@ def _style(axes: Any) -> None:
 
 
 def _plain_number(value: float, position: int | None = None) -> str:
-    """A tick label without an offset or a power of ten beside the axis, which readers miss."""
+    """Format a tick label without an offset or a power of ten beside the axis, which readers miss."""
     return f"{value:.9g}".replace("-", "\u2212")

@@ -35,7 +35,7 @@ class FrameFacts:
 
     @classmethod
     def of(cls, entry: Any) -> FrameFacts | None:
-        """None where an entry has no steps."""
+        """Read the facts of an entry; None where it has no steps."""
         if not isinstance(entry, Mapping):
             return None
         steps = array(entry.get("phase_steps_deg"), (None,))
@@ -55,17 +55,17 @@ class FrameFacts:
         )
 
     def number(self, name: str) -> float | None:
-        """A finite number of the entry."""
+        """Read a finite number of the entry, None where the entry has none."""
         return finite(self.entry.get(name))
 
     def part(self, name: str) -> Mapping[str, Any]:
-        """A mapping of the entry, empty when it is not there."""
+        """Return a mapping of the entry, empty when the entry lacks it."""
         found = self.entry.get(name)
         return found if isinstance(found, Mapping) else {}
 
     @property
     def effects(self) -> list[str]:
-        """What was fitted beside the steps, in words."""
+        """Name the effects that were fitted beside the steps, in words."""
         found = self.entry.get("effects")
         names = (
             [effect_name(name) for name in found if isinstance(name, str)] if isinstance(found, list | tuple) else []
@@ -76,23 +76,23 @@ class FrameFacts:
 
     @property
     def tilt_size_rad_px(self) -> FloatArray | None:
-        """Length of each frame's tilt in rad per pixel."""
+        """Compute the length of each frame's tilt in rad per pixel."""
         return None if self.tilt_rad_px is None else np.hypot(*self.tilt_rad_px.T)
 
     @property
     def sign(self) -> str | None:
-        """How the sign of the height was fixed."""
+        """Tell how the sign of the height was fixed, None where the entry does not say."""
         found = self.entry.get("sign")
         return None if not isinstance(found, str) else "assumed" if found == "assumed" else "from the steps"
 
     @property
     def undetermined(self) -> bool:
-        """Whether the fit says that the frames do not settle the steps."""
+        """Tell whether the fit says that the frames do not settle the steps."""
         return self.entry.get("determined") is False
 
 
 def fits_of(*parts: Mapping[str, Any]) -> list[FrameFacts | None]:
-    """One entry per wavelength from the first part that has ``frames_fit``; [] where steps were trusted."""
+    """Read one entry per wavelength from the first part that has ``frames_fit``; [] where steps were trusted."""
     for part in parts:
         found = part.get("frames_fit")
         if isinstance(found, list | tuple) and found:
@@ -103,12 +103,12 @@ def fits_of(*parts: Mapping[str, Any]) -> list[FrameFacts | None]:
 
 
 def effect_name(name: object) -> str:
-    """An effect in words."""
+    """Name an effect in words."""
     return _EFFECT_NAMES.get(str(name), str(name))
 
 
 def array(value: Any, shape: tuple[int | None, ...]) -> FloatArray | None:
-    """Numbers of a document as an array of ``shape`` (None: any size); None when not all finite or of another shape."""
+    """Read an array of ``shape`` (None: any size) from a document; None when not all finite or of another shape."""
     if not isinstance(value, list | tuple):
         return None
     try:
@@ -120,7 +120,7 @@ def array(value: Any, shape: tuple[int | None, ...]) -> FloatArray | None:
 
 
 def finite(value: Any) -> float | None:
-    """A finite number of a document, or None."""
+    """Convert a finite number of a document to float, anything else to None."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)

@@ -16,7 +16,7 @@ _TOGETHER_DEG = 9.0  # frames closer than this on the circle share a label
 
 
 def circle_figure(step_deg: NDArray[np.floating], error_deg: NDArray[np.floating] | None) -> Figure:
-    """Steps (K,) on the circle with their frame numbers; the widest gap is dashed, errors thicken the circle."""
+    """Draw steps (K,) on the circle with their frame numbers; the widest gap is dashed, errors thicken the circle."""
     figure = Figure(figsize=SMALL_IN, layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
@@ -41,7 +41,7 @@ def circle_figure(step_deg: NDArray[np.floating], error_deg: NDArray[np.floating
 
 
 def response_figure(response: Response) -> Figure:
-    """Light minus sample over the sample, both in DN."""
+    """Draw the light minus the sample over the sample, both in DN."""
     figure, axes = chart_axes(*SMALL_IN)
     samples = np.linspace(response.low_dn, response.high_dn, 129)
     axes.axhline(0, color=INK, linewidth=0.6)
@@ -53,7 +53,7 @@ def response_figure(response: Response) -> Figure:
 
 
 def ripple_figure(before: Mapping[str, float] | None, after: Mapping[str, float] | None) -> Figure:
-    """Amplitudes in mrad by multiple of the fringe, as bars beside each other."""
+    """Draw the amplitudes in mrad by multiple of the fringe, as bars beside each other."""
     figure, axes = chart_axes(*SMALL_IN)
     shown = [(values, colour) for values, colour in ((before, SECOND), (after, ACCENT)) if values]
     names = sorted({name for values, _ in shown for name in values})
@@ -77,7 +77,7 @@ def _arc(first_deg: float, last_deg: float) -> NDArray[np.float64]:
 
 
 def _widest_gap(step_deg: NDArray[np.floating]) -> tuple[float, float]:
-    """Where the widest gap between steps on the circle starts, and its width, in degrees."""
+    """Find the start and the width of the widest gap between steps on the circle, in degrees."""
     angles = np.sort(np.mod(step_deg, 360))
     gaps = np.diff(angles, append=angles[0] + 360)
     widest = int(np.argmax(gaps))
@@ -85,7 +85,7 @@ def _widest_gap(step_deg: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def _labels(step_deg: NDArray[np.floating]) -> Sequence[tuple[float, list[int]]]:
-    """Frame numbers that lie together, with the angle of their middle."""
+    """Group frame numbers that lie together, with the angle of their middle in degrees."""
     angles = np.mod(step_deg, 360)
     order = [int(k) for k in np.argsort(angles, kind="stable")]
     groups: list[list[int]] = []

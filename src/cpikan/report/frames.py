@@ -18,7 +18,7 @@ from cpikan.units import format_length
 
 
 def frame_sections(content: Content) -> Iterator[Section]:
-    """A section per wavelength where steps were fitted, or one on how far trusted steps are from what the frames say."""
+    """Yield a section per wavelength with fitted steps, or one on how far trusted steps are from the frames."""
     fits = fits_of(content.part("summary"), content.part("calibration"))
     if not fits:
         yield from _trusted_section(content)
@@ -43,7 +43,7 @@ def _wavelength_names(content: Content, count: int) -> list[str]:
 
 
 def _rim_px(content: Content, pivot_px: tuple[float, float]) -> float | None:
-    """Distance of the farthest valid pixel of the map (a block of it, where the picture is reduced) from the pivot."""
+    """Find the distance of the farthest valid pixel (of the reduced picture, a block) from the pivot in pixels."""
     picture, shape = content.survey.height, content.survey.shape
     step = reduction(shape, MAIN_PIXELS)
     y, x = np.nonzero(np.isfinite(picture))
@@ -81,7 +81,7 @@ def _table(facts: FrameFacts, rim_px: float | None) -> Part:
 
 
 def _scaled(values: NDArray[np.float64], name: str, rim_px: float | None, power: int = 1) -> dict[str, list[str]]:
-    """A column of what grows with the distance from the pivot: at the rim in mrad, per pixel where no rim is known."""
+    """Format a column that grows with the distance from the pivot: at the rim in mrad, or per pixel without a rim."""
     if rim_px is None:
         return {f"{name} / (mrad/px{'²' if power == 2 else ''})": [f"{1e3 * value:.3g}" for value in values]}
     return {f"{name} at the rim / mrad": [f"{1e3 * rim_px**power * value:.1f}" for value in values]}
@@ -94,7 +94,7 @@ def _about_tilt(facts: FrameFacts, rim_px: float | None) -> Iterator[Part]:
 
 
 def _places(error_deg: NDArray[np.float64] | None) -> int:
-    """Decimals that show two digits of the largest error."""
+    """Choose the decimals that show two digits of the largest error."""
     largest = 0.0 if error_deg is None else float(error_deg.max())
     return int(np.clip(1 - np.floor(np.log10(largest)), 1, 4)) if largest > 0 else 2
 

@@ -54,7 +54,7 @@ def write_report(
 
 
 def render(content: Content) -> str:
-    """The page as text; whatever the document says is escaped by the templates."""
+    """Render the page as HTML text; whatever the document says is escaped by the templates."""
     environment = Environment(
         loader=PackageLoader("cpikan.report"),
         autoescape=True,
@@ -89,7 +89,7 @@ def _lead(content: Content) -> str:
 
 
 def _keys(content: Content) -> Iterable[tuple[str, str, str]]:
-    """The figures at the top: name, digits, unit."""
+    """Yield the figures at the top of the page: name, digits, unit."""
     gathered, summary = content.survey, content.part("summary")
     flat = content.tilted
     found = gathered.flat if flat else gathered.raw

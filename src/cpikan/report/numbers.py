@@ -10,7 +10,7 @@ NONE = "\u2013"
 
 
 def length(value_nm: float | None) -> tuple[str, str]:
-    """A height in nm as digits and unit: pm below 0.1 nm, um from 10 000 nm."""
+    """Format a height in nm as digits and unit: pm below 0.1 nm, um from 10 000 nm."""
     if not _finite(value_nm):
         return NONE, ""
     assert value_nm is not None
@@ -23,7 +23,7 @@ def length(value_nm: float | None) -> tuple[str, str]:
 
 
 def percent(value: float | None) -> tuple[str, str]:
-    """A share in per cent; a small one in parts per million."""
+    """Format a share as digits and unit: in per cent, a small share in parts per million."""
     if not _finite(value):
         return NONE, ""
     assert value is not None
@@ -35,7 +35,7 @@ def percent(value: float | None) -> tuple[str, str]:
 
 
 def digits(value: float, significant: int = 4) -> str:
-    """A number with about four significant digits and no exponent between 1e-4 and 1e6."""
+    """Format a number with about four significant digits and no exponent between 1e-4 and 1e6."""
     if value == 0 or not np.isfinite(value):
         return "0" if value == 0 else NONE
     if not 1e-4 <= abs(value) < 1e6:
@@ -45,12 +45,12 @@ def digits(value: float, significant: int = 4) -> str:
 
 
 def joined(pair: tuple[str, str]) -> str:
-    """Digits and unit as one text."""
+    """Join digits and unit to one text."""
     return " ".join(part for part in pair if part)
 
 
 def plain(value: Any) -> str:
-    """Any value of a document as text; lists of lists have a line each, long ones are cut."""
+    """Format any value of a document as text; lists of lists have a line each, long ones are cut."""
     if value is None:
         return NONE
     if isinstance(value, bool):

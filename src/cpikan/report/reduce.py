@@ -11,7 +11,7 @@ _LONGEST = 1200  # pixels of the longer side of a picture
 
 
 def reduction(shape: tuple[int, int], pixels: int) -> int:
-    """The block size that brings an image below ``pixels`` in all and 1200 along its longer side."""
+    """Compute the block size that brings an image below ``pixels`` in all and 1200 along its longer side."""
     return max(1, math.ceil(max(shape) / _LONGEST), math.ceil(math.sqrt(shape[0] * shape[1] / pixels)))
 
 

@@ -22,7 +22,7 @@ class Lateral:
 
     @classmethod
     def of(cls, shape: tuple[int, int], pixel_um: float | None) -> Lateral:
-        """Millimetres (or micrometres below 2 mm) when the sampling is known, otherwise pixels."""
+        """Choose millimetres (or micrometres below 2 mm) when the sampling is known, otherwise pixels."""
         if not pixel_um:
             return cls((float(shape[0]), float(shape[1])), "px")
         scale, unit = (pixel_um, "µm") if max(shape) * pixel_um < 2000 else (pixel_um / 1000, "mm")
@@ -46,7 +46,7 @@ class Scale:
 
 
 def length_unit(span_nm: float) -> tuple[float, str]:
-    """Factor from nm and the unit that shows a span of heights with few digits."""
+    """Find the factor from nm and the unit that show a span of heights with few digits."""
     for limit, factor, unit in ((0.5, 1e3, "pm"), (5e3, 1.0, "nm"), (5e6, 1e-3, "µm")):
         if span_nm < limit:
             return factor, unit
@@ -54,14 +54,14 @@ def length_unit(span_nm: float) -> tuple[float, str]:
 
 
 def height_scale(values_nm: NDArray[np.floating], label: str) -> Scale:
-    """Limits without the outermost two thousandths, in the unit that suits their span."""
+    """Choose limits without the outermost two thousandths, in the unit that suits their span."""
     low, high = _percentiles(values_nm, 0.2, 99.8)
     factor, unit = length_unit(high - low)
     return Scale(low * factor, high * factor, unit, label, factor=factor)
 
 
 def error_scale(values_nm: NDArray[np.floating], limit_nm: float) -> Scale:
-    """Symmetric limits that hold 99.5 % of the errors within ``limit_nm``; larger ones saturate."""
+    """Choose symmetric limits that hold 99.5 % of the errors within ``limit_nm``; larger ones saturate."""
     size = np.abs(values_nm)
     high = _percentiles(np.where(size <= limit_nm, size, np.nan), 0, 99.5)[1]
     factor, unit = length_unit(high)
@@ -69,7 +69,7 @@ def error_scale(values_nm: NDArray[np.floating], limit_nm: float) -> Scale:
 
 
 def quantity_scale(values: NDArray[np.floating], unit: str, label: str, colours: str) -> Scale:
-    """Limits of a quantity that is shown as it is, sigma in the unit that suits it."""
+    """Choose the limits of a quantity that is shown as it is, sigma in the unit that suits it."""
     low, high = _percentiles(values, 0.2, 99.8)
     scale = Scale(low, high, unit, label, colours)
     if unit != "nm":

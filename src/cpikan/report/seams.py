@@ -21,8 +21,11 @@ Borders = Mapping[str, tuple[str, Sequence[int]]]  # name -> (axis, first pixel 
 
 
 def borders_of(document: Mapping[str, Any], shape: tuple[int, int]) -> Borders:
-    """Find the borders of the tiles and bands that made the map of ``document``: those of unwrapping, of a network, and
-    of the passes over the frames; what did not run or has no border inside the image is left out."""
+    """Find the borders of the tiles and bands that made the map of ``document``.
+
+    They are those of unwrapping, of a network, and of the passes over the frames; what did not run or has no border
+    inside the image is left out.
+    """
     summary, settings = (_part(document, name) for name in ("summary", "settings"))
     bands = [band.start for band in split_bands(shape[0], _rows(summary))[1:]]
     cuts: dict[str, tuple[Sequence[int], Sequence[int]]] = {"bands": (bands, ())}
@@ -45,7 +48,7 @@ def _part(mapping: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _rows(summary: Mapping[str, Any]) -> int:
-    """Rows of a band; without that figure, one band."""
+    """Read the rows of a band; without that figure, one band."""
     rows = summary.get("band_rows")
     return rows if isinstance(rows, int) and rows > 0 else 2**62
 
@@ -76,14 +79,14 @@ class SeamCheck:
 
     @property
     def ratio(self) -> float:
-        """The mean step across borders over that nearby."""
+        """Compute the ratio of the mean step across borders to the mean step nearby."""
         if self.nearby_nm > 0:
             return self.border_nm / self.nearby_nm
         return float("inf") if self.border_nm > 0 else 1.0
 
     @property
     def visible(self) -> bool:
-        """Whether a seam shows: beyond five standard deviations and five per cent."""
+        """Tell whether a seam shows: beyond five standard deviations and five per cent."""
         return self.deviation > 5 and self.ratio > 1.05
 
 
@@ -134,7 +137,7 @@ class SeamSums:
 
 
 def _distance(size: int, cuts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How far each of ``size`` pixels lies behind its nearest border, negative before it."""
+    """Compute how far each of ``size`` pixels lies behind its nearest border, negative before the border."""
     pixels = np.arange(size)
     behind = np.searchsorted(cuts, pixels, side="right")
     last, following = cuts[np.maximum(behind - 1, 0)], cuts[np.minimum(behind, cuts.size - 1)]

@@ -20,7 +20,7 @@ _SIDE_NOTES = {
 
 
 def height_sections(content: Content) -> Iterable[Section]:
-    """The surface large; where a tilt would hide it, levelled, and the heights as delivered beside the other pictures."""
+    """Yield the large map of the surface; where a tilt would hide it, levelled, and then the heights as delivered."""
     gathered, lateral = content.survey, content.lateral
     flat = content.tilted
     values = gathered.levelled if flat else gathered.height
@@ -40,7 +40,7 @@ def height_sections(content: Content) -> Iterable[Section]:
 
 
 def side_sections(content: Content) -> Iterable[Section]:
-    """Uncertainty, modulation, slope and flags, as far as the map has them."""
+    """Yield the sections on uncertainty, modulation, slope and flags, as far as the map has them."""
     gathered, lateral = content.survey, content.lateral
     for title, values, unit, label, colours in (
         ("Uncertainty", gathered.sigma, "nm", "σ", "magma"),
@@ -70,7 +70,7 @@ def _flag_legend(shares: Mapping[int, float]) -> Part:
 
 
 def profile_section(content: Content) -> Iterable[Section]:
-    """The row and the column through the centre, levelled where the picture is."""
+    """Yield the profiles of the row and the column through the centre, levelled where the map is."""
     gathered = content.survey
     row, column, kind = gathered.row, gathered.column, "as delivered"
     if content.tilted:
@@ -88,7 +88,7 @@ def profile_section(content: Content) -> Iterable[Section]:
 
 
 def histogram_section(content: Content) -> Iterable[Section]:
-    """How the heights, as delivered, are distributed."""
+    """Yield the histogram of the heights as delivered."""
     gathered = content.survey
     if gathered.histogram is not None:
         scale = scales.height_scale(gathered.height, "height")
@@ -99,7 +99,7 @@ def histogram_section(content: Content) -> Iterable[Section]:
 
 
 def error_sections(content: Content) -> Iterable[Section]:
-    """Against a truth: error map, its histogram, and whether borders of tiles or bands show."""
+    """Yield the sections against a truth: error map, its histogram, and whether borders of tiles or bands show."""
     error = content.survey.error
     assert error is not None
     if not np.isfinite(error.picture).any():

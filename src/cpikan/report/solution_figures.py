@@ -31,7 +31,7 @@ def save_solution_figures(solution: Solution, path: Path | str) -> None:
 
 
 def solution_figure(solution: Solution) -> Figure:
-    """The three panels as one figure."""
+    """Draw the solution, its error and the held-out residual over time as one figure of three panels."""
     figure = Figure(figsize=(11, 3.7), layout="constrained")
     figure.suptitle(_headline(solution), fontsize=11)
     left, middle, right = figure.subplots(1, 3)
@@ -51,7 +51,7 @@ def solution_figure(solution: Solution) -> Figure:
 
 
 def _headline(solution: Solution) -> str:
-    """What was solved, how well, and in what time."""
+    """Tell in one line which problem was solved, with what relative L2 error, and in how many seconds."""
     error, seconds = solution.metrics["relative_l2"], solution.metrics["seconds"]
     reached = "" if error is None else f"relative L2 error {error:.1e}, "
     return f"{solution.problem.name}: {reached}{seconds:.1f} s"
@@ -90,7 +90,7 @@ def _maps(figure: Figure, left: Axes, middle: Axes, region: Any, value: np.ndarr
 
 
 def _power_format() -> ScalarFormatter:
-    """A common power of ten for small numbers, above the bar."""
+    """Make a formatter that puts a common power of ten for small numbers above the bar."""
     found = ScalarFormatter(useMathText=True)
     found.set_powerlimits((-2, 3))
     return found

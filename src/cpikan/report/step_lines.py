@@ -12,7 +12,7 @@ _LABEL = 11  # characters before the first word, as in the other lines
 
 
 def step_lines(summary: Mapping[str, Any]) -> list[str]:
-    """Steps in degrees with their largest error, what else was fitted, fringes, sign; [] where steps were trusted."""
+    """Format steps in degrees with largest error, other fitted effects, fringes, sign; [] where steps were trusted."""
     fits = fits_of(summary)
     several = len(fits) > 1
     return [
@@ -52,7 +52,7 @@ def _ending(facts: FrameFacts) -> list[str]:
 
 
 def _elided(steps: Sequence[str], room: int) -> str:
-    """As many steps as fit into ``room`` characters, the middle left out; at least the first two and the last."""
+    """Shorten steps to ``room`` characters, the middle left out; at least the first two and the last remain."""
     whole = " ".join(steps)
     if len(whole) <= room or len(steps) <= 4:
         return whole

@@ -27,7 +27,7 @@ _LISTED = 60
 
 
 def surface_sections(content: Content) -> Iterator[Section]:
-    """The numbers after the form was removed, and its coefficients; nothing where none was."""
+    """Yield the numbers after the form was removed, and the form's coefficients; nothing where no form was removed."""
     summary = content.part("summary")
     surface, form = summary.get("surface"), summary.get("form")
     if isinstance(surface, Mapping):
@@ -37,7 +37,7 @@ def surface_sections(content: Content) -> Iterator[Section]:
 
 
 def _rows(surface: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every parameter of the table that has a value; slopes in mrad where the pixel size is known."""
+    """Yield every parameter of the table that has a value; slopes in mrad where the pixel size is known."""
     known = any(finite(surface.get(f"slope_rms_{axis}_mrad")) is not None for axis in "xy")
     for name, parameter in PARAMETERS.items():
         value = finite(surface.get(name))

@@ -113,13 +113,13 @@ def survey(height_map: HeightMap, comparison: Comparison | None = None, *, progr
 
 
 def _plane_fit(shape: tuple[int, int]) -> GroupedFormFit:
-    """Piston and tilt over all pixels of an image."""
+    """Set up the fit of piston and tilt over all pixels of an image."""
     middle_y, middle_x = (shape[0] - 1) / 2, (shape[1] - 1) / 2
     return GroupedFormFit(form_modes("piston,tilt"), Circle(middle_x, middle_y, max(1.0, np.hypot(middle_y, middle_x))))
 
 
 def _levelled(picture: BlockMean, plane: GroupedForm) -> FloatArray:
-    """The reduced heights without the plane, which is averaged over the same blocks."""
+    """Subtract the plane, averaged over the same blocks, from the reduced heights."""
     tilt = BlockMean(picture.shape, picture.factor)
     step = max(1, (1 << 20) // picture.shape[1])
     for start in range(0, picture.shape[0], step):
@@ -171,7 +171,7 @@ class _SidePictures:
 
 
 def _steepness(reader: MapRows, band: Band) -> FloatArray:
-    """The length of the gradient in nm per pixel."""
+    """Compute the length of the gradient in nm per pixel."""
     rows = [reader.read(name, band) for name in ("slope_y_nm_per_px", "slope_x_nm_per_px")]
     assert rows[0] is not None
     assert rows[1] is not None

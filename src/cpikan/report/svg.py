@@ -20,8 +20,9 @@ _PX_PER_IN = 100  # CSS pixels of a figure's inch, so that text of 8.4 pt reads 
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> str:
-    """Draw a figure as SVG for a page; ``name`` makes its identifiers unique there, ``label`` is read to those who do
-    not see it.
+    """Draw a figure as SVG for a page.
+
+    ``name`` makes its identifiers unique there, ``label`` is read to those who do not see it.
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -43,8 +44,9 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
 
 
 def _rename(text: str, name: str) -> str:
-    """Number the identifiers that something refers to, in order of appearance, and drop the others: the result does
-    not change from run to run.
+    """Number the identifiers that something refers to, in order of appearance, and drop the others.
+
+    So the result does not change from run to run.
     """
     used = set(re.findall(r"(?:href=\"#|url\(#)([^\"\)]+)", text))
     numbers: dict[str, str] = {}
@@ -75,7 +77,7 @@ def _with_palette(match: re.Match[str]) -> str:
 
 
 def palette_png(png: bytes) -> bytes:
-    """The same image with one byte per pixel, exactly, when it has at most 256 colours; otherwise as it was."""
+    """Convert a PNG image exactly to one byte per pixel if it has at most 256 colours; else return it as it was."""
     from PIL import Image
 
     with Image.open(io.BytesIO(png)) as image:

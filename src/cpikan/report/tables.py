@@ -19,7 +19,7 @@ _STAGES: Mapping[str, tuple[str, str]] = {
 
 
 def numbers_section(content: Content) -> Section:
-    """Surface numbers, and the figures against a truth."""
+    """Make the section of surface numbers, with the figures against a truth."""
     gathered, summary = content.survey, content.part("summary")
     rows: list[tuple[str, str]] = [
         ("valid pixels", f"{gathered.raw.pixels} of {gathered.shape[0] * gathered.shape[1]}"),
@@ -63,7 +63,7 @@ def _evaluation_rows(found: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
 
 
 def timing_section(content: Content) -> Iterable[Section]:
-    """The time of the stages as a bar, and memory."""
+    """Yield the section with the time of the stages as a bar, and memory."""
     summary = content.part("summary")
     stages = {
         name: float(summary[key])
@@ -94,7 +94,7 @@ _METHOD_KEYS = ("methods_used", "steps", "phase_steps_deg")
 
 
 def provenance_section(content: Content) -> Iterable[Section]:
-    """Everything the document says besides the summary and the fit of the frames, which have sections of their own."""
+    """Yield all the document says besides the summary and the fit of the frames, which have sections of their own."""
     rows: list[tuple[str, str]] = []
     for name, value in content.document.items():
         if name == "summary":

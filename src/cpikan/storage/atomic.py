@@ -25,17 +25,8 @@ class StorageFull(InputError):
     """The disk, the quota or the file size limit ran out; what was written so far stays for a resume."""
 
 
-def sync_file(path: Path) -> None:
-    """Make the bytes and the size of a file survive a power cut."""
-    _sync(path)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names inside a folder survive a power cut."""
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """Make the bytes and the size of a file, or the names inside a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -47,8 +38,8 @@ def sync_tree(root: Path) -> None:
     """Make every file and folder under ``root`` survive a power cut, files before the folders that name them."""
     for folder, _, files in os.walk(root, topdown=False):
         for name in files:
-            sync_file(Path(folder, name))
-        sync_folder(Path(folder))
+            sync_path(Path(folder, name))
+        sync_path(Path(folder))
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
@@ -69,7 +60,7 @@ def write_bytes(path: Path | str, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        sync_path(path.parent)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -108,7 +99,7 @@ def check_disk_space(path: Path | str, needed_bytes: int) -> None:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes an ordinary user may still write on the disk of ``path``, which need not exist yet."""
+    """Count the bytes an ordinary user may still write on the disk of ``path``, which need not exist yet."""
     folder = path.absolute()
     while not folder.exists():
         folder = folder.parent

@@ -72,7 +72,7 @@ def _tiff_bytes(shape: tuple[int, int], itemsize: int) -> int:
 
 
 def _zarr_bytes(shape: tuple[int, int], itemsize: int) -> int:
-    """Levels of a quarter each; padded chunks compress away; 64 KiB a level for metadata and what does not compress."""
+    """Estimate bytes of levels, a quarter each: padding compresses away; 64 KiB a level for metadata and the rest."""
     (height, width), size = shape, 0
     while True:
         size += int(1.01 * height * width * itemsize) + 2**16

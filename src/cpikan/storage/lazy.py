@@ -28,7 +28,7 @@ class LazyMap(ABC):
 
     @abstractmethod
     def _read(self, rows: range, columns: range) -> np.ndarray:
-        """The window of contiguous, non-empty ranges; InputError when the file does not hold it."""
+        """Read the window of contiguous, non-empty ranges; raises InputError when the file does not hold it."""
 
     @property
     def size(self) -> int:
@@ -59,7 +59,7 @@ class LazyMap(ABC):
 
 
 def _expand(key: Any) -> tuple[int | slice, int | slice]:
-    """Any basic index as one integer or slice per axis."""
+    """Turn any basic index into one integer or slice per axis."""
     parts = list(key) if isinstance(key, tuple) else [key]
     if not any(part is Ellipsis for part in parts):
         parts.append(Ellipsis)
@@ -87,7 +87,7 @@ def _chosen(part: int | slice, size: int) -> range:
 
 
 def _strided(chosen: range) -> slice:
-    """The slice that picks ``chosen`` out of the window from its smallest to its largest member."""
+    """Make the slice that picks ``chosen`` out of the window from its smallest to its largest member."""
     return slice(None, None, chosen.step)
 
 

@@ -57,7 +57,7 @@ def open_map(path: Path | str) -> StoredMap:
 
 
 def read_document(path: Path | str) -> dict[str, Any]:
-    """STEM.json beside an output, {} when there is none; InputError when it is not a JSON object."""
+    """Read STEM.json beside an output, {} when there is none; raises InputError when it is not a JSON object."""
     file = document_path(path)
     if not file.exists():
         return {}

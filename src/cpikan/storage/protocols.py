@@ -28,11 +28,11 @@ class FrameReader(Protocol):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """A name per frame for messages: a file name, or ``frames.npy[3]``."""
+        """Name each frame for messages: a file name, or ``frames.npy[3]``."""
         ...
 
     def read_rows(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Rows [start, stop) of every frame, shape (frames, stop - start, W).
+        """Read rows [start, stop) of every frame, shape (frames, stop - start, W).
 
         ``out`` is filled and returned when given; otherwise the result may be a read-only view of the file. Bands are
         cheapest in order. Raises InputError, naming the file, when stored pixels are damaged or absent.
@@ -40,7 +40,7 @@ class FrameReader(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """A cheap identity of the input (names, sizes, modification times): a resumed run refuses other frames."""
+        """Identify the input cheaply (names, sizes, modification times): a resumed run refuses other frames."""
         ...
 
     def close(self) -> None: ...

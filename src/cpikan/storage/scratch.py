@@ -50,7 +50,7 @@ class ScratchArrays:
                 self._files[name].write(start * self.shape[1] * data.itemsize, data)
 
     def array(self, name: str, *, writable: bool = False) -> np.ndarray:
-        """One of the arrays, (H, W), as a memory map."""
+        """Map one of the arrays, (H, W), into memory."""
         mode = "r+" if writable else "r"
         return np.memmap(self._path(name), self._dtypes[name], mode, shape=self.shape)  # type: ignore[call-overload]
 
@@ -59,7 +59,7 @@ class ScratchArrays:
             file.sync()
 
     def finish(self) -> None:
-        """Nothing to put in place: the arrays are read where they are, and removed by `remove`."""
+        """Sync the arrays; they are read where they are, and removed by `remove`."""
         self.sync()
 
     def close(self) -> None:

@@ -23,11 +23,10 @@ class Band:
         return self.stop - self.start
 
 
-def split_bands(height: int, rows: int, align: int = 1) -> tuple[Band, ...]:
-    """Cut ``height`` rows into bands of about ``rows``, each starting at a multiple of ``align``; the last may be shorter."""
-    step = max(align, rows // align * align)
-    starts = range(0, height, step)
-    return tuple(Band(i, start, min(start + step, height)) for i, start in enumerate(starts))
+def split_bands(height: int, rows: int, first_row: int = 0) -> tuple[Band, ...]:
+    """Cut the rows from ``first_row`` to ``height`` into bands of ``rows``; the last may be shorter."""
+    step = max(1, rows)
+    return tuple(Band(i, start, min(start + step, height)) for i, start in enumerate(range(first_row, height, step)))
 
 
 class BufferPool(Generic[Buffer]):

@@ -161,9 +161,9 @@ def stream_through(
     depth: int = 2,
     progress: ProgressSink | None = None,
 ) -> StreamTimings:
-    """As `stream`; ``transform`` turns what was read into one result per band, in order, and may take bands ahead.
+    """Stream bands as `stream` does; ``transform`` makes one result per band, in order, and may take bands ahead.
 
-    It is called before anything is read, and runs in this thread; an `Executor` may work on the bands it took.
+    ``transform`` is called before anything is read, and runs in this thread; an `Executor` may work on the bands it took.
     """
     if depth < 1:
         raise InputError(f"depth {depth} does not bound the queues: give at least 1")

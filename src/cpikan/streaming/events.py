@@ -85,7 +85,7 @@ class ProgressLine:
         return False
 
     def line(self, elapsed_s: float, of: float, figures: dict[str, float]) -> str:
-        """The text shown ``elapsed_s`` seconds into the stage."""
+        """Word the line shown ``elapsed_s`` seconds into the stage."""
         gained, share = self._done - self._first, self._done / max(of, 1)
         left = _clock((of - self._done) * elapsed_s / gained) if gained > 0 else "?"
         bar = ("#" * round(20 * min(share, 1.0))).ljust(20, ".")

@@ -56,7 +56,7 @@ class SerialExecutor:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        """Nothing was started."""
+        """Leave with nothing to stop."""
 
 
 class ThreadExecutor:
@@ -90,7 +90,7 @@ class ProcessExecutor:
         self._pool: ProcessPoolExecutor | None = None
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
-        """As in `Executor`; raises InputError at once for work that cannot be sent, later for a process that died."""
+        """Apply ``work`` as in `Executor`; raises InputError at once for unsendable work, later for a dead process."""
         if self._pool is None or self._work is not work:
             self._start(work)
         return _results_of_processes(_in_order(self._submit, items, self.in_flight))
@@ -177,7 +177,7 @@ def _end_with_parent() -> None:
 
 
 def _all_started(size: int) -> None:
-    """Wait for the other processes, so that each of them gets one of these."""
+    """Wait until all ``size`` processes have started, so that each of them takes one such task."""
     while _worker["started"].value < size:
         time.sleep(0.01)
 

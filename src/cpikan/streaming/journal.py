@@ -72,7 +72,7 @@ class Journal:
         self.steps.append(entry)
 
     def last(self, stage: str) -> dict[str, Any] | None:
-        """The newest step of a stage."""
+        """Find the newest step of a stage, None where it has none."""
         return next((step for step in reversed(self.steps) if step.get("stage") == stage), None)
 
     @property
@@ -117,7 +117,7 @@ def check_same_plan(found: dict[str, Any], asked: dict[str, Any], otherwise: str
 
 
 def _flat(plan: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under names such as ``settings.tile``, so that a message can name the one that differs."""
+    """Flatten nested settings to names such as ``settings.tile``, so that a message can name the one that differs."""
     flat: dict[str, Any] = {}
     for key, value in plan.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
@@ -150,7 +150,7 @@ def open_locked(path: Path) -> int:
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Entries up to the first damaged line, and the bytes they take."""
+    """Read the entries up to the first damaged line, and count the bytes they take."""
     entries: list[dict[str, Any]] = []
     length = 0
     for line in path.read_bytes().splitlines(keepends=True):
@@ -163,7 +163,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def _boot() -> str:
-    """Identity of the running system since it was started; empty where it has none."""
+    """Identify the running system since it was started; empty where it has no identity."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

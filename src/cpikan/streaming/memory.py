@@ -7,7 +7,7 @@ import threading
 
 
 def anonymous_mib() -> float:
-    """Anonymous resident memory of this process now, in MiB (RssAnon; elsewhere than Linux the whole resident set)."""
+    """Read this process's anonymous resident memory now, in MiB (RssAnon; off Linux the whole resident set)."""
     if sys.platform == "linux":
         with open("/proc/self/status", encoding="ascii") as status:
             for line in status:
@@ -37,7 +37,7 @@ class PeakMemory:
         return self
 
     def peak(self) -> float:
-        """The largest value up to now."""
+        """Return the largest anonymous memory up to now, in MiB."""
         self.mib = max(self.mib, anonymous_mib())
         return self.mib
 

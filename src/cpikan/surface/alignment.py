@@ -46,11 +46,11 @@ class Alignment:
 
     @property
     def pistons_nm(self) -> NDArray[np.float64]:
-        """By the number of the component, from 0."""
+        """Return the pistons in nm by the number of the component, from 0."""
         return self.form.constants_nm[1:]
 
     def error(self, block: Block) -> NDArray[np.float64]:
-        """The difference of a block without pistons and form, in nm, float64."""
+        """Subtract pistons and form from the difference of a block, in nm, float64."""
         return self.form.remove(block.start, block.difference_nm, None if block.labels is None else block.labels + 1)
 
 
@@ -68,7 +68,7 @@ class _Points:
 
 
 def component_sizes(sweep: Sweep) -> NDArray[np.int64]:
-    """Number of valid pixels per component."""
+    """Count the valid pixels of every component."""
     sizes = np.zeros(1, np.int64)
     for block in sweep():
         valid = np.isfinite(block.difference_nm)
@@ -111,7 +111,7 @@ def align(
 
 
 def _survey(sweep: Sweep) -> tuple[NDArray[np.int64], Circle]:
-    """Number of valid pixels per component, and the circle around them all."""
+    """Count the valid pixels of every component, and find the circle around all of them."""
     extent = ExtentScan()
 
     def watched() -> Iterator[Block]:
@@ -124,14 +124,14 @@ def _survey(sweep: Sweep) -> tuple[NDArray[np.int64], Circle]:
 
 
 def _at(points: _Points, basis: ZernikeBasis, pupil: Circle) -> NDArray[np.float64]:
-    """The modes at the points, (modes, points)."""
+    """Evaluate the modes at the points, (modes, points)."""
     return basis.values(*pupil.coordinates(points.row, points.column))
 
 
 def _form_at(
     points: _Points, basis: ZernikeBasis, pupil: Circle, coefficients: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The form at the points, some at a time."""
+    """Evaluate the form at the points, some at a time."""
     found = np.zeros(points.value.size)
     step = max(1, _FORM_VALUES // max(1, len(basis.modes)))
     for first in range(0, found.size if basis.modes else 0, step):
@@ -141,7 +141,7 @@ def _form_at(
 
 
 def _sample(sweep: Sweep, shape: tuple[int, int], sizes: NDArray[np.int64]) -> _Points:
-    """Evenly spaced valid pixels, small components whole."""
+    """Pick evenly spaced valid pixels, small components whole."""
     steps = _sample_steps(sizes, shape[1])
     parts = [_sample_block(block, shape, steps) for block in sweep()]
     names = ("value", "label", "row", "column")
@@ -157,7 +157,7 @@ def _sample_block(block: Block, shape: tuple[int, int], steps: NDArray[np.int64]
 
 
 def _sample_steps(sizes: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-    """Step between sampled pixels of each component; never a divisor of the width, which would pick out columns."""
+    """Choose the step between sampled pixels per component; no divisor of the width, which would pick out columns."""
     fewest = max(1, min(_FEWEST, _SAMPLE // sizes.size))
     common = max(1, -(-int(sizes.sum()) // _SAMPLE))
     steps = np.clip(sizes // fewest, 1, common)
@@ -167,7 +167,7 @@ def _sample_steps(sizes: NDArray[np.int64], width: int) -> NDArray[np.int64]:
 
 
 def _medians(values: NDArray[np.float64], labels: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """Median per label; 0 for a label without values."""
+    """Compute the median per label; 0 for a label without values."""
     if count == 1:
         return np.array([np.median(values) if values.size else 0.0])
     values = values[np.lexsort((values, labels))]
@@ -181,7 +181,7 @@ def _medians(values: NDArray[np.float64], labels: NDArray[np.int64], count: int)
 def _robust_form(
     points: _Points, basis: ZernikeBasis, pupil: Circle, components: int, limit_nm: float
 ) -> NDArray[np.float64]:
-    """Coefficients of least absolute deviations by reweighting, then least squares within the limit, on a sample."""
+    """Fit coefficients by reweighted least absolute deviations, then least squares within the limit, on a sample."""
     most = min(_FORM_SAMPLE, _FORM_VALUES // len(basis.modes))
     points = points.every(max(1, points.value.size // most))
     values = _at(points, basis, pupil)
@@ -204,7 +204,7 @@ def _weighted(
     weight: NDArray[np.float64],
     components: int,
 ) -> NDArray[np.float64]:
-    """Weighted least squares of ``rest`` on the modes and a piston per component; the modes' coefficients."""
+    """Fit ``rest`` by weighted least squares of modes and a piston per component; return the modes' coefficients."""
     heavy = np.bincount(label, weight, components)
     heavy = np.where(heavy > 0, heavy, 1.0)
 

@@ -37,7 +37,7 @@ class Aperture(ABC):
 
     @abstractmethod
     def rows(self, start: int, stop: int, width: int) -> UInt8[np.ndarray, "rows w"]:
-        """Rows [start, stop), shape (stop - start, width), 1 where pixels count."""
+        """Give rows [start, stop), shape (stop - start, width), 1 where pixels count."""
 
     def check(self, shape: tuple[int, int]) -> None:
         """Raise InputError when the set does not fit an image (H, W) or holds no pixel of it."""
@@ -102,18 +102,18 @@ class Circle(Aperture):
 
     @property
     def obscuration(self) -> float:
-        """Inner over outer radius."""
+        """Divide the inner by the outer radius."""
         return self.inner / self.radius
 
     @property
     def numbers(self) -> list[float]:
-        """The centre and the radii, as ``--circle`` takes them."""
+        """List the centre and the radii in pixels, as ``--circle`` takes them."""
         return [self.x, self.y, self.radius, self.inner]
 
     def coordinates(
         self, rows: NDArray[np.integer], columns: NDArray[np.integer]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Pixel centres as (y, x) in units of the radius from the centre."""
+        """Scale pixel centres to (y, x) in units of the radius from the centre."""
         y, x = np.asarray(rows, np.float64), np.asarray(columns, np.float64)
         return (y - self.y) / self.radius, (x - self.x) / self.radius
 
@@ -121,7 +121,7 @@ class Circle(Aperture):
         return self._between(start, stop, width, self.radius**2, self.inner**2).astype(np.uint8)
 
     def inside(self, start: int, stop: int, width: int) -> Bool[np.ndarray, "rows w"]:
-        """Pixels on which polynomials of this circle are fitted, its edges included even after rounding."""
+        """Tell on which pixels polynomials of this circle are fitted, its edges included even after rounding."""
         return self._between(start, stop, width, (self.radius * EDGE) ** 2, (self.inner / EDGE) ** 2)
 
     def check(self, shape: tuple[int, int]) -> None:
@@ -255,7 +255,7 @@ def aperture_of(circle: str | None, mask: str | Path | None) -> Aperture | None:
 
 
 def pupil_of(aperture: Aperture | None) -> Circle | None:
-    """The circle that an aperture brings along for polynomials, None where it brings none."""
+    """Return the circle that an aperture brings along for polynomials, None where it brings none."""
     return None if aperture is None else aperture.pupil
 
 
@@ -275,7 +275,7 @@ class ExtentScan:
         self.pixels += int(np.count_nonzero(valid))
 
     def pupil(self) -> Circle:
-        """Centred on the box around the valid pixels, reaching the farthest of them; InputError when there is none."""
+        """Centre a circle on the box of the valid pixels, reaching the farthest; raises InputError where none is."""
         if not self.pixels:
             raise InputError("no pixel is valid: there is nothing to fit, check the mask")
         rows, first, last = (np.concatenate(part) for part in zip(*self._ends, strict=True))

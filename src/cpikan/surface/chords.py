@@ -49,7 +49,7 @@ class Chords:
 
     @classmethod
     def of(cls, pupil: Circle, start: int, rows: int, width: int) -> Chords:
-        """The chords of rows [start, start + rows) of an image that is ``width`` wide."""
+        """Find the chords of rows [start, start + rows) of an image that is ``width`` wide."""
         square = (start + np.arange(rows) - pupil.y) ** 2
         outer = np.sqrt(np.maximum((pupil.radius * EDGE) ** 2 - square, 0.25))
         if not pupil.inner:
@@ -64,7 +64,7 @@ class Chords:
         return cls(pupil, start, split, centre, np.stack([half, half], 1))
 
     def node_values(self, basis: ZernikeBasis, count: int) -> FloatArray:
-        """Basis functions at ``count`` Chebyshev nodes of every chord, shape (modes, rows, chords, count)."""
+        """Evaluate basis functions at ``count`` Chebyshev nodes of every chord, shape (modes, rows, chords, count)."""
         columns = self.centre[..., None] + self.half[..., None] * np.cos(_angles(count))
         rows = self.start + np.arange(len(self.split), dtype=np.float64)
         return basis.values(
@@ -72,13 +72,13 @@ class Chords:
         )
 
     def series(self, basis: ZernikeBasis) -> FloatArray:
-        """Chebyshev coefficients of the basis functions along every chord, shape (modes, rows, chords, order + 1)."""
+        """Expand the basis functions along every chord in Chebyshev terms, (modes, rows, chords, order + 1)."""
         count = degree(basis) + 1
         return self.node_values(basis, count) @ _to_series(count)
 
 
 def degree(basis: ZernikeBasis) -> int:
-    """The highest radial order of a basis, 0 of an empty one."""
+    """Return the highest radial order of a basis, 0 of an empty one."""
     return max((n for n, _ in basis.modes), default=0)
 
 
@@ -87,14 +87,14 @@ def _angles(count: int) -> FloatArray:
 
 
 def _to_series(count: int) -> FloatArray:
-    """Matrix (nodes, terms) from values at Chebyshev nodes to coefficients."""
+    """Make the matrix (nodes, terms) from values at Chebyshev nodes to coefficients."""
     matrix = np.cos(np.outer(_angles(count), np.arange(count))) * (2 / count)
     matrix[:, 0] /= 2
     return matrix
 
 
 def node_weights(moments: FloatArray, count: int) -> FloatArray:
-    """Weights at ``count`` nodes with the given Chebyshev moments (..., up to ``count``): sums of polynomials become
+    """Compute weights at ``count`` nodes of given Chebyshev moments (..., up to ``count``): sums of polynomials become
     sums over nodes.
     """
     weights: FloatArray = moments @ _to_series(count)[:, : moments.shape[-1]].T
@@ -194,7 +194,7 @@ def group_sums(height, group, weights, split, centre, half, series, of_mode, of_
 
 @_jit
 def chord_values(series, wanted, split, centre, half, out):  # type: ignore[no-untyped-def]
-    """Values (surfaces, rows, W) of Chebyshev series (surfaces, rows, chords, terms), by Clenshaw; NaN where not wanted.
+    """Evaluate Chebyshev series (surfaces, rows, chords, terms) by Clenshaw, (surfaces, rows, W); NaN if not wanted.
 
     Each pixel is a function of its own row and column alone, so bands and threads do not change a bit.
     """

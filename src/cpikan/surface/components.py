@@ -52,7 +52,7 @@ class ComponentScan:
         self.count = int(order.size)
 
     def rows(self, start: int, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Labels of the band that starts at ``start``; ``mask`` is the one given to ``add`` for it."""
+        """Label the band that starts at ``start``; ``mask`` is the one given to ``add`` for it."""
         labels, _ = _label(mask)
         labels[labels > 0] += self._first[start]
         return self._final[labels]

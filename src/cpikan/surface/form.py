@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,28 +85,13 @@ def _term_modes(name: str) -> tuple[Mode, ...]:
 
 
 def form_modes(terms: str | Iterable[str]) -> tuple[Mode, ...]:
-    """The Zernike modes that the terms name, each once, by radial order."""
+    """List the Zernike modes that the terms name, each once, by radial order."""
     modes = {mode for name in check_form_terms(terms) for mode in _term_modes(name)}
     return tuple(sorted(modes, key=ansi_index))
 
 
-def form_rows(
-    basis: ZernikeBasis,
-    pupil: Circle,
-    coefficients: Float64[np.ndarray, "surfaces modes"],
-    start: int,
-    wanted: Bool[np.ndarray, "rows w"],
-) -> Float64[np.ndarray, "surfaces rows w"]:
-    """Surfaces of several coefficient rows (surfaces, modes) in the rows of ``wanted``; NaN where not wanted."""
-    out = np.full((len(coefficients), *wanted.shape), np.nan)
-    for rows, columns, values in _mode_blocks(basis, pupil, start, wanted):
-        pieces = np.matmul(coefficients, _pieces(values))
-        out[:, rows, columns] = pieces.transpose(1, 0, 2).reshape(len(coefficients), -1)[:, : rows.size]
-    return out
-
-
 def _pieces(matrix: FloatArray) -> FloatArray:
-    """A wide matrix (rows, points) cut into a stack (pieces, rows, some points), zeros at the end.
+    """Cut a wide matrix (rows, points) into a stack (pieces, rows, some points), zeros at the end.
 
     Products of so small matrices run on the calling thread: a threaded BLAS loses far more on a shared machine than it
     wins here.
@@ -118,17 +103,6 @@ def _pieces(matrix: FloatArray) -> FloatArray:
     return padded.reshape(rows, -1, size).transpose(1, 0, 2)
 
 
-def _mode_blocks(
-    basis: ZernikeBasis, pupil: Circle, start: int, wanted: NDArray[np.bool_]
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]]:
-    """Rows, columns and basis values (modes, points) of the wanted pixels, a few at a time."""
-    step = max(1024, _BLOCK_VALUES // max(1, len(basis.modes)))
-    rows, columns = np.nonzero(wanted)
-    for first in range(0, rows.size, step):
-        y, x = rows[first : first + step], columns[first : first + step]
-        yield y, x, basis.values(*pupil.coordinates(start + y, x))
-
-
 def surface_rows(
     basis: ZernikeBasis,
     pupil: Circle,
@@ -136,7 +110,10 @@ def surface_rows(
     start: int,
     wanted: Bool[np.ndarray, "rows w"],
 ) -> Float64[np.ndarray, "surfaces rows w"]:
-    """``form_rows`` for pixels of the pupil only, along chords: as fast as a plane, and the same bits in any bands."""
+    """Evaluate surfaces of coefficient rows (surfaces, modes) on the pupil pixels ``wanted``; NaN where not wanted.
+
+    Along chords: as fast as a plane, and the same bits in any bands.
+    """
     out = np.full((len(coefficients), *wanted.shape), np.nan)
     rows = _used_rows(wanted)
     part = np.ascontiguousarray(wanted[rows])
@@ -150,7 +127,7 @@ def surface_rows(
 
 
 def _used_rows(wanted: NDArray[np.bool_]) -> slice:
-    """The rows from the first to the last wanted pixel; empty when there is none."""
+    """Find the rows from the first to the last wanted pixel; empty when there is none."""
     used = np.flatnonzero(wanted.any(1))
     return slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0)
 
@@ -206,7 +183,7 @@ class ModeSums:
         self.right += sums[-maps:]
 
     def solve(self, modes: Sequence[Mode], right: FloatArray | None = None) -> FloatArray:
-        """Coefficients in nm (maps, all modes) of a fit of the given modes only, 0 for the others.
+        """Solve for coefficients in nm (maps, all modes) of a fit of the given modes only, 0 for the others.
 
         ``right`` replaces the maps' own sums. Directions that no pixel constrains get nothing.
         """
@@ -228,22 +205,32 @@ class Form:
     coefficients_nm: tuple[float, ...]
 
     def rows(self, start: int, stop: int, width: int) -> Float64[np.ndarray, "rows w"]:
-        """Values in rows [start, stop), float64 of shape (stop - start, width), in nm; outside the pupil it goes on."""
-        every = np.ones((stop - start, width), bool)
-        return form_rows(self.basis, self.pupil, np.array([self.coefficients_nm]), start, every)[0]
+        """Evaluate rows [start, stop) in nm, float64 (stop - start, width); outside the pupil the form goes on."""
+        return self._at(start, np.ones((stop - start, width), bool))
 
     def remove(self, height_nm: Float[np.ndarray, "rows w"], start: int = 0) -> Float64[np.ndarray, "rows w"]:
-        """Heights in nm, rows from ``start``, without the form; float64, NaN stays NaN."""
+        """Subtract the form from heights in nm, rows from ``start``; float64, NaN stays NaN."""
         heights = np.asarray(height_nm, np.float64)
-        finite = np.isfinite(heights)
-        return heights - form_rows(self.basis, self.pupil, np.array([self.coefficients_nm]), start, finite)[0]
+        return heights - self._at(start, np.isfinite(heights))
+
+    def _at(self, start: int, wanted: NDArray[np.bool_]) -> FloatArray:
+        """Evaluate the pixels of ``wanted``, a few at a time; NaN where not wanted."""
+        out = np.full(wanted.shape, np.nan)
+        coefficients = np.array([self.coefficients_nm])
+        step = max(1024, _BLOCK_VALUES // max(1, len(self.basis.modes)))
+        rows, columns = np.nonzero(wanted)
+        for first in range(0, rows.size, step):
+            y, x = rows[first : first + step], columns[first : first + step]
+            values = self.basis.values(*self.pupil.coordinates(start + y, x))
+            out[y, x] = np.matmul(coefficients, _pieces(values)).reshape(-1)[: y.size]
+        return out
 
     def summary(self) -> dict[str, float]:
-        """Coefficients in nm (unit RMS) by radial order and azimuthal frequency, such as ``Z(2,0)``."""
+        """List coefficients in nm (unit RMS) by radial order and azimuthal frequency, such as ``Z(2,0)``."""
         return {f"Z({n},{m})": value for (n, m), value in zip(self.basis.modes, self.coefficients_nm, strict=True)}
 
     def coefficient_nm(self, mode: Mode) -> float:
-        """Coefficient of a mode in nm RMS, 0 when it was not asked for."""
+        """Return the coefficient of a mode in nm RMS, 0 when it was not asked for."""
         return dict(zip(self.basis.modes, self.coefficients_nm, strict=True)).get(mode, 0.0)
 
 
@@ -266,14 +253,14 @@ class FormFit:
         self._sums.add(start, height_nm[None], weights)
 
     def solve(self) -> Form:
-        """The form of the wanted terms; zero without a valid pixel, the smallest one where pixels leave it open."""
+        """Solve for the wanted terms' form; zero without a valid pixel, the smallest one where pixels leave it open."""
         found = dict(zip(self._fitted, self._sums.solve(self._fitted)[0], strict=True))
         basis = ZernikeBasis(self._removed, self._sums.pupil.obscuration)
         return Form(self._sums.pupil, basis, tuple(float(found[mode]) for mode in self._removed))
 
 
 def fitted_modes(removed: Sequence[Mode]) -> tuple[Mode, ...]:
-    """The modes of a fit: those to remove, and the piston."""
+    """List the modes of a fit: those to remove, and the piston."""
     return tuple(sorted({(0, 0), *removed}, key=ansi_index))
 
 

@@ -31,7 +31,7 @@ class FormSlopes:
         self._slopes = TensorSlopes(Piece(place, [inverse @ values @ inverse.T], []))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Slope in y, slope in x and the sum of the second derivatives of rows [start, stop), (3, rows, W) float32."""
+        """Compute slopes in y and x and the sum of second derivatives in rows [start, stop), (3, rows, W) float32."""
         out = np.zeros((3, stop - start, self._shape[1]), np.float32)
         self._slopes.add(start, out)
         return out

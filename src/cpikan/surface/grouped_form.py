@@ -32,7 +32,7 @@ class GroupedForm:
     constants_nm: FloatArray
 
     def rows(self, start: int, wanted: Bool[np.ndarray, "rows w"]) -> Float64[np.ndarray, "rows w"]:
-        """The form without constants in rows from ``start``, float64, NaN outside ``wanted``; shape of ``wanted``."""
+        """Evaluate the form without constants in rows from ``start``, (rows, W) float64, NaN outside ``wanted``."""
         if not self.basis.modes:
             return np.where(wanted, 0.0, np.nan)
         return surface_rows(self.basis, self.pupil, np.array([self.coefficients_nm]), start, wanted)[0]
@@ -40,7 +40,7 @@ class GroupedForm:
     def remove(
         self, start: int, height_nm: Float[np.ndarray, "rows w"], group: Int[np.ndarray, "rows w"] | None = None
     ) -> Float64[np.ndarray, "rows w"]:
-        """Heights of rows from ``start`` without form and constants, float64; groups as in ``GroupedFormFit.add``."""
+        """Subtract form and constants from rows of heights from ``start``, float64; groups as in `GroupedFormFit`."""
         heights = np.asarray(height_nm, np.float64)
         heights = heights - (self.constants_nm[1] if group is None else self.constants_nm[group])
         return heights - self.rows(start, np.isfinite(heights)) if self.basis.modes else heights
@@ -48,21 +48,21 @@ class GroupedForm:
     def at(
         self, rows: Int[np.ndarray, "*pixels"], columns: Int[np.ndarray, "*pixels"]
     ) -> Float64[np.ndarray, "*pixels"]:
-        """The form with the constant of the first group at single pixels, nm."""
+        """Evaluate the form with the constant of the first group at single pixels, nm."""
         return self.constants_nm[1] + np.array(self.coefficients_nm) @ self.basis.values(
             *self.pupil.coordinates(rows, columns)
         )
 
     def coefficient_nm(self, mode: Mode) -> float:
-        """Coefficient of a mode in nm RMS, 0 when it was not asked for."""
+        """Return the coefficient of a mode in nm RMS, 0 when it was not asked for."""
         return dict(zip(self.basis.modes, self.coefficients_nm, strict=True)).get(mode, 0.0)
 
     def without_piston(self) -> GroupedForm:
-        """The same form for all, all constants zero."""
+        """Copy the form with all constants zero."""
         return GroupedForm(self.pupil, self.basis, self.coefficients_nm, np.zeros_like(self.constants_nm))
 
     def summary(self, removed: Sequence[str]) -> dict[str, Any]:
-        """What was taken off, JSON-able: terms, pupil in pixels, coefficients in nm with their Noll numbers, pistons.
+        """Summarise what was removed, JSON-able: terms, pupil in pixels, coefficients in nm, Noll numbers, pistons.
 
         The first hundred groups are listed.
         """
@@ -79,7 +79,7 @@ class GroupedForm:
 
 
 def no_form(groups: int = 1) -> GroupedForm:
-    """Nothing to take off."""
+    """Make a form with nothing to take off."""
     return GroupedForm(Circle(0.0, 0.0, 1.0), ZernikeBasis(()), (), np.zeros(groups + 1))
 
 
@@ -98,12 +98,12 @@ class GroupedFormFit:
 
     @property
     def pixels(self) -> int:
-        """Pixels that counted."""
+        """Count the pixels that were fitted."""
         return self._sums.pixels
 
     @property
     def fewest(self) -> int:
-        """Pixels without which the terms are not determined: one each, and one for every further group that has any."""
+        """Count the pixels needed to determine the terms: one each, and one for every further group that has any."""
         return len(self._sums.basis.modes) + max(0, int(np.count_nonzero(self._of_mode[:, 0])) - 1)
 
     def add(
@@ -133,7 +133,7 @@ class GroupedFormFit:
             group_sums(*parts, chords.split, chords.centre, chords.half, series, self._of_mode, self._of_height)
 
     def solve(self) -> GroupedForm:
-        """The constants per group and the form that all share; zero where nothing was fitted."""
+        """Solve for the constants per group and the form that all share; zero where nothing was fitted."""
         normal, right, modes = self._sums.normal, self._sums.right[0], self._sums.basis.modes
         if self._groups == 1:
             self._of_mode[1], self._of_height[1] = normal[0], right[0]

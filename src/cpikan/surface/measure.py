@@ -49,7 +49,7 @@ class Measurement:
 
 
 def measure(sweep: Sweep, settings: MeasureSettings | None = None) -> Measurement:
-    """Surface numbers of maps that ``sweep()`` yields in bands (first row, heights in nm of shape (maps, rows, W)).
+    """Measure surface numbers of maps that ``sweep()`` yields in bands (first row, heights in nm, (maps, rows, W)).
 
     Bands come from top to bottom; a pixel counts where all maps are finite. The data are swept three times (twice with
     a pupil given): extent, normal equations, numbers. Memory is that of a band. Raises InputError when fewer pixels are
@@ -75,7 +75,7 @@ def measure(sweep: Sweep, settings: MeasureSettings | None = None) -> Measuremen
 def surface_parameters(
     height_nm: Float[np.ndarray, "h w"], settings: MeasureSettings | None = None
 ) -> SurfaceParameters:
-    """Surface numbers of a whole map (H, W) in nm, NaN ignored; see ``measure``."""
+    """Measure surface numbers of a whole map (H, W) in nm, NaN ignored; see ``measure``."""
     if np.ndim(height_nm) != 2:
         raise InputError(f"a height map has two dimensions, got {np.ndim(height_nm)}: give an array of shape (H, W)")
     return measure(lambda: [(0, height_nm[None])], settings).surfaces[0]
@@ -100,7 +100,7 @@ def _extent(sweep: Sweep) -> Circle:
 
 
 def _valid(maps: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Where all maps (maps, rows, W) are finite."""
+    """Tell where all maps (maps, rows, W) are finite, (rows, W)."""
     valid: NDArray[np.bool_] = np.isfinite(maps).all(axis=0)
     return valid
 

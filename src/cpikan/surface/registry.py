@@ -39,7 +39,7 @@ class Parameter:
 
 
 def _slope(kind: str, axis: str, unit: str) -> Parameter:
-    """RMS about zero or PV of the differences of neighbouring pixels; 1 nm per um is a slope of 1/1000."""
+    """Describe the RMS about zero or PV of differences of neighbouring pixels; 1 nm per um is a slope of 1/1000."""
 
     def per_pixel(slopes: Any) -> float | None:
         found: float | None = getattr(slopes, kind)(axis)
@@ -111,7 +111,7 @@ class SurfaceParameters:
         return self.values[name]
 
     def summary(self) -> dict[str, float | int | None]:
-        """The numbers by name."""
+        """Copy the parameters' values by name."""
         return dict(self.values)
 
 

@@ -20,7 +20,7 @@ def fringe_ripple(
     mask: Bool[np.ndarray, "h w"] | None = None,
     form_order: int = 10,
 ) -> dict[int, float]:
-    """Amplitudes in mrad of the ripple at 1 to 4 times the fringe frequency of an unwrapped phase map.
+    """Measure amplitudes in mrad of the ripple at 1 to 4 times the fringe frequency of an unwrapped phase map.
 
     The smooth form (Chebyshev polynomials of total degree up to ``form_order``) is fitted by least squares on the
     masked area and removed; the rest is regressed jointly on cos(k phi), sin(k phi), k = 1..4, and a constant, phi the
@@ -50,7 +50,7 @@ def ripple_of_points(
     wrapped_rad: Float[np.ndarray, " points"],
     form_order: int = 10,
 ) -> dict[int, float]:
-    """`fringe_ripple` of unwrapped phases (P,) at scattered ``position`` (P, 2); order limited to one term in 20 pixels."""
+    """Measure the fringe ripple of unwrapped phases (P,) at ``position`` (P, 2); at most one term in 20 pixels."""
     y, x = (_fill_interval(np.asarray(column, np.float64)) for column in np.transpose(position))
     order = min(form_order, int(np.sqrt(len(y) / 10)))
     rest = _least_squares_rest(_form_basis(y, x, order), np.asarray(phase_rad, np.float64))
@@ -66,14 +66,14 @@ def _amplitudes(residual: NDArray[np.float64], wrapped: NDArray[np.float64]) -> 
 
 
 def sample_step(shape: tuple[int, ...]) -> int:
-    """Of a map (H, W) every this many rows and columns are looked at: the map cut so gives the same amplitudes."""
+    """Choose the step in rows and columns at which to sample a map (H, W): a map cut so gives the same amplitudes."""
     return max(1, int(np.sqrt(shape[0] * shape[1] / (16 * _SAMPLE))))
 
 
 def _samples(
     phase_rad: NDArray[np.floating], wrapped_rad: NDArray[np.floating], mask: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.float64], ...]:
-    """Coordinates in [-1, 1] over the valid area, phase and wrapped phase of an even sample of the valid pixels."""
+    """Sample valid pixels evenly: coordinates in [-1, 1] over the valid area, phase and wrapped phase."""
     # a coarse grid first, so that a 65 MPix map is never copied whole; then an even pick of what is valid
     step = sample_step(phase_rad.shape)
     phase = np.asarray(phase_rad[::step, ::step], np.float64)
@@ -90,7 +90,7 @@ def _samples(
 
 
 def _scaled_coordinates(count: int) -> NDArray[np.float64]:
-    """Pixel centres of an axis mapped to [-1, 1]; a single pixel lies at 0."""
+    """Map the pixel centres of an axis to [-1, 1]; a single pixel lies at 0."""
     return np.linspace(-1.0, 1.0, count) if count > 1 else np.zeros(count)
 
 
@@ -102,7 +102,7 @@ def _fill_interval(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _form_basis(y: NDArray[np.float64], x: NDArray[np.float64], order: int) -> NDArray[np.float64]:
-    """Columns T_i(y) T_j(x) with i + j <= order."""
+    """Stack the columns T_i(y) T_j(x) with i + j <= order."""
     along_y = np.polynomial.chebyshev.chebvander(y, order)
     along_x = np.polynomial.chebyshev.chebvander(x, order)
     columns = [along_y[:, i] * along_x[:, j] for i in range(order + 1) for j in range(order + 1 - i)]
@@ -110,7 +110,7 @@ def _form_basis(y: NDArray[np.float64], x: NDArray[np.float64], order: int) -> N
 
 
 def _least_squares_rest(basis: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What is left of the values after their projection on the columns of the basis."""
+    """Subtract from the values their mean and the projection on the columns of the basis."""
     centred = values - values.mean()
     # normal equations: Chebyshev columns are well conditioned, and an SVD of the tall basis takes a second
     coefficients = np.linalg.lstsq(basis.T @ basis, basis.T @ centred, rcond=1e-12)[0]

@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64
 from numpy.typing import NDArray
 
 from cpikan.metrics import NORMAL_95
-from cpikan.surface.tally_kernels import fit_sums, height_sums, step_sums
+from cpikan.surface.tally_kernels import difference_sums, height_sums
 from cpikan.surface.zernike import modes_up_to
 
 FloatArray = NDArray[np.float64]
@@ -58,7 +58,7 @@ class HeightTally:
 
     @property
     def rms_nm(self) -> float | None:
-        """RMS about the mean."""
+        """Compute the RMS about the mean in nm."""
         return math.sqrt(self._central()[0]) if self.pixels else None
 
     @property
@@ -67,7 +67,7 @@ class HeightTally:
 
     @property
     def skewness(self) -> float | None:
-        """None of a flat map too, as is the kurtosis."""
+        """Compute the skewness; None of a flat map too, as is the kurtosis."""
         variance, third, _ = self._central()
         return third / math.sqrt(variance) ** 3 if variance > 0 else None
 
@@ -77,7 +77,7 @@ class HeightTally:
         return fourth / variance**2 if variance > 0 else None
 
     def _central(self) -> tuple[float, float, float]:
-        """Second to fourth moment about the mean."""
+        """Compute the second to fourth moment about the mean."""
         off, second, third, fourth = (float(value) for value in self._powers / max(1, self.pixels))
         variance = max(0.0, second - off**2)
         third_moment = third - 3 * off * second + 2 * off**3
@@ -85,14 +85,18 @@ class HeightTally:
 
 
 @dataclass
-class _SlopeAxis:
+class _Differences:
+    """Sums over differences: their squares, and the extremes of what is shown in their place."""
+
     count: int = 0
     square: float = 0.0
     low: float = math.inf
     high: float = -math.inf
 
-    def add(self, left: NDArray[np.floating], right: NDArray[np.floating]) -> None:
-        count, square, low, high = step_sums(left, right)
+    def add(
+        self, left: NDArray[np.floating], right: NDArray[np.floating], shown: NDArray[np.floating] | None = None
+    ) -> None:
+        count, square, low, high = difference_sums(left, right, shown)
         self.count += int(count)
         self.square += square
         self.low, self.high = min(self.low, low), max(self.high, high)
@@ -102,10 +106,9 @@ class SlopeTally:
     """Differences of neighbouring valid pixels along x and y, fed with bands of rows from top to bottom."""
 
     def __init__(self) -> None:
-        self._x, self._y = _SlopeAxis(), _SlopeAxis()
-        self._last: tuple[int, NDArray[np.floating]] | None = (
-            None  # row number and heights of the row above the next band
-        )
+        self._x, self._y = _Differences(), _Differences()
+        # row number and heights of the row above the next band
+        self._last: tuple[int, NDArray[np.floating]] | None = None
 
     def add(self, start: int, height_nm: Float[np.ndarray, "rows w"]) -> None:
         """Take rows [start, start + n) of heights in nm."""
@@ -117,38 +120,32 @@ class SlopeTally:
         self._last = (start + len(heights) - 1, heights[-1:].copy())
 
     def rms(self, axis: Literal["x", "y"]) -> float | None:
-        """RMS about zero of the differences along an axis, nm per pixel."""
+        """Compute the RMS about zero of the differences along an axis, nm per pixel."""
         sums = self._x if axis == "x" else self._y
         return math.sqrt(sums.square / sums.count) if sums.count else None
 
     def pv(self, axis: Literal["x", "y"]) -> float | None:
-        """Maximum minus minimum of the differences along an axis, nm per pixel."""
+        """Compute maximum minus minimum of the differences along an axis, nm per pixel."""
         sums = self._x if axis == "x" else self._y
         return sums.high - sums.low if sums.count else None
 
 
-@dataclass
 class FitTally:
     """PVr from a fitted form and what it leaves, fed with blocks in any order; see ``pvr_nm`` of the registry."""
 
-    pixels: int = 0
-    low_nm: float = math.inf
-    high_nm: float = -math.inf
-    _square: float = field(default=0.0, repr=False)
+    def __init__(self) -> None:
+        self._sums = _Differences()
 
     def add(self, height_nm: Float64[np.ndarray, "rows w"], fit_nm: Float64[np.ndarray, "rows w"]) -> None:
         """Take heights and their fit in nm, of one shape; a pixel counts where both are finite."""
-        count, square, low, high = fit_sums(height_nm, fit_nm)
-        self.pixels += int(count)
-        self._square += square
-        self.low_nm, self.high_nm = min(self.low_nm, low), max(self.high_nm, high)
+        self._sums.add(fit_nm, height_nm, fit_nm)
 
     @property
     def pvr_nm(self) -> float | None:
         # as many terms as pixels leave no residual to speak of
-        if self.pixels <= len(PVR_MODES):
+        if self._sums.count <= len(PVR_MODES):
             return None
-        return self.high_nm - self.low_nm + 3 * math.sqrt(self._square / self.pixels)
+        return self._sums.high - self._sums.low + 3 * math.sqrt(self._sums.square / self._sums.count)
 
 
 @dataclass
@@ -211,7 +208,7 @@ class ErrorTally:
         return math.sqrt(self._square_all / spread)
 
     def summary(self) -> dict[str, float | int | None]:
-        """The figures under the names of ``cpikan evaluate``; None where a figure does not exist."""
+        """Summarise the figures under the names of ``cpikan evaluate``; None where a figure does not exist."""
         right = self.pixels - self.wrong
         return {
             "rms_nm": self.rms_nm,

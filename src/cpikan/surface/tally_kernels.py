@@ -18,7 +18,7 @@ _jit: Any = functools.partial(compiled, error_model="numpy", fastmath={"reassoc"
 
 @_jit
 def height_sums(heights, around):  # type: ignore[no-untyped-def]
-    """Of rows (rows, W): count, minimum, maximum, sum of |d|, d, d^2, d^3, d^4 with d = height - ``around``."""
+    """Sum up rows (rows, W): count, minimum, maximum, sum of |d|, d, d^2, d^3, d^4 with d = height - ``around``."""
     total = np.zeros(8)
     total[1], total[2] = math.inf, -math.inf
     for y in range(heights.shape[0]):
@@ -47,16 +47,20 @@ def height_sums(heights, around):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def step_sums(left, right):  # type: ignore[no-untyped-def]
-    """Of differences right - left (rows, W) that are finite: count, sum of squares, minimum, maximum."""
+def difference_sums(left, right, shown):  # type: ignore[no-untyped-def]
+    """Sum up the finite differences right - left (rows, W): count, sum of squares, minimum and maximum.
+
+    The last two are those of ``shown`` at these pixels where it is given.
+    """
     count = square = 0.0
     low, high = math.inf, -math.inf
     for y in range(left.shape[0]):
         in_row = 0.0
         for x in range(left.shape[1]):
             step = np.float64(right[y, x]) - np.float64(left[y, x])
+            value = step if shown is None else shown[y, x]
             good = abs(step) < math.inf
-            low, high = min(low, step if good else math.inf), max(high, step if good else -math.inf)
+            low, high = min(low, value if good else math.inf), max(high, value if good else -math.inf)
             count += 1.0 if good else 0.0
             step = step if good else 0.0
             in_row += step * step
@@ -65,26 +69,8 @@ def step_sums(left, right):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def fit_sums(heights, fit):  # type: ignore[no-untyped-def]
-    """Where heights - fit (rows, W) is finite: count, sum of its squares, minimum and maximum of the fit."""
-    count = square = 0.0
-    low, high = math.inf, -math.inf
-    for y in range(heights.shape[0]):
-        in_row = 0.0
-        for x in range(heights.shape[1]):
-            rest = heights[y, x] - fit[y, x]
-            good = abs(rest) < math.inf
-            low, high = min(low, fit[y, x] if good else math.inf), max(high, fit[y, x] if good else -math.inf)
-            count += 1.0 if good else 0.0
-            rest = rest if good else 0.0
-            in_row += rest * rest
-        square += in_row
-    return count, square, low, high
-
-
-@_jit
 def combine(maps, combination, valid, form, rest):  # type: ignore[no-untyped-def]
-    """``rest`` (rows, W): the combination of maps (maps, rows, W) without the form, NaN where not valid."""
+    """Fill ``rest`` (rows, W) with the combination of maps (maps, rows, W) without the form, NaN where not valid."""
     for y in range(rest.shape[0]):
         for x in range(rest.shape[1]):
             value = 0.0

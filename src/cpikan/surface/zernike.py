@@ -37,7 +37,7 @@ def _checked_index(index: int, first: int, name: str) -> int:
 
 
 def noll_mode(index: int) -> Mode:
-    """(n, m) of the Noll index, which starts at 1; even indices are cosines (Noll, J. Opt. Soc. Am. 66, 207 (1976))."""
+    """Find (n, m) of the Noll index, from 1; even indices are cosines (Noll, J. Opt. Soc. Am. 66, 207 (1976))."""
     _checked_index(index, 1, "Noll")
     n = (math.isqrt(8 * index - 7) - 1) // 2
     rest = index - n * (n + 1) // 2  # 1 .. n + 1 within the order
@@ -46,7 +46,7 @@ def noll_mode(index: int) -> Mode:
 
 
 def noll_index(mode: Mode) -> int:
-    """Noll index of (n, m)."""
+    """Compute the Noll index of (n, m)."""
     n, m = _checked(mode)
     cosine_first = n % 4 in (0, 1)
     plus = 0 if (m > 0 and cosine_first) or (m < 0 and not cosine_first) else 1
@@ -54,7 +54,7 @@ def noll_index(mode: Mode) -> int:
 
 
 def fringe_mode(index: int) -> Mode:
-    """(n, m) of the fringe index, which starts at 1: ordered by n + |m|, then by falling |m|, cosine before sine.
+    """Find (n, m) of the fringe index, from 1: ordered by n + |m|, then by falling |m|, cosine before sine.
 
     This is the set of Wyant and Creath (Applied Optics and Optical Engineering XI, 1992), there counted from 0. Index 37
     goes on with (6, 6); programs that end their set there often put (12, 0) in its place, which is index 49 here.
@@ -67,20 +67,20 @@ def fringe_mode(index: int) -> Mode:
 
 
 def fringe_index(mode: Mode) -> int:
-    """Fringe index of (n, m)."""
+    """Compute the fringe index of (n, m)."""
     n, m = _checked(mode)
     return (1 + (n + abs(m)) // 2) ** 2 - 2 * abs(m) + (1 if m < 0 else 0)
 
 
 def ansi_mode(index: int) -> Mode:
-    """(n, m) of the ANSI (OSA) index, which starts at 0: by n, then by rising m (ANSI Z80.28)."""
+    """Find (n, m) of the ANSI (OSA) index, from 0: by n, then by rising m (ANSI Z80.28)."""
     _checked_index(index, 0, "ANSI")
     n = (math.isqrt(8 * index + 1) - 1) // 2
     return n, 2 * index - n * (n + 2)
 
 
 def ansi_index(mode: Mode) -> int:
-    """ANSI (OSA) index of (n, m)."""
+    """Compute the ANSI (OSA) index of (n, m)."""
     n, m = _checked(mode)
     return (n * (n + 2) + m) // 2
 
@@ -102,7 +102,7 @@ NUMBERINGS = {
 
 
 def modes_up_to(numbering: str, last: int) -> tuple[Mode, ...]:
-    """All modes from the first index to ``last``, in the order of ``noll``, ``fringe`` or ``ansi``.
+    """List all modes from the first index to ``last``, in the order of ``noll``, ``fringe`` or ``ansi``.
 
     Raises InputError for another convention, an index below the first, or an order above 30.
     """
@@ -140,7 +140,7 @@ class ZernikeBasis:
             raise unknown_name("normalisation", self.normalisation, ("rms", "peak"))
 
     def values(self, y: Float[np.ndarray, ...], x: Float[np.ndarray, ...]) -> Float64[np.ndarray, "modes ..."]:
-        """Values at coordinates in units of the outer radius, shape (modes, *points), float64; theta = atan2(y, x).
+        """Evaluate modes at coordinates in units of the outer radius, (modes, *points) float64; theta = atan2(y, x).
 
         Outside the area the polynomials go on, and grow with their order.
         """
@@ -158,7 +158,7 @@ class ZernikeBasis:
         return out
 
     def _family_values(self, m: int, t: FloatArray) -> list[tuple[int, FloatArray]]:
-        """Radial factors, without r^m, of the rows of azimuthal frequency m."""
+        """Evaluate the radial factors, without r^m, of the rows of azimuthal frequency m."""
         if m not in self._families:
             return []
         family = self._families[m]
@@ -200,7 +200,7 @@ class _Family:
 
 
 def _recurrence(m: int, degree: int, obscuration: float) -> tuple[list[float], list[float], float, list[float]]:
-    """Centres and widths of the recurrence up to a degree, the constant it starts with, and the values at r = 1."""
+    """Compute centres and widths of the recurrence up to a degree, its starting constant, and the values at r = 1."""
     # degree 2 (degree) + 1 in t times t^m: 2 nodes - 1 must reach it
     nodes, weights = np.polynomial.legendre.leggauss(degree + m // 2 + 2)
     inner = obscuration**2

@@ -30,7 +30,7 @@ class Loss(Protocol):
         ...
 
     def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
-        """Add the values up, scalar float64."""
+        """Sum the values of a batch, scalar float64."""
         ...
 
 
@@ -43,7 +43,7 @@ class AdaptiveLoss(Loss, Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Return tensors and numbers."""
+        """Return the state as tensors and numbers."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -71,7 +71,7 @@ class PixelLoss(abc.ABC):
         return self.where(batch).sum().double()
 
     def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
-        """Add the values up, scalar float64, part of the graph of ``prediction``."""
+        """Sum the pixels' values, scalar float64, part of the graph of ``prediction``."""
         if "truth" in self.needs and batch.truth_nm is None:
             return zero_of(prediction)
         chosen = self.where(batch)
@@ -90,7 +90,7 @@ def zero_of(prediction: Prediction) -> Tensor:
 
 
 def total(values: Float[Tensor, "*shape"], chosen: Bool[Tensor, "*shape"]) -> Float64[Tensor, ""]:
-    """Sum in float64 of the values chosen; the others are not looked at, NaN included."""
+    """Sum the chosen values in float64; the others are not looked at, NaN included."""
     return torch.where(chosen, values, 0.0).sum(dtype=torch.float64)
 
 

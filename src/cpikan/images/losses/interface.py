@@ -69,7 +69,7 @@ class Interface:
         return shared_pixels(batch)
 
     def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
-        """Add the values up, scalar float64."""
+        """Sum the squared disagreements on all overlaps, scalar float64."""
         result = zero_of(prediction)
         for at in overlaps(batch):
             result = result + (disagreement(prediction, batch, at) ** 2).sum(dtype=torch.float64)

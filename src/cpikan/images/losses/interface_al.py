@@ -72,7 +72,7 @@ class InterfaceAL:
         return shared_pixels(batch)
 
     def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
-        """Add the values up, scalar float64."""
+        """Sum the augmented Lagrangian over all overlaps, scalar float64."""
         result = zero_of(prediction)
         for seen in self._seen(prediction, batch):
             joint = self._joints.get(seen.key) or self._new(seen)

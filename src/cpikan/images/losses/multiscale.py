@@ -47,7 +47,7 @@ class Multiscale:
         return right_order(batch).sum().double()
 
     def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
-        """Add the values up, scalar float64."""
+        """Sum the weighted losses of all block means, scalar float64."""
         if batch.truth_nm is None:
             return zero_of(prediction)
         chosen = right_order(batch)

@@ -42,7 +42,7 @@ class Physics:
         return torch.stack(counts).sum().double() * max(frames.frames_dn.shape[2] - 2, 0)
 
     def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
-        """Add the values up, scalar float64."""
+        """Sum chi squared of the frames over the pixels, scalar float64."""
         if batch.frames is None or batch.frames.frames_dn.shape[2] < 3:
             return zero_of(prediction)
         noise = noise_dn(batch)

@@ -42,7 +42,7 @@ class Smoothness:
         return torch.stack([(first & second).sum() for first, second in _pairs(batch.planes.valid)]).sum().double()
 
     def sum(self, prediction: Prediction, batch: PatchBatch) -> Float64[Tensor, ""]:
-        """Add the values up, scalar float64."""
+        """Sum the Huber losses of all pairs of valid neighbours, scalar float64."""
         valid = batch.planes.valid
         height = torch.where(valid, prediction.height_nm, 0.0)
         variance = torch.where(valid, batch.planes.sigma_nm, 1.0) ** 2

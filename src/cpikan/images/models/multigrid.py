@@ -94,12 +94,12 @@ class MultigridTFNO(ImageNetwork):
 
     @property
     def multiple_px(self) -> int:
-        """Sides of images are multiples of this."""
+        """Return the number of pixels that sides of images are multiples of."""
         return patch_multiple(self.levels)
 
     @property
     def checkpointing(self) -> bool:
-        """Whether the operator computes activations again in the backward pass instead of keeping them."""
+        """Tell whether the operator computes activations again in the backward pass instead of keeping them."""
         return self.operator.checkpointing
 
     @checkpointing.setter

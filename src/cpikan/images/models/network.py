@@ -34,12 +34,12 @@ class ImageNetwork(nn.Module, abc.ABC):
     @property
     @abc.abstractmethod
     def multiple_px(self) -> int:
-        """Tiles start and end at multiples of this."""
+        """Return the number of pixels that tiles start and end at multiples of."""
 
     @property
     @abc.abstractmethod
     def receptive_field_px(self) -> int | Literal["global"]:
-        """Side of the square of input pixels that one output pixel sees, at most."""
+        """Return the side of the square of input pixels that one output pixel sees, at most."""
 
     @classmethod
     def settings(cls) -> dict[str, Any]:

@@ -66,12 +66,12 @@ class UNet(ImageNetwork):
 
     @property
     def multiple_px(self) -> int:
-        """Tiles start and end at multiples of this."""
+        """Return the number of pixels that tiles start and end at multiples of."""
         return 2 ** len(self.widths)
 
     @property
     def receptive_field_px(self) -> int:
-        """Side of the square of input pixels that one output pixel sees, at most."""
+        """Compute the side of the square of input pixels that one output pixel sees, at most."""
         reach = 0  # to either side, in pixels of the image
         for level in range(len(self.widths)):
             side = 2 ** (level + 1)  # of a folded pixel

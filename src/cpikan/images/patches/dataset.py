@@ -89,7 +89,7 @@ class WaferPatchDataset(Dataset[PatchBatch]):
 
     @property
     def has_truth(self) -> bool:
-        """Whether any of the stacks has a truth."""
+        """Tell whether any of the stacks has a truth."""
         return any(source.has_truth for source in self.sources)
 
     def _draw(self, *key: int) -> np.random.Generator:

@@ -64,12 +64,12 @@ class PatchLoader:
 
     @property
     def ahead(self) -> int:
-        """Batches that exist at most beside the one in use."""
+        """Count the batches that exist at most beside the one in use."""
         return max(_PREFETCH, self.workers) if self.prefetch is None else self.prefetch
 
     @property
     def pinned(self) -> bool:
-        """Whether batches lie in page-locked memory."""
+        """Tell whether batches lie in page-locked memory."""
         return torch.cuda.is_available() if self.pin is None else self.pin
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class PatchLoader:
         return self.epoch(0)
 
     def keys(self, epoch: int) -> list[list[tuple[int, int]]]:
-        """List what each batch of an epoch is made of: (epoch, index) of its patches."""
+        """List the (epoch, index) of the patches in each batch of an epoch."""
         total, group = len(self.dataset), self.batch * self.ranks
         found = []
         for number in range(len(self)):

@@ -83,7 +83,7 @@ def take(position: Position, parts: Parts) -> State:
 
 
 def put(state: State, parts: Parts) -> Position:
-    """Put a whole state back; returns where it is. Raises ResumeError where it does not fit."""
+    """Restore all parts from a state and return its position; raises ResumeError where the state does not fit."""
     try:
         put_weights(state, parts)
         for loss in _adaptive(parts.terms):

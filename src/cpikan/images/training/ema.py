@@ -40,7 +40,7 @@ class Ema:
             network.load_state_dict(own)
 
     def load(self, count: int, weights: dict[str, Tensor]) -> None:
-        """Go on from a kept state."""
+        """Restore the mean from a kept state."""
         self.count = count
         for name, value in weights.items():
             self.weights[name].copy_(value)

@@ -55,7 +55,7 @@ class Engine:
 
     @property
     def main(self) -> bool:
-        """Whether this process writes and tells."""
+        """Tell whether this is the process that writes files and messages."""
         return bool(self._accelerator.is_main_process)
 
     @property
@@ -64,12 +64,12 @@ class Engine:
 
     @property
     def owns_moments(self) -> bool:
-        """Whether the moments of the optimizer are out of reach, so that no state can be gone on from."""
+        """Tell whether the engine alone holds the optimizer's moments, so that no state can be gone on from."""
         return self._deepspeed
 
     @property
     def scaler(self) -> Any:
-        """What scales losses in fp16, or None."""
+        """Return the scaler of losses in fp16, or None."""
         return self._accelerator.scaler
 
     def prepare(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
@@ -92,7 +92,7 @@ class Engine:
         return float(norm) if norm is not None else 0.0
 
     def total(self, values: Tensor) -> Tensor:
-        """Sum over all processes."""
+        """Sum ``values`` over all processes."""
         if self.processes == 1:
             return values
         return self._accelerator.reduce(values, reduction="sum")

@@ -69,7 +69,7 @@ class PatchFeed:
         return self._loader.epoch(epoch, first)
 
     def validation(self) -> Iterable[PatchBatch]:
-        """Yield the held-out batches; none where there are none."""
+        """Yield the held-out batches, if any."""
         return () if self._held_out is None else self._held_out.epoch(0)
 
     def check(self, losses: Sequence[tuple[float, Loss]]) -> None:

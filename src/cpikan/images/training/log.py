@@ -45,7 +45,7 @@ class TrainLog:
 
     @property
     def bytes(self) -> int:
-        """How long the file is."""
+        """Return the length of the file in bytes."""
         return self._file.tell()
 
     def close(self) -> None:

@@ -52,11 +52,11 @@ class BatchTransform(Protocol):
 
     @property
     def last(self) -> bool:
-        """Whether no change is to come."""
+        """Tell whether no change is to come."""
 
     @property
     def factor(self) -> int:
-        """How many pixels of a side are one now."""
+        """Return how many pixels of a side are one now."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Trainer:
 
     @property
     def position(self) -> Position:
-        """Where the run is."""
+        """Return where the run is."""
         return self._position
 
     def resume(self, state: State) -> None:
@@ -315,7 +315,7 @@ class Trainer:
         return ""
 
     def _anywhere(self, said: bool) -> bool:
-        """Tell whether a process says so: the same answer in every process."""
+        """Tell whether ``said`` is true in any process: the same answer in every process."""
         if self._engine.processes == 1:
             return said
         return float(self._engine.total(torch.tensor(float(said), device=self._engine.device))) > 0

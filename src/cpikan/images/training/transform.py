@@ -31,12 +31,12 @@ class PatchTransform:
 
     @property
     def last(self) -> bool:
-        """Whether no change is to come."""
+        """Tell whether no change is to come."""
         return self.curriculum is None or self.curriculum.last
 
     @property
     def factor(self) -> int:
-        """Side in pixels of the blocks that are one pixel now."""
+        """Return the side in pixels of the blocks that are one pixel now."""
         return 1 if self.curriculum is None else self.curriculum.factor
 
     def apply(self, batch: PatchBatch, key: tuple[int, ...]) -> PatchBatch:

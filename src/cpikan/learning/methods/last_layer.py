@@ -50,7 +50,7 @@ class OutputProblem:
         return factor, float(system.cost), factor.solve(-system.residuals)
 
     def refine(self, factor: StackedQR) -> tuple[float, Tensor]:
-        """Give the cost and the step by a factor of the same Jacobian."""
+        """Compute the cost and the step with a factor of the same Jacobian."""
         with torch.no_grad():
             residuals = self._objective.residuals(self._field)
         return float(half_squares(residuals)), factor.solve(-residuals)

@@ -54,7 +54,7 @@ class AllParameters:
         return factored(self._objective.linearise(self._field))
 
     def take(self, index: Tensor) -> AllParameters:
-        """There is but one problem."""
+        """Return the problem itself: there is but one."""
         return self
 
     def put(self, parameters: Tensor) -> None:

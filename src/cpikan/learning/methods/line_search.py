@@ -24,14 +24,14 @@ class Trial:
 
     @property
     def finite(self) -> bool:
-        """Whether cost and gradient are."""
+        """Tell whether the cost and the slope along the line are finite."""
         return math.isfinite(self.cost) and math.isfinite(self.slope)
 
 
 def wolfe(
     cost: Cost, start: Trial, direction: Tensor, first: float = 1.0, c1: float = 1e-4, c2: float = 0.9, most: int = 30
 ) -> tuple[Trial | None, int]:
-    """A trial with f <= f0 + c1 a f0' and |f'| <= c2 |f0'|, or None, and how often the cost was taken.
+    """Find a trial with f <= f0 + c1 a f0' and |f'| <= c2 |f0'|, or None; count the evaluations of the cost.
 
     ``start`` has length 0 and the slope along ``direction``. A step to where the cost is not finite is shortened. When the
     strong conditions cannot be met in ``most`` evaluations, the best trial with enough decrease stands in.
@@ -71,7 +71,7 @@ def wolfe(
 
 
 def _between(low: Trial, high: Trial) -> float:
-    """The minimum of the cubic through both ends, kept off them by a tenth; the middle where there is none."""
+    """Find the minimum of the cubic through both ends, kept off them by a tenth; the middle where there is none."""
     width = high.length - low.length
     if not high.finite:
         return low.length + 0.1 * width
@@ -87,11 +87,11 @@ def _between(low: Trial, high: Trial) -> float:
 
 
 def trial_at(cost: Cost, parameters: Tensor) -> Trial:
-    """The beginning of a line."""
+    """Evaluate cost and gradient at ``parameters`` as the start of a line search."""
     value, gradient = cost(parameters)
     return Trial(0.0, parameters, value, gradient, 0.0)
 
 
 def with_slope(trial: Trial, direction: Tensor) -> Trial:
-    """The end of one line as the beginning of the next."""
+    """Turn the end of one line into the start of the next, with the slope along ``direction``."""
     return Trial(0.0, trial.at, trial.cost, trial.gradient, float(torch.dot(trial.gradient, direction)))

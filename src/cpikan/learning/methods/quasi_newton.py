@@ -39,7 +39,7 @@ class LimitedMemory:
     pairs: deque[tuple[Tensor, Tensor, float]] = field(default_factory=deque)
 
     def times(self, vector: Tensor) -> Tensor:
-        """The two-loop recursion."""
+        """Multiply a vector (P,) by the approximate inverse Hessian, by the two-loop recursion."""
         found, shares = vector.clone(), []
         for s, y, rho in reversed(self.pairs):
             share = rho * float(s @ found)
@@ -59,7 +59,7 @@ class LimitedMemory:
             self.pairs.popleft()
 
     def state(self) -> dict[str, Tensor]:
-        """The pairs as rows, (pairs, P) each."""
+        """Stack the pairs as rows, (pairs, P) each, for a checkpoint."""
         if not self.pairs:
             return {}
         return {"s": torch.stack([s for s, _, _ in self.pairs]), "y": torch.stack([y for _, y, _ in self.pairs])}
@@ -79,11 +79,11 @@ class Dense:
     matrix: Tensor | None = None
 
     def times(self, vector: Tensor) -> Tensor:
-        """H v; the identity at first."""
+        """Multiply a vector by H; the identity at first."""
         return vector.clone() if self.matrix is None else self.matrix @ vector
 
     def update(self, s: Tensor, y: Tensor, gradient: Tensor, length: float) -> None:
-        """H <- (H - Hy y'H / y'Hy + phi y'Hy v v') / tau + s s' / y's, with v = s / y's - Hy / y'Hy.
+        """Update H <- (H - Hy y'H / y'Hy + phi y'Hy v v') / tau + s s' / y's, with v = s / y's - Hy / y'Hy.
 
         ``gradient`` is that before the step and ``length`` the step along -H g, so that B s = -length g. BFGS has
         phi = tau = 1, self-scaled BFGS tau = min(1, 1 / b) with b = s'Bs / y's. In this inverse form H is divided by tau.
@@ -108,11 +108,11 @@ class Dense:
         self.matrix = 0.5 * (self.matrix + self.matrix.mT)
 
     def state(self) -> dict[str, Tensor]:
-        """The matrix, once there is one."""
+        """Return the inverse Hessian (P, P) for a checkpoint, once there is one."""
         return {} if self.matrix is None else {"matrix": self.matrix}
 
     def _factors(self, h: float, b: float, count: int) -> tuple[float, float]:
-        """phi and tau."""
+        """Compute the factors phi and tau of the update."""
         if self.kind == "bfgs":
             return 1.0, 1.0
         if self.kind == "ssbfgs":

@@ -57,7 +57,7 @@ class SoapOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step from the gradients that are there."""
+        """Take one step from the present gradients."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -102,7 +102,7 @@ def _square(gradient: Tensor, side: str) -> Tensor:
 
 
 def _turn(matrix: Tensor, state: dict[str, Any], *, back: bool = False) -> Tensor:
-    """Q_L' G Q_R, or ``back``; a side without a basis stays."""
+    """Turn G into the bases, Q_L' G Q_R, or ``back``; a side without a basis stays."""
     left, right = state.get("left basis"), state.get("right basis")
     if left is not None:
         matrix = (left if back else left.mT) @ matrix

@@ -91,7 +91,7 @@ class Projected:
         return factored(LinearSystem(residuals, inner - basis @ (basis.mT @ inner)))
 
     def take(self, index: Tensor) -> Projected:
-        """There is but one problem."""
+        """Return the problem itself: there is but one."""
         return self
 
 

@@ -33,7 +33,7 @@ class AutoStrategy(Chain):
         return self.begin(run, state, 0)
 
     def child(self, state: State) -> Strategy:
-        """Give the network at first, then what is to do better."""
+        """Give the strategy of a growing network first, then marching or corner functions."""
         if state["number"] == 0:
             return Grow(stop_if_stagnant=state["marches"] or state["corners"])
         return self.march if state["marches"] else Grow(corners=True)

@@ -22,7 +22,7 @@ class BlockRows:
 
 
 def solve_band(sets: Sequence[BlockRows], order: Tensor) -> Tensor:
-    """min |J c + r|^2 over c (E, K); ``order`` (E,) is the place of every block in the elimination.
+    """Minimise |J c + r|^2 over c (E, K); ``order`` (E,) is the place of every block in the elimination.
 
     Householder QR of one place after the other: the rows that begin there with what earlier places left, their first K rows
     of R kept, the rest handed on; then back substitution. Work grows with the square of how far apart blocks lie that
@@ -51,12 +51,12 @@ def solve_band(sets: Sequence[BlockRows], order: Tensor) -> Tensor:
 
 
 def natural(blocks: int) -> Tensor:
-    """Every block after its neighbour, for a chain."""
+    """Order the blocks of a chain, each after its neighbour."""
     return torch.arange(blocks)
 
 
 def folded(blocks: int) -> Tensor:
-    """Both ends alternately, for a ring: neighbours and the two ends are at most two places apart."""
+    """Order a ring's blocks from both ends alternately: neighbours and the ends are at most two places apart."""
     block = torch.arange(blocks)
     return torch.where(2 * block < blocks, 2 * block, 2 * (blocks - 1 - block) + 1)
 

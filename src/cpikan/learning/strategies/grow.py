@@ -39,7 +39,7 @@ class Size:
     degree: int
 
     def parameters(self, outputs: int) -> int:
-        """Coefficients of the output layer."""
+        """Count the coefficients of the output layer."""
         return outputs * (self.nodes * self.degree + 1)
 
 
@@ -62,7 +62,7 @@ class Grow(Strategy):
         return {"metric": None, "seconds": 0.0, "work": 1.0, "done": 0, "reason": int(StopReason.RUNNING)}
 
     def step(self, run: Runner, state: State) -> State:
-        """Go through a level; the runner is left with the better of this one and those before."""
+        """Go through a level; the runner is left with the best of all levels so far."""
         done, seconds, work = state["done"], state["seconds"], state["work"]
         before = run.iterate if done else None
         size = self._size(run, state)
@@ -94,7 +94,7 @@ class Grow(Strategy):
         return StopReason.TIME if late else StopReason.RUNNING
 
     def _reason(self, run: Runner, done: int, gain: float, best: float) -> StopReason:
-        """Tell what ends the levels after one more, where something does."""
+        """Give the reason to end after a level, or RUNNING."""
         if run.converged:
             return StopReason.TARGET
         if best < _FLOOR and gain < _GAIN:
@@ -121,7 +121,7 @@ class Grow(Strategy):
 
 
 def level_size(problem: Problem, degree: int, metric: np.ndarray | None) -> Size:
-    """As many directions as polynomials of total degree ``degree`` need, fewer where the solution hardly varies."""
+    """Choose as many directions as polynomials of total ``degree`` need, fewer where the solution hardly varies."""
     if problem.dimension == 1:
         return Size(4, degree)
     share = 1.0

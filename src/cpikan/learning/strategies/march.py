@@ -93,7 +93,7 @@ class March(Strategy):
 
 
 def can_march(problem: Problem) -> bool:
-    """Whether a problem evolves in time along one axis, with conditions at the start and at the walls alone."""
+    """Tell whether a problem evolves in time along one axis, with conditions at the start and at the walls alone."""
     region = problem.region
     if not isinstance(region, Box) or tuple(region.axes) != ("x", "t") or problem.outputs != 1 or problem.constants:
         return False
@@ -117,7 +117,7 @@ class _Passage:
         self._slabs: list[Slab] = []
 
     def go(self) -> PiecewiseChebyshev | None:
-        """The solution, or None when time is up before the end is reached."""
+        """March to the end of time and return the solution; None when time is up before."""
         now, whole = self._begin, self._end - self._begin
         knots = torch.linspace(self._low, self._high, _INTERVALS + 1, dtype=torch.float64)
         length = whole / 10
@@ -170,7 +170,7 @@ class _Passage:
             slab.guess(_values(coarse))
 
     def _joined(self, knots: Tensor, along: Tensor) -> Tensor:
-        """Knots without those between two neighbours that both converge far below the tolerance."""
+        """Drop knots between two neighbours that both converge far below the tolerance."""
         keep = torch.ones(len(knots), dtype=torch.bool)
         easy = (along < 1e-3 * self._level.tolerance).tolist()
         widest = (self._high - self._low) / _INTERVALS * (1 + 1e-9)
@@ -192,7 +192,7 @@ def _values(field: PiecewiseChebyshev) -> Callable[[Tensor], Tensor]:
 
 
 def _field(slabs: list[Slab]) -> PiecewiseChebyshev:
-    """All slabs as one field."""
+    """Join all slabs into one field."""
     series = [slab.series for slab in slabs]
     lower, upper = (torch.cat([getattr(one.scaling, name) for one in series]) for name in ("lower", "upper"))
     whole = TensorChebyshev(slabs[0].modes, (lower, upper), networks=len(lower))

@@ -42,7 +42,7 @@ def ridge_start(field: ScaledCPIKAN, seed: int = 0, metric: np.ndarray | None = 
 
 
 def directions(count: int, dimension: int, random: np.random.Generator, metric: np.ndarray | None = None) -> np.ndarray:
-    """``count`` directions (count, d) without their opposites, of unit sum of absolute values, turned at random."""
+    """Make ``count`` directions (count, d), no two opposite, of unit sum of absolute values, turned at random."""
     if dimension == 1:
         return np.ones((count, 1))
     if dimension == 2:
@@ -62,14 +62,14 @@ def directions(count: int, dimension: int, random: np.random.Generator, metric: 
 
 
 def stretch(metric: np.ndarray) -> np.ndarray:
-    """The square root of a metric with largest eigenvalue 1 and none below the floor."""
+    """Compute the square root of a metric, scaled to largest eigenvalue 1 and none below the floor."""
     values, vectors = np.linalg.eigh(metric)
     share = np.clip(np.sqrt(np.clip(values / max(values[-1], 1e-300), 0, None)), _FLOOR, None)
     return np.asarray((vectors * share) @ vectors.T)
 
 
 def gradient_metric(field: nn.Module, points: torch.Tensor) -> np.ndarray:
-    """Mean outer product of the gradients at points (B, d), in scaled coordinates, outputs of equal weight."""
+    """Average the outer product of gradients at points (B, d), in scaled coordinates, outputs of equal weight."""
     with torch.no_grad():
         part: Any = field
         gradient = part.jet(points, "none").gradient / part.scaling.slopes()

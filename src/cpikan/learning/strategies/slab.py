@@ -47,11 +47,11 @@ class Slab:
 
     @property
     def widths(self) -> Tensor:
-        """Lengths of the intervals over that of the axis, (E,)."""
+        """Divide the lengths of the intervals by that of the axis, (E,)."""
         return self.knots.diff() / (self.knots[-1] - self.knots[0])
 
     def guess(self, start: Callable[[Tensor], Tensor]) -> None:
-        """Coefficients of a function ``start`` of points (B, 2), interpolated at Chebyshev nodes."""
+        """Set the coefficients to those of a function ``start`` of points (B, 2), interpolated at Chebyshev nodes."""
         x = self._grid(*self.modes)
         features = self.series.features(x)
         values = start(x.flatten(0, 1)).reshape(*x.shape[:2], 1)
@@ -64,24 +64,25 @@ class Slab:
         return gauss_newton(_SlabSystem(self, order), _STEPS, _HALVINGS, _DONE, _LEAST)[1]
 
     def largest(self) -> float:
-        """The largest value at Chebyshev nodes."""
+        """Find the largest absolute value of the series at its Chebyshev nodes."""
         with torch.no_grad():
             return float(self.series(self._grid(*self.modes)).abs().max())
 
     def tails(self) -> tuple[Tensor, Tensor]:
-        """The largest of the last two coefficients along x and along t, per interval (E,)."""
+        """Find the largest of the last two coefficients along x and along t, per interval (E,)."""
         size = self.series.coefficients.detach().abs()
         return size[:, -2:].amax(dim=(1, 2)), size[:, :, -2:].amax(dim=(1, 2))
 
     def _grid(self, nx: int, nt: int) -> Tensor:
-        """Chebyshev nodes of every box, (E, nx nt, 2)."""
+        """Place Chebyshev nodes in every box, (E, nx nt, 2)."""
         grid = torch.cartesian_prod(_nodes(nx), _nodes(nt))
         return self.series.scaling.inverse(grid.expand(len(self.knots) - 1, -1, -1))
 
     def _sets(self) -> list[_Set]:
         nx, nt = (m + _EXTRA for m in self.modes)
         problem, series = self.problem, self.series
-        inside = _Set(self, lambda jet, at, _: torch.cat(list(problem.interior(jet, at).values())), self._grid(nx, nt))
+        grid = (self._grid(nx, nt), torch.arange(len(self.widths)))
+        inside = _Set(self, lambda jet, at, _: torch.cat(list(problem.interior(jet, at).values())), grid)
         inside.weight = ((self.widths / (nx * nt)).sqrt() / inside.time_scale(self.end - self.begin))[:, None]
         line = series.scaling.inverse(_line(_nodes(nx), -1.0, 1).expand(len(self.widths), -1, -1))
         starts = self._starts(line)
@@ -97,41 +98,41 @@ class Slab:
         return [inside, *starts, *self._interfaces(low, high, tight), *walls]
 
     def _starts(self, line: Tensor) -> list[_Set]:
-        """What holds at the beginning: the problem's conditions, or the end of the slab before."""
+        """Collect the residuals at the start: of the problem's conditions, or against the end of the slab before."""
         conditions = [c for c in self.problem.conditions if c.on == ("t=min",)]
+        place = (line, torch.arange(len(line)))
         if self.before is None:
-            return [_Set(self, _condition(c, "t=min"), line) for c in conditions]
+            return [_Set(self, _condition(c, "t=min"), place) for c in conditions]
         known, span = self.before(line.flatten(0, 1)), self.end - self.begin
-        sets = [_Set(self, lambda jet, at, _: jet.value[..., 0] - known.value[..., 0], line)]
+        sets = [_Set(self, lambda jet, at, _: jet.value[..., 0] - known.value[..., 0], place)]
         if len(conditions) > 1:  # second order in time
             rate = known.gradient[..., 0, 1]
-            sets.append(_Set(self, lambda jet, at, _: span * (jet.gradient[..., 0, 1] - rate), line))
+            sets.append(_Set(self, lambda jet, at, _: span * (jet.gradient[..., 0, 1] - rate), place))
         return sets
 
     def _interfaces(self, low: Tensor, high: Tensor, tight: Tensor) -> list[_Set]:
-        """Equal values and slopes where intervals meet."""
+        """Collect the residuals of equal values and slopes where intervals meet."""
         left = torch.arange(len(self.widths) - 1)
         if not len(left):
             return []
-        sets = [_Set(self, _jump(number), high[:-1], left, low[1:], left + 1) for number in (0, 1)]
+        sets = [_Set(self, _jump(number), (high[:-1], left), (low[1:], left + 1)) for number in (0, 1)]
         sets[0].weight, sets[1].weight = tight, tight * self._reach(left)[:, None]
         return sets
 
     def _walls(self, condition: Condition, low: Tensor, high: Tensor, tight: Tensor) -> list[_Set]:
-        """A condition at one or both ends of the axis, or across it."""
-        first, last = torch.tensor([0]), torch.tensor([len(self.widths) - 1])
+        """Collect the residuals of a condition at one or both ends of the axis, or across it."""
+        ends = {"x=min": (low, torch.tensor([0])), "x=max": (high, torch.tensor([len(self.widths) - 1]))}
         if condition.period is not None:
-            found = [_Set(self, _condition(condition, "x=min"), low, first, high, last)]
+            found = [_Set(self, _condition(condition, "x=min"), *ends.values())]
         else:
             names = condition.on if condition.on is not None else self.problem.region.walls
-            ends = {"x=min": (low, first), "x=max": (high, last)}
-            found = [_Set(self, _condition(condition, name), *ends[name]) for name in names]
+            found = [_Set(self, _condition(condition, name), ends[name]) for name in names]
         for rows in found:
             rows.weight = tight / rows.row_scale()
         return found
 
     def _reach(self, chosen: Tensor) -> Tensor:
-        """The shorter of two neighbouring intervals: slopes times it are differences of values."""
+        """Divide the shorter of two neighbouring intervals by the modes: slopes times this are value differences."""
         size = self.knots.diff()
         return torch.minimum(size[chosen], size[chosen + 1]) / self.modes[0]
 
@@ -153,7 +154,7 @@ class _SlabSystem:
         self._rows = []
 
     def cost(self) -> float:
-        """The sum of squares; infinite where it is not finite."""
+        """Sum the squares of all residuals; infinite where the sum is not finite."""
         self._rows = self._rows or [one.rows() for one in self._sets]
         cost = sum(float(2 * half_squares(one.residual)) for one in self._rows)
         return cost if math.isfinite(cost) else math.inf
@@ -164,23 +165,13 @@ class _SlabSystem:
 
 
 class _Set:
-    """Residuals of one kind at points (N, B, 2) of the boxes ``first``, with ``partner`` points of ``second``."""
+    """Residuals of one kind at one or two ``places``: points (N, B, 2) and the boxes (N,) that they lie in."""
 
-    def __init__(
-        self,
-        slab: Slab,
-        function: Residual,
-        points: Tensor,
-        first: Tensor | None = None,
-        partner: Tensor | None = None,
-        second: Tensor | None = None,
-    ) -> None:
-        self._slab, self._function, self._points = slab, function, points
-        self._first = torch.arange(len(points)) if first is None else first
-        self._second = second
-        self._bases = [self._basis(points, self._first)]
-        if partner is not None and second is not None:
-            self._bases.append(self._basis(partner, second))
+    def __init__(self, slab: Slab, function: Residual, *places: tuple[Tensor, Tensor]) -> None:
+        self._slab, self._function = slab, function
+        self._points = places[0][0]
+        self._boxes = [boxes for _, boxes in places]
+        self._bases = [self._basis(*place) for place in places]
         self.weight = torch.ones(())
 
     def _basis(self, points: Tensor, index: Tensor) -> Jet:
@@ -189,13 +180,13 @@ class _Set:
         return some.features_jet(points, self._slab.problem.second)
 
     def row_scale(self) -> float:
-        """How long the rows are beside those of a value: conditions on slopes are brought to the same scale."""
+        """Compute the RMS length of the rows over that of a value's rows: conditions on slopes are brought to it."""
         _, blocks, _ = self._linearised()
         plain = self._bases[0].value.square().sum(-1).mean()
         return float((blocks[0].square().sum(-1).mean() / plain).sqrt())
 
     def time_scale(self, span: float) -> float:
-        """How much a residual changes when the value changes by one over a time ``span``: residuals over it are values."""
+        """Estimate the change of a residual per change of the value over a time ``span``; the quotient is a value."""
         _, _, push = self._linearised()
         first = push.gradient[..., 0, 1].square().mean().sqrt() / span
         curve = torch.zeros(1)
@@ -205,16 +196,16 @@ class _Set:
         return found if found > 0 else 1.0
 
     def rows(self) -> BlockRows:
-        """Weighted residuals and Jacobian at the coefficients as they are."""
+        """Compute weighted residuals and Jacobian at the coefficients as they are."""
         residual, blocks, _ = self._linearised()
         jacobian = torch.stack([self.weight[..., None] * block for block in blocks], dim=1)
-        return BlockRows(self._first, self._second, jacobian, self.weight * residual)
+        second = self._boxes[1] if len(self._boxes) > 1 else None
+        return BlockRows(self._boxes[0], second, jacobian, self.weight * residual)
 
     def _linearised(self) -> tuple[Tensor, list[Tensor], Jet]:
-        """Residuals (N, rows), Jacobians (N, rows, K) by the first and second boxes, and dr/djet of the last equation."""
+        """Compute residuals (N, rows), Jacobians (N, rows, K) by both boxes, and dr/djet of the last equation."""
         coefficients = self._slab.series.output_coefficients().detach()
-        picks = [self._first] if self._second is None else [self._first, self._second]
-        jets = [jet_at(basis, coefficients[index]) for basis, index in zip(self._bases, picks, strict=True)]
+        jets = [jet_at(basis, coefficients[index]) for basis, index in zip(self._bases, self._boxes, strict=True)]
         n, b = self._points.shape[:2]
         flat = [Jet(*(part.flatten(0, 1) for part in jet)) for jet in jets]
         residual = self._function(flat[0], self._points.flatten(0, 1), flat[1] if len(flat) > 1 else None)
@@ -253,6 +244,6 @@ def _nodes(count: int) -> Tensor:
 
 
 def _line(nodes: Tensor, end: float, axis: int) -> Tensor:
-    """Points of the scaled square along a side: ``axis`` is fixed at ``end``."""
+    """Place points of the scaled square along a side: ``axis`` is fixed at ``end``."""
     fixed = torch.full_like(nodes, end)
     return torch.stack([fixed, nodes] if axis == 0 else [nodes, fixed], dim=-1)

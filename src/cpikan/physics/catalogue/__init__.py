@@ -25,12 +25,12 @@ _FAMILIES = (
 
 
 def problems() -> tuple[str, ...]:
-    """The names of all problems."""
+    """List the names of all problems."""
     return tuple(_makers())
 
 
 def problem(name: str) -> Problem:
-    """One problem by name; raises InputError for a name that is not there, suggesting the nearest."""
+    """Make a problem by name; raises InputError for an unknown name, suggesting the nearest."""
     makers = _makers()
     if name not in makers:
         raise unknown_name("problem", name, makers)
@@ -38,7 +38,7 @@ def problem(name: str) -> Problem:
 
 
 def describe_problems() -> list[dict[str, Any]]:
-    """Name, dimension, reference and summary of every problem."""
+    """List name, dimension, reference and summary of every problem."""
     rows = []
     for name in problems():
         one = problem(name)

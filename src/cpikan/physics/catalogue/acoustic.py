@@ -15,7 +15,7 @@ _SOURCE = (-0.4, 0.3)
 
 
 def acoustic() -> Problem:
-    """Laplacian p + k^2 p = 0 on the unit square with dp/dn - i k p = g on its walls; outputs are Re p and Im p.
+    """Pose Laplacian p + k^2 p = 0 on the unit square, dp/dn - i k p = g on its walls; outputs are Re p and Im p.
 
     p = i H_0(k r) / 4 of a source at (-0.4, 0.3); k = 10. Impedance data leave no resonance.
     """
@@ -23,7 +23,7 @@ def acoustic() -> Problem:
     from scipy.special import hankel1
 
     def hankel(x: Tensor, order: int) -> tuple[Tensor, Tensor]:
-        """H_order(k r) as real and imaginary parts (B, 2), and the direction away from the source (B, 2)."""
+        """Evaluate H_order(k r) as real and imaginary parts (B, 2), and the direction away from the source (B, 2)."""
         arm = x.numpy() - np.asarray(_SOURCE)
         radius = np.hypot(arm[..., 0], arm[..., 1])
         found = hankel1(order, _WAVE * radius)  # torch's own Bessel functions are right to 1e-7 only

@@ -16,7 +16,7 @@ VISCOSITY = 0.01 / math.pi
 
 
 def burgers() -> Problem:
-    """u_t + u u_x = nu u_xx on [-1, 1] x [0, 1], u(x, 0) = -sin(pi x), zero at both ends."""
+    """Pose u_t + u u_x = nu u_xx on [-1, 1] x [0, 1], u(x, 0) = -sin(pi x), zero at both ends."""
 
     def start(x: Tensor) -> Tensor:
         return -torch.sin(math.pi * x[..., 0])
@@ -34,7 +34,7 @@ def burgers() -> Problem:
 
 
 def cole_hopf(points: np.ndarray) -> np.ndarray:
-    """The solution at points (n, 2) of x and t (Basdevant et al. 1986), by the trapezoidal rule on the whole line.
+    """Compute the solution at points (n, 2) of x, t (Basdevant et al. 1986) by the trapezoidal rule on the whole line.
 
     u = -int sin(pi (x - s)) w ds / int w ds, w = exp(-cos(pi (x - s)) / (2 pi nu) - s^2 / (4 nu t)); the rule converges
     like exp(-c / step) for such integrands, and the largest exponent is taken off before exp.

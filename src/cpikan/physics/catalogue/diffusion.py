@@ -14,7 +14,7 @@ from cpikan.physics.regions import box
 
 
 def diffusion(name: str, half: float, coefficient: float) -> Problem:
-    """u(x, 0) = sin(6 pi x / half) on [-half, half], zero at both ends, for t from 0 to 1.
+    """Pose diffusion from u(x, 0) = sin(6 pi x / half) on [-half, half], zero at both ends, for t from 0 to 1.
 
     half = 6 and D = 0.1 are those of Mostajeran and Faroughi's code; half = 600 and D = 1000 are equal to them in scaled
     coordinates.

@@ -14,7 +14,7 @@ from cpikan.physics.regions import box
 
 
 def beam() -> Problem:
-    """Euler-Bernoulli, clamped at both ends: u'' = m, m'' = q with u = exp(x) (1 - cos 2 pi x) on [0, 1]."""
+    """Pose the Euler-Bernoulli beam clamped at both ends: u'' = m, m'' = q, u = exp(x) (1 - cos 2 pi x) on [0, 1]."""
     rate = complex(1, 2 * math.pi)
 
     def derivative(x: Tensor, order: int) -> Tensor:
@@ -37,7 +37,7 @@ def beam() -> Problem:
 
 
 def plate() -> Problem:
-    """Biharmonic, simply supported: Laplacian u = m, Laplacian m = q with u = sin(pi x) sin(2 pi y) on the unit square."""
+    """Pose a simply supported plate: Laplacian u = m, Laplacian m = q, u = sin(pi x) sin(2 pi y) on the unit square."""
     square = 5 * math.pi**2
 
     def deflection(x: Tensor) -> Tensor:

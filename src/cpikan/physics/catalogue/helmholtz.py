@@ -16,7 +16,7 @@ _WAVE = 4 * math.pi
 
 
 def helmholtz_1d(name: str, kappa: float, upper: float) -> Problem:
-    """u'' + kappa^2 u = f on [-1, upper] with u = sin(4 pi x).
+    """Pose u'' + kappa^2 u = f on [-1, upper] with u = sin(4 pi x).
 
     With kappa = 4 pi the interval must not be [-1, 1]: there f = 0, the data are zero, and u = 0 solves it as well.
     """
@@ -32,7 +32,7 @@ def helmholtz_1d(name: str, kappa: float, upper: float) -> Problem:
 
 
 def helmholtz_2d(name: str, first: int, second: int) -> Problem:
-    """Laplacian u + u = f on [-1, 1]^2 with u = sin(a pi x) sin(b pi y) (Wang, Teng and Perdikaris 2021)."""
+    """Pose Laplacian u + u = f on [-1, 1]^2, u = sin(a pi x) sin(b pi y) (Wang, Teng and Perdikaris 2021)."""
     rate = math.pi * torch.tensor([first, second], dtype=torch.float64)
 
     def exact(x: Tensor) -> Tensor:

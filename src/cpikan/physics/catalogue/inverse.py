@@ -26,7 +26,7 @@ _NOISY = 0.3  # weight of data that no solution fits
 
 
 def diffusion_inverse(name: str, noise: float) -> Problem:
-    """D of u_t = D u_xx on [-1, 1] x [0, 1]; D = 0.1, u = sin(pi x) exp(-D pi^2 t)."""
+    """Ask for D of u_t = D u_xx on [-1, 1] x [0, 1]; D = 0.1, u = sin(pi x) exp(-D pi^2 t)."""
 
     def truth(x: Tensor) -> Tensor:
         return torch.sin(math.pi * x[..., 0]) * torch.exp(-0.1 * math.pi**2 * x[..., 1])
@@ -39,7 +39,7 @@ def diffusion_inverse(name: str, noise: float) -> Problem:
 
 
 def reaction_inverse(name: str, noise: float) -> Problem:
-    """k of u_t = u_xx + k u (1 - u) on [-5, 10] x [0, 3]; k = 1, Fisher's wave, whose start and ends are known."""
+    """Ask for k of u_t = u_xx + k u (1 - u) on [-5, 10] x [0, 3]; k = 1, Fisher's wave, with known start and ends."""
 
     def residual(u: Jet, x: Tensor) -> Tensor:
         value = u.value[..., 0]
@@ -53,7 +53,7 @@ def reaction_inverse(name: str, noise: float) -> Problem:
 
 
 def helmholtz_inverse(name: str, noise: float) -> Problem:
-    """kappa^2 of Laplacian u + kappa^2 u = 0 on the unit square; u = sin(3 x + 4 y), kappa = 5."""
+    """Ask for kappa^2 of Laplacian u + kappa^2 u = 0 on the unit square; u = sin(3 x + 4 y), kappa = 5."""
 
     def truth(x: Tensor) -> Tensor:
         return torch.sin(3 * x[..., 0] + 4 * x[..., 1])
@@ -79,7 +79,7 @@ class _Equation(NamedTuple):
 
 
 def _problem(name: str, noise: float, equation: _Equation) -> Problem:
-    """Measure the solution at random points with noise relative to its root mean square; seeds are fixed."""
+    """Make an inverse problem from values at random points with noise relative to their RMS; seeds are fixed."""
     region, residual, truth, coefficient, what, known = equation
     random = np.random.default_rng(5)
     points = torch.from_numpy(region.inside(random.random((_SAMPLES, 2)), clustered=False))

@@ -16,7 +16,7 @@ _DECAY = REYNOLDS / 2 - math.sqrt(REYNOLDS**2 / 4 + 4 * math.pi**2)
 
 
 def kovasznay() -> Problem:
-    """Outputs u, v, p on [-0.5, 1] x [-0.5, 1.5]; both velocities are given on the walls, the pressure at the outlet."""
+    """Pose the flow (u, v, p) on [-0.5, 1] x [-0.5, 1.5]; velocities are given on the walls, pressure at the outlet."""
 
     def exact(x: Tensor) -> Tensor:
         fall, turn = torch.exp(_DECAY * x[..., 0]), 2 * math.pi * x[..., 1]

@@ -13,7 +13,7 @@ from cpikan.physics.regions import box
 
 
 def poisson_1d() -> Problem:
-    """Two scales: u = sin(pi x) + sin(8 pi x) / 10 on [0, 1]."""
+    """Pose a problem of two scales: u = sin(pi x) + sin(8 pi x) / 10 on [0, 1]."""
     rate, size = math.pi * torch.tensor([1.0, 8.0], dtype=torch.float64), torch.tensor([1.0, 0.1], dtype=torch.float64)
 
     def exact(x: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def poisson_1d() -> Problem:
 
 
 def poisson_sines(name: str, dimension: int) -> Problem:
-    """The product of sin(pi x) over the axes, on the unit cube."""
+    """Make the Poisson problem on the unit cube that the product of sin(pi x) over the axes solves."""
 
     def exact(x: Tensor) -> Tensor:
         return torch.sin(math.pi * x).prod(dim=-1)
@@ -41,7 +41,7 @@ def poisson_sines(name: str, dimension: int) -> Problem:
 
 
 def poisson_3d_mixed() -> Problem:
-    """Not separable, and with both kinds of data: u = cos(3 x y + 2 z), slopes given at both ends of z."""
+    """Pose a problem that is not separable, with data of both kinds: u = cos(3 x y + 2 z), slopes at both ends of z."""
 
     def phase(x: Tensor) -> Tensor:
         return 3 * x[..., 0] * x[..., 1] + 2 * x[..., 2]

@@ -13,7 +13,7 @@ from cpikan.physics.regions import Annulus, LShape, disc
 
 
 def poisson_disc() -> Problem:
-    """u = (1 - r^2) sin(3 x + y) on the unit disc, zero on its edge."""
+    """Pose u = (1 - r^2) sin(3 x + y) on the unit disc, zero on its edge."""
 
     def exact(x: Tensor) -> Tensor:
         return (1 - x.square().sum(-1)) * torch.sin(3 * x[..., 0] + x[..., 1])
@@ -28,7 +28,7 @@ def poisson_disc() -> Problem:
 
 
 def poisson_lshape() -> Problem:
-    """Harmonic on the L with the corner's own singularity, r^(2/3) sin(2 theta / 3), plus a smooth part.
+    """Pose a harmonic u on the L: the corner's own singularity, r^(2/3) sin(2 theta / 3), plus a smooth part.
 
     Gradients are infinite in the corner: polynomials converge slowly, whatever their number.
     """
@@ -47,7 +47,7 @@ def poisson_lshape() -> Problem:
 
 
 def poisson_annulus() -> Problem:
-    """Harmonic between radii 1/2 and 1: u = log r + cos(2 theta) / r^2."""
+    """Pose a harmonic u between radii 1/2 and 1: u = log r + cos(2 theta) / r^2."""
 
     def exact(x: Tensor) -> Tensor:
         square = x.square().sum(-1)

@@ -15,13 +15,13 @@ from cpikan.physics.regions import box
 
 
 def fisher_wave(x: Tensor) -> Tensor:
-    """The travelling wave of u_t = u_xx + u (1 - u) of speed 5 / sqrt 6 (Ablowitz and Zeppetella 1979)."""
+    """Evaluate the travelling wave of u_t = u_xx + u (1 - u) of speed 5 / sqrt 6 (Ablowitz and Zeppetella 1979)."""
     root = math.sqrt(6)
     return torch.sigmoid((5 / root * x[..., 1] - x[..., 0]) / root).square()
 
 
 def reaction_diffusion() -> Problem:
-    """u_t = u_xx + u (1 - u) on [-5, 10] x [0, 3]."""
+    """Pose u_t = u_xx + u (1 - u) on [-5, 10] x [0, 3]."""
 
     def residual(u: Jet, x: Tensor) -> Tensor:
         value = u.value[..., 0]
@@ -34,7 +34,7 @@ def reaction_diffusion() -> Problem:
 
 
 def allen_cahn() -> Problem:
-    """u_t = 1e-4 u_xx + 5 (u - u^3), periodic on [-1, 1] x [0, 1], u(x, 0) = x^2 cos(pi x)."""
+    """Pose u_t = 1e-4 u_xx + 5 (u - u^3), periodic on [-1, 1] x [0, 1], u(x, 0) = x^2 cos(pi x)."""
 
     def start(x: Tensor) -> Tensor:
         return x[..., 0] ** 2 * torch.cos(math.pi * x[..., 0])
@@ -61,7 +61,7 @@ _MODES = 2048
 
 @cache
 def _allen_cahn_path() -> tuple[np.ndarray, np.ndarray]:
-    """Cosine coefficients (times, modes) at Chebyshev's times on [0, 1]; the solution is even and periodic."""
+    """Compute cosine coefficients (times, modes) at Chebyshev's times on [0, 1]; the solution is even and periodic."""
     from scipy.fft import dct, idct
     from scipy.integrate import solve_ivp
 
@@ -77,7 +77,7 @@ def _allen_cahn_path() -> tuple[np.ndarray, np.ndarray]:
 
 
 def allen_cahn_reference(points: np.ndarray) -> np.ndarray:
-    """The solution at points (n, 2) of x and t: interpolated at Chebyshev's times, summed over cosines."""
+    """Evaluate the solution at points (n, 2) of x and t: interpolated at Chebyshev's times, summed over cosines."""
     from scipy.interpolate import BarycentricInterpolator
 
     times, coefficients = _allen_cahn_path()

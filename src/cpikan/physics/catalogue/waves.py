@@ -13,7 +13,7 @@ from cpikan.physics.regions import box
 
 
 def wave() -> Problem:
-    """u_tt = 4 u_xx on the unit square, two modes, at rest in the beginning (Wang, Yu and Perdikaris 2022)."""
+    """Pose u_tt = 4 u_xx on the unit square, two modes, at rest in the beginning (Wang, Yu and Perdikaris 2022)."""
     rate, size = math.pi * torch.tensor([1.0, 4.0], dtype=torch.float64), torch.tensor([1.0, 0.5], dtype=torch.float64)
 
     def exact(x: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def wave() -> Problem:
 
 
 def advection() -> Problem:
-    """u_t + 10 u_x = 0, periodic on [0, 2 pi], u(x, 0) = sin x."""
+    """Pose u_t + 10 u_x = 0, periodic on [0, 2 pi], u(x, 0) = sin x."""
 
     def exact(x: Tensor) -> Tensor:
         return torch.sin(x[..., 0] - 10 * x[..., 1])

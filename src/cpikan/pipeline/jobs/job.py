@@ -76,24 +76,24 @@ class Job:
             raise InputError(f"the job is not valid TOML: {error}") from error
 
     def to_json(self) -> str:
-        """The job as one line of JSON."""
+        """Write the job as one line of JSON."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     def to_toml(self) -> str:
-        """The job as TOML, the settings in a table of their own."""
+        """Write the job as TOML, the settings in a table of their own."""
         head = [f"{key} = {_toml(getattr(self, key))}" for key in _KEYS[:-1]]
         body = [f"{_toml(name)} = {_toml(value)}" for name, value in self.settings.items()]
         return "\n".join([*head, "", "[settings]", *body, ""])
 
     def part(self, kind: type[Any], **given: Any) -> Any:
-        """The dataclass ``kind`` made of those settings that are its fields; fields in ``given`` are set to that instead."""
+        """Make the dataclass ``kind`` of the settings that are its fields; fields in ``given`` are set to those."""
         from cpikan.images.training.tables import from_table
 
         table = {name: value for name, value in self.given(kind).items() if name not in given}
         return replace(from_table(kind, table, f"settings of {self.verb}:"), **given)
 
     def given(self, kind: type[Any]) -> dict[str, Any]:
-        """Those settings that are fields of the dataclass ``kind``."""
+        """Select the settings that are fields of the dataclass ``kind``."""
         names = {entry.name for entry in fields(kind)}
         return {name: value for name, value in self.settings.items() if name in names}
 
@@ -109,7 +109,7 @@ def run(job: Job, events: Events | None = None, *, seconds_before: float = 0.0) 
 
 
 def _plain(settings: Mapping[str, Any], verb: str) -> dict[str, Any]:
-    """Settings as they read back from JSON: lists for tuples; a copy, without those that are None."""
+    """Convert settings to how they read back from JSON: lists for tuples; a copy, without those that are None."""
     try:
         return dict(json.loads(json.dumps({k: v for k, v in settings.items() if v is not None}, allow_nan=False)))
     except (TypeError, ValueError) as error:
@@ -119,7 +119,7 @@ def _plain(settings: Mapping[str, Any], verb: str) -> dict[str, Any]:
 
 
 def _toml(value: Any) -> str:
-    """One value as TOML; its text, numbers, true and false are those of JSON."""
+    """Write one value as TOML; its text, numbers, true and false are those of JSON."""
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, dict):

@@ -31,7 +31,7 @@ class AreaOptions:
     circle: str | None = option(None, _CIRCLE, metavar="X,Y,R[,INNER]")
 
     def open(self) -> Aperture | None:
-        """The circle, or the mask read from its file; InputError where they cannot be read."""
+        """Open the aperture of a circle and of a mask file; InputError where either cannot be read."""
         from cpikan.surface.aperture import aperture_of  # NumPy: help must not wait for it
 
         return aperture_of(self.circle, self.mask)

@@ -18,16 +18,17 @@ VERBS = ("reconstruct", "simulate", "train", "finetune", "evaluate", "solve")  #
 @dataclass(frozen=True)
 class Verb:
     """``settings``: dataclasses whose fields a job of this verb may set; ``needs``: fields of the job that must be given;
-    ``check`` refuses settings by an InputError; ``run(job, events, seconds_before)`` does the work and returns its figures."""
+    ``run(job, events, seconds_before)`` does the work and returns its figures; ``check`` refuses settings by an InputError,
+    by default those that their own dataclass refuses."""
 
     settings: tuple[type[Any], ...]
     needs: tuple[str, ...]
-    check: Callable[[Job], object]
     run: Callable[[Job, Events, float], dict[str, Any]]
+    check: Callable[[Job], object] = lambda job: [job.part(kind) for kind in verb_named(job.verb).settings]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The settings by name."""
+        """List the settings by name."""
         return tuple(dict.fromkeys(entry.name for kind in self.settings for entry in fields(kind)))
 
 

@@ -36,7 +36,7 @@ class MapComparison:
     valid: tuple[int, int]
 
     def summary(self) -> dict[str, Any]:
-        """All numbers by name: ``a``, ``b``, ``difference``, and what they rest on."""
+        """Return all numbers by name: ``a``, ``b``, ``difference``, and what they rest on."""
         height, width = self.first.shape
         pupil = self.measurement.pupil
         named = zip(("a", "b", "difference"), self.measurement.surfaces, self.measurement.forms, strict=True)
@@ -64,7 +64,7 @@ def compare_maps(
     aperture: Aperture | None = None,
     progress: bool | Events = False,
 ) -> MapComparison:
-    """Surface numbers of two height maps and of their difference, each without the terms of ``remove``.
+    """Compute the surface numbers of two height maps and of their difference, each without the terms of ``remove``.
 
     All three rest on the same pixels: valid in both, and inside ``aperture`` when one is given (otherwise the form is
     fitted in the circle around those pixels). The fit is plain least squares, so the difference without its form is the
@@ -91,7 +91,7 @@ class _Pair:
         self.valid = (0, 0)
 
     def check(self) -> float | None:
-        """The pixel size of both in um, None when neither says it; InputError when they cannot lie on each other."""
+        """Find the common pixel size in um, None if neither map says it; InputError if the maps do not match."""
         one, two = self.first, self.second
         if one.shape != two.shape:
             raise InputError(
@@ -109,7 +109,7 @@ class _Pair:
         return sizes[0] if sizes else None
 
     def sweep(self) -> Iterator[tuple[int, NDArray[np.floating]]]:
-        """Bands from top to bottom: first row, heights in nm (2, rows, W), float64."""
+        """Yield bands from top to bottom: first row, heights in nm (2, rows, W), float64."""
         both = [MapRows(one, block_pixels=_BLOCK_PIXELS) for one in (self.first, self.second)]
         counts = np.zeros(2, np.int64)
         with Progress("compare", *self.first.shape, self._progress) as bar:

@@ -28,7 +28,7 @@ _INPAINTED = int(Flag.INPAINTED)
 
 
 def open_truth(truth: str | Path | NDArray[np.number], shape: tuple[int, int]) -> NDArray[np.number]:
-    """The true heights in nm, (H, W), memory-mapped from a .npy file or an array as it is.
+    """Open the true heights in nm, (H, W), memory-mapped from a .npy file or an array as it is.
 
     Raises InputError for a missing or unreadable file, another shape, or anything but real numbers.
     """
@@ -63,16 +63,16 @@ class Comparison:
     aperture: Aperture | None
 
     def blocks(self) -> Iterator[Block]:
-        """The raw difference with the labels of its components, band by band."""
+        """Yield the raw difference in nm with the labels of its components, band by band."""
         return _blocks(self.rows, self.truth, self.scan, self.aperture)
 
     def errors(self) -> Iterator[tuple[Band, NDArray[np.float64]]]:
-        """Every band with its error in nm (float64, NaN where either map is invalid), from top to bottom."""
+        """Yield every band with its error in nm (float64, NaN where either map is invalid), from top to bottom."""
         for band, block in zip(self.rows.bands, self.blocks(), strict=True):
             yield band, self.alignment.error(block)
 
     def guesses(self) -> Iterator[NDArray[np.float64]]:
-        """The errors of the pixels that were guessed, in nm, band by band; nothing where the map stores no flags."""
+        """Yield the errors of guessed pixels in nm, band by band; nothing where the map stores no flags."""
         if self.rows.map.flags is None:
             return
         for block in _blocks(self.rows, self.truth, self.scan, self.aperture, guessed=True):
@@ -88,7 +88,7 @@ def _blocks(
     *,
     guessed: bool = False,
 ) -> Iterator[Block]:
-    """The difference to the truth at the pixels that were measured, or at those that were ``guessed``."""
+    """Yield the difference to the truth in nm at the pixels that were measured, or at those that were ``guessed``."""
     for band, height in rows.heights():
         difference = height.astype(np.float64) - truth[band.start : band.stop].astype(np.float64)
         difference[~np.isfinite(difference)] = np.nan
@@ -108,7 +108,7 @@ def _blocks(
 
 
 def _surrounded(labels: NDArray[np.int64], guess: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Labels with those of guesses: one component surrounds a hole, so the last pixel before it in the row has its label."""
+    """Label guesses too: one component surrounds a hole, so the last pixel before it in the row has its label."""
     last = np.maximum.accumulate(np.where(guess, 0, np.arange(labels.shape[1])), axis=1)
     return np.take_along_axis(labels, last, axis=1)
 
@@ -165,7 +165,7 @@ def _wavelengths_nm(height_map: HeightMap) -> tuple[float, ...]:
 
 
 def error_figures(comparison: Comparison) -> dict[str, Any]:
-    """The figures of a comparison under the names of ``cpikan evaluate``, and what they rest on.
+    """Compute the figures of a comparison under the names of ``cpikan evaluate``, and what they rest on.
 
     rms_nm and max_abs_nm are over right-order pixels (error within a quarter of the shortest wavelength), the others
     over all pixels measured and valid in both maps; coverage_95 is None without sigma, and a wrong order is a miss.
@@ -189,7 +189,7 @@ def error_figures(comparison: Comparison) -> dict[str, Any]:
 
 
 def _guessed(comparison: Comparison) -> dict[str, Any] | None:
-    """How good the guesses are, of whatever order; None where there are none."""
+    """Compute the RMS and largest error of the guesses in nm, of whatever order; None where nothing was guessed."""
     pixels, square, largest = 0, 0.0, 0.0
     for error in comparison.guesses():
         if error.size:
@@ -199,7 +199,7 @@ def _guessed(comparison: Comparison) -> dict[str, Any] | None:
 
 
 def _typical(truth: NDArray[np.number]) -> float:
-    """A height near the mean: sums of squares about it do not cancel."""
+    """Estimate a height near the mean in nm: sums of squares about it do not cancel."""
     step = max(1, int(np.sqrt(truth.size / 10_000)))
     sample = np.asarray(truth[::step, ::step], np.float64)
     finite = sample[np.isfinite(sample)]

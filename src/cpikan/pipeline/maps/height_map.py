@@ -35,7 +35,7 @@ class HeightMap:
     removed: tuple[str, ...] = ()
 
     def within(self, aperture: Aperture) -> HeightMap:
-        """The map of the pixels inside an aperture, and inside those of earlier calls; nothing is read.
+        """Restrict the map to the pixels inside an aperture, and inside those of earlier calls; nothing is read.
 
         Raises InputError when the aperture does not fit the map or lets no pixel in.
         """
@@ -44,7 +44,7 @@ class HeightMap:
         return replace(self, aperture=inner)
 
     def remove(self, terms: str | Iterable[str]) -> HeightMap:
-        """The map without the least-squares form of ``terms``, such as "piston,tilt"; the fit is made when heights are read.
+        """Remove the least-squares form of ``terms``, such as "piston,tilt"; the fit is made when heights are read.
 
         Terms are those of ``cpikan.surface.form.check_form_terms``, added to those of earlier calls. Raises InputError for
         any other.
@@ -52,7 +52,7 @@ class HeightMap:
         return replace(self, removed=check_form_terms((*self.removed, *check_form_terms(terms))))
 
     def figures(self) -> dict[str, Any]:
-        """Surface numbers by name, as ``cpikan evaluate`` gives them with these ``--circle``, ``--mask`` and ``--remove``."""
+        """Compute the surface numbers that ``cpikan evaluate`` gives with this aperture and these removed terms."""
         from cpikan.pipeline.maps.surface import surface_figures
 
         stored = replace(self, aperture=None, removed=())
@@ -70,14 +70,14 @@ class HeightMap:
         return open_height_map(path)
 
     def __getattr__(self, name: str) -> MapArray | None:
-        """A quantity of the table, None when the map does not store it."""
+        """Return a quantity of the table, None when the map does not store it."""
         if name not in QUANTITIES:
             raise AttributeError(f"a height map has no attribute {name!r}: its quantities are {', '.join(QUANTITIES)}")
         return self.arrays.get(name)
 
     @cached_property
     def height_nm(self) -> MapArray:
-        """Heights in nm, NaN where there is no measurement; outside the aperture, and without the form, that was named."""
+        """Open the heights in nm, NaN where unmeasured or outside the named aperture, and without the named form."""
         stored = self.arrays["height_nm"]
         if self.aperture is None and not self.removed:
             return stored
@@ -90,29 +90,29 @@ class HeightMap:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The figures of the run, {} when the document is absent."""
+        """Return the figures of the run, {} when the document is absent."""
         summary: dict[str, Any] = self.document.get("summary", {})
         return summary
 
     @property
     def wavelengths_nm(self) -> tuple[float, ...]:
-        """Wavelengths of the measurement, empty where the file does not say them."""
+        """List the wavelengths of the measurement, empty where the file does not say them."""
         return tuple(float(value) for value in self._acquisition.get("wavelengths_nm") or ())
 
     @property
     def fringes_nm(self) -> tuple[float, ...]:
-        """Height of one fringe of each wavelength: half of it, unless an instrument says otherwise."""
+        """Give the fringe height of each wavelength in nm: half of it, unless an instrument says otherwise."""
         return tuple(self.document.get("fringes_nm") or (value / 2 for value in self.wavelengths_nm))
 
     @property
     def pixel_um(self) -> float | None:
-        """Lateral size of a pixel, None where the file does not say it."""
+        """Give the lateral size of a pixel in um, None where the file does not say it."""
         pixel = self._acquisition.get("pixel_um")
         return float(pixel) if isinstance(pixel, int | float) and pixel > 0 else None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Warnings for who reads heights of this map off."""
+        """List the warnings for who reads heights of this map off."""
         parts = self.summary.get("components") or 1
         loose = parts > 1 and len(self.wavelengths_nm) == 1
         told = f"{self.path} has {parts} components, whose relative heights are not known"

@@ -29,7 +29,7 @@ class LevelledHeights(LazyMap):
 
     @cached_property
     def form(self) -> Form:
-        """The form that is removed."""
+        """Fit the form that is removed."""
         pupil = pupil_of(self._aperture)
         if pupil is None:
             extent = ExtentScan()

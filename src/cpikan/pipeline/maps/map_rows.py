@@ -41,7 +41,7 @@ class MapRows:
         self._kept: dict[str, tuple[int, NDArray[Any]]] = {}
 
     def read(self, name: str, band: Band) -> NDArray[Any] | None:
-        """Rows of the quantity ``name`` (``height_nm``, ``sigma_nm``, ...), None when the map has none."""
+        """Read rows of the quantity ``name`` (``height_nm``, ``sigma_nm``, ...), None when the map has none."""
         source = getattr(self.map, name)
         if source is None or isinstance(source, np.ndarray):
             return None if source is None else source[band.start : band.stop]
@@ -51,7 +51,7 @@ class MapRows:
         return self._kept[name][1][band.start - first : band.stop - first]
 
     def heights(self) -> Iterator[tuple[Band, NDArray[Any]]]:
-        """Every band with its heights in nm, from top to bottom."""
+        """Yield every band with its heights in nm, from top to bottom."""
         with Progress(self._label, *self.shape, self._progress) as bar:
             for band in self.bands:
                 rows = self.read("height_nm", band)

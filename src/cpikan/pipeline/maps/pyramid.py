@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     import zarr
 
 _TOP = 512  # the larger side of the coarsest level is at most this
-_COLUMNS = (
-    2048  # columns halved at a time, whole chunks: the finer rows, four times the coarser, are never there at once
-)
+# columns halved at a time, whole chunks: the finer rows, four times the coarser, are never there at once
+_COLUMNS = 2048
 
 
 @runtime_checkable
@@ -52,7 +51,7 @@ def build_pyramid(target: object, *, progress: ProgressSink | None = None) -> No
 
 
 def level_shapes(shape: tuple[int, int]) -> list[tuple[int, int]]:
-    """Shapes of all levels, finest first: halved (rounded up) until the larger side is at most 512."""
+    """List the shapes of all levels, finest first: halved (rounded up) until the larger side is at most 512."""
     shapes = [shape]
     while max(shapes[-1]) > _TOP:
         height, width = shapes[-1]
@@ -61,12 +60,12 @@ def level_shapes(shape: tuple[int, int]) -> list[tuple[int, int]]:
 
 
 def pyramid_rows(shape: tuple[int, int], quantities: int) -> int:
-    """How many rows the pass writes for maps of ``shape``; for the length of a progress bar."""
+    """Count the rows that the pass writes for maps of ``shape``; for the length of a progress bar."""
     return quantities * sum(height for height, _ in level_shapes(shape)[1:])
 
 
 def halve(fine: np.ndarray, quantity: str) -> np.ndarray:
-    """One level coarser, shape ((h + 1) // 2, (w + 1) // 2); the last row or column may have but one of two pixels.
+    """Halve a map, to shape ((h + 1) // 2, (w + 1) // 2); the last row or column may have but one of two pixels.
 
     ``Quantity.coarsen`` names the rule. The components take the first of the four that has a number (0 = none), so that
     no number is made up.
@@ -81,7 +80,7 @@ def halve(fine: np.ndarray, quantity: str) -> np.ndarray:
 
 
 def _mean(quarters: list[np.ndarray]) -> np.ndarray:
-    """Mean of four arrays without their NaN; NaN where all four are."""
+    """Compute the mean of four arrays without their NaN; NaN where all four are."""
     one, two, three, four = quarters
     total = one + two + three + four
     mean = total * total.dtype.type(0.25)
@@ -95,7 +94,7 @@ def _mean(quarters: list[np.ndarray]) -> np.ndarray:
 
 
 def _quarters(fine: np.ndarray, pad: float) -> list[np.ndarray]:
-    """Upper left, upper right, lower left and lower right pixels of all two by two cells."""
+    """Take the upper left, upper right, lower left and lower right pixels of all two by two cells."""
     odd = [(0, size % 2) for size in fine.shape]
     even = np.pad(fine, odd, constant_values=pad) if any(after for _, after in odd) else fine
     return [even[y::2, x::2] for y in (0, 1) for x in (0, 1)]
@@ -130,5 +129,5 @@ def _fill(fine: ZarrMap, coarse: zarr.Array[Any], quantity: Quantity, progress: 
     def write(band: Band, rows: np.ndarray) -> None:
         coarse[band.start : band.stop] = rows
 
-    bands = split_bands(coarse.shape[0], _TOP, _TOP)
+    bands = split_bands(coarse.shape[0], _TOP)
     stream(bands, read, lambda band, rows: rows, write, depth=1, progress=progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,7 @@ def save_map(height_map: HeightMap, path: Path, *, overwrite: bool = False) -> N
     attributes = {key: height_map.document.get(key, {}) for key in ("acquisition", "settings")}
     attributes["pixel_um"] = height_map.pixel_um
     kinds = {name: QUANTITIES[name].dtype for name in names}
-    writer = open_writer(path, height_map.shape, kinds, attributes=attributes, resume=False)
-    try:
+    with closing(open_writer(path, height_map.shape, kinds, attributes=attributes, resume=False)) as writer:
         assembler, rows = RowAssembler(writer, height_map.shape), MapRows(height_map)
         for band in rows.bands:
             assembler.write(band.start, {name: _rows(rows, name, band) for name in names})
@@ -44,8 +44,6 @@ def save_map(height_map: HeightMap, path: Path, *, overwrite: bool = False) -> N
         for final in there:
             shutil.rmtree(final) if final.is_dir() else final.unlink()
         writer.finish()
-    finally:
-        writer.close()
     write_json(document_path(path), _document(height_map))
 
 
@@ -59,7 +57,7 @@ def _rows(rows: MapRows, name: str, band: Any) -> np.ndarray:
 
 
 def _document(height_map: HeightMap) -> dict[str, Any]:
-    """What is known of the map; the plan of the run that made it is not that of this file."""
+    """Collect what is known of the map, without the plan of the run that made it: that plan is not of this file."""
     known = {key: value for key, value in height_map.document.items() if key != "plan"}
     if height_map.aperture is not None:
         known["aperture"] = height_map.aperture.identity

@@ -33,7 +33,7 @@ def surface_figures(
     aperture: Aperture | None = None,
     progress: bool | Events = False,
 ) -> dict[str, Any]:
-    """Surface numbers of a height map without the terms of ``remove``, by name, and what they rest on.
+    """Compute surface numbers of a height map without the terms of ``remove``, by name, and what they rest on.
 
     PV, PVr, RMS, Sa and the others of ``SurfaceParameters`` over the pixels of ``aperture``, the form with its pupil, and
     the ripple at 1 to 4 times the fringe for each wavelength, before the form was removed (where the file says them,
@@ -72,7 +72,7 @@ def surface_figures(
 
 
 def _fringes(phase: NDArray[np.float64]) -> float:
-    """How many fringes a phase map spans, outliers apart."""
+    """Count the fringes that a phase map spans, outliers apart."""
     finite = phase[np.isfinite(phase)]
     return float(np.ptp(np.percentile(finite, (1, 99)))) / (2 * np.pi) if finite.size else 0.0
 
@@ -106,7 +106,7 @@ class _Sweeps:
             self._main.append(np.asarray(component[first :: self._step, :: self._step]) == 1)
 
     def ripple_mrad(self) -> list[dict[str, float]] | None:
-        """Amplitudes at 1 to 4 times the fringe, one entry per wavelength; None where they cannot be told."""
+        """Compute ripple amplitudes at 1 to 4 times the fringe in mrad per wavelength; None if they cannot be told."""
         if not self._sample:
             return None
         heights = np.concatenate(self._sample)
@@ -129,7 +129,7 @@ class _Sweeps:
 
 
 def _removed(form: Any) -> Form | None:
-    """The form that a summary tells of, without its pistons; None where it tells of none, or not of one."""
+    """Read the form of a summary, without its pistons; None where the summary tells of none."""
     try:
         pupil = Circle(*(float(value) for value in form["circle_pixels"]))
         named = form["coefficients_nm"]

@@ -28,17 +28,17 @@ DerivedRows = Callable[[int, int], dict[str, np.ndarray]]  # rows [start, stop) 
 
 
 def scratch_files(stages: Sequence[Stage]) -> dict[str, np.dtype]:
-    """The scratch arrays of a run by file name; what a later stage writes anew has the stage's name in its own."""
+    """List the scratch arrays of a run by file name; what a later stage writes anew has the stage's name in its own."""
     return {file: array_type(name) for (_, name), file in _files(stages).items()}
 
 
 def array_type(name: str) -> np.dtype:
-    """The type of an array: that of the quantity, or of one that only stages know."""
+    """Look up the type of an array: that of the quantity, or of one that only stages know."""
     return _OWN[name] if name in _OWN else QUANTITIES[name].dtype
 
 
 def _files(stages: Sequence[Stage]) -> dict[tuple[str, str], str]:
-    """File by stage and array."""
+    """Name the file of every stage and array."""
     files: dict[tuple[str, str], str] = {}
     for stage in stages:
         taken = {name for _, name in files}
@@ -64,7 +64,7 @@ class Arrays:
 
     @property
     def scratch(self) -> ScratchArrays:
-        """The files; a run that turns frames into the output in one pass has none."""
+        """Return the scratch files; a run that turns frames into the output in one pass has none."""
         assert self._scratch is not None, "no stage of this run has arrays"
         return self._scratch
 
@@ -75,23 +75,23 @@ class Arrays:
         return name in self._current
 
     def current(self, name: str) -> np.ndarray:
-        """The newest version of an array, (H, W), as a memory map for reading."""
+        """Open the newest version of an array, (H, W), as a memory map for reading."""
         return self.scratch.array(self._current[name])
 
     def of(self, stage: Stage, name: str) -> np.ndarray:
-        """The version of an array that ``stage`` writes, a memory map for writing."""
+        """Open the version of an array that ``stage`` writes, as a memory map for writing."""
         return self.scratch.array(self.file(stage, name), writable=True)
 
     def rows(self, names: Iterable[str], start: int, stop: int) -> dict[str, np.ndarray]:
-        """Copies of rows [start, stop) of those of ``names`` that there are."""
+        """Copy rows [start, stop) of those of ``names`` that there are."""
         return {name: np.array(self.current(name)[start:stop]) for name in names if name in self}
 
     def file(self, stage: Stage, name: str) -> str:
-        """The file of the version that ``stage`` writes."""
+        """Name the file of the version that ``stage`` writes."""
         return self._files[stage.name, name]
 
     def finish(self, stage: Stage) -> None:
-        """What ``stage`` wrote is there: from now on its versions are the current ones."""
+        """Make the versions that ``stage`` wrote the current ones."""
         self._current |= {name: self._files[stage.name, name] for name in stage.writes}
 
     def derive(self, names: tuple[str, ...], rows: DerivedRows) -> None:

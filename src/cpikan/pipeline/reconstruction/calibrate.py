@@ -47,7 +47,7 @@ class StackCalibration:
 
     @property
     def varying(self) -> bool:
-        """Whether the steps vary over the image."""
+        """Tell whether the steps vary over the image."""
         return self.calibration.model.demodulation.models is not None
 
 
@@ -66,7 +66,7 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan) -> 
 
 
 def _is_doubtful(calibration: Calibration, sample: Subsample) -> bool:
-    """Whether so many orders of single pixels may be wrong that their neighbours are worth asking."""
+    """Tell whether so many orders of single pixels may be wrong that their neighbours are worth asking."""
     if (calibration.wrong_order_rate or 0.0) > planning.ACCEPTED_RATE:
         return True
     inside = sample.valid
@@ -109,7 +109,7 @@ def calibrate_stack(
 def _closed_form(
     sample: Subsample, acquisition: Acquisition, saturation_dn: float, settings: CalibrationSettings, why: InputError
 ) -> Calibration:
-    """The closed form where the fit was of no use; its refusal is the one that is told, with the fit's reason."""
+    """Calibrate in closed form where the fit was of no use; a refusal is told with the fit's reason ``why``."""
     try:
         return calibrate(sample, acquisition, saturation_dn, settings)
     except InputError as error:

@@ -22,8 +22,11 @@ _OUTPUTS = {"npy": ("x.npy", False), "npy_all": ("x.npy", True), "tif": ("x.tif"
 def estimate_run(
     stack: FrameStack, settings: ReconstructSettings | None = None, output: str = "x.zarr"
 ) -> dict[str, Any]:
-    """What a run with ``settings`` into ``output`` would do, by stage, and bands, disk per output format and memory;
-    JSON-able, bytes and MiB. Raises InputError for settings that do not serve the stack."""
+    """Estimate what a run with ``settings`` into ``output`` would do and take.
+
+    By stage, with bands, disk per output format and memory; JSON-able, bytes and MiB. Raises InputError for settings
+    that do not serve the stack.
+    """
     asked, shape = settings or ReconstructSettings(), stack.shape[2:]
     accelerator = choose_device(asked.device)
 
@@ -71,7 +74,7 @@ def format_estimate(estimate: dict[str, Any]) -> str:
 
 
 def _sizes(estimate: dict[str, Any], method: str) -> str:
-    """Disk per kind of output, and of the scratch files."""
+    """Format the disk space per kind of output, and of the scratch files, in MiB."""
     disk, scratch = estimate[f"disk_bytes{method}"], estimate[f"scratch_bytes{method}"]
     sizes = ", ".join(f".{kind.replace('_all', ' --all')} {size / 2**20:.0f} MiB" for kind, size in disk.items())
     return sizes + (f", and {scratch / 2**20:.0f} MiB while it runs" if scratch else "")

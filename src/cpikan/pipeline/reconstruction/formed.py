@@ -15,13 +15,8 @@ from cpikan.streaming.rows import RowPool
 from cpikan.surface.grouped_form import GroupedForm, no_form
 
 _SWEEP_PIXELS, _PIECE_PIXELS = 1 << 18, 1 << 17  # a band, or what a thread takes of one, and its form stay in the cache
-_PHASES = (
-    "phase_rad",
-    "order",
-    "component",
-    "ambiguous",
-    "flags",
-)  # what the height of an unwrapped phase is formed from
+# what the height of an unwrapped phase is formed from
+_PHASES = ("phase_rad", "order", "component", "ambiguous", "flags")
 
 
 @dataclass(frozen=True)
@@ -35,22 +30,22 @@ class FormedMap:
 
     @classmethod
     def of(cls, arrays: Arrays, context: Context) -> FormedMap:
-        """The map of a run as it stands."""
+        """Make the map of a run as it stands."""
         datum = arrays.datum or no_form(context.facts["components"])
         return cls(arrays, datum, context.nm_per_rad, context.pool)
 
     @property
     def unwrapped(self) -> bool:
-        """Whether heights are formed from unwrapped phases; else they are stored."""
+        """Tell whether heights are formed from unwrapped phases; else they are stored."""
         return "order" in self.arrays
 
     def sweep(self) -> tuple[Band, ...]:
-        """Bands of sums over the whole map: not the user's, so that sums of floats come out the same."""
+        """Split the map into bands of sums: not the user's, so that sums of floats come out the same."""
         height, width = self.arrays.shape
         return split_bands(height, max(1, _SWEEP_PIXELS // width))
 
     def heights(self, band: Band) -> dict[str, np.ndarray]:
-        """Rows of ``height_nm`` with what they were formed from: ``flags`` and ``component`` of unwrapped phases."""
+        """Form rows of ``height_nm``, with what they came from: ``flags`` and ``component`` of unwrapped phases."""
         rows = self.arrays.rows(
             (*(_PHASES if self.unwrapped else ("height_nm",)), "correction_nm"), band.start, band.stop
         )
@@ -58,15 +53,15 @@ class FormedMap:
         return rows
 
     def rows(self, band: Band) -> dict[str, np.ndarray]:
-        """Rows of all quantities that are stored or formed, the flags complete."""
+        """Form the rows of all quantities that are stored or formed, the flags complete."""
         return self.complete(band, self.read(band))
 
     def read(self, band: Band) -> dict[str, np.ndarray]:
-        """Copies of the rows of all arrays."""
+        """Copy the rows of all arrays."""
         return self.arrays.rows(self.arrays, band.start, band.stop)
 
     def complete(self, band: Band, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Rows that were read with their heights formed, in place."""
+        """Complete rows that were read with their heights formed, in place."""
         rows["height_nm"] = self._levelled(band, rows)
         if "sigma_nm" not in rows:
             rows["sigma_nm"] = rows["sigma_rad"] * np.float32(self.nm_per_rad)
@@ -75,7 +70,7 @@ class FormedMap:
         return rows
 
     def with_datum(self, band: Band) -> tuple[np.ndarray, np.ndarray | None]:
-        """Heights of a band with the form in them, NaN where there is none, and their components."""
+        """Form heights in nm of a band with the form in them, NaN where there is none, and read their components."""
         rows = self.arrays.rows(
             ("height_nm", "phase_rad", "order", "component", "correction_nm"), band.start, band.stop
         )
@@ -86,7 +81,7 @@ class FormedMap:
         return np.where(rows["component"] > 0, phase * self.nm_per_rad + more, np.nan), rows["component"]
 
     def _levelled(self, band: Band, rows: dict[str, np.ndarray]) -> np.ndarray:
-        """Heights of a band without the form, float32, on all threads; flags of phases are completed in place."""
+        """Form heights of a band without the form, float32, on all threads; flags of phases are completed in place."""
         datum, width = self.datum, self.arrays.shape[1]
         height, correction = np.empty((band.rows, width), np.float32), rows.get("correction_nm")
         form_rows: Any = form.form_rows

@@ -61,7 +61,7 @@ def fill_holes(rows: Rows, bands: list[Band], guess: np.ndarray) -> dict[str, An
 
 
 def _groups(labels: np.ndarray, inner: np.ndarray) -> Iterator[_Group]:
-    """Large holes alone, small ones by the square they lie in."""
+    """Group holes: large ones alone, small ones by the square they lie in."""
     boxes = ndimage.find_objects(labels)
     small: dict[tuple[int, int], list[int]] = {}
     for label in inner.tolist():
@@ -75,7 +75,7 @@ def _groups(labels: np.ndarray, inner: np.ndarray) -> Iterator[_Group]:
 
 
 def _window(boxes: list[tuple[slice, slice]], shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """The rectangle around boxes, with a margin."""
+    """Find the rectangle around boxes, with a margin."""
     ends = []
     for axis in (0, 1):
         first, last = min(b[axis].start for b in boxes), max(b[axis].stop for b in boxes)

@@ -23,7 +23,7 @@ class Method:
 
     @property
     def refines(self) -> bool:
-        """Whether the orders of one wavelength are set right after unwrapping."""
+        """Tell whether the orders of one wavelength are set right after unwrapping."""
         return self.neighbours == "always"
 
 

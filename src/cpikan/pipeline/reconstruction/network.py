@@ -36,11 +36,11 @@ class LearnedModel:
         return cls(name or DEFAULT_MODEL, network, card.features, weights_fingerprint(network))
 
     def tiles(self, **how: Any) -> LearnedTiles:
-        """The network on tiles; ``how`` as `LearnedTiles` takes it."""
+        """Set the network up for tiles; ``how`` as `LearnedTiles` takes it."""
         return LearnedTiles(self.network, self.features, fingerprint=self.fingerprint, **how)
 
     def tiling(self, tile: int | None, overlap: int | None, shape: tuple[int, int]) -> TilingSettings:
-        """Tiles and overlaps for a map of ``shape``; InputError where the network cannot work with what was asked for."""
+        """Choose tiles and overlaps for a map of ``shape``; InputError where the network cannot work with them."""
         tiles = self.tiles(unit_nm=1.0, half_wave_nm=1.0)
         sizes = tuple(_multiple(side, tiles.multiple_px) for side in _TILE) if tile is None else (tile, tile)
         if overlap is None:
@@ -54,5 +54,5 @@ class LearnedModel:
 
 
 def _multiple(size: int, step: int) -> int:
-    """The next multiple of ``step``."""
+    """Round ``size`` up to the next multiple of ``step``."""
     return -(-size // step) * step

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from cpikan.pipeline.reconstruction.methods import Method
-from cpikan.pipeline.reconstruction.passes import BandReader, FrameSource, ReadBand, bands_from
+from cpikan.pipeline.reconstruction.passes import BandReader, FrameSource, ReadBand
 from cpikan.pipeline.reconstruction.row_sink import RowSink
 from cpikan.pipeline.reconstruction.slope_rows import put_slopes
 from cpikan.psi.kernels.arguments import pack_search
@@ -22,7 +22,7 @@ from cpikan.psi.refine.ambiguity import CELL_SHARE
 from cpikan.psi.refine.blocks import BlockSums
 from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows
 from cpikan.storage.writers.layout import SLOPES
-from cpikan.streaming.bands import Band, BufferPool
+from cpikan.streaming.bands import Band, BufferPool, split_bands
 from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
 from cpikan.streaming.rows import RowPool
 from cpikan.streaming.threads import single_threaded
@@ -32,11 +32,11 @@ _BAND_BYTES = 200 * 2**20
 _LEAST_ROWS = 4 * orders.HALO  # below it the halo would be most of the work
 
 
-def guided_bands(source: FrameSource, first_row: int) -> list[Band]:
-    """Bands of `guided_pass` from ``first_row`` on."""
+def guided_bands(source: FrameSource, first_row: int) -> tuple[Band, ...]:
+    """Split the rows from ``first_row`` on into the bands of `guided_pass`."""
     _, _, height, width = source.stack.shape
     rows = source.band_rows or max(_LEAST_ROWS, _BAND_BYTES // (_PIXEL_BYTES * width))
-    return bands_from(first_row, height, rows)
+    return split_bands(height, rows, first_row)
 
 
 def _demodulate(source: FrameSource, frames: np.ndarray, start: int, out: DemodulatedRows) -> DemodulatedRows:
@@ -48,7 +48,7 @@ def _demodulate(source: FrameSource, frames: np.ndarray, start: int, out: Demodu
 class _DemodulatingReader(BandReader):
     """Reads bands of frames, and demodulates each into one set of rows that all bands use."""
 
-    def __init__(self, source: FrameSource, bands: list[Band], halo: int) -> None:
+    def __init__(self, source: FrameSource, bands: Sequence[Band], halo: int) -> None:
         super().__init__(source, bands, halo)
         self._source = source
         self._rows = empty_demodulated(source.stack.shape[0], self.rows, source.stack.shape[3])
@@ -95,7 +95,7 @@ class _OutputRows(NamedTuple):
         return cls(HeightRows(*empty_rows(rows, width)), np.empty((rows, COLUMNS)), derived)
 
     def part(self, inside: slice) -> _OutputRows:
-        """Some of the rows, views."""
+        """Cut out some of the rows, as views."""
         derived = {name: rows[inside] for name, rows in self.slopes.items()}
         return _OutputRows(HeightRows(*(rows[inside] for rows in self.pixels)), self.table[inside], derived)
 
@@ -144,8 +144,10 @@ def guided_pass(
 
 
 def wrapped_phases(source: FrameSource) -> Callable[[int, int], np.ndarray]:
-    """Rows [start, stop) of wrapped phases (L, rows, W) in rad, wavelengths as in the stack, pistons and tilts between them
-    taken off."""
+    """Make a reader of rows [start, stop) of wrapped phases (L, rows, W) in rad, wavelengths as in the stack.
+
+    Pistons and tilts between the wavelengths are taken off.
+    """
     assert source.search is not None, "two or more wavelengths have an order search"
     back = np.argsort(source.search.order)
 
@@ -161,8 +163,10 @@ def wrapped_phases(source: FrameSource) -> Callable[[int, int], np.ndarray]:
 def fit_guide(
     method: Method, sums: BlockSums, search: OrderSearch, *, slopes: bool
 ) -> tuple[OrderGuide, dict[str, Any]]:
-    """Fit the surface and choose the cells that ask it, and what gives ``slopes`` if they are stored; the second is the
-    summary of it."""
+    """Fit the surface and choose the cells that ask it; return the guide and a report, JSON-able.
+
+    With ``slopes`` the guide also gives the slopes of the surface.
+    """
     from cpikan.psi.refine.coarse import coarse_heights
     from cpikan.psi.refine.field import guiding_surface, measuring_surface
     from cpikan.psi.refine.slopes import SlopeMaps

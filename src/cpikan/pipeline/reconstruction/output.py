@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,13 +35,11 @@ class Output:
         assert journal is not None
         kinds = {name: QUANTITIES[name].dtype for name in self.space.quantities}
         begun = journal.last(OUTPUT_ROWS) is not None
-        writer = open_writer(self.space.output, self.shape, kinds, attributes=self.attributes, resume=begun)
-        try:
+        opened = open_writer(self.space.output, self.shape, kinds, attributes=self.attributes, resume=begun)
+        with closing(opened) as writer:
             yield RowSink(writer, journal, OUTPUT_ROWS, self.shape, durable=durable)
             rows = pyramid_rows(self.shape, len(kinds)) if isinstance(writer, HasPyramid) else 0
             with Progress("pyramid", rows, self.shape[1], self.events) as progress:
                 build_pyramid(writer, progress=progress)
             self.space.replace_old()
             writer.finish()
-        finally:
-            writer.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ class FrameSource:
     band_rows: int | None = None
 
     def mask_rows(self, start: int, stop: int) -> np.ndarray | None:
-        """Rows of the mask as uint8, None without one."""
+        """Read rows of the mask as uint8, None without one."""
         return None if self.mask is None else self.mask.rows(start, stop, self.stack.shape[3])
 
 
@@ -42,33 +43,27 @@ class _Output:
     table: np.ndarray = field(repr=False)
 
 
-def frame_bands(stack: FrameStack, band_rows: int | None, first_row: int, band_bytes: int) -> list[Band]:
-    """Bands of just below ``band_bytes`` from ``first_row`` on, whatever the width: so memory does not grow with it."""
+def frame_bands(stack: FrameStack, band_rows: int | None, first_row: int, band_bytes: int) -> tuple[Band, ...]:
+    """Split rows from ``first_row`` on into bands just below ``band_bytes``: memory does not grow with the width."""
     wavelengths, steps, height, width = stack.shape
     rows = band_rows or _fitting_rows(band_bytes // (wavelengths * steps * width * stack.dtype.itemsize))
-    return bands_from(first_row, height, rows)
+    return split_bands(height, rows, first_row)
 
 
-def pixel_bands(source: FrameSource, first_row: int) -> list[Band]:
-    """Bands of `frame_pass` from ``first_row`` on."""
+def pixel_bands(source: FrameSource, first_row: int) -> tuple[Band, ...]:
+    """Split the rows from ``first_row`` on into the bands of `frame_pass`."""
     return frame_bands(source.stack, source.band_rows, first_row, source.kernels.band_bytes)
 
 
-def flat_bands(shape: tuple[int, int], band_rows: int | None, first_row: int) -> list[Band]:
-    """Bands of a single map."""
-    return bands_from(first_row, shape[0], band_rows or _fitting_rows(_FLAT_BAND_PIXELS // shape[1]))
+def flat_bands(shape: tuple[int, int], band_rows: int | None, first_row: int) -> tuple[Band, ...]:
+    """Split a single map into bands."""
+    return split_bands(shape[0], band_rows or _fitting_rows(_FLAT_BAND_PIXELS // shape[1]), first_row)
 
 
 def _fitting_rows(rows: int) -> int:
-    """A multiple of eight where there are that many, so that threads get equal shares."""
+    """Round the rows of a band to a multiple of eight where there are that many, so that threads get equal shares."""
     rows = min(max(rows, 1), _MAX_ROWS)
     return rows - rows % 8 if rows > 8 else rows
-
-
-def bands_from(first_row: int, height: int, rows: int) -> list[Band]:
-    """Bands of ``rows`` rows from ``first_row`` on."""
-    bands = split_bands(height - first_row, rows)
-    return [Band(band.index, band.start + first_row, band.stop + first_row) for band in bands]
 
 
 class ReadBand(NamedTuple):
@@ -82,7 +77,7 @@ class ReadBand(NamedTuple):
 class BandReader:
     """Reads bands of frames, with ``halo`` rows around them, into buffers that go round."""
 
-    def __init__(self, source: FrameSource, bands: list[Band], halo: int = 0) -> None:
+    def __init__(self, source: FrameSource, bands: Sequence[Band], halo: int = 0) -> None:
         self._stack, self._halo = source.stack, halo
         wavelengths, steps, height, width = source.stack.shape
         self.rows = min(max((band.rows for band in bands), default=0) + 2 * halo, height)
@@ -90,7 +85,7 @@ class BandReader:
         self._buffers = BufferPool(lambda: source.kernels.empty(size, dtype))
 
     def read(self, band: Band) -> ReadBand:
-        """The frames of a band, whose buffer is given back by `done`."""
+        """Read the frames of a band, whose buffer is given back by `done`."""
         wavelengths, steps, height, width = self._stack.shape
         start, stop = max(0, band.start - self._halo), min(height, band.stop + self._halo)
         buffer = self._buffers.take()
@@ -99,20 +94,22 @@ class BandReader:
         return ReadBand(start, self._stack.rows(start, stop, view), buffer)
 
     def done(self, item: ReadBand) -> None:
-        """The frames are not needed any more."""
+        """Give back the buffer of frames that are not needed any more."""
         self._buffers.give(item.buffer)
 
 
 def _buffers(kernels: PixelKernels, rows: int, width: int, bare: bool) -> tuple[np.ndarray, ...]:
-    """Buffers of the outputs; ``bare`` without sigma and modulation, which nothing stores and the CPU can do without."""
+    """Make buffers of the outputs; ``bare`` without sigma and modulation, which are not stored or needed on the CPU."""
     height, sigma, modulation, flags = empty_rows(rows, width, kernels.empty)
     none = np.empty((0, 0), np.float32)
     return (height, none, none, flags) if bare else (height, sigma, modulation, flags)
 
 
 def frame_pass(source: FrameSource, sink: RowSink, progress: ProgressSink | None) -> StreamTimings:
-    """Turn the frames of several wavelengths into height, sigma, modulation and flags, those of one into phase, sigma,
-    modulation and flags, in one fused sweep of the rows that the sink lacks."""
+    """Turn frames into height, sigma, modulation and flags in one fused sweep of the rows that the sink lacks.
+
+    The frames of one wavelength become phase, sigma, modulation and flags.
+    """
     kernels, width = source.kernels, source.stack.shape[3]
     bands = pixel_bands(source, sink.first_row)
     reader = BandReader(source, bands)

@@ -34,7 +34,7 @@ class StackInfo(NamedTuple):
 
     @classmethod
     def of(cls, stack: FrameStack) -> StackInfo:
-        """From the headers of a stack."""
+        """Read the headers of a stack."""
         return cls(stack.shape, stack.acquisition.steps)
 
 
@@ -60,12 +60,12 @@ class Plan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The stages by name."""
+        """List the stages by name."""
         return ("calibrate", *(stage.name for stage in self.stages))
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """Maps of the output: what the stages make, as far as the kind of file stores it."""
+        """List the maps of the output: what the stages make, as far as the kind of file stores it."""
         if self.height_only:
             return ("height_nm",)
         made = {name for stage in self.stages for name in (*stage.writes, *stage.derives)}
@@ -73,11 +73,11 @@ class Plan:
 
     @property
     def scratch(self) -> Mapping[str, np.dtype]:
-        """Scratch arrays by file; none where the frames are turned into the output in one pass."""
+        """List the scratch arrays by file; none where the frames are turned into the output in one pass."""
         return scratch_files(self.stages)
 
     def settle(self, *, doubtful: bool, varying: bool) -> Plan:
-        """The plan after calibration: neighbours are asked or not, and the frames run where kernels serve them.
+        """Settle the plan after calibration: neighbours are asked or not, and the frames run where kernels serve them.
 
         ``doubtful``: orders of single pixels are in doubt; ``varying``: steps vary over the image, which only the CPU serves.
         """

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -130,7 +129,7 @@ class _Run:
         facts = first_facts(self.settings.method, plan.device, calibration)
         again = bool(space.journal.steps)  # then the scratch files must be there: ResumeError if not
         with (
-            _kernels(plan, calibration.calibration.model, self.settings.worker_threads) as kernels,
+            closing(_kernels(plan, calibration.calibration.model, self.settings.worker_threads)) as kernels,
             RowPool(self.settings.worker_threads) as pool,
             closing(Arrays(space.scratch, self._shape, plan.stages, resume=again)) as arrays,
         ):
@@ -153,7 +152,7 @@ class _Run:
         return calibration, facts
 
     def _identity(self) -> dict[str, Any]:
-        """Everything a resumed run must share with the one it continues: settings but the device, and what serves for it."""
+        """Collect what a resumed run must share with the one before: settings but the device, what serves for it."""
         settings = {name: value for name, value in self.settings.plan().items() if name != "device"}
         if self.network is not None:  # the same weights, wherever their file lies
             settings["model"] = self.network.fingerprint
@@ -169,7 +168,7 @@ class _Run:
         }
 
     def _attributes(self) -> dict[str, Any]:
-        """What is kept inside files that can."""
+        """Collect the attributes that are kept inside files that can hold them."""
         acquisition = self.stack.acquisition
         return {
             "acquisition": asdict(acquisition),
@@ -218,15 +217,10 @@ def run_stage(stage: Stage, arrays: Arrays, context: Context) -> dict[str, Any]:
     return {**part, f"seconds_{stage.clock}": time.perf_counter() - started}
 
 
-@contextmanager
-def _kernels(plan: Plan, model: PixelModel, threads: int) -> Iterator[PixelKernels]:
-    """The kernels of a settled plan, closed at the end."""
+def _kernels(plan: Plan, model: PixelModel, threads: int) -> PixelKernels:
+    """Open the kernels of a settled plan."""
     ask = plan.neighbours == "always"
-    kernels = DemodulationKernels(model, threads) if ask else make_kernels(model, plan.device, threads)
-    try:
-        yield kernels
-    finally:
-        kernels.close()
+    return DemodulationKernels(model, threads) if ask else make_kernels(model, plan.device, threads)
 
 
 def _check_not_the_frames(stack: FrameStack, target: Path) -> None:

@@ -39,7 +39,7 @@ class RowSink:
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """What the writer stores."""
+        """Name the quantities that the writer stores."""
         return tuple(self._writer.quantities)
 
     def write(self, start: int, rows: Mapping[str, np.ndarray], table: np.ndarray | None = None) -> None:
@@ -54,7 +54,7 @@ class RowSink:
             self._mark(handed, synced=due)
 
     def finish(self) -> None:
-        """All rows are written: make them durable."""
+        """Make the rows durable after all are written."""
         self._mark(self._shape[0], synced=True)
 
     def _mark(self, rows: int, *, synced: bool) -> None:

@@ -91,21 +91,21 @@ class ReconstructSettings:
 
     @property
     def unwrap_tile(self) -> int:
-        """Tile of unwrapping: what was given, else 512."""
+        """Give the tile of unwrapping in pixels: what was given, else 512."""
         return UNWRAP_TILE if self.tile is None else self.tile
 
     @property
     def unwrap_overlap(self) -> int:
-        """Overlap of the tiles of unwrapping: what was given, else 64, or half of a small tile."""
+        """Give the overlap of the tiles of unwrapping in pixels: what was given, else 64, or half of a small tile."""
         return min(UNWRAP_OVERLAP, self.unwrap_tile // 2) if self.overlap is None else self.overlap
 
     @classmethod
     def speed_only(cls, name: str) -> bool:
-        """Whether a setting is declared to change the speed alone."""
+        """Tell whether a setting is declared to change the speed alone."""
         return any(name == known and entry.speed_only for known, (_, entry) in options_of(cls).items())
 
     def plan(self) -> dict[str, Any]:
-        """The settings that decide the result, JSON-able."""
+        """Collect the settings that decide the result, JSON-able."""
         # not asdict: it would copy the mask's array
         values = {f.name: getattr(self, f.name) for f in fields(self) if not self.speed_only(f.name)}
         values["mask"] = None if self.mask is None else self.mask.identity
@@ -113,7 +113,7 @@ class ReconstructSettings:
 
 
 def _effects(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    """In one order, whatever was written; ``none`` alone leaves the steps."""
+    """Sort the effects into one order, whatever was written; ``none`` alone leaves the steps."""
     if isinstance(names, str):
         names = tuple(name.strip() for name in names.split(",") if name.strip())
     if tuple(names) == ("none",):

@@ -15,7 +15,7 @@ SlopeSource = Callable[[int, int], dict[str, np.ndarray]]
 
 
 def put_slopes(found: Mapping[str, np.ndarray], flags: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
-    """Rows by quantity into the buffers ``out``, NaN where the flags say that nothing was measured."""
+    """Copy rows by quantity into the buffers ``out``, NaN where the flags say that nothing was measured."""
     invalid = (flags & _INVALID) > 0
     for name, rows in out.items():
         rows[...] = found[name]
@@ -23,7 +23,7 @@ def put_slopes(found: Mapping[str, np.ndarray], flags: np.ndarray, out: Mapping[
 
 
 def levelled_slopes(source: SlopeSource, datum: GroupedForm, shape: tuple[int, int]) -> SlopeSource:
-    """``source`` without the derivatives of the form taken off the heights, exact; the sigmas stay."""
+    """Take the derivatives of the form off the slopes of ``source``, exactly; the sigmas stay."""
     if not datum.basis.modes:
         return source
     from cpikan.surface.form_slopes import FormSlopes

@@ -45,21 +45,21 @@ class Context:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of the map."""
+        """Count the rows and columns of the map."""
         return self.stack.shape[2], self.stack.shape[3]
 
     @property
     def model(self) -> PixelModel:
-        """The model of the pixels."""
+        """Return the model of the pixels."""
         return self.calibrated.calibration.model
 
     @property
     def nm_per_rad(self) -> float:
-        """Height of one radian of the first wavelength."""
+        """Give the height of one radian of the first wavelength in nm."""
         return self.stack.acquisition.wavelengths_nm[0] / (4 * np.pi)
 
     def progress(self, stage: str, rows: int | None = None) -> Progress:
-        """A count of the rows of the map that a stage has done, of ``rows`` in all (None: the whole map)."""
+        """Start a count of the rows of the map that a stage has done, of ``rows`` in all (None: the whole map)."""
         return Progress(stage, self.shape[0] if rows is None else rows, self.shape[1], self.events)
 
 
@@ -90,7 +90,7 @@ class Stage(ABC):
 
 
 def busy_seconds(timings: StreamTimings) -> dict[str, float]:
-    """The part of the summary that says how long a pass over the frames was busy."""
+    """Return the part of the summary that says how many seconds a pass over the frames was busy."""
     return {
         "seconds_read": timings.read,
         "seconds_demodulate": timings.compute,

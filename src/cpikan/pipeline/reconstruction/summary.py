@@ -17,20 +17,13 @@ from cpikan.version import VERSION
 if TYPE_CHECKING:
     from cpikan.pipeline.reconstruction.calibrate import StackCalibration
 
-
-_SECONDS = (
-    "read",
-    "calibrate",
-    "demodulate",
-    "orders",
-    "refine",
-    "write",
-)  # parts overlap: their sum may exceed the whole
+# parts overlap: their sum may exceed the whole
+_SECONDS = ("read", "calibrate", "demodulate", "orders", "refine", "write")
 _REPORTS = ("unwrapping", "refining", "learned", "inpainting", "ripple_mrad", "form", "surface", "field_fit")
 
 
 def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[str, Any]:
-    """The summary before the first stage: what calibration found, and None for what no stage reports."""
+    """Begin the summary before the first stage: what calibration found, and None for what no stage reports."""
     calibration, surface = calibrated.calibration, calibrated.surface
     return {
         **{f"seconds_{name}": 0.0 for name in _SECONDS},
@@ -54,7 +47,7 @@ def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[
 
 
 def added(facts: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts with those of one more part: lists are appended to, seconds add up, other facts take the place of older ones."""
+    """Merge one more part into the facts: lists are appended to, seconds add up, other facts replace older ones."""
     more = dict(part)
     for name in facts.keys() & part.keys():
         if isinstance(part[name], list) or name.startswith("seconds_"):
@@ -63,7 +56,7 @@ def added(facts: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def map_figures(statistics: MapStatistics, shape: tuple[int, int]) -> dict[str, Any]:
-    """The part of the summary that counts the pixels of the output."""
+    """Compute the part of the summary that counts the pixels of the output."""
     pixels, valid = shape[0] * shape[1], max(statistics.valid, 1)
     return {
         "valid_fraction": statistics.valid / pixels,
@@ -76,7 +69,7 @@ def map_figures(statistics: MapStatistics, shape: tuple[int, int]) -> dict[str, 
 
 
 def _steps_by(calibrated: StackCalibration) -> str:
-    """Where the steps come from: a surface fitted to the frames, a fit pixel by pixel, or the user."""
+    """Tell where the steps come from: a surface fitted to the frames, a fit pixel by pixel, or the user."""
     if calibrated.surface is not None:
         return "frames fit"
     return "given" if calibrated.calibration.steps.fits is None else "steps fit"
@@ -85,8 +78,10 @@ def _steps_by(calibrated: StackCalibration) -> str:
 def document(
     stack: FrameStack, identity: dict[str, Any], calibration: Calibration, summary: dict[str, Any]
 ) -> dict[str, Any]:
-    """What is kept as JSON beside the output: acquisition, settings, calibration, summary, provenance; under ``plan`` what a
-    resumed run must share."""
+    """Collect what is kept as JSON beside the output.
+
+    Acquisition, settings, calibration, summary, provenance; under ``plan`` what a resumed run must share.
+    """
     return {
         "acquisition": asdict(stack.acquisition),
         "settings": {**identity["settings"], "device": summary["device"]},
@@ -108,7 +103,7 @@ def document(
 
 
 def describe_calibration(calibration: Calibration) -> dict[str, Any]:
-    """Calibration as JSON: noise, steps, thresholds, pistons and tilts between wavelengths."""
+    """Describe the calibration as JSON: noise, steps, thresholds, pistons and tilts between wavelengths."""
     alignment = calibration.alignment
     return {
         "noise": [asdict(one) for one in calibration.noise],
@@ -126,7 +121,7 @@ def describe_calibration(calibration: Calibration) -> dict[str, Any]:
 
 
 def describe_fits(calibration: Calibration) -> list[dict[str, Any]] | None:
-    """What was fitted to the frames of each wavelength, JSON-able; None where the steps were trusted."""
+    """Describe what was fitted to the frames of each wavelength, JSON-able; None where the steps were trusted."""
     fits = calibration.steps.fits
     if fits is None:
         return None

@@ -73,7 +73,7 @@ class Workspace:
         return cls(output, quantities, None, "finished")
 
     def _taken_up(self, plan: dict[str, Any]) -> Workspace:
-        """This workspace, brought to one of three states: nothing there, a part there, or all there but the tidying."""
+        """Bring this workspace to one of three states: nothing there, a part there, or all there but the tidying."""
         assert self.journal is not None
         if not self.journal.steps:
             self._clear()
@@ -114,7 +114,7 @@ class Workspace:
             self.journal.remove()
 
     def held_bytes(self) -> int:
-        """Disk space that the unfinished files of this run take already."""
+        """Count the bytes on disk that the unfinished files of this run take already."""
         places = [*partial_paths(self.output, self.quantities), self.scratch]
         files = [file for place in places for file in (place, *place.rglob("*")) if file.is_file()]
         return sum(512 * file.stat().st_blocks for file in files)
@@ -143,7 +143,7 @@ def _check_replaceable(there: list[Path]) -> None:
 
 
 def _document(output: Path) -> dict[str, Any]:
-    """The document beside an output, empty where there is none to read."""
+    """Read the document beside an output, empty where there is none to read."""
     try:
         document = json.loads(document_path(output).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import queue
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from cpikan.pipeline.simulation.simulation_files import (
     read_json,
 )
 from cpikan.psi.simulate import SimulationSettings, Simulator
-from cpikan.streaming.bands import Band
+from cpikan.streaming.bands import Band, BufferPool, split_bands
 from cpikan.streaming.engine import StreamTimings, stream
 from cpikan.streaming.events import Events
 from cpikan.streaming.memory import PeakMemory
@@ -83,22 +82,22 @@ def _run(output: SimulationFiles, settings: SimulationSettings, progress: bool |
     simulator = Simulator(settings)
     wavelengths, count, height, width = settings.stack_shape
     rows = band_rows(settings)
-    bands = [Band(i, a, min(a + rows, height)) for i, a in enumerate(range(output.rows_done, height, rows))]
-    # Buffers are made once and go round: one for each place a band can be in (made, waiting, exposed, waiting,
-    # written), so the reader never waits for a buffer that a failed stage has kept.
-    free: queue.SimpleQueue[_Buffers] = queue.SimpleQueue()
-    for _ in range(min(2 * _DEPTH + 3, len(bands))):
+    bands = split_bands(height, rows, output.rows_done)
+
+    def buffers_of_a_band() -> _Buffers:
         height_nm, kind = np.empty((rows, width), np.float32), np.empty((rows, width), np.uint8)
-        free.put((height_nm, kind, np.empty((wavelengths * count, rows, width), settings.dtype)))
+        return height_nm, kind, np.empty((wavelengths * count, rows, width), settings.dtype)
+
+    free = BufferPool(buffers_of_a_band)
 
     def surface(band: Band) -> _Buffers:
-        buffers = free.get()
+        buffers = free.take()
         simulator.fill_surface(band.start, buffers[0][: band.rows], buffers[1][: band.rows])
         return buffers
 
     def write(band: Band, buffers: _Buffers) -> None:
         output.write(band, buffers[0][: band.rows], buffers[2][:, : band.rows])
-        free.put(buffers)
+        free.give(buffers)
 
     with (
         RowPool(_THREADS, "cpikan-frames") as pool,
@@ -113,7 +112,7 @@ def _run(output: SimulationFiles, settings: SimulationSettings, progress: bool |
 
 
 def band_rows(settings: SimulationSettings) -> int:
-    """Rows per band: about 12 MiB of frames and heights, at most 256 rows."""
+    """Choose the rows per band: about 12 MiB of frames and heights, at most 256 rows."""
     wavelengths, count, height, width = settings.stack_shape
     rows = _BAND_BYTES // (width * (wavelengths * count * settings.dtype.itemsize + 5))
     return int(min(max(rows, 1), _MAX_BAND_ROWS, height))

@@ -14,7 +14,7 @@ import numpy as np
 from cpikan.errors import InputError, ResumeError
 from cpikan.psi.simulate import SimulationSettings, Simulator
 from cpikan.psi.simulate.surface import NO_STATISTICS, count_heights
-from cpikan.storage.atomic import check_disk_space, full_disk_named, plain, sync_folder, write_json, write_text
+from cpikan.storage.atomic import check_disk_space, full_disk_named, plain, sync_path, write_json, write_text
 from cpikan.storage.writers.layout import partial_of
 from cpikan.storage.writers.npy_array import NpyArrayFile, array_bytes
 from cpikan.streaming.bands import Band
@@ -25,7 +25,7 @@ _DURABLE_BYTES = 512 * 2**20  # at most so much is written again after a power c
 
 
 def acquisition_toml(settings: SimulationSettings) -> str:
-    """The acquisition of ``settings`` as TOML with units: nominal steps and what they are worth."""
+    """Write the acquisition of ``settings`` as TOML with units: nominal steps and what they are worth."""
     acquisition = settings.acquisition
     waves = ", ".join(f'"{value!r} nm"' for value in acquisition.wavelengths_nm)
     steps = [list(row) for row in settings.steps_deg]
@@ -40,7 +40,7 @@ def acquisition_toml(settings: SimulationSettings) -> str:
 
 
 def describe(settings: SimulationSettings) -> dict[str, Any]:
-    """The settings as JSON holds them: presets and steps resolved, lists for tuples."""
+    """Describe the settings as JSON holds them: presets and steps resolved, lists for tuples."""
     resolved = dataclasses.replace(
         settings, surface=settings.resolved_surface, phase_steps_deg=settings.steps_deg, frames=None
     )
@@ -48,7 +48,7 @@ def describe(settings: SimulationSettings) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, or an empty one when the file is missing or broken."""
+    """Read a JSON object, or return an empty one when the file is missing or broken."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -57,7 +57,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def journal_of(place: Path) -> Path:
-    """The journal of an unfinished simulation."""
+    """Name the journal file of an unfinished simulation."""
     return place / "simulation.journal"
 
 
@@ -141,11 +141,11 @@ class SimulationFiles:
         write_json(self._place / RECORD, record)
         self._frames.put_in_place()
         self._journal.remove()
-        sync_folder(self._place)
+        sync_path(self._place)
         return record
 
     def _record(self) -> dict[str, Any]:
-        """What was made; no times, so equal settings give equal files."""
+        """Record what was made, without times, so that equal settings give equal files."""
         valid, total, squares, low, high = (float(value) for value in self._statistics)
         mean = total / max(valid, 1.0)
         faults = Simulator(self._settings).faults

@@ -31,7 +31,7 @@ class SimulationFlags:
     surface: str = option("wafer", "wafer, smooth, etched or bumps")
 
     def settings(self, instrument: Instrument) -> SimulationSettings:
-        """The settings of the simulation; raises InputError for text that is not what it should be."""
+        """Make the settings of the simulation; raises InputError for text that is not what it should be."""
         values: dict[str, Any] = {"wavelengths": list(self.wavelengths)}
         if self.phase_steps is not None:
             values["phase_steps"] = self.phase_steps

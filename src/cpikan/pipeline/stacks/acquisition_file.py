@@ -41,7 +41,7 @@ ACQUISITION_KEYS = tuple(field.name for field in fields(AcquisitionFlags))
 
 
 def find_acquisition_file(path: Path) -> Path | None:
-    """The metadata of frames: ``acquisition.toml`` in a folder; ``NAME.toml`` or ``acquisition.toml`` beside a file.
+    """Find the metadata of frames: ``acquisition.toml`` in a folder; ``NAME.toml`` or ``acquisition.toml`` by a file.
 
     A Zarr array is a folder and may have its metadata inside or beside it.
     """
@@ -52,7 +52,7 @@ def find_acquisition_file(path: Path) -> Path | None:
 
 
 def read_acquisition_file(path: Path) -> dict[str, Any]:
-    """The keys of an acquisition file, as TOML gives them.
+    """Read the keys of an acquisition file, as TOML gives them.
 
     Raises InputError for malformed TOML (with the line) and for unknown keys (with the nearest known one).
     """
@@ -71,7 +71,7 @@ def read_acquisition_file(path: Path) -> dict[str, Any]:
 
 
 def load_acquisition(path: Path, flags: AcquisitionFlags) -> Acquisition:
-    """Acquisition of the frames at ``path``: what the file beside them says, overridden by the flags.
+    """Load the acquisition of the frames at ``path``: what the file beside them says, overridden by the flags.
 
     Raises InputError for wrong values (naming the file when no flag is given), for steps that determine no phase, and
     when nobody says the wavelength.
@@ -135,7 +135,7 @@ def _wavelengths(value: object) -> tuple[float, ...]:
 
 
 def _phase_steps(value: object, wavelengths: int) -> tuple[tuple[float, ...], ...] | None:
-    """One list of steps serves all wavelengths; a list of lists has one per wavelength."""
+    """Read the steps in degrees: one list serves all wavelengths; a list of lists has one per wavelength."""
     if value is None or _is_unknown(value):
         return None
     if isinstance(value, str):

@@ -76,22 +76,22 @@ class FrameStack:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """A name per frame in file order, for messages: a file name, or ``frames.npy[0,3]``."""
+        """Name each frame in file order, for messages: a file name, or ``frames.npy[0,3]``."""
         return self._reader.labels
 
     @property
     def saturation_dn(self) -> float:
-        """The largest value the detector can give: 2**bit_depth - 1, or inf for floats without a bit depth."""
+        """Give the largest value of the detector in DN: 2**bit_depth - 1, or inf for floats without a bit depth."""
         return float("inf") if self.bit_depth is None else float(2**self.bit_depth - 1)
 
     @property
     def input_bytes(self) -> int:
-        """Bytes of all pixels, uncompressed."""
+        """Count the bytes of all pixels, uncompressed."""
         wavelengths, steps, height, width = self.shape
         return wavelengths * steps * height * width * self.dtype.itemsize
 
     def rows(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Rows [start, stop) as (L, K, stop - start, W), in DN: ``out`` if given, else maybe a read-only view."""
+        """Read rows [start, stop) in DN, (L, K, rows, W): into ``out`` if given, else maybe a read-only view."""
         wavelengths, steps, _, width = self.shape
         if out is None:
             return self._reader.read_rows(start, stop).reshape(wavelengths, steps, stop - start, width)
@@ -102,7 +102,7 @@ class FrameStack:
         return out
 
     def window(self, rows: slice, columns: slice) -> np.ndarray:
-        """The part (L, K, rows, columns) of every frame; slices of step 1 that may be open or negative, as in NumPy."""
+        """Read the part (L, K, rows, columns) of every frame; slices of step 1, open or negative as in NumPy."""
         row_start, row_stop, row_step = rows.indices(self.shape[2])
         column_start, column_stop, column_step = columns.indices(self.shape[3])
         if row_step != 1 or column_step != 1:
@@ -111,7 +111,7 @@ class FrameStack:
         return band[..., column_start : max(column_start, column_stop)]
 
     def fingerprint(self) -> str:
-        """A cheap identity of frames and acquisition: names, sizes and times of the files, not their content."""
+        """Hash frames and acquisition to a cheap identity: names, sizes and times of the files, not their content."""
         return hashlib.sha256(f"{self._reader.fingerprint()} {self.shape} {self.acquisition}".encode()).hexdigest()
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ class FrameStack:
 
 
 def _stack_shape(reader: FrameReader, acquisition: Acquisition, source: str) -> tuple[int, int, int, int]:
-    """(L, K, H, W), or an InputError that says the numbers."""
+    """Find the shape (L, K, H, W) of the stack, or raise an InputError that says the numbers."""
     frames, height, width = reader.shape
     wavelengths, given = len(acquisition.wavelengths_nm), acquisition.frames_per_wavelength
     many = f"{wavelengths} wavelength{'s' if wavelengths > 1 else ''}"
@@ -155,7 +155,7 @@ def _frames_last(shape: tuple[int, int, int], wanted: int) -> str:
 
 
 def _bit_depth(dtype: np.dtype, given: int | None, source: str) -> int | None:
-    """Significant bits of the pixels; None for floats of unknown origin."""
+    """Find the significant bits of the pixels; None for floats of unknown origin."""
     bits = 8 * dtype.itemsize if dtype.kind == "u" else None
     if given is None:
         return bits

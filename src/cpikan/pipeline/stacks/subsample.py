@@ -16,7 +16,7 @@ _WHOLE_ROWS = 4  # kept entire, for noise from neighbours
 
 
 def take_subsample(stack: FrameStack, mask: Aperture | None) -> Subsample:
-    """Pixels on a staggered grid inside the mask's extent; raises InputError for constant or duplicated frames."""
+    """Sample pixels on a staggered grid inside the mask's extent; InputError for constant or duplicated frames."""
     height, width = stack.shape[2:]
     top, bottom, left, right = _extent(mask, (height, width))
     lines = np.unique(np.linspace(top, bottom - 1, min(_ROWS, bottom - top)).round().astype(int))
@@ -45,7 +45,7 @@ def take_subsample(stack: FrameStack, mask: Aperture | None) -> Subsample:
 
 
 def _extent(mask: Aperture | None, shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Rows and columns the mask spans (top, bottom, left, right), so that a small mask still gives enough samples."""
+    """Find the rows and columns the mask spans (top, bottom, left, right): a small mask still gives enough samples."""
     height, width = shape
     if mask is None:
         return 0, height, 0, width
@@ -80,7 +80,7 @@ def _check_frames(stack: FrameStack, sample: Subsample) -> None:
 
 
 def _should_differ(stack: FrameStack, first: int, second: int) -> bool:
-    """Without noise, frames of one wavelength a whole turn apart are rightly the same; all others never are."""
+    """Tell whether two frames should differ: only those of one wavelength a whole turn apart may be the same."""
     steps = stack.shape[1]
     given = stack.acquisition.phase_steps_deg
     if given is None or first // steps != second // steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ def finetune(
     overwrite: bool = False,
     progress: bool | Events = True,
 ) -> dict[str, Any]:
-    """Fit ``model`` (a file, or the name of a shipped one) to the frames of ``stack`` (a stack, or a folder of stacks) by
-    recorrupted frames, and write it to ``output`` where it explains held-out rows better than before.
+    """Fit a model to the frames of a stack by recorrupted frames, and write it where it explains more than before.
+
+    ``model`` is a file or the name of a shipped one, ``stack`` a stack or a folder of stacks; ``output`` is written
+    where the network explains held-out rows better.
 
     Returns the summary that `cpikan finetune --json` prints: that of `train`, and ``changed`` with the held-out losses before
     and after. Raises InputError for bad settings and stacks, and where the model got no better (unless ``keep_worse``); then
@@ -41,37 +44,31 @@ def finetune(
     place.check()
     network, card = load_model(model)
     multiple = network.multiple_px
-    engine = Engine(asked.config(multiple, (512, 512)))
-    try:
-        with PeakMemory() as memory:
-            sources = open_training_stacks(
-                [stack], asked.cache, progress=progress if engine.main else False, frames=True
-            )
-            for source in sources:
-                card.features.check(source.wavelengths_nm)
-            least = (min(source.shape[0] for source in sources), min(source.shape[1] for source in sources))
-            config = replace(asked.config(multiple, least), features=card.features)
-            terms = build_losses(config.loss)
-            if asked.anchor:
-                terms.append((asked.anchor, Anchor(network, card.features)))
-            identity = {
-                "model": str(model),
-                "began with": weights_fingerprint(network),
-                "anchor": asked.anchor,
-                "stacks": [source.name for source in sources],
-            }
-            run = TrainingRun(config, sources, [], network.train(), terms, identity)
+    with closing(Engine(asked.config(multiple, (512, 512)))) as engine, PeakMemory() as memory:
+        sources = open_training_stacks([stack], asked.cache, progress=progress if engine.main else False, frames=True)
+        for source in sources:
+            card.features.check(source.wavelengths_nm)
+        least = (min(source.shape[0] for source in sources), min(source.shape[1] for source in sources))
+        config = replace(asked.config(multiple, least), features=card.features)
+        terms = build_losses(config.loss)
+        if asked.anchor:
+            terms.append((asked.anchor, Anchor(network, card.features)))
+        identity = {
+            "model": str(model),
+            "began with": weights_fingerprint(network),
+            "anchor": asked.anchor,
+            "stacks": [source.name for source in sources],
+        }
+        run = TrainingRun(config, sources, [], network.train(), terms, identity)
 
-            def judge(trained: Trained) -> dict[str, Any]:
-                return {"model": str(model), "settings": asdict(asked), "changed": _changed(trained, asked.keep_worse)}
+        def judge(trained: Trained) -> dict[str, Any]:
+            return {"model": str(model), "settings": asdict(asked), "changed": _changed(trained, asked.keep_worse)}
 
-            return run_training(run, place, engine, memory, progress=progress, judge=judge)
-    finally:
-        engine.close()
+        return run_training(run, place, engine, memory, progress=progress, judge=judge)
 
 
 def _changed(trained: Trained, keep_worse: bool) -> dict[str, Any]:
-    """Held-out losses before and after; InputError where the physics loss did not fall."""
+    """Compare held-out losses before and after; InputError where the physics loss did not fall."""
     before, after = trained.position.first_validation, trained.position.best_validation or trained.position.validation
     was, now = before["physics"], after["physics"]
     if not now < was and not keep_worse:

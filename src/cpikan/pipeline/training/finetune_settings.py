@@ -40,8 +40,10 @@ class FinetuneSettings:
     loss: dict[str, Any] = field(default_factory=lambda: {"physics": 1.0})
 
     def config(self, multiple_px: int, shape: tuple[int, int]) -> TrainConfig:
-        """The settings as those of a training run, for a network that takes multiples of ``multiple_px`` and for images
-        (H, W) of that shape or larger."""
+        """Make the settings of a training run.
+
+        For a network that takes multiples of ``multiple_px`` and for images (H, W) of ``shape`` or larger.
+        """
         from cpikan.images.patches.settings import PatchSettings  # torch: help must not wait for it
         from cpikan.images.training.config import DataConfig, OptimizerConfig, TrainConfig, TrainingConfig
 

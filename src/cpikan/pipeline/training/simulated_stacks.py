@@ -91,11 +91,11 @@ class SimulatedSpec:
         return range(self.first_seed, self.first_seed + self.count)
 
     def settings(self, seed: int) -> SimulationSettings:
-        """The simulation of one seed."""
+        """Draw the simulation of one seed."""
         return self._drawn(seed)[0]
 
     def range_nm(self, seed: int) -> float | None:
-        """The height range that the stack of a seed is reconstructed with; None for one wavelength."""
+        """Draw the height range in nm that the stack of a seed is reconstructed with; None for one wavelength."""
         return self._drawn(seed)[1]
 
     def _drawn(self, seed: int) -> tuple[SimulationSettings, float | None]:
@@ -133,7 +133,7 @@ class SimulatedSpec:
 def noisy_instrument(
     phase_noise_rad: float, frames: int, step_error_deg: float = 0.0, tilt_rad: float = 0.0
 ) -> Instrument:
-    """An instrument whose phases have the noise ``phase_noise_rad`` (rms, in the middle of the field) at 8 bit.
+    """Design an instrument whose phases have the noise ``phase_noise_rad`` (rms, in the middle of the field) at 8 bit.
 
     By sigma_phi = sqrt(2 / N) sigma_I / B with N frames; the quantisation's 1 / 12 DN^2 is part of sigma_I. The fringes are
     made as weak as it takes that four sigmas of noise are not clipped.

@@ -48,7 +48,7 @@ def align_truth(path: Path, guide: HeightMap) -> TruthFile:
 
 
 def _offsets(difference: np.ndarray, label: np.ndarray, labels: int) -> tuple[np.ndarray, float]:
-    """The median difference of each label, NaN for those with few pixels, and the mean departure from it."""
+    """Compute the median difference of each label, NaN for few pixels, and the mean absolute departure from it."""
     offset = np.full(labels, np.nan)
     order = np.argsort(label, kind="stable")
     present, firsts = np.unique(label[order], return_index=True)

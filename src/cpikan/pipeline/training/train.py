@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class Place:
 
     @property
     def complete(self) -> bool:
-        """Whether the model is there, both files."""
+        """Tell whether both files of the model exist."""
         return self.weights.exists() and self.model.with_name(self.model.name + ".json").exists()
 
     @property
@@ -64,7 +65,7 @@ class Place:
         return self.model.with_name(self.model.name + ".training")
 
     def check(self) -> None:
-        """InputError for what would be written over, a missing folder, and flags that exclude each other."""
+        """Check the place; InputError for files to write over, a missing folder, and flags that exclude each other."""
         if self.resume and self.overwrite:
             raise InputError("--resume with --overwrite: go on with what is there, or replace it")
         if not self.model.absolute().parent.is_dir():
@@ -105,19 +106,15 @@ def train(
     place = Place(Path(output), resume, overwrite)
     place.check()
     told = config if isinstance(config, TrainConfig) else _anchored(read_config(config), Path(config).parent)
-    engine = Engine(told)
-    try:
-        with PeakMemory() as memory:
-            sources, held_out = _stacks(told, engine, progress)
-            network, terms = new_network(told), build_losses(told.loss)
-            run = TrainingRun(told, sources, held_out, network, terms, {"stacks": [source.name for source in sources]})
-            return run_training(run, place, engine, memory, progress=progress)
-    finally:
-        engine.close()
+    with closing(Engine(told)) as engine, PeakMemory() as memory:
+        sources, held_out = _stacks(told, engine, progress)
+        network, terms = new_network(told), build_losses(told.loss)
+        run = TrainingRun(told, sources, held_out, network, terms, {"stacks": [source.name for source in sources]})
+        return run_training(run, place, engine, memory, progress=progress)
 
 
 def new_network(config: TrainConfig) -> ImageNetwork:
-    """The network of [model], its weights drawn from the seed; or those of the file ``start`` names."""
+    """Make the network of [model], its weights drawn from the seed; or load that of the file ``start`` names."""
     table = dict(config.model)
     start = table.pop("start", None)
     kind = table.pop("kind", "unet")
@@ -203,7 +200,7 @@ def _check_task(run: TrainingRun, curriculum: Curriculum | None, engine: Engine)
 def _stacks(
     config: TrainConfig, engine: Engine, progress: bool | Events
 ) -> tuple[list[PatchSource], list[PatchSource]]:
-    """Stacks to train on and held-out ones; the main process makes what is not there yet, the others take it."""
+    """Prepare stacks to train on and held-out ones; the main process makes missing ones, the others take them."""
     data = config.data
     if not data.folders and not data.simulated:
         raise InputError(
@@ -237,7 +234,7 @@ def _open(
 
 
 def _anchored(config: TrainConfig, folder: Path) -> TrainConfig:
-    """Paths of a config file, taken from where it lies; ``start`` too, unless it names a shipped model."""
+    """Resolve the paths of a config file from where it lies; ``start`` too, unless it names a shipped model."""
     data, model = config.data, dict(config.model)
     if "start" in model and model["start"] not in shipped_models():
         model["start"] = str(folder / str(model["start"]))

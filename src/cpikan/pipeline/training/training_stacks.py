@@ -67,7 +67,7 @@ def open_training_stacks(
 
 
 def find_stacks(folder: str | Path) -> list[str]:
-    """The stacks a path means: itself, or those in it in the order of their names.
+    """Find the stacks that a path means: the path itself, or those in it in the order of their names.
 
     Raises InputError when the path does not exist or holds no stacks.
     """
@@ -88,8 +88,11 @@ def find_stacks(folder: str | Path) -> list[str]:
 
 
 def frame_light(stack: FrameStack, document: dict[str, Any]) -> tuple[WaveLight, ...]:
-    """What a reconstruction found out about the frames, one per wavelength: steps, tilts, light, and how the phases of the
-    wavelengths stand to the height; ``document`` is the JSON beside its output."""
+    """Read what a reconstruction found out about the frames, one per wavelength.
+
+    Steps, tilts, light, and how the phases of the wavelengths stand to the height; ``document`` is the JSON beside its
+    output.
+    """
     calibration = document["calibration"]
     waves, _, height, width = stack.shape
     fits = calibration["frames_fit"]
@@ -110,7 +113,7 @@ def frame_light(stack: FrameStack, document: dict[str, Any]) -> tuple[WaveLight,
 
 
 def _fitted(fit: dict[str, Any]) -> FrameModel:
-    """The frames of one wavelength from what the JSON says of their fit."""
+    """Rebuild the frame model of one wavelength from what the JSON says of its fit."""
     response = fit["response"]
     if response is not None:
         response = Response(response["low_dn"], response["high_dn"], tuple(response["coefficients_dn"]))
@@ -137,7 +140,7 @@ def open_training_stack(
     frames: bool = False,
     range_nm: float | None = None,
 ) -> StackSource:
-    """One stack, as `open_training_stacks` opens many."""
+    """Open one stack, as `open_training_stacks` opens many."""
     text = str(text)
     with open_stack(text) as stack:
         asked = None if stack.shape[0] == 1 else range_nm
@@ -177,7 +180,7 @@ def _name(text: str) -> str:
 
 
 def _is_stack(folder: Path) -> bool:
-    """Whether a folder is meant to be a stack: one that lacks its frames too, so that it is named."""
+    """Tell whether a folder is meant to be a stack: one that lacks its frames too, so that it is named."""
     if is_zarr(folder) or (folder / "frames.npy").is_file():
         return True
     described, inside = (folder / "acquisition.toml").is_file(), list(folder.iterdir())
@@ -187,7 +190,7 @@ def _is_stack(folder: Path) -> bool:
 
 
 def _is_stack_file(file: Path) -> bool:
-    """Files beside others are stacks where they have their metadata with them."""
+    """Tell whether a file is a stack: files beside others are where they have their metadata with them."""
     named = _holds_frames(file) and not file.name.endswith(".truth.npy") and file.name != TRUTH
     return named and (file.with_suffix(".toml").is_file() or (file.parent / "acquisition.toml").is_file())
 

@@ -114,7 +114,7 @@ def align(samples: Samples, search: Search, ranges: Ranges) -> Alignment:
 
 
 def _decode(samples: Samples, search: Search, guess: _Guess, loose: float = 0.0) -> _Decoded:
-    """Heights, residual turns (L, P), misfit and which pixels are unambiguous, under a guess."""
+    """Decode heights, residual turns (L, P), misfit and which pixels are unambiguous, under a guess."""
     turns = samples.turns - guess.piston[:, None] - guess.tilt @ samples.position.T
     order, correction, best, second = search(
         turns, samples.variance + loose**2, guess.middle - guess.span / 2, guess.span
@@ -125,7 +125,7 @@ def _decode(samples: Samples, search: Search, guess: _Guess, loose: float = 0.0)
 
 
 def _without_pistons(samples: Samples, search: Search, ranges: Ranges) -> _Guess:
-    """The window of heights if there are no pistons: the one, near zero first, in which the data fit best."""
+    """Guess the window of heights without pistons: the one, near zero first, in which the data fit best."""
     thin = _thin(samples, _THIN)
     none, level = np.zeros(len(samples.ratio)), np.zeros((len(samples.ratio), 2))
     steps = min(10, int(ranges.absolute / ranges.full))
@@ -141,7 +141,7 @@ def _without_pistons(samples: Samples, search: Search, ranges: Ranges) -> _Guess
 
 
 def _from_origin(samples: Samples, search: Search, ranges: Ranges) -> _Guess:
-    """Pistons relative to one pixel and tilts, grown outward from it; the best of several origins."""
+    """Grow pistons relative to one pixel and tilts outward from that pixel; the best of several origins."""
     total = (samples.ratio[:, None] ** 2 / samples.variance).sum(axis=0)
     good = np.argsort(-total, kind="stable")[: max(1, total.size // 4)]
     origins = good[np.linspace(0, good.size - 1, min(_ORIGINS, good.size)).astype(int)]
@@ -162,7 +162,7 @@ def _from_origin(samples: Samples, search: Search, ranges: Ranges) -> _Guess:
 
 
 def _refine(samples: Samples, search: Search, guess: _Guess, ranges: Ranges) -> _Guess:
-    """Pistons and tilts from all pixels, the window centred on the data and widened to the full range."""
+    """Refine pistons and tilts from all pixels, the window centred on the data and widened to the full range."""
     for span in (guess.span, guess.span, *_WIDENINGS * (ranges.full,)):
         guess = replace(guess, span=span)
         decoded = _decode(samples, search, guess)
@@ -215,7 +215,7 @@ def _thin(samples: Samples, count: int) -> Samples:
 def _fit_planes(
     position: np.ndarray, residual: np.ndarray, variance: np.ndarray, ratio: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted plane per wavelength through the residuals; what a common height could explain stays with the height."""
+    """Fit a weighted plane per wavelength to the residuals; what a common height explains stays with the height."""
     scale = max(float(np.abs(position).max()), 1.0)
     fits = zip(residual, 1 / np.sqrt(variance), strict=True)
     planes = np.array([weighted_plane(position / scale, values, weight) for values, weight in fits])
@@ -243,7 +243,7 @@ def _fitting(misfit: np.ndarray) -> np.ndarray:
 def _absolute(
     samples: Samples, search: Search, piston: np.ndarray, error: np.ndarray, range_turns: float
 ) -> tuple[float, bool, np.ndarray]:
-    """Does one height explain all pistons? Then it is the height of the origin, and what is left is the relative piston."""
+    """Find the height in turns at the origin that explains all pistons, whether one does, and the pistons left."""
     allowed = (3 * error[:, None]) ** 2 + 5e-4**2
     order, correction, _, _ = search(piston[:, None], allowed, -range_turns / 2, range_turns)
     height = float(piston[0] + order[0] + correction[0])
@@ -255,7 +255,7 @@ def _absolute(
 
 
 def _tolerance(error: np.ndarray) -> np.ndarray:
-    """Pistons below this count as none: a thousandth of a turn is below anything an instrument holds."""
+    """Compute the tolerance in turns below which pistons count as none: no instrument holds a thousandth of a turn."""
     return _SIGNIFICANT * error + 1e-3
 
 
@@ -266,6 +266,6 @@ def _significant_tilt(samples: Samples, error: np.ndarray, tilt: np.ndarray) -> 
 
 
 def _trimmed_mean(misfit: np.ndarray) -> float:
-    """Mean misfit without the few pixels that fit nothing."""
+    """Compute the mean misfit without the few pixels that fit nothing."""
     keep = _fitting(misfit)
     return float(misfit[keep].mean()) if keep.any() else 0.0

@@ -136,7 +136,7 @@ def _first_model(
     saturation_dn: float,
     settings: CalibrationSettings,
 ) -> tuple[StackSteps, tuple[NoiseModel, ...], Demodulation]:
-    """Steps, noise and demodulation, thresholds still open.
+    """Find the steps, noise and demodulation, thresholds still open.
 
     Where tilts bring frames together in a part of the field, so that they leave the phase open there, the steps are fitted
     again as if they were the same everywhere, and the user is told.
@@ -161,13 +161,13 @@ def _first_model(
 def _noises(
     sample: Subsample, frames: np.ndarray, position: np.ndarray, steps: StackSteps, saturation_dn: float
 ) -> tuple[NoiseModel, ...]:
-    """Noise of every wavelength under these steps."""
+    """Estimate the noise of every wavelength under these steps."""
     quantum = 0.0 if math.isinf(saturation_dn) else 1.0
     return tuple(_noise(frames[i], position, sample.rows.samples[i], steps, i, quantum) for i in range(len(frames)))
 
 
 def _every(frames: np.ndarray) -> int:
-    """Pixels to skip where every pixel has weights of its own, which take a while in plain NumPy."""
+    """Choose the stride of pixels where each has weights of its own, which take a while in plain NumPy."""
     return max(1, frames.shape[-1] // _FIELD_PIXELS)
 
 
@@ -208,7 +208,7 @@ def _usable(sample: Subsample, saturation_dn: float) -> np.ndarray:
 def _noise(
     frames: np.ndarray, position: np.ndarray, rows: np.ndarray, steps: StackSteps, i: int, quantum: float
 ) -> NoiseModel:
-    """Noise of one wavelength: from what the steps' fit leaves over, or from neighbours where it leaves nothing."""
+    """Estimate the noise of one wavelength: from what the fit of the steps leaves over, else from neighbours."""
     fit = None if steps.fits is None or not steps.fits[i].determined else steps.fits[i]
     if fit is None:
         return (
@@ -224,7 +224,7 @@ def _noise(
 def _ripple(
     frames: np.ndarray, position: np.ndarray, phase: np.ndarray, steps: StackSteps, acquisition: Acquisition
 ) -> tuple[tuple[dict[int, float] | None, ...] | None, tuple[dict[int, float] | None, ...] | None]:
-    """Print-through of the fringes under plain steps and under the model; None where steps were not fitted."""
+    """Measure the ripple of the fringes under plain steps and under the model; None where steps were not fitted."""
     if steps.fits is None:
         return None, None
     found: list[tuple[dict[int, float], dict[int, float]] | None] = []
@@ -242,7 +242,7 @@ def _ripple(
 def _demodulation(
     steps: StackSteps, noise: tuple[NoiseModel, ...], saturation_dn: float, scheme: str, sample: Subsample
 ) -> Demodulation:
-    """Fitted frames by their model; steps as given, and schemes made for certain steps, by the same weights everywhere."""
+    """Make the demodulation: fitted frames by their model, given steps and special schemes by uniform weights."""
     if steps.fits is not None and scheme == LEAST_SQUARES:
         lines, columns = sample.position[sample.valid].T
         region = ((int(lines.min()), int(lines.max())), (int(columns.min()), int(columns.max())))
@@ -264,7 +264,7 @@ def _demodulation(
 
 
 def _snr_threshold(snr: np.ndarray, wavelengths: int) -> float:
-    """The signal-to-noise total that best separates pixels with fringes from pixels without.
+    """Find the signal-to-noise total that best separates pixels with fringes from pixels without.
 
     Without fringes the total is chi squared with 2 L degrees of freedom. The share of such pixels is read off below the
     median of that law; the threshold minimises false measurements plus lost ones. Without dark pixels it is near zero.

@@ -38,7 +38,7 @@ class MeasuredPhases:
 
     @property
     def order(self) -> tuple[int, ...]:
-        """Wavelengths by length: the shortest is the anchor."""
+        """Order the wavelengths by length: the shortest is the anchor."""
         return tuple(int(i) for i in np.argsort(self.wavelengths_nm, kind="stable"))
 
     @property
@@ -47,7 +47,7 @@ class MeasuredPhases:
 
     @property
     def samples(self) -> Samples:
-        """The phases in turns, anchor first."""
+        """Convert the phases to turns, anchor first."""
         rows = list(self.order)
         ratio = min(self.wavelengths_nm) / np.asarray(self.wavelengths_nm)[rows]
         turn = 2 * np.pi
@@ -118,7 +118,7 @@ def _ranges(phases: MeasuredPhases, range_nm: float) -> Ranges:
 
 
 def _fixed(samples: Samples, low: float, high: float) -> Alignment:
-    """Exact limits mean exact phases: no pistons are estimated."""
+    """Align without pistons, as exact limits mean exact phases."""
     best = search_orders(samples.ratio)(samples.turns, samples.variance, low, high - low)[2]
     dof = max(len(samples.ratio) - 1, 1)
     keep = best <= max(30.0, 8 * float(np.median(best)))
@@ -128,7 +128,7 @@ def _fixed(samples: Samples, low: float, high: float) -> Alignment:
 
 
 def _phase_floor(alignment: Alignment, sigma_rad: tuple[float, ...]) -> float:
-    """Phase variance beside frame noise (step errors, harmonics, wavelength errors), from what the wavelengths disagree."""
+    """Estimate the phase variance beside frame noise (errors of steps, harmonics, wavelengths) from the misfit."""
     excess = alignment.misfit - 1.0
     scatter = math.sqrt(2 / max((len(sigma_rad) - 1) * alignment.pixels, 1))
     return float(np.mean(np.square(sigma_rad))) * excess if excess > 4 * scatter else 0.0
@@ -137,7 +137,7 @@ def _phase_floor(alignment: Alignment, sigma_rad: tuple[float, ...]) -> float:
 def _window(
     alignment: Alignment, half: float, full: tuple[float, float], rate: float
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """The whole window and the one to look at first, each (low, length) in nm.
+    """Choose the whole window and the one to look at first, each (low, length) in nm.
 
     Where wrong orders are expected the whole range decides, as asked; otherwise looking farther than the data reach
     cannot change an order, and is left to the pixels that fit nowhere near.

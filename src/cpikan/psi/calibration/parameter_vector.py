@@ -17,7 +17,7 @@ class ParameterVector(ABC):
     @property
     @abstractmethod
     def blocks(self) -> dict[str, np.ndarray]:
-        """Places in the vector by name, integers of any shape."""
+        """Give the places in the vector by name, integers of any shape."""
 
     @property
     def size(self) -> int:
@@ -36,7 +36,7 @@ class ParameterVector(ABC):
 
 
 def stacked(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Places of blocks of these shapes that stand one after the other."""
+    """Place blocks of these shapes one after the other."""
     sizes = [int(np.prod(shape)) for shape in shapes.values()]
     ends = np.cumsum(sizes)
     return {

@@ -18,7 +18,7 @@ _LONGEST_RANGE_NM = 1e7  # no microscope or Fizeau range is longer than 10 mm
 
 
 def squared_distances(wavelengths_nm: Sequence[float], sigma_rad: Sequence[float], orders: int) -> np.ndarray:
-    """Squared distance in units of the noise between an order and the one j turns of the anchor away, j = 1..orders.
+    """Compute the squared distance in noise units between an order and the one j anchor turns away, j = 1..orders.
 
     The distance is what remains of the phase difference after the height has taken up what it can.
     """
@@ -33,7 +33,7 @@ def squared_distances(wavelengths_nm: Sequence[float], sigma_rad: Sequence[float
 
 
 def smallest_distance_rad(wavelengths_nm: Sequence[float], range_nm: float) -> float:
-    """d_min of the wavelengths over a range of heights, in radians of equal phase noise: the figure to maximise."""
+    """Compute d_min of the wavelengths over a range of heights, in rad of equal phase noise: the figure to maximise."""
     orders = math.floor(range_nm / (min(wavelengths_nm) / 2))
     if orders < 1:
         return math.inf
@@ -41,7 +41,7 @@ def smallest_distance_rad(wavelengths_nm: Sequence[float], range_nm: float) -> f
 
 
 def expected_wrong_order_rate(wavelengths_nm: Sequence[float], sigma_rad: Sequence[float], range_nm: float) -> float:
-    """Upper bound on the share of pixels whose order comes out wrong over ``range_nm`` at the given phase noise."""
+    """Bound from above the share of pixels whose order comes out wrong over ``range_nm`` at the given phase noise."""
     orders = math.floor(range_nm / (min(wavelengths_nm) / 2))
     if orders < 1:
         return 0.0
@@ -59,7 +59,7 @@ def widest_range_nm(
     rate: float = ACCEPTED_RATE,
     longest_nm: float = _LONGEST_RANGE_NM,
 ) -> float:
-    """The longest range whose expected wrong-order rate stays below ``rate``; at least one order of the anchor."""
+    """Find the longest range in nm with a wrong-order rate expected below ``rate``; at least one anchor order."""
     half = min(wavelengths_nm) / 2
     total = np.cumsum(_rates(wavelengths_nm, sigma_rad, max(1, math.floor(longest_nm / half))))
     allowed = int(np.searchsorted(total, rate))

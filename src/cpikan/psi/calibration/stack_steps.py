@@ -97,7 +97,7 @@ def _fitted(samples: np.ndarray, position: np.ndarray, start: tuple[float, ...] 
 
 
 def _contradiction(fit: StepFit, carrier: Carrier | None) -> tuple[str, ...]:
-    """A warning where the fit is not what the fringes' carrier says, of either sign."""
+    """Warn where the fit contradicts the steps that the fringes' carrier shows, of either sign."""
     if carrier is None or len(fit.steps_deg) < 3:
         return ()
     said = np.degrees(carrier.steps_at(fit.model.pivot))
@@ -111,7 +111,7 @@ def _contradiction(fit: StepFit, carrier: Carrier | None) -> tuple[str, ...]:
 
 
 def _agreeing(fits: list[StepFit], rows: WholeRows, i: int, warnings: list[str]) -> StepFit:
-    """A blind fit with the sign under which its phase rises where that of the first wavelength does."""
+    """Give a blind fit the sign under which its phase rises where that of the first wavelength does."""
     agreement = _slope_agreement(rows.samples, fits[0].model, fits[i].model, i)
     if agreement < -_AGREES:
         return mirrored(fits[i])
@@ -136,14 +136,14 @@ def mirrored(fit: StepFit) -> StepFit:
 
 
 def _slope_agreement(rows: np.ndarray, first: FrameModel, other: FrameModel, i: int) -> float:
-    """Correlation of the phase's slopes along image rows, wavelength 0 against i, in [-1, 1]; 0 where nothing shows."""
+    """Correlate the phase's slopes along image rows, wavelength 0 against i, in [-1, 1]; 0 where nothing shows."""
     slopes = [_row_slopes(rows[w], model) for w, model in ((0, first), (i, other))]
     power = float(np.sqrt((slopes[0] ** 2).sum() * (slopes[1] ** 2).sum()))
     return float((slopes[0] * slopes[1]).sum() / power) if power > 0 else 0.0
 
 
 def _row_slopes(rows: np.ndarray, model: FrameModel) -> np.ndarray:
-    """Sine of the mean phase step to the right neighbour, over runs of 16 pixels, weighted with the modulation."""
+    """Estimate the sine of the mean phase step to the right neighbour, over runs of 16 pixels, times the modulation."""
     samples = np.nan_to_num(model.light_dn(rows)) - model.offset_dn[:, None, None]
     weights = np.linalg.pinv(
         replace(model, harmonics=()).design_at(*np.array(model.pivot))
@@ -155,7 +155,7 @@ def _row_slopes(rows: np.ndarray, model: FrameModel) -> np.ndarray:
 
 
 def _trusted(frames: np.ndarray, given: tuple[tuple[float, ...], ...]) -> StackSteps:
-    """Steps as given, and what the frames have to say about them."""
+    """Take the steps as given, with what the frames have to say about them."""
     few = frames[:, :, :: max(1, frames.shape[2] // _CHECKED_PIXELS)]
     deviations = tuple(_deviation(few[i], steps) for i, steps in enumerate(given))
     warnings = []
@@ -171,7 +171,7 @@ def _trusted(frames: np.ndarray, given: tuple[tuple[float, ...], ...]) -> StackS
 
 
 def _deviation(samples: np.ndarray, given: tuple[float, ...]) -> tuple[float, ...] | None:
-    """Fitted minus given steps, in degrees; of four frames a lower bound, of three frames nothing can be said."""
+    """Compute fitted minus given steps, in degrees; a lower bound with four frames, None with three."""
     if len(given) < 4:
         return None
     _, u, v = np.linalg.pinv(FrameModel.plain(given).design_at(np.zeros(()), np.zeros(()))) @ np.asarray(

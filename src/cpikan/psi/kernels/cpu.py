@@ -55,7 +55,7 @@ class CpuKernels:
     def heights(
         self, frames: np.ndarray, first_row: int, mask: np.ndarray | None, out: HeightRows, table: np.ndarray
     ) -> HeightRows:
-        """Heights of a band that starts at image row ``first_row``; ``table`` (rows, COLUMNS) gets its statistics."""
+        """Fill heights of a band from image row ``first_row`` on; ``table`` (rows, COLUMNS) gets its statistics."""
 
         def count(part: slice) -> None:
             row_sums(out.height_nm[part], out.flags[part], table[part])
@@ -64,7 +64,7 @@ class CpuKernels:
         return out
 
     def phases(self, frames: np.ndarray, mask: np.ndarray | None, out: PhaseRows, first_row: int = 0) -> PhaseRows:
-        """Wrapped phases of a band of one wavelength that starts at image row ``first_row``."""
+        """Fill wrapped phases of a band of one wavelength that starts at image row ``first_row``."""
         inside, field = _mask_argument(mask), self._field_rows(frames, first_row)
 
         def run(part: slice) -> None:
@@ -94,7 +94,7 @@ class CpuKernels:
         self._share(frames.shape[2], run)
 
     def _field_rows(self, frames: np.ndarray, first_row: int) -> NodeRows | None:
-        """Weights that vary over the band where steps are not uniform; None compiles the plain loops."""
+        """Interpolate weights over the band where steps are not uniform; None compiles the plain loops."""
         return None if self._field is None else self._field.rows(first_row, *frames.shape[2:])
 
     def _share(self, rows: int, run: Callable[[slice], None]) -> None:
@@ -119,7 +119,7 @@ class DemodulationKernels(CpuKernels):
     def demodulate(
         self, frames: np.ndarray, first_row: int, mask: np.ndarray | None, out: DemodulatedRows
     ) -> DemodulatedRows:
-        """Phases, weights and the pixel's own orders of a band (L, K, rows, W) that starts at image row ``first_row``."""
+        """Fill phases, weights and the pixel's own orders of a band (L, K, rows, W) from image row ``first_row`` on."""
         heights = HeightRows(out.height_nm, out.sigma_nm, out.modulation, out.flags)
         self._fill_heights(frames, first_row, mask, heights, out)
         return out

@@ -145,7 +145,7 @@ def is_quiet(variance):  # type: ignore[no-untyped-def]
 
 @jit
 def add_quality(sums, n, noise, saturation, weight, quality):  # type: ignore[no-untyped-def]
-    """From the sums of one wavelength fill its weight 1/variance (cycles^-2) and add to the quality of the block."""
+    """Fill the weight 1/variance (cycles^-2) from the sums of one wavelength and add to the quality of the block."""
     u, v, a, top = sums
     snr, modulation, saturated, low_modulation, _ = quality
     round_noise = (

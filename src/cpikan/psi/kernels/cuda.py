@@ -49,7 +49,7 @@ class _Slot:
 
     @property
     def staging(self) -> Tensor:
-        """Pinned room for frames that are not; made when first needed."""
+        """Give the pinned room for frames that are not pinned; made when first needed."""
         if self._staging is None:
             self._staging = self._host(tuple(self.pixels.samples.shape), self.pixels.samples.dtype)
         return self._staging
@@ -116,19 +116,19 @@ class TorchKernels:
     def heights(
         self, frames: np.ndarray, first_row: int, mask: np.ndarray | None, out: HeightRows, table: np.ndarray
     ) -> HeightRows:
-        """Heights of a band that starts at image row ``first_row``; ``table`` (rows, COLUMNS) gets its statistics."""
+        """Fill heights of a band from image row ``first_row`` on; ``table`` (rows, COLUMNS) gets its statistics."""
         self._fill(frames, first_row, mask, out, table)
         return out
 
     def phases(self, frames: np.ndarray, mask: np.ndarray | None, out: PhaseRows, first_row: int = 0) -> PhaseRows:
-        """Wrapped phases of a band of one wavelength that starts at image row ``first_row``."""
+        """Fill wrapped phases of a band of one wavelength that starts at image row ``first_row``."""
         self._fill(frames, first_row, mask, out, None)
         return out
 
     band_bytes = 128 * 2**20  # several pieces a call, so that transfers and arithmetic overlap
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Host memory the device reads and writes directly, for frames and results."""
+        """Allocate host memory that the device reads and writes directly, for frames and results."""
         count = int(np.prod(shape)) * np.dtype(dtype).itemsize
         flat: np.ndarray = torch.empty(count, dtype=torch.uint8, pin_memory=self._on_cuda).numpy()
         return flat.view(dtype).reshape(shape)
@@ -180,14 +180,14 @@ class TorchKernels:
 
     @property
     def _length(self) -> int:
-        """Pixels of a piece: fixed for a kind of stack, so that what was compiled for one serves all."""
+        """Choose the pixels of a piece: fixed for a kind of stack, so that what was compiled for one serves all."""
         if self._piece_pixels is not None:
             return self._piece_pixels
         fitting = max(1, _PIECE_BYTES // (self._frames[0] * self._frames[1] * self._dtype.itemsize))
         return min(_MOST_PIXELS, max(_LEAST_PIXELS, 1 << (fitting.bit_length() - 1)))
 
     def _prepare(self, dtype: np.dtype) -> None:
-        """Buffers for frames of this type; on a device every kernel is compiled now, with the shapes it will have."""
+        """Prepare buffers for frames of this type; on a device each kernel is compiled now, for its final shapes."""
         if self._slots and self._dtype == dtype:
             return
         if dtype.name not in _DTYPES or not dtype.isnative:
@@ -210,7 +210,7 @@ class TorchKernels:
             torch.cuda.empty_cache()
 
     def _stream(self, band: _Band) -> None:
-        """Three pieces in flight: one goes up while the one before is searched on and the one before that comes down."""
+        """Stream three pieces: one goes up while the one before is searched on and the one before that comes down."""
         self._prepare(band.frames.dtype)
         pieces: deque[_Piece] = deque()
         count, length, band.rows_counted = band.frames.shape[2], self._length, 0

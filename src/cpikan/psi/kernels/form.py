@@ -14,7 +14,7 @@ _INVALID, _AMBIGUOUS = int(Flag.INVALID), int(Flag.AMBIGUOUS)
 
 @compiled(error_model="numpy", boundscheck=False)
 def form_rows(phase_rad, order, component, ambiguous, flags, nm_per_rad, constants_nm, datum_nm, height):  # type: ignore[no-untyped-def]
-    """height = (phase + 2 pi order) nm_per_rad - datum, and the ambiguous flag, for rows of a band.
+    """Form height = (phase + 2 pi order) nm_per_rad - datum, and the ambiguous flag, for rows of a band.
 
     The datum is ``constants_nm``, indexed by component number, plus ``datum_nm`` of the pixel (no rows: nothing); float64.
     """

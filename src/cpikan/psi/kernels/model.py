@@ -94,7 +94,7 @@ class OrderSearch:
 
     @property
     def margin_min(self) -> float:
-        """Smallest runner-up distance in chi squared of an order that is not ambiguous."""
+        """Give the smallest runner-up distance in chi squared of an order that is not ambiguous."""
         return 2 * math.log(AMBIGUOUS_POSTERIOR / (1 - AMBIGUOUS_POSTERIOR))
 
 
@@ -128,7 +128,7 @@ class PhaseRows(NamedTuple):
 def empty_rows(
     rows: int, width: int, empty: Callable[..., np.ndarray] = np.empty
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Buffers for `HeightRows` or `PhaseRows`, made by ``empty(shape, dtype)``."""
+    """Make buffers for `HeightRows` or `PhaseRows` by ``empty(shape, dtype)``."""
     single, byte = np.dtype(np.float32), np.dtype(np.uint8)
     first, second, third = (empty((rows, width), single) for _ in range(3))
     return first, second, third, empty((rows, width), byte)
@@ -154,7 +154,7 @@ class DemodulatedRows(NamedTuple):
     flags: np.ndarray
 
     def part(self, start: int, stop: int) -> DemodulatedRows:
-        """Rows [start, stop), views."""
+        """Cut out rows [start, stop), as views."""
         return DemodulatedRows(*(array[..., start:stop, :] for array in self))
 
 

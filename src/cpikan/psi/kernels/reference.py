@@ -15,7 +15,7 @@ Position = tuple[np.ndarray, np.ndarray]  # image rows and columns of pixels
 
 
 def demodulate(frames: np.ndarray, model: Demodulation, position: Position | None = None) -> tuple[np.ndarray, ...]:
-    """Phase (rad), its variance (rad^2), modulation B, signal-to-noise B^2 / var B: (L, ...); saturated: (...).
+    """Demodulate to phase (rad), its variance (rad^2), modulation B, B^2 / var B: (L, ...); saturated: (...).
 
     ``frames`` is (L, K, ...). A sample that is not finite makes everything of its wavelength NaN. ``position`` says where
     the pixels (...) are; needed where the model's weights vary over the image: they are then exact in every pixel.
@@ -43,7 +43,7 @@ def demodulate(frames: np.ndarray, model: Demodulation, position: Position | Non
 
 
 def _phasor(stack: np.ndarray, model: Demodulation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """u = B cos phi, v = B sin phi and A, each (L, ...), by the same weights in every pixel."""
+    """Compute u = B cos phi, v = B sin phi and A, each (L, ...), by the same weights in every pixel."""
     mean = np.einsum("lk,lk...->l...", model.mean, stack)
     if model.carre:
         return *_carre_phasor(stack, model), mean
@@ -54,7 +54,7 @@ def _phasor(stack: np.ndarray, model: Demodulation) -> tuple[np.ndarray, np.ndar
 def _field_phasor(
     stack: np.ndarray, models: tuple[FrameModel, ...], position: Position
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
-    """u, v, A and (var u, cov, var v) at unit noise, each (L, ...), by the least-squares weights of every pixel."""
+    """Compute u, v, A and (var u, cov, var v) at unit noise, each (L, ...), by least-squares weights per pixel."""
     y, x = np.broadcast_arrays(*position)
     found = []
     for one, samples in zip(models, stack, strict=True):
@@ -69,7 +69,7 @@ def _field_phasor(
 
 
 def _places(frames: np.ndarray, first_row: int) -> Position:
-    """Rows and columns of the pixels of a band."""
+    """Give the rows and columns of the pixels of a band."""
     y, x = np.mgrid[: frames.shape[2], : frames.shape[3]]
     return y + first_row, x
 
@@ -95,7 +95,7 @@ def _flags(valid: np.ndarray, saturated: np.ndarray, low: np.ndarray) -> np.ndar
 
 
 def phases(frames: np.ndarray, model: PixelModel, mask: np.ndarray | None = None, first_row: int = 0) -> PhaseRows:
-    """Wrapped phase of one wavelength; ``frames`` is (1, K, rows, W), ``mask`` (rows, W) is nonzero where valid."""
+    """Compute the wrapped phase of one wavelength; ``frames`` (1, K, rows, W), ``mask`` (rows, W) nonzero if valid."""
     place = _places(frames, first_row)
     phase, variance, modulation, snr, saturated = demodulate(frames, model.demodulation, place)
     valid = _measured(snr, saturated, model.demodulation, mask)
@@ -118,7 +118,7 @@ def _low(variance: np.ndarray, snr: np.ndarray, model: Demodulation) -> np.ndarr
 def search_orders(
     turns: np.ndarray, variance: np.ndarray, search: OrderSearch, low_nm: float, range_nm: float
 ) -> tuple[np.ndarray, ...]:
-    """Most likely order by trying every one: order, correction (turns), chi squared, runner-up's chi squared, weight sum.
+    """Try every order for the most likely: order, correction (turns), its chi squared, the runner-up's, weight sum.
 
     ``turns`` (L, ...) are phases in turns, anchor first, pistons removed; ``variance`` in turns^2. For each order k of the
     anchor the other wavelengths take their nearest order; over the height the misfit is a parabola whose minimum is
@@ -148,12 +148,12 @@ def search_orders(
 
 
 def form_height_nm(turns: np.ndarray, order: np.ndarray, shift: np.ndarray, half_wave_nm: float) -> np.ndarray:
-    """Height from the anchor's phase (turns), its order and the correction by the other wavelengths (turns)."""
+    """Form the height in nm from the anchor's phase (turns), its order and the others' correction (turns)."""
     return (turns + order + shift) * half_wave_nm
 
 
 def remove_pistons(phase_rad: np.ndarray, search: OrderSearch, first_row: int) -> np.ndarray:
-    """Phases (L, rows, W) in turns, anchor first, without the relative piston and tilt between wavelengths."""
+    """Convert phases (L, rows, W) to turns, anchor first, without relative piston and tilt between wavelengths."""
     rows, width = phase_rad.shape[1:]
     y = first_row + np.arange(rows)[:, None] - search.centre[0]
     x = np.arange(width)[None, :] - search.centre[1]
@@ -163,7 +163,7 @@ def remove_pistons(phase_rad: np.ndarray, search: OrderSearch, first_row: int) -
 
 
 def heights(frames: np.ndarray, model: PixelModel, first_row: int = 0, mask: np.ndarray | None = None) -> HeightRows:
-    """Heights of two or more wavelengths; ``frames`` is (L, K, rows, W) and starts at image row ``first_row``."""
+    """Compute heights of two or more wavelengths; ``frames`` (L, K, rows, W) start at image row ``first_row``."""
     search = model.search
     assert search is not None, "two or more wavelengths have an order search"
     phase, variance, modulation, snr, saturated = demodulate(frames, model.demodulation, _places(frames, first_row))

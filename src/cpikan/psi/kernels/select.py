@@ -20,7 +20,7 @@ class PixelKernels(Protocol):
     band_bytes: int  # of frames per call: what keeps the device busy and the memory small
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """A host buffer the device reads or writes fastest."""
+        """Allocate a host buffer that the device reads or writes fastest."""
         ...
 
     def heights(
@@ -54,7 +54,7 @@ def choose_device(name: str) -> str:
 
 
 def make_kernels(model: PixelModel, device: str, threads: int) -> PixelKernels:
-    """Kernels for a device name as `choose_device` gives it.
+    """Make kernels for a device name as `choose_device` gives it.
 
     Raises InputError where the device does not serve the model: steps that vary over the image run on the CPU only.
     """
@@ -70,7 +70,7 @@ def make_kernels(model: PixelModel, device: str, threads: int) -> PixelKernels:
 
 
 def _cuda_devices() -> int:
-    """Number of CUDA devices; torch is asked only where the driver's device nodes exist."""
+    """Count the CUDA devices; torch is asked only where the driver's device nodes exist."""
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         return 0
     import torch

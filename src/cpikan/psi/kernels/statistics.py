@@ -23,7 +23,10 @@ _jit: Any = functools.partial(compiled, error_model="numpy", fastmath={"reassoc"
 
 @_jit
 def _count_flags(bits):  # type: ignore[no-untyped-def]
-    """Valid, ambiguous, saturated, low and whether any is invalid, of one block; mostly all flags of a block are equal."""
+    """Count valid, ambiguous, saturated and low pixels of a block, and tell whether any is invalid.
+
+    Mostly all flags of a block are equal.
+    """
     some, every = np.uint8(0), np.uint8(255)
     for x in range(bits.shape[0]):
         some |= bits[x]
@@ -129,7 +132,7 @@ class MapStatistics:
 
     @property
     def rms_nm(self) -> float:
-        """RMS about the mean."""
+        """Compute the RMS about the mean in nm."""
         if not self.valid:
             return math.nan
         return math.sqrt(max(self.hh / self.valid - (self.h / self.valid) ** 2, 0.0))

@@ -33,7 +33,7 @@ _EAGER = _Functions(formula.measure, formula.try_orders, formula.form, formula.w
 
 @functools.cache
 def _compiled() -> _Functions:
-    """One fused kernel per entry and kind of stack; shapes are fixed, so that each is compiled once."""
+    """Compile one fused kernel per entry and kind of stack; shapes are fixed, so that each is compiled once."""
     options: dict[str, Any] = {"max_fusion_size": 4096}  # all orders of a search in one kernel
     return _Functions(*(torch.compile(entry, dynamic=False, options=options) for entry in _EAGER))
 
@@ -61,7 +61,7 @@ class TorchCompute:
         self.order = tuple(order)  # of the wavelengths in `Pixels`: the anchor first
 
     def __call__(self, pixels: Pixels) -> Outputs:
-        """Frames to height or phase, sigma, modulation, flags."""
+        """Convert frames to height or phase, sigma, modulation, flags."""
         look = self.first_look(pixels)
         self.search_on(look)
         return look.outputs
@@ -75,7 +75,7 @@ class TorchCompute:
         return Look((formed.value, p.sigma, p.modulation, formed.flags), p, found, formed)
 
     def search_on(self, look: Look) -> None:
-        """Orders past the first look: the rest of the near ones for all pixels, all of them for pixels nothing near fits.
+        """Search orders past the first look: the other near ones for all pixels, all orders where nothing near fits.
 
         Waits for the current stream when there is a range beyond the near one.
         """
@@ -103,7 +103,7 @@ class TorchCompute:
         return found
 
     def _step(self, step: int) -> Tensor:
-        """The number as a tensor of its own on the device: another value compiles nothing anew."""
+        """Return the number as a tensor of its own on the device: another value compiles nothing anew."""
         if step not in self._steps:
             self._steps[step] = torch.full((), float(step), dtype=torch.float32, device=self._device)
         return self._steps[step]

@@ -134,7 +134,7 @@ def constants(model: PixelModel, device: torch.device) -> Constants:
 
 
 def demodulate(pixels: Pixels, c: Constants, kind: Kind) -> Phasors:
-    """Frames to phases and sigma in turns, modulation, and the flags that need no order."""
+    """Demodulate frames to phases and sigma in turns, modulation, and the flags that need no order."""
     samples = pixels.samples
     turns, weight = [], []
     snr = power_sum = torch.zeros_like(pixels.inside, dtype=torch.float32)
@@ -171,7 +171,7 @@ def _bit(where: Tensor, bit: int) -> Tensor:
 
 
 def _sums(stack: list[Tensor], weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted sums of K frames: u, v and the mean; ``weights`` (3, K)."""
+    """Sum K frames with ``weights`` (3, K): u, v and the mean."""
     u, v, mean = (weights[row, 0] * stack[0] for row in range(3))
     for k, sample in enumerate(stack[1:], 1):
         u = u + weights[0, k] * sample
@@ -181,7 +181,7 @@ def _sums(stack: list[Tensor], weights: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 
 def _carre_sums(stack: list[Tensor], weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Carre's square root for four frames; see `cpikan.psi.model.schemes`."""
+    """Compute Carre's square root for four frames; see `cpikan.psi.model.schemes`."""
     real, imag, scale, sign = (weights[0, k] for k in range(4))
     i0, i1, i2, i3 = stack
     outer, inner = i0 - i3, i1 - i2
@@ -191,7 +191,7 @@ def _carre_sums(stack: list[Tensor], weights: Tensor) -> tuple[Tensor, Tensor, T
 
 
 def _variances(u: Tensor, v: Tensor, mean: Tensor, power: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Variance of the phase (turns^2) with its floor, and of the modulation."""
+    """Compute the variance of the phase (turns^2) with its floor, and of the modulation."""
     read, gain, var_u, cov, var_v, floor = (noise[k] for k in range(6))
     sample_variance = read + gain * mean.clamp_min(0)
     spread = sample_variance * (var_u * v * v - 2 * cov * u * v + var_v * u * u)
@@ -202,7 +202,7 @@ def _variances(u: Tensor, v: Tensor, mean: Tensor, power: Tensor, noise: Tensor)
 
 
 def _joint_variance(waves: Waves, ratio: Tensor) -> Tensor:
-    """Variance of the height from all wavelengths, turns^2 of the anchor."""
+    """Compute the variance of the height from all wavelengths, turns^2 of the anchor."""
     total = waves.weight[0] * (ratio[0] * ratio[0])
     for i, row in enumerate(waves.weight[1:], 1):
         total = total + row * (ratio[i] * ratio[i])
@@ -210,7 +210,7 @@ def _joint_variance(waves: Waves, ratio: Tensor) -> Tensor:
 
 
 def remove_pistons(turns: tuple[Tensor, ...], place: Tensor, c: Constants) -> tuple[Tensor, ...]:
-    """Phases without relative piston and tilt; ``place`` as in `Pixels`.
+    """Remove relative piston and tilt from phases in turns; ``place`` as in `Pixels`.
 
     Whole turns of the planes do not matter, so they are taken off in float64 and what is left is exact to 3e-8 turns.
     """
@@ -226,7 +226,7 @@ def remove_pistons(turns: tuple[Tensor, ...], place: Tensor, c: Constants) -> tu
 
 
 def nothing_found(like: Tensor) -> Found:
-    """The state before the first order is tried."""
+    """Make the state before the first order is tried."""
     most, none = torch.full_like(like, _LARGE), torch.zeros_like(like)
     return Found(most, most.clone(), none, none.clone())
 
@@ -269,7 +269,7 @@ def form(anchor: Tensor, found: Found, flags: Tensor, level: Tensor) -> Formed:
 
 
 def measure(pixels: Pixels, c: Constants, kind: Kind) -> tuple[Phasors, Found, Formed]:
-    """Frames of two or more wavelengths to heights, with the first `CHUNK` orders of the near search; sigma in nm."""
+    """Convert frames of several wavelengths to heights and sigma in nm by the first `CHUNK` orders of the near ones."""
     raw = demodulate(pixels, c, kind)
     waves = raw.waves._replace(turns=remove_pistons(raw.waves.turns, pixels.place, c))
     first = torch.zeros_like(c.level[_SATURATION])
@@ -279,7 +279,7 @@ def measure(pixels: Pixels, c: Constants, kind: Kind) -> tuple[Phasors, Found, F
 
 
 def wrap(pixels: Pixels, c: Constants, kind: Kind) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Frames of one wavelength to wrapped phase and sigma (rad; NaN where not measured), modulation and flags."""
+    """Convert frames of one wavelength to wrapped phase and sigma (rad; NaN if not measured), modulation and flags."""
     raw = demodulate(pixels, c, kind)
     valid = (raw.flags & _INVALID) == 0
     phase = torch.where(valid, raw.waves.turns[0] * _TURN, math.nan)

@@ -39,7 +39,7 @@ def model_demodulation(
     shape: tuple[int, int],
     region: Region | None = None,
 ) -> Demodulation:
-    """Demodulation of frames described by one model per wavelength, for an image of ``shape`` (H, W).
+    """Make the demodulation of frames described by one model per wavelength, for an image of ``shape`` (H, W).
 
     ``region`` bounds the rows and columns that matter (None: the whole image); tilts may run away outside.
 
@@ -96,7 +96,7 @@ def _probes(region: Region) -> tuple[np.ndarray, np.ndarray]:
 def node_spacing(
     models: tuple[FrameModel, ...], shape: tuple[int, int], region: Region | None = None
 ) -> tuple[int, int]:
-    """Length (y, x) of the segments in pixels, powers of two, that keeps phases within 1e-5 rad of exact weights.
+    """Find the length (y, x) of segments in pixels, powers of two, that keeps phases within 1e-5 rad of exact weights.
 
     With exact weights W and design D a pixel's W D is the identity. A parabola through both ends and the middle of S pixels
     errs by S^3 / (72 sqrt 3) times the third derivative of W at most, and (A, u, v) by that times D and the amplitudes. The
@@ -166,7 +166,7 @@ class WeightField:
         return NodeRows(np.stack([made[key] for key in wanted]), first, every_y, every_x, self._curves)
 
     def _row(self, number: int, width: int) -> np.ndarray:
-        """Node row ``number``, half a segment after the one before: (L, segments * 3 * (3 K + 14))."""
+        """Compute node row ``number``, half a segment after the one before: (L, segments * 3 * (3 K + 14))."""
         every_y, every_x = self._spacing
         segments = -(-width // every_x)
         lines = []
@@ -228,7 +228,7 @@ def _pack_curve(model: FrameModel, saturation_dn: float) -> Curve:
 
 @_jit
 def _exact_nodes(dy, dx0, spacing, frames, orders, trust, smooth, out):  # type: ignore[no-untyped-def]
-    """Least-squares weights, constants and covariance at nodes of one row, as `FrameModel.weights_at` has them.
+    """Compute weights, constants and covariance at nodes of one row, as `FrameModel.weights_at` has them.
 
     Normal equations by Cholesky in float64: a condition of 300 leaves eleven digits. ``dy``, ``dx0`` are from the pivot;
     ``out`` is (nodes, 3 K + EXTRAS). ``smooth`` (nodes,) is the background that counts as ``trust`` samples.
@@ -250,7 +250,7 @@ def _exact_nodes(dy, dx0, spacing, frames, orders, trust, smooth, out):  # type:
 
 @_jit
 def _solve_for_three(design, trust, gram, solved):  # type: ignore[no-untyped-def]
-    """Rows of the inverse of design^T design that belong to A, u and v."""
+    """Solve for the rows of the inverse of design^T design that belong to A, u and v."""
     size = gram.shape[0]
     for i in range(size):
         for j in range(i + 1):  # the Cholesky factor, in the lower half of ``gram``

@@ -38,7 +38,7 @@ class FrameModel:
 
     @classmethod
     def plain(cls, steps_deg: tuple[float, ...]) -> FrameModel:
-        """Frames that differ by their steps alone."""
+        """Describe frames that differ by their steps alone."""
         count = len(steps_deg)
         zeros = np.zeros(count)
         steps = np.radians(np.asarray(steps_deg, float))
@@ -49,37 +49,37 @@ class FrameModel:
         return len(self.steps_rad)
 
     def light_dn(self, samples: np.ndarray) -> np.ndarray:
-        """What the detector saw, float64, for samples of any shape."""
+        """Convert samples of any shape to the light that the detector saw, in DN, float64."""
         return np.asarray(samples, np.float64) if self.response is None else self.response.light_dn(samples)
 
     @property
     def is_uniform(self) -> bool:
-        """Whether every pixel saw the same steps."""
+        """Tell whether every pixel saw the same steps."""
         return not (self.tilt_rad_px.any() or self.defocus_rad_px2.any())
 
     @property
     def is_plain(self) -> bool:
-        """Whether the same linear weights of the samples serve every pixel."""
+        """Tell whether the same linear weights of the samples serve every pixel."""
         bent = self.response is not None or bool(self.locked) or self.background is not None
         return self.is_uniform and not self.offset_dn.any() and not bent
 
     def steps_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Steps in rad at pixels (y, x) of any common shape: (K, ...)."""
+        """Compute the steps in rad at pixels (y, x) of any common shape: (K, ...)."""
         dy, dx = np.asarray(y, float) - self.pivot[0], np.asarray(x, float) - self.pivot[1]
         shape = (-1,) + (1,) * np.ndim(dy)
         tilt = self.tilt_rad_px[:, 0].reshape(shape) * dy + self.tilt_rad_px[:, 1].reshape(shape) * dx
         return self.steps_rad.reshape(shape) + tilt + self.defocus_rad_px2.reshape(shape) * (dy**2 + dx**2)
 
     def design_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Columns A, B cos phi, B sin phi, then two per further harmonic: (..., K, 3 + 2 H)."""
+        """Build the columns A, B cos phi, B sin phi, then two per further harmonic: (..., K, 3 + 2 H)."""
         return fringe_columns(np.moveaxis(self.steps_at(y, x), 0, -1), self.harmonics) * self.gain[:, None]
 
     def weights_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Least-squares weights of the frames (offsets taken off) for A, B cos phi, B sin phi: (..., 3, K)."""
+        """Compute least-squares weights of the frames (offsets taken off) for A, B cos phi, B sin phi: (..., 3, K)."""
         return self._solved(y, x)[..., : self.frames]
 
     def linear_at(self, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Weights (..., 3, K), the constants (..., 3) to add, and the covariance (..., 3, 3) at unit noise of A, u, v."""
+        """Compute weights (..., 3, K), added constants (..., 3) and unit-noise covariance (..., 3, 3) of A, u, v."""
         solved = self._solved(y, x)
         weights = solved[..., : self.frames]
         constants = -weights @ self.offset_dn
@@ -90,7 +90,7 @@ class FrameModel:
         return weights, constants, solved @ np.swapaxes(solved, -1, -2)
 
     def _solved(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Rows A, u, v of the pseudo-inverse of the frames, and of the background as one more sample where there is one."""
+        """Compute rows A, u, v of the pseudo-inverse of the frames, with any background as one more sample."""
         design = self.design_at(y, x)
         if self.background is not None:
             known = np.zeros((*design.shape[:-2], 1, design.shape[-1]))
@@ -99,7 +99,10 @@ class FrameModel:
         return np.linalg.pinv(design)[..., :3, :]
 
     def leaks_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """What locked harmonics h add to u + i v, as factors of B exp(i h phi) and B exp(-i h phi): complex (..., H, 2)."""
+        """Compute what the locked harmonics h add to u + i v: complex (..., H, 2).
+
+        These are factors of B exp(i h phi) and of B exp(-i h phi).
+        """
         weights, delta = self.weights_at(y, x), np.moveaxis(self.steps_at(y, x), 0, -1)
         phasor = (weights[..., 1, :] + 1j * weights[..., 2, :]) * self.gain
         pairs = [
@@ -111,7 +114,7 @@ class FrameModel:
         return np.stack(pairs, axis=-2)
 
     def unlocked(self, phasor: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """u + i v (...) with the locked harmonics taken off, by fixed-point iteration."""
+        """Take the locked harmonics off u + i v (...), by fixed-point iteration."""
         if not self.locked:
             return phasor
         leaks = self.leaks_at(y, x)

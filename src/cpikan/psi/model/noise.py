@@ -28,7 +28,7 @@ class NoiseModel:
     pixels: int
 
     def scaled(self, factor: float) -> NoiseModel:
-        """The same noise with its variance corrected by what several wavelengths disagree."""
+        """Scale the variance of the noise by ``factor``, from the disagreement of several wavelengths."""
         return NoiseModel(self.read_dn2 * factor, self.gain_dn * factor, "wavelengths", self.pixels)
 
     def variance(self, intensity_dn: np.ndarray) -> np.ndarray:
@@ -36,7 +36,7 @@ class NoiseModel:
 
 
 def fit_noise(frames: np.ndarray, steps_deg: tuple[float, ...], quantum_dn: float) -> NoiseModel:
-    """Noise of frames (K, P) at known steps, from what the least-squares sinusoid leaves over (K > 3 needed).
+    """Fit the noise of frames (K, P) at known steps, from what the least-squares sinusoid leaves over (K > 3 needed).
 
     RSS / (K - 3) is an unbiased estimate of the variance in each pixel; averaged in bins of intensity it gives a straight
     line. ``quantum_dn`` bounds the read noise from below by quantum^2 / 12 (quantisation).
@@ -50,7 +50,7 @@ def fit_noise(frames: np.ndarray, steps_deg: tuple[float, ...], quantum_dn: floa
 
 
 def noise_from_residuals(mean_dn: np.ndarray, variance_dn2: np.ndarray, quantum_dn: float) -> NoiseModel:
-    """The line through what a fit of the frames has left over: background and residual variance of pixels (P,)."""
+    """Fit the line through what a fit of the frames has left over: background and residual variance of pixels (P,)."""
     usable = np.isfinite(variance_dn2)
     variance, mean = variance_dn2[usable], mean_dn[usable]
     keep = _not_faulty(mean, variance, quantum_dn**2 / 12)
@@ -58,7 +58,7 @@ def noise_from_residuals(mean_dn: np.ndarray, variance_dn2: np.ndarray, quantum_
 
 
 def _not_faulty(mean: np.ndarray, variance: np.ndarray, smallest: float) -> np.ndarray:
-    """Pixels whose residual is noise, judged against pixels of the same intensity: dark ones are quieter than lit ones."""
+    """Select pixels whose residual is noise, judged against those of the same intensity: dark ones are quieter."""
     if variance.size == 0:
         return np.ones(0, bool)
     which = _bin_numbers(mean)
@@ -70,7 +70,7 @@ def _not_faulty(mean: np.ndarray, variance: np.ndarray, smallest: float) -> np.n
 
 
 def _bin_numbers(mean: np.ndarray) -> np.ndarray:
-    """A bin of intensity for every pixel, bins of equal width.
+    """Assign every pixel a bin of intensity, bins of equal width.
 
     Not of equal count: where frames are quantised coarsely, pixels whose mean is a whole number of DN have the smaller
     residuals, and narrow bins would take that for a slope.
@@ -80,7 +80,7 @@ def _bin_numbers(mean: np.ndarray) -> np.ndarray:
 
 
 def noise_from_neighbours(rows: np.ndarray, quantum_dn: float) -> NoiseModel:
-    """Noise of frames that leave no residual (three of them): second differences along image rows; ``rows`` is (..., W).
+    """Estimate the noise of three frames (no residual) by second differences along image rows; ``rows`` (..., W).
 
     For white noise the second difference has six times the variance of a sample; the median over pixels ignores edges.
     Fringes denser than about 30 pixels enlarge the estimate.
@@ -93,7 +93,7 @@ def noise_from_neighbours(rows: np.ndarray, quantum_dn: float) -> NoiseModel:
 
 
 def _line(mean: np.ndarray, variance: np.ndarray, smallest: float, source: NoiseSource) -> NoiseModel:
-    """Straight line of variance over intensity, weighted by what each bin is worth; never negative in slope or offset."""
+    """Fit a line of variance over intensity, weighted by what each bin is worth; never negative in slope or offset."""
     if variance.size == 0:
         return NoiseModel(smallest, 0.0, source, 0)
     flat = NoiseModel(max(float(variance.mean()), smallest), 0.0, source, variance.size)

@@ -20,20 +20,20 @@ class Response:
     coefficients_dn: tuple[float, ...]
 
     def light_dn(self, samples: np.ndarray) -> np.ndarray:
-        """Linear light of samples of any shape; NaN stays NaN."""
+        """Convert samples of any shape to linear light in DN; NaN stays NaN."""
         values = np.asarray(samples, np.float64)
         inside = np.clip(values, self.low_dn, self.high_dn)
         bent = values + np.tensordot(self.coefficients_dn, bends(self.at(inside), len(self.coefficients_dn)), 1)
         return bent + (self.slope(inside) - 1) * (values - inside)
 
     def slope(self, samples: np.ndarray) -> np.ndarray:
-        """Derivative of the light by the sample."""
+        """Differentiate the light by the sample."""
         inside = np.clip(np.asarray(samples, np.float64), self.low_dn, self.high_dn)
         series = legendre.legder([0.0, *self.coefficients_dn])
         return 1 + legendre.legval(self.at(inside), series) * 2 / (self.high_dn - self.low_dn)
 
     def at(self, samples: np.ndarray) -> np.ndarray:
-        """Samples as t."""
+        """Convert samples to t."""
         return (2 * samples - (self.low_dn + self.high_dn)) / (self.high_dn - self.low_dn)
 
     @property
@@ -41,11 +41,11 @@ class Response:
         return bool(self.slope(np.linspace(self.low_dn, self.high_dn, 257)).min() > 0)
 
     def monomials(self) -> np.ndarray:
-        """Factors of 1, t, t^2, ... t^5 of what is added to a sample inside the range."""
+        """Compute the factors of 1, t, t^2, ... t^5 of what is added to a sample inside the range."""
         found = legendre.leg2poly([0.0, *self.coefficients_dn])
         return np.pad(found, (0, HIGHEST + 1 - len(found)))
 
 
 def bends(t: np.ndarray, count: int) -> np.ndarray:
-    """P_1 .. P_count at t: (count, ...)."""
+    """Evaluate P_1 .. P_count at t: (count, ...)."""
     return np.moveaxis(legendre.legvander(t, count)[..., 1:], -1, 0)

@@ -81,7 +81,7 @@ class PhasorWeights:
 
 
 def phasor_weights(name: str, steps_deg: tuple[float, ...]) -> PhasorWeights:
-    """Weights of the named scheme for frames at the given cumulative steps (degrees).
+    """Compute the weights of the named scheme for frames at the given cumulative steps (degrees).
 
     ``least-squares`` serves any steps (Greivenkamp, Opt. Eng. 23, 350 (1984)); the others only the steps they were made for.
     Raises InputError for an unknown name, a frame count or steps the scheme does not fit.
@@ -135,7 +135,7 @@ def _check_steps(scheme: Scheme, steps_deg: tuple[float, ...], tolerance_deg: fl
 
 
 def _carre(steps_deg: tuple[float, ...]) -> PhasorWeights:
-    """Carre's formula for four equally spaced frames of unknown step; the given step only fixes scale and piston.
+    """Apply Carre's formula to four equally spaced frames of unknown step; the given step only fixes scale and piston.
 
     With steps of 2 a: I1 - I4 = 2 B sin(p) sin(3 a), I2 - I3 = 2 B sin(p) sin(a), and
     (I2 + I3) - (I1 + I4) = 8 B cos(p) sin(a)^2 cos(a), where p is the phase midway between the frames
@@ -161,7 +161,7 @@ def _carre(steps_deg: tuple[float, ...]) -> PhasorWeights:
 
 
 def _carre_covariance(half: float, scale: float, rotate: complex) -> np.ndarray:
-    """(var u, cov u v, var v) at unit noise, to first order; the square root's own variance does not depend on p.
+    """Compute (var u, cov u v, var v) at unit noise, to first order; the square root's own variance is free of p.
 
     d sqrt((3 i - o)(i + o)) = ((3 i + o) di + (i - o) do) / sqrt(...), with i = I2 - I3 and o = I1 - I4.
     """
@@ -173,5 +173,5 @@ def _carre_covariance(half: float, scale: float, rotate: complex) -> np.ndarray:
 
 
 def _wrap_deg(angle: np.ndarray) -> np.ndarray:
-    """Angles in [-180, 180)."""
+    """Wrap angles to [-180, 180) degrees."""
     return (np.asarray(angle) + 180.0) % 360.0 - 180.0

@@ -18,7 +18,7 @@ class SmoothField:
     coefficients: np.ndarray
 
     def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Values at pixels (y, x) of any common shape; well beyond the box those near its edge."""
+        """Evaluate the field at pixels (y, x) of any common shape; well beyond the box, the values near its edge."""
         scaled = [
             np.clip((2 * np.asarray(v, float) - (low + high)) / max(high - low, 1e-12), -_BEYOND, _BEYOND)
             for v, (low, high) in zip((y, x), self.box, strict=True)

@@ -12,7 +12,7 @@ _SAME_DEG = 1e-6
 
 
 def step_condition(steps_deg: tuple[float, ...]) -> float:
-    """Condition number of the least-squares matrix [1, cos d, sin d]: sqrt(2) for even steps, inf if singular."""
+    """Compute the condition number of the matrix [1, cos d, sin d]: sqrt(2) for even steps, inf if singular."""
     steps_rad = np.deg2rad(np.asarray(steps_deg, dtype=np.float64))
     matrix = np.stack([np.ones_like(steps_rad), np.cos(steps_rad), np.sin(steps_rad)], axis=1)
     singular = np.linalg.svd(matrix, compute_uv=False)
@@ -48,7 +48,7 @@ def check_steps(acquisition: Acquisition) -> None:
 
 
 def _distinct_places(steps_deg: tuple[float, ...]) -> int:
-    """How many positions on the circle the steps take."""
+    """Count the positions on the circle that the steps take."""
     around = np.sort(np.mod(np.asarray(steps_deg, dtype=np.float64), 360.0))
     gaps = np.diff(around, append=around[0] + 360.0)
     return max(1, int(np.count_nonzero(gaps > _SAME_DEG)))

@@ -14,7 +14,7 @@ _FEWEST = 3  # doubtful samples of a region: one or two may be dust
 
 
 def is_doubtful(frames: np.ndarray, position: np.ndarray, shape: tuple[int, int], model: PixelModel) -> bool:
-    """Whether more than `CELL_SHARE` of the sampled pixels are ambiguous, in the image or in any of 8 x 8 regions of it.
+    """Tell whether over `CELL_SHARE` of the sampled pixels are ambiguous, in the image or one of its 8 x 8 regions.
 
     ``frames`` (L, K, P) at the rows and columns ``position`` (P, 2) of an image of ``shape``.
     """

@@ -34,7 +34,7 @@ class BlockSums:
 
     @classmethod
     def zeros(cls, wavelengths: int, shape: tuple[int, int]) -> BlockSums:
-        """Sums before any pixel was added."""
+        """Begin the sums before any pixel is added."""
         grid = (-(-shape[0] // BLOCK_PX), -(-shape[1] // BLOCK_PX))
         return cls(
             shape,
@@ -52,13 +52,13 @@ class BlockSums:
         _add(rows.phase_cycles, rows.weight, rows.flags, first_row, *parts)
 
     def doubtful_share(self) -> np.ndarray:
-        """Share of the valid pixels of every 64-pixel cell that are in doubt, (ceil(H / 64), ceil(W / 64)) float64."""
+        """Compute the share of valid pixels in doubt in every 64-pixel cell, (ceil(H / 64), ceil(W / 64)) float64."""
         doubtful, valid = (_cells(counts) for counts in (self.doubtful, self.valid))
         return doubtful / np.maximum(valid, 1)
 
 
 def _cells(blocks: np.ndarray) -> np.ndarray:
-    """Sums over the blocks of every cell."""
+    """Sum over the blocks of every cell."""
     n = CELL_PX // BLOCK_PX
     rows = np.add.reduceat(blocks, np.arange(0, blocks.shape[0], n), axis=0)
     return np.add.reduceat(rows, np.arange(0, blocks.shape[1], n), axis=1)

@@ -28,7 +28,7 @@ class Offset:
 
 
 def offset_across(position: np.ndarray, turns: np.ndarray, sigma: np.ndarray, other: np.ndarray) -> Offset | None:
-    """What the side ``other`` (N, bool) lies above the smooth surface through the rest.
+    """Estimate how far in turns the side ``other`` (N, bool) lies above the smooth surface through the rest.
 
     ``position`` (N, 2) in any unit, heights ``turns`` (N,) and their ``sigma`` in turns. None where the points do not
     determine a quadratic and the offset.
@@ -51,7 +51,7 @@ def offset_across(position: np.ndarray, turns: np.ndarray, sigma: np.ndarray, ot
 
 
 def _mixture(values: np.ndarray, z: np.ndarray, a: np.ndarray) -> Offset | None:
-    """The offset under every roughness, weighted by its restricted likelihood."""
+    """Average the offset under every roughness, weighted by its restricted likelihood."""
     scale = values.max()
     if scale <= 0 or not np.isfinite(scale):
         return None

@@ -43,7 +43,7 @@ class TileBlocks:
         return cls(partition, *(_cut(partition, torch.from_numpy(part)) for part in (coarse.height_nm, sigma)))
 
     def of(self, blocks: Tensor) -> Tensor:
-        """Other values of the blocks (Hb, Wb) as those of the tiles, (N, h, w)."""
+        """Cut other values of the blocks (Hb, Wb) into those of the tiles, (N, h, w)."""
         return _cut(self.partition, blocks)
 
 
@@ -52,7 +52,7 @@ def _cut(partition: Partition[int], blocks: Tensor) -> Tensor:
 
 
 def tiles_of(shape: tuple[int, ...]) -> Partition[int]:
-    """Tiles of blocks that depend on the image alone."""
+    """Divide the image into tiles of blocks that depend on the image alone."""
     overlap = min(OVERLAP, min(shape) // 2)
     return Partition.tiles(shape, [max(TILE, 2 * overlap)] * 2, overlap)
 
@@ -104,7 +104,7 @@ def fit_closed_form(
 
 
 def _fit_tiles(height: Tensor, sigma: Tensor, most: int, good_enough_nm: float) -> tuple[Tensor, ...]:
-    """Coefficients (n, most, most), residual, weight, chi squared and modes of some tiles."""
+    """Fit some tiles: coefficients (n, most, most), residual, weight, chi squared and modes."""
     n = len(height)
     coefficients = torch.full((n, most, most), math.nan, dtype=torch.float64)
     residual, weight = torch.full_like(height, math.nan), torch.zeros_like(height)
@@ -130,7 +130,7 @@ def _fit_tiles(height: Tensor, sigma: Tensor, most: int, good_enough_nm: float) 
 
 
 def _robust(height: Tensor, sigma: Tensor, modes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Coefficients (n, modes, modes), residuals and last weights of the reweighted fit."""
+    """Fit with reweighting: coefficients (n, modes, modes), residuals and last weights."""
     weight = torch.where(torch.isfinite(height), sigma**-2, 0.0)
     trust = torch.ones_like(weight)
     for _ in range(_ROUNDS):
@@ -154,13 +154,13 @@ def robust_chi2(rest: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _median(values: Tensor) -> Tensor:
-    """Of the numbers of each problem, NaN left out."""
+    """Compute the median of the numbers of each problem, NaN left out."""
     return torch.nanmedian(values.flatten(1), dim=1).values
 
 
 @torch.no_grad()
 def on_blocks(closed: ClosedForm, y_order: int, x_order: int) -> np.ndarray:
-    """A derivative of the field, in nm per block, at the centres of the blocks (Hb, Wb): each by the tile that owns it."""
+    """Evaluate a derivative of the field in nm per block at the block centres (Hb, Wb), each by the tile owning it."""
     coefficients = closed.field.parts.get_parameter("coefficients")
     left, right = (
         basis_derivative(cells, coefficients.shape[-1], order)
@@ -171,7 +171,7 @@ def on_blocks(closed: ClosedForm, y_order: int, x_order: int) -> np.ndarray:
 
 
 def basis_derivative(cells: int, modes: int, order: int) -> Tensor:
-    """The derivative of T_0 ... T_(modes-1) at the centres of cells, per cell, (cells, modes)."""
+    """Evaluate the derivative of T_0 ... T_(modes-1) at the centres of cells, per cell, (cells, modes)."""
     x = (2 * np.arange(cells) + 1) / cells - 1
     columns = [np.polynomial.chebyshev.chebder(row, order) for row in np.eye(modes)] if order else list(np.eye(modes))
     values = np.stack([np.polynomial.chebyshev.chebval(x, c) for c in columns], axis=1)
@@ -179,7 +179,7 @@ def basis_derivative(cells: int, modes: int, order: int) -> Tensor:
 
 
 def joined(partition: Partition[int], values: np.ndarray) -> np.ndarray:
-    """What the tiles (N, ..., h, w) say of the blocks they own, (..., Hb, Wb)."""
+    """Join the values that the tiles (N, ..., h, w) give for the blocks they own, (..., Hb, Wb)."""
     whole = np.full((*values.shape[1:-2], *partition.shape), math.nan)
     for box, tile in zip(partition, values, strict=True):
         (top, bottom), (left, right) = box.core

@@ -38,13 +38,14 @@ class CoarseHeights:
 
     @property
     def half_wave_nm(self) -> float:
-        """Height of one order of the shortest wavelength."""
+        """Give the height of one order of the shortest wavelength in nm."""
         return float(self.nm_per_turn.min())
 
 
 def coarse_heights(sums: BlockSums, search: OrderSearch) -> CoarseHeights:
-    """Heights of the blocks by the joint order search on their mean phasors; blocks that none of their neighbours bear out
-    are left out.
+    """Find block heights by the joint order search on the blocks' mean phasors.
+
+    Blocks that none of their neighbours bear out are left out.
 
     The noise of a mean phase is that of its pixels over their number, divided by the squared coherence: a slope inside the
     block smears the phasors and makes them worth less.
@@ -71,7 +72,7 @@ def coarse_heights(sums: BlockSums, search: OrderSearch) -> CoarseHeights:
 
 
 def _borne_out(height: np.ndarray, half_wave_nm: float) -> np.ndarray:
-    """Heights without those that lie half an order or more from the median of a neighbourhood that agrees with itself."""
+    """Drop heights that lie half an order or more from the median of a neighbourhood that agrees with itself."""
     padded = np.pad(height, 1, constant_values=np.nan)
     around = np.stack(
         [
@@ -92,12 +93,12 @@ def _borne_out(height: np.ndarray, half_wave_nm: float) -> np.ndarray:
 
 
 def shifted(coarse: CoarseHeights, shift_nm: np.ndarray) -> CoarseHeights:
-    """Heights without ``shift_nm`` (L, Hb, Wb), what the blocks lie above their centres by every wavelength."""
+    """Subtract ``shift_nm`` (L, Hb, Wb), what blocks lie above their centres by every wavelength, from the heights."""
     turns = coarse.turns - shift_nm / coarse.nm_per_turn[:, None, None]
     return replace(coarse, height_nm=coarse.height_nm - joint(coarse, shift_nm), turns=turns)
 
 
 def joint(coarse: CoarseHeights, values_nm: np.ndarray) -> np.ndarray:
-    """What (L, Hb, Wb) by wavelength is on the mean, each wavelength weighted as in the height."""
+    """Average values in nm by wavelength (L, Hb, Wb), each wavelength weighted as in the height."""
     weight = coarse.weight / (coarse.nm_per_turn**2)[:, None, None]
     return np.asarray((weight * values_nm).sum(axis=0) / weight.sum(axis=0))

@@ -41,11 +41,11 @@ class FittedSurface:
     halo: int = 0
 
     def surface(self, rows: DemodulatedRows, first_row: int, keep: slice) -> SurfaceRows:
-        """The surface on the rows ``keep``; it was fitted before and does not look at them again."""
+        """Evaluate the surface on the rows ``keep``; it was fitted before and does not look at those rows again."""
         return self.rows(first_row + keep.start, first_row + keep.stop, self.allowed_nm)
 
     def rows(self, start: int, stop: int, block_sigma_nm: np.ndarray) -> SurfaceRows:
-        """Image rows [start, stop) with the sigma of their blocks."""
+        """Evaluate image rows [start, stop) in nm, with the sigma of their blocks."""
         width = self.coarse.shape[1]
         height = np.empty((stop - start, width), np.float32)
         self.evaluators[0].fill(start, height)
@@ -57,7 +57,7 @@ class FittedSurface:
         return SurfaceRows(height, np.where(np.isfinite(height), sigma, np.float32(np.inf)))
 
     def sigma_nm(self) -> np.ndarray:
-        """Standard uncertainty of the surface itself at the blocks (Hb, Wb) float32; infinite where ``allowed_nm`` is.
+        """Estimate the surface's standard uncertainty in nm at blocks (Hb, Wb) float32; inf where ``allowed_nm`` is.
 
         Of its coefficients, and what the coarse heights around lie off it beyond their noise, less the part of it that the
         fit follows and that residuals lack: details it cannot follow.
@@ -71,8 +71,10 @@ class FittedSurface:
         return np.where(np.isfinite(self.allowed_nm), sigma, np.inf).astype(np.float32)
 
     def slopes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Gradient (2, Hb, Wb) in nm per pixel and curvature, the sum of the second derivatives, in nm per pixel^2, exact
-        at the centres of the blocks."""
+        """Compute the gradient (2, Hb, Wb) in nm per pixel and the curvature in nm per pixel^2 at block centres.
+
+        The curvature is the sum of the second derivatives; both are exact.
+        """
         gradient, (by_y, by_x, _) = _derivatives(self.closed)
         curvature = by_y + by_x
         if self.networks is None or not self.networks.kept:
@@ -81,12 +83,12 @@ class FittedSurface:
         return gradient + more[0] / BLOCK_PX, curvature + more[1] / BLOCK_PX**2
 
     def slope_sigmas(self) -> np.ndarray:
-        """Sigmas of `slopes` of the closed form: (3, Hb, Wb), slope in y and x (nm per pixel) and curvature."""
+        """Estimate sigmas of the closed form's `slopes`: (3, Hb, Wb), slope in y and x (nm per pixel) and curvature."""
         sigma = posterior_sigma(self.closed, ("slope_y", "slope_x", "curvature"))
         return sigma / np.array([BLOCK_PX, BLOCK_PX, BLOCK_PX**2], float)[:, None, None]
 
     def summary(self) -> dict[str, Any]:
-        """What became of the tiles, JSON-able."""
+        """Count what became of the tiles, JSON-able."""
         known, modes = self.coarse.known, self.closed.modes
         return {
             "blocks_known": float(known.mean()),
@@ -99,19 +101,22 @@ class FittedSurface:
 
 
 def guiding_surface(coarse: CoarseHeights) -> FittedSurface:
-    """A surface that is good enough to decide orders: closed form, to a fraction of the allowance for steps."""
+    """Fit a surface that is good enough to decide orders: closed form, to a fraction of the allowance for steps."""
     return _fitted(coarse, fit_closed_form(coarse, STEP_NM / 2), None)
 
 
 def measuring_surface(coarse: CoarseHeights, *, networks: bool = True) -> FittedSurface:
-    """A surface for its own sake: closed form, heights moved to the centres of their blocks, closed form again, and
-    ``networks`` where it leaves more than noise."""
+    """Fit a surface for its own sake.
+
+    Closed form, heights moved to the centres of their blocks, closed form again, and ``networks`` where it leaves more
+    than noise.
+    """
     centred, closed = _recentred(coarse)
     return _fitted(centred, closed, fit_networks(closed, centred) if networks else None)
 
 
 def _recentred(coarse: CoarseHeights) -> tuple[CoarseHeights, ClosedForm]:
-    """Heights at the centres of the blocks and the closed form through them.
+    """Move heights to the centres of the blocks and fit the closed form through them.
 
     How far a block lies off its centre takes slopes, and these a fit: first one without the blocks that the rim of a mask
     cuts, then one with them; each further round halves the error. Tiles whose heights stay are not fitted again.
@@ -149,13 +154,13 @@ def _fitted(coarse: CoarseHeights, closed: ClosedForm, networks: NetworkFit | No
 
 
 def _derivatives(closed: ClosedForm) -> Derivatives:
-    """Exact, at the centres of the blocks."""
+    """Differentiate the closed form exactly at the centres of the blocks, in nm per pixel and per pixel^2."""
     gradient = np.stack([on_blocks(closed, 1, 0), on_blocks(closed, 0, 1)]) / BLOCK_PX
     return Derivatives(gradient, np.stack([on_blocks(closed, *k) for k in ((2, 0), (0, 2), (1, 1))]) / BLOCK_PX**2)
 
 
 def _allowed(residual: np.ndarray, half_wave_nm: float) -> np.ndarray:
-    """How far pixels may lie off: the allowance for steps, and the largest residual among the blocks around.
+    """Compute how far in nm pixels may lie off: the allowance for steps, and the largest residual of the blocks around.
 
     Infinite where those blocks lie a quarter order or more off (the surface does not follow there), and where no block
     nearby is known.
@@ -168,16 +173,16 @@ def _allowed(residual: np.ndarray, half_wave_nm: float) -> np.ndarray:
 
 
 def _largest(values: np.ndarray, reach: int) -> np.ndarray:
-    """The largest value within ``reach`` blocks."""
+    """Find the largest value within ``reach`` blocks."""
     return _windows(values, reach).max(axis=(-2, -1))
 
 
 def _around(values: np.ndarray) -> np.ndarray:
-    """The sum over 3 x 3 blocks."""
+    """Sum over 3 x 3 blocks."""
     return _windows(values, 1).sum(axis=(-2, -1))
 
 
 def _windows(values: np.ndarray, reach: int) -> np.ndarray:
-    """Every block's neighbourhood, zeros beyond the image."""
+    """View every block's neighbourhood, zeros beyond the image."""
     side = 2 * reach + 1
     return np.lib.stride_tricks.sliding_window_view(np.pad(values, reach), (side, side))

@@ -26,7 +26,7 @@ class Footprint(Protocol):
     def offset_px(self) -> np.ndarray: ...
 
     def shift_nm(self, derivatives: Derivatives) -> np.ndarray:
-        """What the block of a surface with these derivatives lies above its centre, per wavelength: (L, Hb, Wb)."""
+        """Compute how far a block of a surface with these derivatives lies above its centre, in nm (L, Hb, Wb)."""
         ...
 
 
@@ -39,7 +39,7 @@ class MeanPixels:
     spread_px2: np.ndarray
 
     def shift_nm(self, derivatives: Derivatives) -> np.ndarray:
-        """Exact for a quadratic surface: the mean of its Taylor series, term by term."""
+        """Average the Taylor series of the surface, exact for a quadratic one: the shift in nm, (1, Hb, Wb)."""
         by_y, by_x, mixed = derivatives.second * self.spread_px2
         slope = (derivatives.gradient * self.offset_px).sum(axis=0)
         return np.asarray(np.nan_to_num(slope + (by_y + by_x) / 2 + mixed)[None])
@@ -55,7 +55,7 @@ class PhasorPixels:
     nm_per_turn: np.ndarray
 
     def shift_nm(self, derivatives: Derivatives) -> np.ndarray:
-        """The phase of the phasors of a quadratic surface, summed over the pixels.
+        """Compute the phase of the summed phasors of a block of a quadratic surface, as a height in nm (L, Hb, Wb).
 
         It is not the mean phase: by the third cumulant of the phases over the block it lies beside it, a nanometre or more
         where a surface is steep and bent. Weights within a block are taken as equal but for what they do to the centroid.
@@ -92,7 +92,10 @@ def _shift(gradient, second, pixels, offset, nm_per_turn, out):  # type: ignore[
 
 @compiled
 def _summed(gy, gx, yy, xx, yx, bits):  # type: ignore[no-untyped-def]
-    """Phasors of a quadratic phase, zero at the centre: differences of it are linear, so two products lead to the next."""
+    """Sum phasors of a quadratic phase, zero at the centre.
+
+    Differences of the phase are linear, so two products lead to the next phasor.
+    """
     one, at = np.uint64(1), -(BLOCK_PX - 1) / 2
     corner = (gy + gx) * at + (yy + xx + 2 * yx) * at * at / 2
     row, down, downs = _turn(corner), _turn(gy + yy * (at + 0.5) + yx * at), _turn(yy)

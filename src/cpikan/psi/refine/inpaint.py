@@ -21,7 +21,7 @@ _STENCILS = (
 
 
 def required_bytes(pixels: int) -> int:
-    """About what filling a hole of ``pixels`` takes: the factor of a plane graph has some n log n entries.
+    """Estimate the bytes to fill a hole of ``pixels``: the factor of a plane graph has some n log n entries.
 
     Measured were 247, 281 and 301 bytes n log2 n for round holes of 30 000, 120 000 and 250 000 pixels.
     """
@@ -29,7 +29,7 @@ def required_bytes(pixels: int) -> int:
 
 
 def inpaint(height_nm: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Heights (h, w) float64 with the pixels of ``hole`` (bool) filled; other pixels are as they were.
+    """Fill the pixels of ``hole`` (bool) in heights (h, w), as float64; other pixels are as they were.
 
     Pixels that are neither finite nor of the hole take no part. A hole with fewer than three known pixels around stays
     NaN: a plane is the least that a plate can rest on. The system is factored: 120 000 pixels take about three seconds.
@@ -45,7 +45,7 @@ def inpaint(height_nm: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 
 def _system(height: np.ndarray, hole: np.ndarray, known: np.ndarray) -> tuple[csr_matrix, np.ndarray, float]:
-    """Normal equations of the unknowns about the mean of the rim, which is added back: A u = b."""
+    """Build the normal equations A u = b of the unknowns about the mean of the rim, which is added back."""
     shape = height.shape
     level = float(np.mean(height[_grown(hole) & known]))
     number = np.full(shape, -1, np.int64)
@@ -77,7 +77,7 @@ def _system(height: np.ndarray, hole: np.ndarray, known: np.ndarray) -> tuple[cs
 
 
 def _grown(hole: np.ndarray) -> np.ndarray:
-    """The hole and its rim."""
+    """Grow the hole by its rim."""
     wide = np.pad(hole, _RIM)
     side = range(2 * _RIM + 1)
     return np.logical_or.reduce([wide[a : a + hole.shape[0], b : b + hole.shape[1]] for a in side for b in side])

@@ -79,7 +79,7 @@ def join_components(blocks: UnwrappedBlocks) -> Joined:
 
 
 def _named(blocks: UnwrappedBlocks, root: np.ndarray, level: np.ndarray, counts: tuple[int, int]) -> Joined:
-    """Groups by size; the level of a group is that of its largest component, which has the lowest number."""
+    """Number groups by size; the level of a group is that of its largest component, which has the lowest number."""
     numbers = np.arange(len(root))
     size = np.bincount(root, blocks.pixels, minlength=len(root))
     size[0] = 0
@@ -91,7 +91,7 @@ def _named(blocks: UnwrappedBlocks, root: np.ndarray, level: np.ndarray, counts:
 
 
 def _pairs(blocks: UnwrappedBlocks) -> Iterator[list[_Spot]]:
-    """Pairs of components with the places where they are nearest, the narrowest gaps first."""
+    """Yield pairs of components with the places where they are nearest, the narrowest gaps first."""
     label = np.where((blocks.label > 0) & _large(blocks.label)[blocks.label], blocks.label, 0)
     if len(np.unique(label[label > 0])) < 2:
         return
@@ -127,7 +127,10 @@ def _large(label: np.ndarray) -> np.ndarray:
 
 
 def _offset(blocks: UnwrappedBlocks, spot: _Spot) -> Offset | None:
-    """What the second component lies above the first, from a window around the gap, one block for every cell of it."""
+    """Estimate how far in turns the second component lies above the first.
+
+    From a window around the gap, one block for every cell of it.
+    """
     reach = spot.gap / 2 + _REACH * spot.gap + _LEAST_REACH
     low = [max(0, int(p - reach)) for p in spot.place]
     high = [min(n, int(p + reach) + 2) for p, n in zip(spot.place, blocks.label.shape, strict=True)]
@@ -149,7 +152,7 @@ def _offset(blocks: UnwrappedBlocks, spot: _Spot) -> Offset | None:
 
 
 def _verdict(offsets: list[Offset | None]) -> tuple[int | None, float] | None:
-    """The whole turns to add to the second component, with a sigma; None as the integer: refused; None: not known."""
+    """Decide the whole turns to add to the second component, with a sigma; (None, 0): refused; None: unknown."""
     sure = [o for o in offsets if o is not None and o.sigma <= SIGMA_MAX]
     if not sure:
         return None
@@ -162,7 +165,10 @@ def _verdict(offsets: list[Offset | None]) -> tuple[int | None, float] | None:
 
 
 def _levels(edges: list[tuple[float, int, int, int]], count: int) -> tuple[np.ndarray, np.ndarray, set[int]]:
-    """The lowest number of every component's group, its level against it, and the groups that contradict themselves."""
+    """Find each component's group, its level against the group in turns, and the groups that contradict themselves.
+
+    A group bears the lowest number of its components.
+    """
     root, level = np.arange(count), np.zeros(count, np.int64)
     bad: list[int] = []
     for _, first, second, whole in sorted(edges):

@@ -40,7 +40,7 @@ class Layer:
     sigma_nm: np.ndarray
 
     def place(self, start: int, group: np.ndarray) -> _Place | None:
-        """Where the layer has pixels among rows from image row ``start`` on; None where it has none."""
+        """Find the pixels of the layer among rows from image row ``start`` on; None where the layer has none."""
         rows, columns = self.surface.coarse.shape
         top, left = self.corner
         first, last = max(start, top), min(start + len(group), top + rows)
@@ -59,7 +59,10 @@ class LayeredSurface:
     left_out: int
 
     def rows(self, start: int, group: np.ndarray) -> SurfaceRows:
-        """Rows from image row ``start`` on, each pixel by the surface of its ``group`` (rows, W); NaN, infinite where none."""
+        """Evaluate rows from image row ``start`` on, each pixel by the surface of its ``group`` (rows, W).
+
+        Without a surface the height is NaN and the sigma infinite.
+        """
         height = np.full(group.shape, np.nan, np.float32)
         sigma = np.full(group.shape, np.inf, np.float32)
         for layer in self.layers:
@@ -73,7 +76,7 @@ class LayeredSurface:
         return SurfaceRows(height, sigma)
 
     def summary(self) -> dict[str, Any]:
-        """What became of the groups and their tiles, JSON-able."""
+        """Count what became of the groups and their tiles, JSON-able."""
         total: Counter[str] = Counter()
         known = 0.0
         for layer in self.layers:
@@ -90,7 +93,10 @@ class LayeredSlopes:
         self._maps = [(layer, SlopeMaps(layer.surface)) for layer in surface.layers]
 
     def rows(self, start: int, group: np.ndarray) -> dict[str, np.ndarray]:
-        """Rows from image row ``start`` on, float32; NaN where ``group`` (rows, W) has no surface or it knows nothing."""
+        """Compute rows from image row ``start`` on, float32.
+
+        NaN where ``group`` (rows, W) has no surface or the surface knows nothing.
+        """
         out = {name: np.full(group.shape, np.nan, np.float32) for name in (*SLOPES, *SLOPE_SIGMAS)}
         for layer, maps in self._maps:
             place = layer.place(start, group)
@@ -102,8 +108,11 @@ class LayeredSlopes:
 
 
 def fit_layers(blocks: UnwrappedBlocks, joined: Joined, half_wave_nm: float, *, measuring: bool) -> LayeredSurface:
-    """A surface for every group of at least 54 blocks, the largest first, while their windows are not more than four images;
-    ``measuring``: for its own sake, otherwise good enough to judge orders."""
+    """Fit a surface to every group of at least 54 blocks, the largest first.
+
+    Groups are taken while their windows are not more than four images; ``measuring``: for its own sake, otherwise good
+    enough to judge orders.
+    """
     group = joined.label[blocks.label]
     count = np.bincount(group.ravel(), minlength=joined.components + 1)
     layers: list[Layer] = []
@@ -117,7 +126,7 @@ def fit_layers(blocks: UnwrappedBlocks, joined: Joined, half_wave_nm: float, *, 
 
 
 def _windows(group: np.ndarray, count: np.ndarray) -> Iterator[tuple[int, tuple[slice, slice]]]:
-    """Groups worth a surface, and the windows of blocks that hold them and, by one block more, all of their pixels."""
+    """Yield groups worth a surface with their windows of blocks, which by one block more hold all of their pixels."""
     boxes, area = ndimage.find_objects(group), 0
     for name in range(1, len(count)):
         if count[name] < _FEWEST:

@@ -42,8 +42,10 @@ class NetworkFit:
 
     @torch.no_grad()
     def slopes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Gradient (2, Hb, Wb) and sum of second derivatives (Hb, Wb) in nm per block (squared) at the centres of the
-        blocks, each by the tile that owns it."""
+        """Compute the gradient (2, Hb, Wb) and sum of second derivatives (Hb, Wb) in nm per block (squared).
+
+        At the centres of the blocks, each by the tile that owns it.
+        """
         partition = self.field.partition
         lower = torch.tensor(DecomposedField.boxes(partition)[0], dtype=torch.float64)
         y, x = torch.meshgrid(*(torch.arange(n) for n in partition[0].shape), indexing="ij")
@@ -70,7 +72,7 @@ class _Problem:
 
 @torch.no_grad()
 def fit_networks(closed: ClosedForm, coarse: CoarseHeights) -> NetworkFit:
-    """A network per tile above noise, by Levenberg-Marquardt on the phasors of every other block (1/128 of the pixels).
+    """Fit a network per tile above noise, by Levenberg-Marquardt on the phasors of every other block (1/128 of pixels).
 
     It starts at zero, on top of the closed form, and stays where its blocks that were not fitted fit better than before by
     a tenth; a tile that was not better keeps the closed form. Chunks of tiles are tried while one in ten gains by it.
@@ -139,7 +141,7 @@ class _Batch:
         )
 
     def fit(self, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Parameters, whether they are better than zero, and the chi squared of the blocks that were not fitted."""
+        """Fit parameters; tell whether they beat zero, and give the chi squared of blocks that were not fitted."""
         rest = self.height - self.base
         unit = float(torch.nanmedian(rest.abs())) + 1e-9
         half = self.fitted
@@ -162,14 +164,14 @@ class _Batch:
 
 
 def _chunks(active: Tensor, chi2: Tensor) -> list[Tensor]:
-    """The tiles in chunks that are each a fair sample: dealt out in the order of how far they are above noise."""
+    """Deal the tiles out to chunks that are each a fair sample, in the order of how far they are above noise."""
     ranked = active[torch.argsort(chi2[active], descending=True, stable=True)]
     count = max(1, -(-len(ranked) // _CHUNK))
     return [ranked[first::count] for first in range(count)] if len(ranked) else []
 
 
 def _without_output(parts: ScaledCPIKAN) -> Tensor:
-    """Hidden layers as they start, all alike, and an output of zero."""
+    """Start the hidden layers of all networks alike, with an output of zero."""
     vector = parameter_vector(parts)
     size = len(parts.chebyshev_layers()[-1].weight[0]) + 1
     vector[:, -size:] = 0
@@ -177,5 +179,5 @@ def _without_output(parts: ScaledCPIKAN) -> Tensor:
 
 
 def _cut(partition: object, values: Tensor) -> Tensor:
-    """(L, Hb, Wb) as (N, L, h, w)."""
+    """Cut values (L, Hb, Wb) into tiles (N, L, h, w)."""
     return torch.stack([torch.from_numpy(box.view(values.numpy())) for box in partition])  # type: ignore[attr-defined]

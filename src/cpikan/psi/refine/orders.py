@@ -154,7 +154,7 @@ def _parts(count: int) -> list[slice]:
 
 @jit
 def _joint_variance(weight, ratio, y, x):  # type: ignore[no-untyped-def]
-    """Variance of the height by all wavelengths, cycles^2 of the anchor."""
+    """Compute the variance of the height by all wavelengths, cycles^2 of the anchor."""
     total = _f(0)
     for i in range(len(ratio)):
         total += weight[i, y, x] * (ratio[i] * ratio[i])

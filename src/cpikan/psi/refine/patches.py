@@ -33,7 +33,7 @@ class Candidates:
 def find_candidates(
     turns: np.ndarray, component: np.ndarray, surface_turns: np.ndarray, first: int, inner: slice
 ) -> Candidates:
-    """Candidates among the rows ``inner`` of rows that begin at image row ``first``, with a row of neighbours on each side.
+    """Find candidates in the rows ``inner`` of rows from image row ``first`` on, with a row of neighbours on each side.
 
     ``turns`` (rows, W) float64 are unwrapped, ``component`` 0 where there is no pixel, ``surface_turns`` NaN where unknown.
     """
@@ -62,7 +62,7 @@ def _jumps(turns, component, rows, columns, moves, before, after):  # type: igno
 
 
 def choose(parts: list[Candidates], width: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Flat indices and moves of the pixels of the patches to move, and the number of patches.
+    """Choose the patches to move: flat indices and moves of their pixels, and the number of patches.
 
     A patch is a connected set of candidates with the same move; neighbours inside it move along and do not count.
     """

@@ -21,7 +21,7 @@ QUANTITIES = {"value": ((0, 0),), "slope_y": ((1, 0),), "slope_x": ((0, 1),), "c
 def posterior_sigma(
     closed: ClosedForm, quantities: tuple[str, ...] = ("value",), *, outermost: bool = False
 ) -> np.ndarray:
-    """Sigma of ``quantities`` at the centres of the blocks, (Q, Hb, Wb), in nm and nm per block (squared).
+    """Compute the sigma of ``quantities`` at the centres of blocks, (Q, Hb, Wb), in nm and nm per block (squared).
 
     Every block's is that of the tile that owns it: sqrt(f' (F' W F)^-1 f), f the features there, W the weights of the last
     fit, times the square root of the tile's reduced chi squared where that is above one. NaN where nothing was fitted.
@@ -38,7 +38,7 @@ def posterior_sigma(
 
 @torch.no_grad()
 def fitted_products(closed: ClosedForm) -> np.ndarray:
-    """Covariance of the fit at each block and at the next one along y, and along x, (2, Hb, Wb) in nm^2.
+    """Compute the covariance of the fit at each block and at the next one along y, and along x, (2, Hb, Wb) in nm^2.
 
     What a fit follows of the noise is missing in its residuals: those of neighbours have minus this as their mean product
     (the residuals are (1 - H) n, and H is a projection for the weights of the fit). NaN where nothing was fitted.
@@ -55,7 +55,7 @@ def fitted_products(closed: ClosedForm) -> np.ndarray:
 
 
 def _of_tiles(closed: ClosedForm, count: int, work: Callable[..., Tensor]) -> np.ndarray:
-    """``work(bases, inverse, chi2)`` of the tiles, those with as many modes together: (count, Hb, Wb)."""
+    """Compute ``work(bases, inverse, chi2)`` of the tiles, those with as many modes together: (count, Hb, Wb)."""
     cells = closed.tiles.height.shape[1:]
     found = np.full((len(closed.modes), count, *cells), math.nan)
     for modes in torch.unique(closed.modes[closed.modes > 0]).tolist():
@@ -66,7 +66,7 @@ def _of_tiles(closed: ClosedForm, count: int, work: Callable[..., Tensor]) -> np
 
 
 def _on_the_rim(basis: list[Tensor]) -> list[Tensor]:
-    """The bases with their first and last block replaced by their outermost pixels, those of an array of pixels."""
+    """Replace the first and last block of the bases by their outermost pixels, those of an array of pixels."""
     found = []
     for order, part in enumerate(basis):
         pixels = basis_derivative(len(part) * BLOCK_PX, part.shape[1], order) * BLOCK_PX**order
@@ -75,7 +75,7 @@ def _on_the_rim(basis: list[Tensor]) -> list[Tensor]:
 
 
 def _inverse(bases: list[list[Tensor]], weight: Tensor) -> Tensor:
-    """(F' W F)^-1 of tiles with weights (n, h, w), as (n, y modes^2, x modes^2): pairs of y modes against pairs of x modes.
+    """Compute (F' W F)^-1 of tiles with weights (n, h, w), as (n, y modes^2, x modes^2): y pairs against x pairs.
 
     Features are products of a polynomial in y and one in x, so sums over the blocks are sums over y and then over x.
     """
@@ -90,7 +90,7 @@ def _inverse(bases: list[list[Tensor]], weight: Tensor) -> Tensor:
 
 
 def _variance(bases: list[list[Tensor]], inverse: Tensor, terms: tuple[tuple[int, int], ...]) -> Tensor:
-    """f' (F' W F)^-1 f at the blocks (n, h, w) of a sum of derivatives f."""
+    """Compute f' (F' W F)^-1 f at the blocks (n, h, w) of a sum of derivatives f."""
     total = torch.zeros(())
     for one in terms:
         for other in terms:
@@ -100,5 +100,5 @@ def _variance(bases: list[list[Tensor]], inverse: Tensor, terms: tuple[tuple[int
 
 
 def _pairs(one: Tensor, other: Tensor) -> Tensor:
-    """Products of every polynomial of one basis with every one of the other, (cells, m^2)."""
+    """Multiply every polynomial of one basis with every one of the other, (cells, m^2)."""
     return (one[:, :, None] * other[:, None, :]).flatten(1)

@@ -34,7 +34,7 @@ class Refiner(Protocol):
     def halo(self) -> int: ...
 
     def surface(self, rows: DemodulatedRows, first_row: int, keep: slice) -> SurfaceRows:
-        """The surface on the rows ``keep`` of ``rows``, whose first is image row ``first_row``."""
+        """Estimate the surface on the rows ``keep`` of ``rows``, whose first is image row ``first_row``."""
         ...
 
 
@@ -44,6 +44,6 @@ class NoSurface:
     halo = 0
 
     def surface(self, rows: DemodulatedRows, first_row: int, keep: slice) -> SurfaceRows:
-        """No height, infinite sigma."""
+        """Give no height and infinite sigma."""
         shape = (keep.stop - keep.start, rows.flags.shape[1])
         return SurfaceRows(np.full(shape, np.nan, np.float32), np.full(shape, np.inf, np.float32))

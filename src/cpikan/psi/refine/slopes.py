@@ -35,7 +35,7 @@ class SlopeMaps:
         self._sigmas = np.where(np.isfinite(surface.allowed_nm), sigmas(surface), np.nan).astype(np.float32)
 
     def rows(self, start: int, stop: int) -> dict[str, np.ndarray]:
-        """Image rows [start, stop), float32 (rows, W) each."""
+        """Compute image rows [start, stop), float32 (rows, W) each."""
         out = np.zeros((3, stop - start, self._width), np.float32)
         for grid in self._grids:
             grid.add(start, out)
@@ -49,7 +49,7 @@ class SlopeMaps:
 
 
 def sigmas(surface: FittedSurface) -> np.ndarray:
-    """Standard uncertainties of the slope (the larger of the two) and of the curvature at the blocks, (2, Hb, Wb).
+    """Estimate standard uncertainties of slope (the larger of the two) and curvature at the blocks, (2, Hb, Wb).
 
     The sum of four variances: that of the coefficients; an error of the model of size e that repeats as fast as the first
     polynomial that was left out, whose local wave number is k = modes * |dx/dpx| / sqrt(1 - x^2) (from T_n(cos t) = cos nt),
@@ -78,8 +78,10 @@ def sigmas(surface: FittedSurface) -> np.ndarray:
 
 
 def _model_variance(rest: np.ndarray, followed: np.ndarray) -> np.ndarray:
-    """Mean product of residuals of neighbouring blocks in nm^2, over the blocks around; noise is not correlated, but for the
-    part ``followed`` (2, Hb, Wb) by the fit, and falls out."""
+    """Average products of residuals of neighbouring blocks in nm^2, over the blocks around.
+
+    Noise is not correlated, but for the part ``followed`` (2, Hb, Wb) by the fit, and falls out.
+    """
     total, count = np.zeros(rest.shape), np.zeros(rest.shape)
     for axis in (0, 1):
         after = np.roll(rest, -1, axis)
@@ -91,7 +93,10 @@ def _model_variance(rest: np.ndarray, followed: np.ndarray) -> np.ndarray:
 
 
 def _step(axis: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Half of the difference across a block is the mean of the two to its neighbours: the larger of them, per pixel."""
+    """Make the function that takes the difference of neighbouring blocks along ``axis``, per pixel.
+
+    Half of the difference across a block is the mean of the two to its neighbours, at most the larger of them.
+    """
 
     def differences(rest: np.ndarray) -> np.ndarray:
         return np.diff(rest, axis=axis, append=np.nan) / BLOCK_PX
@@ -100,7 +105,7 @@ def _step(axis: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _bend(rest: np.ndarray) -> np.ndarray:
-    """The five-point Laplacian per pixel^2."""
+    """Compute the five-point Laplacian per pixel^2."""
     wide = np.pad(rest, 1, constant_values=np.nan)
     around = wide[2:, 1:-1] + wide[:-2, 1:-1] + wide[1:-1, 2:] + wide[1:-1, :-2]
     return np.asarray((around - 4 * rest) / BLOCK_PX**2)
@@ -109,7 +114,7 @@ def _bend(rest: np.ndarray) -> np.ndarray:
 def _beyond_noise(
     rest: np.ndarray, noise: np.ndarray, difference: Callable[[np.ndarray], np.ndarray], gain: int
 ) -> np.ndarray:
-    """Mean square of differences of residuals over 3 x 3 blocks less that of noise, where it is surely more.
+    """Compute the mean square of residual differences over 3 x 3 blocks less that of noise, where it is surely more.
 
     ``gain`` is the sum of the squares of the coefficients of the difference, in units of a block.
     """
@@ -125,7 +130,7 @@ def _beyond_noise(
 
 
 def _summed(values: np.ndarray, reach: int) -> np.ndarray:
-    """Sums over the blocks within ``reach``."""
+    """Sum over the blocks within ``reach``."""
     for axis in (0, 1):
         padded = np.pad(values, [(reach + 1, reach) if a == axis else (0, 0) for a in (0, 1)])
         sums = np.cumsum(padded, axis=axis)
@@ -136,7 +141,7 @@ def _summed(values: np.ndarray, reach: int) -> np.ndarray:
 
 
 def _wave_numbers(closed: ClosedForm) -> np.ndarray:
-    """Local wave numbers (2, Hb, Wb) in rad per pixel of the first polynomial in y and in x that was left out."""
+    """Compute local wave numbers (2, Hb, Wb), rad per pixel, of the first polynomials left out in y and in x."""
     sizes = closed.tiles.height.shape[1:]
     places = [(2 * np.arange(n) + 1) / n - 1 for n in sizes]
     rates = [2 / (n * BLOCK_PX) / np.sqrt(1 - x**2) for n, x in zip(sizes, places, strict=True)]
@@ -145,7 +150,7 @@ def _wave_numbers(closed: ClosedForm) -> np.ndarray:
 
 
 def _window_slopes(closed: ClosedForm) -> np.ndarray:
-    """First and second derivatives per pixel of the windows of the tiles at their own blocks, (axis, order, Hb, Wb)."""
+    """Compute first and second derivatives per pixel of tile windows at their own blocks, (axis, order, Hb, Wb)."""
     partition = closed.tiles.partition
     found = np.empty((len(partition), 4, *closed.tiles.height.shape[1:]))
     for box, mine in zip(partition, found, strict=True):

@@ -27,7 +27,7 @@ class UnwrappedRows(NamedTuple):
     component: np.ndarray
 
     def part(self, start: int, stop: int) -> UnwrappedRows:
-        """Rows [start, stop), views."""
+        """Cut out rows [start, stop), as views."""
         return UnwrappedRows(*(array[start:stop] for array in self))
 
 
@@ -51,7 +51,7 @@ class UnwrappedBlocks:
 
     @classmethod
     def empty(cls, shape: tuple[int, int], components: int) -> UnwrappedBlocks:
-        """Blocks before any row was added."""
+        """Begin the blocks before any row is added."""
         grid = (-(-shape[0] // BLOCK_PX), -(-shape[1] // BLOCK_PX))
         return cls(
             shape,
@@ -81,7 +81,7 @@ class UnwrappedBlocks:
         self.pixels[:] += np.bincount(rows.component.ravel(), minlength=len(self.pixels))
 
     def coarse(self, half_wave_nm: float, levels: np.ndarray, wanted: np.ndarray) -> CoarseHeights:
-        """Heights of the blocks of the ``wanted`` components (bool by number), raised by their ``levels`` (turns)."""
+        """Convert the blocks of the ``wanted`` components (bool by number) to heights, raised by ``levels`` (turns)."""
         take = wanted[self.label] & (self.label > 0)
         turns = np.where(take, self.turns + levels[self.label], np.nan)
         sigma = np.where(take, self.sigma_turns, np.inf)
@@ -96,7 +96,7 @@ class UnwrappedBlocks:
         )
 
     def window(self, rows: slice, columns: slice) -> UnwrappedBlocks:
-        """The blocks of a window (in blocks), as an image of its own."""
+        """Cut out the blocks of a window (in blocks), as an image of its own."""
         ends = [min(s.stop * BLOCK_PX, n) for s, n in zip((rows, columns), self.shape, strict=True)]
         shape = (ends[0] - rows.start * BLOCK_PX, ends[1] - columns.start * BLOCK_PX)
         where = (..., rows, columns)
@@ -113,7 +113,7 @@ class UnwrappedBlocks:
 
 @compiled
 def _block_row(phase, sigma, order, component, label, turns, spread, offset, moments):  # type: ignore[no-untyped-def]
-    """All blocks of one row of blocks."""
+    """Reduce every block of one row to its component, turns, sigma, centroid and second moments."""
     per_turn = 1 / (2 * np.pi)
     half = (BLOCK_PX - 1) / 2
     rows, width = order.shape
@@ -175,7 +175,7 @@ def _block_row(phase, sigma, order, component, label, turns, spread, offset, mom
 
 @compiled
 def _largest(component, left, right):  # type: ignore[no-untyped-def]
-    """The component with the most pixels in a block, and how many; the lower number where two are as large."""
+    """Find the component with the most pixels in a block, and how many; the lower number where two are as large."""
     name, most = 0, 0
     for y in range(component.shape[0]):
         for x in range(left, right):

@@ -52,7 +52,7 @@ class Light(NamedTuple):
 
 
 def make_optics(settings: SimulationSettings) -> Optics:
-    """The detector of ``settings`` as numbers for the kernel."""
+    """Convert the detector of ``settings`` to numbers for the kernel."""
     instrument, depth = settings.instrument, settings.bit_depth
     full = float(2**depth - 1)
     return Optics(
@@ -73,7 +73,7 @@ def make_optics(settings: SimulationSettings) -> Optics:
 
 
 def make_light(settings: SimulationSettings, faults: FrameFaults, grid: Grid) -> Light:
-    """Phases of all frames of ``settings`` with their faults; phi = 4 pi h / lambda is 2 h / lambda turns."""
+    """Set up the phases of all frames of ``settings`` with faults; phi = 4 pi h / lambda is 2 h / lambda turns."""
     turn = 2 * np.pi
     tilt = (faults.tilt_rad + faults.offset_tilt_rad[:, None]) / turn
     unit_x, unit_y = grid.x_mm / grid.radius_mm, grid.y_mm / grid.radius_mm

@@ -69,12 +69,12 @@ class Instrument:
 
     @classmethod
     def ideal(cls) -> Instrument:
-        """No noise and no faults: only quantisation is left."""
+        """Make an instrument without noise and faults: only quantisation is left."""
         return cls(read_noise_dn=0.0, shot_noise=False, vignetting_background=0.0, vignetting_modulation=0.0)
 
     @property
     def steps_are_exact(self) -> bool:
-        """True if the nominal steps are the true ones for every pixel."""
+        """Tell whether the nominal steps are the true ones for every pixel."""
         return self.step_error_deg == 0 and self.piston_rad == 0 and self.tilt_rad == 0
 
     def read_noise(self, bit_depth: int) -> float:
@@ -84,7 +84,7 @@ class Instrument:
         return SENSOR_READ_NOISE_E * (2**bit_depth - 1) / SENSOR_FULL_WELL_E
 
     def shot_variance_per_dn(self, bit_depth: int) -> float:
-        """Variance of the shot noise in DN^2 per DN of signal; zero when it is off."""
+        """Compute the variance of the shot noise in DN^2 per DN of signal; zero when shot noise is off."""
         if not self.shot_noise:
             return 0.0
         gain = self.gain_e_per_dn if self.gain_e_per_dn is not None else SENSOR_FULL_WELL_E / (2**bit_depth - 1)
@@ -106,7 +106,7 @@ class FrameFaults:
 
     @property
     def steps_deg(self) -> tuple[tuple[float, ...], ...]:
-        """The true steps, cumulative from frame 0, modulo 360 degrees."""
+        """Give the true steps in degrees, cumulative from frame 0, modulo 360 degrees."""
         turned = np.degrees(self.step_rad - self.step_rad[:, :1]) % 360.0
         return tuple(tuple(round(float(step), 9) for step in row) for row in turned)
 

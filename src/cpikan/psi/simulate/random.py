@@ -32,27 +32,27 @@ _S7, _S9, _S11 = (
 
 
 def generator(seed: int, stream: int) -> np.random.Generator:
-    """A generator for the few numbers drawn once per stack; one stream per purpose, so none disturbs another."""
+    """Make a generator for the few numbers drawn once per stack; one stream per purpose, so none disturbs another."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(stream,))))
 
 
 @compiled(error_model="numpy")
 def sin_quarter(turns: np.float32) -> np.float32:
-    """sin(2 pi turns) for |turns| <= 1/4, error below 2e-7."""
+    """Compute sin(2 pi turns) for |turns| <= 1/4, error below 2e-7."""
     t = turns * turns
     return turns * (_S1 + t * (_S3 + t * (_S5 + t * (_S7 + t * (_S9 + t * _S11)))))
 
 
 @compiled(error_model="numpy")
 def cos_turns(turns: np.float32) -> np.float32:
-    """cos(2 pi turns) for any float32; the rounding of ``turns`` itself is the only loss."""
+    """Compute cos(2 pi turns) for any float32; the rounding of ``turns`` itself is the only loss."""
     reduced = turns - np.floor(turns + _HALF)
     return sin_quarter(_QUARTER - abs(reduced))
 
 
 @compiled
 def row_key(seed: int, stream: int, row: int, index: int) -> np.uint64:
-    """A 64-bit key for one row of one stream (splitmix64, twice)."""
+    """Compute a 64-bit key for one row of one stream (splitmix64, twice)."""
     z = u64(seed)
     for part in (u64(stream), u64(row), u64(index)):
         z = z + u64(0x9E3779B97F4A7C15) + part * u64(0xD1B54A32D192ED03)
@@ -64,7 +64,7 @@ def row_key(seed: int, stream: int, row: int, index: int) -> np.uint64:
 
 @compiled(error_model="numpy")
 def uniform_bits(column: int, first: np.uint32, second: np.uint32) -> np.uint32:
-    """32 random bits for one pixel of a row with keys ``first`` and ``second``."""
+    """Draw 32 random bits for one pixel of a row with keys ``first`` and ``second``."""
     v = u32(u32(column) + first)
     v = u32(v ^ (v >> u32(16)))
     v = u32(v * u32(0x7FEB352D))

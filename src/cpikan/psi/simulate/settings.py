@@ -64,7 +64,7 @@ class SurfaceSettings:
 
 
 def surface_preset(kind: str, wavelengths_nm: Sequence[float]) -> SurfaceSettings:
-    """The surface called ``kind`` ("wafer", "smooth", "etched", "bumps") in a size that the wavelengths can measure.
+    """Look up the surface ``kind`` ("wafer", "smooth", "etched", "bumps") in a size that the wavelengths can measure.
 
     Several wavelengths: bow up to 10.5 um, less where the widest beat of a pair is short. One wavelength: slopes stay
     below an eighth of a wavelength per pixel and the wafer has no etched steps. Raises InputError for an unknown kind.
@@ -146,7 +146,7 @@ class SimulationSettings:
 
     @property
     def steps_deg(self) -> tuple[tuple[float, ...], ...]:
-        """Nominal steps in degrees, one tuple per wavelength."""
+        """Give the nominal steps in degrees, one tuple per wavelength."""
         if self.phase_steps_deg is None:
             count = 4 if self.frames is None else self.frames
             return tuple(tuple(360.0 * k / count for k in range(count)) for _ in self.wavelengths_nm)
@@ -156,31 +156,31 @@ class SimulationSettings:
 
     @property
     def resolved_surface(self) -> SurfaceSettings:
-        """The settings of the surface, with a preset's name looked up."""
+        """Give the settings of the surface, with a preset's name looked up."""
         if isinstance(self.surface, SurfaceSettings):
             return self.surface
         return surface_preset(self.surface, self.wavelengths_nm)
 
     @property
     def sampling_um(self) -> float:
-        """Size of a pixel on the wafer: as given, or such that the wafer fills 96 % of the shorter side."""
+        """Give the size of a pixel in um: as given, or such that the wafer fills 96 % of the shorter side."""
         if self.pixel_um is not None:
             return self.pixel_um
         return round(1e3 * self.resolved_surface.diameter_mm / (0.96 * min(self.shape)), 4)
 
     @property
     def stack_shape(self) -> tuple[int, int, int, int]:
-        """(L, K, H, W) of the frames."""
+        """Give the shape (L, K, H, W) of the frames."""
         return (len(self.wavelengths_nm), len(self.steps_deg[0]), *self.shape)
 
     @property
     def dtype(self) -> np.dtype:
-        """uint8, or uint16 above 8 bit."""
+        """Choose uint8, or uint16 above 8 bit."""
         return np.dtype(np.uint8 if self.bit_depth == 8 else np.uint16)
 
     @property
     def acquisition(self) -> Acquisition:
-        """The acquisition as a metrologist would know it: nominal steps, trusted only when they are exact."""
+        """Describe the acquisition as a metrologist would know it: nominal steps, trusted only when they are exact."""
         return Acquisition(
             wavelengths_nm=tuple(float(value) for value in self.wavelengths_nm),
             phase_steps_deg=self.steps_deg,

@@ -41,7 +41,7 @@ class Simulator:
         expose_rows(height, kind, start, rows or (0, height.shape[0]), self._light, self._optics, out)
 
     def surface_rows(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Height and kind of rows [start, stop) in new arrays."""
+        """Compute height and kind of rows [start, stop) in new arrays."""
         height, width = self.settings.shape
         if not 0 <= start <= stop <= height:
             raise InputError(
@@ -53,7 +53,7 @@ class Simulator:
         return rows_nm, kind
 
     def frame_rows(self, start: int, stop: int) -> np.ndarray:
-        """Frames (L, K, stop - start, W) of rows [start, stop) in a new array."""
+        """Compute frames (L, K, stop - start, W) of rows [start, stop) in a new array."""
         rows_nm, kind = self.surface_rows(start, stop)
         wavelengths, count, _, width = self.settings.stack_shape
         out = np.empty((wavelengths * count, stop - start, width), self.settings.dtype)
@@ -62,17 +62,17 @@ class Simulator:
 
 
 def surface_rows(settings: SimulationSettings, start: int, stop: int) -> np.ndarray:
-    """True height of image rows [start, stop): (stop - start, W) float32 nm, NaN outside the wafer."""
+    """Compute the true height of image rows [start, stop): (stop - start, W) float32 nm, NaN outside the wafer."""
     return Simulator(settings).surface_rows(start, stop)[0]
 
 
 def frame_rows(settings: SimulationSettings, start: int, stop: int) -> np.ndarray:
-    """Frames of image rows [start, stop): (L, K, stop - start, W), uint8 or uint16."""
+    """Compute frames of image rows [start, stop): (L, K, stop - start, W), uint8 or uint16."""
     return Simulator(settings).frame_rows(start, stop)
 
 
 def simulate_stack(settings: SimulationSettings) -> tuple[np.ndarray, np.ndarray]:
-    """A whole small acquisition in memory: frames (L, K, H, W) and the true height (H, W) in nm, NaN outside the wafer.
+    """Simulate a small acquisition in memory: frames (L, K, H, W), true height (H, W) in nm, NaN outside the wafer.
 
     >>> frames, truth_nm = simulate_stack(SimulationSettings(shape=(128, 160), surface="smooth", seed=1))
     >>> frames.shape, truth_nm.shape

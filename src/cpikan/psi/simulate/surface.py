@@ -59,7 +59,7 @@ class Surface:
             cut_disc(height, kind, start, self.grid, self.settings)
 
     def _draw_form(self, seed: int) -> np.ndarray:
-        """Bow and warp as coefficients [i, j] of y^i x^j on the unit disc, from -form_peak_nm to form_peak_nm."""
+        """Draw bow and warp as coefficients [i, j] of y^i x^j on the unit disc, from -form_peak_nm to form_peak_nm."""
         draw = generator(seed, _FORM)
         bow = np.zeros((5, 5))
         bow[2, 0] = bow[0, 2] = 2.0
@@ -82,7 +82,7 @@ class Surface:
         return self._scale_form(form)
 
     def _scale_form(self, form: np.ndarray) -> np.ndarray:
-        """Centre and scale on a fixed grid over what is seen, so that the size in pixels does not matter."""
+        """Centre and scale the form on a fixed grid over what is seen, so that the size in pixels does not matter."""
         half_mm = (len(position) * self.grid.pixel_mm / 2 for position in (self.grid.y_mm, self.grid.x_mm))
         ends = [half / self.grid.radius_mm for half in half_mm]
         y, x = np.meshgrid(*(np.linspace(-end, end, 129) for end in ends), indexing="ij")
@@ -97,7 +97,7 @@ class Surface:
         return form * min(scale, _FORM_SHARE * self._slope_nm_per_mm * self.grid.radius_mm / slope)
 
     def _draw_waves(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Nanotopography: random plane waves, cos(ax + by + p) = cos(ax + p) cos(by) - sin(ax + p) sin(by)."""
+        """Draw nanotopography: random plane waves, cos(ax + by + p) = cos(ax + p) cos(by) - sin(ax + p) sin(by)."""
         rms, band = self.settings.nano_rms_nm, self.settings.nano_band_mm
         if rms == 0:
             return np.zeros((len(self.grid.y_mm), 0), np.float32), np.zeros((0, len(self.grid.x_mm)), np.float32)
@@ -119,13 +119,13 @@ class Surface:
         return rows, columns
 
     def _draw_points(self, draw: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Points spread evenly over 90 % of what is seen."""
+        """Draw points evenly over 90 % of what is seen."""
         radius = 0.9 * self.grid.inner_mm * np.sqrt(draw.uniform(0, 1, count))
         angle = draw.uniform(0, 2 * np.pi, count)
         return radius * np.cos(angle), radius * np.sin(angle)
 
     def _draw_bumps(self, seed: int) -> np.ndarray:
-        """Gaussian bumps as rows of x, y, sigma (mm), height (nm)."""
+        """Draw Gaussian bumps as rows of x, y, sigma (mm), height (nm)."""
         draw = generator(seed, _BUMPS)
         x, y = self._draw_points(draw, self.settings.bumps)
         sigma = np.maximum(self.settings.bump_mm * draw.uniform(0.4, 1.0, len(x)), 3 * self.grid.pixel_mm)
@@ -134,7 +134,7 @@ class Surface:
         return np.stack([x, y, sigma, height], axis=1)
 
     def _draw_scratches(self, seed: int) -> np.ndarray:
-        """Scratches as rows of x0, y0, x1, y1, sigma (mm), depth (nm)."""
+        """Draw scratches as rows of x0, y0, x1, y1, sigma (mm), depth (nm)."""
         draw = generator(seed, _SCRATCHES)
         x, y = self._draw_points(draw, self.settings.scratches)
         length = self.grid.inner_mm * draw.uniform(0.2, 0.7, len(x))
@@ -146,7 +146,7 @@ class Surface:
         return np.stack([x - dx, y - dy, x + dx, y + dy, sigma, depth], axis=1)
 
     def _draw_particles(self, seed: int) -> np.ndarray:
-        """Particles as rows of x, y, radius (mm), height (nm)."""
+        """Draw particles as rows of x, y, radius (mm), height (nm)."""
         draw = generator(seed, _PARTICLES)
         x, y = self._draw_points(draw, self.settings.particles)
         radius = np.maximum(self.settings.particle_mm * draw.uniform(0.4, 1.0, len(x)), 1.2 * self.grid.pixel_mm)

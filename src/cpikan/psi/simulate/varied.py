@@ -18,7 +18,7 @@ _DETAIL_NM = (3.0, 60.0)
 
 
 def varied_surface(seed: int, size_px: int, form_peak_nm: float) -> tuple[SurfaceSettings, float]:
-    """A surface drawn by ``seed`` and its pixel size in um, for fields of about ``size_px`` pixels.
+    """Draw a surface by ``seed``, and its pixel size in um, for fields of about ``size_px`` pixels.
 
     Details are drawn in pixels, so every seed has some that a pixel resolves: dies and streets of all sizes with steps of 20
     to 2000 nm (half of them 80 to 200), bumps, scratches of one pixel and more, particles, nanotopography up to 60 nm rms.
@@ -53,5 +53,5 @@ def varied_surface(seed: int, size_px: int, form_peak_nm: float) -> tuple[Surfac
 
 
 def _between(draw: np.random.Generator, low: float, high: float) -> float:
-    """Evenly in the logarithm."""
+    """Draw a number from ``low`` to ``high``, evenly in the logarithm."""
     return float(math.exp(draw.uniform(math.log(low), math.log(high))))

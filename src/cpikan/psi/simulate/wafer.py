@@ -82,7 +82,7 @@ class Dies(NamedTuple):
 def _cut(
     position_mm: np.ndarray, pitch_mm: float, shift: float, cuts: np.ndarray, street_mm: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Block and die of each position, and where each die begins."""
+    """Find block and die of each position, and where each die begins in mm."""
     turns = position_mm / pitch_mm + shift
     index = np.floor(turns).astype(np.int64)
     inside = (turns - index) * pitch_mm

@@ -68,8 +68,10 @@ def _apply(orders: np.ndarray, component: np.ndarray, label: np.ndarray, offset:
 def _check(
     phase_rad: np.ndarray, orders: np.ndarray, component: np.ndarray, ambiguous: np.ndarray, rows: int
 ) -> tuple[int, float]:
-    """Check the first ``rows`` rows and their links to the row below (two bands may flag that row at once: both write
-    1)."""
+    """Check the first ``rows`` rows and their links to the row below.
+
+    Two bands may flag that row at once: both write 1.
+    """
     height, width = orders.shape
     jumps, worst = 0, np.zeros(width)
     for y in range(rows):
@@ -106,7 +108,7 @@ def _count_jumps(
     component_a: np.ndarray,
     component_b: np.ndarray,
 ) -> int:
-    """Number of pairs of valid pixels more than pi apart (no branches, so that the loop runs on whole vectors)."""
+    """Count pairs of valid pixels more than pi apart (no branches, so that the loop runs on whole vectors)."""
     count = np.int32(0)
     for x in range(a.size):
         step = np.rint((np.float32(b[x]) - np.float32(a[x])) * _PER_TURN)

@@ -14,7 +14,7 @@ _DEAREST, _CHEAPEST = np.float32(1000), np.float32(20)  # of one turn where all 
 
 @compiled
 def edge_costs(real: np.ndarray, imag: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Order steps int32 along the edges of a tile, and the cost int32 of one turn up and of one down, per edge.
+    """Compute order steps int32 along the edges of a tile, and the cost int32 of one turn up and one down, per edge.
 
     Edge y * w + x leads from pixel (y, x) to its right neighbour, edge h * w + y * w + x to the one below.
     The phasors (h, w) have the coherence as modulus. Each step is the one nearest to the local slope, which is
@@ -89,7 +89,7 @@ def _cost_row(
     valid: np.ndarray,
     out: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
-    """Steps, and what one turn up and down costs; angles and slopes in turns."""
+    """Compute steps, and what one turn up and down costs; angles and slopes in turns."""
     steps, rise, fall = out
     for x in range(steps.size):
         away = there[x] - here[x] - slope[x]

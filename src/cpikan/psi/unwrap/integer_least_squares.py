@@ -32,11 +32,11 @@ class OffsetEdges:
         return OffsetEdges(self.first[which], self.second[which], self.difference[which], self.weight[which])
 
     def residual(self, offsets: np.ndarray) -> np.ndarray:
-        """Measured minus found difference, per edge."""
+        """Subtract the found from the measured difference, per edge."""
         return self.difference - (offsets[self.second] - offsets[self.first])
 
     def misfit(self, offsets: np.ndarray) -> float:
-        """Weighted L1 misfit, the quantity that is minimised."""
+        """Compute the weighted L1 misfit, the quantity that is minimised."""
         return float(np.sum(self.weight * np.abs(self.residual(offsets))))
 
 
@@ -55,7 +55,7 @@ class OffsetSolution:
 
 
 def solve_offsets(nodes: int, edges: OffsetEdges, node_size: np.ndarray | None = None) -> OffsetSolution:
-    """Integers, one per node, that satisfy the measured differences with the least weighted L1 misfit.
+    """Find integers, one per node, that satisfy the measured differences with the least weighted L1 misfit.
 
     In each connected group of nodes the largest one (``node_size``; the first one without it) gets 0. Where all edges agree,
     the maximum-weight spanning tree is the answer. The other groups are solved exactly as a linear program: its matrix is
@@ -92,7 +92,7 @@ def _checked(nodes: int, edges: OffsetEdges) -> OffsetEdges:
 
 
 def _renumbered(edges: OffsetEdges, members: np.ndarray, nodes: int) -> OffsetEdges:
-    """The edges among ``members``, in their own numbering 0, 1, ..."""
+    """Select the edges among ``members`` and number those nodes 0, 1, ... anew."""
     number = np.full(nodes, -1)
     number[members] = np.arange(members.size)
     part = edges.take(number[edges.first] >= 0)
@@ -107,7 +107,7 @@ def _fix_gauge(offsets: np.ndarray, group: np.ndarray, node_size: np.ndarray | N
 
 
 def _solve_groups(fixed: np.ndarray, edges: OffsetEdges, tree: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Integers of least misfit, and whether they are proven so; ``tree`` is an answer to start from."""
+    """Find integers of least misfit, and whether they are proven so; ``tree`` is an answer to start from."""
     if edges.first.size <= _EXACT_EDGES:
         optimum = _linear_program(tree.size, fixed, edges)
         if optimum is not None:
@@ -117,7 +117,7 @@ def _solve_groups(fixed: np.ndarray, edges: OffsetEdges, tree: np.ndarray) -> tu
 
 
 def _rounded_least_squares(nodes: int, fixed: np.ndarray, edges: OffsetEdges) -> np.ndarray:
-    """Weighted least squares with the ``fixed`` nodes held at zero, rounded."""
+    """Solve weighted least squares with the ``fixed`` nodes held at zero, rounded."""
     rows = np.tile(np.arange(edges.first.size), 2)
     signs = np.repeat([1.0, -1.0], edges.first.size)
     free = np.setdiff1d(np.arange(nodes), fixed)
@@ -149,7 +149,7 @@ def _improved(offsets: np.ndarray, edges: OffsetEdges) -> np.ndarray:
 
 
 def _moves(nodes: int, edges: OffsetEdges, residual: np.ndarray) -> np.ndarray:
-    """Integers by which iterated conditional modes move the nodes."""
+    """Find integers by which iterated conditional modes move the nodes."""
     ends = np.concatenate((edges.first, edges.second)).astype(np.int64)
     order = np.argsort(ends, kind="stable")
     others = np.concatenate((edges.second, edges.first)).astype(np.int64)[order]
@@ -160,8 +160,7 @@ def _moves(nodes: int, edges: OffsetEdges, residual: np.ndarray) -> np.ndarray:
 
 @compiled
 def _conditional_modes(start: np.ndarray, others: np.ndarray, wanted: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Set each node in turn to the value of least misfit with its neighbours (a weighted median), until nothing
-    changes.
+    """Set each node in turn to the value of least misfit with its neighbours (a weighted median), until none changes.
 
     Edge e of a node asks for ``value[node] = value[others[e]] + wanted[e]``.
     """
@@ -190,7 +189,7 @@ def _conditional_modes(start: np.ndarray, others: np.ndarray, wanted: np.ndarray
 
 
 def _linear_program(nodes: int, fixed: np.ndarray, edges: OffsetEdges) -> np.ndarray | None:
-    """Exact minimum of the weighted L1 misfit: difference = offset[second] - offset[first] + over - under."""
+    """Minimise the weighted L1 misfit exactly: difference = offset[second] - offset[first] + over - under."""
     count = edges.first.size
     rows = np.tile(np.arange(count), 4)
     slack = nodes + np.arange(count)

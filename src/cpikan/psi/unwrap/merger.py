@@ -130,7 +130,7 @@ class TileMerger:
         self.residues += tile.residues
 
     def contested(self, offsets: np.ndarray, largest: int) -> list[Rectangle]:
-        """Rectangles to unwrap again as one: regions that disagree, joined up to ``largest`` pixels."""
+        """Find the rectangles to unwrap again as one: regions that disagree, joined up to ``largest`` pixels."""
         region_of_node = np.repeat(np.arange(len(self._regions)), [r.nodes.size.size for r in self._regions])
         pairs = contested_pairs(self.votes()[0], region_of_node, offsets)
         active = np.array([i for i, r in enumerate(self._regions) if not r.replaced], np.int64)
@@ -177,11 +177,11 @@ class TileMerger:
             self._compare(before, here, (down, across), seam, found.count)
 
     def nodes(self) -> NodeCounts:
-        """The nodes of all regions, one after the other."""
+        """Join the nodes of all regions, one after the other."""
         return join_nodes([region.nodes for region in self._regions])
 
     def edges(self) -> OffsetEdges:
-        """The measured differences between the nodes that are active."""
+        """Collect the measured differences between the nodes that are active."""
         none = np.zeros(0, np.int64)
         names = ("first", "second", "difference", "weight")
         edges = [overlap.edges for overlap in self._overlaps]
@@ -190,7 +190,7 @@ class TileMerger:
         return every.take(active[every.first] & active[every.second])
 
     def votes(self) -> tuple[Votes, Votes]:
-        """The votes of all pixels in overlaps, and those of the pairs across borders of regions."""
+        """Collect the votes of all pixels in overlaps, and those of the pairs across borders of regions."""
         active = self._active()
         return (
             join_votes([overlap.votes for overlap in self._overlaps]).between(active),

@@ -80,7 +80,7 @@ def _histograms(orders: np.ndarray, labels: np.ndarray, low: np.ndarray, start: 
 
 @compiled
 def numbered(labels: np.ndarray, first_node: int) -> np.ndarray:
-    """Node numbers int32 of the labels of a tile (1, 2, ...) whose first node is ``first_node``; -1 = no pixel."""
+    """Number the labels of a tile (1, 2, ...) as nodes int32, the first of which is ``first_node``; -1 = no pixel."""
     out = np.empty(labels.shape, np.int32)
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):

@@ -24,7 +24,7 @@ class OverlapStrip:
         return OverlapStrip(self.orders.T, self.nodes.T)
 
     def cut(self, part: slice | tuple[slice | int, slice | int]) -> OverlapStrip:
-        """The rows, or rows and columns, of ``part``, as views."""
+        """Cut out the rows, or rows and columns, of ``part``, as views."""
         return OverlapStrip(self.orders[part], self.nodes[part])
 
 
@@ -42,7 +42,7 @@ class Votes:
         return int(self.pixels.sum())
 
     def between(self, active: np.ndarray) -> Votes:
-        """The rows of which both nodes are ``active`` (bool per node)."""
+        """Select the rows of which both nodes are ``active`` (bool per node)."""
         use = active[self.first] & active[self.second]
         return Votes(self.first[use], self.second[use], self.difference[use], self.pixels[use])
 
@@ -52,7 +52,7 @@ class Votes:
 
 
 def join_votes(votes: list[Votes]) -> Votes:
-    """The rows of all; pairs of nodes must not repeat between them (or only counts are wanted)."""
+    """Join the rows of all votes; pairs of nodes must not repeat between them (or only counts are wanted)."""
     none = np.zeros(0, np.int64)
     names = ("first", "second", "difference", "pixels")
     return Votes(*(np.concatenate([none, *(getattr(v, name) for v in votes)]) for name in names))
@@ -82,7 +82,7 @@ def count_votes(first: np.ndarray, second: np.ndarray, difference: np.ndarray) -
 def one_difference(
     first_orders: np.ndarray, first_nodes: np.ndarray, second_orders: np.ndarray, second_nodes: np.ndarray
 ) -> tuple[int, int, int, int]:
-    """Number of shared pixels, first and second node and difference, if these are the same for all; else -1 first."""
+    """Count shared pixels; then first and second node and difference, if these are the same for all, else -1 first."""
     pixels, a, b, difference = 0, -1, -1, 0
     for y in range(first_nodes.shape[0]):
         for x in range(first_nodes.shape[1]):
@@ -166,8 +166,10 @@ class Overlap:
 
 
 def tile_seam_votes(first: OverlapStrip, second: OverlapStrip, phase_rad: np.ndarray) -> Votes:
-    """Count differences of two tiles at the border of their cores (the middle column) where both keep the pair within
-    pi."""
+    """Count differences of two tiles at the border of their cores where both keep the pair within pi.
+
+    The border is the middle column.
+    """
     border = phase_rad.shape[1] // 2
     p, q = (slice(None), border - 1), (slice(None), border)
     valid = (second.nodes[p] >= 0) & (second.nodes[q] >= 0)

@@ -14,7 +14,7 @@ _RADIUS = 2  # of the box in which the slope is estimated, in units of the spaci
 
 @compiled
 def relative_quality(phase_rad: np.ndarray, quality: np.ndarray) -> np.ndarray:
-    """Quality over its mean, at least 0.001; 0 where the phase is not finite. Shape (h, w), float32."""
+    """Divide the quality by its mean, at least 0.001; 0 where the phase is not finite. Shape (h, w), float32."""
     height, width = phase_rad.shape
     total, pixels = 0.0, 0
     for y in range(height):
@@ -35,7 +35,7 @@ def relative_quality(phase_rad: np.ndarray, quality: np.ndarray) -> np.ndarray:
 
 @compiled
 def phasors(phase_rad: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Real and imaginary part of weight * exp(i phase); zero where the weight is zero."""
+    """Compute real and imaginary part of weight * exp(i phase); zero where the weight is zero."""
     height, width = phase_rad.shape
     real, imag = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
     for y in range(height):
@@ -45,7 +45,7 @@ def phasors(phase_rad: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.n
 
 @compiled
 def _phasor_row(phase_rad: np.ndarray, weight: np.ndarray, real: np.ndarray, imag: np.ndarray) -> None:
-    """Taylor series on a quarter turn, 1e-7 off at most; without branches, so that the loop runs on whole vectors."""
+    """Fill a row by Taylor series on a quarter turn, at most 1e-7 off; no branches, so it runs on whole vectors."""
     quarter, half = np.float32(0.25), np.float32(0.5)
     for x in range(phase_rad.size):
         turns = phase_rad[x] * _PER_TURN
@@ -61,7 +61,7 @@ def _phasor_row(phase_rad: np.ndarray, weight: np.ndarray, real: np.ndarray, ima
 
 @compiled(inline="always")
 def _sine(turns: np.float32) -> np.float32:
-    """Sine of -0.25 to 0.25 turns."""
+    """Compute the sine of -0.25 to 0.25 turns."""
     a = turns * _TURN
     s = a * a
     p = np.float32(-1 / 39916800)
@@ -74,7 +74,7 @@ def _sine(turns: np.float32) -> np.float32:
 
 @compiled
 def angles(real: np.ndarray, imag: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Phase of the phasors in rad, float32; NaN where the weight is zero."""
+    """Compute the phase of the phasors in rad, float32; NaN where the weight is zero."""
     height, width = real.shape
     out = np.empty((height, width), np.float32)
     for y in range(height):
@@ -89,8 +89,7 @@ def angles(real: np.ndarray, imag: np.ndarray, weight: np.ndarray) -> np.ndarray
 def smooth(
     real: np.ndarray, imag: np.ndarray, weight: np.ndarray, spacing: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Add to every phasor its neighbours ``spacing`` pixels away, turned back by the local slope, along x and
-    then along y.
+    """Add to every phasor its neighbours ``spacing`` pixels away, turned back by the local slope, along x, then y.
 
     ``weight`` is summed alike, so that modulus over weight is the coherence: 1 where all neighbours agree. Several
     passes at growing spacings are a pyramid without decimation.
@@ -133,7 +132,7 @@ def _add(total: np.ndarray, more: np.ndarray) -> None:
 
 @compiled
 def lag_products(real: np.ndarray, imag: np.ndarray, dy: int, dx: int) -> tuple[np.ndarray, np.ndarray]:
-    """Product of each phasor's neighbour at (y + dy, x + dx) with its own conjugate; zero where there is none."""
+    """Multiply each phasor's neighbour at (y + dy, x + dx) with its own conjugate; zero where there is none."""
     height, width = real.shape
     cosine, sine = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     for y in range(height - dy):
@@ -147,8 +146,10 @@ def lag_products(real: np.ndarray, imag: np.ndarray, dy: int, dx: int) -> tuple[
 
 @compiled
 def local_slope(real: np.ndarray, imag: np.ndarray, dy: int, dx: int, spacing: int) -> tuple[np.ndarray, np.ndarray]:
-    """Unit phasor (cosine, sine) of the step from (y, x) to (y + dy, x + dx), averaged over the box; 1 where
-    unknown."""
+    """Estimate the unit phasor (cosine, sine) of the step from (y, x) to (y + dy, x + dx), averaged over the box.
+
+    The phasor is 1 where the step is not known.
+    """
     cosine, sine = lag_products(real, imag, dy, dx)
     cosine, sine = box_sum(cosine, spacing), box_sum(sine, spacing)
     for y in range(real.shape[0]):

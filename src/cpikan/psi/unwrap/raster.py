@@ -12,7 +12,7 @@ _PER_TURN = np.float32(1 / (2 * np.pi))
 
 @compiled(inline="always")
 def order_step(here: np.float32, there: np.float32) -> int:
-    """Order of ``there`` minus order of ``here`` that makes their unwrapped difference at most pi."""
+    """Find the order of ``there`` minus that of ``here`` that makes their unwrapped difference at most pi."""
     return -int(np.rint((there - here) * _PER_TURN))
 
 

@@ -97,7 +97,7 @@ def _has_jump(phase_rad: np.ndarray, orders: np.ndarray, y: int, x: int) -> bool
 def _best_move(
     phase_rad: np.ndarray, orders: np.ndarray, surface_rad: np.ndarray, coherence: np.ndarray, y: int, x: int
 ) -> int:
-    """The step (-1, 0 or 1) that lowers the sum most."""
+    """Find the step (-1, 0 or 1) of the pixel's order that lowers the sum most."""
     here, order = phase_rad[y, x], orders[y, x]
     away = (here - surface_rad[y, x]) * _PER_TURN + np.float32(order)
     trust = _TRUST * coherence[y, x] * coherence[y, x]

@@ -20,7 +20,7 @@ def is_residue(phase_rad: np.ndarray, y: int, x: int) -> bool:
 
 @compiled
 def count_residues(phase_rad: np.ndarray, rows: int, columns: int) -> int:
-    """Number of loops with a nonzero sum among those of four valid pixels whose first pixel lies in [:rows, :columns].
+    """Count loops with a nonzero sum among those of four valid pixels whose first pixel lies in [:rows, :columns].
 
     ``phase_rad`` is (h, w) float32, NaN = no pixel (Goldstein, Zebker, Werner, Radio Sci. 23, 713 (1988)).
     """

@@ -34,7 +34,7 @@ class TileOrders:
 
 
 def unwrap_tile(phase_rad: np.ndarray, quality: np.ndarray | None = None) -> TileOrders:
-    """Integer orders k of a wrapped phase (h, w) float32, so that phase + 2 pi k is continuous; NaN = no pixel.
+    """Find integer orders k of a wrapped phase (h, w) float32 so that phase + 2 pi k is continuous; NaN = no pixel.
 
     Without inconsistent loops all paths agree and one scan is exact. Otherwise the phase is smoothed along its local
     slope, weighted with ``quality`` (h, w; higher is better, such as 1 / sigma^2): around a few residues, or all of it.
@@ -72,6 +72,6 @@ def _by_flow(phase_rad: np.ndarray, weight: np.ndarray, orders: np.ndarray, labe
 
 
 def _nearest_orders(phase_rad: np.ndarray, smoothed: np.ndarray, orders: np.ndarray) -> np.ndarray:
-    """Orders that bring each pixel nearest to the smoothed surface (congruence), 0 where there is no pixel."""
+    """Find the orders that bring each pixel nearest to the smoothed surface (congruence), 0 where there is no pixel."""
     step = np.rint((smoothed - phase_rad) * np.float32(1 / _TURN))
     return orders + np.where(np.isfinite(step), step, 0).astype(np.int32)

@@ -9,7 +9,7 @@ from cpikan.compiled import compiled
 
 @compiled(inline="always")
 def find_root(parent: np.ndarray, value: np.ndarray, item: int) -> int:
-    """Root of ``item``; afterwards ``value[item]`` is relative to that root (path compression keeps the sums)."""
+    """Find the root of ``item``; then ``value[item]`` is relative to that root (path compression keeps the sums)."""
     root, total = item, 0
     while parent[root] != root:
         total += value[root]
@@ -26,7 +26,7 @@ def find_root(parent: np.ndarray, value: np.ndarray, item: int) -> int:
 def spanning_values(
     first: np.ndarray, second: np.ndarray, difference: np.ndarray, nodes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Values with ``value[second] - value[first] = difference`` along the tree that takes the edges in the order given.
+    """Find values with ``value[second] - value[first] = difference`` along the tree of the edges in given order.
 
     Returns the root of every node and its value relative to that root (Kruskal with a weighted union-find).
     """

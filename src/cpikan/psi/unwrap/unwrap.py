@@ -123,7 +123,7 @@ def _check_input(phase_rad: np.ndarray, quality: np.ndarray | None, tile: int, o
 
 
 def _order_maps(shape: tuple[int, ...], given: Mapping[str, np.ndarray]) -> OrderMaps:
-    """The arrays to fill, those not ``given`` made; raises InputError for names, types and shapes that do not fit."""
+    """Make the arrays to fill that are not ``given``; raises InputError for names, types and shapes that do not fit."""
     smallest = np.int16 if sum(shape) < _INT16_PIXELS else np.int32
     allowed = {"orders": (np.int16, np.int32), "component": (np.int32,), "ambiguous": (np.bool_,)}
     for name, array in given.items():

@@ -48,7 +48,7 @@ class ArrayReader(BaseReader):
         self._frames = self._frames[..., :0, :].copy()
 
     def fingerprint(self) -> str:
-        """Shape, type and about a million samples of the values."""
+        """Hash the shape, the type and about a million samples of the values."""
         step = max(1, int(self._frames.size // 2**20) // max(1, self.shape[0]))
         rows = max(1, int(step**0.5))
         sample = np.ascontiguousarray(self._frames[..., ::rows, :: max(1, step // rows)])

@@ -45,7 +45,7 @@ class BaseReader(ABC):
         return self._layout.labels
 
     def read_rows(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Rows [start, stop) of every frame, (frames, stop - start, W), in native byte order; see FrameReader."""
+        """Read rows [start, stop) of every frame, (frames, stop - start, W), in native byte order; see FrameReader."""
         if not 0 <= start <= stop <= self.shape[1]:
             raise IndexError(f"rows {start} to {stop} of frames with {self.shape[1]} rows")
         band = self._rows(start, stop)
@@ -56,11 +56,11 @@ class BaseReader(ABC):
 
     @abstractmethod
     def _rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows [start, stop), which are within the frames."""
+        """Read rows [start, stop), which are within the frames."""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A cheap identity of the input."""
+        """Identify the input cheaply."""
 
     @abstractmethod
     def close(self) -> None:
@@ -68,12 +68,12 @@ class BaseReader(ABC):
 
 
 def frame_labels(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
-    """A label per frame of an array of frames: ``name[3]``, or ``name[1,3]`` when there are two leading axes."""
+    """Label each frame of an array of frames: ``name[3]``, or ``name[1,3]`` when there are two leading axes."""
     return tuple(f"{name}[{','.join(map(str, index))}]" for index in np.ndindex(*shape[:-2]))
 
 
 def fingerprint_files(paths: Iterable[Path], *extra: object) -> str:
-    """SHA-256 of names, sizes and modification times, without reading any content."""
+    """Hash names, sizes and modification times by SHA-256, without reading any content."""
     facts: list[object] = [str(item) for item in extra]
     for path in paths:
         stat = path.stat()

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from cpikan.storage.readers.scratch import ScratchFrames
 
 _MAX_BLOCK_BYTES = 2**28
+
+
+def read_frames(array: Any, frames: slice, rows: slice) -> np.ndarray:
+    """Read rows of ``frames``, all or some, of a chunked array (L, K, H, W) or (K, H, W) as (frames, rows, W)."""
+    if array.ndim == 3:
+        return np.asarray(array[frames, rows, :])
+    wavelengths, steps, _, width = array.shape
+    if frames.stop - frames.start == wavelengths * steps:
+        return np.asarray(array[:, :, rows, :]).reshape(wavelengths * steps, -1, width)
+    return np.stack([np.asarray(array[k // steps, k % steps, rows, :]) for k in range(frames.start, frames.stop)])
 
 
 class ChunkedRows:
@@ -36,7 +47,7 @@ class ChunkedRows:
             self._scratch = ScratchFrames(shape, dtype, decode, 3 * height * width * dtype.itemsize)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows [start, stop) of every frame; may be a view that a later call does not change."""
+        """Return rows [start, stop) of every frame; may be a view that a later call does not change."""
         if self._scratch is not None:
             return self._scratch.rows(start, stop)
         size = self._chunk_rows

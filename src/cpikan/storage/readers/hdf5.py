@@ -12,7 +12,7 @@ from cpikan.errors import InputError, unknown_name
 from cpikan.storage.headers import check_compressed_size, check_raw_size, decoding
 from cpikan.storage.readers.array import layout_of
 from cpikan.storage.readers.base import BaseReader, fingerprint_files
-from cpikan.storage.readers.blocks import ChunkedRows
+from cpikan.storage.readers.blocks import ChunkedRows, read_frames
 
 _MAX_LISTED = 8
 
@@ -85,16 +85,11 @@ class Hdf5Reader(BaseReader):
 
     def _read(self, frames: slice, rows: slice) -> np.ndarray:
         with decoding(f"{self._label}, rows {rows.start} to {rows.stop}"):
-            if self._dataset.ndim == 3:
-                return self._dataset[frames, rows, :]
-            if frames.stop - frames.start == self.shape[0]:
-                return self._dataset[:, :, rows, :].reshape(self.shape[0], -1, self.shape[2])
-            steps = self._dataset.shape[1]
-            return np.stack([self._dataset[k // steps, k % steps, rows, :] for k in range(frames.start, frames.stop)])
+            return read_frames(self._dataset, frames, rows)
 
 
 def _find(file: Any, name: str, label: str) -> Any:
-    """The dataset of that name, or an error that lists those that could hold frames."""
+    """Find the dataset of that name; raises InputError that lists those that could hold frames."""
     import h5py
 
     with decoding(label):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def natural_key(name: str) -> tuple[object, ...]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files of a folder in natural order; hidden files and everything else are left out."""
+    """List the image files of a folder in natural order; hidden files and everything else are left out."""
     found = [
         path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     ]
@@ -102,11 +103,8 @@ def open_images(paths: Sequence[Path]) -> tuple[BaseReader, str]:
 
 def read_image(path: Path) -> np.ndarray:
     """Read one grey image file (H, W)."""
-    reader, _ = open_images([path])
-    try:
+    with closing(open_images([path])[0]) as reader:
         return np.array(reader.read_rows(0, reader.shape[1])[0])
-    finally:
-        reader.close()
 
 
 def read_header(path: Path) -> ImageHeader:
@@ -163,7 +161,7 @@ def _decoder(header: ImageHeader) -> Callable[[], np.ndarray]:
 
 
 def _pixels(header: ImageHeader) -> np.ndarray:
-    """All pixels (H, W) or (H, W, channels) in the file's own depth."""
+    """Decode all pixels (H, W) or (H, W, channels) in the file's own depth."""
     if header.dtype == np.uint16:  # Pillow would cut 16-bit colour to 8 bits
         import imagecodecs
 

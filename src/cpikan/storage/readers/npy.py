@@ -37,7 +37,7 @@ class NpyReader(ArrayReader):
         self._descriptor = os.open(path, os.O_RDONLY) if plain else -1
 
     def read_rows(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Rows [start, stop); into ``out`` by positioned reads, which take two thirds of the time of copying a map."""
+        """Read rows [start, stop); into ``out`` by positioned reads, in two thirds of the time of copying a map."""
         if out is None or self._descriptor < 0 or not out.flags.c_contiguous or out.dtype != self.dtype:
             return super().read_rows(start, stop, out)
         frames, height, width = self.shape

@@ -41,7 +41,7 @@ class ScratchFrames:
         self._frames: np.ndarray | None = None
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows [start, stop) of every frame, a read-only view of the scratch file."""
+        """View rows [start, stop) of every frame, read-only, in the scratch file."""
         if self._frames is None:
             self.fill(self._shape[0])
             self._frames = np.memmap(self._file(), dtype=self._dtype, mode="r", shape=self._shape).view(np.ndarray)

@@ -96,7 +96,7 @@ def open_tiff(path: Path) -> TiffReader:
 
 
 def read_pages(path: Path) -> tuple[list[TiffPage], int | None]:
-    """The pages that the headers of a file describe, and the number of wavelengths if it was written as a 4-D array.
+    """Read the pages that a file's headers describe, and the number of wavelengths if it was written as a 4-D array.
 
     Raises InputError for anything but 2-D pages of allowed types whose claimed size fits what is stored.
     """
@@ -120,7 +120,7 @@ def read_pages(path: Path) -> tuple[list[TiffPage], int | None]:
 
 
 def _single_page(path: Path, file: Any) -> list[TiffPage]:
-    """One page, or the frames that ImageJ and others store behind the header of the only one."""
+    """Describe one page, or the frames that ImageJ and others store behind the header of the only one."""
     page = _describe(path, file.pages[0], 0, path.name)
     series = file.series[0]
     frames = series.size // max(1, page.height * page.width)

@@ -12,7 +12,7 @@ _CLASSIC, _BIG = 42, 43
 
 
 def count_pages(path: Path) -> int:
-    """Number of page directories of a TIFF or BigTIFF file (TIFF 6.0, section 2).
+    """Count the page directories of a TIFF or BigTIFF file (TIFF 6.0, section 2).
 
     Raises InputError when the chain leaves the file or runs in a circle (decoders end it silently), or for no TIFF.
     """

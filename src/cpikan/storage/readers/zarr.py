@@ -15,14 +15,14 @@ from cpikan.errors import InputError
 from cpikan.storage.headers import check_compressed_size, decoding
 from cpikan.storage.readers.array import layout_of
 from cpikan.storage.readers.base import BaseReader, fingerprint_files
-from cpikan.storage.readers.blocks import ChunkedRows
+from cpikan.storage.readers.blocks import ChunkedRows, read_frames
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup")
 _ABSENT = 2**64 - 1  # offset and length of an inner chunk that a shard does not hold
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a folder is a Zarr array or group."""
+    """Tell whether a folder is a Zarr array or group."""
     return any((path / name).is_file() for name in _METADATA)
 
 
@@ -64,14 +64,7 @@ class ZarrReader(BaseReader):
     def _read(self, frames: slice, rows: slice) -> np.ndarray:
         self._check_chunks(frames, rows)
         with decoding(f"{self._path}, rows {rows.start} to {rows.stop}"):
-            if self._array.ndim == 3:
-                return np.asarray(self._array[frames, rows, :])
-            steps = self._array.shape[1]
-            if frames.stop - frames.start == self.shape[0]:
-                band = np.asarray(self._array[:, :, rows, :])
-                return band.reshape(self.shape[0], -1, self.shape[2])
-            index = [np.asarray(self._array[k // steps, k % steps, rows, :]) for k in range(frames.start, frames.stop)]
-            return np.stack(index)
+            return read_frames(self._array, frames, rows)
 
     def _check_chunks(self, frames: slice, rows: slice, stored: set[str] | None = None) -> None:
         """Refuse when a chunk of these frames and rows is not stored (``stored`` saves asking the disk for each)."""
@@ -84,7 +77,7 @@ class ZarrReader(BaseReader):
                 self._check_shard(chunk, key, name)
 
     def _chunks_of(self, frames: slice, rows: slice) -> Iterator[tuple[int, ...]]:
-        """Grid positions of the stored chunks that one frame, or all frames, need for these rows."""
+        """List grid positions of the stored chunks that one frame, or all frames, need for these rows."""
         shape, outer = self._array.shape, self._outer
         spans = [range(-(-length // chunk)) for length, chunk in zip(shape, outer, strict=True)]
         spans[-2] = range(rows.start // outer[-2], -(-rows.stop // outer[-2]))

@@ -87,7 +87,7 @@ class ZygoHeader:
 
     @property
     def nm_per_code(self) -> float:
-        """Height of one phase code in nm: W S O / R."""
+        """Compute the height of one phase code in nm: W S O / R."""
         return self.wavelength_nm * self.scale_factor * self.obliquity_factor / self.resolution
 
 
@@ -108,7 +108,7 @@ class ZygoFile:
         return np.memmap(self.path, ">i4", "r", start, self.header.shape)
 
     def height_rows(self, start: int, stop: int) -> NDArray[np.float64]:
-        """Rows [start, stop) of the height in nm, float64, NaN where the instrument found no phase."""
+        """Read rows [start, stop) of the height in nm, float64, NaN where the instrument found no phase."""
         codes = np.asarray(self._codes[start:stop], np.int32)
         height = np.multiply(codes, self.header.nm_per_code, dtype=np.float64)
         height[codes >= INVALID_PHASE] = np.nan
@@ -116,11 +116,11 @@ class ZygoFile:
 
     @property
     def height_nm(self) -> NDArray[np.float64]:
-        """The whole height map (H, W) in nm."""
+        """Read the whole height map (H, W) in nm."""
         return self.height_rows(0, self.shape[0])
 
     def intensity(self, bucket: int) -> NDArray[np.float32]:
-        """One intensity frame in camera counts, float32 (H, W) of the camera's area, NaN where it is invalid.
+        """Read one intensity frame in camera counts, float32 (H, W) of the camera's area, NaN where it is invalid.
 
         Raises InputError when the file holds no such frame.
         """

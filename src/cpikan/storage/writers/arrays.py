@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.storage.atomic import full_disk_named, sync_folder, sync_tree
+from cpikan.storage.atomic import full_disk_named, sync_path, sync_tree
 from cpikan.storage.protocols import MapWriter
 from cpikan.storage.writers.layout import partial_of
 from cpikan.storage.writers.npy_array import NpyArrayFile, array_bytes
@@ -43,7 +43,7 @@ class ArrayNpyWriter:
     def finish(self) -> None:
         self.sync()
         self._file.put_in_place()
-        sync_folder(self._file.path.parent)
+        sync_path(self._file.path.parent)
 
     def close(self) -> None:
         self._file.close()
@@ -53,37 +53,21 @@ class ArrayZarrWriter:
     """MapWriter of one Zarr array of ``shape``, (H, W) or (C, H, W) float32, in shards of image rows."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], *, resume: bool) -> None:
-        import zarr
-        from zarr.codecs import BloscCodec, Crc32cCodec
-
-        from cpikan.storage.writers.zarr import CHUNK, shard_rows, sweep
+        from cpikan.storage.writers.zarr import create_rows, open_rows, shard_rows, sweep
 
         self._path, self._partial, self._flat = path, partial_of(path), len(shape) == 2
         self.quantities = channel_names(shape)
-        self.row_align = shard_rows((shape[-2], shape[-1]))
+        self.row_align = shard_rows(shape)
         if resume:
             if not self._partial.is_dir():
                 raise ResumeError(f"{self._partial} is missing: nothing to resume; run again without resume")
             sweep(self._partial)
-            array: zarr.Array[Any] = zarr.open_array(self._partial, mode="r+")
-            if array.shape != shape or array.dtype != _TYPE:
+            self._array = open_rows(self._partial, "r+")
+            if self._array.shape != shape or self._array.dtype != _TYPE:
                 raise ResumeError(f"{self._partial} holds another shape or type: run again without resume")
-            self._array = array.with_config({"write_empty_chunks": True})
             return
-        columns, leading = min(CHUNK, shape[-1]), (1,) * (len(shape) - 2)
         with full_disk_named(path, 4 * int(np.prod(shape))):
-            self._array = zarr.create_array(
-                self._partial,
-                shape=shape,
-                dtype=_TYPE,
-                chunks=(*leading, self.row_align, columns),
-                shards=(*leading, self.row_align, -(-shape[-1] // columns) * columns),
-                compressors=(BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=4), Crc32cCodec()),
-                fill_value=np.nan,
-                dimension_names=("c", "y", "x")[-len(shape) :],
-                overwrite=True,
-                config={"write_empty_chunks": True},
-            )
+            self._array = create_rows(self._partial, shape, _TYPE, np.nan)
 
     def write_rows(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
         with full_disk_named(self._path, 4 * int(np.prod(self._array.shape))):
@@ -93,7 +77,7 @@ class ArrayZarrWriter:
 
     def sync(self) -> None:
         sync_tree(self._partial)
-        sync_folder(self._partial.parent)
+        sync_path(self._partial.parent)
 
     def finish(self) -> None:
         from cpikan.storage.writers.zarr import sweep
@@ -101,10 +85,10 @@ class ArrayZarrWriter:
         sweep(self._partial)
         self.sync()
         os.rename(self._partial, self._path)
-        sync_folder(self._path.parent)
+        sync_path(self._path.parent)
 
     def close(self) -> None:
-        """Nothing is held open between calls."""
+        """Close nothing: no file is held open between calls."""
 
 
 def open_npy_array(path: Path) -> np.ndarray:
@@ -121,16 +105,14 @@ def open_zarr_array(path: Path) -> Any:
 
 
 def channel_names(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """The channels of an array (C, H, W) or (H, W), numbered."""
+    """Number the channels of an array (C, H, W) or (H, W)."""
     return tuple(str(c) for c in range(shape[0] if len(shape) == 3 else 1))
 
 
 def open_array_writer(
     path: Path, shape: tuple[int, ...], quantities: tuple[str, ...] | None, *, resume: bool
 ) -> MapWriter:
-    """The writer of an output: named maps by the writers of maps, else one plain array (.npy or .zarr)."""
-    if not path.parent.is_dir():
-        raise InputError(f"folder {path.parent} of the output {path.name} does not exist: create it first")
+    """Open the writer of an output: named maps by the writers of maps, else one plain array (.npy or .zarr)."""
     if quantities is not None:
         types = dict.fromkeys(quantities, _TYPE)
         return open_writer(path, (shape[-2], shape[-1]), types, attributes={}, resume=resume)

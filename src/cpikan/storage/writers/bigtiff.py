@@ -35,7 +35,7 @@ class TiffPage:
 
     @property
     def tiles(self) -> tuple[int, int]:
-        """Number of tiles along y and x."""
+        """Count the tiles along y and x."""
         return -(-self.shape[0] // TILE), -(-self.shape[1] // TILE)
 
     @property
@@ -47,17 +47,17 @@ class TiffPage:
         return self.offset + self.tiles[0] * self.tiles[1] * self.tile_bytes
 
     def tile_offset(self, row: int, column: int) -> int:
-        """Byte offset of tile (row, column)."""
+        """Compute the byte offset of tile (row, column)."""
         return self.offset + (row * self.tiles[1] + column) * self.tile_bytes
 
     @property
     def tile_offsets(self) -> range:
-        """Byte offsets of all tiles, row by row."""
+        """Return the byte offsets of all tiles, row by row."""
         return range(self.offset, self.end, self.tile_bytes)
 
 
 def head_of(layout: MapLayout) -> tuple[bytes, list[TiffPage]]:
-    """All bytes before the first tile, and where the tiles of each page go.
+    """Encode all bytes before the first tile, and place the tiles of each page.
 
     A page's description is the JSON ``{"shape": ..., "quantity": ..., "unit": ...}`` (tifffile takes ``shape`` as the sign
     of a series of its own); page 0 also has ``attributes``. No program, version or time: equal maps give equal files.
@@ -88,7 +88,7 @@ def _directories(layout: MapLayout, pages: Sequence[TiffPage]) -> bytes:
 
 
 def _entries(page: TiffPage, description: str, attributes: Mapping[str, Any]) -> list[tuple[int, int, bytes]]:
-    """Tags of a page as (code, type, value), in the ascending order the format demands."""
+    """List the tags of a page as (code, type, value), in the ascending order the format demands."""
     pixel = pixel_um(attributes)
     per_cm = Fraction(1e4 / pixel if pixel else 1).limit_denominator(10**5)
     resolution = _pack(_RATIONAL, per_cm.numerator, per_cm.denominator)
@@ -113,7 +113,7 @@ def _entries(page: TiffPage, description: str, attributes: Mapping[str, Any]) ->
 
 
 def _directory(entries: Sequence[tuple[int, int, bytes]], start: int, *, last: bool) -> bytes:
-    """A directory at byte ``start``, followed by its values longer than 8 bytes and, unless last, by the next one."""
+    """Encode a directory at byte ``start``, its values longer than 8 bytes and, unless last, a link to the next."""
     table = struct.pack("<Q", len(entries))
     after = start + 8 + 20 * len(entries) + 8
     values = b""

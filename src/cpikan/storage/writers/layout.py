@@ -75,15 +75,15 @@ class MapLayout:
 
     @property
     def raw_bytes(self) -> int:
-        """Bytes of all maps without any overhead."""
+        """Count the bytes of all maps without any overhead."""
         return self.shape[0] * self.shape[1] * sum(QUANTITIES[name].dtype.itemsize for name in self.quantities)
 
     def remaining_bytes(self, start: int) -> int:
-        """About what rows from ``start`` on will take; rows are written nearly in order."""
+        """Estimate the bytes rows from ``start`` on will take; rows are written nearly in order."""
         return self.raw_bytes * (self.shape[0] - start) // self.shape[0]
 
     def checked_rows(self, start: int, rows: Mapping[str, np.ndarray], align: int) -> dict[str, np.ndarray]:
-        """Rows as C-contiguous arrays of the type of the file, raising ValueError where they do not fit the output."""
+        """Return rows as C-contiguous arrays of the file's type; raises ValueError where they do not fit the output."""
         if set(rows) != set(self.quantities):
             raise ValueError(f"rows of {sorted(rows)} given for an output of {sorted(self.quantities)}")
         count = len(rows[self.quantities[0]])
@@ -99,21 +99,21 @@ class MapLayout:
 
 
 def partial_of(path: Path) -> Path:
-    """The name an output has until it is finished."""
+    """Return the name an output has until it is finished."""
     return path.with_name(path.name + ".partial")
 
 
 def npy_path(path: Path, quantity: str) -> Path:
-    """Where a quantity of a .npy output lives: the height at the path itself, the others at STEM.sigma.npy etc."""
+    """Return the file of a quantity of a .npy output: ``path`` itself for the height, else STEM.sigma.npy etc."""
     return path if quantity == "height_nm" else path.with_name(f"{path.stem}.{QUANTITIES[quantity].short}.npy")
 
 
 def document_path(path: Path | str) -> Path:
-    """STEM.json beside an output: acquisition, settings, summary."""
+    """Return STEM.json beside an output: acquisition, settings, summary."""
     return Path(path).with_suffix(".json")
 
 
 def pixel_um(attributes: Mapping[str, Any]) -> float | None:
-    """The lateral sampling in um, when the attributes carry one under ``pixel_um``."""
+    """Read the lateral sampling in um, where the attributes carry one under ``pixel_um``, else None."""
     value = attributes.get("pixel_um")
     return float(value) if isinstance(value, int | float) and value > 0 else None

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from cpikan.storage.atomic import full_disk_named, sync_folder
+from cpikan.storage.atomic import full_disk_named, sync_path
 from cpikan.storage.writers.base import LayoutWriter
 from cpikan.storage.writers.layout import QUANTITIES, MapLayout, npy_path, partial_of
 from cpikan.storage.writers.npy_array import NpyArrayFile
@@ -42,7 +42,7 @@ class NpyWriter(LayoutWriter):
         self.close()
         for file in self._files.values():
             file.put_in_place()
-        sync_folder(self._layout.path.parent)
+        sync_path(self._layout.path.parent)
 
     def close(self) -> None:
         for file in self._files.values():

@@ -55,7 +55,7 @@ class NpyArrayFile:
 
 
 def array_bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
-    """The size of the .npy file of an array."""
+    """Compute the size of an array's .npy file in bytes."""
     return len(_header(shape, dtype)) + math.prod(shape) * dtype.itemsize
 
 

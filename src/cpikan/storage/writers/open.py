@@ -48,7 +48,7 @@ def output_format(path: Path | str) -> Format:
 
 
 def output_paths(path: Path | str, quantities: Iterable[str] | None = None) -> list[Path]:
-    """The files (the folder, for .zarr) a finished output consists of; by default with every quantity there may be.
+    """List the files (the folder, for .zarr) of a finished output; by default with every quantity there may be.
 
     The JSON document beside them is not among them: see ``document_path``.
     """
@@ -58,12 +58,12 @@ def output_paths(path: Path | str, quantities: Iterable[str] | None = None) -> l
 
 
 def partial_paths(path: Path | str, quantities: Iterable[str] | None = None) -> list[Path]:
-    """The names the same files have until the output is finished."""
+    """List the names that the files of an output have until it is finished."""
     return [partial_of(final) for final in output_paths(path, quantities)]
 
 
 def required_bytes(path: Path | str, shape: tuple[int, int], quantities: Iterable[str]) -> int:
-    """An upper estimate of the disk space an output takes, pyramids included."""
+    """Estimate from above the disk space an output takes in bytes, pyramids included."""
     size = output_format(path).bytes_for
     assert size is not None, "every format that is written says its size"
     return sum(size(shape, QUANTITIES[name].dtype.itemsize) for name in quantities)

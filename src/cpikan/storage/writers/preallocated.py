@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cpikan.errors import ResumeError
+from cpikan.storage.atomic import sync_path
 
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 _sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
@@ -65,11 +66,7 @@ class PreallocatedFile:
         _sync_data(self._descriptor)
         if not self._named:  # the size and the name are settled once
             os.fsync(self._descriptor)
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_path(self.path.parent)
             self._named = True
 
     def close(self) -> None:

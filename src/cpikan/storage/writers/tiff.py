@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from cpikan.errors import ResumeError
-from cpikan.storage.atomic import full_disk_named, sync_folder
+from cpikan.storage.atomic import full_disk_named, sync_path
 from cpikan.storage.writers.base import LayoutWriter
 from cpikan.storage.writers.bigtiff import TILE, TiffPage, head_of
 from cpikan.storage.writers.layout import QUANTITIES, MapLayout
@@ -55,7 +55,7 @@ class TiffWriter(LayoutWriter):
         self.sync()
         self.close()
         os.replace(self._layout.partial, self._layout.path)
-        sync_folder(self._layout.path.parent)
+        sync_path(self._layout.path.parent)
 
     def close(self) -> None:
         self._file.close()
@@ -73,7 +73,7 @@ def _check_resumable(partial: Path, wanted: list[TiffPage]) -> None:
 
 
 def read_pages(path: Path) -> list[TiffPage]:
-    """The pages of a file this module wrote, from its headers; one of BAD_TIFF for any other file."""
+    """Read the pages of a file this module wrote from its headers; raises one of BAD_TIFF for any other file."""
     pages = []
     with tifffile.TiffFile(path) as file:
         for page in file.pages:

@@ -94,7 +94,7 @@ class Blender:
         self._weights = tuple(rising(window, axis.ramp) for axis in partition.axes)
 
     def rows_of(self, i: int) -> tuple[int, int]:
-        """The image rows to which row i of tiles gives weight."""
+        """Return the image rows [top, bottom) to which row i of tiles gives weight."""
         top, bottom = self._rows.support(i)
         return top, min(bottom, self._shape[0])
 
@@ -112,7 +112,7 @@ class Blender:
             self._join(band[..., start : start + shared], tile[..., :shared], 1)
 
     def down(self, i: int, carry: np.ndarray | None, band: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Blend a band with the last rows of the one above (``carry``): its finished rows, and the next carry.
+        """Blend a band with the last rows of the band above (``carry``): gives the finished rows and the next carry.
 
         Without a carry the upper ramp stays as it is: on the first band, and where only the next carry is wanted.
         """
@@ -142,7 +142,7 @@ class Blender:
 
 
 def rising(window: str, length: int) -> np.ndarray:
-    """The weight of the later tile over a ramp of ``length`` pixels, (length,) float64; the earlier one has the rest.
+    """Compute the weight of the later tile over a ramp, (length,) float64; the earlier one has the rest.
 
     Samples sit at half pixels, t = (k + 1/2) / length, so no weight is zero and the ramp is its own mirror image:
     ``hann`` sin^2(pi t / 2); ``hamming`` (0.54 - 0.46 cos(pi t)) / 1.08, which jumps by 7.4 % at both ends as that

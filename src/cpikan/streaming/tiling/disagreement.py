@@ -54,12 +54,12 @@ class Disagreement:
 
     @property
     def relative_l2(self) -> float | None:
-        """Root of the mean squared difference over that of the values; None where no tiles meet."""
+        """Divide the RMS difference by the RMS of the values; None where no tiles meet."""
         if not self.pixels:
             return None
         return math.sqrt(self.squares / self.reference) if self.reference else (0.0 if not self.squares else math.inf)
 
     @property
     def rms(self) -> float | None:
-        """Root of the mean squared difference, in the unit of the values."""
+        """Compute the RMS difference, in the unit of the values; None where no tiles meet."""
         return math.sqrt(self.squares / self.pixels) if self.pixels else None

@@ -120,14 +120,14 @@ def _to_file(
 
 
 def run_tiles(model: TileModel, image: ImageSource, out: RowsOut, settings: TilingSettings) -> dict[str, Any]:
-    """As `infer_tiled`, from an opened source into anything that takes rows; the report of the run."""
+    """Run a model as `infer_tiled` does, from an opened source into anything that takes rows; return the report."""
     return _run(model, image, out, plan_tiles(model, image.shape, settings), settings)
 
 
 def _run(
     model: TileModel, image: ImageSource, out: RowsOut, plan: TilePlan, settings: TilingSettings
 ) -> dict[str, Any]:
-    """Carry all rows of tiles that are still to do through the stream; the report of the run."""
+    """Carry all rows of tiles that are still to do through the stream; return the report of the run."""
     several = settings.processes > 1
     executor: Executor = ProcessExecutor(settings.processes, settings.threads or 1) if several else SerialExecutor()
     places = min(executor.in_flight + _DEPTH + 1, len(plan.rows))  # all the executor took, a queue, one in hand
@@ -163,7 +163,7 @@ def _run(
 
 
 def _rows_to_do(plan: TilePlan, first_row: int) -> range:
-    """The rows of tiles that finish image rows from ``first_row`` on, and the one above for the ramp they share."""
+    """Find the rows of tiles that finish image rows from ``first_row`` on, and one above for the shared ramp."""
     edges, count = plan.emitted, len(plan.rows)
     first = next((i for i in range(count) if edges[i + 1] > first_row), count)
     return range(max(first - 1, 0) if first < count and plan.rows.ramp else first, count)
@@ -193,18 +193,18 @@ class _Loop:
         figures.disagreement = blender.disagreement
 
     def views(self, band: Band) -> np.ndarray | int:
-        """Image rows as they lie in memory, where they do."""
+        """Return image rows as they lie in memory, where they do, else copies."""
         rows = self._feed.view(band.index)
         return self.copies(band) if rows is None else rows
 
     def copies(self, band: Band) -> int:
-        """Image rows in a place of the buffers."""
+        """Copy image rows to a place of the buffers, and return its number."""
         place = self._buffers.take_input()
         self._feed.fill(band.index, self._buffers.inputs[place])
         return place
 
     def tasks(self, items: Iterator[tuple[Band, np.ndarray | int]]) -> Iterator[RowTask]:
-        """Rows of tiles with room for their bands, as the executor takes them."""
+        """Yield rows of tiles with room for their bands, as the executor takes them."""
         for band, rows in items:
             top, bottom = self._blender.rows_of(band.index)
             place = self._buffers.take_band() if self._in_place is None else self._in_place[:, top:bottom]
@@ -212,7 +212,7 @@ class _Loop:
             yield self._under_way[-1]
 
     def joined(self, work: RowWork, results: Generator[RowFigures, None, None]) -> Generator[_Done, None, None]:
-        """Blend each band with the one above."""
+        """Blend each band with the band above."""
         carry: np.ndarray | None = None
         with closing(results):
             for figures in results:

@@ -50,7 +50,7 @@ class TileFunction:
 
 
 def as_model(given: Any) -> TileModel:
-    """Take a TileModel, or wrap any callable with those of its attributes it has; InputError for what is no model."""
+    """Return a TileModel; wrap any other callable with its known attributes; raises InputError for no model."""
     if not callable(given):
         raise InputError(f"model {type(given).__name__} cannot be called: give a function of (N, C, h, w) arrays")
     if hasattr(given, "state_dict") and hasattr(given, "forward"):
@@ -69,7 +69,7 @@ def as_model(given: Any) -> TileModel:
 
 
 def model_name(model: Any) -> str:
-    """What a resumed run compares: the model's ``fingerprint``, else its name, else that of its function or class."""
+    """Name a model for resumed runs: its ``fingerprint``, else its name, else that of its function or class."""
     for key in ("fingerprint", "name"):
         found = getattr(model, key, "")
         if isinstance(found, str) and found:
@@ -79,7 +79,7 @@ def model_name(model: Any) -> str:
 
 
 def channels_between(model: TileModel, given: int) -> int:
-    """The channels that come out for ``given`` channels of the image; InputError where the model takes others."""
+    """Count the channels out for ``given`` channels of the image; raises InputError where the model takes others."""
     if model.channels_in is not None and model.channels_in != given:
         raise InputError(
             f"the image has {given} channels, the model takes {model.channels_in}: give the channels it was made for"
@@ -88,7 +88,7 @@ def channels_between(model: TileModel, given: int) -> int:
 
 
 def checked_output(result: np.ndarray, tiles: tuple[int, ...], channels: int) -> np.ndarray:
-    """The model's result as real numbers of the promised shape; InputError for anything else."""
+    """Return the model's result; raises InputError for anything but real numbers of the promised shape."""
     expected = (tiles[0], channels, *tiles[2:])
     if not isinstance(result, np.ndarray) or result.shape != expected or result.dtype.kind not in "fiub":
         found = f"{result.dtype} of shape {result.shape}" if isinstance(result, np.ndarray) else type(result).__name__

@@ -33,36 +33,36 @@ class TilePlan:
 
     @property
     def rows(self) -> Intervals[int]:
-        """The partition from top to bottom; it may reach beyond the image."""
+        """Return the partition from top to bottom; it may reach beyond the image."""
         return self.partition.axes[0]
 
     @property
     def columns(self) -> Intervals[int]:
-        """The partition from left to right; it may reach beyond the image."""
+        """Return the partition from left to right; it may reach beyond the image."""
         return self.partition.axes[1]
 
     @property
     def tile(self) -> tuple[int, int]:
-        """Rows and columns of every tile."""
+        """Return the rows and columns of every tile."""
         return self.rows.stops[0], self.columns.stops[0]
 
     @property
     def emitted(self) -> tuple[int, ...]:
-        """Row i of tiles finishes the image rows [emitted[i], emitted[i + 1])."""
+        """Return the bounds of finished image rows: row i of tiles finishes [emitted[i], emitted[i + 1])."""
         return (0, *self.rows.ramps, self.shape[0])
 
     def blender(self) -> Blender:
-        """A blender that counts the disagreement of its own joints."""
+        """Make a blender that counts the disagreement of its own joints."""
         return Blender(self.partition, self.shape, self.window, Disagreement(self.period, self.orders_agree))
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Image rows under one row of tiles."""
+        """Return the shape (C, tile rows, W) of the image rows under one row of tiles."""
         return self.channels_in, self.tile[0], self.shape[1]
 
     @property
     def band_shape(self) -> tuple[int, int, int]:
-        """The largest band a row of tiles gives."""
+        """Return the shape (C', rows, W) of the largest band a row of tiles gives."""
         rows = max(bottom - top for top, bottom in map(self.rows.support, range(len(self.rows))))
         return self.channels_out, min(rows, self.shape[0]), self.shape[1]
 
@@ -96,7 +96,7 @@ def plan_tiles(model: TileModel, shape: tuple[int, int, int], settings: TilingSe
 
 
 def describe(plan: TilePlan, model: TileModel, settings: TilingSettings) -> dict[str, Any]:
-    """What decides the pixels of the output: a run is resumed with the same only."""
+    """Describe what decides the pixels of the output: a run is resumed with the same only."""
     return {
         "shape": [plan.channels_in, *plan.shape],
         "channels": plan.channels_out,
@@ -133,7 +133,7 @@ def _check_channels(channels: int, settings: TilingSettings) -> None:
 
 
 def _ramp(settings: TilingSettings, window: str, free: tuple[int, ...], tile: tuple[int, ...]) -> tuple[int, ...]:
-    """The ramp on both axes; where nothing is blended the few pixels on which tiles are compared."""
+    """Choose the ramp in pixels on both axes; where nothing is blended the few pixels on which tiles are compared."""
     if settings.ramp is not None and window != "halo":
         ramps = per_axis(settings.ramp, 2, "ramp", 0)
         for ramp, room in zip(ramps, free, strict=True):

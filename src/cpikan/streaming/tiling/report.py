@@ -41,7 +41,7 @@ class Figures:
             self.disagreement.merge(row.disagreement)
 
     def report(self, memory: PeakMemory, processes: int, buffers: RowBuffers) -> dict[str, Any]:
-        """The report, JSON-like. ``seconds`` runs to the durable output, without the start of processes.
+        """Make the report, JSON-like. ``seconds`` runs to the durable output, without the start of processes.
 
         ``overlap_l2`` is the relative L2 difference of neighbouring tiles before they are blended, on the pixels of the
         ramps (for ``halo``, a few around each cut), modulo the period where there is one. ``exact`` says whether the
@@ -86,12 +86,12 @@ class Figures:
 
 
 def _least_overlap(axis: Intervals[int]) -> int:
-    """The smallest overlap of neighbours on an axis; 0 where there is one tile only."""
+    """Find the smallest overlap of neighbours on an axis, in pixels; 0 where there is one tile only."""
     return min((stop - later for stop, later in zip(axis.stops, axis.starts[1:], strict=False)), default=0)
 
 
 def _device_mib() -> float | None:
-    """The largest memory that torch has held on CUDA devices in this process; None where it uses none."""
+    """Sum the peak memory in MiB that torch has held on CUDA devices in this process; None where it uses none."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return None
@@ -99,7 +99,7 @@ def _device_mib() -> float | None:
 
 
 def exactness(plan: TilePlan) -> str:
-    """Whether the tiled result is the untiled one by construction, or only as measured on the overlaps."""
+    """Tell whether the tiled result is the untiled one by construction, or only as measured on the overlaps."""
     if len(plan.partition) == 1:
         return "one tile"
     if plan.finite:

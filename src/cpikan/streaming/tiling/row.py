@@ -53,12 +53,12 @@ class RowWork:
         return figures
 
     def band(self, task: RowTask) -> np.ndarray:
-        """The band that is filled, (C', height, W)."""
+        """Return the band that is filled, (C', height, W)."""
         band = task.band if isinstance(task.band, np.ndarray) else self._buffers.bands[task.band]
         return band[:, : task.height]
 
     def for_process(self, number: int) -> RowWork:
-        """The work in a process of its own; a model with ``for_process`` is told its number, to take a device of its own."""
+        """Prepare the work for process ``number``; a model with ``for_process`` moves to a device of its own."""
         self._elsewhere = True
         if hasattr(self._model, "for_process"):
             self._model = self._model.for_process(number)
@@ -97,7 +97,7 @@ class RowFeed:
         self._kept: np.ndarray | None = None
 
     def view(self, i: int) -> np.ndarray | None:
-        """The rows as a view of an image in memory, where it has them all."""
+        """View the rows under row i of tiles in an image in memory, None where it does not have them all."""
         start, stop = self._plan.rows.extent(i)
         whole = self._source.array
         return whole[:, start:stop] if whole is not None and stop <= self._plan.shape[0] else None
@@ -119,7 +119,7 @@ class RowFeed:
 
 
 def _cut_columns(rows: np.ndarray, start: int, stop: int, out: np.ndarray) -> None:
-    """Columns [start, stop) of ``rows``; those beyond the image repeat its last."""
+    """Cut the columns [start, stop) of ``rows``; those beyond the image repeat its last."""
     end = min(stop, rows.shape[2])
     out[:, :, : end - start] = rows[:, :, start:end]
     out[:, :, end - start :] = rows[:, :, end - 1 : end]

@@ -59,7 +59,7 @@ class TilingSettings:
                 raise InputError(f"{name} {number!r} is not a count: give 1 or more")
 
     def changed(self, options: dict[str, Any]) -> TilingSettings:
-        """These settings with some replaced; InputError for a name there is not, with the nearest one."""
+        """Copy the settings with some replaced; raises InputError for an unknown name, with the nearest one."""
         names = [entry.name for entry in fields(self)]
         for name in options:
             if name not in names:

@@ -48,10 +48,10 @@ class ArrayOut:
             self.array[:, start : start + rows.shape[1]] = rows
 
     def finish(self) -> None:
-        """Nothing to make durable."""
+        """Leave the array as it is: nothing is to be made durable."""
 
     def commit(self, report: dict[str, Any]) -> None:
-        """The report stays with the caller."""
+        """Leave the report to the caller."""
 
 
 class FileOut:

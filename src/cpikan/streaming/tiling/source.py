@@ -95,7 +95,7 @@ def _from_array(array: Any, fingerprint: Callable[[], str]) -> ImageSource:
 
 
 def _sampled(array: Any) -> str:
-    """Shape, type and the values of 64 rows, evenly spread."""
+    """Hash shape, type and the values of 64 rows, evenly spread."""
     height = array.shape[-2]
     digest = hashlib.sha256(f"{tuple(array.shape)} {array.dtype}".encode())
     for row in sorted({i * (height - 1) // max(_SAMPLED_ROWS - 1, 1) for i in range(_SAMPLED_ROWS)}):

@@ -38,7 +38,7 @@ class TorchTiles:
         self.fingerprint = weights_fingerprint(module)
 
     def for_process(self, number: int) -> TorchTiles:
-        """On a device of its own, where ``device`` is "cuda" and there are several: process n takes device n, in turn."""
+        """Move to one of several devices, where ``device`` is "cuda": process n takes device n, modulo their number."""
         if self._device.type == "cuda" and self._device.index is None and torch.cuda.device_count() > 1:
             self._device = torch.device("cuda", number % torch.cuda.device_count())
             self._module = self._module.to(self._device)
@@ -51,7 +51,7 @@ class TorchTiles:
 
 
 def weights_fingerprint(module: torch.nn.Module) -> str:
-    """SHA-256 of the network's form and weights."""
+    """Hash the network's form and weights by SHA-256."""
     digest = hashlib.sha256(str(module).encode())
     for name, weights in module.state_dict().items():
         digest.update(name.encode())

@@ -30,7 +30,7 @@ class EvaluateOptions:
 
 
 def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
-    """Compare or measure and return the figures."""
+    """Compare the map with a truth, or measure its surface, and return the figures."""
     options, aperture = job.part(EvaluateOptions), job.part(AreaOptions).open()
     if options.truth is not None:
         from cpikan.pipeline.maps.evaluate import evaluate
@@ -45,6 +45,4 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     return result
 
 
-VERB = Verb(
-    (EvaluateOptions, AreaOptions), ("source",), lambda job: (job.part(EvaluateOptions), job.part(AreaOptions)), run
-)
+VERB = Verb((EvaluateOptions, AreaOptions), ("source",), run)

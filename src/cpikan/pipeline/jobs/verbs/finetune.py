@@ -29,9 +29,4 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     )
 
 
-VERB = Verb(
-    (FinetuneOptions, FinetuneSettings, RunOptions),
-    ("source", "output"),
-    lambda job: [job.part(kind) for kind in (FinetuneOptions, FinetuneSettings, RunOptions)],
-    run,
-)
+VERB = Verb((FinetuneOptions, FinetuneSettings, RunOptions), ("source", "output"), run)

@@ -58,7 +58,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
 
 
 def settings_of(job: Job, mask: Aperture | None = None) -> ReconstructSettings:
-    """The settings of the reconstruction; the height range is text with a unit, a number of nm, or two."""
+    """Read the settings of the reconstruction; the height range is text with a unit, a number of nm, or two."""
     length, range_nm = job.part(ReconstructOptions).range, job.settings.get("range_nm")
     if length is not None and range_nm is not None:
         raise InputError("range and range_nm both say the height range: leave one out")
@@ -77,6 +77,6 @@ def _check(job: Job) -> None:
 VERB = Verb(
     (AcquisitionFlags, ReconstructSettings, OneAreaOptions, ReconstructOptions, RunOptions),
     ("source", "output"),
-    _check,
     run,
+    _check,
 )

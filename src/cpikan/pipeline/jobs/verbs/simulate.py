@@ -21,11 +21,11 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
 
 
 def settings_of(job: Job) -> SimulationSettings:
-    """The settings of the simulation."""
+    """Read the settings of the simulation from a job."""
     flags: SimulationFlags = job.part(SimulationFlags)
     return flags.settings(Instrument(**job.given(Instrument)))
 
 
 VERB = Verb(
-    (SimulationFlags, Instrument, RunOptions), ("output",), lambda job: (settings_of(job), job.part(RunOptions)), run
+    (SimulationFlags, Instrument, RunOptions), ("output",), run, lambda job: (settings_of(job), job.part(RunOptions))
 )

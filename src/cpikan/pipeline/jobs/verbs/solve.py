@@ -84,14 +84,14 @@ def _teller(events: Events, stage: str, seconds: float) -> Callable[[str], None]
 
 
 def _folder(options: SolveOptions, seed: int) -> Path | None:
-    """Folder of one seed's state: inside the folder given where there are several seeds."""
+    """Name the folder of one seed's state: inside the folder given where there are several seeds."""
     if options.checkpoint is None:
         return None
     return Path(options.checkpoint, f"seed-{seed}") if options.seeds > 1 else Path(options.checkpoint)
 
 
 def _field(problem: str, options: SolveOptions, seed: int) -> Any:
-    """A fresh network of the kind asked for, of the recipe's size; None leaves the network to the recipe."""
+    """Make a fresh network of the kind asked for, of the recipe's size; None leaves the network to the recipe."""
     if options.field is None:
         return None
     from cpikan.fields.kinds import make_field
@@ -104,7 +104,7 @@ def _field(problem: str, options: SolveOptions, seed: int) -> Any:
 
 
 def _median(solutions: list[Any]) -> dict[str, Any]:
-    """The run of median error; with several runs the summaries of all beside it."""
+    """Summarise the run of median error; with several runs, list the summaries of all beside it."""
     runs = [solution.summary() for solution in solutions]
     if len(runs) == 1:
         return dict(runs[0])
@@ -114,7 +114,7 @@ def _median(solutions: list[Any]) -> dict[str, Any]:
 
 
 def _baseline(solution: Any) -> dict[str, Any]:
-    """What plain Chebyshev collocation reaches; empty where it cannot be had."""
+    """Compute the errors of plain Chebyshev collocation; empty where collocation does not serve the problem."""
     from cpikan.learning.baseline import collocation_baseline
 
     started = time.perf_counter()
@@ -122,4 +122,4 @@ def _baseline(solution: Any) -> dict[str, Any]:
     return {} if found is None else {"collocation": {**found, "seconds": time.perf_counter() - started}}
 
 
-VERB = Verb((SolveOptions,), ("source",), lambda job: job.part(SolveOptions), run)
+VERB = Verb((SolveOptions,), ("source",), run)

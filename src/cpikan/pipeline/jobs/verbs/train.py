@@ -18,4 +18,4 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     return train(job.source, job.output, resume=how.resume, overwrite=how.overwrite, progress=events)
 
 
-VERB = Verb((RunOptions,), ("source", "output"), lambda job: job.part(RunOptions), run)
+VERB = Verb((RunOptions,), ("source", "output"), run)

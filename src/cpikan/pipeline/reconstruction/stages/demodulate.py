@@ -25,7 +25,7 @@ _HEIGHTS = ("height_nm", "sigma_nm", "modulation", "flags")
 
 
 def frame_source(context: Context) -> FrameSource:
-    """The frames of a run with its kernels."""
+    """Make the source of a run's frames with its kernels."""
     settings = context.settings
     return FrameSource(context.stack, context.kernels, context.model.search, settings.mask, settings.band_rows)
 
@@ -40,12 +40,12 @@ class Demodulate(Stage):
 
     @classmethod
     def to_phases(cls) -> Demodulate:
-        """One wavelength: wrapped phases."""
+        """Make the stage for one wavelength, which writes wrapped phases."""
         return cls(writes=_PHASES)
 
     @classmethod
     def to_heights(cls, slopes: tuple[str, ...], *, direct: bool) -> Demodulate:
-        """Several wavelengths: heights; a surface that is fitted on the way gives ``slopes``."""
+        """Make the stage for several wavelengths: heights; a surface that is fitted on the way gives ``slopes``."""
         if direct:
             return cls(derives=(*_HEIGHTS, *slopes), direct=True, method="pixel")
         return cls(writes=_HEIGHTS, derives=slopes, method="pixel")

@@ -27,7 +27,7 @@ class RemoveForm(Stage):
     name: ClassVar[str] = "form"
 
     def run(self, arrays: Arrays, context: Context) -> dict[str, Any]:
-        """Fit, and measure the surface; nothing is taken off a map without a valid pixel."""
+        """Fit the form and measure the surface; nothing is taken off a map without a valid pixel."""
         formed = FormedMap.of(arrays, context)
         pupil, groups = _extent(formed, context)
         if pupil is None:
@@ -42,7 +42,7 @@ class RemoveForm(Stage):
 
 
 def _extent(formed: FormedMap, context: Context) -> tuple[Circle | None, int]:
-    """The pupil of the form, that of a circular mask (None: no pixel is valid), and the number of components."""
+    """Find the pupil of the form, that of a circular mask (None: no pixel is valid), and the number of components."""
     scan, groups = ExtentScan(), 1
     for band in formed.sweep():
         name = "component" if formed.unwrapped else "height_nm"
@@ -55,7 +55,7 @@ def _extent(formed: FormedMap, context: Context) -> tuple[Circle | None, int]:
 
 
 def _fit(formed: FormedMap, context: Context, pupil: Circle, groups: int) -> GroupedForm:
-    """Least squares over the map; InputError where too few pixels determine the terms."""
+    """Fit the form by least squares over the map; InputError where too few pixels determine the terms."""
     terms = context.settings.remove
     modes = form_modes(terms)
     fit = GroupedFormFit(modes, pupil, groups)
@@ -73,7 +73,7 @@ def _fit(formed: FormedMap, context: Context, pupil: Circle, groups: int) -> Gro
 
 
 def _numbers(formed: FormedMap, context: Context) -> dict[str, Any]:
-    """Surface numbers of the map, its form removed."""
+    """Compute the surface numbers of the map, its form removed."""
 
     def sweep() -> Iterator[tuple[int, np.ndarray]]:
         with context.progress("numbers") as progress:

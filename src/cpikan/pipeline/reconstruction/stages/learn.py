@@ -68,14 +68,14 @@ class Learn(Stage):
 
 
 def _stored_phases(arrays: Arrays) -> PhaseRows:
-    """Wrapped phases (1, rows, W) of one wavelength."""
+    """Make a reader of the wrapped phases (1, rows, W) of one wavelength."""
     return lambda start, stop: np.array(arrays.current("phase_rad")[None, start:stop])
 
 
 def _planes(
     model: LearnedModel, rows: MapRows, phases: PhaseRows, brightness: float, shape: tuple[int, int]
 ) -> tuple[tuple[int, int, int], bool, Callable[[int, int, np.ndarray], None]]:
-    """What the network is shown: the shape of its planes, no batch, and what fills rows of them."""
+    """Describe what the network is shown: the shape of its planes, no batch, and what fills rows of them."""
     spec = model.features
     waves = len(spec.wavelengths_nm)
 
@@ -93,7 +93,7 @@ def _planes(
 
 
 def sampled_noise(rows: MapRows, height: int, period: float) -> tuple[float, float]:
-    """The noise unit in nm and the median modulation, from pairs of rows spread over the image."""
+    """Estimate the noise unit in nm and the median modulation, from pairs of rows spread over the image."""
     import torch
 
     from cpikan.images.features import noise_unit_nm
@@ -125,7 +125,7 @@ class NetworkRows:
         return self._sink.first_row
 
     def write(self, start: int, rows: np.ndarray) -> None:
-        """Rows (3, n, W); those done before, which come again on the way to the next ones, are dropped."""
+        """Write rows (3, n, W); those done before, which come again on the way to the next ones, are dropped."""
         skip = max(self.first_row - start, 0)
         if skip < rows.shape[1]:
             correction, sigma, flags = rows[:, skip:]
@@ -137,7 +137,7 @@ class NetworkRows:
         self._sink.finish()
 
     def commit(self, report: dict[str, Any]) -> None:
-        """The report stays with the caller."""
+        """Keep nothing: the report stays with the caller."""
 
     def release(self) -> None:
-        """The scratch arrays are the caller's."""
+        """Release nothing: the scratch arrays are the caller's."""

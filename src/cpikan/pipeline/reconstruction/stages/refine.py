@@ -48,7 +48,7 @@ class Refine(Stage):
 
     @classmethod
     def by(cls, *, surface: bool, slopes: tuple[str, ...]) -> Refine:
-        """The stage, which also gives ``slopes`` of the surface."""
+        """Make the stage that also gives ``slopes`` of the surface."""
         writes = ("order", "component", "flags", *(("phase_rad", "sigma_rad") if surface else ()))
         return cls((*UnwrappedRows._fields, "flags"), writes, slopes, surface)
 
@@ -88,7 +88,7 @@ class Refine(Stage):
 
 
 def _slopes(fitted: JoinedSurface, component: np.ndarray) -> DerivedRows:
-    """Rows of slopes and curvature by quantity, of the surface of each joined component."""
+    """Make a reader of slopes and curvature by quantity, of the surface of each joined component."""
     from cpikan.psi.refine.layers import LayeredSlopes
 
     with single_threaded():
@@ -120,7 +120,7 @@ class _Refinement:
             return JoinedSurface(blocks, joined, fit_layers(blocks, joined, period_nm, measuring=self.stage.surface))
 
     def blocks(self) -> UnwrappedBlocks:
-        """Heights of blocks of the unwrapped map."""
+        """Reduce the unwrapped map to the heights of its blocks."""
         blocks = UnwrappedBlocks.empty(self.arrays.shape, self.context.facts["components"])
         for start, stop in self._bands():
             blocks.add(self._rows(start, stop), start, self.pool.share)
@@ -190,8 +190,10 @@ class _Refinement:
         return work
 
     def _with_shared(self, sigma_nm: np.ndarray, start: int) -> np.ndarray:
-        """The sigma of rows from ``start`` on, with the uncertainty that the pixels of a cell share, of steps found with a
-        surface."""
+        """Add the uncertainty that the pixels of a cell share to the sigma in nm of rows from ``start`` on.
+
+        The uncertainty is that of steps found with a surface; without a surface the sigma stays.
+        """
         if self.context.calibrated.surface is None:
             return sigma_nm
         rows, columns = (np.arange(a, a + n) // SIGMA_CELL_PX for a, n in zip((start, 0), sigma_nm.shape, strict=True))

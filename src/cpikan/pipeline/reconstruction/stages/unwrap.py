@@ -56,7 +56,7 @@ class Ripple(Stage):
     reads: tuple[str, ...] = ("phase_rad", "order", "component")
 
     def run(self, arrays: Arrays, context: Context) -> dict[str, Any]:
-        """Measure it on pixels spread over the map; empty where they are too few."""
+        """Measure the ripple on pixels spread over the map; empty where they are too few."""
         from cpikan.surface.ripple import fringe_ripple
 
         step = max(1, round((context.shape[0] * context.shape[1] / _RIPPLE_PIXELS) ** 0.5))

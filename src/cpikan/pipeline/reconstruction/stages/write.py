@@ -58,7 +58,7 @@ class _Derived:
     context: Context
 
     def rows(self, band: Band, flags: np.ndarray) -> _Rows:
-        """Derived rows of a band by quantity, on all threads, NaN where nothing was measured."""
+        """Derive the rows of a band by quantity, on all threads, NaN where nothing was measured."""
         made: _Rows = {}
         for names, source in self.arrays.derived.items():
             out = {name: np.empty(flags.shape, QUANTITIES[name].dtype) for name in names}
@@ -75,7 +75,7 @@ class _Derived:
 
 
 def _put_in(guess: np.ndarray, rows: _Rows) -> None:
-    """Guessed heights into rows of the output, with their flag; the pixels stay invalid, for nothing was measured there."""
+    """Put guessed heights into rows of the output, with their flag; the pixels stay invalid: none was measured."""
     known = np.isfinite(guess)
     np.copyto(rows["height_nm"], guess, where=known)
     rows["flags"][known] |= np.uint8(Flag.INPAINTED)

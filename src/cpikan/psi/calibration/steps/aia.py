@@ -67,7 +67,7 @@ def _sweep(samples: np.ndarray, delta: np.ndarray) -> np.ndarray:
 
 
 def _accelerated(past: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The next change by Anderson's mixing of the last ones; five uneven frames would need hundreds of plain rounds.
+    """Compute the next change by Anderson's mixing of the last ones; five uneven frames need hundreds of plain rounds.
 
     Source: Walker and Ni, SIAM J. Numer. Anal. 49, 1715 (2011). A mixed change that is wild is not taken.
     """
@@ -82,7 +82,7 @@ def _accelerated(past: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 
 def _blind_start(samples: np.ndarray) -> np.ndarray:
-    """Steps from the two leading principal components of the frames: their plane, made round, and its circle.
+    """Guess steps from the two leading principal components of the frames: their plane, made round, and its circle.
 
     The components are the phasors of the pixels up to a linear map of the plane. The right map is the one under which
     modulation does not depend on phase; it holds for few fringes and uneven light, where equal variances do not.
@@ -106,7 +106,7 @@ def _blind_start(samples: np.ndarray) -> np.ndarray:
 
 
 def _rounding(phasors: np.ndarray) -> np.ndarray:
-    """The map (2, 2), near one, that takes the dependence of log B^2 on twice the phase away, to first order."""
+    """Compute the map (2, 2), near one, that removes the dependence of log B^2 on twice the phase, to first order."""
     power = (phasors**2).sum(axis=0)
     use = power > 0.1 * np.quantile(power, 0.9)  # without those in shadow
     phase, level = np.arctan2(phasors[1], phasors[0])[use], np.log(power[use])

@@ -36,7 +36,7 @@ class Carrier:
 
 
 def carrier_of(rows: WholeRows) -> Carrier | None:
-    """Steps and tilts of rows with a carrier; None where none stands out, or the frames' sidebands do not agree on a plane.
+    """Find steps and tilts of rows with a carrier; None where none stands out or the sidebands agree on no plane.
 
     The sideband of a row is B exp(i (phi + delta_k)) up to what the frames share, so that its product with that of frame 0
     has the angle of the step (Takeda, Ina, Kobayashi, J. Opt. Soc. Am. 72, 156 (1982)). The sign is that of a phase that
@@ -68,7 +68,7 @@ def carrier_of(rows: WholeRows) -> Carrier | None:
 
 
 def _plane(products: np.ndarray, y: np.ndarray, x: np.ndarray) -> tuple[float, float, float] | None:
-    """Angle at the origin and its slopes along y and x, of complex numbers whose angles lie about a plane."""
+    """Fit the angle at the origin and its slopes along y and x to complex numbers whose angles lie about a plane."""
     size = np.abs(products).sum()
     if size <= 0:
         return None

@@ -102,7 +102,7 @@ def _checked(
 
 
 def _bright(values: np.ndarray) -> np.ndarray:
-    """Pixels that change from frame to frame as much as others; those in shadow would only add noise to the start."""
+    """Select pixels that change from frame to frame as much as others; those in shadow would only add noise."""
     spread = values.std(axis=0)
     top = float(np.quantile(spread, 0.9))
     if top <= 1e-9 * max(float(np.abs(values).max()), 1e-30):
@@ -111,7 +111,7 @@ def _bright(values: np.ndarray) -> np.ndarray:
 
 
 def _scaled(values: np.ndarray, where: np.ndarray, pivot: tuple[float, float]) -> tuple[Samples, float, float]:
-    """Samples in units of the modulation and positions in units of the rim; with both units."""
+    """Scale samples to units of the modulation and positions to units of the rim; returns both units too."""
     scale = float(np.sqrt(2) * np.median(values.std(axis=0)))
     offset = where - np.asarray(pivot)
     radius = max(float(np.hypot(*offset.T).max()), 1e-12)
@@ -125,7 +125,7 @@ def _scaled(values: np.ndarray, where: np.ndarray, pivot: tuple[float, float]) -
 def _chosen(
     samples: Samples, layout: Layout, theta: np.ndarray, asked: FitOptions
 ) -> tuple[Layout, np.ndarray, dict[str, str], Solution]:
-    """The effects that the data show, on some of the pixels, and the parameters there."""
+    """Choose the effects that the data show, on some of the pixels, and the parameters there."""
     coarse = _some(samples, _COARSE)
     tilted = Layout(layout.frames, layout.effects & {"tilt"}, layout.terms)
     few = _some(samples, _COARSE // 2)
@@ -143,7 +143,7 @@ def _some(samples: Samples, count: int) -> Samples:
 
 
 def _bent(samples: Samples, solution: Solution, asked: FitOptions) -> tuple[Samples, Solution, Response | None]:
-    """The solution for light where a response curve explains the samples better than harmonics of fixed ratio."""
+    """Solve for light behind a response curve where that explains the samples better than harmonics of fixed ratio."""
     if not asked.response and (asked.effects is not None or not solution.layout.orders):
         return samples, solution, None
     few = _some(samples, _COARSE)

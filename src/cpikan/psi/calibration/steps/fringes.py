@@ -24,7 +24,7 @@ class ScatteredPhase:
 
     @property
     def fringes(self) -> float:
-        """Range of the phase over 2 pi."""
+        """Count the fringes: the range of the phase over 2 pi."""
         low, high = np.quantile(self.unwrapped_rad[self.reached], _TAILS)
         return float((high - low) / (2 * np.pi))
 

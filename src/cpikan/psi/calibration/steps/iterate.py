@@ -42,13 +42,13 @@ class Solution:
     cost: float
 
     def covariance(self) -> np.ndarray:
-        """Covariance of the parameters if what is left over were independent noise."""
+        """Compute the covariance of the parameters if what is left over were independent noise."""
         precision = self.normal.matrix + np.diag(self.layout.prior_precision())
         return np.linalg.pinv(precision, hermitian=True)
 
 
 def start_state(samples: Samples, layout: Layout, theta: np.ndarray) -> State:
-    """Pixels and smooth fields that go with the frames' parameters."""
+    """Find the pixels and smooth fields that go with the frames' parameters."""
     pixel = pixels_of(samples, layout, theta)
     theta = theta.copy()
     fields = samples.fields
@@ -58,7 +58,7 @@ def start_state(samples: Samples, layout: Layout, theta: np.ndarray) -> State:
 
 
 def first_spread(samples: Samples, layout: Layout, state: State) -> Spread:
-    """Spreads as a plain least-squares fit leaves them."""
+    """Estimate the spreads as a plain least-squares fit leaves them."""
     found = evaluate(samples, layout, state)
     squares = np.median(found.squares(), axis=1)
     left = max(samples.frames - 3, 1)
@@ -121,14 +121,14 @@ def _cost(squares: np.ndarray, spread: Spread, weight: np.ndarray, off: np.ndarr
 
 
 def _weights(squares: np.ndarray, spread: Spread, frames: int, limits: Thresholds) -> np.ndarray:
-    """Huber weights of the pixels by their misfit; dust and pixels that moved count next to nothing."""
+    """Compute Huber weights of the pixels by their misfit; dust and pixels that moved count next to nothing."""
     misfit = np.sqrt(squares.T @ (1 / spread.squares()) / (frames - 1))
     misfit = np.maximum(misfit, 1e-12)
     return np.maximum(np.minimum(1.0, limits.huber / misfit) * np.minimum(1.0, (limits.far / misfit) ** 2), 1e-3)
 
 
 def _spread(squares: np.ndarray, normal: Normal, spread: Spread, layout: Layout, frames: int) -> Spread:
-    """Spreads by the fixed point of evidence: squares over the degrees of freedom each kind of observation has left.
+    """Update the spreads by the fixed point of evidence: squares over the degrees of freedom each kind has left.
 
     Source: MacKay, Neural Computation 4, 415 (1992). A sum of squares of K + 2 observations has lost to the three unknowns
     of a pixel what their posterior variances say.
@@ -144,7 +144,7 @@ def _spread(squares: np.ndarray, normal: Normal, spread: Spread, layout: Layout,
 
 
 def _bounded(squares: np.ndarray, frames: int) -> Spread:
-    """Three frames leave no residual: their noise counts as part of the scatter of background and modulation."""
+    """Bound the spreads: three frames leave no residual, so their noise is part of the scatter of the light."""
     noise, background, modulation = np.sqrt(squares)
     background, modulation = max(float(background), 1e-4), max(float(modulation), 1e-4)
     noise = 0.3 * min(background, modulation) if frames == 3 else max(float(noise), 1e-5)

@@ -57,7 +57,7 @@ class Layout(ParameterVector):
 
     @property
     def waves(self) -> int:
-        """Coefficients of a frame's step field."""
+        """Count the coefficients of a frame's step field."""
         return 1 + 2 * ("tilt" in self.effects) + ("defocus" in self.effects)
 
     @property
@@ -66,28 +66,28 @@ class Layout(ParameterVector):
 
     @property
     def orders(self) -> tuple[int, ...]:
-        """Orders of the harmonics that are fitted."""
+        """List the orders of the harmonics that are fitted."""
         return tuple(order for order in (2, 3) if f"harmonic{order}" in self.effects)
 
     @property
     def of_frames(self) -> int:
-        """Number of parameters that belong to single frames."""
+        """Count the parameters that belong to single frames."""
         return (self.frames - 1) * self.per_frame
 
     @property
     def own(self) -> int:
-        """Parameters without those of the smooth fields."""
+        """Count the parameters without those of the smooth fields."""
         return self.of_frames + len(self.orders)
 
     @property
     def light(self) -> tuple[slice, slice]:
-        """Places of the smooth background and modulation."""
+        """Locate the smooth background and modulation in the vector."""
         middle = self.own + self.terms
         return slice(self.own, middle), slice(middle, middle + self.terms)
 
     @cached_property
     def blocks(self) -> dict[str, np.ndarray]:
-        """Places of "step" (K - 1, 1), of each effect, "tilt" being (K - 1, 2), and of both smooth fields (terms,)."""
+        """Locate "step" (K - 1, 1), each effect, "tilt" being (K - 1, 2), and both smooth fields (terms,)."""
         frame = self.of_frame
         column = 0
         found: dict[str, np.ndarray] = {}
@@ -102,33 +102,33 @@ class Layout(ParameterVector):
 
     @property
     def of_frame(self) -> np.ndarray:
-        """Places of the numbers of each frame (K - 1, per frame)."""
+        """Locate the numbers of each frame (K - 1, per frame) in the vector."""
         return np.arange(self.of_frames).reshape(self.frames - 1, self.per_frame)
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The blocks that describe frames: the step and the effects."""
+        """List the blocks that describe frames: the step and the effects."""
         return ("step", *(effect for effect in EFFECTS if effect in self.effects))
 
     def without(self, effect: Effect) -> Layout:
         return replace(self, effects=self.effects - {effect})
 
     def prior_precision(self) -> np.ndarray:
-        """Precisions of the weak priors (n,), zero for the smooth fields."""
+        """Give the precisions of the weak priors (n,), zero for the smooth fields."""
         precision = np.zeros(self.size)
         for name in self.groups:
             precision[self.blocks[name]] = PRIOR[name] ** -2
         return precision
 
     def neutral(self) -> np.ndarray:
-        """Frames that differ in nothing."""
+        """Make the parameters of frames that differ in nothing."""
         theta = np.zeros(self.size)
         if "gain" in self.effects:
             theta[self.blocks["gain"]] = 1.0
         return theta
 
     def started(self, steps_rad: np.ndarray, tilt_rad: np.ndarray) -> np.ndarray:
-        """Parameters of frames with these steps (K - 1,) and, where they are fitted, tilts (K - 1, 2)."""
+        """Make parameters of frames with these steps (K - 1,) and, where they are fitted, tilts (K - 1, 2), in rad."""
         theta = self.neutral()
         theta[self.blocks["step"][:, 0]] = steps_rad
         if "tilt" in self.effects:
@@ -136,7 +136,7 @@ class Layout(ParameterVector):
         return theta
 
     def table(self, vector: np.ndarray, name: str) -> np.ndarray:
-        """Numbers of all frames in a block (K, width) of a vector; zeros for frame 0 and for what is not fitted."""
+        """Tabulate a block of a vector for all frames (K, width); zeros for frame 0 and for what is not fitted."""
         table = np.zeros((self.frames, 2 if name == "tilt" else 1))
         if name in self.blocks:
             table[1:] = vector[self.blocks[name]]

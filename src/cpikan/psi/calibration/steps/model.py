@@ -62,7 +62,7 @@ class Evaluation:
     higher: np.ndarray
 
     def squares(self) -> np.ndarray:
-        """Summed squares per pixel (3, P): of the samples, of the background, of the modulation."""
+        """Sum the squares per pixel (3, P): of the samples, of the background, of the modulation."""
         return np.stack([np.einsum("kp,kp->p", self.rest, self.rest), self.off_background**2, self.off_modulation**2])
 
 
@@ -94,7 +94,7 @@ def evaluate(samples: Samples, layout: Layout, state: State) -> Evaluation:
 
 
 def pixels_of(samples: Samples, layout: Layout, theta: np.ndarray) -> np.ndarray:
-    """Background, modulation and phase (3, P) of every pixel by least squares under the frames' parameters ``theta``."""
+    """Fit background, modulation and phase (3, P) of every pixel under the frames' parameters ``theta``."""
     at = layout.unpack(theta)
     delta = at.wave @ samples.wave_terms(layout)
     gain = at.gain[:, None]

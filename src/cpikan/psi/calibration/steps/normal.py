@@ -28,7 +28,7 @@ class Spread:
 
     @property
     def light(self) -> tuple[float, float]:
-        """Scatter of background and modulation."""
+        """Give the scatter of background and modulation."""
         return self.background, self.modulation
 
     def squares(self) -> np.ndarray:
@@ -43,7 +43,7 @@ class PixelFactor:
 
     @classmethod
     def of(cls, own: np.ndarray, spread: Spread) -> PixelFactor:
-        """Factors for derivatives ``own`` (3, K, P) of the samples over the noise, and the two smooth fields as priors."""
+        """Factor the normal matrix of ``own`` derivatives (3, K, P) over the noise, both smooth fields as priors."""
         lower = np.zeros((3, 3, own.shape[-1]))
         prior = (spread.background**-2, spread.modulation**-2, 0.0)
         # shares of an entry, and of one, that are left at least: the phase of a pixel without modulation is anything
@@ -62,7 +62,7 @@ class PixelFactor:
         return cls(lower)
 
     def forward(self, right: np.ndarray) -> np.ndarray:
-        """L^-1 times right sides (3, ..., P)."""
+        """Multiply right sides (3, ..., P) by L^-1."""
         found = np.empty_like(right)
         for i in range(3):
             rest = right[i]
@@ -72,7 +72,7 @@ class PixelFactor:
         return found
 
     def backward(self, right: np.ndarray) -> np.ndarray:
-        """L'^-1 times right sides (3, P)."""
+        """Multiply right sides (3, P) by L'^-1."""
         found = np.empty_like(right)
         for i in (2, 1, 0):
             rest = right[i]
@@ -83,7 +83,7 @@ class PixelFactor:
 
     @cached_property
     def inverse(self) -> np.ndarray:
-        """The columns of L^-1 for background and modulation (2, 3, P)."""
+        """Compute the columns of L^-1 for background and modulation (2, 3, P)."""
         (l00, _, _), (l10, l11, _), (l20, l21, l22) = self.lower
         background = 1 / l00, -l10 / (l00 * l11), (l10 * l21 - l20 * l11) / (l00 * l11 * l22)
         return np.array([background, (np.zeros_like(l11), 1 / l11, -l21 / (l11 * l22))])
@@ -113,7 +113,7 @@ class Normal:
         return self.factor.backward(self.pixel_right - np.tensordot(step, self.coupling, (0, 1)) / weight)
 
     def shares(self) -> np.ndarray:
-        """Posterior variances (2, P) of background and modulation of a pixel, frames held."""
+        """Compute the posterior variances (2, P) of background and modulation of a pixel, frames held."""
         background, modulation = self.factor.inverse**2
         own = self.factor.lower[1, 1] ** -2
         return np.stack([background[0] + background[1] + background[2], own + modulation[2]])
@@ -162,7 +162,7 @@ def assemble(
 
 
 def _frame_slopes(samples: Samples, layout: Layout, slope: np.ndarray, light: np.ndarray, noise: float) -> np.ndarray:
-    """Derivatives of frames 1 .. K-1 to their own parameters (K - 1, per frame, P), over the noise."""
+    """Differentiate frames 1 .. K-1 by their own parameters, over the noise: (K - 1, per frame, P)."""
     slopes = np.empty((len(slope), layout.per_frame, samples.pixels))
     slopes[:, : layout.waves] = slope[:, None] * samples.wave_terms(layout)
     if "gain" in layout.effects:
@@ -175,7 +175,7 @@ def _frame_slopes(samples: Samples, layout: Layout, slope: np.ndarray, light: np
 def _direct(
     samples: Samples, layout: Layout, slopes: np.ndarray, higher: np.ndarray, spread: Spread, weight: np.ndarray
 ) -> np.ndarray:
-    """Normal matrix (n, n) of the frames and the smooth fields while the pixels are held."""
+    """Build the normal matrix (n, n) of the frames and the smooth fields while the pixels are held."""
     matrix = np.zeros((layout.size, layout.size))
     weighted = slopes * weight
     own, each = layout.of_frames, layout.per_frame

@@ -148,7 +148,7 @@ def _phase_cost(delta: np.ndarray, harmonics: tuple[int, ...]) -> float:
 
 
 def _ripple(steps: np.ndarray, covariance: np.ndarray) -> float:
-    """Standard deviation of the amplitude of the phase error at twice the fringes, from the covariance of the steps.
+    """Predict the standard deviation of the amplitude of the phase error at twice the fringes, from that of the steps.
 
     To first order a step error e_k changes the phasor by sum_k w_k e_k B sin(phi + delta_k), w_k = the weights of
     exp(i phi); relative to exp(i phi) its part at -2 phi has the amplitude |sum_k w_k e_k exp(-i delta_k)| / 2.

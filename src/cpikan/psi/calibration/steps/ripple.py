@@ -15,7 +15,7 @@ _FEWEST = 1000
 def ripple_before_and_after(
     before_rad: np.ndarray, after_rad: np.ndarray, position: np.ndarray
 ) -> tuple[dict[int, float], dict[int, float]] | None:
-    """Amplitudes in mrad at 1 to 4 times the fringes of two wrapped phases (P,) of the same pixels.
+    """Measure amplitudes in mrad at 1 to 4 times the fringes of two wrapped phases (P,) of the same pixels.
 
     Both refer to the smooth form left by the second; None where the pixels are too few or too far apart to unwrap.
     """

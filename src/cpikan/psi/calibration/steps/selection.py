@@ -16,9 +16,10 @@ _OPEN = 0.5  # of its weak prior: a parameter no better known than this is not d
 def select(
     layout: Layout, theta: np.ndarray, covariance: np.ndarray, samples: int, kept: frozenset[Effect]
 ) -> tuple[Layout, np.ndarray, dict[str, str]]:
-    """Drop, one after the other, the effect that the data need least, until all that remain lower chi squared by more
-    than their parameters times log n (Schwarz, Ann. Stat. 6, 461 (1978)); never those ``kept``. Gains of three or four
-    frames are told from steps by smooth light alone, and must explain more.
+    """Drop the effects that the data need least, one after the other; never those ``kept``.
+
+    All that remain lower chi squared by more than their parameters times log n (Schwarz, Ann. Stat. 6, 461 (1978)).
+    Gains of three or four frames are told from steps by smooth light alone, and must explain more.
 
     Dropping a group of parameters conditions the normal distribution on its neutral value, so no fit is repeated. Returns the
     layout, the parameters, and why each missing effect is missing.

@@ -28,7 +28,7 @@ class Guess:
 def best_start(
     samples: Samples, start_rad: np.ndarray | None, guess: Guess | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Steps (K - 1,) and tilts (K - 1, 2) at the rim, in rad, of frames 1 .. K-1, for the joint fit to go down from.
+    """Choose steps (K - 1,) and tilts (K - 1, 2) at the rim, in rad, of frames 1 .. K-1, where the joint fit begins.
 
     The steps given are tried first, then those guessed (such as from a carrier), then those of the advanced iterative
     algorithm; even steps only where none of these fits.

@@ -47,7 +47,7 @@ class StepFit:
 
     @property
     def circle_coverage(self) -> float:
-        """Share of the circle outside the widest gap of the steps."""
+        """Compute the share of the circle outside the widest gap of the steps."""
         steps = np.sort(self.model.steps_rad % (2 * np.pi))
         gaps = np.diff(steps, append=steps[0] + 2 * np.pi)
         return float(1 - gaps.max() / (2 * np.pi))
@@ -57,19 +57,19 @@ class StepFit:
         return tuple(float(step) for step in np.degrees(self.model.steps_rad))
 
     def phase_rad(self, frames: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """Phase (P,) of frames (K, P) at ``position`` (P, 2) under this model, free harmonics left free, others taken off."""
+        """Compute the phase (P,) of frames (K, P) at ``position`` (P, 2); free harmonics stay, others are taken off."""
         _, u, v = demodulated(self, np.asarray(frames, np.float64), np.asarray(position, float))[0][:3]
         return np.arctan2(v, u)
 
 
 def demodulated(fit: StepFit, values: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (columns, P) and residual squares (P,) of light; harmonics fitted but not free are taken off first."""
+    """Solve for coefficients (columns, P) and residual squares (P,) of light, without harmonics that are not free."""
     found, rest = _resolved(fit, values, where)
     return found, (rest**2).sum(axis=1)
 
 
 def sample_squares(fit: StepFit, values: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Residual squares (P,) in DN of the samples themselves, bent as they are."""
+    """Compute the residual squares (P,) in DN^2 of the samples themselves, bent as they are."""
     _, rest = _resolved(fit, values, where)
     response = fit.model.response
     return ((rest if response is None else rest / response.slope(values).T) ** 2).sum(axis=1)

@@ -24,7 +24,7 @@ _LARGEST_SCATTER = 0.5
 
 
 def fit_two_frames(frames: np.ndarray, position: np.ndarray, start_deg: tuple[float, ...] | None) -> StepFit:
-    """The step of frames (2, P) at ``position`` (P, 2), and background and modulation as smooth fields.
+    """Fit the step of frames (2, P) at ``position`` (P, 2), and background and modulation as smooth fields.
 
     A smooth field through each frame is its background, as fringes average out over it; what is left of the frames is
     B cos(phi) and B cos(phi + delta), and their correlation is cos(delta) (Gram-Schmidt: Vargas et al., Opt. Lett. 37,
@@ -82,7 +82,7 @@ class _Split:
 
 
 def _smooth_light(values: np.ndarray, where: np.ndarray) -> _Split:
-    """The split with the background of the highest degree that cannot follow the fringes."""
+    """Split the frames with the background of the highest degree that cannot follow the fringes."""
     (low_y, low_x), (high_y, high_x) = where.min(axis=0), where.max(axis=0)
     box = ((float(low_y), float(high_y)), (float(low_x), float(high_x)))
     points = np.stack(
@@ -126,7 +126,7 @@ def _reasons(split: _Split, scatter: float) -> list[str]:
 
 
 def _split(values: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Coefficients of the background, B cos phi and B sin phi, and the step in (0, pi)."""
+    """Solve for coefficients of the background, B cos phi and B sin phi, and the step in (0, pi)."""
     coefficients = np.linalg.lstsq(basis, values.T, rcond=None)[0]
     first, second = values - (basis @ coefficients).T
     power = np.sqrt((first @ first) * (second @ second))
@@ -139,7 +139,7 @@ def _split(values: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _scatter_of_step(values: np.ndarray, split: _Split, where: np.ndarray) -> float:
-    """Standard error of the step: its scatter over parts of the field."""
+    """Estimate the standard error of the step in rad from its scatter over parts of the field."""
     coefficients = np.linalg.lstsq(split.basis, values.T, rcond=None)[0]
     first, second = values - (split.basis @ coefficients).T
     cell = np.zeros(len(where), np.intp)

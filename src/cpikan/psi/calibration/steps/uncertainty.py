@@ -13,7 +13,7 @@ _LARGEST_CORRECTION = 4.0
 
 
 def covariance_of(samples: Samples, solution: Solution) -> np.ndarray:
-    """Covariance of the parameters of the frames and the smooth fields, the larger of two predictions for each.
+    """Estimate the covariance of the parameters of frames and smooth fields, the larger of two predictions for each.
 
     One takes what is left over as white noise (the inverse normal matrix); the other lets it be correlated within cells of
     the field, so that uneven light that the smooth fields miss counts as what it is (cluster-robust sandwich, Liang and

@@ -43,7 +43,7 @@ class LocalMinimum:
 
     @property
     def phase_rad(self) -> np.ndarray:
-        """At the samples, (B,)."""
+        """Evaluate the phase in rad at the samples, (B,)."""
         form = self.model.layout.split(self.parameters[None]).form
         return np.asarray(self.model.form.value(form)[0].numpy())
 
@@ -63,7 +63,7 @@ def descend_coarse_to_fine(samples: Samples, candidates: list[Candidate]) -> lis
 
 
 def _at_level(samples: Samples, degrees: Degrees, begun: Tensor, level: Degrees) -> tuple[Degrees, Tensor, float, int]:
-    """Degrees, parameters (1, P), cost and iterations there; as it was where the start has more terms already."""
+    """Minimise at a level: degrees, parameters (1, P), cost, iterations; unchanged where the start has more terms."""
     if level.form < degrees.form:
         return degrees, begun, float(Problem(frame_residuals(samples, degrees)).cost(begun)[0]), 0
     frames = len(samples.frames)
@@ -111,19 +111,19 @@ class _Alike:
     target: Tensor
 
     def cost(self, parameters: Tensor) -> Tensor:
-        """Half the squares of each start, (n,)."""
+        """Compute half the sum of squares of each start, (n,)."""
         off = self.phase.value(parameters) - self.target
         return 0.5 * (off * off).sum(dim=-1) + 0.5 * _RIDGE * (parameters * parameters).sum(dim=-1)
 
     def linearise(self, parameters: Tensor) -> NormalEquations:
-        """The normal equations of each start."""
+        """Compute the normal equations of each start."""
         value, slopes = self.phase.jacobian(parameters)
         off = (value - self.target).unsqueeze(-2)
         matrix = slopes.mT @ slopes + _RIDGE * torch.eye(parameters.shape[1], dtype=parameters.dtype)
         return NormalEquations(self.cost(parameters), (off @ slopes).squeeze(-2) + _RIDGE * parameters, matrix)
 
     def take(self, index: Tensor) -> _Alike:
-        """The starts ``index``: they share the target."""
+        """Take the starts ``index``: all starts share the target, so this problem serves them."""
         return self
 
 

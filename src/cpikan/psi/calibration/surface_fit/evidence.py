@@ -50,7 +50,7 @@ class SpreadProblem:
         return Spreads(self.best(begun.ravel()).reshape(3, 2), self.temperature)
 
     def hyperparameter_scatter(self, spreads: Spreads) -> np.ndarray:
-        """Scatter of the parameters because the spreads are uncertain: (P, 7), a root of their covariance.
+        """Compute the scatter of the parameters because the spreads are uncertain: (P, 7), a root of their covariance.
 
         Six columns are their standard errors, one what a power of the degree makes of the same frames.
         """
@@ -61,7 +61,7 @@ class SpreadProblem:
         return np.column_stack([self.hyperparameter_jacobian(found), other])
 
     def at(self, logs: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, bool], np.ndarray]:
-        """Precisions of the prior, the factor of the whole matrix and the best parameters under spreads (6,)."""
+        """Solve for precisions of the prior, factor of the whole matrix and best parameters under spreads (6,)."""
         rows = logs.reshape(3, 2)
         spread = np.exp(rows[self.field, 0] + rows[self.field, 1] * self.degree_minus_one) * self.unit
         precision = np.where(self.field >= 0, spread**-2.0, self.fixed)
@@ -69,7 +69,7 @@ class SpreadProblem:
         return precision, factor, cho_solve(factor, self.rhs + precision * self.mean)
 
     def negative_evidence(self, logs: np.ndarray) -> tuple[float, np.ndarray]:
-        """Minus the logarithm of the evidence of spreads (6,), with their belief, and its gradient."""
+        """Compute minus the logarithm of the evidence of spreads (6,), with their belief, and its gradient."""
         rows, asked = logs.reshape(3, 2), self.field >= 0
         precision, factor, found = self.at(logs)
         right = self.rhs + precision * self.mean
@@ -87,14 +87,14 @@ class SpreadProblem:
         return 0.5 * float((off**2).sum()) - value, (off / width - gradient).ravel()
 
     def best(self, begun: np.ndarray) -> np.ndarray:
-        """The spreads (6,) of the largest evidence."""
+        """Find the spreads (6,) of the largest evidence."""
         found = minimize(
             self.negative_evidence, begun, jac=True, method="L-BFGS-B", bounds=_BOUNDS * 3, options={"maxiter": 40}
         )
         return np.asarray(found.x)
 
     def hyperparameter_jacobian(self, logs: np.ndarray) -> np.ndarray:
-        """Derivatives of the best parameters by the spreads in units of their standard errors, (P, 6).
+        """Differentiate the best parameters by the spreads, in units of the spreads' standard errors, (P, 6).
 
         What an empirical prior leaves out of the posterior (Kass and Steffey, J. Am. Stat. Assoc. 84, 717 (1989)).
         """
@@ -134,7 +134,7 @@ def spread_problem(
 
 
 def log_evidence(model: FrameResiduals, parameters: np.ndarray, loss: Loss, temperature: float) -> float:
-    """Logarithm of the evidence of the model under its prior, by Laplace's approximation, up to a constant of the frames."""
+    """Compute the log evidence of the model under its prior by Laplace's approximation, up to a constant."""
     cost, _, matrix = (part[0] for part in model.normal(torch.from_numpy(parameters)[None], loss))
     root = model.precision.rsqrt()
     _, logdet = torch.linalg.slogdet(matrix * root[:, None] * root)  # with the prior's precision as the unit

@@ -29,11 +29,11 @@ class PhaseForm(Protocol):
     def parameters(self) -> int: ...
 
     def value(self, parameters: Tensor) -> Tensor:
-        """(n, B)."""
+        """Evaluate the phase in rad, (n, B)."""
         ...
 
     def jacobian(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, B), and (n, B, F) or (1, B, F)."""
+        """Evaluate the phase in rad, (n, B), and its derivatives, (n, B, F) or (1, B, F)."""
         ...
 
 
@@ -48,11 +48,11 @@ class LinearPhase:
         return self.features.shape[1]
 
     def value(self, parameters: Tensor) -> Tensor:
-        """(n, B)."""
+        """Evaluate the phase in rad, (n, B)."""
         return parameters @ self.features.mT
 
     def jacobian(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, B) and (1, B, F)."""
+        """Evaluate the phase in rad, (n, B), and its derivatives, (1, B, F)."""
         return self.value(parameters), self.features[None]
 
 
@@ -73,13 +73,13 @@ class NetworkPhase:
         return replace(self, points=points)
 
     def value(self, parameters: Tensor) -> Tensor:
-        """(n, B)."""
+        """Evaluate the phase in rad, (n, B)."""
         call = functional(self.field)
         found = [call(named_parameters(self.field, one), self.points).squeeze(-1) for one in parameters]
         return self.base(self.points) + torch.stack(found)
 
     def jacobian(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, B) and (n, B, F)."""
+        """Evaluate the phase in rad, (n, B), and its derivatives, (n, B, F)."""
         found = [parameter_jacobian(self.field, self.points, one) for one in parameters]
         slopes = torch.stack([slope.squeeze(-2) for _, slope in found])
         return self.base(self.points) + torch.stack([value.squeeze(-1) for value, _ in found]), slopes
@@ -126,11 +126,11 @@ class FrameLayout(ParameterVector):
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """Numbers of each block."""
+        """Count the numbers of each block."""
         return tuple(block.size for block in self.blocks.values())
 
     def split(self, parameters: Tensor) -> FrameParts:
-        """The vector (..., P) by its parts; zeros for those the layout does not have."""
+        """Split the parameter vector (..., P) by its parts; zeros for those the layout does not have."""
         a, b, steps, tilts, gains, second, form = parameters.split(self.sizes, dim=-1)
         tilts = tilts.unflatten(-1, (-1, 2)) if self.fit_tilt else steps.new_zeros(*steps.shape, 2)
         gains = gains if self.fit_gain else torch.zeros_like(steps)
@@ -138,7 +138,7 @@ class FrameLayout(ParameterVector):
         return FrameParts(a, b, steps, tilts, gains, second, form)
 
     def own(self, k: int) -> np.ndarray:
-        """Places of what frame ``k`` depends on beside light and phase: its step, tilt and gain, and the harmonic."""
+        """Locate what frame ``k`` depends on beside light and phase: its step, tilt and gain, and the harmonic."""
         frame = slice(max(k - 1, 0), k)
         mine = (self.blocks[name][frame].ravel() for name in ("step", "tilt", "gain"))
         return np.concatenate([*mine, self.blocks["harmonic2"]])
@@ -189,7 +189,7 @@ class FrameResiduals:
         object.__setattr__(self, "sharpness", self.sharpness.expand_as(self.frames))
 
     def residuals(self, parameters: Tensor) -> Tensor:
-        """Model minus frames (n, K, B) for parameters (n, P)."""
+        """Compute model minus frames (n, K, B), in units of the noise, for parameters (n, P)."""
         parts = self.layout.split(parameters)
         mean, power, phase = parts.mean @ self.light.mT, parts.power @ self.light.mT, self.form.value(parts.form)
         rows = []
@@ -200,14 +200,14 @@ class FrameResiduals:
         return torch.stack(rows, dim=1)
 
     def _argument(self, k: int, parts: FrameParts, phase: Tensor) -> tuple[Tensor, Tensor]:
-        """The argument of the fringes of frame ``k`` (n, B) and its gain (n, 1)."""
+        """Compute the argument of the fringes of frame ``k`` in rad, (n, B), and the gain of that frame."""
         if not k:
             return phase, torch.ones_like(phase[:, :1])
         angle = phase + parts.steps[:, k - 1, None] + parts.tilts[:, k - 1] @ self.points.mT
         return angle, 1 + parts.gains[:, k - 1, None]
 
     def linearised(self, parts: FrameParts, phase: Tensor) -> Iterator[LinearFrame]:
-        """Every frame at some parameters and their ``phase`` (n, B)."""
+        """Linearise every frame about some parameters and their ``phase`` (n, B)."""
         mean, power, layout = parts.mean @ self.light.mT, parts.power @ self.light.mT, self.layout
         for k in range(layout.frames):
             angle, gain = self._argument(k, parts, phase)
@@ -222,15 +222,15 @@ class FrameResiduals:
             yield LinearFrame(layout.own(k), (gain.expand_as(wave), gain * wave, fall), own, rest, self.sharpness[k])
 
     def prior(self, parameters: Tensor) -> Tensor:
-        """Half the squared departures from the prior in its units, (n,)."""
+        """Compute half the sum of squared departures from the prior in its units, (n,)."""
         return 0.5 * (self.precision * (parameters - self.mean) ** 2).sum(dim=-1)
 
     def cost(self, parameters: Tensor, loss: RobustLoss) -> Tensor:
-        """The loss of each problem with its prior, (n,)."""
+        """Compute the loss of each problem with its prior, (n,)."""
         return loss.value(self.residuals(parameters)).sum(dim=(-2, -1)) + self.prior(parameters)
 
     def normal(self, parameters: Tensor, loss: RobustLoss) -> tuple[Tensor, Tensor, Tensor]:
-        """Cost (n,), gradient (n, P) and J'WJ (n, P, P), the prior included."""
+        """Compute cost (n,), gradient (n, P) and J'WJ (n, P, P), the prior included."""
         n, blocks = len(parameters), self.layout.blocks
         parts = self.layout.split(parameters)
         phase, slopes = self.form.jacobian(parts.form)

@@ -11,7 +11,7 @@ _LEAST_SHARE = 1e-4  # of the frames' scatter: float frames without noise are kn
 
 
 def sample_noise(rows: np.ndarray, quantum_dn: float) -> NoiseModel:
-    """Variance over intensity from fourth differences along image rows (..., W), broken pixels and edges left out.
+    """Fit the variance over intensity from fourth differences along rows (..., W), broken pixels and edges left out.
 
     White noise has 70 times its variance in a fourth difference, fringes of period p pixels only (2 pi / p)^4 of their
     amplitude: a hundredth at 20 pixels. Means of squares are not biased by quantisation as medians of whole numbers are.
@@ -28,7 +28,7 @@ def sample_noise(rows: np.ndarray, quantum_dn: float) -> NoiseModel:
 
 
 def noise_of_samples(rows: np.ndarray, frames: np.ndarray, quantum_dn: float) -> tuple[float, np.ndarray]:
-    """The noise of a sample of medium light in DN, and that over the noise of each of ``frames`` (K, P)."""
+    """Estimate the noise of a sample of medium light in DN, and its ratio to the noise of each of ``frames`` (K, P)."""
     model = sample_noise(rows, quantum_dn)
     variance = np.maximum(model.variance(frames), (_LEAST_SHARE * float(frames.std())) ** 2)
     medium = float(np.median(variance))

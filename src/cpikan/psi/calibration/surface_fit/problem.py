@@ -35,13 +35,16 @@ class Spreads:
     temperature: float = 1.0
 
     def of_light(self, which: int, size: np.ndarray) -> np.ndarray:
-        """Standard deviations of terms of degrees ``size`` of A (0) or B (1)."""
+        """Give the standard deviations of terms of degrees ``size`` of A (0) or B (1)."""
         rest = np.maximum(size, 1)
         wide = _LIGHT_SHARE * rest**-1.5 if self.logs is None else np.exp(self.logs[which] @ [rest**0, rest - 1])
         return np.asarray(np.where(size == 0, _LIGHT_MEAN, wide))
 
     def of_phase(self, size: np.ndarray) -> np.ndarray:
-        """Standard deviations of terms of the phase; piston, slope and bow say how the part lies, not how rough it is."""
+        """Give the standard deviations of terms of the phase.
+
+        Piston, slope and bow say how the part lies, not how rough it is.
+        """
         rest = np.maximum(size, 1)
         wide = _PHASE_RAD * rest**-1.5 if self.logs is None else np.exp(self.logs[2] @ [rest**0, rest - 1])
         return np.asarray(np.where(size < ROUGH_DEGREE, _PHASE_RAD * rest**-1.5, wide))
@@ -65,7 +68,7 @@ class Samples:
         return self.only(np.unique(np.linspace(0, len(self.points) - 1, count).round().astype(int)))
 
     def only(self, which: np.ndarray) -> Samples:
-        """The pixels ``which``."""
+        """Select the pixels ``which``."""
         return replace(
             self, points=self.points[which], frames=self.frames[:, which], sharpness=self.sharpness[:, which]
         )
@@ -83,7 +86,7 @@ class Degrees:
     has_second_harmonic: bool = False
 
     def layout(self, frames: int, form: int | None = None) -> FrameLayout:
-        """The parameters' places; ``form`` numbers of a phase that is no sum of terms."""
+        """Lay out the parameters; ``form`` is the count of numbers of a phase that is no sum of terms."""
         count = len(terms(self.form)) if form is None else form
         return FrameLayout(
             frames, len(terms(self.light)), count, self.fit_tilt, self.fit_gain, self.has_second_harmonic
@@ -98,22 +101,22 @@ class Problem:
     loss: Loss = SQUARES
 
     def cost(self, parameters: Tensor) -> Tensor:
-        """The loss of each start, (n,)."""
+        """Compute the loss of each start, (n,)."""
         return self.model.cost(parameters, self.loss)
 
     def linearise(self, parameters: Tensor) -> NormalEquations:
-        """The normal equations of each start."""
+        """Compute the normal equations of each start."""
         return NormalEquations(*self.model.normal(parameters, self.loss))
 
     def take(self, index: Tensor) -> Problem:
-        """The starts ``index``: the frames are theirs too."""
+        """Take the starts ``index``: all starts share the frames, so this problem serves them."""
         return self
 
 
 def frame_residuals(
     samples: Samples, degrees: Degrees, phase: PhaseForm | None = None, spreads: Spreads = Spreads()
 ) -> FrameResiduals:
-    """The model of ``samples``: a Chebyshev phase, or ``phase`` at the samples' points."""
+    """Build the model of ``samples``: a Chebyshev phase, or ``phase`` at the samples' points."""
     points = torch.from_numpy(samples.points)
     form = phase or LinearPhase(torch.from_numpy(features(samples.points, degrees.form)))
     layout = degrees.layout(len(samples.frames), form.parameters)
@@ -128,19 +131,19 @@ def frame_residuals(
 
 
 def first_light(samples: Samples) -> tuple[float, float]:
-    """Mean and amplitude of the fringes, as if both were even and the phase filled the circle."""
+    """Estimate mean and amplitude of the fringes, as if both were even and the phase filled the circle."""
     return first_light_of(samples.frames)
 
 
 def first_light_of(frames: np.ndarray) -> tuple[float, float]:
-    """Mean and amplitude of the fringes of frames (K, B) in units of their noise."""
+    """Estimate mean and amplitude of the fringes of frames (K, B) in units of their noise."""
     return float(frames.mean()), float(frames.std() * np.sqrt(2))
 
 
 def _prior(
     samples: Samples, degrees: Degrees, layout: FrameLayout, spreads: Spreads, *, network: bool
 ) -> tuple[Tensor, Tensor]:
-    """Mean and precision of every number."""
+    """Set the mean and precision of every number."""
     bright, power = first_light(samples)
     size = terms(degrees.light).sum(axis=1)
     later, at = layout.frames - 1, layout.blocks
@@ -162,5 +165,5 @@ def _prior(
 
 
 def moved(parameters: Tensor, before: FrameLayout, after: FrameLayout) -> Tensor:
-    """Numbers (n, P) in another layout of as many frames, both phases sums of terms: what is new is zero."""
+    """Move numbers (n, P) to another layout of as many frames, both phases sums of terms: what is new is zero."""
     return before.moved(parameters, after, parameters.new_zeros(len(parameters), after.size))

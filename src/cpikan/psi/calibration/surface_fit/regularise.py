@@ -46,7 +46,7 @@ class RegularisedFit:
 
     @property
     def sigma_rad(self) -> float:
-        """Root mean square over the samples of the standard deviation of the phase about its mean."""
+        """Compute the RMS over the samples of the standard deviation of the phase about its mean, in rad."""
         layout, form = self.minimum.model.layout, self.minimum.parameters
         slopes = self.minimum.model.form.jacobian(layout.split(form[None]).form)[1][0].numpy()
         off = slopes - slopes.mean(axis=0)
@@ -54,7 +54,7 @@ class RegularisedFit:
         return float(np.sqrt(np.mean(((off @ part) * off).sum(axis=1))))
 
     def evidence(self, temperature: float) -> float:
-        """Its logarithm, at a temperature that it shares with what it is compared with."""
+        """Compute the logarithm of the evidence, at a temperature shared by all fits that are compared."""
         return log_evidence(self.minimum.model, self.minimum.parameters.numpy(), ROBUST, temperature)
 
 
@@ -67,8 +67,10 @@ class Pixels:
     unit: float = 1.0
 
     def in_unit_of(self, best: LocalMinimum) -> Pixels:
-        """In units of what ``best`` leaves over, where that is more than noise: detail and light that no smooth term
-        follows are then what is expected, and not outliers."""
+        """Rescale to units of what ``best`` leaves over, where that is more than noise.
+
+        Detail and light that no smooth term follows are then what is expected, and not outliers.
+        """
         rest = best.model.residuals(best.parameters[None])[0]
         unit = SIGMA_PER_MAD * float(rest.abs().median())
         if unit**2 < _ROUGH:
@@ -78,7 +80,7 @@ class Pixels:
 
 
 def rescaled(minimum: LocalMinimum, unit: float) -> Tensor:
-    """Parameters (P,) of a minimum for frames in another unit."""
+    """Rescale the parameters (P,) of a minimum for frames in another unit."""
     parameters = minimum.parameters.clone()
     for name in ("background", "modulation"):
         parameters[minimum.model.layout.blocks[name]] /= unit
@@ -146,7 +148,7 @@ def _regularised(pixels: Pixels, begun: LocalMinimum, spreads: Spreads) -> Regul
 
 
 def covariance_of(minimum: LocalMinimum, temperature: float) -> np.ndarray:
-    """Covariance of the parameters (P, P): the inverse of J'WJ and the prior, times ``temperature``."""
+    """Compute the covariance of the parameters (P, P): the inverse of J'WJ and the prior, times ``temperature``."""
     matrix = minimum.model.normal(minimum.parameters[None], ROBUST)[2][0]
     root = matrix.diagonal().rsqrt()
     inverse = torch.linalg.inv(matrix * root[:, None] * root)
@@ -154,7 +156,7 @@ def covariance_of(minimum: LocalMinimum, temperature: float) -> np.ndarray:
 
 
 def _held_chi2(held: Samples, minimum: LocalMinimum) -> float:
-    """Mean square of the robust residuals of pixels that were not fitted; that of the fit where there are none."""
+    """Average the squared robust residuals of pixels that were not fitted; where there are none, those of the fit."""
     if not len(held.points):
         return minimum.chi2
     model = frame_residuals(held, minimum.degrees)

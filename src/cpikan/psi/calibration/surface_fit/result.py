@@ -76,29 +76,29 @@ class SurfaceFit:
 
     @property
     def background_dn(self) -> SmoothField:
-        """A of frame 0, in DN."""
+        """Give the background A of frame 0, in DN."""
         return self._light(0)
 
     @property
     def modulation_dn(self) -> SmoothField:
-        """B of frame 0, in DN."""
+        """Give the modulation B of frame 0, in DN."""
         return self._light(1)
 
     def phase_rad(self, position: np.ndarray) -> np.ndarray:
-        """The phase (P,) at pixels (P, 2), unwrapped."""
+        """Evaluate the unwrapped phase (P,) in rad at pixels (P, 2)."""
         form = self._parts().form[None]
         return np.asarray(self._form(position).value(form)[0].numpy())
 
     def height_nm(self, position: np.ndarray) -> np.ndarray:
-        """The surface (P,) at pixels (P, 2), up to a piston."""
+        """Evaluate the surface (P,) in nm at pixels (P, 2), up to a piston."""
         return self.phase_rad(position) * self.nm_per_rad
 
     def sigma_nm(self, position: np.ndarray) -> np.ndarray:
-        """Standard uncertainty (P,) of the surface about its mean over the samples."""
+        """Compute the standard uncertainty (P,) in nm of the surface about its mean over the samples."""
         return self._scatter_rad(position) * self.nm_per_rad
 
     def frame_model(self) -> FrameModel:
-        """Steps, tilts and gains for the pixels; the background too where they are too few to find it."""
+        """Convert steps, tilts and gains to a `FrameModel`; with the background where frames are too few to find it."""
         parts = self._parts()
         frames = self.layout.frames
         delta, tilt, gain = np.zeros(frames), np.zeros((frames, 2)), np.ones(frames)
@@ -115,7 +115,7 @@ class SurfaceFit:
         return replace(plain, background=self.background_dn, background_weight=BACKGROUND_TRUST)
 
     def step_fit(self) -> StepFit:
-        """As the fit of the steps reports itself, for what follows in the calibration."""
+        """Convert the fit to a `StepFit`, for what follows in the calibration."""
         frames, spread = self.layout.frames, np.sqrt(np.diag(self.covariance))
         at = self.layout.blocks
         step, tilt, gain = np.zeros(frames), np.zeros((frames, 2)), np.zeros(frames)
@@ -156,18 +156,18 @@ class SurfaceFit:
         )
 
     def stack_steps(self) -> StackSteps:
-        """As the calibration takes steps that were found."""
+        """Convert the fit to the `StackSteps` that the calibration takes."""
         sign: Sign = "given" if self.sign == "steps" else "nominal" if self.sign == "nominal" else "assumed"
         return StackSteps((self.frame_model(),), sign, (self.step_fit(),), warnings=self.warnings)
 
     @property
     def misfit_rad(self) -> float:
-        """Residual beyond the noise, as a phase."""
+        """Convert the residual beyond the noise to a phase in rad."""
         modulation = float(self._parts().power[0]) * self.unit_dn
         return float(np.sqrt(max(self.chi2 - 1.0, 0.0)) * self.noise_dn / max(modulation, 1e-12))
 
     def summary(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Summarise the fit, JSON-able."""
         model = self.frame_model()
         return {
             "steps_by": "frames fit",
@@ -224,7 +224,7 @@ class SurfaceFit:
 
 
 def _conditioning(model: FrameModel) -> float:
-    """The smallest over the largest singular value of a pixel's design at the pivot, the known background among its rows."""
+    """Divide the smallest by the largest singular value of a pixel's design at the pivot, with any known background."""
     design = model.design_at(*np.array(model.pivot))
     if model.background is not None:
         design = np.vstack([design, [1.0, 0.0, 0.0]])

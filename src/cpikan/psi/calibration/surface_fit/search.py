@@ -59,8 +59,10 @@ def part_pixels(samples: Samples, count: int) -> Pixels:
 
 
 def find_minima(raw: RawFrames, seed: int, limits: Thresholds) -> list[LocalMinimum]:
-    """Follow starts to minima, best first: rounds of random ones until one leaves no more than noise, or several in two
-    rounds agree."""
+    """Follow starts to minima, best first.
+
+    Rounds of random ones until one leaves no more than noise, or several in two rounds agree.
+    """
     closed = closed_forms(raw.samples, raw.position, raw.frames_dn)
     tried = closed_candidates(raw.samples, closed)
     found: list[LocalMinimum] = []
@@ -86,7 +88,10 @@ def rank_minima(raw: RawFrames, found: list[LocalMinimum], limits: Thresholds) -
 
 
 def _regularised(raw: RawFrames, found: list[LocalMinimum], limits: Thresholds) -> tuple[list[RegularisedFit], Pixels]:
-    """The best minima with a prior of the size that the frames show, by falling evidence, and the pixels in their unit."""
+    """Refine the best minima with a prior of the size that the frames show.
+
+    Returns them by falling evidence, with the pixels in their unit.
+    """
     pixels = raw.pixels.in_unit_of(found[0])
     degrees = replace(DEGREES, has_second_harmonic=needs_harmonic(pixels, found[0]))
     near: list[list[LocalMinimum]] = []
@@ -103,7 +108,7 @@ def _regularised(raw: RawFrames, found: list[LocalMinimum], limits: Thresholds) 
 
 
 def _gauged(one: LocalMinimum, samples: Samples) -> LocalMinimum:
-    """B positive, and the sign of the convention where the steps leave it open."""
+    """Make B positive, and the sign that of the convention where the steps leave it open."""
     one = with_positive_fringes(one)
     first = float(one.parameters[one.model.layout.blocks["step"][0]])
     wrong = samples.steps_rad is None and np.sin(first) < 0

@@ -35,13 +35,13 @@ class Moments:
         object.__setattr__(self, "_places", tuple(i[a] * size + j[b] for a in (0, 1) for b in (0, 1)))
 
     def sums(self, weights: Tensor) -> Tensor:
-        """Moments (n, (2 degree + 1)^2) of weights (n, B)."""
+        """Compute moments (n, (2 degree + 1)^2) of weights (n, B)."""
         y, x = self._tables
         rows = (weights.mT.unsqueeze(-1) * x.unsqueeze(1)).flatten(1)
         return (y @ rows).unflatten(1, (len(weights), -1)).transpose(0, 1).flatten(1)
 
     def block(self, sums: Tensor, rows: int, columns: int) -> Tensor:
-        """Weighted products of the first ``rows`` with the first ``columns`` terms, (n, rows, columns)."""
+        """Compute weighted products of the first ``rows`` with the first ``columns`` terms, (n, rows, columns)."""
         total = sum(sums[:, place[:rows, :columns]] for place in self._places)
         assert isinstance(total, Tensor)
         return 0.25 * total
@@ -54,7 +54,7 @@ class SeriesFrames(FrameResiduals):
     moments: Moments | None = None
 
     def normal(self, parameters: Tensor, loss: RobustLoss) -> tuple[Tensor, Tensor, Tensor]:
-        """Cost (n,), gradient (n, P) and J'WJ (n, P, P), the prior included."""
+        """Compute cost (n,), gradient (n, P) and J'WJ (n, P, P), the prior included."""
         if self.moments is None:
             return super().normal(parameters, loss)
         n, blocks = len(parameters), self.layout.blocks

@@ -51,7 +51,7 @@ class ClosedForm:
 
 
 def closed_candidates(samples: Samples, closed: list[ClosedForm]) -> list[Candidate]:
-    """Closed forms with all their detail."""
+    """Improve closed forms with all their detail."""
     if not closed:
         return []
     few = samples.some(_DETAIL_PIXELS)
@@ -61,7 +61,7 @@ def closed_candidates(samples: Samples, closed: list[ClosedForm]) -> list[Candid
 
 
 def smooth_candidates(samples: Samples, closed: list[ClosedForm], seed: int) -> list[Candidate]:
-    """Random smooth phases, and closed forms cut to smooth ones, by rising cost, carried from few terms to `THIRD`."""
+    """Search smooth phases from random starts and smoothed closed forms, by rising cost, from few terms to `THIRD`."""
     few, more, most = (samples.some(count) for count in _PIXELS)
     best, cost = _improved(few, _FIRST, _random(few, seed), 40)
     keep = np.argsort(cost)[: _KEPT[0]]
@@ -84,7 +84,7 @@ def _improved(samples: Samples, degrees: Degrees, begun: Tensor, iterations: int
 
 
 def _distinct(cost: np.ndarray) -> list[int]:
-    """By rising cost, without those of (almost) the same cost as one before."""
+    """Sort costs by rising value, without those (almost) the same as one before; returns indices."""
     kept: list[int] = []
     for i in np.argsort(cost):
         if np.isfinite(cost[i]) and not any(abs(cost[i] - cost[j]) < _ALIKE * cost[j] for j in kept):
@@ -93,7 +93,7 @@ def _distinct(cost: np.ndarray) -> list[int]:
 
 
 def _random(samples: Samples, seed: int) -> Tensor:
-    """Smooth phases of every size, with random steps where none are given: (RANDOM, P) of `_FIRST`."""
+    """Draw smooth phases of every size, with random steps where none are given: (RANDOM, P) of `_FIRST`."""
     rng = np.random.default_rng(seed)
     layout = _FIRST.layout(len(samples.frames))
     bright, power = first_light(samples)
@@ -111,7 +111,7 @@ def _random(samples: Samples, seed: int) -> Tensor:
 
 
 def _start(samples: Samples, degrees: Degrees, closed: ClosedForm) -> Tensor:
-    """Parameters of ``degrees`` (P,), light flat, the phase's terms cut to those."""
+    """Convert a closed form to parameters of ``degrees`` (P,), light flat, the phase's terms cut to those."""
     layout = degrees.layout(len(samples.frames))
     bright, power = first_light(samples)
     vector, at = np.zeros(layout.size), layout.blocks

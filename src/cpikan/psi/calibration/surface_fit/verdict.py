@@ -11,7 +11,7 @@ from cpikan.psi.calibration.surface_fit.thresholds import Thresholds
 
 
 def judged(fit: SurfaceFit, points: np.ndarray, limits: Thresholds) -> SurfaceFit:
-    """The fit with its verdict, reason, warnings and median sigma, from what it says at ``points`` (P, 2) in [-1, 1]."""
+    """Judge the fit: verdict, reason, warnings and median sigma, from what it says at ``points`` (P, 2) in [-1, 1]."""
     position = np.stack(
         [(p * (high - low) + low + high) / 2 for p, (low, high) in zip(points.T, fit.box, strict=True)], axis=1
     )
