@@ -65,22 +65,6 @@ def test_the_grid_is_the_field_at_its_points(networks):
     assert same(field.grid(y, x), values) <= 1e-13
 
 
-def test_rows_of_the_grid_go_into_any_array():
-    field = drawn((6, 6), ([0.0, 0.0], [700.0, 5000.0]))
-    y, x = centres(700, 5000)  # two bands
-    out = np.zeros((700, 5000), np.float32)
-    firsts = []
-    for row, band in field.grid_rows(y, x):
-        out[row : row + len(band)] = band
-        firsts.append(row)
-    assert firsts == [0, 419]
-    truth = field.grid(y, x).detach().numpy()
-    # six products of magnitude below 3 summed in float32, twice: 12 * 3 * 6e-8 * 6 < 2e-5
-    assert np.abs(out - truth).max() < 2e-5
-    with pytest.raises(InputError, match="give a single field"):
-        next(drawn((2, 2), None, 2).grid_rows(y, x))
-
-
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 2**31), st.booleans())
 def test_a_fit_recovers_the_field_it_was_given(m0, m1, seed, weighted):

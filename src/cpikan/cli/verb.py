@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -81,13 +82,10 @@ def job_verb(
                 raise InputError(f"{place.metavar} '' does not exist: give a path")
         main = {key: value for key, value in given.items() if key in ("source", "output") and value is not None}
         rest = {key: value for key, value in given.items() if key not in ("source", "output")}
-        line = events()
-        try:
+        with closing(events()) as line:
             result = run_job(
                 Job(name, **main, settings={**settings, **rest, **(also or {})}), line, seconds_before=process_seconds()
             )
-        finally:
-            line.close()
         if result.get("rank", 0) > 0:  # of several processes one tells
             raise SystemExit(0)
         if result.get("already_finished") and name != "simulate":

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,8 +13,6 @@ from cpikan.errors import InputError
 from cpikan.fields import chebyshev
 from cpikan.fields.protocol import Jet, Second, check_second, flat_points
 from cpikan.fields.scaling import AffineScaling, Domain
-
-_BAND = 2**21  # values of one band of rows: 8 MiB in float32, small beside the caches' reach and large beside a call
 
 
 class TensorChebyshev(nn.Module):
@@ -89,23 +86,6 @@ class TensorChebyshev(nn.Module):
         products."""
         left, right = self._grid_bases(x0, x1)
         return (left @ self.coefficients) @ right.mT
-
-    @torch.no_grad()
-    def grid_rows(self, x0: Tensor, x1: Tensor, dtype: torch.dtype = torch.float32) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the grid in bands of rows, each with its first row: (row, (rows, W)); the array is reused for the next band.
-
-        The bases are made in the field's precision and multiplied in ``dtype``. For a single field.
-        """
-        if self.networks is not None:
-            raise InputError(f"rows of a grid of {self.networks} fields at once: give a single field")
-        left, right = (basis.to(dtype) for basis in self._grid_bases(x0, x1))
-        left = left @ self.coefficients.to(dtype)
-        right = right.mT.contiguous()
-        step = max(1, _BAND // max(1, len(x1)))
-        buffer = torch.empty(min(step, len(x0)), len(x1), dtype=dtype)
-        for row in range(0, len(x0), step):
-            part = left[row : row + step]
-            yield row, torch.mm(part, right, out=buffer[: len(part)]).numpy()
 
     def config(self) -> dict[str, Any]:
         """Write down what is needed to build the field again, without its parameters."""

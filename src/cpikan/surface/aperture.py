@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -283,3 +284,11 @@ class ExtentScan:
         # the farthest pixel of a row from any column is its first or its last one
         reach = np.maximum(np.abs(first - x), np.abs(last - x))
         return Circle(float(x), float(y), max(0.5, float(np.hypot(rows - y, reach).max())))
+
+
+def circle_around(masks: Iterable[tuple[int, Bool[np.ndarray, "rows w"]]]) -> Circle:
+    """Find the circle around all pixels that are valid in bands (first row, mask); raises InputError where none is."""
+    scan = ExtentScan()
+    for start, valid in masks:
+        scan.add(start, valid)
+    return scan.pupil()

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float64, Shaped
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError, unknown_name
-from cpikan.surface.aperture import Circle, ExtentScan
+from cpikan.surface.aperture import Circle, circle_around
 from cpikan.surface.chords import Chords, chord_moments, chord_values, degree, node_weights
 from cpikan.surface.zernike import MAX_ORDER, NUMBERINGS, Mode, ZernikeBasis, ansi_index, modes_up_to
 
@@ -277,10 +277,7 @@ def fit_form(
     """
     if np.ndim(height_nm) != 2:
         raise InputError(f"a height map has two dimensions, got {np.ndim(height_nm)}: give an array of shape (H, W)")
-    if pupil is None:
-        scan = ExtentScan()
-        scan.add(0, np.isfinite(height_nm) if weights is None else np.isfinite(height_nm) & (np.asarray(weights) > 0))
-        pupil = scan.pupil()
-    fit = FormFit(terms, pupil)
+    weighed = True if weights is None else np.asarray(weights) > 0
+    fit = FormFit(terms, pupil or circle_around([(0, np.isfinite(height_nm) & weighed)]))
     fit.add(0, height_nm, weights)
     return fit.solve()

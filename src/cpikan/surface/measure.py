@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
-from cpikan.surface.aperture import Circle, ExtentScan
+from cpikan.surface.aperture import Circle, circle_around
 from cpikan.surface.form import Form, ModeSums, check_form_terms, fitted_modes, form_modes, surface_rows
 from cpikan.surface.registry import Sums, SurfaceParameters
 from cpikan.surface.tallies import PVR_MODES, FitTally, HeightTally, SlopeTally
@@ -56,7 +56,7 @@ def measure(sweep: Sweep, settings: MeasureSettings | None = None) -> Measuremen
     valid than terms are fitted.
     """
     settings = settings or MeasureSettings()
-    pupil = settings.pupil or _extent(sweep)
+    pupil = settings.pupil or circle_around((start, _valid(heights)) for start, heights in sweep())
     removed = form_modes(settings.remove)
     fitted = fitted_modes(removed)
     modes = tuple(sorted({*fitted, *PVR_MODES}, key=ansi_index))
@@ -90,13 +90,6 @@ class _Solved:
     fit: FloatArray
     mean_nm: FloatArray
     removed: tuple[Mode, ...]
-
-
-def _extent(sweep: Sweep) -> Circle:
-    scan = ExtentScan()
-    for start, heights in sweep():
-        scan.add(start, _valid(heights))
-    return scan.pupil()
 
 
 def _valid(maps: NDArray[np.floating]) -> NDArray[np.bool_]:

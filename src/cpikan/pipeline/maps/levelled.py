@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cpikan.storage.lazy import LazyMap
 from cpikan.storage.maps import MapArray
-from cpikan.surface.aperture import Aperture, ExtentScan, pupil_of
+from cpikan.surface.aperture import Aperture, circle_around, pupil_of
 from cpikan.surface.form import Form, FormFit, surface_rows
 
 _BAND_ROWS = 512  # the largest unit of rows that a file of ours decodes at once
@@ -30,13 +30,8 @@ class LevelledHeights(LazyMap):
     @cached_property
     def form(self) -> Form:
         """Fit the form that is removed."""
-        pupil = pupil_of(self._aperture)
-        if pupil is None:
-            extent = ExtentScan()
-            for start, heights in self._bands():
-                extent.add(start, np.isfinite(heights))
-            pupil = extent.pupil()
-        fit = FormFit(self._terms, pupil)
+        masks = ((start, np.isfinite(heights)) for start, heights in self._bands())
+        fit = FormFit(self._terms, pupil_of(self._aperture) or circle_around(masks))
         for start, heights in self._bands():
             fit.add(start, heights)
         return fit.solve()

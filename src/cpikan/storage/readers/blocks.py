@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class ChunkedRows:
         self._scratch: ScratchFrames | None = None
         frames, height, width = shape
         if frames * self._chunk_rows * width * dtype.itemsize > _MAX_BLOCK_BYTES:
-            decode = [self._frame_decoder(k) for k in range(frames)]
+            decode = [partial(self._decoded, k) for k in range(frames)]
             self._scratch = ScratchFrames(shape, dtype, decode, 3 * height * width * dtype.itemsize)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
@@ -73,8 +74,5 @@ class ChunkedRows:
             self._start = start
         return self._block
 
-    def _frame_decoder(self, frame: int) -> Callable[[], np.ndarray]:
-        def decode() -> np.ndarray:
-            return self._read(slice(frame, frame + 1), slice(0, self._shape[1]))[0].astype(self._dtype, copy=False)
-
-        return decode
+    def _decoded(self, frame: int) -> np.ndarray:
+        return self._read(slice(frame, frame + 1), slice(0, self._shape[1]))[0].astype(self._dtype, copy=False)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ class ImagesReader(BaseReader):
         self._paths = [header.path for header in headers]
         channels = max(header.channels for header in headers)
         working = (1 + (2 if channels == 1 else 8)) * first.height * first.width * first.dtype.itemsize
-        self._scratch = ScratchFrames(shape, first.dtype, [_decoder(header) for header in headers], working)
+        self._scratch = ScratchFrames(shape, first.dtype, [partial(_decoded, header) for header in headers], working)
         if channels > 1:
             self._scratch.fill(1)
 
@@ -151,13 +152,10 @@ def _pillow(path: Path, magic: bytes):  # type: ignore[no-untyped-def]  # Pillow
     raise InputError(f"{path} is not a BMP, PNG, JPEG or TIFF image: remove it from the folder or convert it")
 
 
-def _decoder(header: ImageHeader) -> Callable[[], np.ndarray]:
-    def decode() -> np.ndarray:
-        with decoding(str(header.path)):
-            tolerance = JPEG_TOLERANCE_DN if header.kind == "JPEG" else 0
-            return to_grey(str(header.path), _pixels(header), tolerance)
-
-    return decode
+def _decoded(header: ImageHeader) -> np.ndarray:
+    with decoding(str(header.path)):
+        tolerance = JPEG_TOLERANCE_DN if header.kind == "JPEG" else 0
+        return to_grey(str(header.path), _pixels(header), tolerance)
 
 
 def _pixels(header: ImageHeader) -> np.ndarray:

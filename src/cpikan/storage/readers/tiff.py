@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class TiffReader(BaseReader):
         if all(page.offset is not None for page in pages):
             self._mapped = [_map(page) for page in pages]
         else:
-            decode = [_decoder(page, native) for page in pages]
+            decode = [partial(_decoded, page, native) for page in pages]
             samples = max(page.samples for page in pages)
             self._scratch = ScratchFrames(shape, native, decode, (2 * samples + 1) * first.frame_bytes)
             if samples > 1:
@@ -185,15 +186,12 @@ def _map(page: TiffPage) -> np.ndarray:
         return np.memmap(page.path, dtype=page.dtype, mode="r", offset=page.offset or 0, shape=shape).view(np.ndarray)
 
 
-def _decoder(page: TiffPage, native: np.dtype) -> Callable[[], np.ndarray]:
-    def decode() -> np.ndarray:
-        import tifffile
+def _decoded(page: TiffPage, native: np.dtype) -> np.ndarray:
+    import tifffile
 
-        with decoding(page.label), _without_log(), tifffile.TiffFile(page.path) as file:
-            stored: Any = file.pages[page.index]
-            pixels = stored.asarray(maxworkers=1)
-            if page.samples > 1 and stored.planarconfig == 2:
-                pixels = np.moveaxis(pixels, 0, -1)
-            return to_grey(page.label, pixels).astype(native, copy=False)
-
-    return decode
+    with decoding(page.label), _without_log(), tifffile.TiffFile(page.path) as file:
+        stored: Any = file.pages[page.index]
+        pixels = stored.asarray(maxworkers=1)
+        if page.samples > 1 and stored.planarconfig == 2:
+            pixels = np.moveaxis(pixels, 0, -1)
+        return to_grey(page.label, pixels).astype(native, copy=False)

@@ -75,8 +75,7 @@ def infer_tiled(
     """
     chosen = (settings or TilingSettings()).changed(options)
     tile_model = as_model(model)
-    image = open_source(source)
-    try:
+    with closing(open_source(source)) as image:
         plan = plan_tiles(tile_model, image.shape, chosen)
         shape = plan.shape if image.flat and plan.channels_out == 1 else (plan.channels_out, *plan.shape)
         if isinstance(output, str | Path):
@@ -87,8 +86,6 @@ def infer_tiled(
         whole = array if array.ndim == 3 else array[None]
         report = _run(tile_model, image, ArrayOut(whole), plan, chosen)
         return TiledResult(report, None, array)
-    finally:
-        image.close()
 
 
 def _target(output: Any, shape: tuple[int, ...]) -> np.ndarray:
