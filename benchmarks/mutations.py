@@ -1,6 +1,6 @@
 """Change places of the package drawn by a seed, one at a time, and see whether the tests notice.
 
-    python benchmarks/mutations.py [--count 60] [--seed 1] [--workers 1] [--only N ...] [--list] [--csv FILE]
+    python benchmarks/mutations.py [--count 60] [--seed 1] [--workers 1] [--only N ...] [--near] [--list] [--csv FILE]
 
 Places are drawn in equal numbers over the rooms: operators, comparisons, signs, constants, dropped terms. Every change is made
 in a copy of the tree; first the tests run that name the changed module, then those of its room, then all of them, each to the
@@ -151,7 +151,7 @@ def tests_of(place: Place, tree: Path) -> list[list[str]]:
     return [group for group in (near, [t for t in room if t not in near], ["tests"]) if group]
 
 
-def noticed(place: Place, tree: Path) -> tuple[str, float]:
+def noticed(place: Place, tree: Path, near: bool) -> tuple[str, float]:
     """Change one place of a tree, run the tests, put it back; which test failed first, and after how many seconds."""
     file, begun = tree / place.file, time.perf_counter()
     raw = file.read_bytes()
@@ -164,7 +164,7 @@ def noticed(place: Place, tree: Path) -> tuple[str, float]:
         "OMP_NUM_THREADS": "1",
     }
     try:
-        for group in tests_of(place, tree):
+        for group in tests_of(place, tree)[: -1 if near else None]:
             command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *group]
             try:
                 done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=1800)
@@ -193,6 +193,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--only", type=int, nargs="+", metavar="N")
+    parser.add_argument("--near", action="store_true", help="run the tests of the module and of its room only")
     parser.add_argument("--list", action="store_true", help="show the places and change nothing")
     parser.add_argument("--csv", type=Path, default=CSV)
     given = parser.parse_args()
@@ -209,7 +210,7 @@ def main() -> None:
             number, place = numbered
             tree = trees.pop()
             try:
-                by, seconds = noticed(place, tree)
+                by, seconds = noticed(place, tree, given.near)
             finally:
                 trees.append(tree)
             print(

@@ -85,7 +85,7 @@ def test_a_table_that_a_script_fills_shows_its_csvs(house: Path) -> None:
 
 
 def test_the_documents_are_complete_and_up_to_date() -> None:
-    documents = [*figures_table.READMES.values(), *figures_table.DOCUMENTS]
+    documents = figures_table.DOCUMENTS
     scripts = [BENCHMARKS / "figures_table.py", *sorted(BENCHMARKS.glob("*_docs.py"))]
     assert list(problems(figures_table.RESULTS, documents, scripts)) == []
     for path in documents:

@@ -91,7 +91,7 @@ class SamplerContract:
         objective, state = sampler.update(one, before, run.iterate.field, state)
         assert objective.terms == before.terms
         assert objective.sets.keys() == before.sets.keys()
-        assert np.isfinite(float(objective.cost(run.iterate.field)))
+        assert np.isfinite(float(objective.cost(run.iterate.field).detach()))
         assert (objective is before) == (sampler.every == 0)
         assert all(isinstance(value, torch.Tensor | int | float | str | dict) for value in state.values())
 

@@ -30,6 +30,8 @@ def test_what_was_written_is_there_and_the_rest_is_none(tmp_path: Path, suffix: 
     assert result.path == path
     assert result.shape == (30, 40)
     assert result.summary == {"rms_nm": 2.0}
+    assert "\n" not in repr(result)
+    assert all(name in repr(result) for name in names)
     for name in QUANTITIES:
         array = getattr(result, name)
         if name in data:

@@ -34,6 +34,13 @@ class HeightMap:
     aperture: Aperture | None = None
     removed: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Name the file, its size and what it stores, in one line."""
+        height, width = self.shape
+        cut = "" if self.aperture is None else ", within an aperture"
+        level = f", {','.join(self.removed)} removed" if self.removed else ""
+        return f"HeightMap({str(self.path)!r}, {height} x {width}: {', '.join(self.arrays)}{cut}{level})"
+
     def within(self, aperture: Aperture) -> HeightMap:
         """Restrict the map to the pixels inside an aperture, and inside those of earlier calls; nothing is read.
 
