@@ -73,6 +73,15 @@ def write_json(path: Path | str, document: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(plain(document), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or return an empty one where the file is missing or broken."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
 def plain(value: Any) -> Any:
     """Turn NumPy scalars and arrays, tuples, paths and non-finite numbers into what strict JSON can hold."""
     if isinstance(value, Mapping):

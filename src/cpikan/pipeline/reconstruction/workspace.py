@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.storage.atomic import write_json
+from cpikan.storage.atomic import read_json, write_json
 from cpikan.storage.writers.layout import document_path, partial_of
 from cpikan.storage.writers.open import output_format, output_paths, partial_paths
 from cpikan.streaming.journal import Journal, check_same_plan
@@ -144,8 +144,5 @@ def _check_replaceable(there: list[Path]) -> None:
 
 def _document(output: Path) -> dict[str, Any]:
     """Read the document beside an output, empty where there is none to read."""
-    try:
-        document = json.loads(document_path(output).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) and isinstance(document.get("plan"), dict) else {}
+    document = read_json(document_path(output))
+    return document if isinstance(document.get("plan"), dict) else {}

@@ -20,9 +20,9 @@ from cpikan.pipeline.simulation.simulation_files import (
     SimulationFiles,
     describe,
     journal_of,
-    read_json,
 )
 from cpikan.psi.simulate import SimulationSettings, Simulator
+from cpikan.storage.atomic import read_json
 from cpikan.streaming.bands import Band, BufferPool, split_bands
 from cpikan.streaming.engine import StreamTimings, stream
 from cpikan.streaming.events import Events

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -45,15 +44,6 @@ def describe(settings: SimulationSettings) -> dict[str, Any]:
         settings, surface=settings.resolved_surface, phase_steps_deg=settings.steps_deg, frames=None
     )
     return dict(plain(dataclasses.asdict(resolved)))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, or return an empty one when the file is missing or broken."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 def journal_of(place: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.storage.atomic import write_json
+from cpikan.storage.atomic import read_json, write_json
 from cpikan.storage.row_assembler import RowAssembler
 from cpikan.storage.writers.arrays import check_replaceable, open_array_writer, remove_finished
 from cpikan.storage.writers.layout import document_path, partial_of
@@ -142,13 +142,9 @@ class FileOut:
         self.first_row = rows
 
     def _document(self) -> dict[str, Any]:
-        try:
-            document = json.loads(document_path(self._path).read_text(encoding="utf-8"))
+        document = read_json(document_path(self._path))
+        if isinstance(document.get("plan"), dict):
             check_same_plan(document["plan"], self._plan)
-            return dict(document["tiling"])
-        except (OSError, ValueError, KeyError, TypeError) as failure:
-            if isinstance(failure, ResumeError):
-                raise
-            raise ResumeError(
-                f"output {self._path} exists but says not how it was made: set overwrite to replace it"
-            ) from failure
+            if isinstance(document.get("tiling"), dict):
+                return dict(document["tiling"])
+        raise ResumeError(f"output {self._path} exists but says not how it was made: set overwrite to replace it")
