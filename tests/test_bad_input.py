@@ -360,8 +360,11 @@ def test_masks_that_do_not_fit(refused, tmp_path, wafer_folder):
 
 
 def test_outputs(refused, tmp_path, wafer_folder):
-    for name in ("out", "out.png", "out.npz", "out.h5"):
+    for name in ("out", "out.npz"):
         assert "no known suffix" in refused(wafer_folder, output=name)
+    for name in ("out.png", "out.h5"):  # known, but only to read
+        said = refused(wafer_folder, output=name)
+        assert "only read: allowed are .npy, .tif, .tiff, .zarr" in said
     assert "does not exist" in refused(wafer_folder, output="no/such/folder/out.npy")
 
 

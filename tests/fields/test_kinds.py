@@ -19,6 +19,7 @@ from cpikan.fields.higher import higher_derivatives
 from cpikan.fields.jet_tape import JetTape
 from cpikan.fields.kinds import FIELDS, make_field
 from cpikan.fields.layered import Start
+from cpikan.learning.balancing import MEAN_SQUARES
 from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.points import Points
 from cpikan.learning.recipes import Recipe
@@ -78,7 +79,7 @@ def sines():
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_solve_runs_on_every_kind(name):
     field = make_field(name, [1, 6, 1], 4, ([0.0], [1.0]), 1)
-    recipe = Recipe("mine", "", (QuasiNewton("ssbroyden", 60),), balanced=False)
+    recipe = Recipe("mine", "", (QuasiNewton("ssbroyden", 60),), balancer=MEAN_SQUARES)
     solution = solve(sines(), field, recipe, settings=SolveSettings(seconds=600, points=Points(60, 2)))
     assert solution.metrics["relative_l2"] <= 0.05
     assert solution.field is field

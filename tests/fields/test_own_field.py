@@ -17,6 +17,7 @@ from cpikan.fields.jet_tape import JetTape
 from cpikan.fields.kinds import FIELDS, FieldKind, make_field
 from cpikan.fields.layered import ChainField, Start
 from cpikan.fields.streams import Streams
+from cpikan.learning.balancing import MEAN_SQUARES
 from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.points import Points
 from cpikan.learning.recipes import Recipe
@@ -91,6 +92,6 @@ class TestPowerKAN(FieldContract):
 def test_it_is_made_by_name_taped_and_solved_with():
     field = make_field("powers", [1, 8, 1], 4, ([0.0], [1.0]), 1)
     assert JetTape.takes(field)
-    recipe = Recipe("mine", "", (QuasiNewton("ssbroyden", 60),), balanced=False)
+    recipe = Recipe("mine", "", (QuasiNewton("ssbroyden", 60),), balancer=MEAN_SQUARES)
     solution = solve(sines(), field, recipe, settings=SolveSettings(seconds=600, points=Points(60, 2)))
     assert solution.metrics["relative_l2"] <= 0.05  # as the kinds that are there

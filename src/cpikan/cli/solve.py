@@ -62,6 +62,6 @@ _SOLVE = job_verb(
     (Place("source", "PROBLEM", "a name, see --list", needed=False),),
     _tell,
     events=lambda: ProgressLine(""),
-    also={"baseline": True},
+    in_words={"baseline": True},
 )
 VERB = replace(_SOLVE, kinds=(ListOptions, *_SOLVE.kinds), run=_run)

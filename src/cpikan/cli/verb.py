@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cpikan.cli.flags import add_flags, settings_of
@@ -39,13 +40,14 @@ OUTPUT = ("-o", "--output")
 @dataclass(frozen=True)
 class CommandVerb:
     """``places`` and the options of ``kinds`` are its arguments; ``run`` takes the values of the places and the settings by
-    name, and returns figures; ``tell`` says them in a few lines. ``told`` of the figures is said on stderr, with ``--json``
-    too."""
+    name, and returns figures; ``tell`` says them in a few lines. ``in_words`` are settings for that alone, not for ``--json``.
+    """
 
     places: Sequence[Place]
     kinds: Sequence[type[Any]]
     run: Callable[[dict[str, str], dict[str, Any]], Any]
     tell: Callable[[Any], str]
+    in_words: Mapping[str, Any] = MappingProxyType({})
 
     def fill(self, parser: argparse.ArgumentParser) -> None:
         """Add the arguments of the verb."""
@@ -59,7 +61,8 @@ class CommandVerb:
     def __call__(self, given: argparse.Namespace) -> Any:
         """Run the verb with the arguments ``given`` and return its figures."""
         places = {place.name: getattr(given, place.name) for place in self.places}
-        return self.run(places, settings_of(given, self.kinds))
+        more = {} if given.json else self.in_words
+        return self.run(places, {**settings_of(given, self.kinds), **more})
 
 
 def job_verb(
@@ -68,9 +71,9 @@ def job_verb(
     tell: Callable[[Any], str],
     *,
     events: Callable[[], ProgressLine] = ProgressLine,
-    also: dict[str, Any] | None = None,
+    in_words: Mapping[str, Any] = MappingProxyType({}),
 ) -> CommandVerb:
-    """Make the verb ``name`` of jobs: places that are no fields of a job are settings, as is what ``also`` names."""
+    """Make the verb ``name`` of jobs; places that are no fields of a job are settings."""
     from cpikan.pipeline.jobs.verb import verb_named
 
     def run(given: dict[str, str], settings: dict[str, Any]) -> Any:
@@ -83,16 +86,14 @@ def job_verb(
         main = {key: value for key, value in given.items() if key in ("source", "output") and value is not None}
         rest = {key: value for key, value in given.items() if key not in ("source", "output")}
         with closing(events()) as line:
-            result = run_job(
-                Job(name, **main, settings={**settings, **rest, **(also or {})}), line, seconds_before=process_seconds()
-            )
+            result = run_job(Job(name, **main, settings={**settings, **rest}), line, seconds_before=process_seconds())
         if result.get("rank", 0) > 0:  # of several processes one tells
             raise SystemExit(0)
         if result.get("already_finished") and name != "simulate":
             print(f"cpikan: {result['output']} is already finished: nothing was done", file=sys.stderr)
         return result
 
-    return CommandVerb(places, verb_named(name).settings, run, tell)
+    return CommandVerb(places, verb_named(name).settings, run, tell, in_words)
 
 
 def process_seconds() -> float:
