@@ -6,8 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cpikan.cli.flags import add_flags, settings_of
@@ -47,7 +46,7 @@ class CommandVerb:
     kinds: Sequence[type[Any]]
     run: Callable[[dict[str, str], dict[str, Any]], Any]
     tell: Callable[[Any], str]
-    in_words: Mapping[str, Any] = MappingProxyType({})
+    in_words: Mapping[str, Any] = field(default_factory=dict)
 
     def fill(self, parser: argparse.ArgumentParser) -> None:
         """Add the arguments of the verb."""
@@ -71,7 +70,7 @@ def job_verb(
     tell: Callable[[Any], str],
     *,
     events: Callable[[], ProgressLine] = ProgressLine,
-    in_words: Mapping[str, Any] = MappingProxyType({}),
+    in_words: Mapping[str, Any] | None = None,
 ) -> CommandVerb:
     """Make the verb ``name`` of jobs; places that are no fields of a job are settings."""
     from cpikan.pipeline.jobs.verb import verb_named
@@ -93,7 +92,7 @@ def job_verb(
             print(f"cpikan: {result['output']} is already finished: nothing was done", file=sys.stderr)
         return result
 
-    return CommandVerb(places, verb_named(name).settings, run, tell, in_words)
+    return CommandVerb(places, verb_named(name).settings, run, tell, in_words or {})
 
 
 def process_seconds() -> float:
