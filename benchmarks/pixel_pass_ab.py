@@ -55,6 +55,8 @@ def main() -> None:
                     {"pair": pair}
                     | {f"{name}_s": times[name][0] for name in ("old", "new")}
                     | {f"{name}_demodulate_s": times[name][1] for name in ("old", "new")}
+                    | {"ratio": times["new"][0] / times["old"][0]}
+                    | {"demodulate_ratio": times["new"][1] / times["old"][1]}
                 )
                 print({name: round(value, 3) for name, value in rows[-1].items()}, flush=True)
         for process in builds.values():
@@ -65,9 +67,8 @@ def main() -> None:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    for kind in ("_s", "_demodulate_s"):
-        ratio = statistics.median(row[f"new{kind}"] / row[f"old{kind}"] for row in rows)
-        print(f"median of new{kind} / old{kind} over {len(rows)} pairs: {ratio:.4f}")
+    for kind in ("ratio", "demodulate_ratio"):
+        print(f"median of {kind}, new over old, {len(rows)} pairs: {statistics.median(row[kind] for row in rows):.4f}")
 
 
 def _stack(folder: Path, shape: tuple[int, int]) -> None:
