@@ -45,7 +45,7 @@ _TEXTS = {
     StopReason.BAD_START: "residuals or Jacobian are not finite at the start: start elsewhere",
     StopReason.LINE_SEARCH: "the line search found no lower cost along the direction: float64, a new start, or "
     "Levenberg-Marquardt go further",
-    StopReason.TIME: "the time that was given is used up: continue from here with more",
+    StopReason.TIME: "the time is used up, or the next level would not fit into what is left: continue from here with more",
     StopReason.HELD_OUT: "the residual at held-out points has stopped falling, the best state is kept: more points or a "
     "larger network go further",
 }
