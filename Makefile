@@ -27,13 +27,12 @@ test: lint
 	EXAMPLES=$(EXAMPLES) OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # what answers within a minute once kernels are compiled: contracts, arrays, documents; no process of its own is started
-QUICK := tests/partition tests/surface tests/physics tests/storage/test_formats.py tests/storage/test_maps.py \
-	tests/storage/test_readers.py tests/storage/test_headers.py tests/streaming/test_bands.py tests/streaming/test_events.py \
-	tests/streaming/test_journal.py tests/streaming/test_row_pool.py tests/fields/test_scaled_cpikan.py tests/fields/test_kinds.py \
-	tests/learning/test_points.py tests/learning/test_balancers.py tests/learning/test_samplers.py tests/images/test_losses.py \
+QUICK := tests/partition tests/storage/test_formats.py tests/storage/test_maps.py tests/storage/test_headers.py \
+	tests/streaming/test_bands.py tests/streaming/test_events.py tests/streaming/test_journal.py tests/streaming/test_row_pool.py \
+	tests/surface/test_aperture.py tests/surface/test_parameters.py tests/fields/test_scaled_cpikan.py tests/learning/test_points.py \
 	tests/images/test_features.py tests/psi/test_noise.py tests/psi/test_schemes.py tests/psi/test_frame_model.py \
-	tests/psi/test_acquisition.py tests/pipeline/test_height_map.py tests/pipeline/test_compare.py tests/pipeline/test_jobs.py \
-	tests/report tests/test_cli_flags.py tests/test_documents.py tests/test_inline_figures.py tests/test_metrics.py tests/test_units.py
+	tests/psi/test_acquisition.py tests/pipeline/test_height_map.py tests/pipeline/test_compare.py tests/test_documents.py \
+	tests/test_inline_figures.py tests/test_metrics.py tests/test_units.py
 
 quick: $(VENV)/.installed
 	$(BIN)/ruff check -q src tests benchmarks
