@@ -84,7 +84,7 @@ def test_trusted_steps_are_used_as_given_and_checked() -> None:
     assert found.deviation_deg is not None
     # five frames leave two degrees of freedom a pixel: 10 000 pixels at sigma / B = 0.02 give a few hundredths of a degree
     np.testing.assert_allclose(found.deviation_deg[0], np.subtract(true, given), atol=0.3)
-    assert "off by up to 8.0 deg" in found.warnings[0]
+    assert "off by up to 8.0 deg" in found.warnings[0].text
     good = steps_of(scene, Acquisition(WAVES[:1], (tuple(true),), "trusted"))
     assert good.warnings == ()
 
@@ -105,7 +105,7 @@ def test_less_than_one_fringe_refuses_unknown_steps_and_keeps_nominal_ones() -> 
     nominal = (0.0, 72.0, 144.0, 216.0, 288.0)
     found = steps_of(scene, Acquisition(WAVES[:1], (nominal,), "nominal"))
     np.testing.assert_allclose(found.steps_deg[0], nominal, atol=1e-9)
-    assert "nominal steps are used as given" in found.warnings[0]
+    assert "nominal steps are used as given" in found.warnings[0].text
     assert found.fits is not None
     assert not found.fits[0].determined
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.calibration.calibrate import Calibration
 from cpikan.psi.kernels.statistics import MapStatistics
+from cpikan.psi.model.caution import Caution
 from cpikan.version import VERSION
 
 if TYPE_CHECKING:
@@ -42,8 +43,14 @@ def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[
         "expected_wrong_order_rate": calibration.wrong_order_rate,
         "frames_fit": describe_fits(calibration),
         "field_fit": None if surface is None else surface.summary,
-        "warnings": list(calibration.warnings),
+        **told(calibration.warnings),
     }
+
+
+def told(cautions: Iterable[Caution]) -> dict[str, list[str]]:
+    """Put cautions into the summary: their sentences, and their names in the same order."""
+    cautions = tuple(cautions)
+    return {"warnings": [one.text for one in cautions], "warning_names": [one.name for one in cautions]}
 
 
 def added(facts: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:

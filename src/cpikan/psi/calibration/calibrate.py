@@ -19,6 +19,7 @@ from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.model import Demodulation, PixelModel
 from cpikan.psi.kernels.weight_field import model_demodulation
 from cpikan.psi.model.acquisition import Acquisition
+from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.noise import NoiseModel, fit_noise, noise_from_neighbours, noise_from_residuals
 from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, phasor_weights
@@ -69,7 +70,7 @@ class Calibration:
     alignment: Alignment | None = None
     ripple_before_mrad: tuple[dict[int, float] | None, ...] | None = None
     ripple_after_mrad: tuple[dict[int, float] | None, ...] | None = None
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[Caution, ...] = field(default=())
 
     @property
     def steps_deg(self) -> tuple[tuple[float, ...], ...]:
@@ -141,7 +142,7 @@ def _first_model(
     Where tilts bring frames together in a part of the field, so that they leave the phase open there, the steps are fitted
     again as if they were the same everywhere, and the user is told.
     """
-    effects, told = settings.effects, tuple[str, ...]()
+    effects, told = settings.effects, tuple[Caution, ...]()
     while True:
         steps = stack_steps(frames, position, sample.rows, acquisition, effects)
         noise = _noises(sample, frames, position, steps, saturation_dn)
@@ -150,10 +151,8 @@ def _first_model(
         except InputError as error:
             if settings.effects is not None or effects is not None:
                 raise
-            effects, told = (
-                (),
-                (f"{error}; steps that are the same everywhere are used, the map carries what that leaves",),
-            )
+            text = f"{error}; steps that are the same everywhere are used, the map carries what that leaves"
+            effects, told = (), (Caution("steps-coincide", text),)
             continue
         return replace(steps, warnings=(*told, *steps.warnings)), noise, plain
 

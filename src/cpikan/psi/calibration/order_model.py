@@ -12,6 +12,7 @@ from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.alignment import Alignment, Ranges, Samples, align
 from cpikan.psi.kernels.cpu import search_orders
 from cpikan.psi.kernels.model import OrderSearch
+from cpikan.psi.model.caution import Caution
 from cpikan.units import format_length
 
 _MISFIT_CHANCE = 1e-7  # a pixel this unlikely to be noise does not fit its order
@@ -70,7 +71,7 @@ class OrderModel:
     phase_floor_rad2: float
     sigma_rad: tuple[float, ...]
     sigma_nm: float
-    warnings: tuple[str, ...]
+    warnings: tuple[Caution, ...]
 
 
 def order_model(
@@ -175,16 +176,16 @@ def _search(
 
 def _warnings(
     rate: float, range_nm: float, extent_nm: float, asked: float | tuple[float, float] | None
-) -> tuple[str, ...]:
-    found = []
+) -> tuple[Caution, ...]:
+    found = {}
     if rate > 1e-4:
-        found.append(
+        found["wrong-orders"] = (
             f"expected wrong fringe orders: {rate:.2g} of the pixels over a range of {format_length(range_nm)} at this "
             "noise; a shorter --range, more frames or more wavelengths help"
         )
     if asked is None and extent_nm > 0.9 * range_nm:
-        found.append(
+        found["range-filled"] = (
             f"the heights fill the whole range of {format_length(range_nm)} that this noise allows: larger ones fold over; "
             "give --range, or lower the noise"
         )
-    return tuple(found)
+    return tuple(Caution(name, text) for name, text in found.items())

@@ -15,6 +15,7 @@ from cpikan.psi.calibration.steps.layout import EFFECTS
 from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.steps.two_frames import fit_two_frames
 from cpikan.psi.model.acquisition import Acquisition
+from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.frame_model import FrameModel
 
 Sign = Literal["given", "nominal", "assumed"]
@@ -38,7 +39,7 @@ class StackSteps:
     sign: Sign
     fits: tuple[StepFit, ...] | None = None
     deviation_deg: tuple[tuple[float, ...] | None, ...] | None = None
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[Caution, ...] = field(default=())
 
     @property
     def steps_deg(self) -> tuple[tuple[float, ...], ...]:
@@ -64,22 +65,23 @@ def stack_steps(
     options = FitOptions(effects=fitted, response=effects is not None and "response" in effects)
     fits: list[StepFit] = []
     models: list[FrameModel] = []
-    warnings: list[str] = []
+    warnings: list[Caution] = []
     for i, samples in enumerate(frames):
         start = None if given is None else given[i]
-        name = f"wavelength {i + 1}: " if len(frames) > 1 else ""
         carrier = carrier_of(replace(rows, samples=rows.samples[i]))
         fit = _fitted(samples, position, start, replace(options, carrier=carrier))
         model = fit.model
         if not fit.determined:
             if start is None:
+                which = f"wavelength {i + 1}: " if len(frames) > 1 else ""
                 raise InputError(
-                    f"{name}the frames do not determine their phase steps (estimate "
+                    f"{which}the frames do not determine their phase steps (estimate "
                     f"{[round(s, 1) for s in fit.steps_deg]} deg): {fit.reason}; or give --phase-steps"
                 )
-            warnings.append(f"{name}nominal steps are used as given, the frames do not determine them: {fit.reason}")
+            text = f"nominal steps are used as given, the frames do not determine them: {fit.reason}"
+            warnings.append(Caution("steps-undetermined", text).of_wavelength(i, len(frames)))
             model = FrameModel.plain(tuple(step - start[0] for step in start))
-        warnings += [name + text for text in (*fit.warnings, *_contradiction(fit, carrier))]
+        warnings += [told.of_wavelength(i, len(frames)) for told in (*fit.warnings, *_contradiction(fit, carrier))]
         fits.append(fit)
         models.append(model)
     if given is not None:
@@ -96,7 +98,7 @@ def _fitted(samples: np.ndarray, position: np.ndarray, start: tuple[float, ...] 
     return fit_two_frames(samples, position, start)
 
 
-def _contradiction(fit: StepFit, carrier: Carrier | None) -> tuple[str, ...]:
+def _contradiction(fit: StepFit, carrier: Carrier | None) -> tuple[Caution, ...]:
     """Warn where the fit contradicts the steps that the fringes' carrier shows, of either sign."""
     if carrier is None or len(fit.steps_deg) < 3:
         return ()
@@ -105,21 +107,21 @@ def _contradiction(fit: StepFit, carrier: Carrier | None) -> tuple[str, ...]:
     if off <= _CARRIER_DEG + 3 * float(np.degrees(fit.step_error_rad.max())):
         return ()
     said_deg = ", ".join(f"{step % 360:.0f}" for step in said)
-    return (
-        f"the carrier of the fringes shows steps of {said_deg} deg (or their negatives), {off:.0f} deg from the fit",
-    )
+    text = f"the carrier of the fringes shows steps of {said_deg} deg (or their negatives), {off:.0f} deg from the fit"
+    return (Caution("carrier-contradicts", text),)
 
 
-def _agreeing(fits: list[StepFit], rows: WholeRows, i: int, warnings: list[str]) -> StepFit:
+def _agreeing(fits: list[StepFit], rows: WholeRows, i: int, warnings: list[Caution]) -> StepFit:
     """Give a blind fit the sign under which its phase rises where that of the first wavelength does."""
     agreement = _slope_agreement(rows.samples, fits[0].model, fits[i].model, i)
     if agreement < -_AGREES:
         return mirrored(fits[i])
     if agreement < _AGREES:
-        warnings.append(
-            f"wavelength {i + 1}: the sign of its phase against that of wavelength 1 is a guess (their slopes correlate by "
-            f"{agreement:.2f}): give --phase-steps with --steps nominal"
+        text = (
+            f"the sign of its phase against that of wavelength 1 is a guess (their slopes correlate by {agreement:.2f}): give "
+            "--phase-steps with --steps nominal"
         )
+        warnings.append(Caution("sign-assumed", text).of_wavelength(i, len(fits)))
     return fits[i]
 
 
@@ -162,10 +164,8 @@ def _trusted(frames: np.ndarray, given: tuple[tuple[float, ...], ...]) -> StackS
     for i, found in enumerate(deviations):
         worst = max((abs(d) for d in found), default=0.0) if found is not None else 0.0
         if worst > _DEVIATION_DEG and len(given[i]) >= _FEWEST_CHECKED:
-            name = f"wavelength {i + 1}: " if len(given) > 1 else ""
-            warnings.append(
-                f"{name}the frames say that trusted steps are off by up to {worst:.1f} deg: check them, or say --steps nominal"
-            )
+            text = f"the frames say that trusted steps are off by up to {worst:.1f} deg: check them, or say --steps nominal"
+            warnings.append(Caution("steps-off", text).of_wavelength(i, len(given)))
     models = tuple(FrameModel.plain(steps) for steps in given)
     return StackSteps(models, "given", deviation_deg=deviations, warnings=tuple(warnings))
 

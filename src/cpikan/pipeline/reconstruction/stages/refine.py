@@ -11,6 +11,8 @@ import numpy as np
 from cpikan.pipeline.reconstruction.arrays import Arrays, DerivedRows
 from cpikan.pipeline.reconstruction.calibrate import SIGMA_CELL_PX
 from cpikan.pipeline.reconstruction.stage import Context, Stage
+from cpikan.pipeline.reconstruction.summary import told
+from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.flags import Flag
 from cpikan.psi.refine.joining import Joined, join_components
 from cpikan.psi.refine.patches import Candidates, choose, find_candidates
@@ -70,11 +72,12 @@ class Refine(Stage):
             **surface.summary(),
         }
         name = context.plan.method.refiner
-        missing = (
+        missing = Caution(
+            "no-surface",
             f"no surface for --method {name}: no part of the map has 54 blocks of 8 x 8 pixels; the heights are those of "
-            "unwrapping"
+            "unwrapping",
         )
-        outcome = {"methods_used": [name]} if report["surfaces"] else {"warnings": [missing]}
+        outcome = {"methods_used": [name]} if report["surfaces"] else told((missing,))
         return {"refining": report, "components": joined.components, **outcome}
 
     def resume(self, arrays: Arrays, context: Context) -> None:

@@ -12,6 +12,7 @@ from cpikan.psi.calibration.steps.layout import EFFECTS
 from cpikan.psi.calibration.steps.model import Samples
 from cpikan.psi.calibration.steps.step_fit import StepFit, sample_squares
 from cpikan.psi.calibration.steps.uncertainty import covariance_of
+from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.fringes import fringe_columns
 from cpikan.psi.model.response import Response
@@ -111,20 +112,28 @@ def _judged(fit: StepFit, samples: Samples, *, resolved: bool) -> StepFit:
         )
     if fit.conditioning < _WORST_CONDITION:
         reasons.append("the steps lie too close together to tell background, modulation and phase apart")
-    warnings = []
-    if _DOUBTFUL_ERROR_DEG < worst <= _LARGEST_ERROR_DEG:
-        warnings.append(f"steps are uncertain by {worst:.1f} deg: more frames or fringes would settle them")
+    return replace(
+        fit, determined=not reasons, reason="; ".join(reasons), warnings=_cautions(fit, worst, resolved=resolved)
+    )
+
+
+def _cautions(fit: StepFit, worst_deg: float, *, resolved: bool) -> tuple[Caution, ...]:
+    told = {}
+    if _DOUBTFUL_ERROR_DEG < worst_deg <= _LARGEST_ERROR_DEG:
+        told["steps-uncertain"] = (
+            f"steps are uncertain by {worst_deg:.1f} deg: more frames or fringes would settle them"
+        )
     if not fit.converged:
-        warnings.append(f"the estimate of the steps had not settled after {fit.iterations} iterations")
+        told["steps-not-settled"] = f"the estimate of the steps had not settled after {fit.iterations} iterations"
     if fit.model.frames <= 4:
-        warnings.append(
+        told["steps-few-frames"] = (
             f"{fit.model.frames} frames: the steps rest on a background and modulation that do not follow the fringes"
         )
     if not resolved:
-        warnings.append("fringes are denser than the sampled pixels: their number is a lower bound")
+        told["fringes-dense"] = "fringes are denser than the sampled pixels: their number is a lower bound"
     if fit.sign == "assumed" and abs(np.sin(fit.model.steps_rad[1])) < 3 * fit.step_error_rad[1]:
-        warnings.append("the first step is near 0 or 180 deg: the sign of the phase is a guess")
-    return replace(fit, determined=not reasons, reason="; ".join(reasons), warnings=tuple(warnings))
+        told["sign-assumed"] = "the first step is near 0 or 180 deg: the sign of the phase is a guess"
+    return tuple(Caution(name, text) for name, text in told.items())
 
 
 def _free_harmonics(model: FrameModel, orders: tuple[int, ...], where: np.ndarray) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cpikan.psi.calibration.steps.layout import Effect
+from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.frame_model import FrameModel
 
 
@@ -43,7 +44,7 @@ class StepFit:
     converged: bool = True
     determined: bool = True
     reason: str = ""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
 
     @property
     def circle_coverage(self) -> float:

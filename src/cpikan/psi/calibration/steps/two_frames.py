@@ -10,6 +10,7 @@ from cpikan.errors import InputError
 from cpikan.psi.calibration.smooth_terms import Box, features_of, smooth_field, terms_by_row
 from cpikan.psi.calibration.steps.fringes import unwrap_scattered
 from cpikan.psi.calibration.steps.step_fit import StepFit
+from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.noise import SIGMA_PER_MAD
 
@@ -61,7 +62,12 @@ def fit_two_frames(frames: np.ndarray, position: np.ndarray, start_deg: tuple[fl
         determined=not reasons,
         reason="; ".join(reasons),
         sign="assumed" if start_deg is None else "nominal",
-        warnings=("two frames: phases rest on a background and modulation that do not follow the fringes",),
+        warnings=(
+            Caution(
+                "steps-few-frames",
+                "two frames: phases rest on a background and modulation that do not follow the fringes",
+            ),
+        ),
     )
 
 

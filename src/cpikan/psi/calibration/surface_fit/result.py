@@ -13,6 +13,7 @@ from cpikan.psi.calibration.stack_steps import Sign, StackSteps
 from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.surface_fit.frame_residuals import FrameLayout, FrameParts, LinearPhase, NetworkPhase
 from cpikan.psi.calibration.surface_fit.problem import Degrees
+from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.smooth_field import SmoothField
 
@@ -60,7 +61,7 @@ class SurfaceFit:
     sigma_nm_median: float = float("nan")
     verdict: Verdict = "not determined"
     reason: str = ""
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[Caution, ...] = field(default=())
 
     @property
     def determined(self) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from cpikan.psi.calibration.surface_fit.result import SurfaceFit
 from cpikan.psi.calibration.surface_fit.thresholds import Thresholds
+from cpikan.psi.model.caution import Caution
 
 
 def judged(fit: SurfaceFit, points: np.ndarray, limits: Thresholds) -> SurfaceFit:
@@ -58,21 +59,22 @@ def _reasons(fit: SurfaceFit, limits: Thresholds) -> list[str]:
     return reasons
 
 
-def _warnings(fit: SurfaceFit, uneven: float, limits: Thresholds) -> tuple[str, ...]:
-    told = [
-        f"steps, tilts and a smooth surface were fitted to the frames together, to {fit.residual_dn:.1f} DN; the surface as a "
-        f"whole is known to {fit.sigma_nm_median:.2g} nm, an error that neighbouring pixels share"
-    ]
+def _warnings(fit: SurfaceFit, uneven: float, limits: Thresholds) -> tuple[Caution, ...]:
+    left, sigma = f"{fit.residual_dn:.1f} DN", f"{fit.sigma_nm_median:.2g} nm"
+    told = {
+        "surface-fitted": f"steps, tilts and a smooth surface were fitted to the frames together, to {left}; the surface as a "
+        f"whole is known to {sigma}, an error that neighbouring pixels share"
+    }
     if fit.sign == "assumed":
-        told.append("the sign of the height is assumed (0 < step 1 < 180 deg): unknown steps leave it open")
+        told["sign-assumed"] = "the sign of the height is assumed (0 < step 1 < 180 deg): unknown steps leave it open"
     if uneven > limits.uneven_light:
-        told.append(
+        told["light-uneven"] = (
             f"the background varies by {uneven:.0%} of the modulation: if the light is more even than that, this is a false "
             "minimum; compare with another pair of frames, or take more"
         )
     if fit.chi2 > limits.good_chi2:
-        told.append(
+        told["fit-leaves-detail"] = (
             f"the fit leaves {fit.chi2**0.5:.1f} times the noise of neighbouring pixels: the frames hold detail or light "
             "that is not in the model; sigma is that of what is left over"
         )
-    return tuple(told)
+    return tuple(Caution(name, text) for name, text in told.items())

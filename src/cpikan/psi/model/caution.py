@@ -1,0 +1,42 @@
+"""Cautions: what a user must doubt in a measurement, each with a short name that programs can ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# every name that a run may give, and what it says of the map; docs/explanation/trust.md shows this table
+CAUTIONS: dict[str, str] = {
+    "carrier-contradicts": "the carrier of the fringes shows other steps than the fit",
+    "fit-leaves-detail": "the surface fitted to raw frames leaves more than noise",
+    "fringes-dense": "fringes are denser than the sampled pixels",
+    "light-uneven": "the background that was fitted to raw frames varies as much as fringes do",
+    "no-surface": "a refiner was asked for and had too little data to fit a surface",
+    "range-filled": "the heights fill the range that the noise allows",
+    "sign-assumed": "the sign of the height is a guess",
+    "steps-coincide": "frames coincide in a part of the field: steps were taken as the same everywhere",
+    "steps-few-frames": "steps were fitted to so few frames that they rest on smooth light",
+    "steps-not-settled": "the estimate of the steps had not settled",
+    "steps-off": "the frames contradict trusted steps",
+    "steps-uncertain": "fitted steps are uncertain by more than two degrees",
+    "steps-undetermined": "the frames do not determine their steps: nominal ones are used",
+    "surface-fitted": "the map is a smooth surface fitted to few or bad raw frames",
+    "wrong-orders": "wrong fringe orders are expected",
+}
+
+
+@dataclass(frozen=True)
+class Caution:
+    """A sentence to the user, with its short ``name``: a key of `CAUTIONS` (KeyError for another)."""
+
+    name: str
+    text: str
+
+    def __post_init__(self) -> None:
+        CAUTIONS[self.name]
+
+    def __str__(self) -> str:
+        return self.text
+
+    def of_wavelength(self, number: int, count: int) -> Caution:
+        """Say which wavelength is meant, where there are several."""
+        return Caution(self.name, f"wavelength {number + 1}: {self.text}") if count > 1 else self
