@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
+from cpikan.masked import without_mask
 from cpikan.metrics import wrong_order_limit_nm
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.maps.map_rows import MapRows
@@ -28,7 +29,7 @@ _INPAINTED = int(Flag.INPAINTED)
 
 
 def open_truth(truth: str | Path | NDArray[np.number], shape: tuple[int, int]) -> NDArray[np.number]:
-    """Open the true heights in nm, (H, W), memory-mapped from a .npy file or an array as it is.
+    """Open the true heights in nm, (H, W), memory-mapped from a .npy file or an array as it is (NaN where it is masked).
 
     Raises InputError for a missing or unreadable file, another shape, or anything but real numbers.
     """
@@ -37,6 +38,7 @@ def open_truth(truth: str | Path | NDArray[np.number], shape: tuple[int, int]) -
         if not Path(truth).is_file():
             raise InputError(f"{name} is not a file: give a .npy file of heights in nm")
         truth = open_npy(Path(truth))
+    truth = without_mask(truth)
     if truth.ndim != 2 or truth.dtype.kind not in "iuf":
         raise InputError(
             f"{name} is an array of {truth.ndim} dimensions and type {truth.dtype}: "
