@@ -38,15 +38,15 @@ def open_truth(truth: str | Path | NDArray[np.number], shape: tuple[int, int]) -
         if not Path(truth).is_file():
             raise InputError(f"{name} is not a file: give a .npy file of heights in nm")
         truth = open_npy(Path(truth))
-    truth = without_mask(truth)
-    if truth.ndim != 2 or truth.dtype.kind not in "iuf":
+    heights: NDArray[np.number] = without_mask(truth)
+    if heights.ndim != 2 or heights.dtype.kind not in "iuf":
         raise InputError(
-            f"{name} is an array of {truth.ndim} dimensions and type {truth.dtype}: "
+            f"{name} is an array of {heights.ndim} dimensions and type {heights.dtype}: "
             "give real heights in nm of shape (H, W)"
         )
-    if truth.shape != tuple(shape):
-        raise InputError(f"{name} has shape {truth.shape}, the height map {tuple(shape)}: give the truth of this map")
-    return truth
+    if heights.shape != tuple(shape):
+        raise InputError(f"{name} has shape {heights.shape}, the height map {tuple(shape)}: give the truth of this map")
+    return heights
 
 
 @dataclass(frozen=True)
