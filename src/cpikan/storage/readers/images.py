@@ -7,9 +7,10 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class ImagesReader(BaseReader):
         first = headers[0]
         shape = (len(headers), first.height, first.width)
         super().__init__(FrameLayout(shape, first.dtype, tuple(header.path.name for header in headers)))
-        self._paths = [header.path for header in headers]
+        self._headers, self._paths = tuple(headers), [header.path for header in headers]
         channels = max(header.channels for header in headers)
         working = (1 + (2 if channels == 1 else 8)) * first.height * first.width * first.dtype.itemsize
         self._scratch = ScratchFrames(shape, first.dtype, [partial(_decoded, header) for header in headers], working)
@@ -62,6 +63,9 @@ class ImagesReader(BaseReader):
 
     def _rows(self, start: int, stop: int) -> np.ndarray:
         return self._scratch.rows(start, stop)
+
+    def origin(self) -> tuple[Any, ...]:
+        return ([replace(header, path=header.path.absolute()) for header in self._headers],)
 
     def fingerprint(self) -> str:
         return fingerprint_files(self._paths, self.shape, self.dtype)
@@ -131,7 +135,7 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def _tiff_header(path: Path) -> ImageHeader:
-    pages, _ = read_pages(path)
+    pages = read_pages(path)[0]
     if len(pages) != 1:
         raise InputError(
             f"{path} has {len(pages)} pages: in a folder each image is one frame; give the file itself as the stack"
