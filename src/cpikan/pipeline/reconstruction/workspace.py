@@ -57,7 +57,7 @@ class Workspace:
             space = cls(output, quantities, Journal.resume(log, plan), "unfinished")
         else:
             space = cls(output, quantities, Journal.start(log, plan), "new")
-        return space._taken_up(plan)
+        return space._taken_up(plan)._verified()
 
     @classmethod
     def _finished(cls, output: Path, quantities: tuple[str, ...], plan: dict[str, Any]) -> Workspace:
@@ -87,6 +87,13 @@ class Workspace:
                 self.state, self.journal = "finished", None
             else:
                 self.output.rename(partial)
+        return self
+
+    def _verified(self) -> Workspace:
+        """Forget the steps from the first on whose bytes on disk have changed: they are done again."""
+        if self.journal is not None and self.journal.drop_damaged() and not self.journal.steps:
+            self._clear()
+            self.state = "new"
         return self
 
     def replace_old(self) -> None:
