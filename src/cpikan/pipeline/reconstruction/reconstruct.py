@@ -113,7 +113,7 @@ class _Run:
                 "seconds": seconds,
                 "seconds_start": seconds_before + started - begun,
                 "megapixels_per_second": self._shape[0] * self._shape[1] / 1e6 / max(seconds, 1e-9),
-                "steps": self.stack.acquisition.steps,
+                "steps": calibration.calibration.steps.state,
                 "output": str(self.output),
             }
             space.commit(document(self.stack, identity, calibration.calibration, facts))
