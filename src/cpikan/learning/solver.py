@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -16,11 +17,13 @@ from torch import Tensor, nn
 
 from cpikan.errors import InputError
 from cpikan.learning.combinators import Restarts, Sequential, check_restarts
+from cpikan.learning.objective import Objective
 from cpikan.learning.points import MIN_ROWS_PER_PARAMETER, Sampler
 from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.runner import Budget, History, Runner
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.unknowns import network_of, outputs_of, unknowns_of
+from cpikan.learning.violations import violations, zero_cost
 from cpikan.physics.catalogue import problem as problem_named
 from cpikan.physics.problem import Problem
 from cpikan.physics.resonance import near_resonance
@@ -71,7 +74,9 @@ class Solution:
 
     ``metrics`` has relative_l2 (the largest over outputs) and max_error against the reference (None without one), seconds,
     iterations, collocation_points, parameters, heldout_residual (root mean square of the equation at points not fitted),
-    boundary_violation (largest residual of a condition), steps_per_second, and coefficients of an inverse problem.
+    heldout_relative (of equation and conditions, relative to that of u = 0), boundary_violation (largest residual of a
+    condition), conditions (of each its name, its violation in its own units, and that relative to its data),
+    steps_per_second, and coefficients of an inverse problem.
     """
 
     problem: Problem
@@ -224,19 +229,26 @@ def errors(problem: Problem, values: Tensor, x: Tensor) -> tuple[float, float]:
     return float(relative.max()), float(difference.abs().max())
 
 
+def _root_mean_square(field: nn.Module, heldout: Objective) -> float:
+    """Compute the root mean square of the equation's residuals, all of them together, at the held-out points."""
+    term = next(term for term in heldout.terms if term.inside)
+    with torch.no_grad():
+        return float(torch.cat(term.at(field, heldout.sets[term.name])).square().mean().sqrt())
+
+
+def _relative(field: nn.Module, heldout: Objective) -> float | None:
+    """Compute the held-out residual relative to that of u = 0; None where u = 0 leaves none."""
+    zero = zero_cost(field, heldout)
+    with torch.no_grad():
+        return math.sqrt(float(heldout.cost(field)) / zero) if zero > 0 else None
+
+
 def _metrics(run: Runner, seconds: float) -> dict[str, Any]:
     problem, field, heldout = run.problem, run.iterate.field, run.iterate.heldout
     x = test_points(problem)
     values = evaluate(field, x)
     relative, largest = errors(problem, values, x) if problem.exact is not None else (None, None)
-    violation, inside = 0.0, 0.0
-    for term in heldout.terms:
-        with torch.no_grad():
-            found = torch.cat(term.at(field, heldout.sets[term.name]))
-        if term.inside:
-            inside = float(found.square().mean().sqrt())
-        elif len(found):
-            violation = max(violation, float(found.abs().max()))
+    missed = violations(field, heldout)
     metrics: dict[str, Any] = {
         "relative_l2": relative,
         "max_error": largest,
@@ -244,8 +256,10 @@ def _metrics(run: Runner, seconds: float) -> dict[str, Any]:
         "iterations": run.iterations,
         "collocation_points": run.iterate.objective.count,
         "parameters": sum(p.numel() for p in field.parameters()),
-        "heldout_residual": inside,
-        "boundary_violation": violation,
+        "heldout_residual": _root_mean_square(field, heldout),
+        "heldout_relative": _relative(field, heldout),
+        "boundary_violation": max((one.largest for one in missed), default=0.0),
+        "conditions": [{"name": one.name, "violation": one.largest, "relative": one.relative} for one in missed],
         "steps_per_second": run.iterations / seconds,
     }
     found_values = [float(values[:, output].mean()) for output in problem.constants]

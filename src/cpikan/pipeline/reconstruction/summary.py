@@ -41,6 +41,7 @@ def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[
         "sigma_nm_median": calibration.sigma_nm_median,
         "range_nm": calibration.range_nm,
         "expected_wrong_order_rate": calibration.wrong_order_rate,
+        "fit_across_wavelengths": calibration.fit_across_wavelengths,
         "frames_fit": describe_fits(calibration),
         "field_fit": None if surface is None else surface.summary,
         **told(calibration.warnings),

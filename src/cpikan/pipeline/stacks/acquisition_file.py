@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from cpikan.errors import InputError, unknown_name
 from cpikan.option import option
 from cpikan.psi.model.acquisition import STEP_STATES, Acquisition, StepState
 from cpikan.psi.model.steps import check_steps
+from cpikan.storage.documents import parse_toml
 from cpikan.storage.readers.zarr import is_zarr
 from cpikan.units import parse_length_nm
 
@@ -59,11 +59,13 @@ def read_acquisition_file(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise InputError(f"{path} has {path.stat().st_size} bytes: an acquisition file has a few lines")
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not valid TOML: {error}; write lines such as {_EXAMPLE}") from error
-    except (UnicodeDecodeError, OSError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as text ({error}): write it as UTF-8") from error
+        values = parse_toml(path.read_bytes())
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{path} is not valid TOML: {error}; write lines such as {_EXAMPLE} in UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its rights") from error
     for key in values:
         if key not in ACQUISITION_KEYS:
             raise unknown_name(f"key in {path}", key, ACQUISITION_KEYS)

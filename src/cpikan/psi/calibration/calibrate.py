@@ -68,6 +68,7 @@ class Calibration:
     sigma_nm_median: float
     range_nm: float | None = None
     wrong_order_rate: float | None = None
+    fit_across_wavelengths: float | None = None
     alignment: Alignment | None = None
     ripple_before_mrad: tuple[dict[int, float] | None, ...] | None = None
     ripple_after_mrad: tuple[dict[int, float] | None, ...] | None = None
@@ -192,6 +193,7 @@ def _with_orders(calibration: Calibration, phases: MeasuredPhases, settings: Cal
         sigma_nm_median=found.sigma_nm,
         range_nm=found.range_nm,
         wrong_order_rate=found.wrong_order_rate,
+        fit_across_wavelengths=found.fit,
         alignment=found.alignment,
         warnings=calibration.warnings + found.warnings,
     )

@@ -21,7 +21,8 @@ CAUTIONS: dict[str, str] = {
     "steps-uncertain": "fitted steps are uncertain by more than two degrees",
     "steps-undetermined": "the frames do not determine their steps: nominal ones are used",
     "surface-fitted": "the map is a smooth surface fitted to few or bad raw frames",
-    "wrong-orders": "wrong fringe orders are expected",
+    "wavelengths-disagree": "the wavelengths disagree by more than noise",
+    "wrong-orders": "the phases leave fringe orders undecided",
 }
 # names that say how the map was made: nothing to doubt, so they are no warnings
 NOTES = frozenset({"steps-few-frames", "surface-fitted"})
