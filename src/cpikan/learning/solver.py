@@ -115,7 +115,7 @@ def solve(
         reason = _run(run, field, recipe, settings)
     metrics, warnings = _metrics(run, run.seconds), _warnings(run, own is None)
     before = None if store is None or store.saved is None else store.saved.state["iterations"]
-    if run.iterations == before and reason is not StopReason.TIME:
+    if run.iterations == before and reason not in (StopReason.TIME, StopReason.NEXT_LEVEL):
         warnings.append(f"the solve in {settings.checkpoint} had been finished: nothing was left to do")
     return Solution(problem, network_of(run.iterate.field), run.history, reason, metrics, seed, tuple(warnings))
 
