@@ -21,7 +21,9 @@ from small_stacks import folder_of
 ROOT = Path(cpikan.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 FLOORS = {  # docs: the house; a module imports from its own floor or below
-    **dict.fromkeys(["compiled", "errors", "option", "units", "version", "metrics", "partition", "storage"], 0),
+    **dict.fromkeys(
+        ["compiled", "errors", "masked", "messages", "option", "units", "version", "metrics", "partition", "storage"], 0
+    ),
     "streaming": 1,
     "fields": 2,
     "physics": 3,

@@ -17,6 +17,7 @@ import cpikan
 from cpikan.errors import InputError
 from cpikan.pipeline.stacks.describe import describe_stack, format_description
 from cpikan.pipeline.stacks.stack import FrameStack, open_stack
+from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.model.acquisition import Acquisition
 
 SHAPE = (2, 4, 11, 13)
@@ -79,8 +80,8 @@ def test_from_array_takes_an_acquisition() -> None:
     assert np.shares_memory(stack.rows(0, 3), FRAMES)
     with pytest.raises(InputError, match="distinct positions"):
         FrameStack.from_array(FRAMES, Acquisition((632.8, 532.0), ((0, 180, 0, 180),) * 2, "trusted"))
-    with pytest.raises(InputError, match=r"holds int32.*astype"):
-        FrameStack.from_array(FRAMES.astype(np.int32), Acquisition((632.8, 532.0)))
+    with pytest.raises(InputError, match=r"holds int64.*astype"):
+        FrameStack.from_array(FRAMES.astype(np.int64), Acquisition((632.8, 532.0)))
 
 
 def test_acquisition_file_beside_and_in_the_folder(tmp_path: Path) -> None:
@@ -236,3 +237,30 @@ class TestMeasured:
             InputError, match=r"holds 154 frames but 8 wavelengths x 4 phase steps need 32.*frames first"
         ):
             open_stack(source, wavelengths=[f"{k} um" for k in range(1, 9)], phase_steps=STEPS)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", ">i2"])
+def test_light_below_zero_is_read_as_it_is(tmp_path: Path, dtype: str) -> None:
+    y, x = np.indices((40, 50))
+    scale = 60 if dtype == "int8" else 900
+    frames = np.array([np.rint(0.6 * scale + scale * np.cos(0.3 * x + 0.1 * y + np.radians(step))) for step in STEPS])
+    assert frames.min() < 0
+    with open_stack(save(tmp_path, frames.astype(dtype)), wavelengths=["633 nm"], phase_steps=STEPS) as stack:
+        np.testing.assert_array_equal(stack.rows(0, 40)[0], frames)
+        assert stack.saturation_dn == np.inf
+        take_subsample(stack, None)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_unsigned_light_stored_as_signed_is_refused_with_the_remedy(tmp_path: Path, dtype: str) -> None:
+    y, x = np.indices((40, 50))
+    top = np.iinfo(f"u{dtype}").max
+    light = [np.rint(0.5 * top * (1 + 0.9 * np.cos(0.3 * x + 0.1 * y + np.radians(step)))) for step in STEPS]
+    wrapped = np.array(light).astype(f"u{dtype}").view(dtype)
+    with (
+        open_stack(save(tmp_path, wrapped), wavelengths=["633 nm"], phase_steps=STEPS) as stack,
+        pytest.raises(InputError, match=rf"unsigned light stored as {dtype}.*view\('u{dtype}'\)"),
+    ):
+        take_subsample(stack, None)
+    with open_stack(save(tmp_path, wrapped.view(f"u{dtype}")), wavelengths=["633 nm"], phase_steps=STEPS) as stack:
+        take_subsample(stack, None)

@@ -156,12 +156,21 @@ def test_allowed_pixel_types_come_back_native(name: str) -> None:
     assert native.itemsize == np.dtype(name).itemsize
 
 
+@pytest.mark.parametrize("name", ["i1", "<i2", ">i2", "<i4", ">i4", "<u4"])
+def test_other_integers_are_read_as_floats_that_hold_them_exactly(name: str) -> None:
+    limits = np.iinfo(name)
+    read = check_pixel_type("x", np.dtype(name))
+    ends = np.array([limits.min, limits.min + 1, -1 if limits.min else 1, limits.max - 1, limits.max]).astype(name)
+    assert read.kind == "f"
+    assert read.isnative
+    np.testing.assert_array_equal(ends.astype(read).astype(name), ends)
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("<i2", "uint16"),
-        ("i1", "astype"),
-        ("<i4", "astype"),
+        ("<i8", r"astype\('float64'\)"),
+        (">u8", r"astype\('float64'\)"),
         ("<f2", "half"),
         ("O", "Python objects"),
         ("<c8", "complex"),

@@ -450,7 +450,7 @@ class TestTiffFaults:
         np.testing.assert_array_equal(reader.read_rows(0, 37), grey)
         reader.close()
 
-    @pytest.mark.parametrize("dtype", ["int16", "int32", "float16", "complex64"])
+    @pytest.mark.parametrize("dtype", ["int64", "float16", "complex64"])
     def test_other_pixel_types(self, tmp_path: Path, dtype: str) -> None:
         tifffile.imwrite(tmp_path / "x.tif", np.zeros((3, 5, 5), dtype), photometric="minisblack")
         with pytest.raises(InputError, match=dtype):

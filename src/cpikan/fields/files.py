@@ -19,6 +19,7 @@ from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.fields.product_chebyshev import ProductChebyshev
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
 from cpikan.storage.atomic import write_bytes
+from cpikan.storage.documents import parse_json
 
 _FORMAT = 1
 _NESTED: dict[str, tuple[Any, str]] = {  # a field around another, and the attribute that holds the other one
@@ -57,7 +58,7 @@ def load_field(path: Path | str) -> nn.Module:
         raise InputError(f"{path} holds no field of format {_FORMAT}: give a file written by save_field")
     try:
         with torch.device("meta"):
-            field = _build(json.loads(header["field"]))
+            field = _build(parse_json(header["field"]))
         field.load_state_dict(tensors, strict=True, assign=True)
     except InputError:
         raise

@@ -24,6 +24,7 @@ from cpikan.physics.problem import Condition, Problem
 from cpikan.physics.regions import Box
 
 RULES = ("chebyshev", "grid", "latin-hypercube", "sobol", "random")
+_HELD_OUT_EVERY = 4  # of measured values
 MIN_ROWS_PER_PARAMETER = 2.0  # residual rows per parameter; with fewer, residuals vanish at the points alone
 
 
@@ -50,7 +51,7 @@ class Points:
 
     "chebyshev" clusters a low-discrepancy set (in one dimension Chebyshev's nodes) by the arcsine law towards the
     boundary; it resolves polynomials of twice the degree that even points do before they alias. The other rules are even.
-    Of measured data ``held_out`` points are every fourth, others the rest.
+    Of measured data ``held_out`` points are every fourth, others the rest; fewer than four are both.
     """
 
     interior: int
@@ -96,7 +97,7 @@ def interior_points(problem: Problem, points: Points) -> np.ndarray:
 def boundary_points(problem: Problem, condition: Condition, points: Points) -> tuple[np.ndarray, np.ndarray]:
     """Place points and normals (n, d) of a condition: its share of the boundary points, one per end in 1-D."""
     if condition.at is not None:
-        given = condition.at.numpy()[measured_part(len(condition.at), points)]
+        given = condition.at.double().numpy()[measured_part(len(condition.at), points)]
         return given, np.zeros_like(given)
     parts = problem.region.walls if condition.on is None else condition.on
     if not parts:
@@ -130,8 +131,13 @@ def _tensor(points: np.ndarray) -> torch.Tensor:
 
 
 def measured_part(count: int, points: Points) -> np.ndarray:
-    """Find which of ``count`` measured values belong to these points: every fourth one is held out."""
-    return np.flatnonzero((np.arange(count) % 4 == 3) == points.held_out)
+    """Find which of ``count`` measured values belong to these points: every fourth one is held out.
+
+    Fewer than four are all fitted, and judge the fit as well: none could be spared.
+    """
+    if count < _HELD_OUT_EVERY:
+        return np.arange(count)
+    return np.flatnonzero((np.arange(count) % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1) == points.held_out)
 
 
 def unit_points(count: int, dimension: int, rule: str, seed: int) -> np.ndarray:

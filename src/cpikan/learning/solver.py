@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,11 +17,15 @@ from torch import Tensor, nn
 
 from cpikan.errors import InputError
 from cpikan.learning.combinators import Restarts, Sequential, check_restarts
+from cpikan.learning.objective import Objective
 from cpikan.learning.points import MIN_ROWS_PER_PARAMETER, Sampler
 from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.runner import Budget, History, Runner
 from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.trust.evidence import gather
+from cpikan.learning.trust.verdict import Word, judge
 from cpikan.learning.unknowns import network_of, outputs_of, unknowns_of
+from cpikan.learning.violations import Violation, violations, zero_cost
 from cpikan.physics.catalogue import problem as problem_named
 from cpikan.physics.problem import Problem
 from cpikan.physics.resonance import near_resonance
@@ -71,7 +76,10 @@ class Solution:
 
     ``metrics`` has relative_l2 (the largest over outputs) and max_error against the reference (None without one), seconds,
     iterations, collocation_points, parameters, heldout_residual (root mean square of the equation at points not fitted),
-    boundary_violation (largest residual of a condition), steps_per_second, and coefficients of an inverse problem.
+    heldout_relative (of equation and conditions, relative to that of u = 0), boundary_violation (largest residual of a
+    condition), conditions (of each its name, its violation in its own units, and that relative to its data),
+    steps_per_second, and coefficients of an inverse problem with their standard_errors. ``trust`` says whether to believe
+    it ("converged", "not converged", "undetermined"), ``trust_reason`` why.
     """
 
     problem: Problem
@@ -80,12 +88,23 @@ class Solution:
     stop_reason: StopReason
     metrics: dict[str, Any]
     seed: int
+    trust: Word
+    trust_reason: str
+    recipe_used: str
     warnings: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Flatten the solution to one record, as the command line prints it."""
         reason = self.stop_reason
-        return {"problem": self.problem.name, **self.metrics, "stop_reason": reason.name.lower(), "seed": self.seed}
+        return {
+            "problem": self.problem.name,
+            **self.metrics,
+            "stop_reason": reason.name.lower(),
+            "seed": self.seed,
+            "trust": self.trust,
+            "trust_reason": self.trust_reason,
+            "recipe_used": self.recipe_used,
+        }
 
 
 def solve(
@@ -113,11 +132,19 @@ def solve(
     run = Runner(problem, settings.budget, seed, settings.told, store)
     with nullcontext() if store is None else store:
         reason = _run(run, field, recipe, settings)
-    metrics, warnings = _metrics(run, run.seconds), _warnings(run, own is None)
+    seconds, warnings = run.seconds, _warnings(run, own is None)
+    missed = violations(run.iterate.field, run.iterate.heldout)
+    metrics = _metrics(run, missed, seconds)
+    evidence, known = gather(run.problem, run.iterate, run.levels, missed)
+    if known is not None:
+        metrics["standard_errors"] = list(known.standard_errors)
+        warnings += [known.open] if known.open else []
+    trust = judge(evidence)
     before = None if store is None or store.saved is None else store.saved.state["iterations"]
     if run.iterations == before and reason not in (StopReason.TIME, StopReason.NEXT_LEVEL):
         warnings.append(f"the solve in {settings.checkpoint} had been finished: nothing was left to do")
-    return Solution(problem, network_of(run.iterate.field), run.history, reason, metrics, seed, tuple(warnings))
+    field = network_of(run.iterate.field)
+    return Solution(problem, field, run.history, reason, metrics, seed, *trust, recipe.name, tuple(warnings))
 
 
 def _run(run: Runner, field: nn.Module | None, recipe: Recipe, settings: SolveSettings) -> StopReason:
@@ -224,19 +251,25 @@ def errors(problem: Problem, values: Tensor, x: Tensor) -> tuple[float, float]:
     return float(relative.max()), float(difference.abs().max())
 
 
-def _metrics(run: Runner, seconds: float) -> dict[str, Any]:
+def _root_mean_square(field: nn.Module, heldout: Objective) -> float:
+    """Compute the root mean square of the equation's residuals, all of them together, at the held-out points."""
+    term = next(term for term in heldout.terms if term.inside)
+    with torch.no_grad():
+        return float(torch.cat(term.at(field, heldout.sets[term.name])).square().mean().sqrt())
+
+
+def _relative(field: nn.Module, heldout: Objective) -> float | None:
+    """Compute the held-out residual relative to that of u = 0; None where u = 0 leaves none."""
+    zero = zero_cost(field, heldout)
+    with torch.no_grad():
+        return math.sqrt(float(heldout.cost(field)) / zero) if zero > 0 else None
+
+
+def _metrics(run: Runner, missed: Sequence[Violation], seconds: float) -> dict[str, Any]:
     problem, field, heldout = run.problem, run.iterate.field, run.iterate.heldout
     x = test_points(problem)
     values = evaluate(field, x)
     relative, largest = errors(problem, values, x) if problem.exact is not None else (None, None)
-    violation, inside = 0.0, 0.0
-    for term in heldout.terms:
-        with torch.no_grad():
-            found = torch.cat(term.at(field, heldout.sets[term.name]))
-        if term.inside:
-            inside = float(found.square().mean().sqrt())
-        elif len(found):
-            violation = max(violation, float(found.abs().max()))
     metrics: dict[str, Any] = {
         "relative_l2": relative,
         "max_error": largest,
@@ -244,8 +277,10 @@ def _metrics(run: Runner, seconds: float) -> dict[str, Any]:
         "iterations": run.iterations,
         "collocation_points": run.iterate.objective.count,
         "parameters": sum(p.numel() for p in field.parameters()),
-        "heldout_residual": inside,
-        "boundary_violation": violation,
+        "heldout_residual": _root_mean_square(field, heldout),
+        "heldout_relative": _relative(field, heldout),
+        "boundary_violation": max((one.largest for one in missed), default=0.0),
+        "conditions": [{"name": one.name, "violation": one.largest, "relative": one.relative} for one in missed],
         "steps_per_second": run.iterations / seconds,
     }
     found_values = [float(values[:, output].mean()) for output in problem.constants]

@@ -52,13 +52,22 @@ def collocate(problem: Problem, nodes: int | None = None) -> Collocation | None:
     unknown = torch.zeros(len(basis.points), problem.outputs, dtype=torch.float64)
     for _ in range(_NEWTON):
         residuals, matrix = linearise(problem, region, basis, unknown)
-        step = torch.linalg.lstsq(matrix, -residuals[:, None], driver="gelsy").solution.reshape(unknown.shape)
+        step = least_squares(matrix, -residuals[:, None]).reshape(unknown.shape)
         if not bool(torch.isfinite(step).all()):
             return None
         unknown = unknown + step
         if float(step.norm()) <= _CLOSE * float(unknown.norm()):
             return Collocation(basis.nodes, unknown.numpy())
     return None
+
+
+def least_squares(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solve min |A x - b| for x (n, k), the shortest where A (m, n) lacks rank.
+
+    By singular values (gelsd): the default driver, gelsy, takes its pivots from memory that torch does not set, so that
+    it finds another rank at random (torch 2.13).
+    """
+    return torch.linalg.lstsq(matrix, right, driver="gelsd").solution
 
 
 class Basis:

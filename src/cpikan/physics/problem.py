@@ -12,7 +12,9 @@ problem = Problem("mine", box([-1], [1]), residual, [dirichlet(0.0)])
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain, count
 
 import torch
 from torch import Tensor
@@ -40,18 +42,50 @@ class Condition:
     """A residual on parts of the boundary: ``residual(jet, side) -> (B,)``; ``on`` None stands for all walls.
 
     ``period`` names an axis: the points are then those of its lower end, and ``side.partner`` is the jet at its upper
-    end. ``at`` (n, d) gives fixed points instead of a part and ``data`` (n,) what was measured there; every fourth is held
-    out. ``weight`` multiplies the one that the solver finds: noisy data, which no solution fits, weigh less than what
-    must hold.
+    end. ``at`` (n, d) gives fixed points instead of a part and ``data`` (n,) what was measured there; of four points or
+    more every fourth is held out. ``weight`` multiplies the one that the solver finds: noisy data, which no solution fits,
+    weigh less than what must hold. With ``every_output`` the residual takes the number of an output as a third argument,
+    and a problem has such a condition for each. Raises InputError for points or data of a wrong shape or not finite.
     """
 
     name: str
-    residual: Callable[[Jet, Side], Tensor]
+    residual: Callable[..., Tensor]
     on: tuple[str, ...] | None = None
     period: str | None = None
     at: Tensor | None = None
     data: Tensor | None = None
     weight: float = 1.0
+    every_output: bool = False
+
+    def __post_init__(self) -> None:
+        if self.at is None:
+            if self.data is not None:
+                raise InputError(f"condition {self.name!r} has data but no points: give at=, where they were measured")
+            return
+        if self.at.ndim != 2 or not len(self.at):
+            raise InputError(
+                f"condition {self.name!r} at points of shape {tuple(self.at.shape)}: give (n, axes), n >= 1"
+            )
+        if self.data is not None and self.data.shape != self.at.shape[:1]:
+            raise InputError(
+                f"condition {self.name!r}: {tuple(self.data.shape)} data at {len(self.at)} points: give (n,)"
+            )
+        for what, given in (("points", self.at), ("data", self.data)):
+            if given is not None and not bool(torch.isfinite(given).all()):
+                raise InputError(f"condition {self.name!r} has {what} that are not finite: leave those out")
+
+    def for_outputs(self, outputs: Sequence[int]) -> tuple[Condition, ...]:
+        """Give the conditions that this one stands for: itself, or one per output."""
+        if not self.every_output:
+            return (self,)
+        names = [self.name if len(outputs) == 1 else f"{self.name}, output {output}" for output in outputs]
+        bound = [partial(_of_output, self.residual, output) for output in outputs]
+        pairs = zip(names, bound, strict=True)
+        return tuple(replace(self, name=name, residual=residual, every_output=False) for name, residual in pairs)
+
+
+def _of_output(residual: Callable[..., Tensor], output: int, jet: Jet, side: Side) -> Tensor:
+    return residual(jet, side, output)
 
 
 @dataclass(frozen=True)
@@ -74,7 +108,7 @@ class Problem:
     for such coefficients, with their true values: their gradient is made to vanish. ``energy(jet, x) -> (B,)`` is a density
     whose mean over the region, with half the squares of the conditions, is minimised in place of the equation's residuals,
     which then judge the field at held-out points (Deep Ritz; E and Yu 2018). Raises InputError for a condition on a part
-    that the region does not have.
+    that the region does not have, and for one at points of other axes.
     """
 
     name: str
@@ -91,12 +125,32 @@ class Problem:
     energy: Callable[[Jet, Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
+        varying = [output for output in range(self.outputs) if output not in self.constants]
+        expanded = tuple(one for condition in self.conditions for one in condition.for_outputs(varying))
+        object.__setattr__(self, "conditions", expanded)
         for condition in self.conditions:
+            if condition.at is not None:
+                self._check_points(condition.name, condition.at)
             for part in condition.on or ():
                 if part not in self.region.parts:
                     raise unknown_name("part of the boundary", part, self.region.parts)
             if condition.period is not None and not isinstance(self.region, Box):
                 raise InputError(f"condition {condition.name} is periodic: that needs a box")
+
+    def _check_points(self, name: str, at: Tensor) -> None:
+        """Raise InputError for points of other axes than the region's, or outside the box around it."""
+        if at.shape[1] != self.dimension:
+            raise InputError(
+                f"condition {name!r} at points of {at.shape[1]} axes: give {self.dimension}, as {self.name} has"
+            )
+        low, high = (torch.tensor(bound, dtype=torch.float64) for bound in (self.region.lower, self.region.upper))
+        slack = 1e-9 * (high - low)
+        outside = ((at < low - slack) | (at > high + slack)).any(dim=1)
+        if bool(outside.any()):
+            raise InputError(
+                f"condition {name!r}: {int(outside.sum())} of {len(at)} points lie outside the region of {self.name}, "
+                f"{self.region.lower} to {self.region.upper}: leave them out, or give a larger region"
+            )
 
     @property
     def dimension(self) -> int:
@@ -105,11 +159,11 @@ class Problem:
 
     @property
     def condition_names(self) -> tuple[str, ...]:
-        """Name the conditions, numbered where several have one name."""
+        """Name the conditions, each by a name of its own: numbered where several have one name."""
         names = ["equation"]
         for condition in self.conditions:
-            same = sum(other.name == condition.name for other in self.conditions[: len(names) - 1])
-            names.append(f"{condition.name} {same + 1}" if same or condition.name in names else condition.name)
+            numbered = (f"{condition.name} {number}" for number in count(2))
+            names.append(next(name for name in chain([condition.name], numbered) if name not in names))
         return tuple(names[1:])
 
     def interior(self, jet: Jet, x: Tensor) -> dict[str, Tensor]:
@@ -182,20 +236,26 @@ def initial_rate(rate: Data, *, output: int = 0) -> Condition:
     )
 
 
-def periodic(region: Box, axis: str = "x", *, slope: bool = True) -> list[Condition]:
-    """Impose equal values, and equal slopes unless ``slope`` is False, at both ends of an axis."""
+def periodic(region: Box, axis: str = "x", *, slope: bool = True, output: int | None = None) -> list[Condition]:
+    """Impose equal values, and equal slopes unless ``slope`` is False, at both ends of an axis.
+
+    Of every output; of one alone where ``output`` is given.
+    """
+    if axis not in region.axes:
+        raise unknown_name("axis of the region", axis, region.axes)
     number = region.axes.index(axis)
 
-    def values(jet: Jet, side: Side) -> Tensor:
+    def values(jet: Jet, side: Side, output: int) -> Tensor:
         assert side.partner is not None
-        return jet.value[..., 0] - side.partner.value[..., 0]
+        return jet.value[..., output] - side.partner.value[..., output]
 
-    def slopes(jet: Jet, side: Side) -> Tensor:
+    def slopes(jet: Jet, side: Side, output: int) -> Tensor:
         assert side.partner is not None
-        return jet.gradient[..., 0, number] - side.partner.gradient[..., 0, number]
+        return jet.gradient[..., output, number] - side.partner.gradient[..., output, number]
 
-    same = Condition(f"period of {axis}", values, (f"{axis}=min",), axis)
-    return [same, Condition(f"period of {axis}, slope", slopes, (f"{axis}=min",), axis)] if slope else [same]
+    kinds = [(f"period of {axis}", values), (f"period of {axis}, slope", slopes)][: 2 if slope else 1]
+    found = [Condition(name, kind, (f"{axis}=min",), axis, every_output=True) for name, kind in kinds]
+    return found if output is None else [one for condition in found for one in condition.for_outputs([output])]
 
 
 def measured(points: Tensor, values: Tensor, *, output: int = 0, weight: float = 1.0) -> Condition:
@@ -209,6 +269,7 @@ def measured(points: Tensor, values: Tensor, *, output: int = 0, weight: float =
         assert side.data is not None
         return jet.value[..., output] - side.data
 
+    points, values = points.detach().double(), values.detach().double()  # equations are solved in float64
     return Condition("measured", residual, at=points, data=values, weight=weight)
 
 

@@ -10,12 +10,12 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from cpikan.errors import InputError
 from cpikan.pipeline.maps.evaluate import align_to_truth, error_figures
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.report import numbers
 from cpikan.report.content import Content, Section
 from cpikan.report.frames import frame_sections
+from cpikan.report.place import check_page
 from cpikan.report.sections import error_sections, height_sections, histogram_section, profile_section, side_sections
 from cpikan.report.surface import surface_sections
 from cpikan.report.survey import survey
@@ -37,11 +37,10 @@ def write_report(
 
     The map is read in bands, so memory does not grow with it; what it lacks (sigma, flags, times) is left out. With
     ``truth``, a .npy file or array of heights in nm (H, W), the page shows the error, checks the seams, and gives the
-    figures of ``evaluation`` (computed here when not given). Raises InputError for a missing folder or an unfit truth.
+    figures of ``evaluation`` (computed here when not given). Raises InputError for an unfit truth, and for a path that
+    `check_page` refuses.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"folder {path.parent} of the report {path.name} does not exist: create it first")
+    path = check_page(path)
     comparison = None
     if truth is not None:
         removed = (evaluation or {}).get("removed") or ()

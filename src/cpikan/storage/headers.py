@@ -47,20 +47,28 @@ def check_compressed_size(label: str, claimed_bytes: int, stored_bytes: int) -> 
         )
 
 
+# the smallest float that holds every value of an integer exactly; light below zero (a dark frame taken off) stays below
+_WIDENED = {"int8": "float32", "int16": "float32", "int32": "float64", "uint32": "float64"}
+
+
 def check_pixel_type(label: str, dtype: np.dtype) -> np.dtype:
-    """Return the pixel type in native byte order; anything but uint8, uint16, float32 and float64 is refused."""
+    """Return the type that pixels are read as, in native byte order; integers that are no DN are read as exact floats.
+
+    uint8, uint16, float32 and float64 stay; int8 and int16 become float32, int32 and uint32 float64. Raises InputError for
+    any other.
+    """
     native = dtype.newbyteorder("=")
     if native in (np.uint8, np.uint16, np.float32, np.float64):
         return native
+    if str(native) in _WIDENED:
+        return np.dtype(_WIDENED[str(native)])
     hint = "convert the frames"
-    if native == np.int16:
-        hint = "if the camera wrote unsigned values, save them with .view('uint16') or .astype('uint16')"
-    elif native in (np.int8, np.int32, np.uint32, np.int64, np.uint64):
-        hint = "save the frames with .astype('uint16') or .astype('uint8')"
+    if native in (np.int64, np.uint64):
+        hint = "save the frames with .astype('float64'), which keeps light below zero"
     elif native == np.float16:
         hint = "half precision is too coarse for phases, save the frames as float32 or the camera's integers"
     name = "Python objects" if dtype.hasobject else str(dtype)
-    raise InputError(f"{label} holds {name}: allowed are uint8, uint16, float32 and float64; {hint}")
+    raise InputError(f"{label} holds {name}: allowed are integers of 8 to 32 bits, float32 and float64; {hint}")
 
 
 def read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:

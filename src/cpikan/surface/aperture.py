@@ -181,11 +181,11 @@ class Mask(Aperture):
     def identity(self) -> str:  # read once, a few rows at a time
         digest = hashlib.sha256()
         for start in range(0, len(self.array), _BLOCK_ROWS):
-            digest.update(np.ascontiguousarray(self.array[start : start + _BLOCK_ROWS]).data)
+            digest.update(np.ascontiguousarray(np.ma.filled(self.array[start : start + _BLOCK_ROWS], 0)).data)
         return f"{Path(self.label).name} {digest.hexdigest()[:16]}"
 
     def rows(self, start: int, stop: int, width: int) -> UInt8[np.ndarray, "rows w"]:
-        values = np.asarray(self.array[start:stop, :width])
+        values = np.asarray(np.ma.filled(self.array[start:stop, :width], 0))  # a pixel that is masked does not count
         counts = values != 0
         return (counts & ~np.isnan(values) if values.dtype.kind == "f" else counts).astype(np.uint8)
 

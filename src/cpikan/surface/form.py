@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Float64, Shaped
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.masked import without_mask
 from cpikan.surface.aperture import Circle, circle_around
 from cpikan.surface.chords import Chords, chord_moments, chord_values, degree, node_weights
 from cpikan.surface.zernike import MAX_ORDER, NUMBERINGS, Mode, ZernikeBasis, ansi_index, modes_up_to
@@ -272,9 +273,10 @@ def fit_form(
 ) -> Form:
     """Fit the form of a whole map (H, W) in nm, NaN ignored; without a pupil, in the circle around the valid pixels.
 
-    Raises InputError for an unknown term, a map that is not two-dimensional, or one without a valid pixel when no pupil
-    is given.
+    What NumPy masked arrays mask is ignored too. Raises InputError for an unknown term, a map that is not
+    two-dimensional, or one without a valid pixel when no pupil is given.
     """
+    height_nm, weights = without_mask(height_nm), None if weights is None else np.ma.filled(weights, 0)
     if np.ndim(height_nm) != 2:
         raise InputError(f"a height map has two dimensions, got {np.ndim(height_nm)}: give an array of shape (H, W)")
     weighed = True if weights is None else np.asarray(weights) > 0

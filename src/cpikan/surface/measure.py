@@ -10,6 +10,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
+from cpikan.masked import without_mask
 from cpikan.surface.aperture import Circle, circle_around
 from cpikan.surface.form import Form, ModeSums, check_form_terms, fitted_modes, form_modes, surface_rows
 from cpikan.surface.registry import Sums, SurfaceParameters
@@ -75,7 +76,8 @@ def measure(sweep: Sweep, settings: MeasureSettings | None = None) -> Measuremen
 def surface_parameters(
     height_nm: Float[np.ndarray, "h w"], settings: MeasureSettings | None = None
 ) -> SurfaceParameters:
-    """Measure surface numbers of a whole map (H, W) in nm, NaN ignored; see ``measure``."""
+    """Measure surface numbers of a whole map (H, W) in nm, NaN and what a masked array masks ignored; see ``measure``."""
+    height_nm = without_mask(height_nm)
     if np.ndim(height_nm) != 2:
         raise InputError(f"a height map has two dimensions, got {np.ndim(height_nm)}: give an array of shape (H, W)")
     return measure(lambda: [(0, height_nm[None])], settings).surfaces[0]

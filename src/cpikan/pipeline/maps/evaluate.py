@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
+from cpikan.masked import without_mask
 from cpikan.metrics import wrong_order_limit_nm
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.maps.map_rows import MapRows
@@ -28,7 +29,7 @@ _INPAINTED = int(Flag.INPAINTED)
 
 
 def open_truth(truth: str | Path | NDArray[np.number], shape: tuple[int, int]) -> NDArray[np.number]:
-    """Open the true heights in nm, (H, W), memory-mapped from a .npy file or an array as it is.
+    """Open the true heights in nm, (H, W), memory-mapped from a .npy file or an array as it is (NaN where it is masked).
 
     Raises InputError for a missing or unreadable file, another shape, or anything but real numbers.
     """
@@ -37,14 +38,15 @@ def open_truth(truth: str | Path | NDArray[np.number], shape: tuple[int, int]) -
         if not Path(truth).is_file():
             raise InputError(f"{name} is not a file: give a .npy file of heights in nm")
         truth = open_npy(Path(truth))
-    if truth.ndim != 2 or truth.dtype.kind not in "iuf":
+    heights: NDArray[np.number] = without_mask(truth)
+    if heights.ndim != 2 or heights.dtype.kind not in "iuf":
         raise InputError(
-            f"{name} is an array of {truth.ndim} dimensions and type {truth.dtype}: "
+            f"{name} is an array of {heights.ndim} dimensions and type {heights.dtype}: "
             "give real heights in nm of shape (H, W)"
         )
-    if truth.shape != tuple(shape):
-        raise InputError(f"{name} has shape {truth.shape}, the height map {tuple(shape)}: give the truth of this map")
-    return truth
+    if heights.shape != tuple(shape):
+        raise InputError(f"{name} has shape {heights.shape}, the height map {tuple(shape)}: give the truth of this map")
+    return heights
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[
         "sigma_nm_median": calibration.sigma_nm_median,
         "range_nm": calibration.range_nm,
         "expected_wrong_order_rate": calibration.wrong_order_rate,
+        "fit_across_wavelengths": calibration.fit_across_wavelengths,
         "frames_fit": describe_fits(calibration),
         "field_fit": None if surface is None else surface.summary,
         **told(calibration.warnings),
@@ -48,9 +49,11 @@ def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[
 
 
 def told(cautions: Iterable[Caution]) -> dict[str, list[str]]:
-    """Put cautions into the summary: their sentences, and their names in the same order."""
+    """Put cautions into the summary: the sentences of warnings, their names in the same order, and notes."""
     cautions = tuple(cautions)
-    return {"warnings": [one.text for one in cautions], "warning_names": [one.name for one in cautions]}
+    doubts = [one for one in cautions if not one.is_note]
+    notes = [one.text for one in cautions if one.is_note]
+    return {"warnings": [one.text for one in doubts], "warning_names": [one.name for one in doubts], "notes": notes}
 
 
 def added(facts: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:

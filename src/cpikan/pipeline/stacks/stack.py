@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def open_stack(
 class FrameStack:
     """Frames (L wavelengths, K steps, H, W) read by rows or windows, and their ``acquisition``.
 
-    Integers are DN of 8 to 16 bits; floats may hold NaN for dead pixels. One thread reads at a time. Raises InputError
+    Integers are DN of 8 to 16 bits; floats may hold NaN for dead pixels; signed integers and those of 32 bits are read as
+    floats (``stored_dtype`` is the type in the file). One thread reads at a time. Raises InputError
     when the reader's frames do not fit the acquisition.
     """
 
@@ -66,12 +68,19 @@ class FrameStack:
         self.form = form
         self.shape = _stack_shape(reader, acquisition, source)
         self.dtype = reader.dtype
+        self.stored_dtype = np.dtype(getattr(reader, "stored_dtype", reader.dtype))
         self.bit_depth = _bit_depth(reader.dtype, acquisition.bit_depth, source)
 
     @classmethod
     def from_array(cls, frames: np.ndarray, acquisition: Acquisition) -> FrameStack:
-        """Make a stack of an array (L, K, H, W) or, with wavelengths one after the other, (L*K, H, W)."""
-        return cls(ArrayReader(frames), acquisition, source="array", form="array in memory")
+        """Make a stack of an array (L, K, H, W) or, with wavelengths one after the other, (L*K, H, W).
+
+        What a NumPy masked array masks counts as dead: integers then become floats that keep their bit depth.
+        """
+        reader = ArrayReader(frames)
+        if frames.dtype.kind == "u" and reader.dtype.kind == "f" and acquisition.bit_depth is None:
+            acquisition = replace(acquisition, bit_depth=8 * frames.dtype.itemsize)
+        return cls(reader, acquisition, source="array", form="array in memory")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -129,8 +138,10 @@ def _stack_shape(reader: FrameReader, acquisition: Acquisition, source: str) -> 
     wavelengths, given = len(acquisition.wavelengths_nm), acquisition.frames_per_wavelength
     many = f"{wavelengths} wavelength{'s' if wavelengths > 1 else ''}"
     if reader.groups is not None and reader.groups != wavelengths:
+        axes = getattr(reader, "axes", None)
+        named = f" (axes {axes}, of which C is the wavelength)" if axes else ""
         raise InputError(
-            f"{source} holds {reader.groups} x {frames // reader.groups} frames but its acquisition names "
+            f"{source} holds {reader.groups} x {frames // reader.groups} frames{named} but its acquisition names "
             f"{many}: name {reader.groups}"
         )
     if given is not None and frames != wavelengths * given:

@@ -13,6 +13,7 @@ from cpikan.surface.aperture import Aperture
 _ROWS = 96
 _COLUMNS = 128
 _WHOLE_ROWS = 4  # kept entire, for noise from neighbours
+_WRAPPED = 0.7  # full-range fringes: wrapped light has half the steps once read as unsigned, light of either sign twice
 
 
 def take_subsample(stack: FrameStack, mask: Aperture | None) -> Subsample:
@@ -41,6 +42,7 @@ def take_subsample(stack: FrameStack, mask: Aperture | None) -> Subsample:
         (height, width),
     )
     _check_frames(stack, sample)
+    _check_sign(stack, sample)
     return sample
 
 
@@ -77,6 +79,25 @@ def _check_frames(stack: FrameStack, sample: Subsample) -> None:
                 f"frames {stack.labels[twin]} and {stack.labels[index]} are identical though their phase steps differ: "
                 "one was stored twice; give each frame once"
             )
+
+
+def _check_sign(stack: FrameStack, sample: Subsample) -> None:
+    """Refuse unsigned light that was stored as signed integers: neighbours then differ by the whole range of the type."""
+    stored = stack.stored_dtype
+    if stored.kind != "i":
+        return
+    rows = sample.rows.samples.astype(np.float64)
+    as_unsigned = np.mod(rows, 2.0 ** (8 * stored.itemsize))
+    if _roughness(as_unsigned) < _WRAPPED * _roughness(rows):
+        raise InputError(
+            f"{stack.source} holds unsigned light stored as {stored}, which jumps from {rows.max():g} to {rows.min():g} "
+            f"between neighbours: save the frames with .view('uint{8 * stored.itemsize}')"
+        )
+
+
+def _roughness(rows: np.ndarray) -> float:
+    """Sum the steps between neighbours in rows (..., W)."""
+    return float(np.abs(np.diff(rows)).sum())
 
 
 def _should_differ(stack: FrameStack, first: int, second: int) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cpikan.psi.calibration.misfits import fitting, trimmed_mean, worst_region
 from cpikan.psi.calibration.planes import weighted_plane
 
 # (turns (L, P), variance (L, P), low, range) in turns of the anchor -> order, correction, misfit, runner-up's misfit
@@ -61,7 +62,7 @@ class Alignment:
 
     ``absolute`` tells whether heights count from where all phases vanish together (no relative piston beyond its error)
     or from the middle of the data. ``misfit`` is chi squared per degree of freedom, averaged over the
-    ``pixels`` looked at that fit; ``stray`` is the share that does not.
+    ``pixels`` looked at that fit; ``stray`` is the share that does not, ``worst_misfit`` the misfit of the worst region.
     """
 
     piston_turns: np.ndarray
@@ -72,6 +73,7 @@ class Alignment:
     misfit: float
     pixels: int
     stray: float = 0.0
+    worst_misfit: float = 0.0
 
     @property
     def centre_turns(self) -> float:
@@ -200,8 +202,10 @@ def _finish(samples: Samples, search: Search, guess: _Guess, ranges: Ranges, *, 
     if not absolute:  # the height of zero means nothing then: put it in the middle of the data
         piston, low, high = piston + samples.ratio * centre, low - centre, high - centre
     dof = max(len(samples.ratio) - 1, 1)
-    stray = 1 - float(_fitting(final.misfit).mean())
-    return Alignment(piston, tilt, low, high, absolute, _trimmed_mean(final.misfit) / dof, final.misfit.size, stray)
+    stray = 1 - float(fitting(final.misfit).mean())
+    worst = worst_region(samples.position, final.misfit, dof)
+    misfit = trimmed_mean(final.misfit) / dof
+    return Alignment(piston, tilt, low, high, absolute, misfit, final.misfit.size, stray, worst)
 
 
 def _subset(samples: Samples, keep: np.ndarray) -> Samples:
@@ -226,7 +230,7 @@ def _fit_planes(
 
 def _extent(decoded: _Decoded) -> tuple[float, float]:
     """Find the lowest and highest unambiguous height, without a few stray ones and those that fit nowhere in the window."""
-    use = decoded.heights[decoded.clear & _fitting(decoded.misfit)]
+    use = decoded.heights[decoded.clear & fitting(decoded.misfit)]
     use = use if use.size else decoded.heights
     if use.size == 0:
         return 0.0, 0.0
@@ -234,10 +238,6 @@ def _extent(decoded: _Decoded) -> tuple[float, float]:
     reach = _TAIL * (high - low)
     near = use[(use >= low - reach) & (use <= high + reach)]  # corners and peaks hold few pixels
     return float(near.min()), float(near.max())
-
-
-def _fitting(misfit: np.ndarray) -> np.ndarray:
-    return misfit <= max(30.0, 8 * float(np.median(misfit))) if misfit.size else misfit.astype(bool)
 
 
 def _absolute(
@@ -263,9 +263,3 @@ def _significant_tilt(samples: Samples, error: np.ndarray, tilt: np.ndarray) -> 
     reach = np.abs(samples.position).max(axis=0)
     spread = np.sqrt((samples.position**2).mean(axis=0)) + 1e-9
     return (np.abs(tilt * reach) > _SIGNIFICANT * error[:, None] * (reach / spread) + 1e-3).any(axis=1)
-
-
-def _trimmed_mean(misfit: np.ndarray) -> float:
-    """Compute the mean misfit without the few pixels that fit nothing."""
-    keep = _fitting(misfit)
-    return float(misfit[keep].mean()) if keep.any() else 0.0

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import gammainccinv
 
+from cpikan.errors import InputError
 from cpikan.psi.calibration import planning
+from cpikan.psi.calibration.agreement import Agreement, agreement
 from cpikan.psi.calibration.alignment import Alignment, Ranges, Samples, align
+from cpikan.psi.calibration.misfits import worst_region
 from cpikan.psi.kernels.cpu import search_orders
-from cpikan.psi.kernels.model import OrderSearch
+from cpikan.psi.kernels.model import LEAST_MARGIN, OrderSearch
 from cpikan.psi.model.caution import Caution
 from cpikan.units import format_length
 
 _MISFIT_CHANCE = 1e-7  # a pixel this unlikely to be noise does not fit its order
 _FARTHEST_NM = 131072.0  # float32 heights are spaced by 0.008 nm below it
 _EDGE_SIGMA = 8.0  # noise of the anchor allowed for at the ends of the range; pixels differ in modulation
+_MISFIT_TOLD = 1.5  # chi squared per degree of freedom that is more than a noise model can be off
+_GUESSED_AT_MOST = 4.0  # times the variance: what a noise guessed from neighbours can be off
+_SHORTER = 0.9  # of the range, for which the alignment is worth another try
+_FILLED = 0.9  # of the range, from which heights may lie beyond it
+_FOLDED = 0.97
 _MARGIN = 0.05  # of the extent of the heights, and one order, searched on either side before anything farther
 
 
@@ -57,7 +65,7 @@ class MeasuredPhases:
 
 @dataclass(frozen=True)
 class OrderModel:
-    """The order search and what was found on the way to it.
+    """The order search and what was found on the way to it; ``fit`` is chi squared per degree of freedom across wavelengths.
 
     ``noise_factor`` corrects a guessed noise variance; ``phase_floor_rad2`` is phase variance that frame noise does not
     explain; ``sigma_rad`` and ``sigma_nm`` are medians with both taken in.
@@ -67,6 +75,7 @@ class OrderModel:
     alignment: Alignment
     range_nm: float
     wrong_order_rate: float
+    fit: float
     noise_factor: float
     phase_floor_rad2: float
     sigma_rad: tuple[float, ...]
@@ -77,17 +86,17 @@ class OrderModel:
 def order_model(
     phases: MeasuredPhases, asked: float | tuple[float, float] | None, *, finest: bool = False
 ) -> OrderModel:
-    """Set up the search for a range ``asked`` as a length, exact limits (low, high) in nm, or None for the widest safe one."""
+    """Set up the search for a range ``asked`` as a length, exact limits (low, high) in nm, or None for the default one.
+
+    Raises InputError where the wavelengths agree on no height.
+    """
     half, samples = phases.half_wave_nm, phases.samples
-    if isinstance(asked, tuple):
-        range_nm, alignment = asked[1] - asked[0], _fixed(samples, asked[0] / half, asked[1] / half)
-    else:
-        range_nm = asked or planning.widest_range_nm(phases.wavelengths_nm, phases.sigma_rad)
-        alignment = align(samples, search_orders(samples.ratio), _ranges(phases, range_nm))
-    # three frames leave no residual, but what the wavelengths disagree is noise, exactly
-    factor = alignment.misfit if phases.noise_is_guessed and alignment.misfit > 0 else 1.0
-    floor = 0.0 if phases.noise_is_guessed else _phase_floor(alignment, phases.sigma_rad)
-    sigma = tuple(math.sqrt(factor * s**2 + floor) for s in phases.sigma_rad)
+    first = _aligned(phases, asked)
+    found = _within_reach(phases, first) if asked is None else first
+    if found.fit.is_none:
+        raise InputError(_no_agreement(found.fit))
+    range_nm, alignment = found.range_nm, found.alignment
+    factor, floor, sigma = found.noise_factor, found.phase_floor_rad2, found.sigma_rad
     rate = planning.expected_wrong_order_rate(phases.wavelengths_nm, sigma, range_nm)
     # a height at an end of the range has a phase beyond it as often as not: its order must still be a candidate
     edge = min(_EDGE_SIGMA * sigma[phases.order[0]] / (2 * math.pi), 0.25) * half
@@ -95,17 +104,92 @@ def order_model(
     window = _window(alignment, half, (low - edge, range_nm + 2 * edge), rate)
     spread = factor * samples.variance + floor / (2 * np.pi) ** 2
     worth = (samples.ratio[:, None] ** 2 / spread)[: 1 if finest else None].sum(axis=0)
+    margin = max(LEAST_MARGIN, planning.margin_needed(phases.wavelengths_nm, sigma, range_nm))
     return OrderModel(
-        search=_search(phases, alignment, window, finest=finest),
+        search=replace(_search(phases, alignment, window, finest=finest), margin_min=margin),
         alignment=alignment,
         range_nm=range_nm,
         wrong_order_rate=rate,
+        fit=found.fit.misfit / factor + 1 - found.fit.expected,
         noise_factor=factor,
         phase_floor_rad2=floor,
         sigma_rad=sigma,
         sigma_nm=half / float(np.sqrt(np.median(worth))),
-        warnings=_warnings(rate, range_nm, (alignment.high_turns - alignment.low_turns) * half, asked),
+        warnings=_warnings(found, rate, asked),
     )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An alignment over a range, how well the wavelengths agree in it, and the noise that this makes of ``phases``.
+
+    ``folded``: the heights filled half of this range, and may lie beyond it.
+    """
+
+    phases: MeasuredPhases
+    range_nm: float
+    alignment: Alignment
+    fit: Agreement
+    folded: bool = False
+
+    @property
+    def noise_factor(self) -> float:
+        # three frames leave no residual, but what the wavelengths disagree is noise, exactly
+        guessed = self.phases.noise_is_guessed and self.alignment.misfit > 0
+        return min(self.alignment.misfit, _GUESSED_AT_MOST) if guessed else 1.0
+
+    @property
+    def phase_floor_rad2(self) -> float:
+        """Estimate the phase variance beside frame noise (errors of steps, harmonics, wavelengths) from the misfit."""
+        mean = float(np.mean(np.square(self.phases.sigma_rad)))
+        if self.phases.noise_is_guessed:
+            return mean * max(self.fit.excess - (_GUESSED_AT_MOST - 1), 0.0)
+        excess = self.fit.excess if self.fit.worst >= _MISFIT_TOLD else self.alignment.misfit - 1
+        scatter = math.sqrt(2 / max((len(self.phases.sigma_rad) - 1) * self.alignment.pixels, 1))
+        return mean * excess if excess > 4 * scatter else 0.0
+
+    @property
+    def sigma_rad(self) -> tuple[float, ...]:
+        return tuple(math.sqrt(self.noise_factor * s**2 + self.phase_floor_rad2) for s in self.phases.sigma_rad)
+
+    @property
+    def extent_nm(self) -> float:
+        return (self.alignment.high_turns - self.alignment.low_turns) * self.phases.half_wave_nm
+
+    @property
+    def resolved_nm(self) -> float:
+        return self.range_nm / 2 if self.folded else self.range_nm
+
+    @property
+    def filled(self) -> bool:
+        return self.folded or self.extent_nm > _FILLED * self.range_nm
+
+
+def _aligned(phases: MeasuredPhases, asked: float | tuple[float, float] | None) -> _Found:
+    """Align the phases over the range that is asked for, or the default one."""
+    half, samples = phases.half_wave_nm, phases.samples
+    search = search_orders(samples.ratio)
+    if isinstance(asked, tuple):
+        range_nm, alignment = asked[1] - asked[0], _fixed(samples, asked[0] / half, asked[1] / half)
+    else:
+        range_nm = asked or planning.default_range_nm(phases.wavelengths_nm, phases.sigma_rad)
+        alignment = align(samples, search, _ranges(phases, range_nm))
+    return _Found(phases, range_nm, alignment, agreement(samples, search, alignment, range_nm / half))
+
+
+def _within_reach(phases: MeasuredPhases, found: _Found) -> _Found:
+    """Choose the default range anew where the phases have turned out worse than their noise, or the heights fill it.
+
+    A range that is filled may have folded what lies beyond: over twice the range all pixels have another order to choose
+    from, and say so where the phases do not tell them apart.
+    """
+    shorter = planning.default_range_nm(phases.wavelengths_nm, found.sigma_rad)
+    if shorter < _SHORTER * found.range_nm:
+        other = _aligned(phases, shorter)
+        found = found if other.filled else other
+    if found.extent_nm > _FOLDED * found.range_nm and 2 * found.range_nm < _FARTHEST_NM:
+        return replace(found, range_nm=2 * found.range_nm, folded=True)
+    return found
 
 
 def _ranges(phases: MeasuredPhases, range_nm: float) -> Ranges:
@@ -114,6 +198,8 @@ def _ranges(phases: MeasuredPhases, range_nm: float) -> Ranges:
     loose = [math.hypot(s, 0.1) for s in phases.sigma_rad]
     averaged = [s / 30 for s in phases.sigma_rad]  # pistons are means over about a thousand pixels
     robust = min(range_nm, planning.widest_range_nm(waves, loose, rate=1e-4))
+    if robust <= half:  # one order tells nothing apart
+        robust = min(range_nm, planning.default_range_nm(waves, loose))
     absolute = max(range_nm, planning.widest_range_nm(waves, averaged))
     return Ranges(range_nm / half, robust / half, absolute / half, _FARTHEST_NM / half)
 
@@ -124,15 +210,8 @@ def _fixed(samples: Samples, low: float, high: float) -> Alignment:
     dof = max(len(samples.ratio) - 1, 1)
     keep = best <= max(30.0, 8 * float(np.median(best)))
     zero = np.zeros(len(samples.ratio))
-    misfit = float(best[keep].mean()) / dof
-    return Alignment(zero, np.zeros((len(zero), 2)), low, high, True, misfit, int(keep.sum()))
-
-
-def _phase_floor(alignment: Alignment, sigma_rad: tuple[float, ...]) -> float:
-    """Estimate the phase variance beside frame noise (errors of steps, harmonics, wavelengths) from the misfit."""
-    excess = alignment.misfit - 1.0
-    scatter = math.sqrt(2 / max((len(sigma_rad) - 1) * alignment.pixels, 1))
-    return float(np.mean(np.square(sigma_rad))) * excess if excess > 4 * scatter else 0.0
+    misfit, worst = float(best[keep].mean()) / dof, worst_region(samples.position, best, dof)
+    return Alignment(zero, np.zeros((len(zero), 2)), low, high, True, misfit, int(keep.sum()), worst_misfit=worst)
 
 
 def _window(
@@ -174,18 +253,30 @@ def _search(
     )
 
 
-def _warnings(
-    rate: float, range_nm: float, extent_nm: float, asked: float | tuple[float, float] | None
-) -> tuple[Caution, ...]:
-    found = {}
+def _no_agreement(fit: Agreement) -> str:
+    return (
+        f"the wavelengths agree on no height: their phases misfit {fit.misfit:.3g} times as much as noise would, unrelated "
+        f"ones {fit.unrelated:.3g} times; check which frames belong to which wavelength, their order, the wavelengths and "
+        "the steps"
+    )
+
+
+def _warnings(found: _Found, rate: float, asked: float | tuple[float, float] | None) -> tuple[Caution, ...]:
+    told = {}
+    misfit = found.fit.misfit / found.noise_factor
+    if misfit > _MISFIT_TOLD:
+        told["wavelengths-disagree"] = (
+            f"the wavelengths disagree {misfit:.3g} times as much as noise explains (chi squared per degree of freedom): "
+            "sigma and flags allow for it; check the wavelengths, the order of the frames, the steps and the focus of each"
+        )
     if rate > 1e-4:
-        found["wrong-orders"] = (
-            f"expected wrong fringe orders: {rate:.2g} of the pixels over a range of {format_length(range_nm)} at this "
-            "noise; a shorter --range, more frames or more wavelengths help"
+        told["wrong-orders"] = (
+            f"the phases leave {rate:.2g} of the fringe orders undecided over a range of {format_length(found.range_nm)}: "
+            "such pixels are flagged as ambiguous; a shorter --range, more frames or more wavelengths help"
         )
-    if asked is None and extent_nm > 0.9 * range_nm:
-        found["range-filled"] = (
-            f"the heights fill the whole range of {format_length(range_nm)} that this noise allows: larger ones fold over; "
-            "give --range, or lower the noise"
+    if asked is None and found.filled:
+        told["range-filled"] = (
+            f"the heights fill the whole range of {format_length(found.resolved_nm)} that these wavelengths resolve at this "
+            "noise: larger ones fold over; give --range, lower the noise, or add a wavelength"
         )
-    return tuple(Caution(name, text) for name, text in found.items())
+    return tuple(Caution(name, text) for name, text in told.items())

@@ -15,6 +15,8 @@ from scipy.special import erfc
 
 ACCEPTED_RATE = 1e-6
 _LONGEST_RANGE_NM = 1e7  # no microscope or Fizeau range is longer than 10 mm
+_SAME_DISTANCE = 0.01  # of two squared distances that count as one
+_LARGEST_MARGIN = 100.0  # chi squared: with neighbours at any distance a hundredth of it is enough for one in a million
 
 
 def squared_distances(wavelengths_nm: Sequence[float], sigma_rad: Sequence[float], orders: int) -> np.ndarray:
@@ -64,3 +66,38 @@ def widest_range_nm(
     total = np.cumsum(_rates(wavelengths_nm, sigma_rad, max(1, math.floor(longest_nm / half))))
     allowed = int(np.searchsorted(total, rate))
     return (allowed + 1) * half * (1 - 1e-9)  # just below the first order that is too close
+
+
+def default_range_nm(wavelengths_nm: Sequence[float], sigma_rad: Sequence[float]) -> float:
+    """Choose the range in nm that is searched where none is asked for.
+
+    It is the widest that is safe, and at least the one in which no order is closer than the neighbouring one: what the
+    noise does to neighbours, no shorter range can mend, for half a wavelength is no range for several wavelengths.
+    """
+    half = min(wavelengths_nm) / 2
+    squared = squared_distances(wavelengths_nm, sigma_rad, max(2, math.floor(_LONGEST_RANGE_NM / half)))
+    closer = np.flatnonzero(squared[1:] < (1 - _SAME_DISTANCE) * squared[0])
+    apart = int(closer[0]) + 2 if closer.size else len(squared)
+    return max(widest_range_nm(wavelengths_nm, sigma_rad), apart * half * (1 - 1e-9))
+
+
+def margin_needed(
+    wavelengths_nm: Sequence[float], sigma_rad: Sequence[float], range_nm: float, rate: float = ACCEPTED_RATE
+) -> float:
+    """Find the runner-up distance (chi squared) above which at most ``rate`` of all pixels have a wrong order.
+
+    With the noise r along the line between two orders d apart, the runner-up's distance is d^2 - 2 d r: a wrong order
+    reaches m where r exceeds d / 2 + m / (2 d). Zero where the orders are right without looking.
+    """
+    orders = math.floor(range_nm / (min(wavelengths_nm) / 2))
+    if orders < 1:
+        return 0.0
+    distance = np.sqrt(np.maximum(squared_distances(wavelengths_nm, sigma_rad, orders), 1e-12))
+    low, high = 0.0, _LARGEST_MARGIN
+    if float(erfc(distance / 2 / math.sqrt(2)).sum()) <= rate:
+        return 0.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        share = float(erfc((distance / 2 + middle / (2 * distance)) / math.sqrt(2)).sum())
+        low, high = (middle, high) if share > rate else (low, middle)
+    return high

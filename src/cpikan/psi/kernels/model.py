@@ -12,6 +12,7 @@ import numpy as np
 from cpikan.psi.model.frame_model import FrameModel
 
 AMBIGUOUS_POSTERIOR = 0.99  # an order whose posterior against its runner-up is below this is flagged
+LEAST_MARGIN = 2 * math.log(AMBIGUOUS_POSTERIOR / (1 - AMBIGUOUS_POSTERIOR))  # chi squared
 LONGEST_SEGMENT = 2048  # pixels: the block of the compiled loops, and the longest stretch weights are interpolated over
 LOW_SIGMA_RAD = 0.5  # a wavelength noisier than this counts as low modulation
 
@@ -67,7 +68,7 @@ class OrderSearch:
     anchor wavelength, the height of one turn. ``piston_turns`` (L,) and ``tilt_turns`` (L, 2; per pixel in y, x about
     ``centre``) are taken off the phases. Orders are tried that put the anchor's phase into [low_nm, low_nm + range_nm).
     When [near_low_nm, near_low_nm + near_range_nm) is narrower it is searched first, and only pixels whose misfit exceeds
-    ``misfit_max`` search the rest.
+    ``misfit_max`` search the rest. An order whose runner-up is within ``margin_min`` (chi squared) is ambiguous.
     ``finest`` takes the height from the anchor alone instead of from all wavelengths.
     """
 
@@ -83,6 +84,7 @@ class OrderSearch:
     near_range_nm: float
     misfit_max: float
     finest: bool = False
+    margin_min: float = LEAST_MARGIN
 
     @property
     def candidates(self) -> int:
@@ -91,11 +93,6 @@ class OrderSearch:
     @property
     def near_candidates(self) -> int:
         return math.ceil(self.near_range_nm / self.half_wave_nm)
-
-    @property
-    def margin_min(self) -> float:
-        """Give the smallest runner-up distance in chi squared of an order that is not ambiguous."""
-        return 2 * math.log(AMBIGUOUS_POSTERIOR / (1 - AMBIGUOUS_POSTERIOR))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.masked import without_mask
 from cpikan.partition.partition import Partition
 from cpikan.psi.unwrap.audit import apply_names, audit_map
 from cpikan.psi.unwrap.integer_least_squares import OffsetSolution, solve_offsets
@@ -35,7 +36,8 @@ def unwrap(
     """Find the integer orders k that make ``phase_rad + 2 pi k`` continuous within each connected component.
 
     ``phase_rad`` (H, W) float, wrapped, NaN = no pixel; ``quality`` (H, W), higher is better, such as 1 / sigma^2 or
-    the modulation (only its ratios matter; it decides only where the phase is inconsistent). Both may be memory-mapped;
+    the modulation (only its ratios matter; it decides only where the phase is inconsistent). What NumPy masked arrays
+    mask, in either, is no pixel. Both may be memory-mapped;
     so may arrays to fill, by name in ``out`` (``orders`` int16 or int32, ``component`` int32, ``ambiguous`` bool): then
     memory is bounded by the tiles in flight and the strips of one row of tiles. Tiles of ``tile`` pixels share ``overlap``
     pixels; every pixel takes its order from the tile whose core owns it. Tiles that disagree on more than 0.5 % of what
@@ -47,6 +49,7 @@ def unwrap(
     than pi away from a neighbour. Raises InputError for shapes, types, tiles and orders that do not fit. The integer
     offsets between tiles follow the overlaps, as in the tile mode of SNAPHU (Chen, Zebker, IEEE TGRS 40, 1709 (2002)).
     """
+    phase_rad, quality = _without_masks(phase_rad, quality)
     _check_input(phase_rad, quality, tile, overlap, threads)
     maps = _order_maps(phase_rad.shape, out or {})
     maps.ambiguous[...] = False
@@ -85,6 +88,14 @@ def unwrap(
         offsets_exact=solution.exact,
     )
     return UnwrapResult(*maps, report)
+
+
+def _without_masks(phase_rad: np.ndarray, quality: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Turn masked arrays into plain ones; a pixel that either masks has a phase of NaN."""
+    phase = without_mask(phase_rad)
+    if quality is None or not np.ma.is_masked(quality) or quality.shape != phase.shape:
+        return phase, without_mask(quality)
+    return np.where(np.ma.getmaskarray(quality), phase.dtype.type(np.nan), phase), np.ma.filled(quality, 0)
 
 
 def _solve(

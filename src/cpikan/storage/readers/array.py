@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.masked import without_mask
 from cpikan.storage.headers import check_frame_size, check_pixel_type
 from cpikan.storage.readers.base import BaseReader, FrameLayout, frame_labels
 
@@ -22,17 +23,17 @@ def layout_of(label: str, shape: tuple[int, ...], dtype: np.dtype, name: str | N
     check_frame_size(label, height, width, math.prod(leading))
     native = check_pixel_type(label, dtype)
     groups = leading[0] if len(leading) == 2 else None
-    return FrameLayout((math.prod(leading), height, width), native, frame_labels(name or label, shape), groups)
+    return FrameLayout((math.prod(leading), height, width), native, frame_labels(name or label, shape), groups, dtype)
 
 
 class ArrayReader(BaseReader):
     """Rows of an array (L, K, H, W) or (K, H, W) of any memory order and byte order; views wherever they can be.
 
-    Raises InputError when shape or pixel type is none of those allowed.
+    What a NumPy masked array masks is NaN. Raises InputError when shape or pixel type is none of those allowed.
     """
 
     def __init__(self, frames: np.ndarray, label: str = "array", name: str | None = None) -> None:
-        array = np.asarray(frames)
+        array = np.asarray(without_mask(frames))
         super().__init__(layout_of(label, array.shape, array.dtype, name))
         self._frames = array.view()
         self._frames.flags.writeable = False

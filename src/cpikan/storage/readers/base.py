@@ -8,18 +8,25 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from cpikan.errors import InputError
 
 
 @dataclass(frozen=True)
 class FrameLayout:
-    """The frames a header describes: (frames, H, W), the native pixel type, a label per frame, wavelengths if 4-D."""
+    """The frames a header describes: (frames, H, W), the type pixels are read as, a label per frame, wavelengths if 4-D.
+
+    ``stored`` is the type in the file where pixels are read as another.
+    """
 
     shape: tuple[int, int, int]
     dtype: np.dtype
     labels: tuple[str, ...]
     groups: int | None = None
+    stored: np.dtype | None = None
 
 
 class BaseReader(ABC):
@@ -41,8 +48,24 @@ class BaseReader(ABC):
         return self._layout.dtype
 
     @property
+    def stored_dtype(self) -> np.dtype:
+        """Return the type of the pixels in the file, in native byte order."""
+        return self.dtype if self._layout.stored is None else self._layout.stored.newbyteorder("=")
+
+    @property
     def labels(self) -> tuple[str, ...]:
         return self._layout.labels
+
+    def origin(self) -> tuple[Any, ...] | None:
+        """Return the arguments that open the same frames again; None for frames that are in memory."""
+        return None
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle frames of files by where they are: a copy opens them again, with descriptors of its own."""
+        origin = self.origin()
+        if origin is None:
+            return super().__reduce_ex__(protocol)
+        return _opened_again, (type(self), origin, self.fingerprint())
 
     def read_rows(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """Read rows [start, stop) of every frame, (frames, stop - start, W), in native byte order; see FrameReader."""
@@ -65,6 +88,15 @@ class BaseReader(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the files; views that were handed out stay valid."""
+
+
+def _opened_again(kind: type[BaseReader], origin: tuple[Any, ...], fingerprint: str) -> BaseReader:
+    """Open pickled frames; InputError when the files are not those that were pickled."""
+    reader = kind(*origin)
+    if reader.fingerprint() != fingerprint:
+        reader.close()
+        raise InputError(f"{reader.labels[0]} has changed since its stack was pickled: open the stack again")
+    return reader
 
 
 def frame_labels(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:

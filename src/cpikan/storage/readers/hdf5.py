@@ -20,6 +20,7 @@ _MAX_LISTED = 8
 class Hdf5Reader(BaseReader):
     """Rows of an HDF5 dataset (L, K, H, W) or (K, H, W); contiguous data is memory-mapped, chunks are decoded once.
 
+    A link into another file is followed.
     Raises InputError for a missing or virtual dataset, one with chunks that were never written, other shapes and types,
     and sizes that the stored bytes cannot hold.
     """
@@ -27,11 +28,12 @@ class Hdf5Reader(BaseReader):
     def __init__(self, path: Path, dataset: str = "") -> None:
         import h5py
 
-        self._path, self._label = path, f"{path}::{dataset}"
+        self._opened, self._label = (path.absolute(), dataset), f"{path}::{dataset}"
         with decoding(str(path)):
             self._file: Any = h5py.File(path, "r")
         try:
             self._dataset = _find(self._file, dataset, str(path))
+            self._path = Path(self._dataset.file.filename)  # an external link leads into another file
             name = f"{path.name}::{dataset}"
             with decoding(self._label):
                 super().__init__(layout_of(self._label, self._dataset.shape or (), self._dataset.dtype, name))
@@ -48,6 +50,9 @@ class Hdf5Reader(BaseReader):
             band = self._mapped[..., start:stop, :]
             return band.reshape(self.shape[0], stop - start, self.shape[2]).astype(self.dtype, copy=False)
         return self._rows_of_chunks.rows(start, stop)
+
+    def origin(self) -> tuple[Any, ...]:
+        return self._opened
 
     def fingerprint(self) -> str:
         return fingerprint_files([self._path], self._dataset.name, self.shape, self.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +60,9 @@ class NpyReader(ArrayReader):
             os.close(self._descriptor)
             self._descriptor = -1
         super().close()
+
+    def origin(self) -> tuple[Any, ...]:
+        return (self._path.absolute(),)
 
     def fingerprint(self) -> str:
         return fingerprint_files([self._path], self.shape, self.dtype)

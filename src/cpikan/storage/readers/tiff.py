@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from cpikan.storage.headers import check_compressed_size, check_frame_size, chec
 from cpikan.storage.readers.base import BaseReader, FrameLayout, fingerprint_files
 from cpikan.storage.readers.grey import to_grey
 from cpikan.storage.readers.scratch import ScratchFrames
+from cpikan.storage.readers.tiff_axes import PageOrder, page_order
 from cpikan.storage.readers.tiff_chain import count_pages
 
 
@@ -41,12 +42,12 @@ class TiffPage:
 class TiffReader(BaseReader):
     """Rows of TIFF pages of one size and type; uncompressed pages are memory-mapped, others decoded to a scratch file.
 
-    ``groups`` is the number of wavelengths when the file was written as one array (L, K, H, W). Raises InputError for
-    pages that differ, for colour, and for sizes that the stored bytes cannot hold.
+    ``groups`` is the number of wavelengths when the file says it, by its shape (L, K, H, W) or by ``axes`` with names.
+    Raises InputError for pages that differ, for colour, and for sizes that the stored bytes cannot hold.
     """
 
-    def __init__(self, pages: Sequence[TiffPage], groups: int | None = None) -> None:
-        first = pages[0]
+    def __init__(self, pages: Sequence[TiffPage], groups: int | None = None, axes: str | None = None) -> None:
+        first, self.axes = pages[0], axes
         for page in pages:
             if (page.height, page.width, page.dtype) != (first.height, first.width, first.dtype):
                 raise InputError(
@@ -54,8 +55,8 @@ class TiffReader(BaseReader):
                     f"{first.width} {first.dtype}: the frames of a stack have one size and one type"
                 )
         shape = (len(pages), first.height, first.width)
-        native = first.dtype.newbyteorder("=")
-        super().__init__(FrameLayout(shape, native, tuple(page.label for page in pages), groups))
+        native = check_pixel_type(first.label, first.dtype)
+        super().__init__(FrameLayout(shape, native, tuple(page.label for page in pages), groups, first.dtype))
         self._pages = pages
         self._mapped: list[np.ndarray] = []
         self._scratch: ScratchFrames | None = None
@@ -81,6 +82,9 @@ class TiffReader(BaseReader):
             np.copyto(frame, mapped[start:stop])
         return out
 
+    def origin(self) -> tuple[Any, ...]:
+        return ([replace(page, path=page.path.absolute()) for page in self._pages], self.groups, self.axes)
+
     def fingerprint(self) -> str:
         return fingerprint_files(dict.fromkeys(page.path for page in self._pages), self.shape, self.dtype)
 
@@ -92,12 +96,12 @@ class TiffReader(BaseReader):
 
 def open_tiff(path: Path) -> TiffReader:
     """Open the pages of one TIFF file as frames."""
-    pages, groups = read_pages(path)
-    return TiffReader(pages, groups)
+    pages, order = read_pages(path)
+    return TiffReader([pages[number] for number in order.pages], order.groups, order.axes)
 
 
-def read_pages(path: Path) -> tuple[list[TiffPage], int | None]:
-    """Read the pages that a file's headers describe, and the number of wavelengths if it was written as a 4-D array.
+def read_pages(path: Path) -> tuple[list[TiffPage], PageOrder]:
+    """Read the pages that a file's headers describe, as they lie in it, and their order as frames.
 
     Raises InputError for anything but 2-D pages of allowed types whose claimed size fits what is stored.
     """
@@ -111,13 +115,12 @@ def read_pages(path: Path) -> tuple[list[TiffPage], int | None]:
             pages = _single_page(path, file)
         else:
             pages = [_describe(path, file.pages[index], index, _label(path, index)) for index in range(count)]
-        shape = file.series[0].shape if len(file.series) == 1 else ()
-        groups = shape[0] if file.is_shaped and len(shape) == 4 and shape[0] * shape[1] == len(pages) else None
+        order = page_order(str(path), file, len(pages))
     claimed, stored = sum(page.frame_bytes for page in pages), path.stat().st_size
     check_compressed_size(str(path), claimed, stored)
     if all(page.offset is not None for page in pages) and claimed > stored:
         check_raw_size(str(path), claimed, stored)
-    return pages, groups
+    return pages, order
 
 
 def _single_page(path: Path, file: Any) -> list[TiffPage]:

@@ -54,6 +54,9 @@ class ZarrReader(BaseReader):
     def _rows(self, start: int, stop: int) -> np.ndarray:
         return self._rows_of_chunks.rows(start, stop)
 
+    def origin(self) -> tuple[Any, ...]:
+        return (self._path.absolute(),)
+
     def fingerprint(self) -> str:
         files = sorted(Path(folder, name) for folder, _, names in os.walk(self._path) for name in names)
         return fingerprint_files(files, self.shape, self.dtype)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.masked import without_mask
 from cpikan.partition import Box, Partition
 from cpikan.streaming.tiling.disagreement import Disagreement
 
@@ -47,7 +48,7 @@ def blend_tiles(tiles: Iterable[np.ndarray], partition: Partition[int], window: 
             raise InputError(
                 f"{box.index} tiles were given for a partition of {len(partition)}: give every tile once, in order"
             )
-        values = np.asarray(values)
+        values = np.asarray(without_mask(values))
         if values.shape[-2:] != box.shape or (whole is not None and values.shape[:-2] != whole.shape[:-2]):
             raise InputError(
                 f"tile {box.index} has the shape {values.shape}: it must end in {box.shape}, as in the partition"

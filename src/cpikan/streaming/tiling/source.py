@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.masked import without_mask
 from cpikan.storage.formats import format_of
 from cpikan.storage.headers import decoding
 from cpikan.storage.maps import open_map, open_npy
@@ -40,8 +41,9 @@ class ImageSource:
 def open_source(given: Any) -> ImageSource:
     """Open an image (H, W) or (C, H, W): an array, a FrameReader, any array-like with slices, or a path.
 
-    A path is a .npy file, a map this package wrote, or any stack of frames it reads. Raises InputError for anything
-    else, complex numbers among it (give cos and sin as two channels), and what the file's reader refuses.
+    What a NumPy masked array masks is NaN. A path is a .npy file, a map this package wrote, or any stack of frames it
+    reads. Raises InputError for anything else, complex numbers among it (give cos and sin as two channels), and what the
+    file's reader refuses.
     """
     if isinstance(given, str | Path):
         return _open_path(Path(given), str(given))
@@ -49,6 +51,7 @@ def open_source(given: Any) -> ImageSource:
         return _from_reader(given, close=lambda: None)
     if not (hasattr(given, "shape") and hasattr(given, "dtype") and hasattr(given, "__getitem__")):
         raise InputError(f"source {type(given).__name__} is no image: give an array, a reader of frames, or a path")
+    given = without_mask(given)
     return _from_array(given, lambda: _sampled(given))
 
 

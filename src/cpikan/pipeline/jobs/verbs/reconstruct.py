@@ -13,6 +13,9 @@ from cpikan.pipeline.jobs.options import OneAreaOptions, RunOptions
 from cpikan.pipeline.jobs.verb import Verb
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags
+from cpikan.report.place import check_page
+from cpikan.storage.writers.layout import document_path
+from cpikan.storage.writers.open import output_paths
 from cpikan.streaming.events import Events
 from cpikan.surface.aperture import Aperture
 from cpikan.units import parse_length_nm
@@ -33,10 +36,9 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     from cpikan.pipeline.reconstruction.reconstruct import reconstruct
     from cpikan.pipeline.stacks.stack import open_stack
 
-    how, page = job.part(RunOptions), job.part(ReconstructOptions).report
+    how = job.part(RunOptions)
     settings = settings_of(job, job.part(OneAreaOptions).open())
-    if page and not Path(page).absolute().parent.is_dir():
-        raise InputError(f"folder of the report {page} does not exist: create it first")
+    page = _page(job, events)
     acquisition = job.given(AcquisitionFlags)
     with open_stack(job.source, **acquisition) as stack:
         height_map = reconstruct(
@@ -55,6 +57,21 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
 
         write_report(page, height_map, progress=events)
     return height_map.summary
+
+
+def _page(job: Job, events: Events) -> Path | None:
+    """Check the path of the report before the run; a file of the run's own gets no page, and that is said."""
+    report, output = job.part(ReconstructOptions).report, Path(job.output)
+    if not report:
+        return None
+    own = {path.resolve() for path in (document_path(output), *output_paths(output))}
+    if Path(report).resolve() in own:
+        events.warning(
+            f"report {report} is a file of the output {output}: no page is written; name one such as "
+            f"{output.with_suffix('.html')}"
+        )
+        return None
+    return check_page(report)
 
 
 def settings_of(job: Job, mask: Aperture | None = None) -> ReconstructSettings:

@@ -1,0 +1,21 @@
+"""Least squares of collocation where the matrix lacks rank."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from cpikan.physics.collocation import least_squares
+
+
+def test_least_squares_without_full_rank_equal_numpy():
+    """The shortest minimiser, again and again: gelsy found another rank, and another residual, at random."""
+    random = np.random.default_rng(17)
+    for trial in range(60):
+        rows, columns, rank = 30 + trial % 7, 18, 5 + trial % 9
+        matrix = random.standard_normal((rows, rank)) @ random.standard_normal((rank, columns))
+        right = random.standard_normal((rows, 1))
+        # kept far from the rank's edge: singular values are 1 to 30, or rounding at 1e-14
+        expected = np.linalg.lstsq(matrix, right, rcond=1e-12)[0]
+        found = least_squares(torch.from_numpy(matrix), torch.from_numpy(right)).numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11 * np.abs(expected).max())
