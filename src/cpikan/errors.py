@@ -16,6 +16,10 @@ class ResumeError(InputError):
     """The state on disk does not belong to the run that was asked for."""
 
 
+class NothingMeasured(InputError):
+    """The frames were read to their end and gave no height of any pixel."""
+
+
 def unknown_name(what: str, given: str, allowed: Iterable[str]) -> InputError:
     """Build the error for a name that is not in a list, suggesting the nearest one."""
     names = list(allowed)

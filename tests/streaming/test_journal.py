@@ -197,3 +197,48 @@ def test_a_full_disk_is_told_as_such(tmp_path, monkeypatch):
     journal.close()
     journal.close()  # twice does no harm
     assert _resumed(path) == [{"stage": "pixels", "rows": 10}]
+
+
+def test_a_lock_on_a_name_that_was_removed_is_no_lock(tmp_path, monkeypatch):
+    """Between the open and the lock of this run another one ends and removes the file, and a third one begins."""
+    path = tmp_path / "out.journal"
+    ended = Journal.start(path, PLAN)
+    real, third = module._lock, []
+
+    def late(descriptor: int, name: Path) -> None:
+        if not third:
+            monkeypatch.setattr(module, "_lock", real)
+            ended.remove()
+            third.append(Journal.start(path, PLAN))
+        real(descriptor, name)
+
+    monkeypatch.setattr(module, "_lock", late)
+    with pytest.raises(InputError, match="another run is writing"):
+        Journal.start(path, PLAN)
+    third[0].close()
+    Journal.start(path, PLAN).remove()
+
+
+def test_a_file_that_was_only_removed_is_made_anew(tmp_path, monkeypatch):
+    path = tmp_path / "out.journal"
+    ended, real = Journal.start(path, PLAN), module._lock
+
+    def late(descriptor: int, name: Path) -> None:
+        ended.remove()
+        monkeypatch.setattr(module, "_lock", real)
+        real(descriptor, name)
+
+    monkeypatch.setattr(module, "_lock", late)
+    mine = Journal.start(path, PLAN)
+    mine.add({"stage": "pixels", "rows": 10})
+    mine.close()
+    assert _resumed(path) == [{"stage": "pixels", "rows": 10}]
+
+
+@pytest.mark.parametrize("body", ["[1]", "7", '{"boot":""}', '{"plan":[],"boot":""}', "[" * 5000])
+def test_lines_that_no_journal_has(tmp_path, body):
+    import zlib
+
+    path = tmp_path / "out.journal"
+    path.write_bytes(b"%08x %s\n" % (zlib.crc32(body.encode()), body.encode()))
+    assert _resumed(path) == []

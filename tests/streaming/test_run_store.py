@@ -252,3 +252,30 @@ def test_a_second_process_is_refused_in_one_line(tmp_path):
         worker.kill()
         worker.communicate()
     assert _resumed(tmp_path, {"run": "long"}).state["step"] >= 1
+
+
+@pytest.mark.parametrize("name", ["checkpoint.json", "tensors-1.safetensors", "field-1.safetensors"])
+def test_one_changed_byte_is_damage(tmp_path, name):
+    """Numbers that still read as numbers, and weights that still have their shape, are not taken for the state."""
+    _saved(tmp_path, {"step": 1234.5, "w": torch.arange(40.0)}, {"field": lambda path: path.write_bytes(b"abc" * 30)})
+    data = bytearray((tmp_path / name).read_bytes())
+    place = data.index(b"1234.5") + 2 if name.endswith("json") else len(data) - 9
+    data[place] ^= 1
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ResumeError, match="damaged"):
+        _resumed(tmp_path)
+
+
+@pytest.mark.parametrize("text", ['{"identity": []}', "[]", "{}", '{"identity": {"version": "x"}}', "[" * 9000])
+def test_other_json_is_damage(tmp_path, text):
+    (tmp_path / "checkpoint.json").write_text(text)
+    with pytest.raises(ResumeError, match=r"damaged|cannot resume"):
+        _resumed(tmp_path)
+
+
+def test_the_state_of_a_run_that_goes_on_is_not_removed(tmp_path):
+    with RunStore(tmp_path, IDENTITY, resume=False) as store:
+        store.save({"step": 2})
+        with pytest.raises(InputError, match="another run"):
+            remove_state(tmp_path)
+    assert _resumed(tmp_path).state == {"step": 2}

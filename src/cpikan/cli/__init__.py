@@ -9,14 +9,16 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from cpikan.cli.failures import exit_code_of
 from cpikan.cli.flags import Parser
+from cpikan.cli.surroundings import open_missing_streams, quiet_libraries
 from cpikan.errors import InputError, unknown_name
+from cpikan.messages import printable
 from cpikan.version import VERSION
 
 if TYPE_CHECKING:
     from cpikan.cli.verb import CommandVerb
 
-_INTERRUPTED = 130
 VERBS = {
     "demo": "simulate a wafer, reconstruct it, compare it with the truth, write a report",
     "simulate": "write simulated frames: frames.npy, acquisition.toml, truth.npy (nm)",
@@ -32,25 +34,20 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code: 0, 2 for bad input (one line on stderr), 130 after Ctrl-C."""
+    """Run one verb and return the exit code: 0, 2 for bad input, 70 for a fault of ours, 130 after Ctrl-C.
+
+    Whatever fails is one line on stderr (`exit_code_of`).
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    open_missing_streams()
     try:
-        parsed, verb = _parse(given)
-        result = verb(parsed)
-        _show(result, verb, as_json=parsed.json)
-    except InputError as failure:
-        print(f"cpikan: error: {' '.join(str(failure).split())}", file=sys.stderr)  # one line, whatever it quotes
-        return failure.exit_code
-    except BrokenPipeError:  # the reader of our output has seen enough
-        sys.stderr.close()
-        return 0
-    except OSError as failure:
-        name = f" {failure.filename}" if failure.filename else ""
-        print(f"cpikan: error:{name} {failure.strerror or failure}: check the path and its rights", file=sys.stderr)
-        return InputError.exit_code
-    except KeyboardInterrupt:
-        print("cpikan: stopped; what is finished stays, go on with --resume", file=sys.stderr)
-        return _INTERRUPTED
+        with quiet_libraries():
+            parsed, verb = _parse(given)
+            _show(verb(parsed), verb, as_json=parsed.json)
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as failure:  # some libraries derive theirs from BaseException
+        return exit_code_of(failure, given)
     return 0
 
 
@@ -87,6 +84,8 @@ def _show(result: Any, verb: CommandVerb, *, as_json: bool) -> None:
     if as_json:
         from cpikan.storage.atomic import plain
 
-        print(json.dumps(plain(result), allow_nan=False))
+        print(json.dumps(plain(result), allow_nan=False), flush=True)
     else:
-        print(verb.tell(result))
+        print(
+            printable(verb.tell(result)), flush=True
+        )  # flushed here, where a full disk or a closed pipe is dealt with

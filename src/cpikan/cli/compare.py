@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 from cpikan.cli.verb import CommandVerb, Place
+from cpikan.messages import one_line, say
 from cpikan.option import FORM_HELP, option
 
 
@@ -29,7 +29,7 @@ def _run(places: dict[str, str], settings: dict[str, Any]) -> dict[str, Any]:
     result = compare_maps(places["first"], places["second"], remove=options.remove, aperture=aperture, progress=True)
     found: dict[str, Any] = result.summary()
     for warning in found["warnings"]:
-        print(f"cpikan: warning: {warning}", file=sys.stderr)
+        say(f"cpikan: warning: {one_line(warning)}")
     return found
 
 

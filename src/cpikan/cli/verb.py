@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from cpikan.cli.flags import add_flags, settings_of
 from cpikan.errors import InputError
+from cpikan.messages import one_line, say
 from cpikan.streaming.events import ProgressLine
 
 
@@ -89,7 +89,7 @@ def job_verb(
         if result.get("rank", 0) > 0:  # of several processes one tells
             raise SystemExit(0)
         if result.get("already_finished") and name != "simulate":
-            print(f"cpikan: {result['output']} is already finished: nothing was done", file=sys.stderr)
+            say(f"cpikan: {one_line(str(result['output']))} is already finished: nothing was done")
         return result
 
     return CommandVerb(places, verb_named(name).settings, run, tell, in_words or {})

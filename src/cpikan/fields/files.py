@@ -16,8 +16,10 @@ from cpikan.fields.corner import CornerField
 from cpikan.fields.decomposed import DecomposedField
 from cpikan.fields.kinds import FIELDS
 from cpikan.fields.piecewise import PiecewiseChebyshev
+from cpikan.fields.product_chebyshev import ProductChebyshev
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
 from cpikan.storage.atomic import write_bytes
+from cpikan.storage.documents import parse_json
 
 _FORMAT = 1
 _NESTED: dict[str, tuple[Any, str]] = {  # a field around another, and the attribute that holds the other one
@@ -56,7 +58,7 @@ def load_field(path: Path | str) -> nn.Module:
         raise InputError(f"{path} holds no field of format {_FORMAT}: give a file written by save_field")
     try:
         with torch.device("meta"):
-            field = _build(json.loads(header["field"]))
+            field = _build(parse_json(header["field"]))
         field.load_state_dict(tensors, strict=True, assign=True)
     except InputError:
         raise
@@ -89,5 +91,5 @@ def _build(description: dict[str, Any]) -> nn.Module:
 
 def _classes() -> dict[str, Any]:
     """List the classes of fields that have a file form, by name."""
-    plain = [*(kind.field for kind in FIELDS.values()), TensorChebyshev, PiecewiseChebyshev]
+    plain = [*(kind.field for kind in FIELDS.values()), TensorChebyshev, ProductChebyshev, PiecewiseChebyshev]
     return {field.__name__: field for field in plain} | {name: field for name, (field, _) in _NESTED.items()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from cpikan.images.features import OUTPUTS, FeatureSpec
 from cpikan.images.models.kinds import build_model
 from cpikan.images.models.network import ImageNetwork
 from cpikan.storage.atomic import plain, write_bytes, write_json
+from cpikan.storage.documents import parse_json
 from cpikan.version import VERSION
 
 _FORMAT = 1
@@ -159,8 +159,8 @@ def _read_card(path: Path) -> dict[str, Any]:
             f"{path} has more than {_MOST_CARD_BYTES // 2**20} MiB: no model; give one written by save_model"
         )
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as failure:
+        document = parse_json(path.read_bytes())
+    except ValueError as failure:
         raise InputError(f"{path} is no JSON ({failure}): write the model again") from failure
     number = document.get("format") if isinstance(document, dict) else None
     if isinstance(number, bool) or not isinstance(number, int) or number < 1 or "kind" not in document:

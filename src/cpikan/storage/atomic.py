@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.storage.documents import parse_json
+from cpikan.storage.file_kinds import open_unlinked, refuse_special
 
 _MIB = 2**20
 # EFBIG: the limit on one file's size (ulimit -f, or the file system's own) is the same news to the user
@@ -52,7 +54,7 @@ def write_bytes(path: Path | str, data: bytes) -> None:
     temporary = path.with_name(path.name + ".tmp")
     with full_disk_named(path, len(data)):
         try:
-            with open(temporary, "wb") as file:
+            with open(open_unlinked(temporary, os.O_WRONLY | os.O_TRUNC), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -64,8 +66,8 @@ def write_bytes(path: Path | str, data: bytes) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write UTF-8 text as `write_bytes` does."""
-    write_bytes(path, text.encode())
+    """Write UTF-8 text as `write_bytes` does; what no encoding has, such as bytes of a file's name, as an escape."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path | str, document: Mapping[str, Any]) -> None:
@@ -75,8 +77,9 @@ def write_json(path: Path | str, document: Mapping[str, Any]) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object, or return an empty one where the file is missing or broken."""
+    refuse_special(path)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.storage.documents import parse_json
+from cpikan.storage.file_kinds import refuse_special
 from cpikan.storage.formats import door_of
-from cpikan.storage.headers import read_npy_header
+from cpikan.storage.headers import decoding, read_npy_header
 from cpikan.storage.lazy import LazyMap, TiffMap, ZarrMap
 from cpikan.storage.writers.layout import QUANTITIES, document_path, npy_path, partial_of
 
@@ -49,7 +50,9 @@ def open_map(path: Path | str) -> StoredMap:
         unfinished = partial_of(path).exists()
         hint = "it is unfinished: run again with --resume" if unfinished else "check the name"
         raise InputError(f"{path} does not exist: {hint}")
-    stored: StoredMap = opener(path)
+    refuse_special(path)
+    with decoding(str(path)):
+        stored: StoredMap = opener(path)
     shapes = {name: array.shape for name, array in stored.arrays.items()}
     if len(set(shapes.values())) != 1:
         raise InputError(f"the maps of {path} differ in shape ({shapes}): they do not belong together")
@@ -61,9 +64,10 @@ def read_document(path: Path | str) -> dict[str, Any]:
     file = document_path(path)
     if not file.exists():
         return {}
+    refuse_special(file)
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as failure:
+        document = parse_json(file.read_bytes())
+    except (ValueError, OSError) as failure:
         raise InputError(f"{file} is not readable JSON ({failure}): remove it or write the map again") from failure
     if not isinstance(document, dict):
         raise InputError(f"{file} holds a JSON {type(document).__name__}: an object is expected")
@@ -72,14 +76,10 @@ def read_document(path: Path | str) -> dict[str, Any]:
 
 def open_npy(path: Path, kinds: str = "fiu") -> np.ndarray:
     """Map a two-dimensional .npy file into memory, read-only, after its header has been checked against its size."""
-    try:
-        with open(path, "rb") as file:
-            shape, fortran, dtype = read_npy_header(file)
-            start, size = file.tell(), file.seek(0, 2)
-    except InputError:
-        raise
-    except (ValueError, OSError, EOFError) as failure:
-        raise InputError(f"{path} is not a readable .npy file ({failure}): write it again") from failure
+    refuse_special(path)
+    with decoding(str(path)), open(path, "rb") as file:
+        shape, fortran, dtype = read_npy_header(file)
+        start, size = file.tell(), file.seek(0, 2)
     if len(shape) != 2 or min(shape) < 1 or dtype.kind not in kinds:
         raise InputError(f"{path} holds {dtype} of shape {shape}: a map is two-dimensional and holds numbers")
     needed = start + shape[0] * shape[1] * dtype.itemsize  # Python integers: a hostile header cannot overflow

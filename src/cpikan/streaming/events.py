@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Protocol
 
+from cpikan.messages import on_terminal, one_line, say
 from cpikan.streaming.memory import anonymous_mib
 
 _QUIET_S = 2.0  # shorter stages show nothing
@@ -59,7 +59,7 @@ class ProgressLine:
 
     def __init__(self, unit: str = "MPix", size: float = 1e6) -> None:
         self._unit, self._size = unit, size
-        self._terminal, self._open = sys.stderr.isatty(), False
+        self._terminal, self._open = on_terminal(), False
         self._stage, self._first, self._done = "", 0.0, 0.0
         self._started = self._shown = time.perf_counter()
 
@@ -79,7 +79,7 @@ class ProgressLine:
 
     def warning(self, text: str) -> None:
         self.close()
-        print(f"cpikan: warning: {text}", file=sys.stderr, flush=True)
+        say(f"cpikan: warning: {one_line(text)}")
 
     def cancelled(self) -> bool:
         return False
@@ -96,15 +96,15 @@ class ProgressLine:
     def close(self) -> None:
         """End the line that is being rewritten, so that other output begins on its own."""
         if self._open:
-            print(file=sys.stderr)
+            say("")
             self._open = False
 
     def _show(self, text: str) -> None:
         self._open = self._terminal
         if self._terminal:
-            print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+            say(f"\r{text}\x1b[K", end="")
         else:
-            print(text, file=sys.stderr, flush=True)
+            say(text)
 
 
 def as_events(progress: bool | Events) -> Events:

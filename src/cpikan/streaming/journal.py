@@ -15,6 +15,8 @@ from typing import Any
 
 from cpikan.errors import InputError, ResumeError
 from cpikan.storage.atomic import full_disk_named
+from cpikan.storage.documents import parse_json
+from cpikan.storage.file_kinds import open_unlinked
 
 
 class Journal:
@@ -49,7 +51,7 @@ class Journal:
         head, steps = entries[0], entries[1:]
         try:
             check_same_plan(head["plan"], plan)
-        except ResumeError:
+        except BaseException:
             os.close(descriptor)
             raise
         if head["boot"] == _boot():
@@ -132,21 +134,40 @@ def _short(value: object) -> str:
 def open_locked(path: Path) -> int:
     """Open a file, made where it is missing, for this process alone until its descriptor is closed, or the process ends.
 
-    Raises InputError while another process has it.
+    Raises InputError while another process has it, and where the path is a link or no plain file.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    while True:
+        descriptor = open_unlinked(path, os.O_RDWR | os.O_APPEND)
+        try:
+            _lock(descriptor, path)
+            # who had the lock may have removed the file since it was opened here: then the lock is on no name
+            if _names(path, descriptor):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> None:
     try:
         import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except ImportError:
-        pass  # no advisory locks on this system: a single process is trusted
+        return  # no advisory locks on this system: a single process is trusted
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as failure:
-        os.close(descriptor)
         raise InputError(
             f"another run is writing here ({path.name} is locked): wait for it or choose another output"
         ) from failure
-    return descriptor
+
+
+def _names(path: Path, descriptor: int) -> bool:
+    """Tell whether a path still names the file that is open."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -157,7 +178,15 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
         check, _, body = line.rstrip(b"\n").partition(b" ")
         if not line.endswith(b"\n") or check != b"%08x" % zlib.crc32(body):
             break
-        entries.append(json.loads(body))
+        try:
+            entry = parse_json(body)
+        except ValueError:
+            break
+        if not isinstance(entry, dict) or (
+            not entries and not (isinstance(entry.get("plan"), dict) and "boot" in entry)
+        ):
+            break
+        entries.append(entry)
         length += len(line)
     return entries, length
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.storage.atomic import write_bytes, write_json
+from cpikan.storage.atomic import plain, write_bytes, write_json
+from cpikan.storage.documents import parse_json
+from cpikan.storage.file_kinds import refuse_special
 from cpikan.streaming.journal import check_same_plan, open_locked
 from cpikan.version import VERSION
 
@@ -88,7 +91,8 @@ class RunStore:
         for name, write in (files or {}).items():
             write(self._path(name, turn))
         head = {"turn": turn, "tensors": bool(tensors), "files": list(files or {}), "identity": self._identity}
-        write_json(self._folder / STATE, {**head, "state": tree})
+        document = plain({**head, "state": tree})
+        write_json(self._folder / STATE, {**document, "digest": self._digest(document)})
         self._turn, self._saved_at = turn, time.perf_counter()
 
     def close(self) -> None:
@@ -117,27 +121,48 @@ class RunStore:
             raise ResumeError(f"{self._folder} holds a checkpoint: add --resume (resume=True), or name another folder")
         from safetensors import SafetensorError
 
+        refuse_special(path)
         try:
-            head = json.loads(path.read_text(encoding="utf-8"))
+            head = parse_json(path.read_bytes())
             check_same_plan(head["identity"], self._identity, "name another folder")
+            digest = head.pop("digest")
             self._turn = int(head["turn"])
+            if digest != self._digest(head):
+                raise ValueError("it is not what was written")
             tensors = _read_tensors(self._path("tensors", self._turn)) if head["tensors"] else {}
             files = {name: self._path(name, self._turn) for name in head["files"]}
             return Saved(_with_tensors(head["state"], tensors), files)
         except ResumeError:
             raise
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as failure:
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as failure:
             raise ResumeError(f"checkpoint in {self._folder} is damaged ({failure}): name another folder") from failure
+
+    def _digest(self, document: Mapping[str, Any]) -> str:
+        """Hash a state: its JSON, without the digest itself, and the files that it names."""
+        found = hashlib.blake2b(json.dumps(document, sort_keys=True).encode(), digest_size=16)
+        for name in (*(["tensors"] if document["tensors"] else []), *document["files"]):
+            with open(self._path(name, document["turn"]), "rb") as file:
+                found.update(hashlib.file_digest(file, "blake2b").digest())
+        return found.hexdigest()
 
     def _path(self, name: str, turn: int) -> Path:
         return self._folder / f"{name}-{turn}.safetensors"
 
 
 def remove_state(folder: Path) -> None:
-    """Remove the state that a `RunStore` kept in ``folder``, its JSON first: what is left then is no state."""
-    for pattern in (STATE, LOCK, "*-[01].safetensors"):
-        for path in sorted(folder.glob(pattern)):
-            path.unlink(missing_ok=True)
+    """Remove the state that a `RunStore` kept in ``folder``, its JSON first: what is left then is no state.
+
+    Raises InputError while another process holds the store.
+    """
+    if not folder.is_dir():
+        return
+    lock = open_locked(folder / LOCK)
+    try:
+        for pattern in (STATE, "*-[01].safetensors", LOCK):  # the lock goes last: until then nobody else begins
+            for path in sorted(folder.glob(pattern)):
+                path.unlink(missing_ok=True)
+    finally:
+        os.close(lock)
 
 
 def _without_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,8 @@ from cpikan.errors import InputError, unknown_name
 from cpikan.images.features import FeatureSpec
 from cpikan.images.patches.settings import PatchSettings
 from cpikan.images.training.tables import from_table, to_table
+from cpikan.storage.documents import parse_toml
+from cpikan.storage.file_kinds import refuse_special
 
 OPTIMIZERS = ("adamw", "soap")
 SCHEDULES = ("cosine", "constant")
@@ -167,13 +168,14 @@ def read_config(path: Path | str) -> TrainConfig:
     """Read a config from a TOML file. Raises InputError for a file that is absent, too large, no TOML, or says what is
     unknown."""
     path = Path(path)
+    refuse_special(path)
     if not path.is_file():
         raise InputError(f"no config {path}: give a TOML file (docs/how-to/train.md has one to copy)")
     if path.stat().st_size > _LARGEST_FILE:
         raise InputError(f"{path} has {path.stat().st_size} bytes: a config has a few dozen lines")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
+        table = parse_toml(path.read_bytes())
+    except ValueError as failure:
         raise InputError(f"{path} is no TOML: {failure}") from failure
     return config_of(table)
 

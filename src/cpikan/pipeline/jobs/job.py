@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from cpikan.errors import InputError, unknown_name
 from cpikan.pipeline.jobs.verb import VERBS, verb_named
+from cpikan.storage.documents import parse_json, parse_toml
 from cpikan.streaming.events import Events, as_events
 
 _KEYS = ("verb", "source", "output", "settings")
@@ -60,7 +60,7 @@ class Job:
     def from_json(cls, text: str) -> Job:
         """Read what `to_json` wrote, or a person; InputError where it is no JSON object."""
         try:
-            table = json.loads(text)
+            table = parse_json(text)
         except ValueError as error:
             raise InputError(f"the job is not valid JSON: {error}") from error
         if not isinstance(table, dict):
@@ -71,9 +71,10 @@ class Job:
     def from_toml(cls, text: str) -> Job:
         """Read what `to_toml` wrote, or a person; InputError where it is no TOML."""
         try:
-            return cls.from_table(tomllib.loads(text))
-        except tomllib.TOMLDecodeError as error:
+            table = parse_toml(text)
+        except ValueError as error:
             raise InputError(f"the job is not valid TOML: {error}") from error
+        return cls.from_table(table)
 
     def to_json(self) -> str:
         """Write the job as one line of JSON."""

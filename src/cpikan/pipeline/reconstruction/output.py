@@ -7,13 +7,25 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from cpikan.errors import NothingMeasured
 from cpikan.pipeline.maps.pyramid import HasPyramid, build_pyramid, pyramid_rows
 from cpikan.pipeline.reconstruction.row_sink import RowSink
 from cpikan.pipeline.reconstruction.workspace import OUTPUT_ROWS, Workspace
+from cpikan.psi.kernels.statistics import MapStatistics
 from cpikan.storage.writers.layout import QUANTITIES
 from cpikan.storage.writers.open import open_writer
 from cpikan.streaming.events import Events
 from cpikan.streaming.progress import Progress
+
+
+def _check_measured(found: MapStatistics) -> None:
+    """Refuse a map that holds no height at all."""
+    if found.valid == 0:
+        raise NothingMeasured(
+            f"nothing could be measured: of {found.pixels} pixels {found.saturated} are saturated, {found.low} have too little "
+            "modulation, the others are masked out, or not numbers that can be computed with; check the exposure, the frames "
+            "and their steps, and the mask"
+        )
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,9 @@ class Output:
         begun = journal.last(OUTPUT_ROWS) is not None
         opened = open_writer(self.space.output, self.shape, kinds, attributes=self.attributes, resume=begun)
         with closing(opened) as writer:
-            yield RowSink(writer, journal, OUTPUT_ROWS, self.shape, durable=durable)
+            sink = RowSink(writer, journal, OUTPUT_ROWS, self.shape, durable=durable)
+            yield sink
+            _check_measured(sink.statistics)
             rows = pyramid_rows(self.shape, len(kinds)) if isinstance(writer, HasPyramid) else 0
             with Progress("pyramid", rows, self.shape[1], self.events) as progress:
                 build_pyramid(writer, progress=progress)

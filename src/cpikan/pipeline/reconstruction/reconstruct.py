@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, NothingMeasured, unknown_name
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.reconstruction.arrays import Arrays
 from cpikan.pipeline.reconstruction.calibrate import StackCalibration, calibrated
@@ -113,10 +113,13 @@ class _Run:
                 "seconds": seconds,
                 "seconds_start": seconds_before + started - begun,
                 "megapixels_per_second": self._shape[0] * self._shape[1] / 1e6 / max(seconds, 1e-9),
-                "steps": self.stack.acquisition.steps,
+                "steps": calibration.calibration.steps.state,
                 "output": str(self.output),
             }
             space.commit(document(self.stack, identity, calibration.calibration, facts))
+        except NothingMeasured:
+            space.discard()
+            raise
         finally:
             space.release()
         return False

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from cpikan.errors import InputError, ResumeError
 from cpikan.storage.atomic import read_json, write_json
+from cpikan.storage.file_kinds import refuse_link
 from cpikan.storage.writers.layout import document_path, partial_of
 from cpikan.storage.writers.open import output_format, output_paths, partial_paths
 from cpikan.streaming.journal import Journal, check_same_plan
@@ -45,6 +46,8 @@ class Workspace:
         if not output.parent.is_dir():
             raise InputError(f"folder {output.parent} of the output {output.name} does not exist: create it first")
         log = output.with_name(output.name + ".journal")
+        for path in (*partial_paths(output), output.with_name(output.name + ".scratch")):
+            refuse_link(path)
         # of any quantity: a sigma of an older run beside a new height would pass for its own
         there = [path for path in output_paths(output) if path.exists()]
         if resume or overwrite:
@@ -57,6 +60,10 @@ class Workspace:
             space = cls(output, quantities, Journal.resume(log, plan), "unfinished")
         else:
             space = cls(output, quantities, Journal.start(log, plan), "new")
+        assert space.journal is not None
+        if not there and not space.journal.steps and any(path.exists() for path in output_paths(output)):
+            space.journal.remove()  # another run finished between the look and the lock: look again
+            return cls.open(output, quantities, plan, resume=resume, overwrite=overwrite)
         return space._taken_up(plan)
 
     @classmethod
@@ -102,6 +109,12 @@ class Workspace:
         """Write the document beside the finished output and forget the journal and the scratch files."""
         write_json(document_path(self.output), document)
         self._forget()
+
+    def discard(self) -> None:
+        """Leave nothing of this run: its output would hold no measurement."""
+        if self.journal is not None and not self.journal.closed:
+            self._clear()
+            self.journal.remove()
 
     def release(self) -> None:
         """Leave what is done for a resume; where nothing is, leave nothing."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from cpikan.errors import InputError, unknown_name
 from cpikan.option import option
 from cpikan.psi.model.acquisition import STEP_STATES, Acquisition, StepState
 from cpikan.psi.model.steps import check_steps
+from cpikan.storage.documents import parse_toml
 from cpikan.storage.readers.zarr import is_zarr
 from cpikan.units import parse_length_nm
 
@@ -59,11 +59,13 @@ def read_acquisition_file(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise InputError(f"{path} has {path.stat().st_size} bytes: an acquisition file has a few lines")
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not valid TOML: {error}; write lines such as {_EXAMPLE}") from error
-    except (UnicodeDecodeError, OSError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as text ({error}): write it as UTF-8") from error
+        values = parse_toml(path.read_bytes())
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{path} is not valid TOML: {error}; write lines such as {_EXAMPLE} in UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its rights") from error
     for key in values:
         if key not in ACQUISITION_KEYS:
             raise unknown_name(f"key in {path}", key, ACQUISITION_KEYS)
@@ -105,7 +107,8 @@ def build_acquisition(values: Mapping[str, Any], where: str = "the flags") -> Ac
         )
     wavelengths = _wavelengths(values["wavelengths"])
     steps_deg = _phase_steps(values.get("phase_steps"), len(wavelengths))
-    state = values.get("steps", "unknown" if steps_deg is None else "trusted")
+    said = values.get("steps") is not None
+    state = values["steps"] if said else "unknown" if steps_deg is None else "trusted"
     if state not in STEP_STATES:
         raise unknown_name("state of the steps", str(state), STEP_STATES)
     if state == "unknown":
@@ -113,7 +116,7 @@ def build_acquisition(values: Mapping[str, Any], where: str = "the flags") -> Ac
     pixel = values.get("pixel_size")
     pixel_um = None if pixel is None else parse_length_nm(pixel, "pixel_size") / 1000
     bits = _bit_depth(values.get("bit_depth"))
-    acquisition = Acquisition(wavelengths, steps_deg, cast(StepState, state), pixel_um, bits)
+    acquisition = Acquisition(wavelengths, steps_deg, cast(StepState, state), pixel_um, bits, said)
     check_steps(acquisition)
     return acquisition
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -22,6 +23,7 @@ from cpikan.storage.readers.scratch import ScratchFrames
 from cpikan.storage.readers.tiff import TiffPage, TiffReader, read_pages
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -156,6 +158,23 @@ def _pillow(path: Path, magic: bytes):  # type: ignore[no-untyped-def]  # Pillow
     raise InputError(f"{path} is not a BMP, PNG, JPEG or TIFF image: remove it from the folder or convert it")
 
 
+def _plain_png(data: bytes) -> bytes:
+    """Leave out of a PNG what says nothing of its pixels: the decoder writes its opinion of profiles and texts to stderr.
+
+    Raises ValueError where the check of a chunk does not hold.
+    """
+    kept, at = [data[:8]], 8
+    while at + 12 <= len(data):
+        stop = at + 12 + int.from_bytes(data[at : at + 4])
+        name, chunk = data[at + 4 : at + 8], data[at:stop]
+        if name in _PIXEL_CHUNKS:
+            if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:]):
+                raise ValueError(f"the check of its part {name.decode()} does not hold")
+            kept.append(chunk)
+        at = stop
+    return b"".join(kept)
+
+
 def _decoded(header: ImageHeader) -> np.ndarray:
     with decoding(str(header.path)):
         tolerance = JPEG_TOLERANCE_DN if header.kind == "JPEG" else 0
@@ -167,7 +186,7 @@ def _pixels(header: ImageHeader) -> np.ndarray:
     if header.dtype == np.uint16:  # Pillow would cut 16-bit colour to 8 bits
         import imagecodecs
 
-        return imagecodecs.png_decode(header.path.read_bytes())
+        return imagecodecs.png_decode(_plain_png(header.path.read_bytes()))
     with open(header.path, "rb") as file:
         magic = file.read(26)
     with _pillow(header.path, magic) as image:

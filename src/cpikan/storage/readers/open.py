@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cpikan.errors import InputError
 from cpikan.storage import formats
+from cpikan.storage.file_kinds import refuse_special
 from cpikan.storage.formats import IMAGE_SUFFIXES, door_of, format_of
 from cpikan.storage.protocols import FrameReader
 
@@ -32,6 +33,7 @@ def open_frames(source: str | Path) -> OpenedFrames:
     path = Path(text)
     if not text or "\0" in text or not path.exists():
         raise InputError(f"{text!r} does not exist: give {FORMS}")
+    refuse_special(path)
     if separator:
         from cpikan.storage.readers.hdf5 import Hdf5Reader
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 from pathlib import Path
@@ -13,6 +12,7 @@ import tifffile
 
 from cpikan.errors import ResumeError
 from cpikan.storage.atomic import full_disk_named, sync_path
+from cpikan.storage.documents import parse_json
 from cpikan.storage.writers.base import LayoutWriter
 from cpikan.storage.writers.bigtiff import TILE, TiffPage, head_of
 from cpikan.storage.writers.layout import QUANTITIES, MapLayout
@@ -95,7 +95,7 @@ def read_pages(path: Path) -> list[TiffPage]:
 
 
 def _description(page: tifffile.TiffPage) -> dict[str, Any]:
-    described = json.loads(page.description or "null")  # JSONDecodeError is a ValueError
+    described = parse_json(page.description or "null")
     if not isinstance(described, dict):
         raise ValueError("a page has no description of its own")
     return described
