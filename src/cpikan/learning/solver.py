@@ -141,7 +141,7 @@ def solve(
         warnings += [known.open] if known.open else []
     trust = judge(evidence)
     before = None if store is None or store.saved is None else store.saved.state["iterations"]
-    if run.iterations == before and reason is not StopReason.TIME:
+    if run.iterations == before and reason not in (StopReason.TIME, StopReason.NEXT_LEVEL):
         warnings.append(f"the solve in {settings.checkpoint} had been finished: nothing was left to do")
     field = network_of(run.iterate.field)
     return Solution(problem, field, run.history, reason, metrics, seed, *trust, recipe.name, tuple(warnings))
