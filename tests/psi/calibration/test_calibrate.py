@@ -179,8 +179,8 @@ def test_three_frames_get_their_noise_from_the_wavelengths(noise_dn: float) -> N
     assert 0.94 <= (np.abs(error) <= 1.96 * out.sigma_nm)[right].mean() <= 0.96
 
 
-def test_wrong_trusted_steps_show_as_noise_and_sigma_covers() -> None:
-    """Trusted steps that are 4 degrees off leave a residual: it counts as noise, and sigma is larger than needed."""
+def test_wrong_trusted_steps_enter_sigma_and_it_covers() -> None:
+    """Steps that are said to be trusted and are 4 degrees off stay: the ripple that they leave is in sigma, no more."""
     scene = make_scene(10, 2.0)
     wrong = replace(scene, acquisition=Acquisition(WAVES, ((0.0, 94.0, 188.0, 282.0),) * 4, "trusted"))
     found = calibrated(wrong, CalibrationSettings(range_nm=27_000.0))
@@ -188,7 +188,8 @@ def test_wrong_trusted_steps_show_as_noise_and_sigma_covers() -> None:
     out = run(wrong, found)
     error = out.height_nm - scene.height_nm
     error -= np.median(error)
-    assert (np.abs(error) <= 1.96 * out.sigma_nm).mean() > 0.95
+    # the ripple is a sine, and the wavelengths share it: intervals hold a little less or more often than of pure noise
+    assert 0.92 < (np.abs(error) <= 1.96 * out.sigma_nm).mean() < 0.98
 
 
 def test_harmonics_show_as_a_phase_floor_and_sigma_covers() -> None:

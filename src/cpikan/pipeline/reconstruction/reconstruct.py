@@ -113,7 +113,7 @@ class _Run:
                 "seconds": seconds,
                 "seconds_start": seconds_before + started - begun,
                 "megapixels_per_second": self._shape[0] * self._shape[1] / 1e6 / max(seconds, 1e-9),
-                "steps": self.stack.acquisition.steps,
+                "steps": calibration.calibration.steps.state,
                 "output": str(self.output),
             }
             space.commit(document(self.stack, identity, calibration.calibration, facts))
@@ -210,7 +210,8 @@ def run_stage(stage: Stage, arrays: Arrays, context: Context) -> dict[str, Any]:
     if done is None:
         part = stage.run(arrays, context)
         if stage.once:
-            context.journal.add({"stage": stage.name, "part": part})
+            checks = arrays.checks(stage, context.journal.path.parent)
+            context.journal.add({"stage": stage.name, "part": part, "checks": checks})
     else:
         part = cast(dict[str, Any], done["part"])
         stage.resume(arrays, context)

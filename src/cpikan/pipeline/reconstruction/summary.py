@@ -49,9 +49,11 @@ def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[
 
 
 def told(cautions: Iterable[Caution]) -> dict[str, list[str]]:
-    """Put cautions into the summary: their sentences, and their names in the same order."""
+    """Put cautions into the summary: the sentences of warnings, their names in the same order, and notes."""
     cautions = tuple(cautions)
-    return {"warnings": [one.text for one in cautions], "warning_names": [one.name for one in cautions]}
+    doubts = [one for one in cautions if not one.is_note]
+    notes = [one.text for one in cautions if one.is_note]
+    return {"warnings": [one.text for one in doubts], "warning_names": [one.name for one in doubts], "notes": notes}
 
 
 def added(facts: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:

@@ -107,7 +107,8 @@ def build_acquisition(values: Mapping[str, Any], where: str = "the flags") -> Ac
         )
     wavelengths = _wavelengths(values["wavelengths"])
     steps_deg = _phase_steps(values.get("phase_steps"), len(wavelengths))
-    state = values.get("steps", "unknown" if steps_deg is None else "trusted")
+    said = values.get("steps") is not None
+    state = values["steps"] if said else "unknown" if steps_deg is None else "trusted"
     if state not in STEP_STATES:
         raise unknown_name("state of the steps", str(state), STEP_STATES)
     if state == "unknown":
@@ -115,7 +116,7 @@ def build_acquisition(values: Mapping[str, Any], where: str = "the flags") -> Ac
     pixel = values.get("pixel_size")
     pixel_um = None if pixel is None else parse_length_nm(pixel, "pixel_size") / 1000
     bits = _bit_depth(values.get("bit_depth"))
-    acquisition = Acquisition(wavelengths, steps_deg, cast(StepState, state), pixel_um, bits)
+    acquisition = Acquisition(wavelengths, steps_deg, cast(StepState, state), pixel_um, bits, said)
     check_steps(acquisition)
     return acquisition
 

@@ -15,6 +15,7 @@ from cpikan.psi.calibration.stack_steps import StackSteps, stack_steps
 from cpikan.psi.calibration.steps.carrier import WholeRows
 from cpikan.psi.calibration.steps.ripple import ripple_before_and_after
 from cpikan.psi.calibration.steps.step_fit import demodulated
+from cpikan.psi.calibration.steps.structure import plain_structure
 from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.model import Demodulation, PixelModel
 from cpikan.psi.kernels.weight_field import model_demodulation
@@ -22,7 +23,7 @@ from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.noise import NoiseModel, fit_noise, noise_from_neighbours, noise_from_residuals
-from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, phasor_weights
+from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, design_matrix, phasor_weights
 
 _SOME_DARK = 0.005  # share of pixels without fringes from which they are taken into account
 _FIELD_PIXELS = 4096
@@ -144,6 +145,8 @@ def _first_model(
     again as if they were the same everywhere, and the user is told.
     """
     effects, told = settings.effects, tuple[Caution, ...]()
+    if settings.scheme != LEAST_SQUARES:  # other formulas are made for their steps
+        acquisition = replace(acquisition, steps_said=True)
     while True:
         steps = stack_steps(frames, position, sample.rows, acquisition, effects)
         noise = _noises(sample, frames, position, steps, saturation_dn)
@@ -211,13 +214,15 @@ def _noise(
 ) -> NoiseModel:
     """Estimate the noise of one wavelength: from what the fit of the steps leaves over, else from neighbours."""
     fit = None if steps.fits is None or not steps.fits[i].determined else steps.fits[i]
-    if fit is None:
-        return (
-            fit_noise(frames, steps.steps_deg[i], quantum) if len(frames) > 3 else noise_from_neighbours(rows, quantum)
-        )
-    left = len(frames) - 3 - 2 * len(fit.model.harmonics)
+    left = len(frames) - 3 - (0 if fit is None else 2 * len(fit.model.harmonics))
     if left < 1:
         return noise_from_neighbours(rows, quantum)
+    if fit is None:
+        structure = plain_structure(frames, position, steps.steps_deg[i])
+        if structure is None or not structure.significant:
+            return fit_noise(frames, steps.steps_deg[i], quantum)
+        background = np.linalg.pinv(design_matrix(steps.steps_deg[i]))[0] @ frames
+        return noise_from_residuals(background, (structure.rest**2).sum(axis=0) / left, quantum)
     found, squares = demodulated(fit, np.asarray(frames, np.float64), np.asarray(position, np.float64))
     return noise_from_residuals(found[0], squares / left, quantum)
 
@@ -258,7 +263,7 @@ def _demodulation(
         covariance=np.stack([w.covariance for w in weights]),
         # float frames without any noise would divide by zero: a millionth of a count is below every camera
         noise=np.array([[max(n.read_dn2, 1e-12), n.gain_dn] for n in noise]),
-        phase_floor_rad2=np.zeros(len(weights)),
+        phase_floor_rad2=np.zeros(len(weights)) if steps.floor_rad2 is None else np.array(steps.floor_rad2),
         saturation_dn=saturation_dn,
         carre=scheme == CARRE,
     )

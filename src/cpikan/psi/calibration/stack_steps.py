@@ -8,20 +8,20 @@ from typing import Literal
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.psi.calibration.steps.aia import estimate_steps
 from cpikan.psi.calibration.steps.carrier import Carrier, WholeRows, carrier_of
 from cpikan.psi.calibration.steps.fit import FitOptions, fit_phase_steps
 from cpikan.psi.calibration.steps.layout import EFFECTS
 from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.steps.two_frames import fit_two_frames
-from cpikan.psi.model.acquisition import Acquisition
+from cpikan.psi.calibration.trusted_steps import TrustedCheck, check_trusted, step_change_deg
+from cpikan.psi.model.acquisition import Acquisition, StepState
 from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.frame_model import FrameModel
 
 Sign = Literal["given", "nominal", "assumed"]
-_CHECKED_PIXELS = 3000  # of trusted stacks: milliseconds, and steps to a tenth of a degree
-_ONE_SIDED = 0.5  # |mean exp(i k phi)|, k = 1, 2, of pixels that do not fill the circle: their steps are not to be had
+_STATES: dict[Sign, StepState] = {"given": "trusted", "nominal": "nominal", "assumed": "unknown"}
 _DEVIATION_DEG = 3.0  # of trusted steps that is worth a warning
+_LEAST_TOLD_DEG = 0.2
 _FEWEST_CHECKED = 5  # frames from which all steps are determined
 _CARRIER_DEG = 5.0  # what the few rows that show a carrier are good for
 _AGREES = 0.1  # correlation of the slopes of two wavelengths' phases that is more than noise
@@ -32,14 +32,20 @@ class StackSteps:
     """One `FrameModel` per wavelength; ``fits`` where they were fitted, None where steps are taken as given.
 
     ``deviation_deg``: how far trusted steps lie from what the frames say, a list per wavelength, None where the frames do
-    not say.
+    not say. ``floor_rad2``: the phase variance that the steps leave beside the noise, one per wavelength, None without any.
     """
 
     models: tuple[FrameModel, ...]
     sign: Sign
     fits: tuple[StepFit, ...] | None = None
     deviation_deg: tuple[tuple[float, ...] | None, ...] | None = None
+    floor_rad2: tuple[float, ...] | None = None
     warnings: tuple[Caution, ...] = field(default=())
+
+    @property
+    def state(self) -> StepState:
+        """Tell how the steps were used: trusted, nominal or unknown."""
+        return _STATES[self.sign]
 
     @property
     def steps_deg(self) -> tuple[tuple[float, ...], ...]:
@@ -55,21 +61,28 @@ def stack_steps(
 ) -> StackSteps:
     """Find the models of frames (L, K, P) at ``position`` (P, 2), whole ``rows`` (samples (L, K, n, W)) to compare signs on.
 
-    Trusted steps are used as given and checked; others are fitted together with the ``effects`` (None: those the frames
-    show). Raises InputError where unknown steps are not determined by the frames; nominal ones are then kept, with a warning.
+    Trusted steps are checked and used as given, or taken for nominal where the frames contradict them and nobody said that
+    they are trusted; others are fitted together with the ``effects`` (None: those the frames show). Raises InputError where
+    unknown steps are not determined by the frames; nominal ones are then kept, with a warning.
     """
     given = acquisition.phase_steps_deg
+    known: tuple[StepFit | None, ...] = (None,) * len(frames)
+    warnings: list[Caution] = []
     if acquisition.steps == "trusted" and given is not None:
-        return _trusted(frames, given)
+        checks = tuple(check_trusted(frames[i], position, steps) for i, steps in enumerate(given))
+        kept = acquisition.steps_said or not any(check.contradicted for check in checks)
+        warnings += _said_of(checks, given, kept=kept)
+        if kept:
+            return _trusted(checks, given, tuple(warnings))
+        known = tuple(check.fit for check in checks)
     fitted = None if effects is None else frozenset(effect for effect in EFFECTS if effect in effects)
     options = FitOptions(effects=fitted, response=effects is not None and "response" in effects)
     fits: list[StepFit] = []
     models: list[FrameModel] = []
-    warnings: list[Caution] = []
     for i, samples in enumerate(frames):
         start = None if given is None else given[i]
         carrier = carrier_of(replace(rows, samples=rows.samples[i]))
-        fit = _fitted(samples, position, start, replace(options, carrier=carrier))
+        fit = known[i] or _fitted(samples, position, start, replace(options, carrier=carrier))
         model = fit.model
         if not fit.determined:
             if start is None:
@@ -156,36 +169,79 @@ def _row_slopes(rows: np.ndarray, model: FrameModel) -> np.ndarray:
     return product[:, : 16 * runs].reshape(len(product), runs, 16).sum(axis=2).imag
 
 
-def _trusted(frames: np.ndarray, given: tuple[tuple[float, ...], ...]) -> StackSteps:
-    """Take the steps as given, with what the frames have to say about them."""
-    few = frames[:, :, :: max(1, frames.shape[2] // _CHECKED_PIXELS)]
-    deviations = tuple(_deviation(few[i], steps) for i, steps in enumerate(given))
-    warnings = []
-    for i, found in enumerate(deviations):
-        worst = max((abs(d) for d in found), default=0.0) if found is not None else 0.0
-        if worst > _DEVIATION_DEG and len(given[i]) >= _FEWEST_CHECKED:
-            text = f"the frames say that trusted steps are off by up to {worst:.1f} deg: check them, or say --steps nominal"
-            warnings.append(Caution("steps-off", text).of_wavelength(i, len(given)))
-    models = tuple(FrameModel.plain(steps) for steps in given)
-    return StackSteps(models, "given", deviation_deg=deviations, warnings=tuple(warnings))
-
-
-def _deviation(samples: np.ndarray, given: tuple[float, ...]) -> tuple[float, ...] | None:
-    """Compute fitted minus given steps, in degrees; a lower bound with four frames, None with three."""
-    if len(given) < 4:
-        return None
-    _, u, v = np.linalg.pinv(FrameModel.plain(given).design_at(np.zeros(()), np.zeros(()))) @ np.asarray(
-        samples, np.float64
+def _trusted(
+    checks: tuple[TrustedCheck, ...], given: tuple[tuple[float, ...], ...], warnings: tuple[Caution, ...]
+) -> StackSteps:
+    """Take the steps as given, with the phase variance that they leave where the frames contradict them."""
+    return StackSteps(
+        tuple(FrameModel.plain(steps) for steps in given),
+        "given",
+        deviation_deg=tuple(check.deviation_deg for check in checks),
+        floor_rad2=tuple(check.harm_rad**2 if check.contradicted else 0.0 for check in checks),
+        warnings=warnings,
     )
-    unit = np.exp(1j * np.arctan2(v, u))
-    if max(abs(unit.mean()), abs((unit**2).mean())) > _ONE_SIDED:
+
+
+def _said_of(
+    checks: tuple[TrustedCheck, ...], given: tuple[tuple[float, ...], ...], *, kept: bool
+) -> tuple[Caution, ...]:
+    """Say what the frames have against trusted steps, ``kept`` or taken for nominal."""
+    against = [i for i, check in enumerate(checks) if check.contradicted]
+    told = [
+        caution.of_wavelength(i, len(checks))
+        for i, check in enumerate(checks)
+        if not check.contradicted and (caution := _deviating(check, given[i])) is not None
+    ]
+    if not against:
+        return tuple(told)
+    worst = max(against, key=lambda i: checks[i].harm_rad)
+    caution = _contradicted(checks[worst], given[worst], kept=kept)
+    if len(against) == len(checks) > 1:  # the same fault, as a rule: told once
+        return (*told, Caution(caution.name, f"all wavelengths, {worst + 1} most: {caution.text}"))
+    return (*told, *(_contradicted(checks[i], given[i], kept=kept).of_wavelength(i, len(checks)) for i in against))
+
+
+def _contradicted(check: TrustedCheck, given: tuple[float, ...], *, kept: bool) -> Caution:
+    assert check.fit is not None
+    mrad = f"phase errors of {1e3 * check.harm_rad:.0f} mrad RMS"
+    found = "; ".join(_findings(check.fit, given))
+    if kept:
+        text = f"the frames contradict the trusted steps, which leave {mrad}: {found}; --steps nominal repairs that"
+        return Caution("steps-off", text)
+    text = (
+        f"the frames contradict the given steps, which would leave {mrad}: {found}; the run goes on as with --steps "
+        "nominal; say --steps trusted to keep the steps as given"
+    )
+    return Caution("steps-replaced", text)
+
+
+def _findings(fit: StepFit, given: tuple[float, ...]) -> list[str]:
+    """List in words what the frames show that given steps do not tell."""
+    found = []
+    off, error = float(np.abs(step_change_deg(fit, given)).max()), float(np.degrees(fit.step_error_rad.max()))
+    if off > max(_LEAST_TOLD_DEG, 5 * error):
+        steps = ", ".join(f"{step:.1f}" for step in fit.steps_deg)
+        found.append(f"they show steps of {steps} deg, off by up to {off:.1f} deg (+- {error:.2g})")
+    if "tilt" in fit.effects:
+        largest = float(np.abs(fit.model.tilt_rad_px).max())
+        found.append(f"they are tilted against each other by up to {1e3 * largest:.2g} mrad per pixel")
+    if "gain" in fit.effects:
+        found.append(f"their light is {', '.join(f'{gain:.3g}' for gain in fit.model.gain)} times that of the first")
+    if fit.harmonic_ratio or fit.model.response is not None:
+        strong = ", ".join(f"{abs(ratio):.1%} at {order} times" for order, ratio in fit.harmonic_ratio.items())
+        found.append(f"the fringes are no cosines ({strong or 'bent by the camera'})")
+    return found or ["together, small deviations of steps and light"]
+
+
+def _deviating(check: TrustedCheck, given: tuple[float, ...]) -> Caution | None:
+    """Warn of steps that one iterative estimate calls wrong where the joint fit had no verdict."""
+    worst = max((abs(d) for d in check.deviation_deg), default=0.0) if check.deviation_deg is not None else 0.0
+    structure = check.structure
+    if check.fit is not None or structure is None or not structure.significant or worst <= _DEVIATION_DEG:
         return None
-    try:
-        found = estimate_steps(samples, given)
-    except (InputError, np.linalg.LinAlgError):
-        return None
-    if not found.converged:
-        return None
-    # steps are relative to frame 0: the given ones may start anywhere
-    off = np.subtract(found.steps_deg, np.subtract(given, given[0]))
-    return tuple(float(d) for d in (off + 180) % 360 - 180)
+    if len(given) < _FEWEST_CHECKED:
+        worst_text = f"at least {worst:.1f}"
+    else:
+        worst_text = f"up to {worst:.1f}"
+    text = f"the frames say that trusted steps are off by {worst_text} deg: check them, or say --steps nominal"
+    return Caution("steps-off", text)

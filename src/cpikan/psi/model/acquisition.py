@@ -18,8 +18,9 @@ class Acquisition:
 
     ``wavelengths_nm`` has one entry per wavelength, ``phase_steps_deg`` one tuple of cumulative steps per wavelength (or is
     None when unknown). ``steps`` says what the given steps are worth: ``trusted`` (used as given), ``nominal`` (start of an
-    estimate) or ``unknown``. ``pixel_um`` is the lateral sampling, ``bit_depth`` the number of significant bits; both may be
-    None. Raises InputError when the parts contradict each other.
+    estimate) or ``unknown``; ``steps_said`` is False where nobody said so and ``trusted`` is only the default, which gives way
+    to frames that contradict it. ``pixel_um`` is the lateral sampling, ``bit_depth`` the number of significant bits; both may
+    be None. Raises InputError when the parts contradict each other.
     """
 
     wavelengths_nm: tuple[float, ...]
@@ -27,6 +28,7 @@ class Acquisition:
     steps: StepState = "unknown"
     pixel_um: float | None = None
     bit_depth: int | None = None
+    steps_said: bool = True
 
     def __post_init__(self) -> None:
         if not self.wavelengths_nm:

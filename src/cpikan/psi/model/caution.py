@@ -17,12 +17,15 @@ CAUTIONS: dict[str, str] = {
     "steps-few-frames": "steps were fitted to so few frames that they rest on smooth light",
     "steps-not-settled": "the estimate of the steps had not settled",
     "steps-off": "the frames contradict trusted steps",
+    "steps-replaced": "the frames contradict the given steps: fitted ones are used",
     "steps-uncertain": "fitted steps are uncertain by more than two degrees",
     "steps-undetermined": "the frames do not determine their steps: nominal ones are used",
     "surface-fitted": "the map is a smooth surface fitted to few or bad raw frames",
     "wavelengths-disagree": "the wavelengths disagree by more than noise",
     "wrong-orders": "the phases leave fringe orders undecided",
 }
+# names that say how the map was made: nothing to doubt, so they are no warnings
+NOTES = frozenset({"steps-few-frames", "surface-fitted"})
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,11 @@ class Caution:
 
     def __post_init__(self) -> None:
         CAUTIONS[self.name]
+
+    @property
+    def is_note(self) -> bool:
+        """Tell whether this only says how the map was made."""
+        return self.name in NOTES
 
     def __str__(self) -> str:
         return self.text

@@ -65,18 +65,19 @@ class StepFit:
 
 def demodulated(fit: StepFit, values: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Solve for coefficients (columns, P) and residual squares (P,) of light, without harmonics that are not free."""
-    found, rest = _resolved(fit, values, where)
+    found, rest = resolved(fit, values, where)
     return found, (rest**2).sum(axis=1)
 
 
 def sample_squares(fit: StepFit, values: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Compute the residual squares (P,) in DN^2 of the samples themselves, bent as they are."""
-    _, rest = _resolved(fit, values, where)
+    _, rest = resolved(fit, values, where)
     response = fit.model.response
     return ((rest if response is None else rest / response.slope(values).T) ** 2).sum(axis=1)
 
 
-def _resolved(fit: StepFit, values: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def resolved(fit: StepFit, values: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Solve for coefficients (columns, P) of light, and what is left of each sample (P, K), in DN of light."""
     model = fit.model
     design = model.design_at(where[:, 0], where[:, 1])
     samples = model.light_dn(values) - model.offset_dn[:, None]

@@ -1,0 +1,165 @@
+"""Trusted steps against the frames: what the frames say of them, and whether that matters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cpikan.errors import InputError
+from cpikan.psi.calibration.smooth_terms import features_of, terms_by_row
+from cpikan.psi.calibration.steps.aia import estimate_steps
+from cpikan.psi.calibration.steps.fit import fit_phase_steps
+from cpikan.psi.calibration.steps.step_fit import StepFit
+from cpikan.psi.calibration.steps.structure import Structure, plain_structure, structure_of
+from cpikan.psi.model.frame_model import FrameModel
+from cpikan.psi.model.schemes import design_matrix
+
+_CHECKED_PIXELS = 3000  # for the deviation: milliseconds, and steps to a tenth of a degree
+_ONE_SIDED = 0.5  # |mean exp(i k phi)|, k = 1, 2, of pixels that do not fill the circle: their steps are not to be had
+_SIGMAS = 5.0  # of the fit by which it contradicts what was given
+_LEAST_STEP_ERROR_RAD = np.radians(0.05)  # no fit is better than that: fringes are no exact cosines
+_LEAST_RATIO = 0.005  # of a harmonic to the fringe
+_HARMFUL = 0.1  # of the phase's noise variance: errors below it change no uncertainty by five per cent
+_BETTER = 0.9  # of the residual power: a fit that leaves more than this explains nothing
+_PLANE = 3
+_RIPPLES = (1, 2, 3, 4)  # times the fringe
+_LIT = 0.3  # of the modulation of the bright pixels
+_LIGHT_DEGREE = 6  # of the smooth light that three and four frames are judged against
+_SETTLED_DEG = 2.0  # of a step's error, where the fit rests on smooth light
+
+
+@dataclass(frozen=True)
+class TrustedCheck:
+    """What the frames say of trusted steps.
+
+    ``deviation_deg``: fitted minus given steps, a lower bound with four frames, None where the frames do not say. ``fit``: the
+    joint fit of steps, tilts, light and harmonics, None where nothing called for one or it is not determined. ``harm_rad``:
+    root mean square of the phase error that the given steps leave. ``contradicted``: the fit is off by more than five of
+    its standard errors, and the error matters beside the noise.
+    """
+
+    deviation_deg: tuple[float, ...] | None
+    structure: Structure | None
+    fit: StepFit | None = None
+    harm_rad: float = 0.0
+    contradicted: bool = False
+
+
+def check_trusted(samples: np.ndarray, position: np.ndarray, given: tuple[float, ...]) -> TrustedCheck:
+    """Check given steps against frames (K, P) at ``position`` (P, 2).
+
+    The joint fit takes most of a second: it is made only where the given steps leave structure in the residuals, or with
+    three and four frames, which leave little or none, where the light follows the fringes.
+    """
+    few = samples[:, :: max(1, samples.shape[1] // _CHECKED_PIXELS)]
+    deviation = _deviation(few, given)
+    structure = plain_structure(samples, position, given)
+    doubtful = structure is not None and structure.significant
+    if not doubtful and len(given) <= 4:
+        doubtful = _light_follows_fringes(samples, position, given)
+    if not doubtful or not _fills_circle(few, given):
+        return TrustedCheck(deviation, structure)
+    try:
+        fit = fit_phase_steps(samples, position, given)
+    except (InputError, np.linalg.LinAlgError):
+        return TrustedCheck(deviation, structure)
+    if not fit.determined or not _is_better(fit, samples, given):
+        return TrustedCheck(deviation, structure)
+    harm, noise = _harm_rad(fit, samples, position, given)
+    contradicted = harm**2 > _HARMFUL * noise**2 and _is_sure(fit, given, by_light=structure is None)
+    return TrustedCheck(deviation, structure, fit, harm, contradicted)
+
+
+def step_change_deg(fit: StepFit, given: tuple[float, ...]) -> np.ndarray:
+    """Subtract given from fitted steps, in degrees within half a turn, (K,)."""
+    # steps are relative to frame 0: the given ones may start anywhere
+    off = np.subtract(fit.steps_deg, np.subtract(given, given[0]))
+    return (off + 180) % 360 - 180
+
+
+def _is_sure(fit: StepFit, given: tuple[float, ...], *, by_light: bool) -> bool:
+    """Tell whether steps, tilts, light or harmonics are off by more than five standard errors."""
+    step_error = np.maximum(fit.step_error_rad, _LEAST_STEP_ERROR_RAD)
+    if by_light and np.degrees(step_error.max()) > _SETTLED_DEG:
+        return False
+    if (np.radians(np.abs(step_change_deg(fit, given))) > _SIGMAS * step_error)[1:].any():
+        return True
+    if "tilt" in fit.effects and (np.abs(fit.model.tilt_rad_px) > _SIGMAS * fit.tilt_error_rad_px)[1:].any():
+        return True
+    if "gain" in fit.effects and (np.abs(fit.model.gain - 1) > _SIGMAS * fit.gain_error)[1:].any():
+        return True
+    return any(abs(ratio) > _LEAST_RATIO for ratio in fit.harmonic_ratio.values()) or fit.model.response is not None
+
+
+def _is_better(fit: StepFit, samples: np.ndarray, given: tuple[float, ...]) -> bool:
+    """Tell whether the fit leaves clearly less of the samples than the given steps; three frames leave nothing to ask."""
+    if len(given) < 4:
+        return True
+    design = design_matrix(given)
+    rest = samples - design @ (np.linalg.pinv(design) @ samples.astype(np.float64))
+    plain = float(np.sqrt(np.median((rest**2).sum(axis=0)) / (len(given) - 3)))
+    return not fit.residual_over_three_dn > _BETTER * plain
+
+
+def _harm_rad(fit: StepFit, samples: np.ndarray, position: np.ndarray, given: tuple[float, ...]) -> tuple[float, float]:
+    """Compute root mean squares in rad: of the phase error that the given steps leave, and of the phase's noise."""
+    _, u, v = np.linalg.pinv(design_matrix(given)) @ np.asarray(samples, np.float64)
+    size = np.hypot(u, v)
+    lit = size > _LIT * np.quantile(size, 0.9)
+    phase = fit.phase_rad(samples, position)[lit]
+    unit = np.exp(1j * (np.arctan2(v, u)[lit] - phase))
+    off = np.angle(unit * np.conj(unit.mean()))
+    # both weigh the frames differently, so that the difference has noise: what follows the fringes is the error; a piston
+    # and a tilt are only those of another reference
+    basis = np.linalg.qr(_ripples(phase, position[lit]))[0]
+    along = basis.T @ off
+    along[:_PLANE] = 0
+    harm = float(np.sqrt(np.mean((basis @ along) ** 2)))
+    return harm, fit.noise_dn / float(np.median(size[lit])) * float(np.sqrt(2 / len(given)))
+
+
+def _ripples(phase_rad: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Build waves of 0 to 4 times the fringe, each even or rising along rows or columns, first the plane: (P, 27)."""
+    y, x = (2 * (c - c.mean()) / max(float(np.ptp(c)), 1e-12) for c in np.asarray(position, float).T)
+    waves = [np.ones_like(phase_rad), *(f(k * phase_rad) for k in _RIPPLES for f in (np.cos, np.sin))]
+    return np.stack([wave * place for wave in waves for place in (np.ones_like(y), y, x)], axis=1)
+
+
+def _fills_circle(samples: np.ndarray, given: tuple[float, ...]) -> bool:
+    """Tell whether the phases of the pixels fill the circle: without that their steps are not to be had."""
+    _, u, v = np.linalg.pinv(FrameModel.plain(given).design_at(np.zeros(()), np.zeros(()))) @ np.asarray(
+        samples, np.float64
+    )
+    unit = np.exp(1j * np.arctan2(v, u))
+    return max(abs(unit.mean()), abs((unit**2).mean())) <= _ONE_SIDED
+
+
+def _light_follows_fringes(samples: np.ndarray, position: np.ndarray, given: tuple[float, ...]) -> bool:
+    """Tell whether background and modulation under the given steps follow the fringes, beside a smooth field."""
+    background, u, v = np.linalg.pinv(design_matrix(given)) @ np.asarray(samples, np.float64)
+    size = np.hypot(u, v)
+    lit = size > _LIT * np.quantile(size, 0.9)
+    points = np.stack([2 * (c - c.min()) / max(float(np.ptp(c)), 1e-12) - 1 for c in position[lit].T], axis=1)
+    smooth = features_of(points, terms_by_row(_LIGHT_DEGREE))
+    basis = np.linalg.qr(smooth)[0]
+    light = np.stack([background[lit], size[lit]])
+    rest = light - (light @ basis) @ basis.T
+    level = float(np.median(size[lit]))
+    found = structure_of(rest, np.stack([np.full(len(points), level), u[lit], v[lit]]), position[lit], 1)
+    return found is not None and found.significant
+
+
+def _deviation(samples: np.ndarray, given: tuple[float, ...]) -> tuple[float, ...] | None:
+    """Compute fitted minus given steps, in degrees; a lower bound with four frames, None with three."""
+    if len(given) < 4 or not _fills_circle(samples, given):
+        return None
+    try:
+        found = estimate_steps(samples, given)
+    except (InputError, np.linalg.LinAlgError):
+        return None
+    if not found.converged:
+        return None
+    # steps are relative to frame 0: the given ones may start anywhere
+    off = np.subtract(found.steps_deg, np.subtract(given, given[0]))
+    return tuple(float(d) for d in (off + 180) % 360 - 180)

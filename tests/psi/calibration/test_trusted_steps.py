@@ -1,0 +1,107 @@
+"""Trusted steps that the frames contradict: found, told, and replaced where nobody said that they are trusted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cpikan.psi.calibration.stack_steps import StackSteps, stack_steps
+from cpikan.psi.calibration.steps.carrier import WholeRows
+from cpikan.psi.model.acquisition import Acquisition
+from independent_frames import Faults, Scene, make_scene
+
+SHAPE = (96, 112)
+WAVES = (633.0, 610.0, 571.0, 540.0)
+BENCH = Faults(read_noise=0.006, background=0.15, modulation=0.15, fringes=6.0, bits=10)
+
+
+def even(frames: int) -> tuple[float, ...]:
+    return tuple(360.0 / frames * k for k in range(frames))
+
+
+def steps_of(
+    scene: Scene, given: tuple[float, ...], *, said: bool = False, frames: np.ndarray | None = None
+) -> StackSteps:
+    values = scene.frames if frames is None else frames
+    place = np.argwhere(scene.mask)
+    lines = np.arange(0, SHAPE[0], SHAPE[0] // 4)
+    acquisition = Acquisition(scene.wavelengths_nm, (given,) * len(values), "trusted", steps_said=said)
+    rows = WholeRows(values[:, :, lines], lines)
+    return stack_steps(values[:, :, place[:, 0], place[:, 1]], place, rows, acquisition)
+
+
+def off_deg(found: object, true: object) -> np.ndarray:
+    return np.abs((np.subtract(found, true) + 180) % 360 - 180)
+
+
+@pytest.mark.parametrize("frames", [3, 4, 5, 7, 12])
+@pytest.mark.parametrize("waves", [1, 3])
+def test_right_steps_are_kept_without_a_word(frames: int, waves: int) -> None:
+    scene = make_scene(40 + frames, SHAPE, WAVES[:waves], even(frames), BENCH)
+    found = steps_of(scene, even(frames))
+    assert found.state == "trusted"
+    assert found.warnings == ()
+    assert found.floor_rad2 == (0.0,) * waves
+
+
+@pytest.mark.parametrize("frames", [3, 4, 5, 8, 11])
+def test_a_piezo_that_falls_short_is_found_and_its_steps_are_used(frames: int) -> None:
+    true = tuple(0.88 * step for step in even(frames))
+    scene = make_scene(50 + frames, SHAPE, WAVES[:2], true, BENCH)
+    found = steps_of(scene, even(frames))
+    assert found.state == "nominal"
+    assert [one.name for one in found.warnings if not one.is_note] == ["steps-replaced"]
+    assert "--steps trusted" in found.warnings[0].text
+    assert found.fits is not None
+    for fit, steps in zip(found.fits, found.steps_deg, strict=True):
+        assert (off_deg(steps, true) <= np.degrees(5 * fit.step_error_rad) + 0.05).all()
+
+
+def test_steps_that_are_said_to_be_trusted_stay_and_the_doubt_is_told() -> None:
+    true = (0.0, 80.0, 160.0, 240.0)
+    scene = make_scene(61, SHAPE, WAVES[:1], true, BENCH)
+    found = steps_of(scene, even(4), said=True)
+    assert found.state == "trusted"
+    assert found.steps_deg == (even(4),)
+    assert [one.name for one in found.warnings] == ["steps-off"]
+    assert "--steps nominal" in found.warnings[0].text
+    # steps of 80 for 90 deg: the phase errs by 10 deg / 2 to each side at twice the fringes, beside a piston
+    assert found.floor_rad2 is not None
+    assert found.floor_rad2[0] ** 0.5 == pytest.approx(np.radians(5) / 2**0.5, rel=0.15)
+
+
+def test_a_frame_taken_twice_is_found() -> None:
+    true = (0.0, 90.0, 180.0, 180.0, 360.0)
+    scene = make_scene(62, SHAPE, WAVES[:1], true, BENCH)
+    found = steps_of(scene, (0.0, 90.0, 180.0, 270.0, 360.0))
+    assert found.warnings[0].name == "steps-replaced"
+    assert off_deg(found.steps_deg[0], true).max() < 0.3
+
+
+@pytest.mark.parametrize("light", [(1, 1, 1.6, 1), (1, 0.97, 0.94, 0.92), (1, 1, 1, 0.5, 1, 1)])
+def test_light_that_changes_from_frame_to_frame_is_found(light: tuple[float, ...]) -> None:
+    given = even(len(light))
+    scene = make_scene(63, SHAPE, WAVES[:1], given, replace(BENCH, bits=12))
+    dimmed = np.rint(scene.frames * (0.6 * np.array(light)[:, None, None]))
+    found = steps_of(scene, given, frames=dimmed)
+    assert found.warnings[0].name == "steps-replaced"
+    assert "their light is" in found.warnings[0].text
+    assert found.fits is not None
+    np.testing.assert_allclose(found.fits[0].model.gain, light, rtol=5e-3)
+
+
+def test_frames_tilted_against_each_other_are_found() -> None:
+    scene = make_scene(64, SHAPE, WAVES[:2], even(5), replace(BENCH, tilt_rad=0.15))
+    found = steps_of(scene, even(5))
+    assert found.warnings[0].name == "steps-replaced"
+    assert "tilted against each other" in found.warnings[0].text
+
+
+def test_errors_that_do_not_matter_beside_the_noise_are_left_alone() -> None:
+    """A tenth of a degree is more than five sigma of many pixels, and nothing beside 0.1 rad of noise."""
+    scene = make_scene(65, SHAPE, WAVES[:1], (0.0, 90.2, 180.3, 270.4, 360.2), replace(BENCH, read_noise=0.04))
+    found = steps_of(scene, (0.0, 90.0, 180.0, 270.0, 360.0))
+    assert found.state == "trusted"
+    assert found.warnings == ()
