@@ -11,6 +11,7 @@ from cpikan.cli import main
 KEYS = {
     *("problem", "relative_l2", "max_error", "seconds", "iterations", "collocation_points", "parameters"),
     *("heldout_residual", "boundary_violation", "steps_per_second", "stop_reason", "seed"),
+    *("heldout_relative", "conditions", "trust", "trust_reason", "recipe_used"),
 }
 
 

@@ -36,9 +36,10 @@ def _tell(result: Any) -> str:
         every = ", ".join(_number(run["relative_l2"]) for run in result["runs"])
         lines.append(f"seeds       {result['seeds']}; relative L2 {every}; the median run is shown")
     if "coefficients" in result:
-        pairs = zip(result["coefficients"], result["coefficients_true"], strict=True)
-        lines.append("found       " + ", ".join(f"{found:.6g} (true {true:g})" for found, true in pairs))
+        pairs = zip(result["coefficients"], _errors(result), result["coefficients_true"], strict=True)
+        lines.append("found       " + ", ".join(f"{found:.6g}{error} (true {true:g})" for found, error, true in pairs))
     lines += [
+        f"trust       {result['trust']}: {result['trust_reason']}",
         f"held out    {result['heldout_residual']:.2e} residual, {result['boundary_violation']:.2e} at the boundary",
         f"network     {result['parameters']} parameters, {result['collocation_points']} points, "
         f"{result['iterations']} iterations, {result['seconds']:.2f} s",
@@ -51,6 +52,12 @@ def _tell(result: Any) -> str:
             f"in {plain['seconds']:.2f} s"
         )
     return "\n".join(lines)
+
+
+def _errors(result: dict[str, Any]) -> list[str]:
+    """Write the standard error behind each coefficient, nothing where there is none."""
+    errors = result.get("standard_errors", [None] * len(result["coefficients"]))
+    return ["" if error is None else f" +- {error:.2g}" for error in errors]
 
 
 def _number(value: float | None) -> str:

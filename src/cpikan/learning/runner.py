@@ -19,6 +19,7 @@ from cpikan.learning.iterate import Iterate, placed, restored
 from cpikan.learning.methods.method import Method, State, stored
 from cpikan.learning.points import Points, Sampler
 from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.trust.levels import Level, noted
 from cpikan.learning.unknowns import network_of
 from cpikan.physics.problem import Problem
 from cpikan.streaming.run_store import RunStore
@@ -64,6 +65,7 @@ class Runner:
         self.iterations = 0
         self.started = time.perf_counter()
         self._iterate: Iterate | None = None
+        self.levels: tuple[Level, ...] = ()  # left behind, the latest last
         self._sampler: Sampler | None = None
         self._balancer: Balancer | None = None
         self._hooks: State = {"sampler": {}, "balancer": {}}
@@ -80,6 +82,8 @@ class Runner:
 
     @iterate.setter
     def iterate(self, iterate: Iterate) -> None:
+        if self._iterate is not None and self._iterate.best is not None and iterate is not self._iterate:
+            self.levels = noted(self.levels, self.problem, self._iterate)
         self._iterate = iterate
 
     @property
@@ -218,6 +222,7 @@ class Runner:
         self.history.records = state["records"]
         self.history.ends = [StageEnd(**{**end, "reason": StopReason(end["reason"])}) for end in state["ends"]]
         self._state, self._hooks = state["strategy"], state["hooks"]
+        self.levels = tuple(Level(**level) for level in state.get("levels", ()))
         chosen = deepcopy(load_field(saved.files["field"])) if "field" in saved.files else network
         if chosen is None:
             raise ResumeError("the checkpoint was written with a field of yours: give one of that shape")
@@ -239,6 +244,7 @@ class Runner:
             "ends": [{**vars(end), "reason": int(end.reason)} for end in self.history.ends],
             "strategy": stored(state),
             "hooks": self._hooks,
+            "levels": [level.state() for level in self.levels],
             "iterate": self.iterate.state(),
         }
         self._store.save(whole, {} if self._given else {"field": lambda path: save_field(network, path)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
@@ -22,8 +22,10 @@ from cpikan.learning.points import MIN_ROWS_PER_PARAMETER, Sampler
 from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.runner import Budget, History, Runner
 from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.trust.evidence import gather
+from cpikan.learning.trust.verdict import Word, judge
 from cpikan.learning.unknowns import network_of, outputs_of, unknowns_of
-from cpikan.learning.violations import violations, zero_cost
+from cpikan.learning.violations import Violation, violations, zero_cost
 from cpikan.physics.catalogue import problem as problem_named
 from cpikan.physics.problem import Problem
 from cpikan.physics.resonance import near_resonance
@@ -76,7 +78,8 @@ class Solution:
     iterations, collocation_points, parameters, heldout_residual (root mean square of the equation at points not fitted),
     heldout_relative (of equation and conditions, relative to that of u = 0), boundary_violation (largest residual of a
     condition), conditions (of each its name, its violation in its own units, and that relative to its data),
-    steps_per_second, and coefficients of an inverse problem.
+    steps_per_second, and coefficients of an inverse problem with their standard_errors. ``trust`` says whether to believe
+    it ("converged", "not converged", "undetermined"), ``trust_reason`` why.
     """
 
     problem: Problem
@@ -85,12 +88,23 @@ class Solution:
     stop_reason: StopReason
     metrics: dict[str, Any]
     seed: int
+    trust: Word
+    trust_reason: str
+    recipe_used: str
     warnings: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Flatten the solution to one record, as the command line prints it."""
         reason = self.stop_reason
-        return {"problem": self.problem.name, **self.metrics, "stop_reason": reason.name.lower(), "seed": self.seed}
+        return {
+            "problem": self.problem.name,
+            **self.metrics,
+            "stop_reason": reason.name.lower(),
+            "seed": self.seed,
+            "trust": self.trust,
+            "trust_reason": self.trust_reason,
+            "recipe_used": self.recipe_used,
+        }
 
 
 def solve(
@@ -118,11 +132,19 @@ def solve(
     run = Runner(problem, settings.budget, seed, settings.told, store)
     with nullcontext() if store is None else store:
         reason = _run(run, field, recipe, settings)
-    metrics, warnings = _metrics(run, run.seconds), _warnings(run, own is None)
+    seconds, warnings = run.seconds, _warnings(run, own is None)
+    missed = violations(run.iterate.field, run.iterate.heldout)
+    metrics = _metrics(run, missed, seconds)
+    evidence, known = gather(run.problem, run.iterate, run.levels, missed)
+    if known is not None:
+        metrics["standard_errors"] = list(known.standard_errors)
+        warnings += [known.open] if known.open else []
+    trust = judge(evidence)
     before = None if store is None or store.saved is None else store.saved.state["iterations"]
-    if run.iterations == before and reason is not StopReason.TIME:
+    if run.iterations == before and reason not in (StopReason.TIME, StopReason.NEXT_LEVEL):
         warnings.append(f"the solve in {settings.checkpoint} had been finished: nothing was left to do")
-    return Solution(problem, network_of(run.iterate.field), run.history, reason, metrics, seed, tuple(warnings))
+    field = network_of(run.iterate.field)
+    return Solution(problem, field, run.history, reason, metrics, seed, *trust, recipe.name, tuple(warnings))
 
 
 def _run(run: Runner, field: nn.Module | None, recipe: Recipe, settings: SolveSettings) -> StopReason:
@@ -243,12 +265,11 @@ def _relative(field: nn.Module, heldout: Objective) -> float | None:
         return math.sqrt(float(heldout.cost(field)) / zero) if zero > 0 else None
 
 
-def _metrics(run: Runner, seconds: float) -> dict[str, Any]:
+def _metrics(run: Runner, missed: Sequence[Violation], seconds: float) -> dict[str, Any]:
     problem, field, heldout = run.problem, run.iterate.field, run.iterate.heldout
     x = test_points(problem)
     values = evaluate(field, x)
     relative, largest = errors(problem, values, x) if problem.exact is not None else (None, None)
-    missed = violations(field, heldout)
     metrics: dict[str, Any] = {
         "relative_l2": relative,
         "max_error": largest,

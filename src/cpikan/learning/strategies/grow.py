@@ -91,7 +91,7 @@ class Grow(Strategy):
             return StopReason.BUDGET
         expected = state["seconds"] * parameters**3 / state["work"]
         late = bool(state["done"]) and parameters > _SMALL and expected > 0.8 * run.left_s
-        return StopReason.TIME if late else StopReason.RUNNING
+        return StopReason.NEXT_LEVEL if late else StopReason.RUNNING
 
     def _reason(self, run: Runner, done: int, gain: float, best: float) -> StopReason:
         """Give the reason to end after a level, or RUNNING."""

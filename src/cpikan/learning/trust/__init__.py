@@ -1,0 +1,1 @@
+"""Trust: whether a solution can be believed, from evidence that the solve did not use."""

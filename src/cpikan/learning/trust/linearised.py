@@ -1,0 +1,172 @@
+"""The problem linearised about a field: the error that its residuals stand for, and how far they reach.
+
+A field u leaves residuals r; J e = -r, with J the linearised equation and conditions, gives the error e to first order, at
+points and in polynomials that the solve did not use. max |e| / |J e| says how large an error may be that so small a residual
+hides; where it has no bound, other functions satisfy the problem as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cpikan.fields.protocol import Jet
+from cpikan.learning.iterate import Iterate
+from cpikan.learning.objective import Objective, Term
+from cpikan.learning.points import Points
+from cpikan.learning.trust.polynomials import Polynomials, order_for
+from cpikan.learning.unknowns import outputs_of
+from cpikan.learning.violations import zero_cost
+from cpikan.physics.linearise import contract, pullback
+from cpikan.physics.problem import Problem
+
+FUNCTIONS = {1: 400}  # columns by dimension, shared by the outputs that vary
+_MOST = 560
+_ROWS = 2.5  # per column
+_SEED = 104_729  # apart from those of fitted and held-out points
+_DAMPING = 1e-13  # relative to columns of unit length
+_BLOCK, _ITERATIONS = 6, 12
+
+
+@dataclass(frozen=True)
+class Linearised:
+    """Weighted residuals (R,) and their Jacobian (R, C) by the corrections of all outputs.
+
+    ``values`` (n, outputs, C) are the corrections at the test points, ``rows`` the rows of each term, ``outputs`` (C,) the
+    output that each column corrects, and ``scale`` the size of what the residuals are made of.
+    """
+
+    residuals: Tensor
+    jacobian: Tensor
+    values: Tensor
+    rows: dict[str, slice]
+    outputs: Tensor
+    scale: float
+
+    @property
+    def finite(self) -> bool:
+        """Tell whether residuals and Jacobian are numbers."""
+        return bool(torch.isfinite(self.residuals).all() and torch.isfinite(self.jacobian).all())
+
+    def lighter(self, data: Collection[str]) -> Linearised:
+        """Weigh measured values as their residuals deserve: no more than what else is missed, as maximum likelihood asks."""
+        other = torch.cat([self.residuals[rows] for name, rows in self.rows.items() if name not in data]).norm()
+        weight = torch.ones_like(self.residuals)
+        for name in data:
+            mine = self.residuals[self.rows[name]].norm()
+            weight[self.rows[name]] = min(1.0, float(other / mine)) if mine > 0 else 1.0
+        return replace(self, residuals=weight * self.residuals, jacobian=weight[:, None] * self.jacobian)
+
+    def relative(self, leaving_out: Collection[str] = ()) -> float:
+        """Compute the residual relative to what it is made of, without some terms."""
+        kept = [self.residuals[rows] for name, rows in self.rows.items() if name not in leaving_out]
+        return float(torch.cat(kept).norm()) / self.scale if self.scale > 0 else 0.0
+
+
+class Reach(NamedTuple):
+    """What a residual may hide: the estimated ``error`` (n, outputs) at the test points; the most that a correction of
+    mean square 1 (each output in units of ``sizes``) exceeds its weighted residual, and that correction (n, outputs) in
+    such units."""
+
+    error: Tensor
+    amplification: float
+    weakest: Tensor
+
+
+def fixed_outputs(problem: Problem, field: Any) -> list[int]:
+    """List the outputs of the field's jet that do not vary: those that stand for coefficients, and unknowns."""
+    return sorted({*problem.constants, *range(problem.outputs, outputs_of(field))})
+
+
+def linearised(problem: Problem, iterate: Iterate, test: Tensor) -> Linearised:
+    """Linearise equation and conditions about the field at points of their own."""
+    field, outputs, fixed = iterate.field, outputs_of(iterate.field), fixed_outputs(problem, iterate.field)
+    functions = FUNCTIONS.get(problem.dimension, _MOST) // (outputs - len(fixed))
+    basis = Polynomials(problem.region.lower, problem.region.upper, order_for(problem.dimension, functions))
+    keep = torch.tensor([o not in fixed or k == 0 for k in range(len(basis)) for o in range(outputs)])
+    objective = _at_points(problem, iterate.heldout, len(basis))
+    terms = [_linearised(field, term, objective, basis, keep) for term in objective.terms]
+    rows, start = {}, 0
+    for term, (residual, _, _) in zip(objective.terms, terms, strict=True):
+        rows[term.name], start = slice(start, start + len(residual)), start + len(residual)
+    value = basis.jet(test, "none").value
+    values = torch.einsum("nk,op->nokp", value, torch.eye(outputs, dtype=value.dtype)).flatten(2)[..., keep]
+    made_of = max(zero_cost(field, objective), sum(size for _, _, size in terms))
+    return Linearised(
+        torch.cat([residual for residual, _, _ in terms]),
+        torch.cat([jacobian for _, jacobian, _ in terms]),
+        values,
+        rows,
+        torch.arange(outputs).repeat(len(basis))[keep],
+        (2 * made_of) ** 0.5,
+    )
+
+
+def reach(system: Linearised, sizes: Tensor) -> Reach:
+    """Estimate the error, and find the correction that the residuals notice least; ``sizes`` (outputs,) of the field."""
+    columns = system.jacobian.shape[1]
+    length = system.jacobian.norm(dim=0)
+    length = torch.where(length > 0, length, torch.ones_like(length))
+    stacked = torch.cat([system.jacobian / length, -system.residuals[:, None]], dim=1)
+    below = torch.cat([_DAMPING * torch.eye(columns, dtype=length.dtype), length.new_zeros(columns, 1)], dim=1)
+    triangle = torch.linalg.qr(torch.cat([stacked, below]), mode="r")[1]
+    right, triangle = triangle[:columns, columns:], triangle[:columns, :columns]
+    step = torch.linalg.solve_triangular(triangle, right, upper=True).squeeze(1) / length
+    scaled = system.values / (sizes[:, None] * length * len(system.values) ** 0.5)
+    weakest, amplification = _weakest(triangle, scaled.flatten(0, 1))
+    return Reach(system.values @ step, amplification, system.values @ (weakest / length) / sizes)
+
+
+def _weakest(triangle: Tensor, values: Tensor) -> tuple[Tensor, float]:
+    """Find the largest singular value of V R^-1 by iteration on a block, and R^-1 times its right vector."""
+    generator = torch.Generator().manual_seed(0)
+    block = torch.randn(len(triangle), _BLOCK, generator=generator, dtype=triangle.dtype)
+    sizes = block.new_zeros(_BLOCK)
+    for _ in range(_ITERATIONS):
+        block = torch.linalg.qr(block)[0]
+        image = values @ torch.linalg.solve_triangular(triangle, block, upper=True)
+        block = torch.linalg.solve_triangular(triangle.mT, values.mT @ image, upper=False)
+        sizes = image.norm(dim=0)
+    # the block is nearly sorted: its first vector has been drawn to the largest
+    first = torch.linalg.qr(block)[0][:, int(sizes.argmax())]
+    direction = torch.linalg.solve_triangular(triangle, first[:, None], upper=True).squeeze(1)
+    return direction, float((values @ direction).norm())
+
+
+def _at_points(problem: Problem, heldout: Objective, functions: int) -> Objective:
+    """Place the terms at as many points as so many functions need; of measured data the fitted part."""
+    interior = int(_ROWS * functions)
+    per_side = {1: 1.0, 2: 3.0 * interior**0.5}.get(problem.dimension, 0.5 * interior ** (2 / 3))
+    sets, _ = Points(interior, int(len(problem.region.parts) * per_side), "chebyshev", _SEED).init(problem)
+    for term in heldout.terms:
+        heldout = heldout.replace_points(term.name, sets[term.name])
+    return heldout
+
+
+def _linearised(
+    field: Any, term: Term, objective: Objective, basis: Polynomials, keep: Tensor
+) -> tuple[Tensor, Tensor, float]:
+    """Linearise a term: weighted residuals, rows, and half the squares of what the field's derivatives contribute."""
+    at, weight = objective.sets[term.name], objective.weights[term.name]
+    places = [x for x in (at.points, at.partner) if x is not None]
+    jets, bases = [_leaves(field, x, term) for x in places], [basis.jet(x, term.second) for x in places]
+    with torch.enable_grad():
+        found = term.values(jets[0], at, jets[1] if len(jets) > 1 else None)
+    rows, made_of = [], 0.0
+    for value in found:
+        pushes = pullback(value, jets)
+        rows.append(contract(bases, pushes)[:, keep])
+        streams = [pair for jet, push in zip(jets, pushes, strict=True) for pair in zip(jet, push, strict=True)]
+        parts = [(part * slope).abs().flatten(1).sum(1) for part, slope in streams]
+        made_of += 0.5 * float((weight * sum(parts[1:], parts[0])).detach().square().sum())
+    return weight * torch.cat([value.detach() for value in found]), weight * torch.cat(rows), made_of
+
+
+def _leaves(field: Any, x: Tensor, term: Term) -> Jet:
+    with torch.no_grad():
+        jet = field.jet(x, term.second)
+    return Jet(*(part.clone().requires_grad_() for part in jet))

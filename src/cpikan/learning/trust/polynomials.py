@@ -1,0 +1,80 @@
+"""Polynomials on a box, orthonormal there, with their derivatives: a basis that no solver used."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cpikan.fields.protocol import Jet, Second
+
+
+class Polynomials:
+    """Products of Legendre polynomials of total degree below ``order``, (K,) of them, of mean square 1 over the box."""
+
+    def __init__(self, lower: tuple[float, ...], upper: tuple[float, ...], order: int) -> None:
+        self._lower, self._upper = np.asarray(lower), np.asarray(upper)
+        axes = len(lower)
+        every = itertools.product(range(order), repeat=axes)
+        self.powers = np.array(sorted((p for p in every if sum(p) < order), key=lambda p: (sum(p), p)))
+        self._order = order
+
+    def __len__(self) -> int:
+        return len(self.powers)
+
+    def jet(self, x: Tensor, second: Second) -> Jet:
+        """Evaluate all at points (B, d): values (B, K), gradients (B, K, d), second derivatives as in ``Jet``."""
+        half = (self._upper - self._lower) / 2
+        scaled = (x.numpy() - self._lower) / half - 1
+        axes = scaled.shape[1]
+        series = [_legendre(scaled[:, a], self._order) for a in range(axes)]
+        tables = [  # by derivative and axis, (B, K)
+            [series[a][n][:, self.powers[:, a]] / half[a] ** n for a in range(axes)] for n in range(3)
+        ]
+
+        def product(*orders: int) -> np.ndarray:
+            found = tables[orders[0]][0]
+            for axis, order in enumerate(orders[1:], start=1):
+                found = found * tables[order][axis]
+            return found
+
+        unit = np.eye(axes, dtype=int)
+        gradient = np.stack([product(*unit[a]) for a in range(axes)], axis=-1)
+        flat = {
+            "axes": lambda: np.stack([product(*(2 * unit[a])) for a in range(axes)], axis=-1),
+            "laplacian": lambda: sum(product(*(2 * unit[a])) for a in range(axes)),
+            "full": lambda: np.stack(
+                [np.stack([product(*(unit[a] + unit[b])) for b in range(axes)], axis=-1) for a in range(axes)], axis=-2
+            ),
+            "none": lambda: np.empty((*gradient.shape[:2], 0)),
+        }
+        return Jet(*(torch.from_numpy(part) for part in (product(*(0,) * axes), gradient, flat[second]())))
+
+
+def _legendre(x: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Evaluate Legendre polynomials of mean square 1 on [-1, 1] with two derivatives, (B, order) each, by recurrences."""
+    value, slope, curve = (np.zeros((order, len(x))) for _ in range(3))
+    value[0], value[1], slope[1] = 1.0, x, 1.0
+    for k in range(1, order - 1):
+        value[k + 1] = ((2 * k + 1) * x * value[k] - k * value[k - 1]) / (k + 1)
+        slope[k + 1] = slope[k - 1] + (2 * k + 1) * value[k]
+        curve[k + 1] = curve[k - 1] + (2 * k + 1) * slope[k]
+    size = np.sqrt(2 * np.arange(order) + 1)
+    return value.T * size, slope.T * size, curve.T * size
+
+
+def order_for(dimension: int, functions: int) -> int:
+    """Choose the largest total order with at most so many functions."""
+    order = 2
+    while _count(dimension, order + 1) <= functions:
+        order += 1
+    return order
+
+
+def _count(dimension: int, order: int) -> int:
+    total = 1
+    for axis in range(dimension):
+        total = total * (order + axis) // (axis + 1)
+    return total

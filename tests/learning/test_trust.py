@@ -1,0 +1,169 @@
+"""Trust: right solutions are believed, wrong and open ones are not, and the reason says what it is."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cpikan.learning.recipes import Recipe
+from cpikan.learning.solver import Solution, SolveSettings, solve
+from cpikan.learning.strategies.grow import Grow
+from cpikan.learning.trust.verdict import Evidence, judge
+from cpikan.physics.problem import Problem, Unknown, dirichlet, initial, measured, neumann
+from cpikan.physics.regions import box
+
+LONG = SolveSettings(seconds=1e4)  # no test ends by the clock
+
+
+def grown(problem: Problem, parameters: int = 700) -> Solution:
+    """Solve by growing to so many parameters: the same whatever the machine's speed."""
+    return solve(problem, recipe=Recipe("small", "", (), own=Grow(parameters=parameters)), settings=LONG)
+
+
+def oscillator(end: float) -> Problem:
+    return Problem(
+        "oscillator",
+        box([0], [end], ["t"]),
+        lambda u, x: u.second[..., 0, 0] + 9 * u.value[..., 0],
+        [initial(2.0), neumann(0.0, ["t=min"])],
+        exact=lambda x: 2 * torch.cos(3 * x[..., 0]),
+    )
+
+
+def transport(*inflow) -> Problem:
+    """u_t + 2 u_x = 0 on [0, 1] x [0, 1/2]."""
+
+    def truth(x):
+        return torch.sin(3 * (x[..., 0] - 2 * x[..., 1]))
+
+    return Problem(
+        "transport",
+        box([0, 0], [1, 0.5], ["x", "t"]),
+        lambda u, x: u.gradient[..., 0, 1] + 2 * u.gradient[..., 0, 0],
+        [initial(truth), *(dirichlet(truth, [part]) for part in inflow)],
+        exact=truth,
+        second="none",
+    )
+
+
+def eigen(*more) -> Problem:
+    """u'' + k u = 0 with u = 0 at both ends of [0, 2]: k = (pi / 2)^2."""
+    return Problem(
+        "eigen",
+        box([0], [2]),
+        lambda u, x, k: u.second[..., 0, 0] + k["k"] * u.value[..., 0],
+        [dirichlet(0.0), *more],
+        exact=lambda x: torch.sin(math.pi / 2 * x[..., 0]),
+        unknowns=[Unknown("k", 2.0, math.pi**2 / 4)],
+    )
+
+
+@pytest.mark.parametrize(
+    "problem", [oscillator(4.0), transport("x=min"), eigen(neumann(-math.pi / 2, ["x=min"]))], ids=lambda p: p.name
+)
+def test_right_solutions_are_believed(problem):
+    found = grown(problem)
+    assert found.metrics["relative_l2"] < 1e-5
+    assert found.trust == "converged", found.trust_reason
+    assert found.warnings == ()
+
+
+def test_a_wrong_solution_is_not_believed():
+    """48 radians behind 433 coefficients at most: the residual is small beside that of zero, the error is not."""
+    found = grown(oscillator(150.0))
+    assert found.metrics["relative_l2"] > 0.1
+    assert found.trust == "not converged"
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        (transport(), "other functions satisfy equation and conditions as well: the solution near x = "),
+        (eigen(), "the solution is zero"),
+        (
+            Problem(
+                "walls", box([0, 0], [1, 2]), lambda u, x: u.second[..., 0, :].sum(-1) - x[..., 0] + 0.5, [neumann(0.0)]
+            ),
+            "is a condition missing?",
+        ),
+    ],
+    ids=["no inflow", "eigenvalue", "slopes alone"],
+)
+def test_what_has_no_single_solution_is_undetermined(problem, text):
+    found = grown(problem)
+    assert found.trust == "undetermined"
+    assert text in found.trust_reason
+
+
+def decaying(modes: int, noise: float = 0.0, seed: int = 3) -> Problem:
+    """u_t = a u_xx - b u from 200 values: one mode in x knows a and b only together, two know both."""
+    a, b = 0.2, 0.7
+
+    def truth(x):
+        terms = [
+            torch.sin(n * math.pi * x[..., 0]) * torch.exp(-(a * n * n * math.pi**2 + b) * x[..., 1]) / n
+            for n in range(1, modes + 1)
+        ]
+        return sum(terms[1:], terms[0])
+
+    def residual(u, x, k):
+        return u.gradient[..., 0, 1] - k["a"] * u.second[..., 0, 0] + k["b"] * u.value[..., 0]
+
+    random = np.random.default_rng(seed)
+    at = torch.from_numpy(random.random((200, 2)) * [1, 0.5])
+    values = truth(at) + noise * torch.from_numpy(random.standard_normal(200))
+    return Problem(
+        "decaying",
+        box([0, 0], [1, 0.5], ["x", "t"]),
+        residual,
+        [initial(truth), dirichlet(0.0), measured(at, values, weight=0.3 if noise else 1.0)],
+        exact=truth,
+        unknowns=[Unknown("a", 0.1, a), Unknown("b", 0.1, b)],
+    )
+
+
+def test_coefficients_that_data_know_have_small_errors():
+    found = grown(decaying(2))
+    errors = np.abs(np.subtract(found.metrics["coefficients"], [0.2, 0.7]))
+    assert errors.max() < 1e-3
+    # errors of a fit without noise are systematic: the standard errors say their size, not their distribution
+    assert (errors < 30 * np.array(found.metrics["standard_errors"])).all()
+    assert found.trust == "converged", found.trust_reason
+
+
+def test_coefficients_that_data_leave_open_are_named():
+    found = grown(decaying(1))
+    assert found.trust == "undetermined"
+    assert "a by" in found.trust_reason
+    assert "b by" in found.trust_reason
+    assert found.warnings == (found.trust_reason,)
+
+
+GOOD = {"size": 1.0, "residual": 1e-6, "noise": 0.0, "missed": ("wall", 1e-6), "estimate": 1e-6, "bound": 1e-4}
+
+
+@pytest.mark.parametrize(
+    ("change", "word", "text"),
+    [
+        ({}, "converged", "estimated at 1e-04 %, at worst 0.01 %"),
+        ({"residual": 0.3}, "not converged", "the residual is 30 %"),
+        ({"missed": ("wall", 0.02)}, "not converged", "condition 'wall' is missed by 2 %"),
+        ({"estimate": 0.02}, "not converged", "the error at 2 %"),
+        ({"bound": 0.02}, "not converged", "may hide an error of 2 %"),
+        ({"change": 0.5, "expected": 0.1}, "not converged", "changed by 50 %"),
+        ({"bound": math.nan}, "not converged", "not finite"),
+        ({"amplification": 1e9}, "undetermined", "change by 1e-09"),
+        ({"amplification": 1e9, "estimate": 2.0}, "not converged", "errors grow so much"),
+        ({"size": 0.0}, "undetermined", "the solution is zero"),
+        ({"size": 0.0, "residual": 1.0}, "not converged", "zero, which does not satisfy"),
+        ({"bound": 0.02, "noise": 0.05}, "not converged", "measured values are missed by up to 5 %"),
+        ({"open": "k is open"}, "undetermined", "k is open"),
+    ],
+)
+def test_every_verdict_has_its_reason(change, word, text):
+    found = judge(Evidence(**{**GOOD, **change}))
+    assert found.word == word
+    assert text in found.reason
