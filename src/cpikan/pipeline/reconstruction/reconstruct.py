@@ -210,7 +210,8 @@ def run_stage(stage: Stage, arrays: Arrays, context: Context) -> dict[str, Any]:
     if done is None:
         part = stage.run(arrays, context)
         if stage.once:
-            context.journal.add({"stage": stage.name, "part": part})
+            checks = arrays.checks(stage, context.journal.path.parent)
+            context.journal.add({"stage": stage.name, "part": part, "checks": checks})
     else:
         part = cast(dict[str, Any], done["part"])
         stage.resume(arrays, context)

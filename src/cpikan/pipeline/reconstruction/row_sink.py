@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cpikan.psi.kernels.statistics import MapStatistics
+from cpikan.storage.checks import checks_of
 from cpikan.storage.protocols import MapWriter
 from cpikan.storage.row_assembler import RowAssembler
 from cpikan.streaming.journal import Journal
@@ -63,6 +64,7 @@ class RowSink:
             self._writer.sync()
             self._synced_at = time.perf_counter()
         step = {"stage": self._stage, "rows": rows, "statistics": self.statistics.to_json()}
+        step["checks"] = checks_of(self._writer, self._journal.path.parent)
         self._journal.add(step, synced=synced)
         self.first_row = rows
 

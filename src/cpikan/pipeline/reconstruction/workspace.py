@@ -64,7 +64,7 @@ class Workspace:
         if not there and not space.journal.steps and any(path.exists() for path in output_paths(output)):
             space.journal.remove()  # another run finished between the look and the lock: look again
             return cls.open(output, quantities, plan, resume=resume, overwrite=overwrite)
-        return space._taken_up(plan)
+        return space._taken_up(plan)._verified()
 
     @classmethod
     def _finished(cls, output: Path, quantities: tuple[str, ...], plan: dict[str, Any]) -> Workspace:
@@ -94,6 +94,13 @@ class Workspace:
                 self.state, self.journal = "finished", None
             else:
                 self.output.rename(partial)
+        return self
+
+    def _verified(self) -> Workspace:
+        """Forget the steps from the first on whose bytes on disk have changed: they are done again."""
+        if self.journal is not None and self.journal.drop_damaged() and not self.journal.steps:
+            self._clear()
+            self.state = "new"
         return self
 
     def replace_old(self) -> None:

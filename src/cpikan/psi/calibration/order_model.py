@@ -105,8 +105,11 @@ def order_model(
     spread = factor * samples.variance + floor / (2 * np.pi) ** 2
     worth = (samples.ratio[:, None] ** 2 / spread)[: 1 if finest else None].sum(axis=0)
     margin = max(LEAST_MARGIN, planning.margin_needed(phases.wavelengths_nm, sigma, range_nm))
+    rivals = planning.rival_orders(phases.wavelengths_nm, sigma, range_nm)
+    shared = floor / float(np.mean(np.square(sigma)))
+    search = _search(phases, alignment, window, finest=finest)
     return OrderModel(
-        search=replace(_search(phases, alignment, window, finest=finest), margin_min=margin),
+        search=replace(search, margin_min=margin, rivals=rivals, shared=shared),
         alignment=alignment,
         range_nm=range_nm,
         wrong_order_rate=rate,

@@ -64,7 +64,8 @@ class Search(NamedTuple):
     unrolls loops over wavelengths.
 
     ``near`` is searched first, ``whole`` where the misfit is above ``misfit_max``. An order whose runner-up is within
-    ``margin_min`` (chi squared) is ambiguous; ``finest`` takes the height from the anchor alone.
+    ``margin_min`` (chi squared) is ambiguous; ``finest`` takes the height from the anchor alone. ``rivals`` are the numbers
+    of orders by which one is most easily missed, ``shared`` the share of the phase variance that neighbours share.
     """
 
     ratio: tuple[np.float32, ...]
@@ -75,6 +76,8 @@ class Search(NamedTuple):
     misfit_max: np.float32
     half_wave_nm: np.float32
     finest: bool
+    rivals: tuple[np.float32, ...]
+    shared: np.float32
 
 
 class Span(NamedTuple):
@@ -204,6 +207,8 @@ def pack_search(search: OrderSearch) -> Search:
         misfit_max=np.float32(search.misfit_max),
         half_wave_nm=np.float32(half),
         finest=search.finest,
+        rivals=tuple(np.float32(sign * step) for step in search.rivals for sign in (1, -1)),
+        shared=np.float32(search.shared),
     )
 
 

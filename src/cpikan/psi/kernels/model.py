@@ -69,7 +69,8 @@ class OrderSearch:
     ``centre``) are taken off the phases. Orders are tried that put the anchor's phase into [low_nm, low_nm + range_nm).
     When [near_low_nm, near_low_nm + near_range_nm) is narrower it is searched first, and only pixels whose misfit exceeds
     ``misfit_max`` search the rest. An order whose runner-up is within ``margin_min`` (chi squared) is ambiguous.
-    ``finest`` takes the height from the anchor alone instead of from all wavelengths.
+    ``finest`` takes the height from the anchor alone instead of from all wavelengths. ``rivals`` are the steps to the orders
+    that are most easily taken for the right one, ``shared`` is the share of the phase variance that neighbours share.
     """
 
     order: tuple[int, ...]
@@ -85,6 +86,8 @@ class OrderSearch:
     misfit_max: float
     finest: bool = False
     margin_min: float = LEAST_MARGIN
+    rivals: tuple[int, int, int, int] = (1, 2, 3, 4)
+    shared: float = 0.0
 
     @property
     def candidates(self) -> int:

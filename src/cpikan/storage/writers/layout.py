@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.storage.checks import PARTIAL
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class MapLayout:
 
 def partial_of(path: Path) -> Path:
     """Return the name an output has until it is finished."""
-    return path.with_name(path.name + ".partial")
+    return path.with_name(path.name + PARTIAL)
 
 
 def npy_path(path: Path, quantity: str) -> Path:

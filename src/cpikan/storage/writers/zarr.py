@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.errors import BaseZarrError
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.storage.atomic import full_disk_named, plain, sync_path, sync_tree
+from cpikan.storage.atomic import full_disk_named, plain, read_json, sync_path, sync_tree, write_bytes
+from cpikan.storage.checks import Check
 from cpikan.storage.writers.base import LayoutWriter
 from cpikan.storage.writers.layout import QUANTITIES, MapLayout, Quantity, pixel_um
 
@@ -45,6 +47,7 @@ class ZarrWriter(LayoutWriter):
         self.row_align = shard_rows(layout.shape)
         self.pyramid_root = layout.partial
         self._unsynced: list[Path] = []
+        self._unchecked: list[Path] = []
         self._named = False
         with full_disk_named(layout.path, layout.raw_bytes):
             self._arrays = self._reopen() if resume else self._create()
@@ -53,7 +56,13 @@ class ZarrWriter(LayoutWriter):
         level = self._arrays[name]
         level[start : start + len(rows)] = rows
         shards = range(start // self.row_align, -(-(start + len(rows)) // self.row_align))
-        self._unsynced += [chunk_path(self.pyramid_root / name / "0", level, (shard, 0)) for shard in shards]
+        written = [chunk_path(self.pyramid_root / name / "0", level, (shard, 0)) for shard in shards]
+        self._unsynced += written
+        self._unchecked += written
+
+    def take_checks(self) -> list[Check]:
+        taken, self._unchecked = self._unchecked, []
+        return [Check.of_file(shard) for shard in taken]
 
     def _flush(self) -> None:
         if self._named:
@@ -82,8 +91,8 @@ class ZarrWriter(LayoutWriter):
         if self._layout.path.exists():  # unlike a file, a folder cannot be replaced in one step
             raise InputError(f"{self._layout.path} exists already: remove it, or run again with --overwrite")
 
-    def _create(self) -> dict[str, zarr.Array[Any]]:
-        root = self.pyramid_root
+    def _create(self, root: Path | None = None) -> dict[str, zarr.Array[Any]]:
+        root = root or self.pyramid_root
         if root.exists():
             shutil.rmtree(root)
         attributes = plain(self._layout.attributes)
@@ -100,6 +109,7 @@ class ZarrWriter(LayoutWriter):
         if not root.is_dir():
             raise ResumeError(f"{root} is missing: nothing to resume; run again without --resume")
         sweep(root)
+        self._restore_heads()
         try:
             found = set(zarr.open_group(root, mode="r").group_keys())
             arrays = {name: open_level(root, name, 0, mode="r+") for name in self._layout.quantities if name in found}
@@ -109,6 +119,24 @@ class ZarrWriter(LayoutWriter):
         if found != set(self._layout.quantities) or not fits:
             raise ResumeError(f"{root} holds another shape, type or set of maps: run again without --resume")
         return arrays
+
+    def _restore_heads(self) -> None:
+        """Bring the metadata back to those of an output without a pyramid, whatever a power cut has left of them.
+
+        Coarser levels are made anew; the metadata of rows are replaced only where they are no JSON.
+        """
+        root = self.pyramid_root
+        with tempfile.TemporaryDirectory() as folder:
+            pattern = Path(folder, "pattern")
+            self._create(pattern)
+            for head in pattern.rglob("zarr.json"):
+                mine = root / head.relative_to(pattern)
+                is_group = head.parent.name != "0"
+                if mine.parent.is_dir() and (is_group or not read_json(mine)):
+                    write_bytes(mine, head.read_bytes())
+        for name in self._layout.quantities:
+            for level in (root / name).glob("[1-9]*"):
+                shutil.rmtree(level)
 
 
 def create_rows(path: Path, shape: tuple[int, ...], dtype: np.dtype, fill: float) -> zarr.Array[Any]:
@@ -170,7 +198,7 @@ def describe_levels(root: Path, quantity: Quantity, shapes: Sequence[tuple[int, 
     parent.require_group(quantity.name).update_attributes(attributes)
 
 
-def chunk_path(folder: Path, array: zarr.Array[Any], index: tuple[int, int]) -> Path:
+def chunk_path(folder: Path, array: zarr.Array[Any], index: tuple[int, ...]) -> Path:
     """Return the file of the outermost chunk (the shard) ``index`` of an array that lives in ``folder``."""
     return folder / array.metadata.encode_chunk_key(index)
 
