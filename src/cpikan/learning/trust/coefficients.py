@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +16,15 @@ _UNIQUE = 1e8  # as for the field: a direction that the residuals notice less is
 _KNOWN = 1e-2  # relative: two standard errors beyond this leave a coefficient open
 _NATURAL = 1e-2  # of what a coefficient would be that alone made all residuals: its unit where it is nearly zero
 _DAMPING = 1e-13
-_UNSEEN = "the data leave coefficients open: equation, conditions and values are met as well by others along"
+_UNSEEN = "equation, conditions and values are met as well when coefficients move together:"
 
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Standard errors in the order of ``Solution.metrics["coefficients"]``, and what is open, in words; "" if nothing is."""
+    """Standard errors in the order of ``Solution.metrics["coefficients"]``, None where nothing tells of a coefficient, and
+    what is open, in words; "" if nothing is."""
 
-    standard_errors: tuple[float, ...]
+    standard_errors: tuple[float | None, ...]
     open: str
 
 
@@ -53,16 +55,15 @@ def coefficients(problem: Problem, field: Any, system: Linearised) -> Coefficien
     unseen = float(size[-1]) * _UNIQUE < system.scale
     weakest, told = (right[-1], _UNSEEN) if unseen else _widest(covariance)
     text = f"{told} {_direction(names, weakest * unit)}" if told else ""
-    return Coefficients(tuple((covariance.diagonal().sqrt() * unit).tolist()), text)
+    errors = (covariance.diagonal().sqrt() * unit).tolist()
+    return Coefficients(tuple(error if math.isfinite(error) else None for error in errors), text)
 
 
 def _widest(covariance: Tensor) -> tuple[Tensor, str]:
     """Find the direction of the largest relative error, and say so where that is large."""
     spread, directions = torch.linalg.eigh(covariance)
     two = 2 * float(spread[-1].clamp_min(0.0).sqrt())
-    return directions[
-        :, -1
-    ], f"the data know the coefficients to +-{100 * two:.2g} % alone along" if two > _KNOWN else ""
+    return directions[:, -1], f"the data leave coefficients open to +-{100 * two:.2g} % along" if two > _KNOWN else ""
 
 
 def _projected(nuisance: Tensor, columns: Tensor) -> Tensor:
