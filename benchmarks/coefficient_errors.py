@@ -3,7 +3,7 @@
     python benchmarks/coefficient_errors.py [--draws 100]
 
 The 400 values of an inverse problem of the catalogue get noise anew in every draw; the network is grown to the same size in all
-of them, so that nothing depends on the speed of the machine. z is the error of a coefficient in units of its stated standard error.
+of them, so that nothing depends on the speed of the machine. z is the error of a coefficient in units of its standard error.
 """
 
 from __future__ import annotations
