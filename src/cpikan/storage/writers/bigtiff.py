@@ -18,6 +18,7 @@ from cpikan.storage.atomic import plain
 from cpikan.storage.writers.layout import QUANTITIES, MapLayout, pixel_um
 
 TILE = 512
+_GDAL_NODATA = 42113  # without it GDAL counts NaN as measured
 _BLOCK = 4096  # pages of pixels start at multiples of this
 _SAMPLE_FORMATS = {"u": 1, "i": 2, "f": 3}
 _ASCII, _SHORT, _LONG, _RATIONAL, _LONG8 = 2, 3, 4, 5, 16
@@ -93,6 +94,7 @@ def _entries(page: TiffPage, description: str, attributes: Mapping[str, Any]) ->
     per_cm = Fraction(1e4 / pixel if pixel else 1).limit_denominator(10**5)
     resolution = _pack(_RATIONAL, per_cm.numerator, per_cm.denominator)
     sizes = [page.tile_bytes] * len(page.tile_offsets)
+    no_data = [(_GDAL_NODATA, _ASCII, b"nan\0")] if page.dtype.kind == "f" else []
     return [
         (256, _LONG, _pack(_LONG, page.shape[1])),  # ImageWidth
         (257, _LONG, _pack(_LONG, page.shape[0])),  # ImageLength
@@ -109,6 +111,7 @@ def _entries(page: TiffPage, description: str, attributes: Mapping[str, Any]) ->
         (324, _LONG8, _pack(_LONG8, *page.tile_offsets)),  # TileOffsets
         (325, _LONG8, _pack(_LONG8, *sizes)),  # TileByteCounts
         (339, _SHORT, _pack(_SHORT, _SAMPLE_FORMATS[page.dtype.kind])),  # SampleFormat
+        *no_data,
     ]
 
 

@@ -1,0 +1,36 @@
+"""The OME-XML of an output: an image per quantity, as readers of bioformats2raw collections want it."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import numpy as np
+
+from cpikan.storage.writers.layout import QUANTITIES, MapLayout, pixel_um
+
+_SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+_TYPES = {"f4": "float", "u1": "uint8", "i4": "int32"}
+
+
+def ome_xml(layout: MapLayout) -> str:
+    """Write the metadata of all quantities, in the order of the layout; no program, version or time."""
+    root = ElementTree.Element("OME", {"xmlns": _SCHEMA})
+    pixel = pixel_um(layout.attributes)
+    sizes = {} if pixel is None else {"PhysicalSizeX": repr(pixel), "PhysicalSizeY": repr(pixel)}
+    for number, name in enumerate(layout.quantities):
+        image = ElementTree.SubElement(root, "Image", {"ID": f"Image:{number}", "Name": name})
+        described = {
+            "ID": f"Pixels:{number}",
+            "DimensionOrder": "XYZCT",
+            "Type": _TYPES[np.dtype(QUANTITIES[name].dtype).str[1:]],
+            "SizeX": str(layout.shape[1]),
+            "SizeY": str(layout.shape[0]),
+            **dict.fromkeys(("SizeZ", "SizeC", "SizeT"), "1"),
+            **sizes,  # micrometres are the default unit
+        }
+        pixels = ElementTree.SubElement(image, "Pixels", described)
+        ElementTree.SubElement(pixels, "Channel", {"ID": f"Channel:{number}:0", "SamplesPerPixel": "1"})
+        ElementTree.SubElement(pixels, "MetadataOnly")
+    ElementTree.indent(root)
+    head = '<?xml version="1.0" encoding="UTF-8"?>'
+    return f"{head}\n{ElementTree.tostring(root, encoding='unicode')}\n"
