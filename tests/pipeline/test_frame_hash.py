@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def plain_hash(frames: np.ndarray) -> str:
 def test_bands_and_their_halo_do_not_matter(cuts: set[int], halo: int) -> None:
     found = FrameHash(stack_of(FRAMES, steps_deg=(0, 90, 200)))
     edges = [0, *sorted(cuts), 200]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         first = max(0, start - halo)
         found.add(first, FRAMES[:, :, first : min(200, stop + halo)])
     assert found.hexdigest() == plain_hash(FRAMES)

@@ -25,7 +25,7 @@ def made(wafer: Scene, tmp_path: Path) -> Iterator[tuple[Any, Path]]:
         return cpikan.reconstruct(stack, tmp_path / name, method="pixel", progress=False, **how)
 
     run("m.npy")
-    yield run, tmp_path
+    return run, tmp_path
 
 
 @pytest.mark.parametrize("name", ["m.zarr", "m.tif"])
@@ -80,7 +80,7 @@ def test_frames_of_the_same_stem_are_no_output(wafer: Scene, tmp_path: Path) -> 
 
 
 def test_a_map_saved_beside_itself_shares_what_is_true_of_both(made: Any) -> None:
-    run, folder = made
+    _run, folder = made
     before = (folder / "m.json").read_bytes()
     one = cpikan.open_height_map(folder / "m.npy")
     two = one.save(folder / "m.tif")

@@ -32,6 +32,7 @@ from cpikan.storage.writers.open import output_format, required_bytes
 from cpikan.streaming.events import Events, as_events
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.rows import RowPool
+from cpikan.units import pixel_aspect
 from cpikan.version import VERSION
 
 if TYPE_CHECKING:
@@ -86,6 +87,9 @@ class _Run:
         """Plan the run and refuse what cannot work before anything is written."""
         accelerator = choose_device(settings.device)
         if settings.mask is not None:
+            aspect = pixel_aspect(stack.acquisition.pixel_um)
+            settings = replace(settings, mask=settings.mask.stretched(aspect))
+            assert settings.mask is not None
             settings.mask.check(stack.shape[2:])
         plan = plan_reconstruction(StackInfo.of(stack), settings, output_format(output), accelerator)
         _check_not_the_frames(stack, output)

@@ -30,15 +30,16 @@ def open_stack(
     wavelengths: str | Sequence[str] | None = None,
     phase_steps: str | Sequence[Any] | None = None,
     steps: str | None = None,
-    pixel_size: str | None = None,
+    pixel_size: str | Sequence[str] | None = None,
     bit_depth: int | str | None = None,
 ) -> FrameStack:
     """Open a stack from its headers: a folder of images, .npy, .tif, a Zarr array or ``file.h5::/dataset``.
 
     The keywords are the keys of acquisition.toml, in the same form, and override it: ``wavelengths`` with units
     (``["632.8 nm"]``), ``phase_steps`` in degrees, cumulative (one list, one per wavelength, or ``"unknown"``),
-    ``steps`` trusted, nominal or unknown, ``pixel_size`` with a unit, ``bit_depth``. Raises InputError when the frames
-    cannot be read, are not as many as wavelengths x steps, or the metadata is missing or contradicts itself.
+    ``steps`` trusted, nominal or unknown, ``pixel_size`` with a unit (two, (y, x), where pixels are not square),
+    ``bit_depth``. Raises InputError when the frames cannot be read, are not as many as wavelengths x steps, or the
+    metadata is missing or contradicts itself.
     """
     started = time.perf_counter()
     opened = open_frames(path)

@@ -16,7 +16,7 @@ def ome_xml(layout: MapLayout) -> str:
     """Write the metadata of all quantities, in the order of the layout; no program, version or time."""
     root = ElementTree.Element("OME", {"xmlns": _SCHEMA})
     pixel = pixel_um(layout.attributes)
-    sizes = {} if pixel is None else {"PhysicalSizeX": repr(pixel), "PhysicalSizeY": repr(pixel)}
+    sizes = {} if pixel is None else {"PhysicalSizeX": repr(pixel[1]), "PhysicalSizeY": repr(pixel[0])}
     for number, name in enumerate(layout.quantities):
         image = ElementTree.SubElement(root, "Image", {"ID": f"Image:{number}", "Name": name})
         described = {

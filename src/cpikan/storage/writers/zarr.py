@@ -190,12 +190,13 @@ def describe_levels(root: Path, quantity: Quantity, shapes: Sequence[tuple[int, 
     parent = zarr.open_group(root, mode="r+")
     pixel = pixel_um(dict(parent.attrs))
     axis: dict[str, Any] = {"type": "space"} | ({"unit": "micrometer"} if pixel else {})
-    size = pixel or 1.0
+    sizes = pixel or (1.0, 1.0)
     datasets = []
     for level in range(len(shapes)):
-        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": [size * 2**level] * 2}]
+        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": [size * 2**level for size in sizes]}]
         if level:
-            transforms.append({"type": "translation", "translation": [size * (2**level - 1) / 2] * 2})
+            offsets = [size * (2**level - 1) / 2 for size in sizes]
+            transforms.append({"type": "translation", "translation": offsets})
         datasets.append({"path": str(level), "coordinateTransformations": transforms})
     axes = [{"name": "y"} | axis, {"name": "x"} | axis]
     multiscale = {"name": quantity.name, "axes": axes, "datasets": datasets}
