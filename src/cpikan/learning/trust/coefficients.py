@@ -45,9 +45,10 @@ def coefficients(problem: Problem, field: Any, system: Linearised) -> Coefficien
     left, size, right = torch.linalg.svd(rows * unit, full_matrices=False)
     passed = (right.mT / size.clamp_min(1e-300)) @ left.mT  # (k, R), in units
     covariance = torch.zeros_like(right)
-    for part in system.rows.values():
+    for name, part in system.rows.items():
         if part.stop > part.start:
-            covariance += system.residuals[part].square().mean() * passed[:, part] @ passed[:, part].mT
+            square = system.residuals[part].square().mean() * system.shares[name]
+            covariance += square * passed[:, part] @ passed[:, part].mT
     names = [f"output {o}" for o in problem.constants] + [one.name for one in problem.unknowns]
     unseen = float(size[-1]) * _UNIQUE < system.scale
     weakest, told = (right[-1], _UNSEEN) if unseen else _widest(covariance)

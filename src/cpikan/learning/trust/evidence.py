@@ -12,6 +12,7 @@ from cpikan.learning.iterate import Iterate
 from cpikan.learning.trust.coefficients import Coefficients, coefficients
 from cpikan.learning.trust.levels import Level, probes
 from cpikan.learning.trust.linearised import fixed_outputs, linearised, reach
+from cpikan.learning.trust.seams import seams
 from cpikan.learning.trust.verdict import Evidence
 from cpikan.learning.violations import Violation
 from cpikan.physics.problem import Problem
@@ -53,6 +54,8 @@ def gather(
         "bound": reached.amplification * float(system.residuals.norm()),
         "amplification": reached.amplification * system.scale,
         "weakest": _place(problem, test, reached.weakest[:, varying], varying),
+        "unseen": system.unseen,
+        "seams": seams(iterate.field, unit[varying]),
     }
     change = _last_change(values[:, varying] / unit[varying], unit[varying], varying, levels)
     if change is not None:

@@ -12,6 +12,7 @@ CAUTIONS: dict[str, str] = {
     "light-uneven": "the background that was fitted to raw frames varies as much as fringes do",
     "no-surface": "a refiner was asked for and had too little data to fit a surface",
     "range-filled": "the heights fill the range that the noise allows",
+    "saturated": "pixels are saturated and left out",
     "sign-assumed": "the sign of the height is a guess",
     "steps-coincide": "frames coincide in a part of the field: steps were taken as the same everywhere",
     "steps-few-frames": "steps were fitted to so few frames that they rest on smooth light",
