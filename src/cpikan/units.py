@@ -29,8 +29,8 @@ def parse_pixel_um(value: object) -> PixelUm:
 
     Two are a list ``["10 um", "5 um"]`` or text with a comma or an x between them. Raises InputError for anything else.
     """
-    parts = _BETWEEN.split(value) if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple) or len(parts) not in (1, 2):
+    parts = _BETWEEN.split(value) if isinstance(value, str) else value if isinstance(value, list | tuple) else (value,)
+    if len(parts) not in (1, 2):
         raise InputError(
             f'pixel_size {value!r} is not one length or two: give "5 um" for square pixels, or ["10 um", "5 um"] (y, x): '
             "the distance of the rows, then that of the columns"

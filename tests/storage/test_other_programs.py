@@ -52,6 +52,9 @@ def test_the_whole_output_is_a_collection_of_images(tmp_path: Path) -> None:
     assert series == list(NAMES)
     images = ElementTree.parse(path / "OME" / "METADATA.ome.xml").getroot().findall(f"{OME}Image")
     assert [image.get("Name") for image in images] == series
+    assert [image.get("ID") for image in images] == [f"Image:{name}" for name in series], (
+        "napari takes the path from it"
+    )
     for image, name in zip(images, series, strict=True):
         pixels = image.find(f"{OME}Pixels")
         assert pixels is not None

@@ -13,14 +13,17 @@ _TYPES = {"f4": "float", "u1": "uint8", "i4": "int32"}
 
 
 def ome_xml(layout: MapLayout) -> str:
-    """Write the metadata of all quantities, in the order of the layout; no program, version or time."""
+    """Write the metadata of all quantities, in the order of the layout; no program, version or time.
+
+    The path of an image follows ``Image:`` in its ID, where napari looks for it.
+    """
     root = ElementTree.Element("OME", {"xmlns": _SCHEMA})
     pixel = pixel_um(layout.attributes)
     sizes = {} if pixel is None else {"PhysicalSizeX": repr(pixel[1]), "PhysicalSizeY": repr(pixel[0])}
-    for number, name in enumerate(layout.quantities):
-        image = ElementTree.SubElement(root, "Image", {"ID": f"Image:{number}", "Name": name})
+    for name in layout.quantities:
+        image = ElementTree.SubElement(root, "Image", {"ID": f"Image:{name}", "Name": name})
         described = {
-            "ID": f"Pixels:{number}",
+            "ID": f"Pixels:{name}",
             "DimensionOrder": "XYZCT",
             "Type": _TYPES[np.dtype(QUANTITIES[name].dtype).str[1:]],
             "SizeX": str(layout.shape[1]),
@@ -29,7 +32,7 @@ def ome_xml(layout: MapLayout) -> str:
             **sizes,  # micrometres are the default unit
         }
         pixels = ElementTree.SubElement(image, "Pixels", described)
-        ElementTree.SubElement(pixels, "Channel", {"ID": f"Channel:{number}:0", "SamplesPerPixel": "1"})
+        ElementTree.SubElement(pixels, "Channel", {"ID": f"Channel:{name}:0", "SamplesPerPixel": "1"})
         ElementTree.SubElement(pixels, "MetadataOnly")
     ElementTree.indent(root)
     head = '<?xml version="1.0" encoding="UTF-8"?>'
