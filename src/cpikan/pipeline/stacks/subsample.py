@@ -98,8 +98,7 @@ def _check_dark(stack: FrameStack, sample: Subsample) -> None:
         light, swing = high - floor, high - low
         # a part without fringes is dark as a whole in some frame, and even in all of them: that is no fault
         striped = np.median(swing) > _STRIPED * np.median(light)
-        dark = np.flatnonzero(light < _DARK * np.median(light)) if striped else []
-        for k in dark:
+        for k in np.flatnonzero(striped & (light < _DARK * np.median(light))):
             raise InputError(
                 f"frame {stack.labels[i * stack.shape[1] + int(k)]} is dark ({high[k]:.0f} DN where the others reach "
                 f"{np.median(high):.0f} DN): a dark frame or a lost exposure is no phase step; leave it and its step out"
