@@ -113,19 +113,36 @@ def linearised(problem: Problem, iterate: Iterate, test: Tensor) -> Linearised:
     )
 
 
-def reach(system: Linearised, sizes: Tensor) -> Reach:
-    """Estimate the error, and find the correction that the residuals notice least; ``sizes`` (outputs,) of the field."""
-    columns = system.jacobian.shape[1]
-    length = system.jacobian.norm(dim=0)
+class Factored(NamedTuple):
+    """R (C, C) and Q'(-r) (C,) of the Jacobian with columns in ``order``, each divided by its ``length``."""
+
+    triangle: Tensor
+    right: Tensor
+    order: Tensor
+    length: Tensor
+
+
+def factored(system: Linearised, fixed: Collection[int]) -> Factored:
+    """Factor the Jacobian by QR, the columns of the outputs ``fixed`` last; a trace of damping keeps R regular."""
+    order = torch.argsort(torch.tensor([int(o) in fixed for o in system.outputs]).int(), stable=True)
+    jacobian = system.jacobian[:, order]
+    length = jacobian.norm(dim=0)
     length = torch.where(length > 0, length, torch.ones_like(length))
-    stacked = torch.cat([system.jacobian / length, -system.residuals[:, None]], dim=1)
+    stacked = torch.cat([jacobian / length, -system.residuals[:, None]], dim=1)
+    columns = len(order)
     below = torch.cat([_DAMPING * torch.eye(columns, dtype=length.dtype), length.new_zeros(columns, 1)], dim=1)
     triangle = torch.linalg.qr(torch.cat([stacked, below]), mode="r")[1]
-    right, triangle = triangle[:columns, columns:], triangle[:columns, :columns]
-    step = torch.linalg.solve_triangular(triangle, right, upper=True).squeeze(1) / length
-    scaled = system.values / (sizes[:, None] * length * len(system.values) ** 0.5)
+    return Factored(triangle[:columns, :columns], triangle[:columns, columns], order, length)
+
+
+def reach(system: Linearised, factors: Factored, sizes: Tensor) -> Reach:
+    """Estimate the error, and find the correction that the residuals notice least; ``sizes`` (outputs,) of the field."""
+    triangle, right, order, length = factors
+    step = torch.linalg.solve_triangular(triangle, right[:, None], upper=True).squeeze(1)
+    values = system.values[..., order] / length
+    scaled = values / (sizes[:, None] * len(values) ** 0.5)
     weakest, amplification = _weakest(triangle, scaled.flatten(0, 1))
-    return Reach(system.values @ step, amplification, system.values @ (weakest / length) / sizes)
+    return Reach(values @ step, amplification, values @ weakest / sizes)
 
 
 def _weakest(triangle: Tensor, values: Tensor) -> tuple[Tensor, float]:
@@ -181,14 +198,20 @@ def _linearised(
     jets, bases = [_leaves(field, x, term) for x in places], [basis.jet(x, term.second) for x in places]
     with torch.enable_grad():
         found = term.values(jets[0], at, jets[1] if len(jets) > 1 else None)
-    rows, made_of = [], 0.0
+    residuals, rows, made_of = [], [], 0.0
     for value in found:
         pushes = pullback(value, jets)
-        rows.append(contract(bases, pushes)[:, keep])
+        row, left = contract(bases, pushes)[:, keep], value.detach()
+        if not bool(
+            row.any()
+        ):  # no correction has to do with it, as with the slopes of a coefficient: its size is enough
+            row, left = row[:1], left.norm()[None]
+        rows.append(row)
+        residuals.append(left)
         streams = [pair for jet, push in zip(jets, pushes, strict=True) for pair in zip(jet, push, strict=True)]
         parts = [(part * slope).abs().flatten(1).sum(1) for part, slope in streams]
         made_of += 0.5 * float((weight * sum(parts[1:], parts[0])).detach().square().sum())
-    return weight * torch.cat([value.detach() for value in found]), weight * torch.cat(rows), made_of
+    return weight * torch.cat(residuals), weight * torch.cat(rows), made_of
 
 
 def _leaves(field: Any, x: Tensor, term: Term) -> Jet:

@@ -87,7 +87,7 @@ def _zero(found: Evidence) -> Trust:
 def _other_solutions(found: Evidence) -> str:
     return (
         f"other functions satisfy equation and conditions as well: {found.weakest} can change by as much as its size while "
-        f"the residuals change by {1 / found.amplification:.0e} of theirs; is a condition missing?"
+        f"the residuals change by {1 / found.amplification:.0e} of theirs; is a condition missing, or do errors grow that much?"
     )
 
 
