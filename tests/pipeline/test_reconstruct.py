@@ -471,7 +471,7 @@ def test_thin_images(shape, waves, tmp_path):
     names, steps = (WAVES_NM[:waves], STEPS_DEG) if waves > 1 else ((632.8,), FIVE_DEG)
     fringes = 2.0 if waves > 1 or min(shape) == 1 else 0.4  # unwrapping needs under half a fringe between pixels
     scene = make_scene(61, shape, names, steps, replace(READ_NOISE, fringes=fringes))
-    for name in ("out.npy", "out.tif", "out.zarr"):
+    for name in ("a.npy", "b.tif", "c.zarr"):
         result = _run(stack_of(scene.frames, names, steps), tmp_path / name, overwrite=True)
         maps = _maps(result)
         assert maps.height.shape == shape

@@ -24,6 +24,7 @@ from cpikan.surface.aperture import Aperture, pupil_of
 from cpikan.surface.components import ComponentScan
 from cpikan.surface.form import check_form_terms, form_modes
 from cpikan.surface.tallies import ErrorTally
+from cpikan.units import pixel_aspect
 
 _INPAINTED = int(Flag.INPAINTED)
 
@@ -136,7 +137,9 @@ def align_to_truth(
     heights = open_truth(truth, rows.shape)
     scan = _scan(rows) if height_map.component is None and len(wavelengths) == 1 else None
     limit_nm = wrong_order_limit_nm(wavelengths)
+    aspect = pixel_aspect(height_map.pixel_um)
     if aperture is not None:
+        aperture = aperture.stretched(aspect)
         aperture.check(rows.shape)
     removed = check_form_terms(("piston", *terms))
     alignment = align(
@@ -145,6 +148,7 @@ def align_to_truth(
         limit_nm,
         form_modes(removed),
         pupil_of(aperture),
+        aspect,
     )
     return Comparison(rows, heights, limit_nm, scan, alignment, removed, aperture)
 
