@@ -81,6 +81,10 @@ class ProgressLine:
         self.close()
         say(f"cpikan: warning: {one_line(text)}")
 
+    def note(self, text: str) -> None:
+        self.close()
+        say(f"cpikan: {one_line(text)}")
+
     def cancelled(self) -> bool:
         return False
 
@@ -119,6 +123,13 @@ def report(events: Events, stage: str, done: float, of: float, **figures: float)
     events.progress(stage, done, of, **figures)
     if events.cancelled():
         raise Cancelled(f"{stage} was cancelled; what is finished stays and can be resumed")
+
+
+def note(events: Events, text: str) -> None:
+    """Tell one sentence about the run itself to Events that have a method ``note``; others are not asked."""
+    tell = getattr(events, "note", None)
+    if tell is not None:
+        tell(text)
 
 
 def _clock(seconds: float) -> str:

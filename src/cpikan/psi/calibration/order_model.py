@@ -90,6 +90,7 @@ def order_model(
 
     Raises InputError where the wavelengths agree on no height.
     """
+    planning.check_orders(phases.wavelengths_nm, asked)
     half, samples = phases.half_wave_nm, phases.samples
     first = _aligned(phases, asked)
     found = _within_reach(phases, first) if asked is None else first
