@@ -24,6 +24,7 @@ lint: $(VENV)/.installed
 
 # one BLAS thread: its threads spin against those of the tests on a small machine
 test: lint
+	$(BIN)/python tests/warm_kernels.py
 	EXAMPLES=$(EXAMPLES) OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # what answers within a minute once kernels are compiled: contracts, arrays, documents; no process of its own is started

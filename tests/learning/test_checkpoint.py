@@ -142,7 +142,7 @@ def test_new_starts_are_counted_and_the_best_is_kept(tmp_path):
         (
             Recipe("auto", "", (), own=AutoStrategy(March((Level(1e-2, (6, 5)), Level(1e-3, (8, 6)))))),
             "allen-cahn",
-            (8, 12),
+            (8,),
         ),
     ],
     ids=["grow", "auto"],

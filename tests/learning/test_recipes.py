@@ -22,7 +22,7 @@ from cpikan.physics.resonance import near_resonance, nearest_eigenvalues
 
 FIRST = 8  # iterations of a stage: enough to see it work, whatever the machine
 # linear and nonlinear, several outputs, unknown coefficients, a region that is no box
-KINDS = ("helmholtz-1d", "poisson-disc", "burgers", "kovasznay", "beam", "reaction-diffusion-inverse")
+KINDS = ("helmholtz-1d", "poisson-disc", "kovasznay", "beam", "reaction-diffusion-inverse")
 
 
 def short(recipe):

@@ -87,7 +87,7 @@ def test_a_wrong_solution_is_not_believed():
             Problem(
                 "walls", box([0, 0], [1, 2]), lambda u, x: u.second[..., 0, :].sum(-1) - x[..., 0] + 0.5, [neumann(0.0)]
             ),
-            "is a condition missing?",
+            "is a condition missing",
         ),
     ],
     ids=["no inflow", "eigenvalue", "slopes alone"],
@@ -126,7 +126,7 @@ def decaying(modes: int, noise: float = 0.0, seed: int = 3) -> Problem:
 
 
 def test_coefficients_that_data_know_have_small_errors():
-    found = grown(decaying(2))
+    found = grown(decaying(2), 250)
     errors = np.abs(np.subtract(found.metrics["coefficients"], [0.2, 0.7]))
     assert errors.max() < 1e-3
     # errors of a fit without noise are systematic: the standard errors say their size, not their distribution
@@ -135,11 +135,26 @@ def test_coefficients_that_data_know_have_small_errors():
 
 
 def test_coefficients_that_data_leave_open_are_named():
-    found = grown(decaying(1))
+    found = grown(decaying(1), 250)
     assert found.trust == "undetermined"
     assert "a by" in found.trust_reason
     assert "b by" in found.trust_reason
     assert found.warnings == (found.trust_reason,)
+
+
+def test_a_coefficient_that_does_not_enter_has_no_error():
+    at = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)[:, None]
+    posed = Problem(
+        "idle",
+        box([0], [1]),
+        lambda u, x, k: u.second[..., 0, 0] - 2 * torch.exp(x[..., 0]) + 0 * k["idle"] * u.value[..., 0],
+        [measured(at, 2 * torch.exp(at[:, 0]))],
+        unknowns=[Unknown("idle", 1.0)],
+    )
+    found = grown(posed)
+    assert found.metrics["standard_errors"] == [None]
+    assert found.trust == "undetermined"
+    assert "idle by 1" in found.trust_reason
 
 
 GOOD = {"size": 1.0, "residual": 1e-6, "noise": 0.0, "missed": ("wall", 1e-6), "estimate": 1e-6, "bound": 1e-4}
@@ -153,7 +168,13 @@ GOOD = {"size": 1.0, "residual": 1e-6, "noise": 0.0, "missed": ("wall", 1e-6), "
         ({"missed": ("wall", 0.02)}, "not converged", "condition 'wall' is missed by 2 %"),
         ({"estimate": 0.02}, "not converged", "the error at 2 %"),
         ({"bound": 0.02}, "not converged", "may hide an error of 2 %"),
-        ({"change": 0.5, "expected": 0.1}, "not converged", "changed by 50 %"),
+        ({"change": 0.5, "expected": 0.1}, "converged", "estimated"),  # the check sees all of it
+        ({"unseen": 0.2}, "not converged", "no level before"),
+        ({"unseen": 0.2, "change": 0.5, "expected": 0.1}, "not converged", "changed by 50 %"),
+        ({"unseen": 0.2, "change": 0.5, "expected": 1e-4}, "converged", "estimated"),
+        ({"seams": 0.02}, "not converged", "jumps between its pieces add up to 2 %"),
+        ({"seams": 1e-4, "amplification": 30.0}, "converged", "estimated"),
+        ({"seams": 1e-4, "amplification": 300.0}, "not converged", "no level before"),
         ({"bound": math.nan}, "not converged", "not finite"),
         ({"amplification": 1e9}, "undetermined", "change by 1e-09"),
         ({"amplification": 1e9, "estimate": 2.0}, "not converged", "errors grow so much"),

@@ -41,3 +41,7 @@ def test_as_many_functions_as_are_allowed(dimension, functions):
     order = order_for(dimension, functions)
     assert len(Polynomials((0.0,) * dimension, (1.0,) * dimension, order)) <= functions
     assert len(Polynomials((0.0,) * dimension, (1.0,) * dimension, order + 1)) > functions
+
+
+def test_many_axes_make_no_list_of_all_products():
+    assert len(Polynomials((0.0,) * 12, (1.0,) * 12, order_for(12, 560))) <= 560

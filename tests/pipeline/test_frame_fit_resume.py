@@ -10,7 +10,9 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from cpikan.cli import main
 from small_stacks import contents, folder_of, leftovers
 
 # the process kills itself when the third band of the scratch files is written: nothing is tidied up
@@ -44,16 +46,14 @@ def _run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=200, env=place)
 
 
-def test_a_killed_fit_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+def test_a_killed_fit_goes_on_to_the_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stack = folder_of(tmp_path / "two", _frames(), (632.8,), None)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
-    plain = "import sys; from cpikan.cli import main; sys.exit(main(sys.argv[1:]))"
     base = ["reconstruct", str(stack), "--method", "field", "--all", "--band-rows", "16", "--threads", "1", "--json"]
-    done = _run(plain, *base, "-o", str(whole / "out.npy"))
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)
+    assert main([*base, "-o", str(whole / "out.npy")]) == 0
+    summary = json.loads(capsys.readouterr().out)
     assert summary["steps_by"] == "frames fit"
     # the sigma that is written contains what the pixels share; it is larger towards the rim
     shared = summary["field_fit"]["sigma_nm_median"]
@@ -62,8 +62,7 @@ def test_a_killed_fit_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     killed = _run(_KILLED, *base, "-o", str(parts / "out.npy"))
     assert killed.returncode == -9, killed.stderr
     assert not (parts / "out.npy").exists()
-    resumed = _run(plain, *base, "-o", str(parts / "out.npy"), "--resume")
-    assert resumed.returncode == 0, resumed.stderr
+    assert main([*base, "-o", str(parts / "out.npy"), "--resume"]) == 0
     wanted, found = contents(whole, "out"), contents(parts, "out")
     assert wanted.keys() == found.keys()
     assert [name for name in found if found[name] != wanted[name]] == []

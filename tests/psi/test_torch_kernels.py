@@ -426,28 +426,6 @@ def test_what_was_compiled_for_one_stack_serves_another(monkeypatch: pytest.Monk
     torch.compiler.reset()
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")  # torch's own, on import
-def test_compiled_functions_equal_the_plain_ones() -> None:
-    """Whole graphs, without a break; a fused loop may round once where the plain one rounds twice."""
-    case = Case(2, dtype="uint16", near_nm=3e3)
-    model, frames = make_model(case), make_frames(case)
-    plain = torch_compute.TorchCompute(model, torch.device("cpu"), compiled=False)
-    fast = torch_compute.TorchCompute(model, torch.device("cpu"), compiled=False)
-    fast._functions = torch_compute._Functions(
-        *(torch.compile(entry, dynamic=False, fullgraph=True) for entry in torch_compute._EAGER)
-    )
-    flat = torch.from_numpy(frames.reshape(2, 4, -1)[list(plain.order)].view(np.int16).copy())
-    place = torch.tensor([0, SHAPE[1], FIRST_ROW], dtype=torch.int32)
-    pixels = torch_formula.Pixels(flat, torch.ones(flat.shape[2], dtype=torch.uint8), place)
-    decided = ~near_threshold(model, frames).reshape(-1)
-    expected, got = ([t.numpy() for t in compute(pixels)] for compute in (plain, fast))
-    np.testing.assert_array_equal(got[3][decided], expected[3][decided])
-    assert np.nanmax(abs(got[0] - expected[0])[decided]) < 0.01
-    np.testing.assert_allclose(got[1], expected[1], rtol=1e-5)
-    np.testing.assert_allclose(got[2], expected[2], rtol=1e-5)
-
-
 def test_benchmark_runs_at_a_small_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = Path(__file__).resolve().parents[2] / "benchmarks" / "cuda_pixel_pass.py"
     target = tmp_path / "results" / "cuda_pixel_pass.csv"

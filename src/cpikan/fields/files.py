@@ -16,6 +16,7 @@ from cpikan.fields.corner import CornerField
 from cpikan.fields.decomposed import DecomposedField
 from cpikan.fields.kinds import FIELDS
 from cpikan.fields.piecewise import PiecewiseChebyshev
+from cpikan.fields.product_chebyshev import ProductChebyshev
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
 from cpikan.storage.atomic import write_bytes
 from cpikan.storage.documents import parse_json
@@ -90,5 +91,5 @@ def _build(description: dict[str, Any]) -> nn.Module:
 
 def _classes() -> dict[str, Any]:
     """List the classes of fields that have a file form, by name."""
-    plain = [*(kind.field for kind in FIELDS.values()), TensorChebyshev, PiecewiseChebyshev]
+    plain = [*(kind.field for kind in FIELDS.values()), TensorChebyshev, ProductChebyshev, PiecewiseChebyshev]
     return {field.__name__: field for field in plain} | {name: field for name, (field, _) in _NESTED.items()}

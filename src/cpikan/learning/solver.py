@@ -22,8 +22,8 @@ from cpikan.learning.points import MIN_ROWS_PER_PARAMETER, Sampler
 from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.runner import Budget, History, Runner
 from cpikan.learning.stop_reason import StopReason
-from cpikan.learning.trust.evidence import gather
-from cpikan.learning.trust.verdict import Word, judge
+from cpikan.learning.trust.assess import assess
+from cpikan.learning.trust.verdict import Word
 from cpikan.learning.unknowns import network_of, outputs_of, unknowns_of
 from cpikan.learning.violations import Violation, violations, zero_cost
 from cpikan.physics.catalogue import problem as problem_named
@@ -135,13 +135,12 @@ def solve(
     seconds, warnings = run.seconds, _warnings(run, own is None)
     missed = violations(run.iterate.field, run.iterate.heldout)
     metrics = _metrics(run, missed, seconds)
-    evidence, known = gather(run.problem, run.iterate, run.levels, missed)
+    trust, known = assess(run.problem, run.iterate, run.levels, missed)
     if known is not None:
         metrics["standard_errors"] = list(known.standard_errors)
         warnings += [known.open] if known.open else []
-    trust = judge(evidence)
     before = None if store is None or store.saved is None else store.saved.state["iterations"]
-    if run.iterations == before and reason is not StopReason.TIME:
+    if run.iterations == before and reason not in (StopReason.TIME, StopReason.NEXT_LEVEL):
         warnings.append(f"the solve in {settings.checkpoint} had been finished: nothing was left to do")
     field = network_of(run.iterate.field)
     return Solution(problem, field, run.history, reason, metrics, seed, *trust, recipe.name, tuple(warnings))

@@ -20,6 +20,7 @@ class StopReason(IntEnum):
     LINE_SEARCH = 9
     TIME = 10
     HELD_OUT = 11
+    NEXT_LEVEL = 12
 
     @property
     def converged(self) -> bool:
@@ -45,7 +46,8 @@ _TEXTS = {
     StopReason.BAD_START: "residuals or Jacobian are not finite at the start: start elsewhere",
     StopReason.LINE_SEARCH: "the line search found no lower cost along the direction: float64, a new start, or "
     "Levenberg-Marquardt go further",
-    StopReason.TIME: "the time is used up, or the next level would not fit into what is left: continue from here with more",
+    StopReason.TIME: "the time is used up: continue from here with more",
+    StopReason.NEXT_LEVEL: "the next level was judged not to fit into the time that is left: give more seconds for another",
     StopReason.HELD_OUT: "the residual at held-out points has stopped falling, the best state is kept: more points or a "
     "larger network go further",
 }

@@ -20,6 +20,7 @@ from cpikan.psi.kernels.model import (
 )
 from cpikan.psi.kernels.select import make_kernels
 from cpikan.psi.kernels.statistics import COLUMNS, row_sums
+from cpikan.psi.model.flags import Flag
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES
 from cpikan.psi.refine import orders
@@ -117,7 +118,10 @@ def _warm_orders_of(model: PixelModel, frames: np.ndarray) -> None:
         choice, whole = orders.own_orders(rows, 0, None), slice(0, count)
         choice.active[:] = True
         choice = orders.icm(rows, choice, NoSurface().surface(rows, 0, whole), search)
-        orders.form_heights(rows, choice, search, whole, HeightRows(*empty_rows(count, _IMAGE[1])))
+        out = HeightRows(*empty_rows(count, _IMAGE[1]))
+        orders.form_heights(rows, choice, search, whole, out)
+        rows.flags[:], out.flags[:] = int(Flag.AMBIGUOUS), 0
+        orders.keep_doubt(rows, choice, search, whole, out)
     kernels.close()
 
 

@@ -51,10 +51,10 @@ def solution_figure(solution: Solution) -> Figure:
 
 
 def _headline(solution: Solution) -> str:
-    """Tell in one line which problem was solved, with what relative L2 error, and in how many seconds."""
+    """Tell in one line which problem was solved, with what relative L2 error, in how many seconds, and whether to trust it."""
     error, seconds = solution.metrics["relative_l2"], solution.metrics["seconds"]
     reached = "" if error is None else f"relative L2 error {error:.1e}, "
-    return f"{solution.problem.name}: {reached}{seconds:.1f} s"
+    return f"{solution.problem.name}: {reached}{seconds:.1f} s, {solution.trust}"
 
 
 def _plane(region: Any, dimension: int) -> torch.Tensor:

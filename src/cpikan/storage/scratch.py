@@ -10,6 +10,7 @@ import numpy as np
 
 from cpikan.errors import ResumeError
 from cpikan.storage.atomic import full_disk_named
+from cpikan.storage.checks import Check
 from cpikan.storage.writers.preallocated import PreallocatedFile
 
 
@@ -53,6 +54,13 @@ class ScratchArrays:
         """Map one of the arrays, (H, W), into memory."""
         mode = "r+" if writable else "r"
         return np.memmap(self._path(name), self._dtypes[name], mode, shape=self.shape)  # type: ignore[call-overload]
+
+    def take_checks(self) -> list[Check]:
+        return [check for file in self._files.values() for check in file.take_checks()]
+
+    def check(self, name: str) -> Check:
+        """Check one of the arrays as a whole, after something wrote to its memory map."""
+        return Check.of_file(self._path(name))
 
     def sync(self) -> None:
         for file in self._files.values():

@@ -15,6 +15,7 @@ from typing import Any
 
 from cpikan.errors import InputError, ResumeError
 from cpikan.storage.atomic import full_disk_named
+from cpikan.storage.checks import hold
 from cpikan.storage.documents import parse_json
 from cpikan.storage.file_kinds import open_unlinked
 
@@ -58,12 +59,22 @@ class Journal:
             os.ftruncate(descriptor, length)
             return cls(path, descriptor, plan, steps)
         last = max((i for i, step in enumerate(steps) if step.get("synced")), default=-1)
-        journal = cls(path, descriptor, plan, steps[: last + 1])
-        os.ftruncate(descriptor, 0)  # written anew: what the power cut took back must not count at a later resume
-        for entry in ({"plan": plan, "boot": _boot()}, *journal.steps):
-            journal._append(entry)
-        os.fsync(descriptor)
+        journal = cls(path, descriptor, plan, steps)
+        journal._rewind(last + 1)  # what the power cut took back must not count at a later resume
         return journal
+
+    def drop_damaged(self) -> int:
+        """Forget the first step whose data on disk have changed, and all after it; tells how many steps these are.
+
+        A step may carry ``checks`` of what it wrote (`cpikan.storage.checks`), relative to the folder of the journal.
+        """
+        folder = self.path.parent
+        good = next((i for i, step in enumerate(self.steps) if not hold(step.get("checks", ()), folder)), None)
+        if good is None:
+            return 0
+        dropped = len(self.steps) - good
+        self._rewind(good)
+        return dropped
 
     def add(self, step: dict[str, Any], *, synced: bool = False) -> None:
         """Append a step; ``synced`` says that all data up to it was flushed, and flushes the journal too."""
@@ -98,6 +109,14 @@ class Journal:
         """Remove the file: the run is over."""
         self.path.unlink(missing_ok=True)
         self.close()
+
+    def _rewind(self, count: int) -> None:
+        """Keep the first ``count`` steps; the file is written anew."""
+        self.steps = self.steps[:count]
+        os.ftruncate(self._descriptor, 0)
+        for entry in ({"plan": self.plan, "boot": _boot()}, *self.steps):
+            self._append(entry)
+        os.fsync(self._descriptor)
 
     def _append(self, entry: dict[str, Any]) -> None:
         body = json.dumps(entry, separators=(",", ":")).encode()

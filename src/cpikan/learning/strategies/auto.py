@@ -1,4 +1,4 @@
-"""AutoStrategy: a field without being given one: grown where the solution is smooth, marched where it is not."""
+"""AutoStrategy: a field without being given one: grown where the solution is smooth, marched where it evolves."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _SMOOTH = 1e-6  # relative held-out residual: a network that gets there needs no
 class AutoStrategy(Chain):
     """Grow a network; for an evolution that it does not resolve, march through time, and keep the better of both.
 
+    What evolves in time alone is marched first: its slabs are cheap, and a network over a long time finds other branches.
     Where a region has re-entrant corners, solutions are singular there (Grisvard, Elliptic Problems in Nonsmooth Domains,
     1985): a network that does not get far is grown again with the singular functions beside it.
     """
@@ -27,19 +28,21 @@ class AutoStrategy(Chain):
     name: str = "auto"
 
     def init(self, run: Runner) -> State:
-        """Begin by growing."""
+        """Begin by growing, or by marching where time is the only axis."""
         marches = can_march(run.problem)
         state = {"marches": marches, "corners": not marches and bool(corners(run.problem.region))}
-        return self.begin(run, state, 0)
+        return self.begin(run, {**state, "first": marches and run.problem.dimension == 1}, 0)
 
     def child(self, state: State) -> Strategy:
-        """Give the strategy of a growing network first, then marching or corner functions."""
-        if state["number"] == 0:
+        """Give the strategy of a growing network and the one that follows it, or precedes it."""
+        if state["marches"] and state["first"] == (state["number"] == 0):
+            return self.march
+        if state["number"] == 0 or state["first"]:
             return Grow(stop_if_stagnant=state["marches"] or state["corners"])
-        return self.march if state["marches"] else Grow(corners=True)
+        return Grow(corners=True)
 
     def follows(self, run: Runner, state: State, reason: StopReason) -> bool:
-        """Tell whether the network is not enough."""
+        """Tell whether what was done is not enough."""
         if state["number"]:
             return False
         if state["marches"]:

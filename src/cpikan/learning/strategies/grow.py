@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from cpikan.fields.corner import CornerField
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
 from cpikan.learning.combinators import Strategy
-from cpikan.learning.methods.last_layer import LastLayer
 from cpikan.learning.methods.method import State
 from cpikan.learning.points import MIN_ROWS_PER_PARAMETER, Points
 from cpikan.learning.qr_equations import StackedQR
 from cpikan.learning.runner import Runner
 from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.strategies.constants import fit_without_constants
+from cpikan.learning.strategies.first_guess import solve_last_layer
 from cpikan.learning.strategies.ridge_start import gradient_metric, ridge_start, stretch
 from cpikan.learning.unknowns import network_of, unknowns_of
 from cpikan.physics.problem import Problem
@@ -29,6 +30,9 @@ _LARGE = 2400
 _FLOOR, _GAIN = 1e-7, 2.0  # below this relative residual, a level that gains less than this factor is the last
 _HOPELESS = 1e-2  # relative residual of the third level, where a smooth solution is far below
 _SMALL = 700  # parameters of levels that always fit; their times say little about longer ones
+_SHARE = 0.8  # of the time that is left: what a level may be expected to take
+_LEAST = 1.2  # times the last degree, below which another level hardly differs
+_POWERS, _STEEPER = (2.0, 3.0), 0.3  # of the parameters that seconds go by, and what it gains from level to level
 
 
 @dataclass(frozen=True)
@@ -59,39 +63,62 @@ class Grow(Strategy):
 
     def init(self, run: Runner) -> State:
         """Begin with the lowest degree."""
-        return {"metric": None, "seconds": 0.0, "work": 1.0, "done": 0, "reason": int(StopReason.RUNNING)}
+        return {"metric": None, "degree": 0, "times": [], "done": 0, "reason": int(StopReason.RUNNING)}
 
     def step(self, run: Runner, state: State) -> State:
         """Go through a level; the runner is left with the best of all levels so far."""
-        done, seconds, work = state["done"], state["seconds"], state["work"]
+        done, times = state["done"], state["times"]
         before = run.iterate if done else None
-        size = self._size(run, state)
+        size = self._next(run, state)
         started = time.perf_counter()
-        self._place(run, size, state["metric"], None if before is None else before.field)
-        run.minimise(LastLayer())
-        took, cubed = time.perf_counter() - started, float(size.parameters(run.problem.outputs)) ** 3
-        if done < 1 or took / cubed < seconds / work:  # a level that was disturbed says little about the next
-            seconds, work = took, cubed
+        beyond = self._fit(run, size, state["metric"], None if before is None else before.field)
+        took = time.perf_counter() - started - beyond
         now = run.iterate
         metric = torch.from_numpy(gradient_metric(network_of(now.field), now.objective.sets["equation"].points))
         gain = math.inf if before is None else before.relative() / max(now.relative(), 1e-300)
         if before is not None and gain <= 1:
             run.iterate = before
         reason = self._reason(run, done, gain, run.iterate.relative())
-        return {"metric": metric, "seconds": seconds, "work": work, "done": done + 1, "reason": int(reason)}
+        times = [*times, [float(size.parameters(run.problem.outputs)), took]][-2:]
+        return {"metric": metric, "degree": size.degree, "times": times, "done": done + 1, "reason": int(reason)}
 
     def stop(self, run: Runner, state: State) -> StopReason:
         """Stop when the residual says so, at the largest size, or before a level that would not fit into the time."""
         if state["reason"] != StopReason.RUNNING:
             return StopReason(state["reason"])
-        if state["done"] >= len(_degrees(run.problem.dimension)):
+        if not state["done"]:
+            return StopReason.RUNNING
+        if not self._sizes(run, state):
             return StopReason.BUDGET
-        parameters = self._size(run, state).parameters(run.problem.outputs)
-        if state["done"] and parameters > self.parameters:
-            return StopReason.BUDGET
-        expected = state["seconds"] * parameters**3 / state["work"]
-        late = bool(state["done"]) and parameters > _SMALL and expected > 0.8 * run.left_s
-        return StopReason.TIME if late else StopReason.RUNNING
+        return StopReason.RUNNING if self._fitting(run, state) else StopReason.NEXT_LEVEL
+
+    def _next(self, run: Runner, state: State) -> Size:
+        return next(iter(self._fitting(run, state) or self._sizes(run, state)))
+
+    def _fitting(self, run: Runner, state: State) -> list[Size]:
+        """List the sizes of the next level that are expected to fit into the time, the one to be taken first."""
+
+        def fits(size: Size) -> bool:
+            parameters = size.parameters(run.problem.outputs)
+            return parameters <= _SMALL or expected_s(state["times"], parameters) <= _SHARE * run.left_s
+
+        return [size for size in self._sizes(run, state) if fits(size)]
+
+    def _sizes(self, run: Runner, state: State) -> list[Size]:
+        """List the sizes that the next level may have, the largest first; none where the largest network is used up.
+
+        They go down to where a level would hardly differ from the one before: a smaller level is better than none. Where
+        data were measured only the largest counts: what fits noise is not to be searched for.
+        """
+        problem, last = run.problem, state["degree"]
+        higher = [degree for degree in _degrees(problem.dimension) if degree > last]
+        if not higher:
+            return []
+        metric = None if state["metric"] is None else state["metric"].numpy()
+        data = any(condition.at is not None for condition in problem.conditions)
+        least = higher[0] if data or not last else min(higher[0], math.ceil(_LEAST * last))
+        sizes = [level_size(problem, degree, metric) for degree in range(higher[0], least - 1, -1)]
+        return sizes if not last else [one for one in sizes if one.parameters(problem.outputs) <= self.parameters]
 
     def _reason(self, run: Runner, done: int, gain: float, best: float) -> StopReason:
         """Give the reason to end after a level, or RUNNING."""
@@ -102,22 +129,42 @@ class Grow(Strategy):
         stagnant = self.stop_if_stagnant and done >= 2 and best > _HOPELESS
         return StopReason.STALLED if stagnant else StopReason.RUNNING
 
-    def _size(self, run: Runner, state: State) -> Size:
-        metric = None if state["metric"] is None else state["metric"].numpy()
-        return level_size(run.problem, _degrees(run.problem.dimension)[state["done"]], metric)
+    def _fit(self, run: Runner, size: Size, metric: Tensor | None, before: nn.Module | None) -> float:
+        """Put a new field into the run, starting where the last one ended, and solve for its last layer.
 
-    def _place(self, run: Runner, size: Size, metric: Tensor | None, before: nn.Module | None) -> None:
-        """Put a new field into the run, starting where the last one ended."""
-        problem = run.problem
-        box = (problem.region.lower, problem.region.upper)
-        network = ScaledCPIKAN([problem.dimension, size.nodes, problem.outputs], [1, size.degree], box)
-        ridge_start(network, run.seed, None if metric is None else metric.numpy())
-        run.place(
-            CornerField(network, corners(problem.region)) if self.corners else network,
-            level_points(problem, size, run.seed),
-        )
+        Gives the seconds that further guesses took.
+        """
+        problem, points = run.problem, level_points(run.problem, size, run.seed)
+        stretched = None if metric is None else metric.numpy()
+
+        def network(outputs: int) -> nn.Module:
+            box = (problem.region.lower, problem.region.upper)
+            made = ScaledCPIKAN([problem.dimension, size.nodes, outputs], [1, size.degree], box)
+            ridge_start(made, run.seed, stretched)
+            return CornerField(made, corners(problem.region)) if self.corners else made
+
+        run.place(network(problem.outputs), points)
         if before is not None:
             take_over(run.iterate.field, before, run.iterate.objective.sets["equation"].points)
+        begun = run.seconds
+        if problem.constants:
+            took = fit_without_constants(run, network, points, before is None)
+        else:
+            took = solve_last_layer(run, before is None)
+        return run.seconds - begun - took
+
+
+def expected_s(times: list[list[float]], parameters: int) -> float:
+    """Expect the seconds of a level from the parameters and seconds of the last two.
+
+    Factors take the cube of the parameters, all else less: the power is that of the two, within bounds.
+    """
+    size, took = times[-1]
+    power = _POWERS[1]
+    if len(times) > 1 and times[0][0] < size:
+        found = math.log(max(took, 1e-9) / max(times[0][1], 1e-9)) / math.log(size / times[0][0])
+        power = min(max(found + _STEEPER, _POWERS[0]), _POWERS[1])
+    return float(took * (parameters / size) ** power)
 
 
 def level_size(problem: Problem, degree: int, metric: np.ndarray | None) -> Size:

@@ -1,70 +1,80 @@
-"""March: an evolution in one space axis, slab of time by slab, with intervals and steps as sharp as the solution asks for."""
+"""March: an evolution slab of time by slab, with intervals, modes and steps as sharp as the solution asks for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from cpikan.errors import InputError
 from cpikan.fields.piecewise import PiecewiseChebyshev
+from cpikan.fields.product_chebyshev import ProductChebyshev
 from cpikan.fields.protocol import Jet
-from cpikan.fields.tensor_chebyshev import TensorChebyshev
 from cpikan.learning.combinators import Strategy
 from cpikan.learning.methods.method import State
 from cpikan.learning.points import Points
 from cpikan.learning.runner import Runner
 from cpikan.learning.stop_reason import StopReason
-from cpikan.learning.strategies.slab import Slab
+from cpikan.learning.strategies.evolution import Evolution, evolution
+from cpikan.learning.strategies.slab import Place, Slab
 from cpikan.physics.problem import Problem
 from cpikan.physics.regions import Box
 from cpikan.streaming.threads import single_threaded
 
 _INTERVALS = 4  # to begin with
 _MOST_INTERVALS = 400
+_MOST_COEFFICIENTS = 4000  # of a slab that is one box
 _SHORTEST = 1e-6  # slab, of the whole time
 _POINTS = Points(3000, 400)  # where the whole is looked at; each slab has points of its own
 _GROWTH = 4.0  # a level takes about so many times the seconds of the one before
+_MISFIT = 100.0  # times the tolerance: what equation and conditions may be missed by where series converge
+_SMALLEST = 1e-6  # size of an output, of that of the largest
+_LEAST_UNIT = 1e-3  # the same where rows are weighed
 
 
 @dataclass(frozen=True)
 class Level:
-    """``tolerance``: last coefficients of a series relative to the largest value; ``modes`` along x and t."""
+    """``tolerance``: last coefficients of a series relative to the largest value; ``modes`` along space and time."""
 
     tolerance: float
     modes: tuple[int, int]
 
 
-_LEVELS = (
-    Level(1e-3, (8, 6)),
-    Level(1e-5, (10, 8)),
-    Level(1e-6, (12, 8)),
-    Level(1e-7, (12, 10)),
-    Level(1e-9, (14, 12)),
-)
+_LEVELS = {  # by the number of space axes
+    0: (Level(1e-6, (1, 10)), Level(1e-9, (1, 14)), Level(1e-12, (1, 20))),
+    1: (
+        Level(1e-3, (8, 6)),
+        Level(1e-5, (10, 8)),
+        Level(1e-6, (12, 8)),
+        Level(1e-7, (12, 10)),
+        Level(1e-9, (14, 12)),
+    ),
+    2: (Level(1e-3, (8, 5)), Level(1e-5, (10, 6)), Level(1e-7, (12, 8)), Level(1e-9, (14, 10))),
+}
 
 
 @dataclass(frozen=True)
 class March(Strategy):
-    """Solve slab after slab by Gauss-Newton: a slab is shortened until its series converge in time, its intervals are
-    halved where they do not in x, and neighbours that need not be apart are joined before the next.
+    """Solve slab after slab by Gauss-Newton: a slab is shortened until its series converge in time; where they do not in
+    space, its intervals are halved (one space axis) or it gets more modes (several), and neighbours that need not be apart
+    are joined before the next.
 
     Levels of falling tolerance go through the whole time again, as far as the seconds allow; the best by the held-out
     residual stays in the run. No slab depends on a later one, so nothing trains against causality (Wang, Sankaran and
     Perdikaris 2022 weigh residuals to that end). Raises InputError for a problem that is not of this kind.
     """
 
-    levels: tuple[Level, ...] = _LEVELS
+    levels: tuple[Level, ...] = ()
     name: str = "march"
 
     def init(self, run: Runner) -> State:
         """Begin with the coarsest level."""
         if not can_march(run.problem):
             raise InputError(
-                f"{run.problem.name} cannot be marched: give a box with axes x and t, one output, a start at t=min "
-                "and conditions at the ends of x"
+                f"{run.problem.name} cannot be marched: give a box with an axis t, conditions at t=min and none at t=max, and "
+                "neither unknown coefficients nor measured data"
             )
         return {"took": 0.0, "done": 0, "reason": int(StopReason.RUNNING)}
 
@@ -72,14 +82,12 @@ class March(Strategy):
         """Go through the whole time at one level."""
         begun, done = run.left_s, state["done"]
         with single_threaded():
-            field = _Passage(run, self.levels[done]).go()
-        if field is None and not run.placed:
-            raise InputError(
-                f"time is up before march has gone through {run.problem.name} once: give more than {run.seconds:.3g} s"
-            )
-        if field is None:
-            return state
-        run.offer(field, _POINTS)
+            passage = _Passage(run, self._levels(run)[done])
+            whole = passage.go()
+        if whole or not run.placed:  # what there is, rather than nothing
+            run.offer(passage.field(), _POINTS)
+        if not whole:
+            return {**state, "reason": int(StopReason.TIME)}
         reason = StopReason.TARGET if run.converged else StopReason.RUNNING
         return {"took": begun - run.left_s, "done": done + 1, "reason": int(reason)}
 
@@ -87,22 +95,18 @@ class March(Strategy):
         """Stop at the goal, after the last level, or before one that would not fit into the time."""
         if state["reason"] != StopReason.RUNNING:
             return StopReason(state["reason"])
-        if state["done"] >= len(self.levels):
+        if state["done"] >= len(self._levels(run)):
             return StopReason.COST
-        return StopReason.TIME if state["took"] * _GROWTH > run.left_s else StopReason.RUNNING
+        late = state["done"] and state["took"] * _GROWTH > run.left_s
+        return StopReason.NEXT_LEVEL if late else StopReason.RUNNING
+
+    def _levels(self, run: Runner) -> tuple[Level, ...]:
+        return self.levels or _LEVELS[min(2, run.problem.dimension - 1)]
 
 
 def can_march(problem: Problem) -> bool:
-    """Tell whether a problem evolves in time along one axis, with conditions at the start and at the walls alone."""
-    region = problem.region
-    if not isinstance(region, Box) or tuple(region.axes) != ("x", "t") or problem.outputs != 1 or problem.constants:
-        return False
-    if problem.second == "laplacian" or problem.unknowns or problem.energy is not None:
-        return False
-    starts = [c for c in problem.conditions if c.on == ("t=min",)]
-    others = [c for c in problem.conditions if c.on != ("t=min",)]
-    walls = ("x=min", "x=max")
-    return bool(starts) and all(c.at is None and all(part in walls for part in c.on or walls) for c in others)
+    """Tell whether a problem evolves in time, with conditions at the start and at the walls alone."""
+    return evolution(problem) is not None
 
 
 class _Passage:
@@ -110,92 +114,149 @@ class _Passage:
 
     def __init__(self, run: Runner, level: Level) -> None:
         self._run, self._level = run, level
-        box = run.problem.region
-        self._begin, self._end = box.lower[1], box.upper[1]
-        self._low, self._high = box.lower[0], box.upper[0]
-        self._size = 0.0  # of the solution, as far as seen
+        box, found = run.problem.region, evolution(run.problem)
+        assert isinstance(box, Box)
+        assert found is not None
+        self._evolution: Evolution = found
+        self._time, space = found.time, [a for a in range(run.problem.dimension) if a != found.time]
+        self._chain = space[0] if len(space) == 1 else None
+        self._begin, self._end = box.lower[self._time], box.upper[self._time]
+        self._modes = tuple(level.modes[int(axis == self._time)] for axis in range(run.problem.dimension))
+        self._knots = torch.zeros(0, dtype=torch.float64)
+        if self._chain is not None:
+            low, high = box.lower[self._chain], box.upper[self._chain]
+            self._widest = (high - low) / _INTERVALS * (1 + 1e-9)
+            self._knots = torch.linspace(low, high, _INTERVALS + 1, dtype=torch.float64)
+        self._size = torch.zeros(run.problem.outputs, dtype=torch.float64)  # of the outputs, as far as seen
         self._slabs: list[Slab] = []
 
-    def go(self) -> PiecewiseChebyshev | None:
-        """March to the end of time and return the solution; None when time is up before."""
+    def field(self) -> PiecewiseChebyshev:
+        """Join the slabs; where there are none yet, the solution stands still."""
+        if not self._slabs or self._slabs[-1].place.end < self._end:
+            begin = self._slabs[-1].place.end if self._slabs else self._begin
+            self._slabs.append(self._slab(begin, self._end))
+        return _field(self._slabs)
+
+    def go(self) -> bool:
+        """March to the end of time; tells whether it got there before time was up."""
         now, whole = self._begin, self._end - self._begin
-        knots = torch.linspace(self._low, self._high, _INTERVALS + 1, dtype=torch.float64)
         length = whole / 10
         while now < self._end:
             if self._run.left_s <= 0:
-                return None
+                return False
             end = self._end if self._end - now < 1.3 * length else now + length
-            slab = self._slab(knots, now, end)
-            along, late = self._refined(slab)
-            slab = self._slabs[-1]
+            slab, late = self._refined(self._slab(now, end))
             gain = 0.8 * (self._level.tolerance / max(late, 1e-300)) ** (1 / (self._level.modes[1] - 1))
             if late > self._level.tolerance and end - now > _SHORTEST * whole:
-                self._slabs.pop()
                 length = min(0.7, max(0.2, gain)) * (end - now)
                 continue
             self._run.report_progress(f"time {end:.3g} of {self._end:.3g}, {len(slab.widths)} intervals")
-            knots = self._joined(slab.knots, along)
+            self._slabs.append(slab)
+            self._size = torch.maximum(self._size, slab.largest())
+            self._knots, self._modes = self._joined(slab), slab.modes
             now, length = end, min(2.0, max(0.7, gain)) * (end - now)
-        return _field(self._slabs)
+        return True
 
-    def _slab(self, knots: Tensor, begin: float, end: float) -> Slab:
+    def _slab(self, begin: float, end: float) -> Slab:
+        place = Place(self._run.problem, self._evolution, self._chain, self._knots, begin, end, self._modes)
         if not self._slabs:
-            return Slab(self._run.problem, knots, begin, end, self._level.modes)
+            return _lifted(place, self._level.tolerance)
         past = PiecewiseChebyshev(self._slabs[-1].series)
 
         def before(x: Tensor) -> Jet:
             with torch.no_grad():
                 return past.jet(x, "none")
 
-        slab = Slab(self._run.problem, knots, begin, end, self._level.modes, before)
-        slab.guess(lambda x: before(torch.stack([x[:, 0], torch.full_like(x[:, 0], begin)], dim=-1)).value[:, 0])
+        def still(x: Tensor) -> Tensor:
+            at = x.clone()
+            at[:, self._time] = begin
+            return past(at)
+
+        slab = Slab(place, _unit(self._size), before)
+        slab.guess(still)
         return slab
 
-    def _refined(self, slab: Slab) -> tuple[Tensor, float]:
-        """Solve, halving intervals until the series converge along x or fail to in time; the tails, relative."""
+    def _refined(self, slab: Slab) -> tuple[Slab, float]:
+        """Solve, refining in space until the series converge or fail to in time; with the tail in time, relative."""
+        tolerance = self._level.tolerance
         while True:
-            self._run.count(slab.solve())
-            self._size = max(self._size, slab.largest())
-            along, late = (tail / max(self._size, 1e-300) for tail in slab.tails())
-            bad = along > self._level.tolerance
-            timely = float(late.max()) <= self._level.tolerance
-            full = len(bad) + int(bad.sum()) > _MOST_INTERVALS
-            if not timely or not bool(bad.any()) or full or self._run.left_s <= 0:
-                self._slabs.append(slab)
-                return along, float(late.max())
-            coarse = PiecewiseChebyshev(slab.series)
-            middle = (slab.knots[:-1] + slab.knots[1:]) / 2
-            knots = torch.sort(torch.cat([slab.knots, middle[bad]])).values
-            slab = Slab(slab.problem, knots, slab.begin, slab.end, slab.modes, slab.before)
-            slab.guess(_values(coarse))
+            steps, misfit = slab.solve(tolerance)
+            self._run.count(steps)
+            size = torch.maximum(self._size, slab.largest())
+            size = torch.maximum(size, _SMALLEST * size.max()).clamp_min(1e-300)
+            tails = [tail.nan_to_num(math.inf) for tail in slab.tails(size)]
+            late = float(tails[self._time].max()) if math.isfinite(misfit) else math.inf
+            finer = self._finer(slab, tails) if late <= tolerance and self._run.left_s > 0 else None
+            if finer is None:
+                return slab, max(late, misfit / _MISFIT if late <= tolerance else late)
+            slab = finer
 
-    def _joined(self, knots: Tensor, along: Tensor) -> Tensor:
+    def _finer(self, slab: Slab, tails: list[Tensor]) -> Slab | None:
+        """Halve intervals, or raise modes along axes, where series do not converge; None where all do, or none may."""
+        tolerance, knots, modes = self._level.tolerance, slab.place.knots, list(slab.modes)
+        if self._chain is not None:
+            bad = tails[self._chain] > tolerance
+            if not bool(bad.any()) or len(bad) + int(bad.sum()) > _MOST_INTERVALS:
+                return None
+            middle = (knots[:-1] + knots[1:]) / 2
+            knots = torch.sort(torch.cat([knots, middle[bad]])).values
+        else:
+            rough = [a for a, tail in enumerate(tails) if a != self._time and float(tail.max()) > tolerance]
+            for axis in rough:
+                modes[axis] += max(2, modes[axis] // 3)
+            if not rough or math.prod(modes) * self._run.problem.outputs > _MOST_COEFFICIENTS:
+                return None
+        place = replace(slab.place, knots=knots, modes=tuple(modes))
+        if slab.before is None:
+            return _lifted(place, tolerance)
+        finer = Slab(place, slab.unit, slab.before)
+        finer.guess(PiecewiseChebyshev(slab.series))
+        return finer
+
+    def _joined(self, slab: Slab) -> Tensor:
         """Drop knots between two neighbours that both converge far below the tolerance."""
+        knots = slab.place.knots
+        if self._chain is None:
+            return knots
+        along = slab.tails(torch.maximum(self._size, _SMALLEST * self._size.max()).clamp_min(1e-300))[self._chain]
         keep = torch.ones(len(knots), dtype=torch.bool)
         easy = (along < 1e-3 * self._level.tolerance).tolist()
-        widest = (self._high - self._low) / _INTERVALS * (1 + 1e-9)
         number = 0
         while number < len(easy) - 1:
-            if easy[number] and easy[number + 1] and float(knots[number + 2] - knots[number]) <= widest:
+            if easy[number] and easy[number + 1] and float(knots[number + 2] - knots[number]) <= self._widest:
                 keep[number + 1] = False
                 number += 1
             number += 1
         return knots[keep]
 
 
-def _values(field: PiecewiseChebyshev) -> Callable[[Tensor], Tensor]:
-    def values(x: Tensor) -> Tensor:
-        with torch.no_grad():
-            return field(x)[:, 0]
+def _lifted(place: Place, tolerance: float) -> Slab:
+    """Make a slab at the start of time that begins with what the conditions say, counted in the sizes it has there."""
+    first = Slab(place, torch.ones(place.problem.outputs, dtype=torch.float64))
+    first.lift(tolerance)
+    slab = Slab(place, _unit(first.largest()))
+    slab.series.set_output_coefficients(first.series.coefficients)
+    return slab
 
-    return values
+
+def _unit(size: Tensor) -> Tensor:
+    """Choose the unit of every output by the sizes seen; 1 where nothing is known."""
+    largest = float(size.max())
+    if not (0 < largest < math.inf):
+        return torch.ones_like(size)
+    return size.clamp_min(_LEAST_UNIT * largest)
 
 
 def _field(slabs: list[Slab]) -> PiecewiseChebyshev:
-    """Join all slabs into one field."""
+    """Join all slabs into one field; those with fewer modes along an axis get coefficients of zero."""
     series = [slab.series for slab in slabs]
+    modes = [max(one.modes[axis] for one in series) for axis in range(series[0].dimension)]
     lower, upper = (torch.cat([getattr(one.scaling, name) for one in series]) for name in ("lower", "upper"))
-    whole = TensorChebyshev(slabs[0].modes, (lower, upper), networks=len(lower))
-    with torch.no_grad():
-        whole.coefficients.copy_(torch.cat([one.coefficients for one in series]))
+    whole = ProductChebyshev(modes, (lower, upper), outputs=series[0].outputs, networks=len(lower))
+    tables = []
+    for one in series:
+        table = torch.zeros(len(one.coefficients), *modes, one.outputs, dtype=torch.float64)
+        table[(slice(None), *(slice(0, m) for m in one.modes))] = one.coefficients.detach().unflatten(1, one.modes)
+        tables.append(table.flatten(1, -2))
+    whole.set_output_coefficients(torch.cat(tables))
     return PiecewiseChebyshev(whole)

@@ -1,156 +1,268 @@
-"""Slab: a problem in one stime_scale axis and time between two times, on intervals of x with a product series each."""
+"""Slab: a problem between two times, on intervals of its first space axis with a product Chebyshev series each."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from cpikan.fields.product_chebyshev import ProductChebyshev, basis_jet
 from cpikan.fields.protocol import Jet
-from cpikan.fields.tensor_chebyshev import TensorChebyshev
-from cpikan.learning.methods.gauss_newton import gauss_newton
+from cpikan.learning.methods.gauss_newton import backtracked
 from cpikan.learning.objective import half_squares
 from cpikan.learning.strategies.block_band import BlockRows, folded, natural, solve_band
-from cpikan.physics.linearise import contract, jet_at, pullback
+from cpikan.learning.strategies.evolution import Evolution, parts_of
+from cpikan.learning.strategies.row_set import Residual, RowSet
 from cpikan.physics.problem import Condition, Problem, Side
+from cpikan.physics.regions import Box
 
-Residual = Callable[[Jet, Tensor, Jet | None], Tensor]
 _PENALTY = 30.0  # weight of interfaces and walls: what they miss is then far below what the equation misses
 _EXTRA = 2  # points per axis and interval beyond the modes
 _STEPS, _HALVINGS = 25, 10
-_DONE, _LEAST = 1e-9, 1e-13  # relative change of the cost, step
+_FLAT = 1e-6  # a step that lowers the cost by less than this share is the last
+_MODEL = 1e-2  # Gauss-Newton is done where its model misses by less than this share of the tolerance
+_LIFT = 1e-2  # weight of standing still in a start that meets the conditions
+
+
+@dataclass(frozen=True)
+class Place:
+    """Times [begin, end] of a problem on intervals between ``knots`` (E + 1,) of the axis ``chain``.
+
+    Without a chain (None, and no knots) there is one box. ``modes`` are those of every axis.
+    """
+
+    problem: Problem
+    evolution: Evolution
+    chain: int | None
+    knots: Tensor
+    begin: float
+    end: float
+    modes: tuple[int, ...]
 
 
 @dataclass
 class Slab:
-    """Times [begin, end] on intervals between ``knots`` (E + 1,); ``series`` holds their coefficients.
+    """A place and a series there, ``series``, with a box for every interval.
 
-    ``before`` gives value and rate at ``begin`` from the slab before, None where the problem's own start holds.
+    ``unit`` (outputs,) is the size of each output. ``before`` gives value and rate at the beginning from the slab before,
+    None where the problem's own start holds.
     """
 
-    problem: Problem
-    knots: Tensor
-    begin: float
-    end: float
-    modes: tuple[int, int]
+    place: Place
+    unit: Tensor
     before: Callable[[Tensor], Jet] | None = None
-    series: TensorChebyshev = field(init=False)
+    series: ProductChebyshev = field(init=False)
 
     def __post_init__(self) -> None:
-        count = len(self.knots) - 1
-        lower = torch.stack([self.knots[:-1], torch.full((count,), self.begin, dtype=torch.float64)], -1)
-        upper = torch.stack([self.knots[1:], torch.full((count,), self.end, dtype=torch.float64)], -1)
-        self.series = TensorChebyshev(self.modes, (lower, upper), networks=count)
+        at = self.place
+        lower, upper = (
+            torch.tensor(ends, dtype=torch.float64).repeat(max(1, len(at.knots) - 1), 1)
+            for ends in (at.problem.region.lower, at.problem.region.upper)
+        )
+        if at.chain is not None:
+            lower[:, at.chain], upper[:, at.chain] = at.knots[:-1], at.knots[1:]
+        lower[:, at.evolution.time], upper[:, at.evolution.time] = at.begin, at.end
+        self.series = ProductChebyshev(at.modes, (lower, upper), outputs=at.problem.outputs, networks=len(lower))
+
+    @property
+    def modes(self) -> tuple[int, ...]:
+        """Give the modes of every axis."""
+        return self.place.modes
+
+    @property
+    def problem(self) -> Problem:
+        """Give the problem."""
+        return self.place.problem
 
     @property
     def widths(self) -> Tensor:
         """Divide the lengths of the intervals by that of the axis, (E,)."""
-        return self.knots.diff() / (self.knots[-1] - self.knots[0])
+        if self.place.chain is None:
+            return torch.ones(1, dtype=torch.float64)
+        return self.place.knots.diff() / (self.place.knots[-1] - self.place.knots[0])
 
+    @torch.no_grad()
     def guess(self, start: Callable[[Tensor], Tensor]) -> None:
-        """Set the coefficients to those of a function ``start`` of points (B, 2), interpolated at Chebyshev nodes."""
-        x = self._grid(*self.modes)
-        features = self.series.features(x)
-        values = start(x.flatten(0, 1)).reshape(*x.shape[:2], 1)
-        # the default driver (gelsy) begins from pivots that are not set: its last bits differ from run to run
-        self.series.set_output_coefficients(torch.linalg.lstsq(features, values, driver="gels").solution)
+        """Set the coefficients to those of a function ``start`` of points (B, d), interpolated at Chebyshev nodes."""
+        x = self._grid(self.modes)
+        table = start(x.flatten(0, 1)).reshape(len(x), *self.modes, self.problem.outputs)
+        for axis, modes in enumerate(self.modes):
+            basis = basis_jet(_nodes(modes), modes, 0)[0]
+            size = torch.full((modes, 1), 2.0, dtype=torch.float64) / modes
+            size[0] /= 2
+            table = torch.tensordot(table, size * basis.mT, ([axis + 1], [1])).movedim(-1, axis + 1)
+        self.series.set_output_coefficients(table.flatten(1, -2))
 
-    def solve(self) -> int:
-        """Solve by Gauss-Newton from the coefficients as they are; gives the number of steps."""
-        order = (folded if any(c.period for c in self.problem.conditions) else natural)(len(self.widths))
-        return gauss_newton(_SlabSystem(self, order), _STEPS, _HALVINGS, _DONE, _LEAST)[1]
+    def lift(self, tolerance: float) -> None:
+        """Begin with a function that meets the conditions and moves in time as little as they let it."""
+        axis, span, unit = self.place.evolution.time, self.place.end - self.place.begin, self.unit
 
-    def largest(self) -> float:
-        """Find the largest absolute value of the series at its Chebyshev nodes."""
-        with torch.no_grad():
-            return float(self.series(self._grid(*self.modes)).abs().max())
+        def still(jet: Jet, at: Tensor, other: Jet | None) -> list[Tensor]:
+            return [_LIFT * span * jet.gradient[..., o, axis] / unit[o] for o in range(self.problem.outputs)]
 
-    def tails(self) -> tuple[Tensor, Tensor]:
-        """Find the largest of the last two coefficients along x and along t, per interval (E,)."""
-        size = self.series.coefficients.detach().abs()
-        return size[:, -2:].amax(dim=(1, 2)), size[:, :, -2:].amax(dim=(1, 2))
+        rows = self._rows(still, (self._grid(self._counts), torch.arange(len(self.widths))))
+        rows.weight = self._share(self._counts)
+        self._solved([rows, *self._starts(), *self._interfaces(), *self._walls()], tolerance)
 
-    def _grid(self, nx: int, nt: int) -> Tensor:
-        """Place Chebyshev nodes in every box, (E, nx nt, 2)."""
-        grid = torch.cartesian_prod(_nodes(nx), _nodes(nt))
-        return self.series.scaling.inverse(grid.expand(len(self.knots) - 1, -1, -1))
+    def solve(self, tolerance: float) -> tuple[int, float]:
+        """Solve by Gauss-Newton from the coefficients as they are; gives the number of steps and the RMS misfit,
+        relative to the units."""
 
-    def _sets(self) -> list[_Set]:
-        nx, nt = (m + _EXTRA for m in self.modes)
-        problem, series = self.problem, self.series
-        grid = (self._grid(nx, nt), torch.arange(len(self.widths)))
-        inside = _Set(self, lambda jet, at, _: torch.cat(list(problem.interior(jet, at).values())), grid)
-        inside.weight = ((self.widths / (nx * nt)).sqrt() / inside.time_scale(self.end - self.begin))[:, None]
-        line = series.scaling.inverse(_line(_nodes(nx), -1.0, 1).expand(len(self.widths), -1, -1))
-        starts = self._starts(line)
-        for rows in starts:
-            rows.weight = (self.widths / nx).sqrt()[:, None]
-        tight = torch.as_tensor(_PENALTY / nt**0.5)
-        low, high = (
-            series.scaling.inverse(_line(_nodes(nt), end, 0).expand(len(self.widths), -1, -1)) for end in (-1.0, 1.0)
+        def equation(jet: Jet, at: Tensor, other: Jet | None) -> list[Tensor]:
+            return list(self.problem.interior(jet, at).values())
+
+        inside = self._rows(equation, (self._grid(self._counts), torch.arange(len(self.widths))))
+        inside.weight = self._share(self._counts) / inside.time_scale(
+            self.place.evolution.time, self.place.end - self.place.begin
         )
-        walls = [
-            rows for c in problem.conditions if c.on != ("t=min",) for rows in self._walls(c, low[:1], high[-1:], tight)
-        ]
-        return [inside, *starts, *self._interfaces(low, high, tight), *walls]
+        return self._solved([inside, *self._starts(), *self._interfaces(), *self._walls()], tolerance)
 
-    def _starts(self, line: Tensor) -> list[_Set]:
+    def largest(self) -> Tensor:
+        """Find the largest absolute value of each output at the Chebyshev nodes, (outputs,)."""
+        with torch.no_grad():
+            return self.series(self._grid(self.modes)).abs().amax(dim=(0, 1))
+
+    def tails(self, size: Tensor) -> list[Tensor]:
+        """Find the largest of the last two coefficients along every axis, relative to ``size`` (outputs,), per interval."""
+        dust = 4e-14 * size.max()  # rounding of the largest output is no sign of others' convergence
+        table = (self.series.coefficients.detach().abs() - dust).clamp_min(0.0) / size
+        table = table.unflatten(1, self.modes)
+        return [table.movedim(axis + 1, 1)[:, -2:].flatten(1).amax(dim=1) for axis in range(len(self.modes))]
+
+    @property
+    def _counts(self) -> list[int]:
+        return [m + _EXTRA for m in self.modes]
+
+    def _grid(self, counts: Sequence[int]) -> Tensor:
+        """Place Chebyshev nodes in every box, (E, product of counts, d)."""
+        return self._placed([_nodes(count) for count in counts])
+
+    def _face(self, axis: int, end: float, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Place Chebyshev nodes on the sides of boxes (N,) where the scaled coordinate of an axis is ``end``."""
+        nodes = [_nodes(count) for count in self._counts]
+        nodes[axis] = torch.tensor([end], dtype=torch.float64)
+        return self._placed(nodes)[boxes], boxes
+
+    def _placed(self, nodes: list[Tensor]) -> Tensor:
+        grid = torch.stack(torch.meshgrid(*nodes, indexing="ij"), dim=-1).flatten(0, -2)
+        return self.series.scaling.inverse(grid.expand(len(self.widths), -1, -1))
+
+    def _share(self, counts: Sequence[int]) -> Tensor:
+        """Weigh points so that the squares of all of them make a mean over the axis, (1, E, 1)."""
+        return (self.widths / math.prod(counts)).sqrt()[None, :, None]
+
+    def _rows(self, function: Residual, *places: tuple[Tensor, Tensor]) -> RowSet:
+        return RowSet(self.series, self.unit, self.problem.second, function, *places)
+
+    def _starts(self) -> list[RowSet]:
         """Collect the residuals at the start: of the problem's conditions, or against the end of the slab before."""
-        conditions = [c for c in self.problem.conditions if c.on == ("t=min",)]
-        place = (line, torch.arange(len(line)))
+        time, span = self.place.evolution.time, self.place.end - self.place.begin
+        name, every = f"{_axes(self.problem)[time]}=min", torch.arange(len(self.widths))
+        share = self._share([n for axis, n in enumerate(self._counts) if axis != time])
         if self.before is None:
-            return [_Set(self, _condition(c, "t=min"), place) for c in conditions]
-        known, span = self.before(line.flatten(0, 1)), self.end - self.begin
-        sets = [_Set(self, lambda jet, at, _: jet.value[..., 0] - known.value[..., 0], place)]
-        if len(conditions) > 1:  # second order in time
-            rate = known.gradient[..., 0, 1]
-            sets.append(_Set(self, lambda jet, at, _: span * (jet.gradient[..., 0, 1] - rate), place))
-        return sets
+            found = []
+            for condition in self.problem.conditions:
+                if name in parts_of(self.problem, condition):
+                    found.append(self._rows(self._condition(condition, name), self._face(time, -1.0, every)))
+                    found[-1].weight = share / found[-1].size_scale()
+            return found
+        line = self._face(time, -1.0, every)
+        known, unit = self.before(line[0].flatten(0, 1)), self.unit
 
-    def _interfaces(self, low: Tensor, high: Tensor, tight: Tensor) -> list[_Set]:
+        def handed_on(jet: Jet, at: Tensor, other: Jet | None) -> list[Tensor]:
+            values = [(jet.value[..., o] - known.value[..., o]) / unit[o] for o in self.place.evolution.values]
+            rate = span * (jet.gradient[..., time] - known.gradient[..., time])
+            return [*values, *(rate[..., o] / unit[o] for o in self.place.evolution.rates)]
+
+        rows = self._rows(handed_on, line)
+        rows.weight = share
+        return [rows]
+
+    def _interfaces(self) -> list[RowSet]:
         """Collect the residuals of equal values and slopes where intervals meet."""
         left = torch.arange(len(self.widths) - 1)
-        if not len(left):
+        if self.place.chain is None or not len(left):
             return []
-        sets = [_Set(self, _jump(number), (high[:-1], left), (low[1:], left + 1)) for number in (0, 1)]
-        sets[0].weight, sets[1].weight = tight, tight * self._reach(left)[:, None]
-        return sets
+        axis, unit = self.place.chain, self.unit
+        tight = _PENALTY / math.prod(n for a, n in enumerate(self._counts) if a != axis) ** 0.5
+        reach = torch.minimum(self.place.knots.diff()[:-1], self.place.knots.diff()[1:]) / self.modes[axis]
 
-    def _walls(self, condition: Condition, low: Tensor, high: Tensor, tight: Tensor) -> list[_Set]:
-        """Collect the residuals of a condition at one or both ends of the axis, or across it."""
-        ends = {"x=min": (low, torch.tensor([0])), "x=max": (high, torch.tensor([len(self.widths) - 1]))}
-        if condition.period is not None:
-            found = [_Set(self, _condition(condition, "x=min"), *ends.values())]
-        else:
-            names = condition.on if condition.on is not None else self.problem.region.walls
-            found = [_Set(self, _condition(condition, name), ends[name]) for name in names]
-        for rows in found:
-            rows.weight = tight / rows.row_scale()
+        def jump(jet: Jet, at: Tensor, other: Jet | None) -> list[Tensor]:
+            assert other is not None
+            values = (jet.value - other.value) / unit
+            slopes = (jet.gradient[..., axis] - other.gradient[..., axis]) / unit
+            return [*values.unbind(-1), *slopes.unbind(-1)]
+
+        rows = self._rows(jump, self._face(axis, 1.0, left), self._face(axis, -1.0, left + 1))
+        ones, outputs = torch.ones_like(reach), self.problem.outputs
+        rows.weight = tight * torch.stack([ones] * outputs + [reach] * outputs)[..., None]
+        return [rows]
+
+    def _walls(self) -> list[RowSet]:
+        """Collect the residuals of conditions at the ends of the space axes, or across them."""
+        region, found = _box(self.problem), []
+        every, last = torch.arange(len(self.widths)), torch.tensor([len(self.widths) - 1])
+        for condition in self.problem.conditions:
+            for name in parts_of(self.problem, condition):
+                axis, end = region.side(name)
+                if axis == self.place.evolution.time:
+                    continue
+                chained = axis == self.place.chain
+                places = [self._face(axis, 2.0 * end - 1, (last if end else every[:1]) if chained else every)]
+                if condition.period is not None:
+                    places.append(self._face(region.axes.index(condition.period), 1.0, last if chained else every))
+                rows = self._rows(self._condition(condition, name), *places)
+                share = self._share([n for a, n in enumerate(self._counts) if a != axis])
+                at_end = torch.tensor(math.prod(n for a, n in enumerate(self._counts) if a != axis)) ** -0.5
+                rows.weight = _PENALTY * (at_end if chained else share) / rows.row_scale()
+                found.append(rows)
         return found
 
-    def _reach(self, chosen: Tensor) -> Tensor:
-        """Divide the shorter of two neighbouring intervals by the modes: slopes times this are value differences."""
-        size = self.knots.diff()
-        return torch.minimum(size[chosen], size[chosen + 1]) / self.modes[0]
+    def _condition(self, condition: Condition, part: str) -> Residual:
+        axis, end = _box(self.problem).side(part)
+
+        def residual(jet: Jet, at: Tensor, other: Jet | None) -> list[Tensor]:
+            normals = torch.zeros_like(at)
+            normals[:, axis] = 2.0 * end - 1
+            return [condition.residual(jet, Side(at, normals, other, None))]
+
+        return residual
+
+    def _solved(self, sets: list[RowSet], tolerance: float) -> tuple[int, float]:
+        """Minimise by Gauss-Newton: ends where its model holds to a share of the tolerance, or where no step helps."""
+        axis = self.place.chain
+        ring = axis is not None and any(c.period == _axes(self.problem)[axis] for c in self.problem.conditions)
+        system = _SlabSystem(self, sets, (folded if ring else natural)(len(self.widths)))
+        cost = math.inf
+        for taken in range(_STEPS):
+            before, step = system.step()
+            if not (math.isfinite(before) and bool(torch.isfinite(step).all())):
+                return taken, math.inf
+            expected = system.expected(step)
+            reached = backtracked(system, step, before, _HALVINGS)
+            cost = before if reached is None else reached
+            if reached is None or reached > (1 - _FLAT) * before:
+                return taken + 1, cost**0.5
+            if abs(reached - expected) <= (_MODEL * tolerance) ** 2:
+                return taken + 1, cost**0.5
+        return _STEPS, cost**0.5
 
 
 class _SlabSystem:
     """The least-squares problem of a slab's coefficients; what was linearised for a trial serves the next step."""
 
-    def __init__(self, slab: Slab, order: Tensor) -> None:
-        self._slab, self._order = slab, order
-        self._sets = slab._sets()
+    def __init__(self, slab: Slab, sets: list[RowSet], order: Tensor) -> None:
+        self._series, self._unit, self._sets, self._order = slab.series, slab.unit, sets, order
         self._rows: list[BlockRows] = []
 
     def position(self) -> Tensor:
-        return self._slab.series.coefficients.detach().clone()
+        return self._series.coefficients.detach().clone()
 
-    @torch.no_grad()
     def put(self, position: Tensor) -> None:
-        self._slab.series.coefficients.copy_(position)
+        self._series.set_output_coefficients(position)
         self._rows = []
 
     def cost(self) -> float:
@@ -161,89 +273,29 @@ class _SlabSystem:
 
     def step(self) -> tuple[float, Tensor]:
         cost = self.cost()
-        return cost, solve_band(self._rows, self._order).reshape(self._slab.series.coefficients.shape)
+        found = solve_band(self._rows, self._order) if math.isfinite(cost) else torch.full((1,), math.nan)
+        shape = self._series.coefficients.shape
+        return cost, found.reshape(shape) * self._unit if found.numel() > 1 else found
+
+    def expected(self, step: Tensor) -> float:
+        """Compute the sum of squares that the linear model promises after a step."""
+        flat, total = (step / self._unit).flatten(1), 0.0
+        for one in self._rows:
+            change = torch.einsum("nrk,nk->nr", one.jacobian[:, 0], flat[one.first])
+            if one.second is not None:
+                change = change + torch.einsum("nrk,nk->nr", one.jacobian[:, 1], flat[one.second])
+            total += float((one.residual + change).square().sum())
+        return total
 
 
-class _Set:
-    """Residuals of one kind at one or two ``places``: points (N, B, 2) and the boxes (N,) that they lie in."""
-
-    def __init__(self, slab: Slab, function: Residual, *places: tuple[Tensor, Tensor]) -> None:
-        self._slab, self._function = slab, function
-        self._points = places[0][0]
-        self._boxes = [boxes for _, boxes in places]
-        self._bases = [self._basis(*place) for place in places]
-        self.weight = torch.ones(())
-
-    def _basis(self, points: Tensor, index: Tensor) -> Jet:
-        scaling = self._slab.series.scaling
-        some = TensorChebyshev(self._slab.modes, (scaling.lower[index], scaling.upper[index]), networks=len(index))
-        return some.features_jet(points, self._slab.problem.second)
-
-    def row_scale(self) -> float:
-        """Compute the RMS length of the rows over that of a value's rows: conditions on slopes are brought to it."""
-        _, blocks, _ = self._linearised()
-        plain = self._bases[0].value.square().sum(-1).mean()
-        return float((blocks[0].square().sum(-1).mean() / plain).sqrt())
-
-    def time_scale(self, span: float) -> float:
-        """Estimate the change of a residual per change of the value over a time ``span``; the quotient is a value."""
-        _, _, push = self._linearised()
-        first = push.gradient[..., 0, 1].square().mean().sqrt() / span
-        curve = torch.zeros(1)
-        if push.second.numel():
-            curve = push.second[..., 0, 1] if push.second.ndim == push.gradient.ndim else push.second[..., 0, 1, 1]
-        found = float(first + 8 * curve.square().mean().sqrt() / span**2)
-        return found if found > 0 else 1.0
-
-    def rows(self) -> BlockRows:
-        """Compute weighted residuals and Jacobian at the coefficients as they are."""
-        residual, blocks, _ = self._linearised()
-        jacobian = torch.stack([self.weight[..., None] * block for block in blocks], dim=1)
-        second = self._boxes[1] if len(self._boxes) > 1 else None
-        return BlockRows(self._boxes[0], second, jacobian, self.weight * residual)
-
-    def _linearised(self) -> tuple[Tensor, list[Tensor], Jet]:
-        """Compute residuals (N, rows), Jacobians (N, rows, K) by both boxes, and dr/djet of the last equation."""
-        coefficients = self._slab.series.output_coefficients().detach()
-        jets = [jet_at(basis, coefficients[index]) for basis, index in zip(self._bases, self._boxes, strict=True)]
-        n, b = self._points.shape[:2]
-        flat = [Jet(*(part.flatten(0, 1) for part in jet)) for jet in jets]
-        residual = self._function(flat[0], self._points.flatten(0, 1), flat[1] if len(flat) > 1 else None)
-        residual = residual.reshape(-1, n, b)
-        pushes = [pullback(one, jets) for one in residual]
-        blocks = [
-            torch.cat([contract([basis], [push[number]]) for push in pushes], dim=1)
-            for number, basis in enumerate(self._bases)
-        ]
-        return residual.detach().movedim(0, 1).flatten(1), blocks, pushes[-1][0]
+def _box(problem: Problem) -> Box:
+    assert isinstance(problem.region, Box)
+    return problem.region
 
 
-def _jump(number: int) -> Residual:
-    def jump(jet: Jet, at: Tensor, other: Jet | None) -> Tensor:
-        assert other is not None
-        if number == 0:
-            return jet.value[..., 0] - other.value[..., 0]
-        return jet.gradient[..., 0, 0] - other.gradient[..., 0, 0]
-
-    return jump
-
-
-_NORMALS = {"t=min": (0.0, -1.0), "x=min": (-1.0, 0.0), "x=max": (1.0, 0.0)}
-
-
-def _condition(condition: Condition, part: str) -> Residual:
-    def residual(jet: Jet, at: Tensor, other: Jet | None) -> Tensor:
-        normals = torch.tensor(_NORMALS[part], dtype=at.dtype).expand(len(at), -1)
-        return condition.residual(jet, Side(at, normals, other, None))
-
-    return residual
+def _axes(problem: Problem) -> tuple[str, ...]:
+    return _box(problem).axes
 
 
 def _nodes(count: int) -> Tensor:
     return -torch.cos(torch.pi * (torch.arange(count, dtype=torch.float64) + 0.5) / count)
-
-
-def _line(nodes: Tensor, end: float, axis: int) -> Tensor:
-    """Place points of the scaled square along a side: ``axis`` is fixed at ``end``."""
-    fixed = torch.full_like(nodes, end)
-    return torch.stack([fixed, nodes] if axis == 0 else [nodes, fixed], dim=-1)

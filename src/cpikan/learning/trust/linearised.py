@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cpikan.fields.protocol import Jet
 from cpikan.learning.iterate import Iterate
-from cpikan.learning.objective import Objective, Term
+from cpikan.learning.objective import Objective, PointSet, Term
 from cpikan.learning.points import Points
 from cpikan.learning.trust.polynomials import Polynomials, order_for
 from cpikan.learning.unknowns import outputs_of
@@ -28,6 +28,7 @@ FUNCTIONS = {1: 400}  # columns by dimension, shared by the outputs that vary
 _MOST = 560
 _ROWS = 2.5  # per column
 _SEED = 104_729  # apart from those of fitted and held-out points
+_MOST_POINTS = 4000  # of a term
 _DAMPING = 1e-13  # relative to columns of unit length
 _BLOCK, _ITERATIONS = 6, 12
 
@@ -36,16 +37,19 @@ _BLOCK, _ITERATIONS = 6, 12
 class Linearised:
     """Weighted residuals (R,) and their Jacobian (R, C) by the corrections of all outputs.
 
-    ``values`` (n, outputs, C) are the corrections at the test points, ``rows`` the rows of each term, ``outputs`` (C,) the
-    output that each column corrects, and ``scale`` the size of what the residuals are made of.
+    ``values`` (n, outputs, C) are the corrections at the test points, ``rows`` the rows of each term, ``shares`` the share
+    of its points that they stand for, ``outputs`` (C,) the output that each column corrects, ``scale`` the size of what the
+    residuals are made of, and ``unseen`` the share of the field (the worst output) that these functions cannot show.
     """
 
     residuals: Tensor
     jacobian: Tensor
     values: Tensor
     rows: dict[str, slice]
+    shares: dict[str, float]
     outputs: Tensor
     scale: float
+    unseen: float
 
     @property
     def finite(self) -> bool:
@@ -88,12 +92,13 @@ def linearised(problem: Problem, iterate: Iterate, test: Tensor) -> Linearised:
     functions = FUNCTIONS.get(problem.dimension, _MOST) // (outputs - len(fixed))
     basis = Polynomials(problem.region.lower, problem.region.upper, order_for(problem.dimension, functions))
     keep = torch.tensor([o not in fixed or k == 0 for k in range(len(basis)) for o in range(outputs)])
-    objective = _at_points(problem, iterate.heldout, len(basis))
+    objective, shares = _at_points(problem, iterate.heldout, len(basis))
     terms = [_linearised(field, term, objective, basis, keep) for term in objective.terms]
     rows, start = {}, 0
     for term, (residual, _, _) in zip(objective.terms, terms, strict=True):
         rows[term.name], start = slice(start, start + len(residual)), start + len(residual)
     value = basis.jet(test, "none").value
+    unseen = _unseen(field, basis, objective.sets["equation"].points, test, value)
     values = torch.einsum("nk,op->nokp", value, torch.eye(outputs, dtype=value.dtype)).flatten(2)[..., keep]
     made_of = max(zero_cost(field, objective), sum(size for _, _, size in terms))
     return Linearised(
@@ -101,24 +106,43 @@ def linearised(problem: Problem, iterate: Iterate, test: Tensor) -> Linearised:
         torch.cat([jacobian for _, jacobian, _ in terms]),
         values,
         rows,
+        shares,
         torch.arange(outputs).repeat(len(basis))[keep],
         (2 * made_of) ** 0.5,
+        max(unseen[o] for o in range(outputs) if o not in fixed),
     )
 
 
-def reach(system: Linearised, sizes: Tensor) -> Reach:
-    """Estimate the error, and find the correction that the residuals notice least; ``sizes`` (outputs,) of the field."""
-    columns = system.jacobian.shape[1]
-    length = system.jacobian.norm(dim=0)
+class Factored(NamedTuple):
+    """R (C, C) and Q'(-r) (C,) of the Jacobian with columns in ``order``, each divided by its ``length``."""
+
+    triangle: Tensor
+    right: Tensor
+    order: Tensor
+    length: Tensor
+
+
+def factored(system: Linearised, fixed: Collection[int]) -> Factored:
+    """Factor the Jacobian by QR, the columns of the outputs ``fixed`` last; a trace of damping keeps R regular."""
+    order = torch.argsort(torch.tensor([int(o) in fixed for o in system.outputs]).int(), stable=True)
+    jacobian = system.jacobian[:, order]
+    length = jacobian.norm(dim=0)
     length = torch.where(length > 0, length, torch.ones_like(length))
-    stacked = torch.cat([system.jacobian / length, -system.residuals[:, None]], dim=1)
+    stacked = torch.cat([jacobian / length, -system.residuals[:, None]], dim=1)
+    columns = len(order)
     below = torch.cat([_DAMPING * torch.eye(columns, dtype=length.dtype), length.new_zeros(columns, 1)], dim=1)
     triangle = torch.linalg.qr(torch.cat([stacked, below]), mode="r")[1]
-    right, triangle = triangle[:columns, columns:], triangle[:columns, :columns]
-    step = torch.linalg.solve_triangular(triangle, right, upper=True).squeeze(1) / length
-    scaled = system.values / (sizes[:, None] * length * len(system.values) ** 0.5)
+    return Factored(triangle[:columns, :columns], triangle[:columns, columns], order, length)
+
+
+def reach(system: Linearised, factors: Factored, sizes: Tensor) -> Reach:
+    """Estimate the error, and find the correction that the residuals notice least; ``sizes`` (outputs,) of the field."""
+    triangle, right, order, length = factors
+    step = torch.linalg.solve_triangular(triangle, right[:, None], upper=True).squeeze(1)
+    values = system.values[..., order] / length
+    scaled = values / (sizes[:, None] * len(values) ** 0.5)
     weakest, amplification = _weakest(triangle, scaled.flatten(0, 1))
-    return Reach(system.values @ step, amplification, system.values @ (weakest / length) / sizes)
+    return Reach(values @ step, amplification, values @ weakest / sizes)
 
 
 def _weakest(triangle: Tensor, values: Tensor) -> tuple[Tensor, float]:
@@ -137,14 +161,32 @@ def _weakest(triangle: Tensor, values: Tensor) -> tuple[Tensor, float]:
     return direction, float((values @ direction).norm())
 
 
-def _at_points(problem: Problem, heldout: Objective, functions: int) -> Objective:
-    """Place the terms at as many points as so many functions need; of measured data the fitted part."""
+def _at_points(problem: Problem, heldout: Objective, functions: int) -> tuple[Objective, dict[str, float]]:
+    """Place the terms at as many points as so many functions need; of measured data the fitted part, and its share."""
     interior = int(_ROWS * functions)
     per_side = {1: 1.0, 2: 3.0 * interior**0.5}.get(problem.dimension, 0.5 * interior ** (2 / 3))
     sets, _ = Points(interior, int(len(problem.region.parts) * per_side), "chebyshev", _SEED).init(problem)
-    for term in heldout.terms:
-        heldout = heldout.replace_points(term.name, sets[term.name])
-    return heldout
+    kept = {term.name: _thinned(sets[term.name]) for term in heldout.terms}
+    for name, at in kept.items():
+        heldout = heldout.replace_points(name, at)
+    return heldout, {name: len(at.points) / len(sets[name].points) for name, at in kept.items()}
+
+
+def _thinned(at: PointSet) -> PointSet:
+    """Keep an even choice of very many points, such as measured ones."""
+    every = -(-len(at.points) // _MOST_POINTS)
+    return PointSet._make(None if part is None else part[::every] for part in at)
+
+
+def _unseen(field: Any, basis: Polynomials, fitted: Tensor, test: Tensor, value: Tensor) -> list[float]:
+    """Fit the field by the basis at points, and find the share that is missed at the test points, by output."""
+    with torch.no_grad():
+        here, there = (field.jet(x, "none").value for x in (fitted, test))
+    known = basis.jet(fitted, "none").value
+    below = 1e-8 * torch.eye(len(basis), dtype=known.dtype) * len(fitted)
+    factor = torch.linalg.cholesky(known.mT @ known + below)
+    missed = there - value @ torch.cholesky_solve(known.mT @ here, factor)
+    return (missed.norm(dim=0) / there.norm(dim=0).clamp_min(1e-300)).tolist()
 
 
 def _linearised(
@@ -156,14 +198,20 @@ def _linearised(
     jets, bases = [_leaves(field, x, term) for x in places], [basis.jet(x, term.second) for x in places]
     with torch.enable_grad():
         found = term.values(jets[0], at, jets[1] if len(jets) > 1 else None)
-    rows, made_of = [], 0.0
+    residuals, rows, made_of = [], [], 0.0
     for value in found:
         pushes = pullback(value, jets)
-        rows.append(contract(bases, pushes)[:, keep])
+        row, left = contract(bases, pushes)[:, keep], value.detach()
+        if not bool(
+            row.any()
+        ):  # no correction has to do with it, as with the slopes of a coefficient: its size is enough
+            row, left = row[:1], left.norm()[None]
+        rows.append(row)
+        residuals.append(left)
         streams = [pair for jet, push in zip(jets, pushes, strict=True) for pair in zip(jet, push, strict=True)]
         parts = [(part * slope).abs().flatten(1).sum(1) for part, slope in streams]
         made_of += 0.5 * float((weight * sum(parts[1:], parts[0])).detach().square().sum())
-    return weight * torch.cat([value.detach() for value in found]), weight * torch.cat(rows), made_of
+    return weight * torch.cat(residuals), weight * torch.cat(rows), made_of
 
 
 def _leaves(field: Any, x: Tensor, term: Term) -> Jet:

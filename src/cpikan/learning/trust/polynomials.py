@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,9 +14,7 @@ class Polynomials:
 
     def __init__(self, lower: tuple[float, ...], upper: tuple[float, ...], order: int) -> None:
         self._lower, self._upper = np.asarray(lower), np.asarray(upper)
-        axes = len(lower)
-        every = itertools.product(range(order), repeat=axes)
-        self.powers = np.array(sorted((p for p in every if sum(p) < order), key=lambda p: (sum(p), p)))
+        self.powers = np.array(sorted(_powers(len(lower), order), key=lambda p: (sum(p), p)))
         self._order = order
 
     def __len__(self) -> int:
@@ -51,6 +47,13 @@ class Polynomials:
             "none": lambda: np.empty((*gradient.shape[:2], 0)),
         }
         return Jet(*(torch.from_numpy(part) for part in (product(*(0,) * axes), gradient, flat[second]())))
+
+
+def _powers(axes: int, order: int) -> list[tuple[int, ...]]:
+    """List the powers of so many axes whose sum is below ``order``."""
+    if not axes:
+        return [()]
+    return [(first, *rest) for first in range(order) for rest in _powers(axes - 1, order - first)]
 
 
 def _legendre(x: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 Word = Literal["converged", "not converged", "undetermined"]
 TOLERANCE = 1e-2  # relative error that a solution may have and be called converged
+SEEN = 0.1  # share of a solution that the functions of the check may miss
 UNIQUE = 1e8  # a change as large as the solution must change the residuals by more than 1 / this, relative
 
 
@@ -26,7 +27,9 @@ class Evidence:
     data, by the condition's name, ``noise`` that of measured values; ``estimate`` and ``bound`` are relative errors,
     ``amplification`` says how much larger a relative change of the solution can be than the change of the residuals, in the
     direction that ``weakest`` describes. ``change`` is the relative change from the level before, ``expected`` what is left
-    of it as the residuals fell. ``open`` says in words which coefficients the data leave open.
+    of it as the residuals fell. ``unseen`` is the share of the solution that is too fine for the functions of the check,
+    ``seams`` what the jumps between the pieces of a field add up to, None for a field of one piece. ``open`` says in words
+    which coefficients the data leave open.
     """
 
     size: float
@@ -39,6 +42,8 @@ class Evidence:
     weakest: str = ""
     change: float | None = None
     expected: float | None = None
+    unseen: float = 0.0
+    seams: float | None = None
     open: str = ""
 
     @property
@@ -82,7 +87,7 @@ def _zero(found: Evidence) -> Trust:
 def _other_solutions(found: Evidence) -> str:
     return (
         f"other functions satisfy equation and conditions as well: {found.weakest} can change by as much as its size while "
-        f"the residuals change by {1 / found.amplification:.0e} of theirs; is a condition missing?"
+        f"the residuals change by {1 / found.amplification:.0e} of theirs; is a condition missing, or do errors grow that much?"
     )
 
 
@@ -107,14 +112,32 @@ def _doubts(found: Evidence) -> list[str]:
     if found.estimate > TOLERANCE / 2:
         growth = "" if found.amplification < UNIQUE else ", and errors grow so much that hardly any is excluded"
         doubts.append(f"the linearised problem puts the error at {_percent(found.estimate)}{growth}: more time")
-    if found.expected is not None and found.expected > TOLERANCE:
-        doubts.append(
-            f"the solution changed by {_percent(found.change or 0.0)} from the level before, and the residual has not fallen "
-            "as much: more time"
-        )
+    doubts += _doubts_of_pieces(found)
     if found.bound > TOLERANCE:
         doubts.append(f"its residual may hide an error of {_percent(found.bound)}: more time")
     return doubts
+
+
+def _doubts_of_pieces(found: Evidence) -> list[str]:
+    """List what speaks against a field that other functions cannot show, or that is put together from pieces.
+
+    The level before has to agree with it, unless even amplified its jumps are small.
+    """
+    jumps = 0.0 if found.seams is None else found.seams
+    if jumps > TOLERANCE:
+        return [f"jumps between its pieces add up to {_percent(jumps)}: more time"]
+    if found.unseen <= SEEN and jumps * max(1.0, found.amplification) <= TOLERANCE:
+        return []
+    if found.change is None or found.expected is None:
+        return [
+            "it is too fine to be checked by other functions, and no level before is there to compare with: more time"
+        ]
+    if found.change > TOLERANCE and found.expected > TOLERANCE / 10:
+        return [
+            f"it changed by {_percent(found.change)} from the level before, and the residual has not fallen enough to "
+            "trust it more: more time"
+        ]
+    return []
 
 
 def _percent(share: float) -> str:

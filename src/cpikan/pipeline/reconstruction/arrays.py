@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cpikan.storage.checks import Check
 from cpikan.storage.scratch import ScratchArrays
 from cpikan.storage.writers.layout import QUANTITIES
 from cpikan.surface.grouped_form import GroupedForm
@@ -89,6 +90,10 @@ class Arrays:
     def file(self, stage: Stage, name: str) -> str:
         """Name the file of the version that ``stage`` writes."""
         return self._files[stage.name, name]
+
+    def checks(self, stage: Stage, folder: Path) -> list[Check]:
+        """Check the versions that ``stage`` wrote, by names relative to ``folder``."""
+        return [self.scratch.check(self.file(stage, name)).within(folder) for name in stage.writes]
 
     def finish(self, stage: Stage) -> None:
         """Make the versions that ``stage`` wrote the current ones."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,9 @@ from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, Subsample, calibrate
+from cpikan.psi.calibration.saturation import Ceiling, find_ceiling
 from cpikan.psi.model.acquisition import Acquisition
+from cpikan.psi.model.caution import Caution
 from cpikan.psi.refine.ambiguity import is_doubtful
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.threads import single_threaded
@@ -73,12 +75,22 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
     """Calibrate a stack as its plan says; raises InputError where its frames cannot be measured."""
     sample, read = look.sample, time.perf_counter()
     asked = CalibrationSettings(settings.scheme, settings.range_nm, settings.combine == "finest", settings.fit)
+    inside = sample.frames[..., sample.valid]
+    ceiling = find_ceiling(inside, stack.saturation_dn, stack.acquisition.bit_depth)
+    sample = replace(sample, quantum_dn=ceiling.quantum_dn)
     with single_threaded():
         calibration, surface = calibrate_stack(
-            sample, stack.acquisition, stack.saturation_dn, asked, by_surface=plan.fits_surface
+            sample, stack.acquisition, ceiling.saturation_dn, asked, by_surface=plan.fits_surface
         )
+    calibration = replace(calibration, warnings=(*_of_frames(inside, ceiling), *calibration.warnings))
     doubtful = plan.neighbours == "in doubt" and _is_doubtful(calibration, sample)
     return StackCalibration(calibration, surface, doubtful, look.seconds, time.perf_counter() - read)
+
+
+def _of_frames(frames: np.ndarray, ceiling: Ceiling) -> tuple[Caution, ...]:
+    """Say what the samples inside the mask, (L, K, P), make doubtful by themselves."""
+    saturated = ceiling.caution(frames)
+    return () if saturated is None else (saturated,)
 
 
 def _is_doubtful(calibration: Calibration, sample: Subsample) -> bool:

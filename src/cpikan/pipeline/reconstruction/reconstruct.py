@@ -13,24 +13,28 @@ from cpikan.errors import InputError, NothingMeasured, unknown_name
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.reconstruction.arrays import Arrays
 from cpikan.pipeline.reconstruction.calibrate import FirstLook, StackCalibration, calibrated
+from cpikan.pipeline.reconstruction.frame_record import check_finished
 from cpikan.pipeline.reconstruction.output import Output
 from cpikan.pipeline.reconstruction.plan import Plan, StackInfo, plan_reconstruction
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.reconstruction.stage import Context, Stage
 from cpikan.pipeline.reconstruction.summary import added, document, first_facts
 from cpikan.pipeline.reconstruction.workspace import Workspace
+from cpikan.pipeline.stacks.frame_hash import sha256_of_frames
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.calibration.planning import check_orders
 from cpikan.psi.kernels.cpu import DemodulationKernels
 from cpikan.psi.kernels.model import PixelModel
 from cpikan.psi.kernels.select import PixelKernels, choose_device, make_kernels
 from cpikan.psi.warm import warm_up
-from cpikan.storage.atomic import check_disk_space
+from cpikan.storage.atomic import check_disk_space, read_json
 from cpikan.storage.scratch import ScratchArrays
+from cpikan.storage.writers.layout import document_path
 from cpikan.storage.writers.open import output_format, required_bytes
 from cpikan.streaming.events import Events, as_events, note
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.rows import RowPool
+from cpikan.units import pixel_aspect
 from cpikan.version import VERSION
 
 if TYPE_CHECKING:
@@ -89,6 +93,9 @@ class _Run:
         accelerator = choose_device(settings.device)
         check_orders(stack.acquisition.wavelengths_nm, settings.range_nm)
         if settings.mask is not None:
+            aspect = pixel_aspect(stack.acquisition.pixel_um)
+            settings = replace(settings, mask=settings.mask.stretched(aspect))
+            assert settings.mask is not None
             settings.mask.check(stack.shape[2:])
         plan = plan_reconstruction(StackInfo.of(stack), settings, output_format(output), accelerator)
         _check_not_the_frames(stack, output)
@@ -107,6 +114,7 @@ class _Run:
         look = None if resume else FirstLook.at(self.stack, self.settings)
         space = Workspace.open(self.output, self.plan.quantities, identity, resume=resume, overwrite=overwrite)
         if space.state == "finished":
+            check_finished(self.stack, read_json(document_path(self.output)))
             return True
         try:
             self._check_disk(space)
@@ -126,6 +134,8 @@ class _Run:
                 "steps": calibration.calibration.steps.state,
                 "output": str(self.output),
             }
+            if self.settings.hash_frames:
+                facts["frames_sha256"] = sha256_of_frames(self.stack)
             space.commit(document(self.stack, identity, calibration.calibration, facts))
         except NothingMeasured:
             space.discard()
@@ -220,7 +230,8 @@ def run_stage(stage: Stage, arrays: Arrays, context: Context) -> dict[str, Any]:
     if done is None:
         part = stage.run(arrays, context)
         if stage.once:
-            context.journal.add({"stage": stage.name, "part": part})
+            checks = arrays.checks(stage, context.journal.path.parent)
+            context.journal.add({"stage": stage.name, "part": part, "checks": checks})
     else:
         part = cast(dict[str, Any], done["part"])
         stage.resume(arrays, context)

@@ -27,6 +27,7 @@ from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, design_matrix, phasor
 
 _SOME_DARK = 0.005  # share of pixels without fringes from which they are taken into account
 _FIELD_PIXELS = 4096
+_LOST_TO_LIGHT = 0.2  # share of saturated pixels that explains why there are no others
 _LOST_LIT = 0.02  # share of lit pixels that may be lost to keep dark ones out
 
 
@@ -34,7 +35,8 @@ _LOST_LIT = 0.02  # share of lit pixels that may be lost to keep dark ones out
 class Subsample:
     """Some pixels of a stack: ``frames`` (L, K, P), ``position`` (P, 2) row and column, ``rows`` whole rows (L, K, n, W).
 
-    ``valid`` (P,) is the user's mask there. ``shape`` is the image's (H, W).
+    ``valid`` (P,) is the user's mask there. ``shape`` is the image's (H, W). ``quantum_dn`` is the step between values of
+    integers.
     """
 
     frames: np.ndarray
@@ -42,6 +44,7 @@ class Subsample:
     rows: WholeRows
     valid: np.ndarray
     shape: tuple[int, int]
+    quantum_dn: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -105,10 +108,7 @@ def calibrate(
     plain = replace(plain, snr_min=_snr_threshold(total, len(frames)))
     measured = np.isfinite(variance).all(axis=0) & (total >= plain.snr_min)
     if measured.sum() < 3:
-        raise InputError(
-            "no fringes found: the frames do not change with the phase steps anywhere in the mask; check the frames, "
-            "their order and the steps"
-        )
+        raise _no_fringes(sample, saturation_dn)
     sigma = tuple(float(np.sqrt(np.median(v))) for v in variance[:, measured])
     sigma_nm = sigma[0] * acquisition.wavelengths_nm[0] / (4 * math.pi)
     before, after = _ripple(frames[..., measured], position[measured], phase[:, measured], steps, acquisition)
@@ -165,7 +165,7 @@ def _noises(
     sample: Subsample, frames: np.ndarray, position: np.ndarray, steps: StackSteps, saturation_dn: float
 ) -> tuple[NoiseModel, ...]:
     """Estimate the noise of every wavelength under these steps."""
-    quantum = 0.0 if math.isinf(saturation_dn) else 1.0
+    quantum = 0.0 if math.isinf(saturation_dn) else sample.quantum_dn
     return tuple(_noise(frames[i], position, sample.rows.samples[i], steps, i, quantum) for i in range(len(frames)))
 
 
@@ -204,9 +204,29 @@ def _usable(sample: Subsample, saturation_dn: float) -> np.ndarray:
     usable = sample.valid & np.isfinite(flat).all(axis=0) & (flat < saturation_dn).all(axis=0)
     if usable.sum() < 3:
         raise InputError(
-            "no usable pixels: everything inside the mask is saturated, dead or not a number; check exposure and mask"
+            "no usable pixels: everything inside the mask is saturated, dead or not a number; check exposure, mask and "
+            f"--bit-depth (samples of {saturation_dn:g} DN and more count as saturated, the largest is {_largest(flat):g})"
         )
     return usable
+
+
+def _largest(flat: np.ndarray) -> float:
+    finite = flat[np.isfinite(flat)]
+    return float(finite.max()) if finite.size else math.nan
+
+
+def _no_fringes(sample: Subsample, saturation_dn: float) -> InputError:
+    """Make the refusal of frames in which no pixel is measured: often those with fringes are saturated."""
+    saturated = (sample.frames[..., sample.valid] >= saturation_dn).any(axis=(0, 1)).mean()
+    if saturated > _LOST_TO_LIGHT:
+        return InputError(
+            f"no fringes are left: {saturated:.0%} of the pixels are saturated in at least one frame (at {saturation_dn:g} "
+            "DN), the others hold none; take less light, a shorter exposure or a lower gain, or correct --bit-depth"
+        )
+    return InputError(
+        "no fringes found: the frames do not change with the phase steps anywhere in the mask; check the frames, their "
+        "order and the steps"
+    )
 
 
 def _noise(

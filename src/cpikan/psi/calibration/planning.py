@@ -126,3 +126,13 @@ def margin_needed(
         share = float(erfc((distance / 2 + middle / (2 * distance)) / math.sqrt(2)).sum())
         low, high = (middle, high) if share > rate else (low, middle)
     return high
+
+
+def rival_orders(
+    wavelengths_nm: Sequence[float], sigma_rad: Sequence[float], range_nm: float
+) -> tuple[int, int, int, int]:
+    """List the four steps between orders that are most easily taken for one another over ``range_nm``."""
+    orders = max(4, math.floor(range_nm / (min(wavelengths_nm) / 2)))
+    squared = squared_distances(wavelengths_nm, sigma_rad, orders)
+    first, second, third, fourth = sorted(int(j) + 1 for j in np.argsort(squared, kind="stable")[:4])
+    return first, second, third, fourth

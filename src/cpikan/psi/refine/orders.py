@@ -24,6 +24,8 @@ from cpikan.psi.kernels.cpu_blocks import order_misfit
 from cpikan.psi.kernels.cpu_phasors import inlined, jit
 from cpikan.psi.kernels.model import DemodulatedRows, HeightRows
 from cpikan.psi.model.flags import Flag
+from cpikan.psi.refine.patch_evidence import RADIUS as PATCH
+from cpikan.psi.refine.patch_evidence import fill_gaps, least_gap
 from cpikan.psi.refine.protocol import CELL_PX, SurfaceRows
 
 RADIUS = 3  # of the window of neighbours, pixels
@@ -136,9 +138,23 @@ def form_heights(rows: DemodulatedRows, choice: OrderChoice, search: Search, par
     """Form heights, sigma, modulation and flags of the rows ``part`` from the phases and the orders chosen, into ``out``.
 
     ``choice`` holds costs, priors included; the ambiguous flag says what is left of the doubt after them, and a chosen
-    order that does not fit its phases. Flag 16 marks orders that are not the pixel's own.
+    order that does not fit its phases. A flag that the pixel's own phases earned goes only where the phases of its patch
+    clear it together. Flag 16 marks orders that are not the pixel's own.
     """
     _form(rows, choice, search, part.start, part.stop, out)
+    keep_doubt(rows, choice, search, part, out)
+
+
+def keep_doubt(rows: DemodulatedRows, choice: OrderChoice, search: Search, part: slice, out: HeightRows) -> None:
+    """Flag again what neighbours cleared although the phases of the patch do not."""
+    cleared = choice.active[part] & ((rows.flags[part] & _AMBIGUOUS) != 0) & ((out.flags & _AMBIGUOUS) == 0)
+    if not cleared.any():
+        return
+    first, last = max(0, part.start - PATCH), min(len(choice.order), part.stop + PATCH)
+    shape = (last - first, choice.order.shape[1])
+    heights, gaps = np.empty(shape, np.float32), np.zeros((len(search.rivals), *shape), np.float32)
+    fill_gaps(rows, choice.order, search, first, heights, gaps)
+    _flag_doubt(heights, gaps, cleared, part.start - first, search, out.flags)
 
 
 def replace_by_surface(surface: SurfaceRows, out: HeightRows) -> None:
@@ -282,6 +298,14 @@ def _decide(rows, neighbours, surface, search, first, out):  # type: ignore[no-u
                 elif cost < runner:
                     runner = cost
             order[r, x], best[r, x], second[r, x] = chosen, least, runner
+
+
+@jit
+def _flag_doubt(heights, gaps, cleared, offset, search, flags):  # type: ignore[no-untyped-def]
+    for r in range(cleared.shape[0]):
+        for x in range(cleared.shape[1]):
+            if cleared[r, x] and least_gap(heights, gaps, r + offset, x, search.shared) < search.margin_min:
+                flags[r, x] = flags[r, x] | np.uint8(_AMBIGUOUS)
 
 
 @jit

@@ -51,6 +51,9 @@ class Hdf5Reader(BaseReader):
             return band.reshape(self.shape[0], stop - start, self.shape[2]).astype(self.dtype, copy=False)
         return self._rows_of_chunks.rows(start, stop)
 
+    def files(self) -> list[Path]:
+        return [self._path]
+
     def origin(self) -> tuple[Any, ...]:
         return self._opened
 

@@ -54,12 +54,14 @@ class ZarrReader(BaseReader):
     def _rows(self, start: int, stop: int) -> np.ndarray:
         return self._rows_of_chunks.rows(start, stop)
 
+    def files(self) -> list[Path]:
+        return sorted(Path(folder, name) for folder, _, names in os.walk(self._path) for name in names)
+
     def origin(self) -> tuple[Any, ...]:
         return (self._path.absolute(),)
 
     def fingerprint(self) -> str:
-        files = sorted(Path(folder, name) for folder, _, names in os.walk(self._path) for name in names)
-        return fingerprint_files(files, self.shape, self.dtype)
+        return fingerprint_files(self.files(), self.shape, self.dtype)
 
     def close(self) -> None:
         self._rows_of_chunks.close()

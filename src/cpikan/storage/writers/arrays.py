@@ -12,6 +12,7 @@ import numpy as np
 
 from cpikan.errors import InputError, ResumeError
 from cpikan.storage.atomic import full_disk_named, sync_path, sync_tree
+from cpikan.storage.checks import Check
 from cpikan.storage.protocols import MapWriter
 from cpikan.storage.writers.layout import partial_of
 from cpikan.storage.writers.npy_array import NpyArrayFile, array_bytes
@@ -36,6 +37,9 @@ class ArrayNpyWriter:
             for name, array in rows.items():
                 self._file.write(start, array, int(name))
 
+    def take_checks(self) -> list[Check]:
+        return self._file.take_checks()
+
     def sync(self) -> None:
         with full_disk_named(self._file.path, self._bytes):
             self._file.sync()
@@ -53,16 +57,22 @@ class ArrayZarrWriter:
     """MapWriter of one Zarr array of ``shape``, (H, W) or (C, H, W) float32, in shards of image rows."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], *, resume: bool) -> None:
-        from cpikan.storage.writers.zarr import create_rows, open_rows, shard_rows, sweep
+        from cpikan.storage.writers.zarr import BAD_ZARR, create_rows, open_rows, shard_rows, sweep
 
         self._path, self._partial, self._flat = path, partial_of(path), len(shape) == 2
         self.quantities = channel_names(shape)
         self.row_align = shard_rows(shape)
+        self._unchecked: set[Path] = set()
         if resume:
             if not self._partial.is_dir():
                 raise ResumeError(f"{self._partial} is missing: nothing to resume; run again without resume")
             sweep(self._partial)
-            self._array = open_rows(self._partial, "r+")
+            try:
+                self._array = open_rows(self._partial, "r+")
+            except BAD_ZARR as failure:
+                raise ResumeError(
+                    f"{self._partial} cannot be resumed ({failure}): run again without resume"
+                ) from failure
             if self._array.shape != shape or self._array.dtype != _TYPE:
                 raise ResumeError(f"{self._partial} holds another shape or type: run again without resume")
             return
@@ -70,10 +80,20 @@ class ArrayZarrWriter:
             self._array = create_rows(self._partial, shape, _TYPE, np.nan)
 
     def write_rows(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
+        from cpikan.storage.writers.zarr import chunk_path
+
         with full_disk_named(self._path, 4 * int(np.prod(self._array.shape))):
             for name, array in rows.items():
                 where = slice(start, start + len(array))
                 self._array[where if self._flat else (int(name), where)] = array
+                shards = range(start // self.row_align, -(-(start + len(array)) // self.row_align))
+                for shard in shards:
+                    index = (shard, 0) if self._flat else (int(name), shard, 0)
+                    self._unchecked.add(chunk_path(self._partial, self._array, index))
+
+    def take_checks(self) -> list[Check]:
+        taken, self._unchecked = sorted(self._unchecked), set()
+        return [Check.of_file(shard) for shard in taken]
 
     def sync(self) -> None:
         sync_tree(self._partial)

@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from cpikan.storage.atomic import full_disk_named, sync_path
+from cpikan.storage.checks import Check
 from cpikan.storage.writers.base import LayoutWriter
 from cpikan.storage.writers.layout import QUANTITIES, MapLayout, npy_path, partial_of
 from cpikan.storage.writers.npy_array import NpyArrayFile
@@ -36,6 +37,9 @@ class NpyWriter(LayoutWriter):
     def _flush(self) -> None:
         for file in self._files.values():
             file.sync()
+
+    def take_checks(self) -> list[Check]:
+        return [check for file in self._files.values() for check in file.take_checks()]
 
     def finish(self) -> None:
         self.sync()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cpikan.errors import ResumeError
+from cpikan.storage.checks import Check
 from cpikan.storage.writers.layout import partial_of
 from cpikan.storage.writers.preallocated import PreallocatedFile
 
@@ -40,6 +41,10 @@ class NpyArrayFile:
         height, width = self._shape[-2:]
         offset = (plane * height + start) * width * self._dtype.itemsize
         self._file.write(len(self._head) + offset, np.ascontiguousarray(rows, self._dtype))
+
+    def take_checks(self) -> list[Check]:
+        """Return the checks of everything written since this was called last."""
+        return self._file.take_checks()
 
     def sync(self) -> None:
         """Make all that was written survive a power cut."""

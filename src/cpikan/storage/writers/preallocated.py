@@ -11,6 +11,7 @@ import numpy as np
 
 from cpikan.errors import ResumeError
 from cpikan.storage.atomic import sync_path
+from cpikan.storage.checks import Check
 
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 _sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
@@ -23,6 +24,7 @@ class PreallocatedFile:
         self.path = path
         self._descriptor = descriptor
         self._named = False
+        self._checks: list[Check] = []
 
     @classmethod
     def create(cls, path: Path, size: int, head: bytes) -> PreallocatedFile:
@@ -56,10 +58,16 @@ class PreallocatedFile:
 
     def write(self, offset: int, array: np.ndarray) -> None:
         """Write a C-contiguous array at a byte offset."""
+        self._checks.append(Check.of_array(self.path, offset, array))
         view = memoryview(array.data).cast("B")
         while view:
             written = os.pwrite(self._descriptor, view, offset)  # may be short: 2 GiB at most, or the disk fills up
             view, offset = view[written:], offset + written
+
+    def take_checks(self) -> list[Check]:
+        """Return the checks of everything written since this was called last."""
+        taken, self._checks = self._checks, []
+        return taken
 
     def sync(self) -> None:
         """Make everything written survive a power cut."""

@@ -12,6 +12,7 @@ import tifffile
 
 from cpikan.errors import ResumeError
 from cpikan.storage.atomic import full_disk_named, sync_path
+from cpikan.storage.checks import Check
 from cpikan.storage.documents import parse_json
 from cpikan.storage.writers.base import LayoutWriter
 from cpikan.storage.writers.bigtiff import TILE, TiffPage, head_of
@@ -50,6 +51,9 @@ class TiffWriter(LayoutWriter):
 
     def _flush(self) -> None:
         self._file.sync()
+
+    def take_checks(self) -> list[Check]:
+        return self._file.take_checks()
 
     def finish(self) -> None:
         self.sync()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.errors import BaseZarrError
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.storage.atomic import full_disk_named, plain, sync_path, sync_tree
+from cpikan.storage.atomic import full_disk_named, plain, read_json, sync_path, sync_tree, write_bytes
+from cpikan.storage.checks import Check
 from cpikan.storage.writers.base import LayoutWriter
 from cpikan.storage.writers.layout import QUANTITIES, MapLayout, Quantity, pixel_um
+from cpikan.storage.writers.ome_xml import ome_xml
 
 CHUNK = 512
+COLLECTION = "OME"  # the group that lists the quantities
 _SHARD_PIXELS = 512 * 10240  # a shard of more is halved, so that memory hardly grows with the width of an image
 
 
@@ -45,6 +49,7 @@ class ZarrWriter(LayoutWriter):
         self.row_align = shard_rows(layout.shape)
         self.pyramid_root = layout.partial
         self._unsynced: list[Path] = []
+        self._unchecked: list[Path] = []
         self._named = False
         with full_disk_named(layout.path, layout.raw_bytes):
             self._arrays = self._reopen() if resume else self._create()
@@ -53,7 +58,13 @@ class ZarrWriter(LayoutWriter):
         level = self._arrays[name]
         level[start : start + len(rows)] = rows
         shards = range(start // self.row_align, -(-(start + len(rows)) // self.row_align))
-        self._unsynced += [chunk_path(self.pyramid_root / name / "0", level, (shard, 0)) for shard in shards]
+        written = [chunk_path(self.pyramid_root / name / "0", level, (shard, 0)) for shard in shards]
+        self._unsynced += written
+        self._unchecked += written
+
+    def take_checks(self) -> list[Check]:
+        taken, self._unchecked = self._unchecked, []
+        return [Check.of_file(shard) for shard in taken]
 
     def _flush(self) -> None:
         if self._named:
@@ -82,12 +93,13 @@ class ZarrWriter(LayoutWriter):
         if self._layout.path.exists():  # unlike a file, a folder cannot be replaced in one step
             raise InputError(f"{self._layout.path} exists already: remove it, or run again with --overwrite")
 
-    def _create(self) -> dict[str, zarr.Array[Any]]:
-        root = self.pyramid_root
+    def _create(self, root: Path | None = None) -> dict[str, zarr.Array[Any]]:
+        root = root or self.pyramid_root
         if root.exists():
             shutil.rmtree(root)
         attributes = plain(self._layout.attributes)
-        zarr.create_group(root, attributes=attributes)
+        zarr.create_group(root, attributes=attributes | {"ome": {"version": "0.5", "bioformats2raw.layout": 3}})
+        _describe_collection(root, self._layout)
         arrays = {}
         for name in self._layout.quantities:
             quantity = QUANTITIES[name]
@@ -100,8 +112,9 @@ class ZarrWriter(LayoutWriter):
         if not root.is_dir():
             raise ResumeError(f"{root} is missing: nothing to resume; run again without --resume")
         sweep(root)
+        self._restore_heads()
         try:
-            found = set(zarr.open_group(root, mode="r").group_keys())
+            found = set(zarr.open_group(root, mode="r").group_keys()) - {COLLECTION}
             arrays = {name: open_level(root, name, 0, mode="r+") for name in self._layout.quantities if name in found}
         except BAD_ZARR as failure:
             raise ResumeError(f"{root} cannot be resumed ({failure}): run again without --resume") from failure
@@ -109,6 +122,26 @@ class ZarrWriter(LayoutWriter):
         if found != set(self._layout.quantities) or not fits:
             raise ResumeError(f"{root} holds another shape, type or set of maps: run again without --resume")
         return arrays
+
+    def _restore_heads(self) -> None:
+        """Bring the metadata back to those of an output without a pyramid, whatever a power cut has left of them.
+
+        Coarser levels are made anew; the metadata of rows are replaced only where they are no JSON.
+        """
+        root = self.pyramid_root
+        with tempfile.TemporaryDirectory() as folder:
+            pattern = Path(folder, "pattern")
+            self._create(pattern)
+            for head in (*pattern.rglob("zarr.json"), *pattern.rglob("*.xml")):
+                mine = root / head.relative_to(pattern)
+                if head.parent.name == COLLECTION:
+                    mine.parent.mkdir(exist_ok=True)
+                is_group = head.parent.name != "0"
+                if mine.parent.is_dir() and (is_group or not read_json(mine)):
+                    write_bytes(mine, head.read_bytes())
+        for name in self._layout.quantities:
+            for level in (root / name).glob("[1-9]*"):
+                shutil.rmtree(level)
 
 
 def create_rows(path: Path, shape: tuple[int, ...], dtype: np.dtype, fill: float) -> zarr.Array[Any]:
@@ -157,12 +190,13 @@ def describe_levels(root: Path, quantity: Quantity, shapes: Sequence[tuple[int, 
     parent = zarr.open_group(root, mode="r+")
     pixel = pixel_um(dict(parent.attrs))
     axis: dict[str, Any] = {"type": "space"} | ({"unit": "micrometer"} if pixel else {})
-    size = pixel or 1.0
+    sizes = pixel or (1.0, 1.0)
     datasets = []
     for level in range(len(shapes)):
-        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": [size * 2**level] * 2}]
+        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": [size * 2**level for size in sizes]}]
         if level:
-            transforms.append({"type": "translation", "translation": [size * (2**level - 1) / 2] * 2})
+            offsets = [size * (2**level - 1) / 2 for size in sizes]
+            transforms.append({"type": "translation", "translation": offsets})
         datasets.append({"path": str(level), "coordinateTransformations": transforms})
     axes = [{"name": "y"} | axis, {"name": "x"} | axis]
     multiscale = {"name": quantity.name, "axes": axes, "datasets": datasets}
@@ -170,7 +204,17 @@ def describe_levels(root: Path, quantity: Quantity, shapes: Sequence[tuple[int, 
     parent.require_group(quantity.name).update_attributes(attributes)
 
 
-def chunk_path(folder: Path, array: zarr.Array[Any], index: tuple[int, int]) -> Path:
+def _describe_collection(root: Path, layout: MapLayout) -> None:
+    """Write the group that lists the quantities (bioformats2raw layout 3), for readers that are given the whole output.
+
+    Some readers take the list from its attributes, others only from the OME-XML, which has an image for each.
+    """
+    series = list(layout.quantities)
+    zarr.create_group(root / COLLECTION, attributes={"ome": {"version": "0.5", "series": series}})
+    (root / COLLECTION / "METADATA.ome.xml").write_text(ome_xml(layout), encoding="utf-8")
+
+
+def chunk_path(folder: Path, array: zarr.Array[Any], index: tuple[int, ...]) -> Path:
     """Return the file of the outermost chunk (the shard) ``index`` of an array that lives in ``folder``."""
     return folder / array.metadata.encode_chunk_key(index)
 

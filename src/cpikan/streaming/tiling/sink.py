@@ -12,10 +12,11 @@ import numpy as np
 
 from cpikan.errors import InputError, ResumeError
 from cpikan.storage.atomic import read_json, write_json
+from cpikan.storage.checks import checks_of
 from cpikan.storage.row_assembler import RowAssembler
 from cpikan.storage.writers.arrays import check_replaceable, open_array_writer, remove_finished
 from cpikan.storage.writers.layout import document_path, partial_of
-from cpikan.storage.writers.open import output_paths
+from cpikan.storage.writers.open import check_document, output_paths
 from cpikan.streaming.journal import Journal, check_same_plan
 from cpikan.streaming.tiling.settings import TilingSettings
 
@@ -73,6 +74,7 @@ class FileOut:
             return
         if there and not (settings.resume or settings.overwrite):
             raise InputError(f"output {there[0]} exists: set overwrite to replace it, or choose another name")
+        check_document(path)
         for final in there:
             check_replaceable(final)
         if not path.parent.is_dir():
@@ -86,6 +88,7 @@ class FileOut:
         self._synced_at = time.perf_counter()
 
     def _open(self, path: Path, settings: TilingSettings, there: bool) -> None:
+        self._journal.drop_damaged()
         last = self._journal.last("tiles")
         if last is not None:
             self.first_row = int(last["rows"])
@@ -138,7 +141,8 @@ class FileOut:
         if synced and self._writer is not None:
             self._writer.sync()
             self._synced_at = time.perf_counter()
-        self._journal.add({"stage": "tiles", "rows": rows}, synced=synced)
+        checks = checks_of(self._writer, self._journal.path.parent)
+        self._journal.add({"stage": "tiles", "rows": rows, "checks": checks}, synced=synced)
         self.first_row = rows
 
     def _document(self) -> dict[str, Any]:

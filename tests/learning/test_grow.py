@@ -1,0 +1,133 @@
+"""Growing: constants as numbers, first guesses where zero is a trap, and what is said where the next level does not fit."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from cpikan.fields.scaled_cpikan import ScaledCPIKAN
+from cpikan.learning.recipes import Recipe
+from cpikan.learning.runner import Budget, Runner
+from cpikan.learning.solver import SolveSettings, solve
+from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.strategies.constants import without_constants
+from cpikan.learning.strategies.grow import Grow, Size, expected_s
+from cpikan.physics.catalogue import problem as problem_named
+from cpikan.physics.problem import Condition, Problem, Side, Unknown, dirichlet, initial, measured
+from cpikan.physics.regions import box
+
+LONG = SolveSettings(seconds=1e4)
+
+
+def grown(problem, parameters, settings=LONG):
+    return solve(problem, recipe=Recipe("mine", "", (), own=Grow(parameters=parameters)), settings=settings)
+
+
+def two_coefficients():
+    """u_t = a u_xx + b u_x with a = 0.2, b = -0.5: two decaying modes that move, 200 clean values."""
+    a, b = 0.2, -0.5
+
+    def truth(x):
+        parts = [torch.sin(n * (x[..., 0] + b * x[..., 1])) * torch.exp(-a * n * n * x[..., 1]) for n in (1, 3)]
+        return parts[0] + 0.5 * parts[1]
+
+    def residual(u, x):
+        moved = u.value[..., 1] * u.second[..., 0, 0] + u.value[..., 2] * u.gradient[..., 0, 0]
+        return u.gradient[..., 0, 1] - moved
+
+    points = torch.rand(200, 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    region = box([0, 0], [1, 1], ["x", "t"])
+    return Problem("moving", region, residual, [measured(points, truth(points))], outputs=3, constants={1: a, 2: b})
+
+
+def test_coefficients_that_are_outputs_are_found_as_numbers():
+    found = grown(two_coefficients(), 500)
+    assert found.metrics["coefficients"] == pytest.approx([0.2, -0.5], abs=1e-4)
+    values = found.field(torch.rand(20, 2, dtype=torch.float64)).detach()
+    assert float((values[:, 1:].amax(dim=0) - values[:, 1:].amin(dim=0)).max()) == 0.0
+
+
+def test_a_problem_without_its_constants_has_the_same_residuals():
+    problem = two_coefficients()
+    less = without_constants(problem)
+    assert (less.outputs, [one.name for one in less.unknowns]) == (1, ["output 1", "output 2"])
+    x = torch.rand(7, 2, dtype=torch.float64)
+    field = ScaledCPIKAN([2, 5, 3], [1, 4], ([0, 0], [1, 1]))
+    jet = field.jet(x)
+    flat = jet._replace(gradient=jet.gradient.clone(), second=jet.second.clone())
+    flat.gradient[:, 1:], flat.second[:, 1:] = 0.0, 0.0
+    torch.testing.assert_close(less.interior(flat, x)["equation"], problem.interior(flat, x)["equation"])
+    side = Side(x, torch.zeros_like(x), data=torch.zeros(7, dtype=torch.float64))
+    torch.testing.assert_close(less.conditions[0].residual(flat, side), problem.conditions[0].residual(flat, side))
+
+
+def test_an_unknown_function_is_found_from_data_though_zero_is_stationary():
+    """(a u')' with both unknown: a u'' = f with a = 2 + x from values of u = sin 2 x and a at the left end."""
+
+    def residual(v, x):
+        return v.value[..., 1] * v.second[..., 0, 0] + (2 + x[..., 0]) * 4 * torch.sin(2 * x[..., 0])
+
+    points = torch.linspace(0, 2, 60, dtype=torch.float64)[:, None]
+    problem = Problem(
+        "a",
+        box([0], [2]),
+        residual,
+        [measured(points, torch.sin(2 * points[:, 0])), dirichlet(2.0, ["x=min"], output=1)],
+        exact=lambda x: torch.stack([torch.sin(2 * x[..., 0]), 2 + x[..., 0]], -1),
+        outputs=2,
+    )
+    assert grown(problem, 200).metrics["relative_l2"] < 1e-3
+
+
+def test_an_eigenvalue_with_a_normalisation_is_found():
+    """-u'' = m u on [0, 2], zero at the ends, u'(0) = 1: m = (pi / 2)^2 from a start of 2."""
+    middle = torch.tensor([[0.0]], dtype=torch.float64)
+    problem = Problem(
+        "string",
+        box([0], [2]),
+        lambda u, x, unknown: u.second[..., 0, 0] + unknown["m"] * u.value[..., 0],
+        [dirichlet(0.0), Condition("slope", lambda j, s: j.gradient[..., 0, 0] - 1, at=middle)],
+        unknowns=[Unknown("m", 2.0, math.pi**2 / 4)],
+    )
+    assert grown(problem, 200).metrics["coefficients"][0] == pytest.approx(math.pi**2 / 4, rel=1e-6)
+
+
+def test_what_is_expected_of_a_level_follows_the_last_two():
+    assert expected_s([[1000.0, 2.0]], 2000) == pytest.approx(16.0)  # the cube, where nothing else is known
+    assert expected_s([[500.0, 0.5], [1000.0, 2.0]], 2000) == pytest.approx(2 * 2**2.3)  # a square, and a little more
+    assert expected_s([[500.0, 2.0], [1000.0, 2.0]], 2000) == pytest.approx(8.0)  # never below the square
+
+
+def test_a_smaller_level_is_taken_where_the_largest_does_not_fit_and_none_is_named():
+    problem = problem_named("helmholtz-2d-1-4")
+    state = {"metric": None, "degree": 22, "times": [[507.0, 1.0]], "done": 3, "reason": int(StopReason.RUNNING)}
+
+    def strategy_in(seconds):
+        return Grow(), Runner(problem, Budget(seconds))
+
+    grow, run = strategy_in(1000.0)
+    assert grow._next(run, state) == Size(33, 32)
+    grow, run = strategy_in(8.0)  # 9 s are expected of degree 32: (1057 / 507)^3
+    assert 27 <= grow._next(run, state).degree < 32
+    grow, run = strategy_in(1.5)
+    assert grow.stop(run, state) is StopReason.NEXT_LEVEL
+    assert "judged not to fit" in StopReason.NEXT_LEVEL.text
+
+
+def test_the_largest_network_is_used_where_the_next_degree_would_be_too_large():
+    state = {"metric": None, "degree": 22, "times": [[507.0, 1.0]], "done": 3, "reason": int(StopReason.RUNNING)}
+    run = Runner(problem_named("helmholtz-2d-1-4"), Budget(1e6))
+    assert Grow(parameters=900)._next(run, state) == Size(30, 29)
+    assert Grow(parameters=600).stop(run, state) is StopReason.BUDGET
+
+
+def test_points_of_data_keep_the_degrees_of_the_table():
+    region = box([0, 0], [1, 1], ["x", "t"])
+    points = torch.rand(9, 2, dtype=torch.float64)
+    problem = Problem(
+        "data", region, lambda u, x: u.gradient[..., 0, 1], [measured(points, points[:, 0]), initial(0.0)]
+    )
+    state = {"metric": None, "degree": 22, "times": [[507.0, 1.0]], "done": 3, "reason": int(StopReason.RUNNING)}
+    assert Grow().stop(Runner(problem, Budget(8.0)), state) is StopReason.NEXT_LEVEL
