@@ -25,7 +25,7 @@ from cpikan.physics.linearise import contract, pullback
 from cpikan.physics.problem import Problem
 
 FUNCTIONS = {1: 400}  # columns by dimension, shared by the outputs that vary
-_MOST = 560
+_MOST = 480
 _ROWS = 2.5  # per column
 _SEED = 104_729  # apart from those of fitted and held-out points
 _MOST_POINTS = 4000  # of a term

@@ -157,6 +157,7 @@ def describe_fits(calibration: Calibration) -> list[dict[str, Any]] | None:
                 "defocus_rad_px2": model.defocus_rad_px2.tolist(),
                 "gain": model.gain.tolist(),
                 "offset_dn": model.offset_dn.tolist(),
+                "contrast": model.fringe_contrast.tolist(),
                 "harmonic_ratio": {str(order): ratio for order, ratio in fit.harmonic_ratio.items()},
                 "harmonics_per_pixel": list(model.harmonics),
                 "response": None if model.response is None else asdict(model.response),
