@@ -123,7 +123,7 @@ def test_the_settings_of_a_resume_hold_all_but_what_affects_speed() -> None:
 
     known = options_of(ReconstructSettings)
     fast = {name for name, (_, option) in known.items() if option.speed_only}
-    assert fast == {"threads", "band_rows"}
+    assert fast == {"threads", "band_rows", "hash_frames"}
     assert set(known) - fast <= set(ReconstructSettings().plan())
     assert not fast & set(ReconstructSettings().plan())
 

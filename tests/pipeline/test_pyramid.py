@@ -143,7 +143,7 @@ def test_a_pass_that_was_killed_is_made_again(built: Path, tmp_path: Path, monke
     stray = tmp_path / "out.zarr.partial" / "flags" / "1.abc.partial"
     stray.write_bytes(b"half")
     types = {name: QUANTITIES[name].dtype for name in data()}
-    writer = open_writer(path, SHAPE, types, attributes={}, resume=True)
+    writer = open_writer(path, SHAPE, types, attributes={"pixel_um": 2.0}, resume=True)
     build_pyramid(writer)
     writer.finish()
     assert content(path) == content(built)

@@ -150,6 +150,11 @@ def test_fingerprint_follows_frames_and_acquisition(tmp_path: Path) -> None:
     assert fingerprint() == first
     assert fingerprint(phase_steps=STEPS) != first
     os.utime(tmp_path / "x.npy", ns=(1, 1))
+    assert fingerprint() == first, "times are no part of the frames"
+    other = FRAMES.copy()
+    other[1, 2, 5, 7] += 1
+    save(tmp_path, other)
+    os.utime(tmp_path / "x.npy", ns=(1, 1))
     assert fingerprint() != first
 
 

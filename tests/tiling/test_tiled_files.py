@@ -57,7 +57,7 @@ def test_channels_go_to_arrays_and_to_named_maps(tmp_path):
     expected = np.stack([2 * frames[0].astype(np.float32), frames.sum(axis=0, dtype=np.float32)])
     for source in (tmp_path / "frames.npy", tmp_path, NpyReader(tmp_path / "frames.npy"), frames[:, ::-1][:, ::-1]):
         assert np.array_equal(cpikan.infer_tiled(PAIR, source, **TILES).values, expected)
-    for name in ("pair.npy", "pair.zarr"):
+    for name in ("pair.npy", "other.zarr"):
         assert np.array_equal(cpikan.infer_tiled(PAIR, frames, tmp_path / name, **TILES).values[:], expected)
     named = ("height_nm", "sigma_nm")
     cpikan.infer_tiled(PAIR, frames, tmp_path / "maps.tif", quantities=named, **TILES)

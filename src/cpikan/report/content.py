@@ -14,6 +14,7 @@ from cpikan.report import numbers
 from cpikan.report.scales import Lateral
 from cpikan.report.survey import Survey
 from cpikan.report.svg import inline_svg
+from cpikan.units import pixel_pair
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,8 +37,7 @@ class Content:
     @property
     def lateral(self) -> Lateral:
         """Give the scale of the axes, in pixels when the sampling is not known."""
-        pixel = self.part("acquisition").get("pixel_um")
-        return Lateral.of(self.survey.shape, pixel if isinstance(pixel, int | float) else None)
+        return Lateral.of(self.survey.shape, pixel_pair(self.part("acquisition").get("pixel_um")))
 
     @property
     def tilted(self) -> bool:

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.colors import Colormap
 from numpy.typing import NDArray
 
+from cpikan.units import PixelUm, pixel_pair
+
 INVALID = "#8d96a088"  # translucent grey on either theme
 _LEVELS = 250  # with the colour of invalid pixels still a palette of one byte
 
@@ -21,12 +23,17 @@ class Lateral:
     unit: str
 
     @classmethod
-    def of(cls, shape: tuple[int, int], pixel_um: float | None) -> Lateral:
+    def of(cls, shape: tuple[int, int], pixel_um: PixelUm | None) -> Lateral:
         """Choose millimetres (or micrometres below 2 mm) when the sampling is known, otherwise pixels."""
-        if not pixel_um:
+        pair = pixel_pair(pixel_um)
+        if pair is None:
             return cls((float(shape[0]), float(shape[1])), "px")
-        scale, unit = (pixel_um, "µm") if max(shape) * pixel_um < 2000 else (pixel_um / 1000, "mm")
-        return cls((shape[0] * scale, shape[1] * scale), unit)
+        y, x = shape[0] * pair[0], shape[1] * pair[1]
+        return (
+            cls((y, x), "µm")
+            if max(y, x) < 2000
+            else cls((shape[0] * (pair[0] / 1000), shape[1] * (pair[1] / 1000)), "mm")
+        )
 
 
 @dataclass(frozen=True)

@@ -55,11 +55,12 @@ def _about(form: Mapping[str, Any]) -> Iterator[str]:
     terms = form.get("removed")
     if isinstance(terms, list | tuple) and terms:
         yield f"Taken off: {', '.join(map(str, terms))}."
-    circle = array(form.get("circle_pixels"), (4,))
-    if circle is not None:
-        x, y, radius, inner = circle
+    circle = array(form.get("circle_pixels"), (None,))
+    if circle is not None and circle.size in (4, 5):
+        x, y, radius, inner = circle[:4]
         hole = f", hole {inner:.1f} px" if inner > 0 else ""
-        yield f"Pupil: centre x {x:.1f}, y {y:.1f}, radius {radius:.1f} px{hole}."
+        columns_apart = f" along the rows, which lie {circle[4]:.4g} px apart" if circle.size == 5 else ""
+        yield f"Pupil: centre x {x:.1f}, y {y:.1f}, radius {radius:.1f} px{hole}{columns_apart}."
     if form.get("normalisation"):
         yield f"Zernike terms of {form['normalisation']}."
     pistons = form.get("pistons_nm")

@@ -44,7 +44,7 @@ def open_map(path: Path | str) -> StoredMap:
     Raises InputError for a file that is missing, unfinished, truncated or of another layout, and for maps of different
     shapes.
     """
-    path = Path(path)
+    path = _whole(Path(path))
     opener = door_of(path, "heights", str(path))
     if not path.exists():
         unfinished = partial_of(path).exists()
@@ -57,6 +57,13 @@ def open_map(path: Path | str) -> StoredMap:
     if len(set(shapes.values())) != 1:
         raise InputError(f"the maps of {path} differ in shape ({shapes}): they do not belong together")
     return stored
+
+
+def _whole(path: Path) -> Path:
+    """Find the output that the heights ``OUT.zarr/height_nm``, as other programs open them, are a part of."""
+    inner = path.parent if path.name == "0" else path
+    whole = inner.parent
+    return whole if inner.name == "height_nm" and inner.is_dir() and whole.suffix == ".zarr" else path
 
 
 def read_document(path: Path | str) -> dict[str, Any]:
@@ -77,9 +84,13 @@ def read_document(path: Path | str) -> dict[str, Any]:
 def open_npy(path: Path, kinds: str = "fiu") -> np.ndarray:
     """Map a two-dimensional .npy file into memory, read-only, after its header has been checked against its size."""
     refuse_special(path)
-    with decoding(str(path)), open(path, "rb") as file:
-        shape, fortran, dtype = read_npy_header(file)
-        start, size = file.tell(), file.seek(0, 2)
+    try:
+        with decoding(str(path)), open(path, "rb") as file:
+            shape, fortran, dtype = read_npy_header(file)
+            start, size = file.tell(), file.seek(0, 2)
+    except InputError as failure:
+        cause = failure.__cause__ or failure
+        raise InputError(f"{path} is not a readable .npy file ({cause}): write it again") from failure
     if len(shape) != 2 or min(shape) < 1 or dtype.kind not in kinds:
         raise InputError(f"{path} holds {dtype} of shape {shape}: a map is two-dimensional and holds numbers")
     needed = start + shape[0] * shape[1] * dtype.itemsize  # Python integers: a hostile header cannot overflow

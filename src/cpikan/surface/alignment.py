@@ -82,17 +82,23 @@ def component_sizes(sweep: Sweep) -> NDArray[np.int64]:
 
 
 def align(
-    sweep: Sweep, shape: tuple[int, int], limit_nm: float, modes: Sequence[Mode] = (), pupil: Circle | None = None
+    sweep: Sweep,
+    shape: tuple[int, int],
+    limit_nm: float,
+    modes: Sequence[Mode] = (),
+    pupil: Circle | None = None,
+    aspect: float = 1.0,
 ) -> Alignment:
     """Fit the pistons, and the ``modes`` common to all components, of a difference of maps of ``shape`` (H, W) that
     ``sweep()`` yields in blocks.
 
     The start is the median of an even sample per component (with modes: least absolute deviations), which a minority of
     wrong orders does not move; then the mean (with modes: least squares) over all pixels within ``limit_nm`` of it.
-    Without a pupil the modes are those of the circle around the valid pixels; pixels outside one do not count. Memory
-    is that of one block and of about two million sampled pixels; the data are swept three times.
+    Without a pupil the modes are those of the circle around the valid pixels (rows ``aspect`` columns apart); pixels
+    outside one do not count. Memory is that of one block and of about two million sampled pixels; the data are swept
+    three times.
     """
-    sizes, around = _survey(sweep)
+    sizes, around = _survey(sweep, aspect)
     pupil = pupil or around
     modes = tuple(mode for mode in modes if mode != (0, 0))
     basis = ZernikeBasis(modes, pupil.obscuration)
@@ -110,7 +116,7 @@ def align(
     return Alignment(form, int(np.count_nonzero(sizes)))
 
 
-def _survey(sweep: Sweep) -> tuple[NDArray[np.int64], Circle]:
+def _survey(sweep: Sweep, aspect: float) -> tuple[NDArray[np.int64], Circle]:
     """Count the valid pixels of every component, and find the circle around all of them."""
     extent = ExtentScan()
 
@@ -120,7 +126,7 @@ def _survey(sweep: Sweep) -> tuple[NDArray[np.int64], Circle]:
             yield block
 
     sizes = component_sizes(watched)
-    return sizes, extent.pupil() if extent.pixels else Circle(0.0, 0.0, 1.0)
+    return sizes, extent.pupil(aspect) if extent.pixels else Circle(0.0, 0.0, 1.0)
 
 
 def _at(points: _Points, basis: ZernikeBasis, pupil: Circle) -> NDArray[np.float64]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from cpikan.storage.formats import format_of
 
 EDGE = 1 + 1e-9  # the farthest pixel of a circle drawn around pixels stays inside after rounding
 _BLOCK_ROWS = 256
+_FARTHEST_PX = 1e9
 
 
 class Aperture(ABC):
@@ -39,6 +41,10 @@ class Aperture(ABC):
     @abstractmethod
     def rows(self, start: int, stop: int, width: int) -> UInt8[np.ndarray, "rows w"]:
         """Give rows [start, stop), shape (stop - start, width), 1 where pixels count."""
+
+    def stretched(self, aspect: float) -> Aperture:
+        """Make the circles of the set round on pixels whose rows lie ``aspect`` times as far apart as their columns."""
+        return self
 
     def check(self, shape: tuple[int, int]) -> None:
         """Raise InputError when the set does not fit an image (H, W) or holds no pixel of it."""
@@ -65,20 +71,22 @@ class Aperture(ABC):
 class Circle(Aperture):
     """Pixels whose centres lie within ``radius`` of column ``x``, row ``y``, and not within ``inner`` (an annulus).
 
-    Pixels, first pixel centre at 0. Raises InputError for a radius that is not positive, or an inner one not below it.
+    Pixels, first pixel centre at 0; where pixels are not square, the rows lie ``aspect`` columns apart and the radii count
+    in columns. Raises InputError for a radius that is not positive, or an inner one not below it.
     """
 
     x: float
     y: float
     radius: float
     inner: float = 0.0
+    aspect: float = 1.0
 
     def __post_init__(self) -> None:
-        finite = bool(np.isfinite([self.x, self.y, self.radius, self.inner]).all())
-        if not finite or self.radius <= 0 or not 0 <= self.inner < self.radius:
+        within = all(abs(number) <= _FARTHEST_PX for number in self.numbers)  # false for what is no number, too
+        if not (within and 0 < self.aspect < math.inf) or self.radius <= 0 or not 0 <= self.inner < self.radius:
             raise InputError(
                 f"circle {self.x:g},{self.y:g},{self.radius:g},{self.inner:g} is not one: give X,Y,R with R above zero, "
-                "or X,Y,R,INNER with INNER below R, in pixels"
+                f"or X,Y,R,INNER with INNER below R, in pixels, none beyond {_FARTHEST_PX:g}"
             )
 
     @classmethod
@@ -95,7 +103,11 @@ class Circle(Aperture):
     @property
     def identity(self) -> str:
         annulus = f",{self.inner!r}" if self.inner else ""
-        return f"circle {self.x!r},{self.y!r},{self.radius!r}{annulus}"
+        stretched = f", rows {self.aspect!r} columns apart" if self.aspect != 1 else ""
+        return f"circle {self.x!r},{self.y!r},{self.radius!r}{annulus}{stretched}"
+
+    def stretched(self, aspect: float) -> Circle:
+        return replace(self, aspect=aspect)
 
     @property
     def pupil(self) -> Circle:
@@ -108,15 +120,15 @@ class Circle(Aperture):
 
     @property
     def numbers(self) -> list[float]:
-        """List the centre and the radii in pixels, as ``--circle`` takes them."""
-        return [self.x, self.y, self.radius, self.inner]
+        """List the centre and the radii in pixels, as ``--circle`` takes them, and an aspect that is not 1."""
+        return [self.x, self.y, self.radius, self.inner, *([self.aspect] if self.aspect != 1 else [])]
 
     def coordinates(
         self, rows: NDArray[np.integer], columns: NDArray[np.integer]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scale pixel centres to (y, x) in units of the radius from the centre."""
         y, x = np.asarray(rows, np.float64), np.asarray(columns, np.float64)
-        return (y - self.y) / self.radius, (x - self.x) / self.radius
+        return (y - self.y) * self.aspect / self.radius, (x - self.x) / self.radius
 
     def rows(self, start: int, stop: int, width: int) -> UInt8[np.ndarray, "rows w"]:
         return self._between(start, stop, width, self.radius**2, self.inner**2).astype(np.uint8)
@@ -129,13 +141,14 @@ class Circle(Aperture):
         height, width = shape
         nearest_x = min(max(round(self.x), 0), width - 1)
         nearest_y = min(max(round(self.y), 0), height - 1)
-        if (nearest_x - self.x) ** 2 + (nearest_y - self.y) ** 2 > self.radius**2:
+        if (nearest_x - self.x) ** 2 + ((nearest_y - self.y) * self.aspect) ** 2 > self.radius**2:
             raise InputError(
                 f"{self.identity} lies outside the image of {width} x {height} pixels: give X,Y,R in pixels"
             )
 
     def _between(self, start: int, stop: int, width: int, most: float, least: float) -> Bool[np.ndarray, "rows w"]:
-        square = (np.arange(start, stop)[:, None] - self.y) ** 2 + (np.arange(width)[None, :] - self.x) ** 2
+        down, across = (np.arange(start, stop)[:, None] - self.y) * self.aspect, np.arange(width)[None, :] - self.x
+        square = down**2 + across**2
         return (square <= most) & (square >= least)
 
 
@@ -208,6 +221,9 @@ class _Pair(Aperture):
     first: Aperture
     second: Aperture
 
+    def stretched(self, aspect: float) -> Aperture:
+        return replace(self, first=self.first.stretched(aspect), second=self.second.stretched(aspect))
+
     def check(self, shape: tuple[int, int]) -> None:
         self.first.check(shape)
         self.second.check(shape)
@@ -239,6 +255,9 @@ class _Either(_Pair):
 @dataclass(frozen=True)
 class _Outside(Aperture):
     inner: Aperture
+
+    def stretched(self, aspect: float) -> Aperture:
+        return replace(self, inner=self.inner.stretched(aspect))
 
     @property
     def identity(self) -> str:
@@ -275,20 +294,27 @@ class ExtentScan:
         self._ends.append((start + rows, first, last))
         self.pixels += int(np.count_nonzero(valid))
 
-    def pupil(self) -> Circle:
-        """Centre a circle on the box of the valid pixels, reaching the farthest; raises InputError where none is."""
+    def pupil(self, aspect: float = 1.0) -> Circle:
+        """Centre a circle on the box of the valid pixels, reaching the farthest; raises InputError where none is.
+
+        Rows lie ``aspect`` columns apart.
+        """
         if not self.pixels:
             raise InputError("no pixel is valid: there is nothing to fit, check the mask")
         rows, first, last = (np.concatenate(part) for part in zip(*self._ends, strict=True))
         y, x = (rows.min() + rows.max()) / 2, (first.min() + last.max()) / 2
         # the farthest pixel of a row from any column is its first or its last one
         reach = np.maximum(np.abs(first - x), np.abs(last - x))
-        return Circle(float(x), float(y), max(0.5, float(np.hypot(rows - y, reach).max())))
+        radius = float(np.hypot((rows - y) * aspect, reach).max())
+        return Circle(float(x), float(y), max(0.5, radius), aspect=aspect)
 
 
-def circle_around(masks: Iterable[tuple[int, Bool[np.ndarray, "rows w"]]]) -> Circle:
-    """Find the circle around all pixels that are valid in bands (first row, mask); raises InputError where none is."""
+def circle_around(masks: Iterable[tuple[int, Bool[np.ndarray, "rows w"]]], aspect: float = 1.0) -> Circle:
+    """Find the circle around all pixels that are valid in bands (first row, mask), with rows ``aspect`` columns apart.
+
+    Raises InputError where none is valid.
+    """
     scan = ExtentScan()
     for start, valid in masks:
         scan.add(start, valid)
-    return scan.pupil()
+    return scan.pupil(aspect)

@@ -50,7 +50,7 @@ class Chords:
     @classmethod
     def of(cls, pupil: Circle, start: int, rows: int, width: int) -> Chords:
         """Find the chords of rows [start, start + rows) of an image that is ``width`` wide."""
-        square = (start + np.arange(rows) - pupil.y) ** 2
+        square = ((start + np.arange(rows) - pupil.y) * pupil.aspect) ** 2
         outer = np.sqrt(np.maximum((pupil.radius * EDGE) ** 2 - square, 0.25))
         if not pupil.inner:
             return cls(pupil, start, np.full(rows, width), np.full((rows, 1), pupil.x), outer[:, None])
@@ -67,9 +67,8 @@ class Chords:
         """Evaluate basis functions at ``count`` Chebyshev nodes of every chord, shape (modes, rows, chords, count)."""
         columns = self.centre[..., None] + self.half[..., None] * np.cos(_angles(count))
         rows = self.start + np.arange(len(self.split), dtype=np.float64)
-        return basis.values(
-            (rows[:, None, None] - self.pupil.y) / self.pupil.radius, (columns - self.pupil.x) / self.pupil.radius
-        )
+        down = (rows[:, None, None] - self.pupil.y) * self.pupil.aspect
+        return basis.values(down / self.pupil.radius, (columns - self.pupil.x) / self.pupil.radius)
 
     def series(self, basis: ZernikeBasis) -> FloatArray:
         """Expand the basis functions along every chord in Chebyshev terms, (modes, rows, chords, order + 1)."""

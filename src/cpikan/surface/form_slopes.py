@@ -25,9 +25,9 @@ class FormSlopes:
         values = np.tensordot(form.coefficients_nm, form.basis.values(nodes[:, None], nodes[None]), 1)
         inverse = np.linalg.inv(chebvander(nodes, count - 1))
         pupil = form.pupil
-        y, x = (np.arange(shape[0]) - pupil.y) / pupil.radius, (np.arange(shape[1]) - pupil.x) / pupil.radius
+        y, x = pupil.coordinates(np.arange(shape[0]), np.arange(shape[1]))
         windows = [Profile(np.ones_like(c), np.zeros_like(c), np.zeros_like(c)) for c in (y, x)]
-        place = Place(0, shape[0], 0, shape[1], y, x, (1 / pupil.radius, 1 / pupil.radius), *windows)
+        place = Place(0, shape[0], 0, shape[1], y, x, (pupil.aspect / pupil.radius, 1 / pupil.radius), *windows)
         self._slopes = TensorSlopes(Piece(place, [inverse @ values @ inverse.T], []))
 
     def rows(self, start: int, stop: int) -> np.ndarray:

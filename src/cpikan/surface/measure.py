@@ -17,6 +17,7 @@ from cpikan.surface.registry import Sums, SurfaceParameters
 from cpikan.surface.tallies import PVR_MODES, FitTally, HeightTally, SlopeTally
 from cpikan.surface.tally_kernels import combine
 from cpikan.surface.zernike import Mode, ZernikeBasis, ansi_index
+from cpikan.units import PixelUm, pixel_aspect
 
 FloatArray = NDArray[np.float64]
 
@@ -28,13 +29,13 @@ class MeasureSettings:
     """What to remove, where, and which surfaces to make numbers of.
 
     ``combinations`` has one row per surface and one column per map: ((1, 0), (0, 1), (1, -1)) are two maps and their
-    difference. Without a ``pupil`` it is the circle around the valid pixels.
+    difference. Without a ``pupil`` it is the circle around the valid pixels, round on the pixels that ``pixel_um`` describes.
     """
 
     remove: tuple[str, ...] = ("piston",)
     pupil: Circle | None = None
     combinations: tuple[tuple[float, ...], ...] = ((1.0,),)
-    pixel_um: float | None = None
+    pixel_um: PixelUm | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "remove", check_form_terms(self.remove))
@@ -57,7 +58,8 @@ def measure(sweep: Sweep, settings: MeasureSettings | None = None) -> Measuremen
     valid than terms are fitted.
     """
     settings = settings or MeasureSettings()
-    pupil = settings.pupil or circle_around((start, _valid(heights)) for start, heights in sweep())
+    masks = ((start, _valid(heights)) for start, heights in sweep())
+    pupil = settings.pupil or circle_around(masks, pixel_aspect(settings.pixel_um))
     removed = form_modes(settings.remove)
     fitted = fitted_modes(removed)
     modes = tuple(sorted({*fitted, *PVR_MODES}, key=ansi_index))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cpikan.surface.tallies import FitTally, HeightTally, SlopeTally
+from cpikan.units import PixelUm, pixel_pair
 
 Need = Literal["heights", "slopes", "fit", "pixel_um"]
 _ISO = "ISO 25178-2:2021"
@@ -20,7 +21,7 @@ class Sums:
     heights: HeightTally | None = None
     slopes: SlopeTally | None = None
     fit: FitTally | None = None
-    pixel_um: float | None = None
+    pixel_um: PixelUm | None = None
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ def _slope(kind: str, axis: str, unit: str) -> Parameter:
         found: float | None = getattr(slopes, kind)(axis)
         return found
 
-    def in_mrad(slopes: Any, pixel_um: float) -> float | None:
-        found = per_pixel(slopes)
-        return None if found is None else found / pixel_um
+    def in_mrad(slopes: Any, pixel_um: PixelUm) -> float | None:
+        found, pair = per_pixel(slopes), pixel_pair(pixel_um)
+        return None if found is None or pair is None else found / pair["yx".index(axis)]
 
     label, name = f"slope {kind.upper()} along {axis}", f"slope_{kind}_{axis}_{unit}"
     if unit == "mrad":
@@ -55,9 +56,9 @@ def _slope(kind: str, axis: str, unit: str) -> Parameter:
     return Parameter(name, label, "nm per pixel", "", ("slopes",), per_pixel)
 
 
-def _gradient(slopes: Any, pixel_um: float) -> float | None:
-    x, y = slopes.rms("x"), slopes.rms("y")
-    return None if x is None or y is None else math.hypot(x / pixel_um, y / pixel_um) / 1000
+def _gradient(slopes: Any, pixel_um: PixelUm) -> float | None:
+    x, y, pair = slopes.rms("x"), slopes.rms("y"), pixel_pair(pixel_um)
+    return None if x is None or y is None or pair is None else math.hypot(x / pair[1], y / pair[0]) / 1000
 
 
 PARAMETERS: dict[str, Parameter] = {

@@ -61,6 +61,7 @@ def bowl(position: np.ndarray, extent_nm: float) -> np.ndarray:
 def decoded(phases: MeasuredPhases, found: OrderModel) -> tuple[np.ndarray, np.ndarray]:
     """Heights in nm as the pixel pass makes them, and which are flagged."""
     search, samples, half = found.search, phases.samples, phases.half_wave_nm
+    samples = found.phases.samples  # smooth errors are off them
     turns = samples.turns - search.piston_turns[:, None] - search.tilt_turns @ samples.position.T
     variance = found.noise_factor * samples.variance + found.phase_floor_rad2 / TURN**2
     order, shift, best, second = search_orders(samples.ratio)(
@@ -158,3 +159,30 @@ def test_unrelated_phases_are_refused() -> None:
     phases = phases_of(waves, np.zeros(6000), 0.01, position, rng.uniform(-3, 3, (3, 6000)))
     with pytest.raises(InputError, match="agree on no height"):
         order_model(phases, 30_000.0)
+
+
+@pytest.mark.parametrize("piston_rad", [0.0, 0.9])
+@pytest.mark.parametrize(("waves", "size_rad"), [((611.9, 632.8, 670.0), 0.4), ((5100.0, 5600.0, 6200.0, 6900.0), 1.5)])
+def test_smooth_errors_between_wavelengths_are_taken_off(
+    waves: tuple[float, ...], size_rad: float, piston_rad: float
+) -> None:
+    """Defocus and astigmatism of one wavelength, on a bowl with a step: orders right, the fit that of noise."""
+    sigma = 0.02
+    position = places(np.random.default_rng(11), 9000)
+    y, x = (2 * position / SHAPE).T
+    height = bowl(position, 10 * min(waves)) + 2.3 * min(waves) * (np.abs(x - 0.1) < 0.3)
+    error = np.zeros((len(waves), 9000))
+    error[1] = size_rad * (x * x + y * y) - 0.5 * size_rad * x * y + piston_rad
+    phases = phases_of(waves, height, sigma, position, error)
+    found = order_model(phases, None)
+    assert [one.name for one in found.warnings] == ["smooth-errors-removed"]
+    assert found.fit < 1.3
+    bad, flagged = wrong(phases, found, height)
+    assert bad.mean() < 1e-3
+    assert flagged.mean() < 1e-3
+    pixels = np.zeros((2, 0)) if found.search.bow_turns is None else (position + (np.array(SHAPE) - 1) / 2).T
+    taken = found.search.relative_turns(*pixels)[np.argsort(phases.order)] * TURN - error
+    taken -= taken.mean(axis=1, keepdims=True)
+    ratio = min(waves) / np.array(waves)
+    apart = taken - np.outer(ratio, ratio @ taken / (ratio @ ratio))  # what is common to all is height
+    assert np.sqrt((apart**2).mean()) < 0.2 * sigma  # 9000 pixels, 14 terms of three wavelengths: 7 % of the noise

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cpikan.learning.trust.linearised import Linearised, fixed_outputs
+from cpikan.learning.trust.linearised import Factored, Linearised, fixed_outputs
 from cpikan.physics.problem import Problem
 
 _UNIQUE = 1e8  # as for the field: a direction that the residuals notice less is open
 _KNOWN = 1e-2  # relative: two standard errors beyond this leave a coefficient open
 _NATURAL = 1e-2  # of what a coefficient would be that alone made all residuals: its unit where it is nearly zero
-_DAMPING = 1e-13
-_UNSEEN = "the data leave coefficients open: equation, conditions and values are met as well by others along"
+_UNSEEN = "equation, conditions and values are met as well when coefficients move together:"
 
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Standard errors in the order of ``Solution.metrics["coefficients"]``, and what is open, in words; "" if nothing is."""
+    """Standard errors in the order of ``Solution.metrics["coefficients"]``, None where nothing tells of a coefficient, and
+    what is open, in words; "" if nothing is."""
 
-    standard_errors: tuple[float, ...]
+    standard_errors: tuple[float | None, ...]
     open: str
 
 
-def coefficients(problem: Problem, field: Any, system: Linearised) -> Coefficients:
+def coefficients(problem: Problem, field: Any, system: Linearised, factors: Factored) -> Coefficients:
     """Compute the covariance of the coefficients with the field eliminated (Gauss-Newton), and what it leaves open.
 
     Every term's residuals stand for independent errors of their own mean square, passed on by the least squares that the
@@ -36,12 +37,10 @@ def coefficients(problem: Problem, field: Any, system: Linearised) -> Coefficien
     order = [
         fixed.index(o) for o in (*problem.constants, *range(problem.outputs, problem.outputs + len(problem.unknowns)))
     ]
-    unknown = torch.tensor([int(o) in fixed for o in system.outputs])
-    rows = _projected(system.jacobian[:, ~unknown], system.jacobian[:, unknown])[:, order]
-    length = system.jacobian[:, unknown][:, order].norm(dim=0)
-    unit = torch.maximum(
-        _values(problem, field, fixed)[order].abs(), _NATURAL * system.scale / length.clamp_min(1e-300)
-    )
+    count = len(fixed)
+    rows = _projected(system.jacobian, factors, count)[:, order]
+    length = factors.length[-count:][order]
+    unit = _units(problem, _values(problem, field, fixed)[order], system.scale / length)
     left, size, right = torch.linalg.svd(rows * unit, full_matrices=False)
     passed = (right.mT / size.clamp_min(1e-300)) @ left.mT  # (k, R), in units
     covariance = torch.zeros_like(right)
@@ -53,27 +52,35 @@ def coefficients(problem: Problem, field: Any, system: Linearised) -> Coefficien
     unseen = float(size[-1]) * _UNIQUE < system.scale
     weakest, told = (right[-1], _UNSEEN) if unseen else _widest(covariance)
     text = f"{told} {_direction(names, weakest * unit)}" if told else ""
-    return Coefficients(tuple((covariance.diagonal().sqrt() * unit).tolist()), text)
+    errors = (covariance.diagonal().sqrt() * unit).tolist()
+    return Coefficients(tuple(error if math.isfinite(error) else None for error in errors), text)
+
+
+def _units(problem: Problem, values: Tensor, alone: Tensor) -> Tensor:
+    """Give the sizes (k,) that errors of coefficients are measured by: their own, or where they begin.
+
+    One that is nearly zero is measured by a share of what it would be if it made all residuals (``alone``); not one that
+    is, or began, far from zero and still makes none of them, nor one that never left zero.
+    """
+    starts = values.new_tensor([0.0] * len(problem.constants) + [one.start for one in problem.unknowns])
+    own = torch.maximum(values.abs(), starts.abs())
+    idle = ((starts != 0) | (values == 0)) & (own * _UNIQUE < alone)
+    return torch.where(idle, own, torch.maximum(own, _NATURAL * alone))
 
 
 def _widest(covariance: Tensor) -> tuple[Tensor, str]:
     """Find the direction of the largest relative error, and say so where that is large."""
     spread, directions = torch.linalg.eigh(covariance)
     two = 2 * float(spread[-1].clamp_min(0.0).sqrt())
-    return directions[
-        :, -1
-    ], f"the data know the coefficients to +-{100 * two:.2g} % alone along" if two > _KNOWN else ""
+    return directions[:, -1], f"the data leave coefficients open to +-{100 * two:.2g} % along" if two > _KNOWN else ""
 
 
-def _projected(nuisance: Tensor, columns: Tensor) -> Tensor:
-    """Take from the columns (R, k) what the nuisance columns (R, C) can make, twice against rounding."""
-    length = nuisance.norm(dim=0)
-    scaled = nuisance / torch.where(length > 0, length, torch.ones_like(length))
-    below = _DAMPING * torch.eye(scaled.shape[1], dtype=scaled.dtype)
-    basis = torch.linalg.qr(torch.cat([scaled, below]))[0][: len(scaled)]
-    for _ in range(2):
-        columns = columns - basis @ (basis.mT @ columns)
-    return columns
+def _projected(jacobian: Tensor, factors: Factored, count: int) -> Tensor:
+    """Take from the last ``count`` columns (R, count) what the others can make."""
+    triangle, order, length = factors.triangle, factors.order, factors.length
+    made = torch.linalg.solve_triangular(triangle[:-count, :-count], triangle[:-count, -count:], upper=True)
+    scaled = jacobian[:, order] / length
+    return (scaled[:, -count:] - scaled[:, :-count] @ made) * length[-count:]
 
 
 def _values(problem: Problem, field: Any, fixed: list[int]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from cpikan.learning.iterate import Iterate
 from cpikan.learning.trust.coefficients import Coefficients, coefficients
 from cpikan.learning.trust.levels import Level, probes
-from cpikan.learning.trust.linearised import fixed_outputs, linearised, reach
+from cpikan.learning.trust.linearised import factored, fixed_outputs, linearised, reach
 from cpikan.learning.trust.seams import seams
 from cpikan.learning.trust.verdict import Evidence
 from cpikan.learning.violations import Violation
@@ -47,7 +47,8 @@ def gather(
     unit = torch.maximum(sizes, _SMALLEST * largest)
     unit[fixed] = torch.inf  # coefficients are judged by their standard errors
     system = system.lighter(data)
-    reached = reach(system, unit)
+    factors = factored(system, fixed)
+    reached = reach(system, factors, unit)
     error = reached.error.square().mean(dim=0).sqrt()[varying] / sizes[varying].clamp_min(1e-6 * largest)
     found |= {
         "estimate": float(error.max()),
@@ -55,13 +56,13 @@ def gather(
         "amplification": reached.amplification * system.scale,
         "weakest": _place(problem, test, reached.weakest[:, varying], varying),
         "unseen": system.unseen,
-        "seams": seams(iterate.field, unit[varying]),
+        "seams": seams(problem.region, iterate.field, unit[varying]),
     }
     change = _last_change(values[:, varying] / unit[varying], unit[varying], varying, levels)
     if change is not None:
         found["change"], before = change
         found["expected"] = found["change"] * min(1.0, iterate.relative() / max(before, 1e-300))
-    known = coefficients(problem, iterate.field, system) if fixed else None
+    known = coefficients(problem, iterate.field, system, factors) if fixed else None
     return Evidence(**found, open="" if known is None else known.open), known
 
 

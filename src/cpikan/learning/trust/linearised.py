@@ -18,19 +18,20 @@ from cpikan.fields.protocol import Jet
 from cpikan.learning.iterate import Iterate
 from cpikan.learning.objective import Objective, PointSet, Term
 from cpikan.learning.points import Points
-from cpikan.learning.trust.polynomials import Polynomials, order_for
+from cpikan.learning.trust.polynomials import BrokenPolynomials, Polynomials, polynomials_on
 from cpikan.learning.unknowns import outputs_of
 from cpikan.learning.violations import zero_cost
 from cpikan.physics.linearise import contract, pullback
 from cpikan.physics.problem import Problem
 
 FUNCTIONS = {1: 400}  # columns by dimension, shared by the outputs that vary
-_MOST = 560
+_MOST = 480
 _ROWS = 2.5  # per column
 _SEED = 104_729  # apart from those of fitted and held-out points
 _MOST_POINTS = 4000  # of a term
 _DAMPING = 1e-13  # relative to columns of unit length
 _BLOCK, _ITERATIONS = 6, 12
+Basis = Polynomials | BrokenPolynomials
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def linearised(problem: Problem, iterate: Iterate, test: Tensor) -> Linearised:
     """Linearise equation and conditions about the field at points of their own."""
     field, outputs, fixed = iterate.field, outputs_of(iterate.field), fixed_outputs(problem, iterate.field)
     functions = FUNCTIONS.get(problem.dimension, _MOST) // (outputs - len(fixed))
-    basis = Polynomials(problem.region.lower, problem.region.upper, order_for(problem.dimension, functions))
+    basis = polynomials_on(problem.region, functions)
     keep = torch.tensor([o not in fixed or k == 0 for k in range(len(basis)) for o in range(outputs)])
     objective, shares = _at_points(problem, iterate.heldout, len(basis))
     terms = [_linearised(field, term, objective, basis, keep) for term in objective.terms]
@@ -113,19 +114,36 @@ def linearised(problem: Problem, iterate: Iterate, test: Tensor) -> Linearised:
     )
 
 
-def reach(system: Linearised, sizes: Tensor) -> Reach:
-    """Estimate the error, and find the correction that the residuals notice least; ``sizes`` (outputs,) of the field."""
-    columns = system.jacobian.shape[1]
-    length = system.jacobian.norm(dim=0)
+class Factored(NamedTuple):
+    """R (C, C) and Q'(-r) (C,) of the Jacobian with columns in ``order``, each divided by its ``length``."""
+
+    triangle: Tensor
+    right: Tensor
+    order: Tensor
+    length: Tensor
+
+
+def factored(system: Linearised, fixed: Collection[int]) -> Factored:
+    """Factor the Jacobian by QR, the columns of the outputs ``fixed`` last; a trace of damping keeps R regular."""
+    order = torch.argsort(torch.tensor([int(o) in fixed for o in system.outputs]).int(), stable=True)
+    jacobian = system.jacobian[:, order]
+    length = jacobian.norm(dim=0)
     length = torch.where(length > 0, length, torch.ones_like(length))
-    stacked = torch.cat([system.jacobian / length, -system.residuals[:, None]], dim=1)
+    stacked = torch.cat([jacobian / length, -system.residuals[:, None]], dim=1)
+    columns = len(order)
     below = torch.cat([_DAMPING * torch.eye(columns, dtype=length.dtype), length.new_zeros(columns, 1)], dim=1)
     triangle = torch.linalg.qr(torch.cat([stacked, below]), mode="r")[1]
-    right, triangle = triangle[:columns, columns:], triangle[:columns, :columns]
-    step = torch.linalg.solve_triangular(triangle, right, upper=True).squeeze(1) / length
-    scaled = system.values / (sizes[:, None] * length * len(system.values) ** 0.5)
+    return Factored(triangle[:columns, :columns], triangle[:columns, columns], order, length)
+
+
+def reach(system: Linearised, factors: Factored, sizes: Tensor) -> Reach:
+    """Estimate the error, and find the correction that the residuals notice least; ``sizes`` (outputs,) of the field."""
+    triangle, right, order, length = factors
+    step = torch.linalg.solve_triangular(triangle, right[:, None], upper=True).squeeze(1)
+    values = system.values[..., order] / length
+    scaled = values / (sizes[:, None] * len(values) ** 0.5)
     weakest, amplification = _weakest(triangle, scaled.flatten(0, 1))
-    return Reach(system.values @ step, amplification, system.values @ (weakest / length) / sizes)
+    return Reach(values @ step, amplification, values @ weakest / sizes)
 
 
 def _weakest(triangle: Tensor, values: Tensor) -> tuple[Tensor, float]:
@@ -161,7 +179,7 @@ def _thinned(at: PointSet) -> PointSet:
     return PointSet._make(None if part is None else part[::every] for part in at)
 
 
-def _unseen(field: Any, basis: Polynomials, fitted: Tensor, test: Tensor, value: Tensor) -> list[float]:
+def _unseen(field: Any, basis: Basis, fitted: Tensor, test: Tensor, value: Tensor) -> list[float]:
     """Fit the field by the basis at points, and find the share that is missed at the test points, by output."""
     with torch.no_grad():
         here, there = (field.jet(x, "none").value for x in (fitted, test))
@@ -173,7 +191,7 @@ def _unseen(field: Any, basis: Polynomials, fitted: Tensor, test: Tensor, value:
 
 
 def _linearised(
-    field: Any, term: Term, objective: Objective, basis: Polynomials, keep: Tensor
+    field: Any, term: Term, objective: Objective, basis: Basis, keep: Tensor
 ) -> tuple[Tensor, Tensor, float]:
     """Linearise a term: weighted residuals, rows, and half the squares of what the field's derivatives contribute."""
     at, weight = objective.sets[term.name], objective.weights[term.name]
@@ -181,14 +199,20 @@ def _linearised(
     jets, bases = [_leaves(field, x, term) for x in places], [basis.jet(x, term.second) for x in places]
     with torch.enable_grad():
         found = term.values(jets[0], at, jets[1] if len(jets) > 1 else None)
-    rows, made_of = [], 0.0
+    residuals, rows, made_of = [], [], 0.0
     for value in found:
         pushes = pullback(value, jets)
-        rows.append(contract(bases, pushes)[:, keep])
+        row, left = contract(bases, pushes)[:, keep], value.detach()
+        if not bool(
+            row.any()
+        ):  # no correction has to do with it, as with the slopes of a coefficient: its size is enough
+            row, left = row[:1], left.norm()[None]
+        rows.append(row)
+        residuals.append(left)
         streams = [pair for jet, push in zip(jets, pushes, strict=True) for pair in zip(jet, push, strict=True)]
         parts = [(part * slope).abs().flatten(1).sum(1) for part, slope in streams]
         made_of += 0.5 * float((weight * sum(parts[1:], parts[0])).detach().square().sum())
-    return weight * torch.cat([value.detach() for value in found]), weight * torch.cat(rows), made_of
+    return weight * torch.cat(residuals), weight * torch.cat(rows), made_of
 
 
 def _leaves(field: Any, x: Tensor, term: Term) -> Jet:

@@ -18,6 +18,7 @@ from cpikan.streaming.progress import Progress
 from cpikan.surface.aperture import Aperture, pupil_of
 from cpikan.surface.form import check_form_terms
 from cpikan.surface.measure import Measurement, MeasureSettings, measure
+from cpikan.units import PixelUm, as_json, pixel_aspect, pixel_pair
 
 _PAIR = ((1.0, 0.0), (0.0, 1.0), (1.0, -1.0))  # A, B, A - B
 _PIXEL_AGREEMENT = 0.01  # two calibrations of one magnification agree better than this
@@ -32,7 +33,7 @@ class MapComparison:
     second: HeightMap
     removed: tuple[str, ...]
     measurement: Measurement
-    pixel_um: float | None
+    pixel_um: PixelUm | None
     valid: tuple[int, int]
 
     def summary(self) -> dict[str, Any]:
@@ -51,7 +52,7 @@ class MapComparison:
             "valid_fraction": [count / (height * width) for count in self.valid],
             "common_fraction": pixels / (height * width),
             "circle_pixels": pupil.numbers,
-            "pixel_um": self.pixel_um,
+            "pixel_um": as_json(self.pixel_um),
             "warnings": [*self.first.notes, *self.second.notes],
         }
 
@@ -76,7 +77,7 @@ def compare_maps(
     pair = _Pair(open_height_map(first), open_height_map(second), aperture, progress)
     pixel_um = pair.check()
     try:
-        measurement = measure(pair.sweep, MeasureSettings(terms, pupil_of(aperture), _PAIR, pixel_um))
+        measurement = measure(pair.sweep, MeasureSettings(terms, pupil_of(pair.aperture), _PAIR, pixel_um))
     except InputError as failure:
         raise InputError(f"{first} and {second}: {failure}") from failure
     return MapComparison(pair.first, pair.second, terms, measurement, pixel_um, pair.valid)
@@ -87,10 +88,10 @@ class _Pair:
 
     def __init__(self, first: HeightMap, second: HeightMap, aperture: Aperture | None, progress: bool | Events) -> None:
         self.first, self.second = first, second
-        self._aperture, self._progress = aperture, progress
+        self.aperture, self._progress = aperture, progress
         self.valid = (0, 0)
 
-    def check(self) -> float | None:
+    def check(self) -> PixelUm | None:
         """Find the common pixel size in um, None if neither map says it; InputError if the maps do not match."""
         one, two = self.first, self.second
         if one.shape != two.shape:
@@ -98,14 +99,16 @@ class _Pair:
                 f"{one.path} is {one.shape[0]} x {one.shape[1]}, {two.path} {two.shape[0]} x {two.shape[1]} "
                 "(rows x columns): compare maps of one shape, cut or resample one of them"
             )
-        if self._aperture is not None:
-            self._aperture.check(one.shape)
         sizes = [size for size in (one.pixel_um, two.pixel_um) if size is not None]
-        if len(sizes) == 2 and abs(sizes[0] - sizes[1]) > _PIXEL_AGREEMENT * max(sizes):
+        pairs = [pair for pair in map(pixel_pair, sizes) if pair is not None]
+        if len(pairs) == 2 and any(abs(a - b) > _PIXEL_AGREEMENT * max(a, b) for a, b in zip(*pairs, strict=True)):
             raise InputError(
-                f"{one.path} has pixels of {sizes[0]:.6g} um, {two.path} of {sizes[1]:.6g} um: compare maps of one "
+                f"{one.path} has pixels of {_told(sizes[0])} um, {two.path} of {_told(sizes[-1])} um: compare maps of one "
                 "scale, resample one of them"
             )
+        if self.aperture is not None:
+            self.aperture = self.aperture.stretched(pixel_aspect(sizes[0] if sizes else None))
+            self.aperture.check(one.shape)
         return sizes[0] if sizes else None
 
     def sweep(self) -> Iterator[tuple[int, NDArray[np.floating]]]:
@@ -116,8 +119,12 @@ class _Pair:
             for band in both[0].bands:
                 maps = np.stack([np.asarray(one.read("height_nm", band), np.float64) for one in both])
                 counts += np.count_nonzero(np.isfinite(maps), axis=(1, 2))
-                if self._aperture is not None:
-                    self._aperture.cut(band.start, maps)
+                if self.aperture is not None:
+                    self.aperture.cut(band.start, maps)
                 yield band.start, maps
                 bar.advance(band.rows)
         self.valid = (int(counts[0]), int(counts[1]))
+
+
+def _told(pixel_um: PixelUm) -> str:
+    return " x ".join(f"{size:.6g}" for size in (pixel_um if isinstance(pixel_um, tuple) else (pixel_um,)))

@@ -14,7 +14,7 @@ from cpikan.errors import InputError
 from cpikan.masked import without_mask
 from cpikan.metrics import wrong_order_limit_nm
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
-from cpikan.pipeline.maps.map_rows import MapRows
+from cpikan.pipeline.maps.map_rows import MapRows, check_heights
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.maps import open_npy
 from cpikan.streaming.bands import Band
@@ -24,6 +24,7 @@ from cpikan.surface.aperture import Aperture, pupil_of
 from cpikan.surface.components import ComponentScan
 from cpikan.surface.form import check_form_terms, form_modes
 from cpikan.surface.tallies import ErrorTally
+from cpikan.units import pixel_aspect
 
 _INPAINTED = int(Flag.INPAINTED)
 
@@ -92,6 +93,7 @@ def _blocks(
 ) -> Iterator[Block]:
     """Yield the difference to the truth in nm at the pixels that were measured, or at those that were ``guessed``."""
     for band, height in rows.heights():
+        check_heights(truth[band.start : band.stop], "the truth")
         difference = height.astype(np.float64) - truth[band.start : band.stop].astype(np.float64)
         difference[~np.isfinite(difference)] = np.nan
         flags = rows.read("flags", band)
@@ -136,7 +138,9 @@ def align_to_truth(
     heights = open_truth(truth, rows.shape)
     scan = _scan(rows) if height_map.component is None and len(wavelengths) == 1 else None
     limit_nm = wrong_order_limit_nm(wavelengths)
+    aspect = pixel_aspect(height_map.pixel_um)
     if aperture is not None:
+        aperture = aperture.stretched(aspect)
         aperture.check(rows.shape)
     removed = check_form_terms(("piston", *terms))
     alignment = align(
@@ -145,6 +149,7 @@ def align_to_truth(
         limit_nm,
         form_modes(removed),
         pupil_of(aperture),
+        aspect,
     )
     return Comparison(rows, heights, limit_nm, scan, alignment, removed, aperture)
 

@@ -13,6 +13,7 @@ from cpikan.storage.maps import MapArray, open_map
 from cpikan.storage.writers.layout import QUANTITIES
 from cpikan.surface.aperture import Aperture
 from cpikan.surface.form import check_form_terms
+from cpikan.units import PixelUm, pixel_aspect, pixel_pair
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class HeightMap:
 
         Raises InputError when the aperture does not fit the map or lets no pixel in.
         """
+        aperture = aperture.stretched(pixel_aspect(self.pixel_um))
         inner = aperture if self.aperture is None else self.aperture & aperture
         inner.check(self.shape)
         return replace(self, aperture=inner)
@@ -88,7 +90,7 @@ class HeightMap:
         stored = self.arrays["height_nm"]
         if self.aperture is None and not self.removed:
             return stored
-        return LevelledHeights(stored, self.aperture, self.removed)
+        return LevelledHeights(stored, self.aperture, self.removed, pixel_aspect(self.pixel_um))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -112,10 +114,10 @@ class HeightMap:
         return tuple(self.document.get("fringes_nm") or (value / 2 for value in self.wavelengths_nm))
 
     @property
-    def pixel_um(self) -> float | None:
-        """Give the lateral size of a pixel in um, None where the file does not say it."""
-        pixel = self._acquisition.get("pixel_um")
-        return float(pixel) if isinstance(pixel, int | float) and pixel > 0 else None
+    def pixel_um(self) -> PixelUm | None:
+        """Give the lateral size of a pixel in um, (y, x) where it is not square, None where the file does not say it."""
+        pair = pixel_pair(self._acquisition.get("pixel_um"))
+        return pair[0] if pair is not None and pair[0] == pair[1] else pair
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -23,15 +23,17 @@ class LevelledHeights(LazyMap):
     or two sweeps of the map, memory of a band.
     """
 
-    def __init__(self, stored: MapArray, aperture: Aperture | None, terms: tuple[str, ...]) -> None:
+    def __init__(
+        self, stored: MapArray, aperture: Aperture | None, terms: tuple[str, ...], aspect: float = 1.0
+    ) -> None:
         super().__init__((int(stored.shape[0]), int(stored.shape[1])), np.dtype(np.float64))
-        self._stored, self._aperture, self._terms = stored, aperture, terms
+        self._stored, self._aperture, self._terms, self._aspect = stored, aperture, terms, aspect
 
     @cached_property
     def form(self) -> Form:
         """Fit the form that is removed."""
         masks = ((start, np.isfinite(heights)) for start, heights in self._bands())
-        fit = FormFit(self._terms, pupil_of(self._aperture) or circle_around(masks))
+        fit = FormFit(self._terms, pupil_of(self._aperture) or circle_around(masks, self._aspect))
         for start, heights in self._bands():
             fit.add(start, heights)
         return fit.solve()

@@ -16,7 +16,7 @@ from cpikan.pipeline.maps.pyramid import build_pyramid
 from cpikan.storage.atomic import check_disk_space, write_json
 from cpikan.storage.row_assembler import RowAssembler
 from cpikan.storage.writers.layout import QUANTITIES, document_path
-from cpikan.storage.writers.open import open_writer, output_paths, required_bytes
+from cpikan.storage.writers.open import check_document, open_writer, output_paths, required_bytes
 
 
 def save_map(height_map: HeightMap, path: Path, *, overwrite: bool = False) -> None:
@@ -32,6 +32,15 @@ def save_map(height_map: HeightMap, path: Path, *, overwrite: bool = False) -> N
         raise InputError(f"output {path} is the map itself: choose another name")
     if there and not overwrite:
         raise InputError(f"output {there[0]} exists: say overwrite to replace it, or choose another name")
+    own = document_path(height_map.path)
+    shared = own.exists() and document_path(path).resolve() == own.resolve()
+    if not shared:
+        check_document(path)
+    elif height_map.aperture is not None or height_map.removed:
+        raise InputError(
+            f"{path.name} would share {document_path(path).name} with {height_map.path.name}, which is neither cut nor "
+            "levelled: choose another stem"
+        )
     check_disk_space(path, required_bytes(path, height_map.shape, names))
     attributes = {key: height_map.document.get(key, {}) for key in ("acquisition", "settings")}
     attributes["pixel_um"] = height_map.pixel_um
@@ -44,7 +53,8 @@ def save_map(height_map: HeightMap, path: Path, *, overwrite: bool = False) -> N
         for final in there:
             shutil.rmtree(final) if final.is_dir() else final.unlink()
         writer.finish()
-    write_json(document_path(path), _document(height_map))
+    if not shared:  # one document says the same of both
+        write_json(document_path(path), _document(height_map))
 
 
 def _rows(rows: MapRows, name: str, band: Any) -> np.ndarray:

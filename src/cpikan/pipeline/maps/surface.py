@@ -20,6 +20,7 @@ from cpikan.surface.form import Form, check_form_terms
 from cpikan.surface.measure import MeasureSettings, measure
 from cpikan.surface.ripple import fringe_ripple, sample_step
 from cpikan.surface.zernike import ZernikeBasis
+from cpikan.units import as_json, pixel_aspect
 
 _BLOCK_PIXELS = 1 << 18  # a band and its form stay in the cache
 
@@ -44,6 +45,7 @@ def surface_figures(
     terms = check_form_terms(remove)
     height_map = source if isinstance(source, HeightMap) else open_height_map(source)
     if aperture is not None:
+        aperture = aperture.stretched(pixel_aspect(height_map.pixel_um))
         aperture.check(height_map.shape)
     sweeps = _Sweeps(height_map, aperture, progress)
     try:
@@ -65,7 +67,7 @@ def surface_figures(
         "wavelengths_nm": list(height_map.wavelengths_nm),
         "shape": [height, width],
         "valid_fraction": numbers.pixels / (height * width),
-        "pixel_um": height_map.pixel_um,
+        "pixel_um": as_json(height_map.pixel_um),
         "path": str(height_map.path),
         "warnings": list(height_map.notes),
     }

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cpikan.pipeline.reconstruction.row_sink import RowSink
+from cpikan.pipeline.stacks.frame_hash import FrameHash
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.kernels.model import HeightRows, OrderSearch, PhaseRows, empty_rows
 from cpikan.psi.kernels.select import PixelKernels
@@ -24,13 +25,17 @@ DEPTH = 2
 
 @dataclass(frozen=True)
 class FrameSource:
-    """Frames and what turns them into maps; ``search`` is None for one wavelength, ``band_rows`` None for a fitting size."""
+    """Frames and what turns them into maps; ``search`` is None for one wavelength, ``band_rows`` None for a fitting size.
+
+    ``hashed`` takes the frames as they are read, by the thread that reads them.
+    """
 
     stack: FrameStack
     kernels: PixelKernels
     search: OrderSearch | None
     mask: Aperture | None = None
     band_rows: int | None = None
+    hashed: FrameHash | None = None
 
     def mask_rows(self, start: int, stop: int) -> np.ndarray | None:
         """Read rows of the mask as uint8, None without one."""
@@ -78,7 +83,7 @@ class BandReader:
     """Reads bands of frames, with ``halo`` rows around them, into buffers that go round."""
 
     def __init__(self, source: FrameSource, bands: Sequence[Band], halo: int = 0) -> None:
-        self._stack, self._halo = source.stack, halo
+        self._stack, self._halo, self._hashed = source.stack, halo, source.hashed
         wavelengths, steps, height, width = source.stack.shape
         self.rows = min(max((band.rows for band in bands), default=0) + 2 * halo, height)
         size, dtype = (wavelengths * steps * self.rows * width,), source.stack.dtype.newbyteorder("=")
@@ -91,7 +96,10 @@ class BandReader:
         buffer = self._buffers.take()
         # the last band is shorter: the front of the buffer, still C-contiguous
         view = buffer[: wavelengths * steps * (stop - start) * width].reshape(wavelengths, steps, stop - start, width)
-        return ReadBand(start, self._stack.rows(start, stop, view), buffer)
+        frames = self._stack.rows(start, stop, view)
+        if self._hashed is not None:
+            self._hashed.add(start, frames)
+        return ReadBand(start, frames, buffer)
 
     def done(self, item: ReadBand) -> None:
         """Give back the buffer of frames that are not needed any more."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,7 @@ class RowSink:
         self._pending: list[tuple[int, np.ndarray]] = []
         self._synced_at = time.perf_counter()
         self.statistics = MapStatistics()
+        self.notes: Callable[[int], dict[str, Any]] = lambda rows: {}  # what else the journal is told of the first rows
         self.first_row = 0
         last = journal.last(stage)
         if last is not None:
@@ -63,9 +65,9 @@ class RowSink:
         if synced:
             self._writer.sync()
             self._synced_at = time.perf_counter()
-        step = {"stage": self._stage, "rows": rows, "statistics": self.statistics.to_json()}
+        step: dict[str, Any] = {"stage": self._stage, "rows": rows, "statistics": self.statistics.to_json()}
         step["checks"] = checks_of(self._writer, self._journal.path.parent)
-        self._journal.add(step, synced=synced)
+        self._journal.add(step | self.notes(rows), synced=synced)
         self.first_row = rows
 
     def _count(self, handed: int) -> None:

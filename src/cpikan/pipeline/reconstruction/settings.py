@@ -57,6 +57,9 @@ class ReconstructSettings:
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     all_quantities: bool = option(False, "beside a .npy height also OUT.sigma.npy and OUT.flags.npy", flag="--all")
     threads: int | None = option(None, "worker threads (default: one per core)", speed_only=True)
+    hash_frames: bool = option(
+        False, "also frames_sha256, a hash of the frames that other programs can check", flag="--hash", speed_only=True
+    )
     band_rows: int | None = option(None, "image rows per band (default: about 20 MiB of frames)", speed_only=True)
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -43,6 +44,8 @@ def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[
         "expected_wrong_order_rate": calibration.wrong_order_rate,
         "fit_across_wavelengths": calibration.fit_across_wavelengths,
         "frames_fit": describe_fits(calibration),
+        "frames_xxh3": None,
+        "frames_sha256": None,
         "field_fit": None if surface is None else surface.summary,
         **told(calibration.warnings),
     }
@@ -102,7 +105,8 @@ def document(
             "form": stack.form,
             "shape": list(stack.shape),
             "dtype": str(stack.dtype),
-            "fingerprint": identity["input"],
+            "fingerprint": _fingerprint(stack, summary["frames_xxh3"]),
+            "stamp": stack.stamp(),
             "cpikan": VERSION,
             "python": platform.python_version(),
             "numpy": np.__version__,
@@ -110,6 +114,11 @@ def document(
         },
         "plan": identity,
     }
+
+
+def _fingerprint(stack: FrameStack, frames_xxh3: str) -> str:
+    """Hash all frames and their acquisition to the identity of the input."""
+    return hashlib.sha256(f"{frames_xxh3} {stack.shape} {stack.acquisition}".encode()).hexdigest()
 
 
 def describe_calibration(calibration: Calibration) -> dict[str, Any]:
@@ -148,6 +157,7 @@ def describe_fits(calibration: Calibration) -> list[dict[str, Any]] | None:
                 "defocus_rad_px2": model.defocus_rad_px2.tolist(),
                 "gain": model.gain.tolist(),
                 "offset_dn": model.offset_dn.tolist(),
+                "contrast": model.fringe_contrast.tolist(),
                 "harmonic_ratio": {str(order): ratio for order, ratio in fit.harmonic_ratio.items()},
                 "harmonics_per_pixel": list(model.harmonics),
                 "response": None if model.response is None else asdict(model.response),

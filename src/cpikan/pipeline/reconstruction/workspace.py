@@ -12,7 +12,7 @@ from cpikan.errors import InputError, ResumeError
 from cpikan.storage.atomic import read_json, write_json
 from cpikan.storage.file_kinds import refuse_link
 from cpikan.storage.writers.layout import document_path, partial_of
-from cpikan.storage.writers.open import output_format, output_paths, partial_paths
+from cpikan.storage.writers.open import check_document, output_format, output_paths, partial_paths
 from cpikan.streaming.journal import Journal, check_same_plan
 
 State = Literal["new", "unfinished", "finished"]
@@ -45,6 +45,7 @@ class Workspace:
             raise InputError("--resume and --overwrite exclude each other: continue the old run, or begin anew")
         if not output.parent.is_dir():
             raise InputError(f"folder {output.parent} of the output {output.name} does not exist: create it first")
+        check_document(output)
         log = output.with_name(output.name + ".journal")
         for path in (*partial_paths(output), output.with_name(output.name + ".scratch")):
             refuse_link(path)

@@ -14,8 +14,9 @@ from cpikan.psi.model.acquisition import STEP_STATES, Acquisition, StepState
 from cpikan.psi.model.steps import check_steps
 from cpikan.storage.documents import parse_toml
 from cpikan.storage.readers.zarr import is_zarr
-from cpikan.units import parse_length_nm
+from cpikan.units import parse_length_nm, parse_pixel_um
 
+_MOST_DEGREES = 1e6
 _MAX_FILE_BYTES = 2**20
 _EXAMPLE = 'wavelengths = ["632.8 nm"]'
 
@@ -30,7 +31,9 @@ class AcquisitionFlags:
     wavelengths: Any = option(None, "with unit, such as 632.8nm", flag="--wavelength", metavar="LENGTH", many=True)
     phase_steps: Any = option(None, "cumulative degrees, such as 0,90,180,270; or unknown", metavar="DEG,...")
     steps: Any = option(None, "what the steps are worth: trusted, nominal or unknown", metavar="STATE")
-    pixel_size: Any = option(None, 'lateral sampling, such as "5 um"', metavar="LENGTH")
+    pixel_size: Any = option(
+        None, 'lateral sampling, such as "5 um", or "10 um, 5 um" (y, x) where pixels are not square', metavar="LENGTH"
+    )
     bit_depth: int | str | None = option(None, "significant bits of a sample (default: the type's)")
 
     def given(self) -> dict[str, Any]:
@@ -114,7 +117,7 @@ def build_acquisition(values: Mapping[str, Any], where: str = "the flags") -> Ac
     if state == "unknown":
         steps_deg = None
     pixel = values.get("pixel_size")
-    pixel_um = None if pixel is None else parse_length_nm(pixel, "pixel_size") / 1000
+    pixel_um = None if pixel is None else parse_pixel_um(pixel)
     bits = _bit_depth(values.get("bit_depth"))
     acquisition = Acquisition(wavelengths, steps_deg, cast(StepState, state), pixel_um, bits, said)
     check_steps(acquisition)
@@ -166,8 +169,10 @@ def _degrees(value: object) -> float:
         degrees = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
         degrees = math.nan
-    if not math.isfinite(degrees):
-        raise InputError(f"phase step {value!r} is not a number of degrees: write them such as 0,90,180,270")
+    if not abs(degrees) <= _MOST_DEGREES:
+        raise InputError(
+            f"phase step {value!r} is not a number of degrees up to {_MOST_DEGREES:g}: write them such as 0,90,180,270"
+        )
     return degrees
 
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from cpikan.pipeline.stacks.stack import FrameStack
-from cpikan.units import format_length
+from cpikan.units import as_json, format_length, pixel_pair
 
 
 def describe_stack(stack: FrameStack) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def describe_stack(stack: FrameStack) -> dict[str, Any]:
         "wavelengths_nm": list(acquisition.wavelengths_nm),
         "phase_steps_deg": None if steps is None else [list(row) for row in steps],
         "steps": acquisition.steps,
-        "pixel_um": acquisition.pixel_um,
+        "pixel_um": as_json(acquisition.pixel_um),
         "bit_depth": stack.bit_depth,
         "saturation_dn": stack.saturation_dn if math.isfinite(stack.saturation_dn) else None,
         "input_bytes": stack.input_bytes,
@@ -40,11 +40,19 @@ def format_description(description: dict[str, Any]) -> str:
         f"columns, {description['first_frame']} to {description['last_frame']}",
         "wavelengths": ", ".join(format_length(value) for value in description["wavelengths_nm"]),
         "phase steps": _steps_line(description),
-        "pixel": "unknown, lateral numbers are in pixels" if pixel is None else format_length(1000 * pixel),
+        "pixel": _pixel_line(pixel),
         "values": f"{description['dtype']}, {bits} bits" if bits else f"{description['dtype']}, nothing saturates",
         "input": f"{description['input_bytes'] / 2**20:.1f} MiB",
     }
     return "\n".join(f"{name:<12} {text}" for name, text in lines.items())
+
+
+def _pixel_line(pixel_um: Any) -> str:
+    pair = pixel_pair(pixel_um)
+    if pair is None:
+        return "unknown, lateral numbers are in pixels"
+    y, x = (format_length(1000 * size) for size in pair)
+    return x if y == x else f"{y} from row to row, {x} from column to column"
 
 
 def _steps_line(description: dict[str, Any]) -> str:

@@ -17,8 +17,10 @@ from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.steps import check_steps
 from cpikan.storage.protocols import FrameReader
 from cpikan.storage.readers.array import ArrayReader
+from cpikan.storage.readers.base import BaseReader
 from cpikan.storage.readers.open import open_frames
 
+_SAMPLED_ROWS = 5
 MIN_FRAMES = 3  # background, modulation and phase are three unknowns a pixel
 
 
@@ -28,15 +30,16 @@ def open_stack(
     wavelengths: str | Sequence[str] | None = None,
     phase_steps: str | Sequence[Any] | None = None,
     steps: str | None = None,
-    pixel_size: str | None = None,
+    pixel_size: str | Sequence[str] | None = None,
     bit_depth: int | str | None = None,
 ) -> FrameStack:
     """Open a stack from its headers: a folder of images, .npy, .tif, a Zarr array or ``file.h5::/dataset``.
 
     The keywords are the keys of acquisition.toml, in the same form, and override it: ``wavelengths`` with units
     (``["632.8 nm"]``), ``phase_steps`` in degrees, cumulative (one list, one per wavelength, or ``"unknown"``),
-    ``steps`` trusted, nominal or unknown, ``pixel_size`` with a unit, ``bit_depth``. Raises InputError when the frames
-    cannot be read, are not as many as wavelengths x steps, or the metadata is missing or contradicts itself.
+    ``steps`` trusted, nominal or unknown, ``pixel_size`` with a unit (two, (y, x), where pixels are not square),
+    ``bit_depth``. Raises InputError when the frames cannot be read, are not as many as wavelengths x steps, or the
+    metadata is missing or contradicts itself.
     """
     started = time.perf_counter()
     opened = open_frames(path)
@@ -119,8 +122,22 @@ class FrameStack:
         return band[..., column_start : max(column_start, column_stop)]
 
     def fingerprint(self) -> str:
-        """Hash frames and acquisition to a cheap identity: names, sizes and times of the files, not their content."""
-        return hashlib.sha256(f"{self._reader.fingerprint()} {self.shape} {self.acquisition}".encode()).hexdigest()
+        """Hash the acquisition and a few whole rows of every frame: cheap, and the same for a copy of the frames.
+
+        `cpikan.pipeline.stacks.frame_hash` hashes all of them.
+        """
+        digest = hashlib.sha256(f"{self.shape} {self.dtype.name} {self.acquisition}".encode())
+        last = self.shape[2] - 1
+        for row in sorted({last * part // (_SAMPLED_ROWS - 1) for part in range(_SAMPLED_ROWS)}):
+            digest.update(np.ascontiguousarray(self.rows(row, row + 1)).data)
+        return digest.hexdigest()
+
+    def stamp(self) -> str | None:
+        """Hash sizes and times of the files: where it is unchanged nobody has written to them; None without files."""
+        files = self._reader.files() if isinstance(self._reader, BaseReader) else []
+        stats = [path.stat() for path in files]
+        facts = [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
+        return hashlib.sha256(repr(facts).encode()).hexdigest() if facts else None
 
     def close(self) -> None:
         self._reader.close()

@@ -81,7 +81,7 @@ class Alignment:
 
 
 @dataclass(frozen=True)
-class _Guess:
+class Guess:
     """Pistons, tilts and the window of heights, while they are being found."""
 
     piston: np.ndarray
@@ -91,7 +91,7 @@ class _Guess:
 
 
 @dataclass(frozen=True)
-class _Decoded:
+class Decoded:
     heights: np.ndarray
     residual: np.ndarray
     misfit: np.ndarray
@@ -104,7 +104,7 @@ def align(samples: Samples, search: Search, ranges: Ranges) -> Alignment:
     Phases that vanish together are the simplest explanation; only if they leave the data unexplained, pistons and tilts
     are sought relative to a pixel of the data, by growing the region around it.
     """
-    few = _thin(samples, max(_FEWEST, int(_TRIALS / max(ranges.full, 1.0))))  # long ranges try many orders a pixel
+    few = thin(samples, max(_FEWEST, int(_TRIALS / max(ranges.full, 1.0))))  # long ranges try many orders a pixel
     plain = _refine(few, search, _without_pistons(few, search, ranges), ranges)
     best = _finish(few, search, plain, ranges, searched=False)
     if best.misfit > _GOOD_MISFIT or best.stray > _STRAY:
@@ -115,7 +115,7 @@ def align(samples: Samples, search: Search, ranges: Ranges) -> Alignment:
     return best
 
 
-def _decode(samples: Samples, search: Search, guess: _Guess, loose: float = 0.0) -> _Decoded:
+def decode(samples: Samples, search: Search, guess: Guess, loose: float = 0.0) -> Decoded:
     """Decode heights, residual turns (L, P), misfit and which pixels are unambiguous, under a guess."""
     turns = samples.turns - guess.piston[:, None] - guess.tilt @ samples.position.T
     order, correction, best, second = search(
@@ -123,18 +123,18 @@ def _decode(samples: Samples, search: Search, guess: _Guess, loose: float = 0.0)
     )
     heights = turns[0] + order + correction
     residual = turns - samples.ratio[:, None] * heights
-    return _Decoded(heights, residual - np.rint(residual), best, second - best > _CLEAR)
+    return Decoded(heights, residual - np.rint(residual), best, second - best > _CLEAR)
 
 
-def _without_pistons(samples: Samples, search: Search, ranges: Ranges) -> _Guess:
+def _without_pistons(samples: Samples, search: Search, ranges: Ranges) -> Guess:
     """Guess the window of heights without pistons: the one, near zero first, in which the data fit best."""
-    thin = _thin(samples, _THIN)
+    some = thin(samples, _THIN)
     none, level = np.zeros(len(samples.ratio)), np.zeros((len(samples.ratio), 2))
     steps = min(10, int(ranges.absolute / ranges.full))
     found = []
     for k in sorted(range(-steps, steps + 1), key=abs):
-        guess = _Guess(none, level, k * ranges.full / 2, ranges.full)
-        misfit = float(np.minimum(_decode(thin, search, guess).misfit, 50.0).mean())
+        guess = Guess(none, level, k * ranges.full / 2, ranges.full)
+        misfit = float(np.minimum(decode(some, search, guess).misfit, 50.0).mean())
         found.append((misfit, guess))
         if misfit < len(samples.ratio) - 1:
             break
@@ -142,7 +142,7 @@ def _without_pistons(samples: Samples, search: Search, ranges: Ranges) -> _Guess
     return next(guess for misfit, guess in found if misfit <= 1.01 * least)
 
 
-def _from_origin(samples: Samples, search: Search, ranges: Ranges) -> _Guess:
+def _from_origin(samples: Samples, search: Search, ranges: Ranges) -> Guess:
     """Grow pistons relative to one pixel and tilts outward from that pixel; the best of several origins."""
     total = (samples.ratio[:, None] ** 2 / samples.variance).sum(axis=0)
     good = np.argsort(-total, kind="stable")[: max(1, total.size // 4)]
@@ -150,31 +150,31 @@ def _from_origin(samples: Samples, search: Search, ranges: Ranges) -> _Guess:
     flat = np.zeros((len(samples.ratio), 2))
     found = []
     for origin in origins:
-        guess = _Guess(samples.turns[:, origin].copy(), flat, 0.0, ranges.robust)
+        guess = Guess(samples.turns[:, origin].copy(), flat, 0.0, ranges.robust)
         away = np.sqrt(((samples.position - samples.position[origin]) ** 2).sum(axis=1))
         misfit = np.inf
         for share in (0.1, 0.2, 0.4, 0.7, 1.0):
             reach = max(share * away.max(), np.sort(away)[min(149, away.size - 1)])
-            inside = _thin(_subset(samples, away <= reach), _THIN)
-            decoded = _decode(inside, search, guess, _LOOSE_TURNS)
-            guess = _improve(inside, decoded, guess)
+            inside = thin(subset(samples, away <= reach), _THIN)
+            decoded = decode(inside, search, guess, _LOOSE_TURNS)
+            guess = improve(inside, decoded, guess)
             misfit = float(np.minimum(decoded.misfit, 50.0).mean())
         found.append((misfit, int(origin), guess))
     return min(found, key=lambda entry: entry[:2])[2]
 
 
-def _refine(samples: Samples, search: Search, guess: _Guess, ranges: Ranges) -> _Guess:
+def _refine(samples: Samples, search: Search, guess: Guess, ranges: Ranges) -> Guess:
     """Refine pistons and tilts from all pixels, the window centred on the data and widened to the full range."""
     for span in (guess.span, guess.span, *_WIDENINGS * (ranges.full,)):
         guess = replace(guess, span=span)
-        decoded = _decode(samples, search, guess)
-        guess = _improve(samples, decoded, guess)
+        decoded = decode(samples, search, guess)
+        guess = improve(samples, decoded, guess)
         low, high = _extent(decoded)
         guess = replace(guess, middle=(low + high) / 2)
     return guess
 
 
-def _improve(samples: Samples, decoded: _Decoded, guess: _Guess) -> _Guess:
+def improve(samples: Samples, decoded: Decoded, guess: Guess) -> Guess:
     """Take planes through the residuals of the pixels that fit into the pistons and tilts."""
     fits = (np.abs(decoded.residual) < _OUTLIER_TURNS).all(axis=0)
     use = fits & decoded.clear if (fits & decoded.clear).sum() >= 20 else fits
@@ -184,9 +184,9 @@ def _improve(samples: Samples, decoded: _Decoded, guess: _Guess) -> _Guess:
     return replace(guess, piston=guess.piston + piston, tilt=guess.tilt + tilt)
 
 
-def _finish(samples: Samples, search: Search, guess: _Guess, ranges: Ranges, *, searched: bool) -> Alignment:
+def _finish(samples: Samples, search: Search, guess: Guess, ranges: Ranges, *, searched: bool) -> Alignment:
     """Drop what is not significant, find the height of the origin, and measure extent and misfit as they will be used."""
-    decoded = _decode(samples, search, guess)
+    decoded = decode(samples, search, guess)
     use = decoded.clear if decoded.clear.any() else np.ones_like(decoded.clear)
     error = np.sqrt(np.median(samples.variance, axis=1) / use.sum()) + 1e-6
     tilt = np.where(_significant_tilt(samples, error, guess.tilt)[:, None], guess.tilt, 0.0)
@@ -195,7 +195,7 @@ def _finish(samples: Samples, search: Search, guess: _Guess, ranges: Ranges, *, 
         height, absolute, piston = _absolute(samples, search, piston, error, ranges.absolute)
     if absolute and not (np.abs(piston) > _SIGNIFICANT * error).any():
         piston = np.zeros_like(piston)
-    final = _decode(samples, search, _Guess(piston, tilt, guess.middle + height, ranges.full))
+    final = decode(samples, search, Guess(piston, tilt, guess.middle + height, ranges.full))
     low, high = _extent(final)
     centre = (low + high) / 2
     absolute = absolute and abs(centre) <= ranges.farthest
@@ -208,12 +208,12 @@ def _finish(samples: Samples, search: Search, guess: _Guess, ranges: Ranges, *, 
     return Alignment(piston, tilt, low, high, absolute, misfit, final.misfit.size, stray, worst)
 
 
-def _subset(samples: Samples, keep: np.ndarray) -> Samples:
+def subset(samples: Samples, keep: np.ndarray) -> Samples:
     return Samples(samples.turns[:, keep], samples.variance[:, keep], samples.position[keep], samples.ratio)
 
 
-def _thin(samples: Samples, count: int) -> Samples:
-    return _subset(samples, np.arange(samples.turns.shape[1]) % max(1, samples.turns.shape[1] // count) == 0)
+def thin(samples: Samples, count: int) -> Samples:
+    return subset(samples, np.arange(samples.turns.shape[1]) % max(1, samples.turns.shape[1] // count) == 0)
 
 
 def _fit_planes(
@@ -228,7 +228,7 @@ def _fit_planes(
     return planes[:, 0], planes[:, 1:] / scale
 
 
-def _extent(decoded: _Decoded) -> tuple[float, float]:
+def _extent(decoded: Decoded) -> tuple[float, float]:
     """Find the lowest and highest unambiguous height, without a few stray ones and those that fit nowhere in the window."""
     use = decoded.heights[decoded.clear & fitting(decoded.misfit)]
     use = use if use.size else decoded.heights

@@ -13,6 +13,7 @@ from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.agreement import Agreement, agreement
 from cpikan.psi.calibration.alignment import Alignment, Ranges, Samples, align
 from cpikan.psi.calibration.misfits import worst_region
+from cpikan.psi.calibration.smooth_errors import polynomial, smooth_errors
 from cpikan.psi.kernels.cpu import search_orders
 from cpikan.psi.kernels.model import LEAST_MARGIN, OrderSearch
 from cpikan.psi.model.caution import Caution
@@ -22,6 +23,7 @@ _MISFIT_CHANCE = 1e-7  # a pixel this unlikely to be noise does not fit its orde
 _FARTHEST_NM = 131072.0  # float32 heights are spaced by 0.008 nm below it
 _EDGE_SIGMA = 8.0  # noise of the anchor allowed for at the ends of the range; pixels differ in modulation
 _MISFIT_TOLD = 1.5  # chi squared per degree of freedom that is more than a noise model can be off
+_EXPLAINED = 0.5  # of the misfit, at most, that is left when smooth errors are worth taking off
 _GUESSED_AT_MOST = 4.0  # times the variance: what a noise guessed from neighbours can be off
 _SHORTER = 0.9  # of the range, for which the alignment is worth another try
 _FILLED = 0.9  # of the range, from which heights may lie beyond it
@@ -63,6 +65,14 @@ class MeasuredPhases:
         return Samples(self.phase_rad[rows] / turn, self.variance_rad2[rows] / turn**2, self.position, ratio)
 
 
+class NoAgreementError(InputError):
+    """The wavelengths agree on no height; ``phases`` are those that disagree."""
+
+    def __init__(self, text: str, phases: MeasuredPhases) -> None:
+        super().__init__(text)
+        self.phases = phases
+
+
 @dataclass(frozen=True)
 class OrderModel:
     """The order search and what was found on the way to it; ``fit`` is chi squared per degree of freedom across wavelengths.
@@ -72,6 +82,7 @@ class OrderModel:
     """
 
     search: OrderSearch
+    phases: MeasuredPhases
     alignment: Alignment
     range_nm: float
     wrong_order_rate: float
@@ -90,11 +101,13 @@ def order_model(
 
     Raises InputError where the wavelengths agree on no height.
     """
-    half, samples = phases.half_wave_nm, phases.samples
-    first = _aligned(phases, asked)
-    found = _within_reach(phases, first) if asked is None else first
+    planning.check_orders(phases.wavelengths_nm, asked)
+    found = _searched(phases, asked)
+    if not found.fits:
+        found = _smoothed(found, asked)
     if found.fit.is_none:
-        raise InputError(_no_agreement(found.fit))
+        raise NoAgreementError(_no_agreement(found.fit), phases)
+    half, samples, phases = phases.half_wave_nm, found.phases.samples, found.phases
     range_nm, alignment = found.range_nm, found.alignment
     factor, floor, sigma = found.noise_factor, found.phase_floor_rad2, found.sigma_rad
     rate = planning.expected_wrong_order_rate(phases.wavelengths_nm, sigma, range_nm)
@@ -109,7 +122,8 @@ def order_model(
     shared = floor / float(np.mean(np.square(sigma)))
     search = _search(phases, alignment, window, finest=finest)
     return OrderModel(
-        search=replace(search, margin_min=margin, rivals=rivals, shared=shared),
+        search=replace(search, margin_min=margin, rivals=rivals, shared=shared, bow_turns=found.bow_turns),
+        phases=phases,
         alignment=alignment,
         range_nm=range_nm,
         wrong_order_rate=rate,
@@ -126,7 +140,7 @@ def order_model(
 class _Found:
     """An alignment over a range, how well the wavelengths agree in it, and the noise that this makes of ``phases``.
 
-    ``folded``: the heights filled half of this range, and may lie beyond it.
+    ``folded``: the heights filled half of this range, and may lie beyond it. ``bow_turns`` was taken off the phases.
     """
 
     phases: MeasuredPhases
@@ -134,6 +148,12 @@ class _Found:
     alignment: Alignment
     fit: Agreement
     folded: bool = False
+    bow_turns: np.ndarray | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Tell whether noise, as far as it is known, explains what the wavelengths disagree."""
+        return self.fit.worst / self.noise_factor < _MISFIT_TOLD and not self.fit.is_none
 
     @property
     def noise_factor(self) -> float:
@@ -166,6 +186,39 @@ class _Found:
     @property
     def filled(self) -> bool:
         return self.folded or self.extent_nm > _FILLED * self.range_nm
+
+
+def _searched(phases: MeasuredPhases, asked: float | tuple[float, float] | None) -> _Found:
+    """Align the phases over the range asked for, or over the default one as the data have it."""
+    first = _aligned(phases, asked)
+    return _within_reach(phases, first) if asked is None else first
+
+
+def _smoothed(found: _Found, asked: float | tuple[float, float] | None) -> _Found:
+    """Take smooth errors between the wavelengths off the phases, where that explains most of what they disagree."""
+    if isinstance(asked, tuple):
+        return found  # exact limits mean exact phases
+    phases = found.phases
+    loose = [math.hypot(s, 0.1) for s in phases.sigma_rad]
+    short = planning.default_range_nm(phases.wavelengths_nm, loose)
+    best = found
+    for span in (min(short, found.range_nm), 4 * short):
+        if span <= found.range_nm and not best.fits:
+            better = _without_smooth_errors(phases, asked, span)
+            best = min(best, better, key=lambda one: one.fit.worst)
+    explained = not best.fit.is_none and best.fit.worst < _EXPLAINED * found.fit.worst
+    return best if explained else found
+
+
+def _without_smooth_errors(phases: MeasuredPhases, asked: float | None, span_nm: float) -> _Found:
+    """Take off the smooth errors that are found over a range of heights ``span_nm``, and search again."""
+    samples, scale = phases.samples, max(phases.shape) / 2
+    errors = smooth_errors(samples, search_orders(samples.ratio), span_nm / phases.half_wave_nm, scale)
+    errors[:, 0, :2] = errors[:, 1, 0] = 0  # pistons and tilts are sought as ever
+    turns = polynomial(errors, phases.position, scale)[np.argsort(phases.order)]
+    found = _searched(replace(phases, phase_rad=phases.phase_rad - 2 * np.pi * turns), asked)
+    degree = np.add.outer(*2 * (np.arange(errors.shape[1]),))
+    return replace(found, bow_turns=errors / scale**degree)
 
 
 def _aligned(phases: MeasuredPhases, asked: float | tuple[float, float] | None) -> _Found:
@@ -264,6 +317,13 @@ def _no_agreement(fit: Agreement) -> str:
     )
 
 
+def _bow_rad(found: _Found) -> np.ndarray:
+    """Compute the smooth errors at the pixels looked at, in rad, (L, P)."""
+    assert found.bow_turns is not None
+    turns = polynomial(found.bow_turns, found.phases.position, 1.0)
+    return 2 * np.pi * np.asarray(turns - turns.mean(axis=1, keepdims=True))
+
+
 def _warnings(found: _Found, rate: float, asked: float | tuple[float, float] | None) -> tuple[Caution, ...]:
     told = {}
     misfit = found.fit.misfit / found.noise_factor
@@ -271,6 +331,13 @@ def _warnings(found: _Found, rate: float, asked: float | tuple[float, float] | N
         told["wavelengths-disagree"] = (
             f"the wavelengths disagree {misfit:.3g} times as much as noise explains (chi squared per degree of freedom): "
             "sigma and flags allow for it; check the wavelengths, the order of the frames, the steps and the focus of each"
+        )
+    if found.bow_turns is not None:
+        size = np.abs(_bow_rad(found)).max(axis=1)
+        which = ", ".join(f"{value:.2g}" for value in size[np.argsort(found.phases.order)])
+        told["smooth-errors-removed"] = (
+            f"smooth phase errors between the wavelengths were found and taken off (up to {which} rad by wavelength): what "
+            "of them is common to all stays in the height; check the focus of each wavelength, and whether the part moved"
         )
     if rate > 1e-4:
         told["wrong-orders"] = (

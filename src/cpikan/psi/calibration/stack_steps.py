@@ -21,6 +21,8 @@ from cpikan.psi.model.frame_model import FrameModel
 Sign = Literal["given", "nominal", "assumed"]
 _STATES: dict[Sign, StepState] = {"given": "trusted", "nominal": "nominal", "assumed": "unknown"}
 _DEVIATION_DEG = 3.0  # of trusted steps that is worth a warning
+_SAME_DEG = 4.0  # between the steps of two frames of which one repeats the other
+_LEAST_TOLD = 0.003  # of the fringe: a harmonic
 _LEAST_TOLD_DEG = 0.2
 _FEWEST_CHECKED = 5  # frames from which all steps are determined
 _CARRIER_DEG = 5.0  # what the few rows that show a carrier are good for
@@ -222,15 +224,35 @@ def _findings(fit: StepFit, given: tuple[float, ...]) -> list[str]:
     if off > max(_LEAST_TOLD_DEG, 5 * error):
         steps = ", ".join(f"{step:.1f}" for step in fit.steps_deg)
         found.append(f"they show steps of {steps} deg, off by up to {off:.1f} deg (+- {error:.2g})")
+    found += [
+        f"frames {j + 1} and {k + 1} show the same step, as if one was taken twice" for j, k in _repeated(fit, given)
+    ]
     if "tilt" in fit.effects:
         largest = float(np.abs(fit.model.tilt_rad_px).max())
         found.append(f"they are tilted against each other by up to {1e3 * largest:.2g} mrad per pixel")
     if "gain" in fit.effects:
         found.append(f"their light is {', '.join(f'{gain:.3g}' for gain in fit.model.gain)} times that of the first")
-    if fit.harmonic_ratio or fit.model.response is not None:
-        strong = ", ".join(f"{abs(ratio):.1%} at {order} times" for order, ratio in fit.harmonic_ratio.items())
-        found.append(f"the fringes are no cosines ({strong or 'bent by the camera'})")
+    if "contrast" in fit.effects:
+        contrast = ", ".join(f"{one:.3g}" for one in fit.model.fringe_contrast)
+        found.append(
+            f"the contrast of their fringes is {contrast} times that of the first, as where something trembles"
+        )
+    strong = [f"{abs(q):.1%} at {order} times" for order, q in fit.harmonic_ratio.items() if abs(q) > _LEAST_TOLD]
+    if strong or fit.model.response is not None:
+        found.append(f"the fringes are no cosines ({', '.join(strong) or 'bent by the camera'})")
     return found or ["together, small deviations of steps and light"]
+
+
+def _repeated(fit: StepFit, given: tuple[float, ...]) -> list[tuple[int, int]]:
+    """List pairs of frames whose fitted steps are the same though their given ones differ."""
+    pairs = [(j, k) for k in range(len(given)) for j in range(k)]
+    apart = [_apart_deg(given[j], given[k]) for j, k in pairs]
+    seen = [_apart_deg(fit.steps_deg[j], fit.steps_deg[k]) for j, k in pairs]
+    return [pair for pair, told, found in zip(pairs, apart, seen, strict=True) if told > 3 * _SAME_DEG > 3 * found]
+
+
+def _apart_deg(one: float, other: float) -> float:
+    return abs((one - other + 180) % 360 - 180)
 
 
 def _deviating(check: TrustedCheck, given: tuple[float, ...]) -> Caution | None:

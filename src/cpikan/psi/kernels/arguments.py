@@ -49,7 +49,7 @@ class Range(NamedTuple):
 
 class Plane(NamedTuple):
     """Of one wavelength: its place ``source`` in the stack, and the piston and tilts (cycles, cycles per pixel from the centre)
-    that are taken off its phases."""
+    that are taken off its phases; ``bow``: the factors of y^i x^j, i and j from 0 to 4, row by row, or None."""
 
     source: int
     piston: float
@@ -57,6 +57,7 @@ class Plane(NamedTuple):
     tilt_x: float
     centre_y: float
     centre_x: float
+    bow: tuple[float, ...] | None
 
 
 class Search(NamedTuple):
@@ -197,10 +198,9 @@ def pack_search(search: OrderSearch) -> Search:
     def span(low_nm: float, range_nm: float, count: int) -> Range:
         return Range(np.float32(low_nm / half), np.float32((low_nm + range_nm) / half), count)
 
-    of_waves = zip(search.order, search.piston_turns, *np.transpose(search.tilt_turns), strict=True)
     return Search(
         ratio=as_tuple(search.ratio),
-        planes=tuple(Plane(int(i), *map(float, (*plane, *search.centre))) for i, *plane in of_waves),
+        planes=tuple(_plane(search, row) for row in range(len(search.order))),
         near=span(search.near_low_nm, search.near_range_nm, search.near_candidates),
         whole=span(search.low_nm, search.range_nm, search.candidates),
         margin_min=np.float32(search.margin_min),
@@ -210,6 +210,13 @@ def pack_search(search: OrderSearch) -> Search:
         rivals=tuple(np.float32(sign * step) for step in search.rivals for sign in (1, -1)),
         shared=np.float32(search.shared),
     )
+
+
+def _plane(search: OrderSearch, row: int) -> Plane:
+    (tilt_y, tilt_x), (centre_y, centre_x) = search.tilt_turns[row], search.centre
+    bow = None if search.bow_turns is None else tuple(float(value) for value in search.bow_turns[row].ravel())
+    piston = float(search.piston_turns[row])
+    return Plane(int(search.order[row]), piston, float(tilt_y), float(tilt_x), float(centre_y), float(centre_x), bow)
 
 
 def as_tuple(ratio: Array) -> tuple[np.float32, ...]:

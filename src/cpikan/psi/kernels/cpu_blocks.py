@@ -83,6 +83,24 @@ def _remove_plane(plane, block, phase):  # type: ignore[no-untyped-def]
 
 
 @jit
+def _remove_bow(bow, plane, block, phase):  # type: ignore[no-untyped-def]
+    """Remove a wavelength's smooth errors from a block of phases; None compiles to nothing."""
+    if bow is not None:
+        y = block.image_row - plane.centre_y
+        c0, c1, c2, c3, c4 = bow[20], bow[21], bow[22], bow[23], bow[24]
+        for i in range(3, -1, -1):
+            k = 5 * i
+            c0 = c0 * y + bow[k]
+            c1 = c1 * y + bow[k + 1]
+            c2 = c2 * y + bow[k + 2]
+            c3 = c3 * y + bow[k + 3]
+            c4 = c4 * y + bow[k + 4]
+        for n in range(block.n):
+            x = block.x0 + n - plane.centre_x
+            phase[n] -= _f((((c4 * x + c3) * x + c2) * x + c1) * x + c0)
+
+
+@jit
 def start_search(waves, ratio, low, found, n):  # type: ignore[no-untyped-def]
     """Fill the variance of the joint height (cycles^2 of the anchor) and the lowest order in range."""
     anchor, weight, total, start = waves.phase_cycles[0], waves.weight, found.variance, found.start
@@ -262,6 +280,7 @@ def height_rows(frames, span, mask, demodulator, model, field, out, kept):  # ty
                 plane = model.planes[i]
                 demodulate(frames, plane.source, block, demodulator, field, nodes, sums, phase, weight, quality)
                 _remove_plane(plane, block, phase)
+                _remove_bow(plane.bow, plane, block, phase)
             start_search(waves, model.ratio, model.near.low, found, block.n)
             search(waves, model.ratio, model.near, found, block.n)
             if model.whole.orders > model.near.orders:

@@ -71,6 +71,7 @@ class OrderSearch:
     ``misfit_max`` search the rest. An order whose runner-up is within ``margin_min`` (chi squared) is ambiguous.
     ``finest`` takes the height from the anchor alone instead of from all wavelengths. ``rivals`` are the steps to the orders
     that are most easily taken for the right one, ``shared`` is the share of the phase variance that neighbours share.
+    ``bow_turns`` (L, 5, 5) are the factors of y^i x^j, pixels from ``centre``, of smooth errors that are taken off too.
     """
 
     order: tuple[int, ...]
@@ -88,6 +89,18 @@ class OrderSearch:
     margin_min: float = LEAST_MARGIN
     rivals: tuple[int, int, int, int] = (1, 2, 3, 4)
     shared: float = 0.0
+    bow_turns: np.ndarray | None = None
+
+    def relative_turns(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Compute what is taken off the phases at rows and columns (y, x) of a common shape, (L, ...)."""
+        dy, dx = np.broadcast_arrays(np.asarray(y) - self.centre[0], np.asarray(x) - self.centre[1])
+        shape = (-1,) + (1,) * dy.ndim
+        tilt = (self.tilt_turns[:, i].reshape(shape) for i in range(2))
+        plane = self.piston_turns.reshape(shape) + next(tilt) * dy + next(tilt) * dx
+        if self.bow_turns is None:
+            return plane
+        bow = np.polynomial.polynomial.polyval2d(dy, dx, np.moveaxis(self.bow_turns, 0, -1))
+        return np.asarray(plane + bow)
 
     @property
     def candidates(self) -> int:

@@ -155,11 +155,8 @@ def form_height_nm(turns: np.ndarray, order: np.ndarray, shift: np.ndarray, half
 def remove_pistons(phase_rad: np.ndarray, search: OrderSearch, first_row: int) -> np.ndarray:
     """Convert phases (L, rows, W) to turns, anchor first, without relative piston and tilt between wavelengths."""
     rows, width = phase_rad.shape[1:]
-    y = first_row + np.arange(rows)[:, None] - search.centre[0]
-    x = np.arange(width)[None, :] - search.centre[1]
     turns = phase_rad[list(search.order)] / _TURN
-    plane = search.piston_turns[:, None, None] + search.tilt_turns[:, 0, None, None] * y
-    return turns - plane - search.tilt_turns[:, 1, None, None] * x
+    return turns - search.relative_turns(first_row + np.arange(rows)[:, None], np.arange(width)[None, :])
 
 
 def heights(frames: np.ndarray, model: PixelModel, first_row: int = 0, mask: np.ndarray | None = None) -> HeightRows:

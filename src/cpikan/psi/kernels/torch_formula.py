@@ -33,6 +33,7 @@ class Constants(NamedTuple):
     ``level`` (6,): saturation, smallest signal-to-noise, smallest margin, largest misfit, 1 for the joint height and 0 for
     the anchor's alone, half a wave in nm; ``ratio`` (L,); all float32. ``planes`` (L, 3): piston, tilt in y and x (turns),
     ``centre`` (2,), float64. ``near`` and ``wide`` (3,) float32: lowest height, end (turns) and number of orders.
+    ``bow`` (L, 5, 5) float64, or (L, 0, 0): the factors of y^i x^j of smooth errors.
     """
 
     weights: Tensor
@@ -43,6 +44,7 @@ class Constants(NamedTuple):
     centre: Tensor
     near: Tensor
     wide: Tensor
+    bow: Tensor
 
 
 class Kind(NamedTuple):
@@ -130,6 +132,7 @@ def constants(model: PixelModel, device: torch.device) -> Constants:
         double(centre),
         single(near),
         single(wide),
+        double(np.zeros((len(order), 0, 0)) if search is None or search.bow_turns is None else search.bow_turns),
     )
 
 
@@ -221,8 +224,21 @@ def remove_pistons(turns: tuple[Tensor, ...], place: Tensor, c: Constants) -> tu
     level = []
     for i, phase in enumerate(turns):
         plane = c.planes[i, 0] + c.planes[i, 1] * y + c.planes[i, 2] * x
+        if c.bow.shape[1] > 0:
+            plane = plane + _bow(c.bow[i], y, x)
         level.append(phase - (plane - plane.round()).to(torch.float32))
     return tuple(level)
+
+
+def _bow(factors: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Evaluate the sum of ``factors`` (5, 5) times y^i x^j by Horner's rule."""
+    total = torch.zeros_like(y)
+    for i in range(4, -1, -1):
+        along = torch.zeros_like(x)
+        for j in range(4, -1, -1):
+            along = along * x + factors[i, j]
+        total = total * y + along
+    return total
 
 
 def nothing_found(like: Tensor) -> Found:

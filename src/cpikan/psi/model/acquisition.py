@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.units import PixelUm, pixel_pair
 
 StepState = Literal["trusted", "nominal", "unknown"]
 STEP_STATES: tuple[StepState, ...] = ("trusted", "nominal", "unknown")
@@ -19,14 +20,14 @@ class Acquisition:
     ``wavelengths_nm`` has one entry per wavelength, ``phase_steps_deg`` one tuple of cumulative steps per wavelength (or is
     None when unknown). ``steps`` says what the given steps are worth: ``trusted`` (used as given), ``nominal`` (start of an
     estimate) or ``unknown``; ``steps_said`` is False where nobody said so and ``trusted`` is only the default, which gives way
-    to frames that contradict it. ``pixel_um`` is the lateral sampling, ``bit_depth`` the number of significant bits; both may
-    be None. Raises InputError when the parts contradict each other.
+    to frames that contradict it. ``pixel_um`` is the lateral sampling (where pixels are not square, (y, x)),
+    ``bit_depth`` the number of significant bits; both may be None. Raises InputError when the parts contradict each other.
     """
 
     wavelengths_nm: tuple[float, ...]
     phase_steps_deg: tuple[tuple[float, ...], ...] | None = None
     steps: StepState = "unknown"
-    pixel_um: float | None = None
+    pixel_um: PixelUm | None = None
     bit_depth: int | None = None
     steps_said: bool = True
 
@@ -40,6 +41,8 @@ class Acquisition:
                 raise InputError(f"wavelength {value} nm is not positive: give one above zero")
         if len(set(self.wavelengths_nm)) != len(self.wavelengths_nm):
             raise InputError(f"wavelengths {list(self.wavelengths_nm)} nm repeat one: give each wavelength once")
+        if self.pixel_um is not None and pixel_pair(self.pixel_um) is None:
+            raise InputError(f"pixel size {self.pixel_um} um is not positive: give one above zero, or (y, x)")
         if self.steps not in STEP_STATES:
             raise unknown_name("state of the steps", self.steps, STEP_STATES)
         if self.phase_steps_deg is None:

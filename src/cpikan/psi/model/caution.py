@@ -14,6 +14,7 @@ CAUTIONS: dict[str, str] = {
     "range-filled": "the heights fill the range that the noise allows",
     "saturated": "pixels are saturated and left out",
     "sign-assumed": "the sign of the height is a guess",
+    "smooth-errors-removed": "smooth phase errors between the wavelengths were taken off",
     "steps-coincide": "frames coincide in a part of the field: steps were taken as the same everywhere",
     "steps-few-frames": "steps were fitted to so few frames that they rest on smooth light",
     "steps-not-settled": "the estimate of the steps had not settled",

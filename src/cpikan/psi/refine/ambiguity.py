@@ -28,8 +28,7 @@ def is_doubtful(frames: np.ndarray, position: np.ndarray, shape: tuple[int, int]
     if not measured.any():
         return False
     rows = list(search.order)
-    away = position[measured] - np.asarray(search.centre)
-    turns = phase[rows][:, measured] / (2 * np.pi) - search.piston_turns[:, None] - search.tilt_turns @ away.T
+    turns = phase[rows][:, measured] / (2 * np.pi) - search.relative_turns(*position[measured].T)
     spread = variance[rows][:, measured] / (2 * np.pi) ** 2
     half = search.half_wave_nm
     found = search_orders(search.ratio)(turns, spread, search.low_nm / half, search.range_nm / half)

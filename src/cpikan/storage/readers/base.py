@@ -56,6 +56,10 @@ class BaseReader(ABC):
     def labels(self) -> tuple[str, ...]:
         return self._layout.labels
 
+    def files(self) -> list[Path]:
+        """List the files that hold the frames; none where they are in memory."""
+        return []
+
     def origin(self) -> tuple[Any, ...] | None:
         """Return the arguments that open the same frames again; None for frames that are in memory."""
         return None

@@ -64,6 +64,9 @@ class ImagesReader(BaseReader):
     def _rows(self, start: int, stop: int) -> np.ndarray:
         return self._scratch.rows(start, stop)
 
+    def files(self) -> list[Path]:
+        return self._paths
+
     def origin(self) -> tuple[Any, ...]:
         return ([replace(header, path=header.path.absolute()) for header in self._headers],)
 

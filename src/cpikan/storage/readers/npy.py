@@ -61,6 +61,9 @@ class NpyReader(ArrayReader):
             self._descriptor = -1
         super().close()
 
+    def files(self) -> list[Path]:
+        return [self._path]
+
     def origin(self) -> tuple[Any, ...]:
         return (self._path.absolute(),)
 

@@ -82,11 +82,14 @@ class TiffReader(BaseReader):
             np.copyto(frame, mapped[start:stop])
         return out
 
+    def files(self) -> list[Path]:
+        return list(dict.fromkeys(page.path for page in self._pages))
+
     def origin(self) -> tuple[Any, ...]:
         return ([replace(page, path=page.path.absolute()) for page in self._pages], self.groups, self.axes)
 
     def fingerprint(self) -> str:
-        return fingerprint_files(dict.fromkeys(page.path for page in self._pages), self.shape, self.dtype)
+        return fingerprint_files(self.files(), self.shape, self.dtype)
 
     def close(self) -> None:
         self._mapped = []

@@ -165,11 +165,18 @@ def open_zygo_map(path: Path) -> StoredMap:
     """Open a MetroPro .dat file as a height map; raises as `open_zygo`."""
     file = open_zygo(path)
     header = file.header
-    notes = [f"{file.path} was saved with inverted data sign: heights are as stored"] if header.inverted else []
+    notes = [_SIGN.format(path=file.path)] if header.inverted else []
     acquisition = {"wavelengths_nm": [header.wavelength_nm], "pixel_um": header.pixel_um}
     fringe_nm = header.nm_per_code * header.resolution
     document = {"acquisition": acquisition, "fringes_nm": [fringe_nm], "notes": notes}
     return StoredMap(file.path, {"height_nm": _ZygoHeights(file)}, document)
+
+
+_SIGN = (
+    "{path} says that its data sign is inverted (sign = 1): heights are read as they are stored, as prysm and surfalize read "
+    "them; Gwyddion and SurfaceTopography turn them upside down, so look which side is up before maps of several programs "
+    "are compared"
+)
 
 
 def _parse(path: Path, start: bytes) -> dict[str, Any]:

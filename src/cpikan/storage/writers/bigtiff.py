@@ -18,6 +18,7 @@ from cpikan.storage.atomic import plain
 from cpikan.storage.writers.layout import QUANTITIES, MapLayout, pixel_um
 
 TILE = 512
+_GDAL_NODATA = 42113  # without it GDAL counts NaN as measured
 _BLOCK = 4096  # pages of pixels start at multiples of this
 _SAMPLE_FORMATS = {"u": 1, "i": 2, "f": 3}
 _ASCII, _SHORT, _LONG, _RATIONAL, _LONG8 = 2, 3, 4, 5, 16
@@ -90,9 +91,9 @@ def _directories(layout: MapLayout, pages: Sequence[TiffPage]) -> bytes:
 def _entries(page: TiffPage, description: str, attributes: Mapping[str, Any]) -> list[tuple[int, int, bytes]]:
     """List the tags of a page as (code, type, value), in the ascending order the format demands."""
     pixel = pixel_um(attributes)
-    per_cm = Fraction(1e4 / pixel if pixel else 1).limit_denominator(10**5)
-    resolution = _pack(_RATIONAL, per_cm.numerator, per_cm.denominator)
+    resolution_y, resolution_x = (_per_cm(size) for size in pixel or (None, None))
     sizes = [page.tile_bytes] * len(page.tile_offsets)
+    no_data = [(_GDAL_NODATA, _ASCII, b"nan\0")] if page.dtype.kind == "f" else []
     return [
         (256, _LONG, _pack(_LONG, page.shape[1])),  # ImageWidth
         (257, _LONG, _pack(_LONG, page.shape[0])),  # ImageLength
@@ -101,15 +102,22 @@ def _entries(page: TiffPage, description: str, attributes: Mapping[str, Any]) ->
         (262, _SHORT, _pack(_SHORT, 1)),  # PhotometricInterpretation: black is zero
         (270, _ASCII, description.encode("ascii") + b"\0"),  # ImageDescription
         (277, _SHORT, _pack(_SHORT, 1)),  # SamplesPerPixel
-        (282, _RATIONAL, resolution),  # XResolution
-        (283, _RATIONAL, resolution),  # YResolution
+        (282, _RATIONAL, resolution_x),  # XResolution
+        (283, _RATIONAL, resolution_y),  # YResolution
         (296, _SHORT, _pack(_SHORT, 3 if pixel else 1)),  # ResolutionUnit: cm or none
         (322, _LONG, _pack(_LONG, TILE)),  # TileWidth
         (323, _LONG, _pack(_LONG, TILE)),  # TileLength
         (324, _LONG8, _pack(_LONG8, *page.tile_offsets)),  # TileOffsets
         (325, _LONG8, _pack(_LONG8, *sizes)),  # TileByteCounts
         (339, _SHORT, _pack(_SHORT, _SAMPLE_FORMATS[page.dtype.kind])),  # SampleFormat
+        *no_data,
     ]
+
+
+def _per_cm(size_um: float | None) -> bytes:
+    """Encode the pixels per cm; 1 where the size is not known."""
+    number = Fraction(1e4 / size_um if size_um else 1).limit_denominator(10**5)
+    return _pack(_RATIONAL, number.numerator, number.denominator)
 
 
 def _directory(entries: Sequence[tuple[int, int, bytes]], start: int, *, last: bool) -> bytes:

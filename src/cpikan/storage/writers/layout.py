@@ -11,6 +11,7 @@ import numpy as np
 
 from cpikan.errors import InputError, unknown_name
 from cpikan.storage.checks import PARTIAL
+from cpikan.units import pixel_pair
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,6 @@ def document_path(path: Path | str) -> Path:
     return Path(path).with_suffix(".json")
 
 
-def pixel_um(attributes: Mapping[str, Any]) -> float | None:
-    """Read the lateral sampling in um, where the attributes carry one under ``pixel_um``, else None."""
-    value = attributes.get("pixel_um")
-    return float(value) if isinstance(value, int | float) and value > 0 else None
+def pixel_um(attributes: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Read the lateral sampling (y, x) in um, where the attributes carry one under ``pixel_um``, else None."""
+    return pixel_pair(attributes.get("pixel_um"))

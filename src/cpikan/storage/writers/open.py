@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.storage.formats import Format, require_format
+from cpikan.storage.atomic import read_json
+from cpikan.storage.formats import Format, require_format, suffixes_of
 from cpikan.storage.protocols import MapWriter
-from cpikan.storage.writers.layout import QUANTITIES, MapLayout, npy_path, partial_of
+from cpikan.storage.writers.layout import QUANTITIES, MapLayout, document_path, npy_path, partial_of
 
 
 def open_writer(
@@ -55,6 +56,51 @@ def output_paths(path: Path | str, quantities: Iterable[str] | None = None) -> l
     path = Path(path)
     names = QUANTITIES if quantities is None else quantities
     return [npy_path(path, name) for name in names] if output_format(path).beside else [path]
+
+
+def check_document(path: Path | str) -> None:
+    """Refuse an output whose document STEM.json is that of another output, or of something else.
+
+    Raises InputError naming the other one: a map is measured with the pixel size and the wavelengths of its document.
+    """
+    path = Path(path)
+    file = document_path(path)
+    others = [path.with_suffix(suffix) for suffix in suffixes_of("writer") if suffix != path.suffix]
+    running = next((other for other in others if other.with_name(f"{other.name}.journal").exists()), None)
+    if running is not None:
+        raise InputError(
+            f"an unfinished run will write {file.name} for {running.name}: choose another stem for {path.name}"
+        )
+    if not file.exists():
+        return
+    document = read_json(file)
+    owner = path.with_name(_owner(document) or path.name)
+    if owner.name != path.name and document_path(owner) == file:
+        others = [owner]
+    elif owner.name == path.name and _owner(document):
+        return
+    there = next((other for other in others if other.exists()), None)
+    if there is not None and _is_record(document):
+        raise InputError(
+            f"{file.name} describes {there.name} and cannot describe {path.name} too: choose another stem for "
+            f"{path.name}, or remove {there.name} with {file.name}"
+        )
+    if not _is_record(document) and not path.exists():
+        raise InputError(
+            f"{file} is there and no record of a map: choose another stem for {path.name}, or move it away"
+        )
+
+
+def _owner(document: Mapping[str, Any]) -> str | None:
+    """Read the name of the output that a document was written for, None where it says none."""
+    summary = document.get("summary")
+    output = summary.get("output") if isinstance(summary, Mapping) else None
+    return Path(output).name if isinstance(output, str) and output else None
+
+
+def _is_record(document: Mapping[str, Any]) -> bool:
+    """Tell whether a document was written beside a map."""
+    return any(isinstance(document.get(key), Mapping) for key in ("summary", "plan", "acquisition", "tiling"))
 
 
 def partial_paths(path: Path | str, quantities: Iterable[str] | None = None) -> list[Path]:

@@ -19,8 +19,10 @@ from cpikan.storage.atomic import full_disk_named, plain, read_json, sync_path, 
 from cpikan.storage.checks import Check
 from cpikan.storage.writers.base import LayoutWriter
 from cpikan.storage.writers.layout import QUANTITIES, MapLayout, Quantity, pixel_um
+from cpikan.storage.writers.ome_xml import ome_xml
 
 CHUNK = 512
+COLLECTION = "OME"  # the group that lists the quantities
 _SHARD_PIXELS = 512 * 10240  # a shard of more is halved, so that memory hardly grows with the width of an image
 
 
@@ -96,7 +98,8 @@ class ZarrWriter(LayoutWriter):
         if root.exists():
             shutil.rmtree(root)
         attributes = plain(self._layout.attributes)
-        zarr.create_group(root, attributes=attributes)
+        zarr.create_group(root, attributes=attributes | {"ome": {"version": "0.5", "bioformats2raw.layout": 3}})
+        _describe_collection(root, self._layout)
         arrays = {}
         for name in self._layout.quantities:
             quantity = QUANTITIES[name]
@@ -108,32 +111,32 @@ class ZarrWriter(LayoutWriter):
         root = self.pyramid_root
         if not root.is_dir():
             raise ResumeError(f"{root} is missing: nothing to resume; run again without --resume")
-        sweep(root)
-        self._restore_heads()
-        try:
-            found = set(zarr.open_group(root, mode="r").group_keys())
-            arrays = {name: open_level(root, name, 0, mode="r+") for name in self._layout.quantities if name in found}
-        except BAD_ZARR as failure:
-            raise ResumeError(f"{root} cannot be resumed ({failure}): run again without --resume") from failure
-        fits = all(_fits(arrays[name], QUANTITIES[name], self._layout.shape) for name in arrays)
-        if found != set(self._layout.quantities) or not fits:
-            raise ResumeError(f"{root} holds another shape, type or set of maps: run again without --resume")
-        return arrays
-
-    def _restore_heads(self) -> None:
-        """Bring the metadata back to those of an output without a pyramid, whatever a power cut has left of them.
-
-        Coarser levels are made anew; the metadata of rows are replaced only where they are no JSON.
-        """
-        root = self.pyramid_root
         with tempfile.TemporaryDirectory() as folder:
             pattern = Path(folder, "pattern")
             self._create(pattern)
-            for head in pattern.rglob("zarr.json"):
-                mine = root / head.relative_to(pattern)
-                is_group = head.parent.name != "0"
-                if mine.parent.is_dir() and (is_group or not read_json(mine)):
-                    write_bytes(mine, head.read_bytes())
+            self._check_belongs(pattern)
+            sweep(root)
+            self._restore_heads(pattern)
+        try:
+            return {name: open_level(root, name, 0, mode="r+") for name in self._layout.quantities}
+        except BAD_ZARR as failure:
+            raise ResumeError(f"{root} cannot be resumed ({failure}): run again without --resume") from failure
+
+    def _check_belongs(self, pattern: Path) -> None:
+        """Refuse what is not the output in ``pattern``, an empty one; metadata that are no JSON tell nothing."""
+        root = self.pyramid_root
+        found = {level.parent.name for level in root.glob("*/0") if level.is_dir()}
+        heads = [Path(name, "0", "zarr.json") for name in self._layout.quantities]
+        other = any(read_json(root / head) not in ({}, read_json(pattern / head)) for head in heads)
+        if found != set(self._layout.quantities) or other:
+            raise ResumeError(f"{root} holds another shape, type or set of maps: run again without --resume")
+
+    def _restore_heads(self, pattern: Path) -> None:
+        """Bring the metadata back to those of an output without a pyramid, whatever a power cut has left of them."""
+        root = self.pyramid_root
+        (root / COLLECTION).mkdir(exist_ok=True)
+        for head in (*pattern.rglob("zarr.json"), *pattern.rglob("*.xml")):
+            write_bytes(root / head.relative_to(pattern), head.read_bytes())
         for name in self._layout.quantities:
             for level in (root / name).glob("[1-9]*"):
                 shutil.rmtree(level)
@@ -185,17 +188,28 @@ def describe_levels(root: Path, quantity: Quantity, shapes: Sequence[tuple[int, 
     parent = zarr.open_group(root, mode="r+")
     pixel = pixel_um(dict(parent.attrs))
     axis: dict[str, Any] = {"type": "space"} | ({"unit": "micrometer"} if pixel else {})
-    size = pixel or 1.0
+    sizes = pixel or (1.0, 1.0)
     datasets = []
     for level in range(len(shapes)):
-        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": [size * 2**level] * 2}]
+        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": [size * 2**level for size in sizes]}]
         if level:
-            transforms.append({"type": "translation", "translation": [size * (2**level - 1) / 2] * 2})
+            offsets = [size * (2**level - 1) / 2 for size in sizes]
+            transforms.append({"type": "translation", "translation": offsets})
         datasets.append({"path": str(level), "coordinateTransformations": transforms})
     axes = [{"name": "y"} | axis, {"name": "x"} | axis]
     multiscale = {"name": quantity.name, "axes": axes, "datasets": datasets}
     attributes = {"ome": {"version": "0.5", "multiscales": [multiscale]}, "unit": quantity.unit}
     parent.require_group(quantity.name).update_attributes(attributes)
+
+
+def _describe_collection(root: Path, layout: MapLayout) -> None:
+    """Write the group that lists the quantities (bioformats2raw layout 3), for readers that are given the whole output.
+
+    Some readers take the list from its attributes, others only from the OME-XML, which has an image for each.
+    """
+    series = list(layout.quantities)
+    zarr.create_group(root / COLLECTION, attributes={"ome": {"version": "0.5", "series": series}})
+    (root / COLLECTION / "METADATA.ome.xml").write_text(ome_xml(layout), encoding="utf-8")
 
 
 def chunk_path(folder: Path, array: zarr.Array[Any], index: tuple[int, ...]) -> Path:
@@ -207,8 +221,3 @@ def sweep(root: Path) -> None:
     """Remove the unfinished files a kill may have left anywhere in a zarr folder."""
     for left in root.rglob("*.partial"):
         left.unlink()
-
-
-def _fits(array: zarr.Array[Any], quantity: Quantity, shape: tuple[int, int]) -> bool:
-    rows = shard_rows(shape)
-    return array.shape == shape and array.dtype == quantity.dtype and (array.shards or array.chunks)[0] == rows

@@ -16,7 +16,7 @@ from cpikan.storage.checks import checks_of
 from cpikan.storage.row_assembler import RowAssembler
 from cpikan.storage.writers.arrays import check_replaceable, open_array_writer, remove_finished
 from cpikan.storage.writers.layout import document_path, partial_of
-from cpikan.storage.writers.open import output_paths
+from cpikan.storage.writers.open import check_document, output_paths
 from cpikan.streaming.journal import Journal, check_same_plan
 from cpikan.streaming.tiling.settings import TilingSettings
 
@@ -74,6 +74,7 @@ class FileOut:
             return
         if there and not (settings.resume or settings.overwrite):
             raise InputError(f"output {there[0]} exists: set overwrite to replace it, or choose another name")
+        check_document(path)
         for final in there:
             check_replaceable(final)
         if not path.parent.is_dir():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from cpikan.pipeline.reconstruction.arrays import Arrays
+from cpikan.pipeline.reconstruction.frame_record import FrameRecord
 from cpikan.pipeline.reconstruction.order_refinement import (
     OrderGuide,
     fit_guide,
@@ -18,6 +19,7 @@ from cpikan.pipeline.reconstruction.passes import FrameSource, frame_pass, pixel
 from cpikan.pipeline.reconstruction.row_sink import RowSink
 from cpikan.pipeline.reconstruction.stage import Context, Stage, busy_seconds
 from cpikan.pipeline.reconstruction.summary import added, map_figures
+from cpikan.storage.spill import Spill
 from cpikan.storage.writers.layout import SLOPES
 
 _PHASES = ("phase_rad", "sigma_rad", "modulation", "flags")
@@ -52,7 +54,8 @@ class Demodulate(Stage):
 
     def run(self, arrays: Arrays, context: Context) -> dict[str, Any]:
         """Demodulate the rows that an earlier run has not."""
-        source = frame_source(context)
+        record = FrameRecord(context.stack, context.journal)
+        source = replace(frame_source(context), hashed=record.hashed)
         if context.plan.neighbours == "always":
             guide, part = _survey(source, context)
         else:
@@ -62,14 +65,20 @@ class Demodulate(Stage):
             arrays.derive(SLOPES, guide.slopes)
         if not self.direct:
             sink = RowSink(arrays.scratch, context.journal, self.name, context.shape, durable=False)
-            return added(part, self._pass(source, guide, sink, context))
-        with context.output.rows(durable=True) as sink:
+            sink.notes = record.notes
             busy = self._pass(source, guide, sink, context)
+            return added(part, {**busy, "frames_xxh3": record.hexdigest()})
+        with context.output.rows(durable=True) as sink:
+            sink.notes = record.notes
+            busy = self._pass(source, guide, sink, context)
+            part["frames_xxh3"] = record.hexdigest()
             finished = time.perf_counter()
         busy["seconds_write"] += time.perf_counter() - finished
         return added(part, {**busy, **map_figures(sink.statistics, context.shape)})
 
     def _pass(self, source: FrameSource, guide: OrderGuide | None, sink: RowSink, context: Context) -> dict[str, float]:
+        assert source.hashed is not None, "the frames of a run are hashed"
+        source.hashed.read(source.stack, sink.first_row)
         with context.progress(self.name, context.shape[0] - sink.first_row) as progress:
             if guide is None:
                 return busy_seconds(frame_pass(source, sink, progress))
@@ -78,12 +87,12 @@ class Demodulate(Stage):
 
 def _survey(source: FrameSource, context: Context) -> tuple[OrderGuide, dict[str, Any]]:
     """Look at all frames once, and fit the surface that guides the orders."""
-    method = context.plan.method
+    method, spill = context.plan.method, Spill(context.output.space.output.parent)
     assert source.search is not None, "two or more wavelengths have an order search"
     with context.progress("survey") as progress:
-        sums, timings = survey_pass(source, progress)
+        sums, timings = survey_pass(source, progress, spill.empty)
     started = time.perf_counter()
-    guide, report = fit_guide(method, sums, source.search, slopes=context.plan.slopes)
+    guide, report = fit_guide(method, sums, source.search, slopes=context.plan.slopes, empty=spill.empty)
     refined, cells = report["cells_refined"], report["cells"]
     used = [name for name, cells_of in (("pixel", cells - refined), (method.refiner, refined)) if cells_of > 0]
     part = {"refining": report, "methods_used": used, "seconds_refine": time.perf_counter() - started}

@@ -18,6 +18,7 @@ from cpikan.surface.aperture import Circle, ExtentScan, pupil_of
 from cpikan.surface.form import form_modes
 from cpikan.surface.grouped_form import GroupedForm, GroupedFormFit, no_form
 from cpikan.surface.measure import MeasureSettings, measure
+from cpikan.units import pixel_aspect
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def _extent(formed: FormedMap, context: Context) -> tuple[Circle | None, int]:
         scan.add(band.start, rows > 0 if formed.unwrapped else np.isfinite(rows))
     if not scan.pixels:
         return None, groups
-    return pupil_of(context.settings.mask) or scan.pupil(), groups
+    return pupil_of(context.settings.mask) or scan.pupil(pixel_aspect(context.stack.acquisition.pixel_um)), groups
 
 
 def _fit(formed: FormedMap, context: Context, pupil: Circle, groups: int) -> GroupedForm:

@@ -57,6 +57,7 @@ def report(samples: Samples, solution: Solution, context: Context) -> StepFit:
         at.offset * context.scale,
         context.pivot,
         response=context.response,
+        contrast=at.contrast,
     )
     free = _free_harmonics(model, layout.orders, context.where)
     shares = {order: float(at.harmonic[i]) for i, order in enumerate(layout.orders)}

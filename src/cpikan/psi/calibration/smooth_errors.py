@@ -1,0 +1,96 @@
+"""Smooth errors between wavelengths: what a lens that focuses colours apart, or a part that moved, adds to the phases of one.
+
+They are fitted to what the wavelengths leave over, as polynomials of the field up to the fourth degree (defocus, astigmatism,
+coma, spherical), growing outward from one pixel: near it all errors are small, and no order is taken for another. What one
+common height could explain stays with the height.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cpikan.psi.calibration.alignment import Guess, Samples, Search, decode, subset, thin
+from cpikan.psi.calibration.misfits import trimmed_mean
+
+DEGREE = 4
+_GROWTH = (
+    (0.12, 1),
+    (0.2, 1),
+    (0.3, 2),
+    (0.42, 2),
+    (0.56, 2),
+    (0.75, 3),
+    (1.0, 3),
+    (1.0, 4),
+    (1.0, 4),
+)  # reach, degree
+_FEWEST = 150  # pixels of a region
+_DECIDE = 1500
+_ORIGINS = 16
+_LOOSE_TURNS = 0.008  # of the phases while the terms are not known yet
+_OUTLIER_TURNS = 0.2
+
+
+def powers(degree: int) -> list[tuple[int, int]]:
+    """List the powers (i, j) of y and x with i + j <= ``degree``."""
+    return [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
+
+
+def smooth_errors(samples: Samples, search: Search, span: float, scale: float) -> np.ndarray:
+    """Fit polynomials (L, 5, 5) in turns, of y and x over ``scale``, to what the wavelengths leave over a range ``span``.
+
+    The piston and the plane are among them. The best of several origins is taken.
+    """
+    total = (samples.ratio[:, None] ** 2 / samples.variance).sum(axis=0)
+    good = np.argsort(-total, kind="stable")[: max(1, total.size // 2)]
+    radius = np.sqrt((samples.position[good] ** 2).sum(axis=1))
+    inner = good[np.argsort(radius, kind="stable")[: max(1, good.size // 2)]]  # growth reaches all sides from within
+    origins = inner[np.linspace(0, inner.size - 1, min(_ORIGINS, inner.size)).astype(int)]
+    found = [_grown(samples, search, span, scale, int(origin)) for origin in origins]
+    return min(found, key=lambda one: one[0])[1]
+
+
+def polynomial(coefficients: np.ndarray, position: np.ndarray, scale: float) -> np.ndarray:
+    """Evaluate polynomials (L, 5, 5) at ``position`` (P, 2) from the centre, (L, P)."""
+    y, x = (position / scale).T
+    return np.asarray(np.polynomial.polynomial.polyval2d(y, x, np.moveaxis(coefficients, 0, -1)))
+
+
+def _grown(samples: Samples, search: Search, span: float, scale: float, origin: int) -> tuple[float, np.ndarray]:
+    """Grow the polynomials from one pixel; gives the misfit in the end, and them."""
+    coefficients = np.zeros((len(samples.ratio), DEGREE + 1, DEGREE + 1))
+    coefficients[:, 0, 0] = samples.turns[:, origin]
+    away = np.sqrt(((samples.position - samples.position[origin]) ** 2).sum(axis=1))
+    misfit = np.inf
+    for share, degree in _GROWTH:
+        reach = max(share * away.max(), np.sort(away)[min(_FEWEST, away.size - 1)])
+        inside = thin(subset(samples, away <= reach), _DECIDE)
+        level = inside.turns - polynomial(coefficients, inside.position, scale)
+        flat = Guess(np.zeros(len(level)), np.zeros((len(level), 2)), 0.0, span)
+        decoded = decode(Samples(level, inside.variance, inside.position, inside.ratio), search, flat, _LOOSE_TURNS)
+        misfit = float(np.minimum(decoded.misfit, 50.0).mean())
+        fits = (np.abs(decoded.residual) < _OUTLIER_TURNS).all(axis=0)
+        use = fits & decoded.clear if (fits & decoded.clear).sum() >= 40 else fits
+        if use.sum() < 40:
+            break
+        coefficients = coefficients + _terms(subset(inside, use), decoded.residual[:, use], degree, scale)
+    return misfit, coefficients
+
+
+def _terms(samples: Samples, residual: np.ndarray, degree: int, scale: float) -> np.ndarray:
+    """Fit polynomials to residuals (L, P); what a common height explains stays with the height."""
+    y, x = (samples.position / scale).T
+    some = powers(degree)
+    columns = np.stack([y**i * x**j for i, j in some], axis=1)
+    ratio, worth = samples.ratio, samples.ratio / samples.variance.mean(axis=1)
+    found = np.linalg.lstsq(columns, residual.T, rcond=1e-6)[0].T
+    found -= np.outer(ratio, worth @ found / (worth @ ratio))
+    out = np.zeros((len(ratio), DEGREE + 1, DEGREE + 1))
+    for values, (i, j) in zip(found.T, some, strict=True):
+        out[:, i, j] = values
+    return out
+
+
+def mean_misfit(misfit: np.ndarray, wavelengths: int) -> float:
+    """Compute the mean misfit per degree of freedom."""
+    return trimmed_mean(misfit) / max(wavelengths - 1, 1)
