@@ -10,6 +10,7 @@ from cpikan.psi.calibration.calibrate import Subsample
 from cpikan.psi.calibration.steps.carrier import WholeRows
 from cpikan.surface.aperture import Aperture
 
+_LARGEST = 1e15  # of a sample: fourth powers still fit single precision
 _ROWS = 96
 _COLUMNS = 128
 _WHOLE_ROWS = 4  # kept entire, for noise from neighbours
@@ -77,6 +78,12 @@ def _check_frames(stack: FrameStack, sample: Subsample) -> None:
             value = "not a number" if finite.size == 0 else f"{finite[0]:g}"
             raise InputError(
                 f"frame {stack.labels[index]} is constant ({value} in every sampled pixel): it holds no fringes; check it"
+            )
+        largest, contrast = max(abs(float(finite.min())), abs(float(finite.max()))), float(np.ptp(finite.astype(float)))
+        if largest > _LARGEST or contrast < 1 / _LARGEST:
+            raise InputError(
+                f"frame {stack.labels[index]} has values of up to {largest:.3g} that differ by {contrast:.3g}: between "
+                f"{1 / _LARGEST:g} and {_LARGEST:g} they can be computed with; scale the frames, or check how they were stored"
             )
         twin = seen.setdefault(pixels.tobytes(), index)
         if twin != index and _should_differ(stack, twin, index):

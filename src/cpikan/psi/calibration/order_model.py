@@ -101,6 +101,7 @@ def order_model(
 
     Raises InputError where the wavelengths agree on no height.
     """
+    planning.check_orders(phases.wavelengths_nm, asked)
     found = _searched(phases, asked)
     if not found.fits:
         found = _smoothed(found, asked)
