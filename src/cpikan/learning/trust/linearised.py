@@ -11,18 +11,20 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cpikan.fields.protocol import Jet
 from cpikan.learning.iterate import Iterate
 from cpikan.learning.objective import Objective, PointSet, Term
-from cpikan.learning.points import Points
-from cpikan.learning.trust.polynomials import Polynomials, order_for
+from cpikan.learning.points import Points, unit_points
+from cpikan.learning.trust.polynomials import BrokenPolynomials, Polynomials, pieces_of, polynomials_on
 from cpikan.learning.unknowns import outputs_of
 from cpikan.learning.violations import zero_cost
 from cpikan.physics.linearise import contract, pullback
 from cpikan.physics.problem import Problem
+from cpikan.physics.regions import Box
 
 FUNCTIONS = {1: 400}  # columns by dimension, shared by the outputs that vary
 _MOST = 480
@@ -31,6 +33,7 @@ _SEED = 104_729  # apart from those of fitted and held-out points
 _MOST_POINTS = 4000  # of a term
 _DAMPING = 1e-13  # relative to columns of unit length
 _BLOCK, _ITERATIONS = 6, 12
+Basis = Polynomials | BrokenPolynomials
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def linearised(problem: Problem, iterate: Iterate, test: Tensor) -> Linearised:
     """Linearise equation and conditions about the field at points of their own."""
     field, outputs, fixed = iterate.field, outputs_of(iterate.field), fixed_outputs(problem, iterate.field)
     functions = FUNCTIONS.get(problem.dimension, _MOST) // (outputs - len(fixed))
-    basis = Polynomials(problem.region.lower, problem.region.upper, order_for(problem.dimension, functions))
+    basis = polynomials_on(problem.region, functions)
     keep = torch.tensor([o not in fixed or k == 0 for k in range(len(basis)) for o in range(outputs)])
     objective, shares = _at_points(problem, iterate.heldout, len(basis))
     terms = [_linearised(field, term, objective, basis, keep) for term in objective.terms]
@@ -166,10 +169,19 @@ def _at_points(problem: Problem, heldout: Objective, functions: int) -> tuple[Ob
     interior = int(_ROWS * functions)
     per_side = {1: 1.0, 2: 3.0 * interior**0.5}.get(problem.dimension, 0.5 * interior ** (2 / 3))
     sets, _ = Points(interior, int(len(problem.region.parts) * per_side), "chebyshev", _SEED).init(problem)
+    if isinstance(problem.region, Box) and problem.region.breaks:
+        sets = {**sets, "equation": PointSet(_in_pieces(problem.region, interior))}
     kept = {term.name: _thinned(sets[term.name]) for term in heldout.terms}
     for name, at in kept.items():
         heldout = heldout.replace_points(name, at)
     return heldout, {name: len(at.points) / len(sets[name].points) for name, at in kept.items()}
+
+
+def _in_pieces(region: Box, count: int) -> Tensor:
+    """Place points (n, d) as dense towards breaks as towards walls."""
+    pieces = pieces_of(region)
+    unit = unit_points(-(-count // len(pieces)), len(region.lower), "chebyshev", _SEED)
+    return torch.from_numpy(np.concatenate([piece.inside(unit) for piece in pieces]))
 
 
 def _thinned(at: PointSet) -> PointSet:
@@ -178,7 +190,7 @@ def _thinned(at: PointSet) -> PointSet:
     return PointSet._make(None if part is None else part[::every] for part in at)
 
 
-def _unseen(field: Any, basis: Polynomials, fitted: Tensor, test: Tensor, value: Tensor) -> list[float]:
+def _unseen(field: Any, basis: Basis, fitted: Tensor, test: Tensor, value: Tensor) -> list[float]:
     """Fit the field by the basis at points, and find the share that is missed at the test points, by output."""
     with torch.no_grad():
         here, there = (field.jet(x, "none").value for x in (fitted, test))
@@ -190,7 +202,7 @@ def _unseen(field: Any, basis: Polynomials, fitted: Tensor, test: Tensor, value:
 
 
 def _linearised(
-    field: Any, term: Term, objective: Objective, basis: Polynomials, keep: Tensor
+    field: Any, term: Term, objective: Objective, basis: Basis, keep: Tensor
 ) -> tuple[Tensor, Tensor, float]:
     """Linearise a term: weighted residuals, rows, and half the squares of what the field's derivatives contribute."""
     at, weight = objective.sets[term.name], objective.weights[term.name]
