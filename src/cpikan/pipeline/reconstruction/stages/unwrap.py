@@ -62,9 +62,10 @@ def _dense(arrays: Arrays) -> Caution | None:
 
     phase = arrays.current("phase_rad")
     last = phase.shape[0] - _LOOKED_ROWS
-    starts = np.unique(np.linspace(0, last, min(_LOOKS, last + 1)).astype(int)) if last >= 0 else []
-    bands = [np.array(phase[start : start + _LOOKED_ROWS]) for start in starts]
-    return dense_fringes(np.stack(bands)) if bands else None
+    if last < 0:
+        return None
+    starts = np.unique(np.linspace(0, last, min(_LOOKS, last + 1)).astype(int))
+    return dense_fringes(np.stack([phase[start : start + _LOOKED_ROWS] for start in starts]))
 
 
 @dataclass(frozen=True)
