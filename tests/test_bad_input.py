@@ -516,3 +516,72 @@ def test_names_with_blanks_and_letters_of_any_script(tmp_path, wafer, capsys):
     assert main(["reconstruct", str(folder), "-o", str(output)]) == 0
     assert str(output) in capsys.readouterr().out
     assert WAVES_NM[0] > STEPS_DEG[1]
+
+
+# --- nothing is done for frames that cannot be measured --------------------------------------------------------------
+
+
+def test_frames_are_looked_at_before_anything_is_compiled_or_claimed(refused, tmp_path, frames, monkeypatch):
+    from cpikan.pipeline.reconstruction import reconstruct
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("compiled or claimed")
+
+    monkeypatch.setattr(reconstruct, "warm_up", never)
+    monkeypatch.setattr(reconstruct.Workspace, "open", never)
+    for name, spoilt in (("flat", np.full_like(frames, 7)), ("nan", np.full(frames.shape, np.nan, np.float32))):
+        np.save(tmp_path / f"{name}.npy", spoilt)
+        assert "constant" in refused(tmp_path / f"{name}.npy", *WAVE, *STEPS)
+
+
+@pytest.mark.parametrize("scale", [1e-22, 3e31])
+def test_numbers_that_cannot_be_computed_with(refused, wafer, tmp_path, scale):
+    frames = np.array(wafer.frames[:2]).astype(np.float32) * np.float32(scale)
+    assert "they can be computed with" in refused(folder_of(tmp_path / "s", frames))
+
+
+@pytest.mark.parametrize("waves", [1, 2])
+@pytest.mark.parametrize("suffix", ["npy", "tif", "zarr"])
+def test_nothing_valid_is_no_output(refused, wafer, tmp_path, monkeypatch, waves, suffix):
+    """Every pixel is read, none has a height, and nothing is left."""
+    from cpikan.psi.kernels.statistics import MapStatistics
+
+    monkeypatch.setattr(MapStatistics, "add", lambda self, table, width: None)
+    source = folder_of(tmp_path / "s", np.array(wafer.frames[:waves, :, 60:100, 70:120]))
+    told = refused(source, "--method", "pixel", output=f"out.{suffix}")
+    assert "nothing could be measured" in told
+
+
+# --- numbers at the edges --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("circle", ["10,10,1e300", "1e200,3,1e200", "5,5,1e10", "5,nan,3", "5,5,4,1e-400x"])
+def test_circles_beyond_all_bounds(refused, tmp_path, frames, circle):
+    np.save(tmp_path / "f.npy", frames)
+    assert "circle" in refused(tmp_path / "f.npy", *WAVE, *STEPS, "--circle", circle)
+
+
+def test_a_range_of_more_orders_than_are_searched(refused, wafer, tmp_path):
+    source = folder_of(tmp_path / "s", np.array(wafer.frames[:2]))
+    for length in ("1m", "999m", "170 mm"):
+        assert "fringe orders of 5 um" in refused(source, "--range", length)
+
+
+@pytest.mark.parametrize("wave", ["1e-300 m", "1e-9 pm", "1e12 m"])
+def test_wavelengths_of_nothing(refused, tmp_path, frames, wave):
+    np.save(tmp_path / "f.npy", frames)
+    assert "no length that is measured" in refused(tmp_path / "f.npy", "--wavelength", wave, *STEPS)
+
+
+def test_steps_of_any_size(refused, tmp_path, frames):
+    np.save(tmp_path / "f.npy", frames)
+    assert "1e+06" in refused(tmp_path / "f.npy", *WAVE, "--phase-steps", "0,90,180,1e17")
+
+
+def test_the_default_range_of_short_wavelengths_is_bounded():
+    from cpikan.psi.calibration import planning
+
+    for waves in ((0.8, 0.9), (13.5, 13.9, 15.0)):
+        most = planning.MOST_ORDERS * min(waves) / 2
+        assert planning.default_range_nm(waves, (1e-3,) * len(waves)) <= most
+    assert planning.longest_searched_nm((405.0, 632.8)) == 1e7

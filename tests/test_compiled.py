@@ -114,3 +114,54 @@ def test_a_named_tuple_that_is_gone_does_not_stop_its_successor(tmp_path):
     for text, expected in ((NAMED, [2.0, 0]), (NAMED, [2.0, 1]), (NAMED.replace("First", "Second"), [2.0, 0])):
         outer.write_text(text)
         assert _outer(folder, outer_as_module) == expected
+
+
+ALONE = """
+import os, sys, tempfile
+from numba.core import caching
+caching.CompileResultCacheImpl._locator_classes = []  # neither the package nor the home can be written to
+from cpikan.compiled import compilation_told, compiled
+
+@compiled
+def twice(x):
+    return 2.0 * x
+
+told = []
+with compilation_told(lambda: told.append(1)):
+    value = twice(1.5), twice(3)
+print(*value, len(told))
+"""
+
+
+def _alone(place: Path, temporary: Path) -> str:
+    (place / "alone.py").write_text(ALONE)
+    command = [sys.executable, "alone.py"]
+    more = {"TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=place, env={**os.environ, **more}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_private_cache_where_nothing_else_can_be_written(tmp_path):
+    """A container: the first process says that it compiles, once; the second loads; damage is compiled anew."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    assert _alone(tmp_path, temporary) == "3.0 6.0 1"
+    (place,) = temporary.iterdir()
+    assert place.stat().st_mode & 0o077 == 0
+    assert _alone(tmp_path, temporary) == "3.0 6.0 0"
+    assert list(place.rglob("*.nbi"))
+    for file in place.rglob("*.nb?"):
+        file.write_bytes(file.read_bytes()[:-40])
+    assert _alone(tmp_path, temporary) == "3.0 6.0 1"
+    assert _alone(tmp_path, temporary) == "3.0 6.0 0"
+
+
+def test_a_cache_that_others_may_write_to_is_not_used(tmp_path):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    _alone(tmp_path, temporary)
+    (place,) = temporary.iterdir()
+    place.chmod(0o777)
+    assert _alone(tmp_path, temporary) == "3.0 6.0 1"
+    assert _alone(tmp_path, temporary) == "3.0 6.0 1"

@@ -2,12 +2,20 @@
 
 Numba's own cache goes by the date of the one file a function stands in; the code that is inlined into it or called by it from
 other files can change unseen, and so can a file that keeps its date. Here the key is the contents of all those files.
+
+Where neither the package's folder nor the user's own can be written to, the cache is in a private folder among temporary files,
+or there is none; a cache that cannot be read or written is as good as none.
 """
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -16,9 +24,16 @@ from typing import Any, overload
 
 import numba
 import numpy as np
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+    NullCache,
+    UserWideCacheLocator,
+)
 
 Function = Callable[..., Any]
+_to_tell: ContextVar[Callable[[], None] | None] = ContextVar("to_tell", default=None)
 
 
 @overload
@@ -37,12 +52,66 @@ def _compiled(function: Function, options: dict[str, Any]) -> Function:
     if dispatcher is function:  # NUMBA_DISABLE_JIT
         return function
     dispatcher.kernel_sources = kernel_sources(function)
-    dispatcher._cache = _SourcesCache(function, dispatcher.kernel_sources)
+    try:
+        dispatcher._cache = _SourcesCache(function, dispatcher.kernel_sources)
+    except (RuntimeError, OSError):  # there is no place for a cache, or there are no sources
+        dispatcher._cache = _NoCache()
     return dispatcher
+
+
+@contextmanager
+def compilation_told(tell: Callable[[], None]) -> Iterator[None]:
+    """Call ``tell`` in this block before a first kernel is compiled; kernels that are loaded from the cache are not told."""
+    token = _to_tell.set(tell)
+    try:
+        yield
+    finally:
+        _to_tell.reset(token)
+
+
+def _tell_once() -> None:
+    tell = _to_tell.get()
+    if tell is not None:
+        _to_tell.set(None)
+        tell()
+
+
+class _PrivateLocator(UserWideCacheLocator):
+    """A folder of this user alone among temporary files: code is loaded from it, so nobody else may write there."""
+
+    def __init__(self, py_func: Function, py_file: str) -> None:
+        super().__init__(py_func, py_file)
+        place = Path(tempfile.gettempdir(), f"cpikan-kernels-{os.getuid() if hasattr(os, 'getuid') else 'user'}")
+        self._cache_path = str(place / self.get_suitable_cache_subpath(py_file))
+
+    def ensure_cache_path(self) -> None:
+        place = Path(self._cache_path).parent
+        place.mkdir(mode=0o700, exist_ok=True)
+        found = place.lstat()
+        if hasattr(os, "getuid") and (
+            not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077
+        ):
+            raise PermissionError(f"{place} is not private")
+        super().ensure_cache_path()
+
+
+class _CacheImpl(CompileResultCacheImpl):
+    """Numba's own places for a cache, then the private one."""
+
+    _locator_classes = [*CompileResultCacheImpl._locator_classes, _PrivateLocator]  # noqa: RUF012 - as Numba has it
+
+
+class _NoCache(NullCache):
+    """No cache: everything is compiled in every process."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> None:
+        _tell_once()
 
 
 class _SourcesCache(FunctionCache):
     """Numba's cache on disk, stamped with the contents of files and the values of constants in place of one file's date."""
+
+    _impl_class = _CacheImpl
 
     def __init__(self, function: Function, sources: frozenset[Path]) -> None:
         super().__init__(function)
@@ -51,6 +120,20 @@ class _SourcesCache(FunctionCache):
             stamp.update(_digest(source))
         self._cache_file = _Index(self._cache_path, self._impl.filename_base, stamp.hexdigest())
 
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Load what was compiled before; what is damaged counts as not there."""
+        found = None
+        with suppress(Exception):  # a pickle cut short or changed raises anything
+            found = super().load_overload(sig, target_context)
+        if found is None:
+            _tell_once()
+        return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep what was compiled, where there is room and the right to."""
+        with suppress(OSError):
+            super().save_overload(sig, data)
+
 
 class _Index(IndexDataCacheFile):
     """Numba's index, empty where it names types of arguments that the sources no longer have: it is read before its stamp."""
@@ -58,7 +141,7 @@ class _Index(IndexDataCacheFile):
     def _load_index(self) -> Any:
         try:
             return super()._load_index()
-        except (AttributeError, ImportError):
+        except Exception:  # damaged, too: it is written anew
             return {}
 
 

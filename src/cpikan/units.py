@@ -17,6 +17,7 @@ _NM_PER_UNIT = {
     "cm": 1e7,
     "m": 1e9,
 }
+_SHORTEST_NM, _LONGEST_NM = 1e-6, 1e12  # beyond, squares and ratios leave what single precision can hold
 _BETWEEN = re.compile(r"\s*[,;x\u00d7]\s*")  # between two lengths
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\d\s]*)\s*")
 
@@ -73,6 +74,8 @@ def parse_length_nm(text: object, what: str = "length") -> float:
     value = float(match[1]) * _NM_PER_UNIT[match[2]]
     if not math.isfinite(value) or value <= 0:
         raise InputError(f"{what} {text!r} is not a positive finite length: give one above zero")
+    if not _SHORTEST_NM <= value <= _LONGEST_NM:
+        raise InputError(f"{what} {text!r} is no length that is measured here: give one from 1e-15 m to 1000 m")
     return value
 
 

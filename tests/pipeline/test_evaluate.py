@@ -299,3 +299,21 @@ def test_evaluate_opens_the_files_of_a_run(tmp_path: Path, suffix: str) -> None:
     assert found["pixels"] == truth.size
     with pytest.raises(InputError, match="does not exist"):
         evaluate(tmp_path / "other.npy", tmp_path / "truth.npy")
+
+
+@pytest.mark.parametrize("height", [1e16, -1e200])
+def test_heights_that_no_surface_has(tmp_path, height):
+    """A flipped bit of an exponent is named, in the map as in the truth; infinity is no height, as before."""
+    flat = np.zeros((20, 30))
+    for name in ("m", "t"):
+        np.save(tmp_path / f"{name}.npy", flat)
+        write_json(tmp_path / f"{name}.json", {"acquisition": {"wavelengths_nm": [633.0]}})
+    spoilt = flat.copy()
+    spoilt[3, 4] = height
+    np.save(tmp_path / "t.npy", spoilt)
+    with pytest.raises(InputError, match="truth holds a height of"):
+        evaluate(tmp_path / "m.npy", tmp_path / "t.npy")
+    with pytest.raises(InputError, match=r"t\.npy holds a height of"):
+        evaluate(tmp_path / "t.npy", tmp_path / "m.npy")
+    spoilt[3, 4] = np.inf
+    assert evaluate(tmp_path / "m.npy", spoilt)["pixels"] == 599

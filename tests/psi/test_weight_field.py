@@ -221,6 +221,7 @@ def interpolated(field: WeightField, y: int, x: np.ndarray, width: int, frames: 
 def test_nodes_are_the_models_weights(harmonics: tuple[int, ...]) -> None:
     """The compiled normal equations against the pseudo-inverse; stored in float32. Constants and covariance follow."""
     model = make_model(9, 9, (300, 400), harmonics=harmonics)
+    model = replace(model, contrast=np.linspace(1.0, 0.8, 9) if not harmonics else None)
     nodes, first, every_y, every_x, _ = WeightField((model,), (64, 32)).rows(130, 20, 400)
     assert (first, every_y, every_x, nodes.shape) == (2, 64, 32, (3, 1, 13 * 3 * 41))
     for j in range(3):

@@ -13,7 +13,7 @@ import pytest
 from cpikan.streaming import events as module
 from cpikan.streaming.bands import split_bands
 from cpikan.streaming.engine import stream
-from cpikan.streaming.events import SILENT, Cancelled, ProgressLine, as_events, report
+from cpikan.streaming.events import SILENT, Cancelled, ProgressLine, as_events, note, report
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
 from cpikan.streaming.progress import Progress
 
@@ -217,3 +217,18 @@ def test_peak_memory_sees_what_was_owned_and_given_back():
         block.close()
     assert peak.mib - before > size_mib * 0.9
     assert anonymous_mib() - before < size_mib * 0.5
+
+
+def test_a_note_is_told_when_the_work_begins(capsys):
+    """A run that is refused while it is still looking says its reason alone."""
+    line = ProgressLine()
+    note(line, "compiling\nthe kernels")
+    line.close()
+    assert capsys.readouterr().err == ""
+    line.progress("demodulate", 0, 7)
+    line.progress("demodulate", 3, 7)
+    assert capsys.readouterr().err == "cpikan: compiling the kernels\n"
+
+
+def test_events_without_notes_are_not_asked():
+    note(SILENT, "nobody hears this")

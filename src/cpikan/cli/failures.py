@@ -48,11 +48,11 @@ def _known(failure: BaseException) -> str | None:
         )
         return f"{name}{failure.strerror or failure}: check the path and its rights"
     if isinstance(failure, MemoryError):
-        return "there is not enough memory: close other programs, or give fewer --worker-threads or a smaller --tile"
+        return "there is not enough memory: close other programs, or give fewer --threads or a smaller --tile"
     if isinstance(failure, RuntimeError) and _NO_THREAD in str(failure):
         return (
             "no more threads may be started: end other programs, raise the limit (ulimit -u, or that of the container), or "
-            "give --worker-threads 1"
+            "give --threads 1"
         )
     return None
 

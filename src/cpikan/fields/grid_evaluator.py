@@ -70,19 +70,16 @@ class GridEvaluator:
 
     def __init__(self, field: Any, y: np.ndarray, x: np.ndarray, output: int = 0) -> None:
         self.shape = (len(y), len(x))
-        self._patches: list[Patch] = [
-            _TensorPatch(piece.place, piece.weights[0]) if piece.tensor else _NetworkPatch(piece)
-            for piece in grid_pieces(field, y, x, output)
-        ]
+        self._pieces = GridPieces(field, y, x, output)
 
     def fill(self, first: int, out: np.ndarray) -> None:
         """Fill the rows from ``first`` on, as many as ``out`` (rows, W), float32 and C-contiguous, has."""
         out[...] = 0
         last = first + len(out)
-        for patch in self._patches:
+        for piece in self._pieces.between(first, last):  # made anew: those of all rows would grow with the image
+            patch: Patch = _TensorPatch(piece.place, piece.weights[0]) if piece.tensor else _NetworkPatch(piece)
             start, stop = max(first, patch.first), min(last, patch.last)
-            if start < stop:
-                patch.add(start, out[start - first : stop - first, patch.left : patch.right])
+            patch.add(start, out[start - first : stop - first, patch.left : patch.right])
 
     def bands(self, threads: int = 1) -> Iterator[tuple[int, np.ndarray]]:
         """Yield all rows in order, as (first row, (rows, W)); the array is used again for the next band."""
@@ -148,28 +145,49 @@ class _TensorPatch:
         add_tensor(self._rows[start - self.first : start - self.first + len(out)], self._columns, out)
 
 
+class GridPieces:
+    """The networks of a field on a grid, each made when its rows are asked for."""
+
+    def __init__(self, field: Any, y: np.ndarray, x: np.ndarray, output: int = 0) -> None:
+        self._y, self._x = np.asarray(y, np.float64), np.asarray(x, np.float64)
+        rising = all(c.ndim == 1 and (np.diff(c) > 0).all() for c in (self._y, self._x))
+        if field.dimension != 2 or not rising:
+            raise InputError("a grid needs a field of two coordinates and two rising lists of coordinates")
+        if not 0 <= output < field.outputs:
+            raise InputError(f"output {output} of a field with {field.outputs}: give 0 to {field.outputs - 1}")
+        self._output, self._whole = output, not hasattr(field, "partition")
+        self._parts = field if self._whole else field.parts
+        if self._whole:
+            if field.networks is not None:
+                raise InputError(
+                    f"a grid of {field.networks} fields at once: give a single field, or a DecomposedField"
+                )
+            ends = ((0, len(c), Profile(np.ones_like(c), *np.zeros((2, *c.shape)))) for c in (self._y, self._x))
+            self._spans = [[end] for end in ends]
+            self._rows = [[(0, 0)]]
+            return
+        grid = zip(field.partition.axes, (self._y, self._x), strict=True)
+        self._spans = [[_span(axis, i, c) for i in range(len(axis))] for axis, c in grid]
+        self._rows = [[] for _ in self._spans[0]]
+        for box in field.partition:  # row by row
+            self._rows[box.position[0]].append((box.index, box.position[1]))
+
+    def between(self, first: int, last: int) -> Iterator[Piece]:
+        """Yield the networks that have weight on rows [first, last), always in the same order."""
+        for (a, b, wy), boxes in zip(self._spans[0], self._rows, strict=True):
+            if max(a, first) >= min(b, last):
+                continue
+            places = {}
+            for index, column in boxes:
+                c, d, wx = self._spans[1][column]
+                if c < d:
+                    places[index] = (self._y[a:b], self._x[c:d], wy, wx, a, b, c, d)
+            yield from _of_networks(self._parts, places, self._output)
+
+
 def grid_pieces(field: Any, y: np.ndarray, x: np.ndarray, output: int = 0) -> Iterator[Piece]:
     """List the networks of a field that have weight on the grid; raises InputError for a field or a grid that do not match."""
-    y, x = np.asarray(y, np.float64), np.asarray(x, np.float64)
-    rising = all(c.ndim == 1 and (np.diff(c) > 0).all() for c in (y, x))
-    if field.dimension != 2 or not rising:
-        raise InputError("a grid needs a field of two coordinates and two rising lists of coordinates")
-    if not 0 <= output < field.outputs:
-        raise InputError(f"output {output} of a field with {field.outputs}: give 0 to {field.outputs - 1}")
-    if not hasattr(field, "partition"):
-        if field.networks is not None:
-            raise InputError(f"a grid of {field.networks} fields at once: give a single field, or a DecomposedField")
-        whole = [Profile(np.ones_like(c), np.zeros_like(c), np.zeros_like(c)) for c in (y, x)]
-        yield from _of_networks(field, {0: (y, x, *whole, 0, len(y), 0, len(x))}, output)
-        return
-    axes = field.partition.axes
-    spans = [[_span(axis, i, c) for i in range(len(axis))] for axis, c in zip(axes, (y, x), strict=True)]
-    boxes = {}
-    for box in field.partition:
-        (a, b, wy), (c, d, wx) = (spans[k][i] for k, i in enumerate(box.position))
-        if a < b and c < d:
-            boxes[box.index] = (y[a:b], x[c:d], wy, wx, a, b, c, d)
-    yield from _of_networks(field.parts, boxes, output)
+    return GridPieces(field, y, x, output).between(0, len(y))
 
 
 def _span(axis: Any, i: int, coordinates: np.ndarray) -> tuple[int, int, Profile]:

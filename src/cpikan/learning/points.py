@@ -122,6 +122,11 @@ def _condition_points(problem: Problem, condition: Condition, points: Points) ->
         axis = problem.region.axes.index(condition.period)
         partner = positions.clone()
         partner[:, axis] = problem.region.upper[axis]
+    inner = [getattr(problem.region, "inner", {}).get(part) for part in condition.on or ()]
+    if any(inner):  # the upper side of a break begins one number above it
+        axis = next(place[0] for place in inner if place is not None)
+        partner = positions.clone()
+        partner[:, axis] = torch.nextafter(positions[:, axis], torch.full_like(positions[:, axis], torch.inf))
     return PointSet(positions, normals, partner, data)
 
 

@@ -20,6 +20,7 @@ from cpikan.learning.points import MIN_ROWS_PER_PARAMETER, Points
 from cpikan.learning.strategies.auto import AutoStrategy
 from cpikan.learning.strategies.grow import Grow
 from cpikan.learning.strategies.march import March
+from cpikan.learning.strategies.pieces import Pieces
 from cpikan.physics.problem import Problem
 
 
@@ -71,6 +72,12 @@ RECIPES = {
         Recipe("grow", f"{_LINEAR_START} on networks of rising degree", (LastLayer(), Levenberg()), own=Grow()),
         Recipe(
             "march", "slabs of time with a product series per interval, by Gauss-Newton", (Levenberg(),), own=March()
+        ),
+        Recipe(
+            "pieces",
+            "intervals of one axis with a product series each, by Gauss-Newton, halved where the solution is sharp",
+            (Levenberg(),),
+            own=Pieces(),
         ),
         Recipe("last-layer", f"{_LINEAR_START} behind a drawn hidden layer, once", (LastLayer(),), hidden=(60,)),
         _small("levenberg-marquardt", "all parameters by Levenberg-Marquardt", (Levenberg(2000),)),

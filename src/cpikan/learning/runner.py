@@ -8,7 +8,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from cpikan.errors import InputError, ResumeError
 from cpikan.fields.files import load_field, save_field
@@ -20,7 +20,7 @@ from cpikan.learning.methods.method import Method, State, stored
 from cpikan.learning.points import Points, Sampler
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.trust.levels import Level, noted
-from cpikan.learning.unknowns import network_of
+from cpikan.learning.unknowns import network_of, unknowns_of
 from cpikan.physics.problem import Problem
 from cpikan.streaming.run_store import RunStore
 
@@ -111,9 +111,12 @@ class Runner:
         self._sampler, self._balancer = sampler, balancer
         self.iterate, self._hooks = placed(self.problem, network, sampler, balancer)
 
-    def offer(self, network: nn.Module, points: Points) -> None:
+    def offer(self, network: nn.Module, points: Points, unknowns: Tensor | None = None) -> None:
         """Take a finished field, judged at ``points``, if its held-out residual is relatively the lowest so far."""
         before, self.iterate = self._iterate, placed(self.problem, network, points, MEAN_SQUARES)[0]
+        beside = unknowns_of(self.iterate.field)
+        if unknowns is not None and beside is not None:
+            beside.data.copy_(unknowns)
         self._cost = self.keep_best()
         self._record(self._cost)
         if before is not None and self.iterate.relative() >= before.relative():

@@ -45,7 +45,13 @@ def collocate(problem: Problem, nodes: int | None = None) -> Collocation | None:
     """
     region = problem.region
     fixed = bool(problem.unknowns) or any(condition.at is not None for condition in problem.conditions)
-    if not isinstance(region, Box) or fixed or problem.second not in ("axes", "none") or problem.dimension > 3:
+    if (
+        not isinstance(region, Box)
+        or region.breaks
+        or fixed
+        or problem.second not in ("axes", "none")
+        or problem.dimension > 3
+    ):
         return None
     count = nodes or _NODES[problem.dimension]
     basis = Basis(region, count)

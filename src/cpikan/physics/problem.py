@@ -21,7 +21,7 @@ from torch import Tensor
 
 from cpikan.errors import InputError, unknown_name
 from cpikan.fields.protocol import Jet, Second
-from cpikan.physics.regions import Box, Region
+from cpikan.physics.regions import Box, Region, break_name
 
 Data = float | Tensor | Callable[[Tensor], Tensor]
 Residuals = Callable[..., "Tensor | Mapping[str, Tensor]"]  # of (jet, x), and the unknowns where there are such
@@ -42,7 +42,8 @@ class Condition:
     """A residual on parts of the boundary: ``residual(jet, side) -> (B,)``; ``on`` None stands for all walls.
 
     ``period`` names an axis: the points are then those of its lower end, and ``side.partner`` is the jet at its upper
-    end. ``at`` (n, d) gives fixed points instead of a part and ``data`` (n,) what was measured there; of four points or
+    end. On a break of a box the points are those of its lower side and ``side.partner`` is the jet at its upper side.
+    ``at`` (n, d) gives fixed points instead of a part and ``data`` (n,) what was measured there; of four points or
     more every fourth is held out. ``weight`` multiplies the one that the solver finds: noisy data, which no solution fits,
     weigh less than what must hold. With ``every_output`` the residual takes the number of an output as a third argument,
     and a problem has such a condition for each. Raises InputError for points or data of a wrong shape or not finite.
@@ -134,6 +135,9 @@ class Problem:
             for part in condition.on or ():
                 if part not in self.region.parts:
                     raise unknown_name("part of the boundary", part, self.region.parts)
+            inner = getattr(self.region, "inner", {})
+            if any(part in inner for part in condition.on or ()) and not set(condition.on or ()) <= set(inner):
+                raise InputError(f"condition {condition.name} is on breaks and walls: give one condition for each")
             if condition.period is not None and not isinstance(self.region, Box):
                 raise InputError(f"condition {condition.name} is periodic: that needs a box")
 
@@ -256,6 +260,27 @@ def periodic(region: Box, axis: str = "x", *, slope: bool = True, output: int | 
     kinds = [(f"period of {axis}", values), (f"period of {axis}, slope", slopes)][: 2 if slope else 1]
     found = [Condition(name, kind, (f"{axis}=min",), axis, every_output=True) for name, kind in kinds]
     return found if output is None else [one for condition in found for one in condition.for_outputs([output])]
+
+
+def interface(
+    region: Box, axis: str, place: float, flux: tuple[float, float] = (1.0, 1.0), *, output: int = 0
+) -> list[Condition]:
+    """Impose at a break equal values and a flux without a jump: ``flux`` times the slope, by the coefficients below and
+    above it. Raises InputError where the region has no such break."""
+    part, number = break_name(axis, place), region.axes.index(axis) if axis in region.axes else -1
+    if part not in region.inner:
+        raise unknown_name("break of the region", part, region.inner)
+
+    def values(jet: Jet, side: Side) -> Tensor:
+        assert side.partner is not None
+        return jet.value[..., output] - side.partner.value[..., output]
+
+    def fluxes(jet: Jet, side: Side) -> Tensor:
+        assert side.partner is not None
+        above = side.partner.gradient[..., output, number]
+        return flux[0] * jet.gradient[..., output, number] - flux[1] * above
+
+    return [Condition(f"value at {part}", values, (part,)), Condition(f"flux at {part}", fluxes, (part,))]
 
 
 def measured(points: Tensor, values: Tensor, *, output: int = 0, weight: float = 1.0) -> Condition:

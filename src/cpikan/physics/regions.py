@@ -6,7 +6,7 @@ A region is filled from points of the unit cube, so that every sampling rule wor
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,12 +53,15 @@ class Region(Protocol):
 class Box:
     """The box between ``lower`` and ``upper``; ``axes`` name the coordinates, and one named t is time.
 
-    Parts are "x=min", "x=max", "y=min", ...; those of t are no walls. Raises InputError for an empty box.
+    Parts are "x=min", "x=max", "y=min", ...; those of t are no walls. ``breaks`` are places (axis, coordinate) inside where
+    coefficients or data jump: parts too, called "x=0.3", that have two sides. Raises InputError for an empty box, and for
+    breaks that are not inside it, or on more than one axis.
     """
 
     lower: tuple[float, ...]
     upper: tuple[float, ...]
     axes: tuple[str, ...] = ()
+    breaks: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         low, high = tuple(float(v) for v in self.lower), tuple(float(v) for v in self.upper)
@@ -72,16 +75,33 @@ class Box:
         object.__setattr__(self, "lower", low)
         object.__setattr__(self, "upper", high)
         object.__setattr__(self, "axes", names)
+        for axis, place in self.breaks:
+            if axis not in names:
+                raise unknown_name("axis of a break", axis, names)
+            if not low[names.index(axis)] < place < high[names.index(axis)]:
+                raise InputError(
+                    f"break at {axis} = {place}: give a place inside the box from {low[names.index(axis)]} to "
+                    f"{high[names.index(axis)]}"
+                )
+        if len({axis for axis, _ in self.breaks}) > 1 or any(axis == "t" for axis, _ in self.breaks):
+            raise InputError(f"breaks {self.breaks}: give those of one axis in space")
+        object.__setattr__(self, "breaks", tuple(sorted((axis, float(place)) for axis, place in self.breaks)))
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Name both ends of every axis."""
-        return tuple(f"{axis}={end}" for axis in self.axes for end in ("min", "max"))
+        """Name both ends of every axis, and the breaks."""
+        ends = tuple(f"{axis}={end}" for axis in self.axes for end in ("min", "max"))
+        return (*ends, *self.inner)
+
+    @property
+    def inner(self) -> dict[str, tuple[int, float]]:
+        """Give the number of the axis and the coordinate of every break, by the name of the part."""
+        return {break_name(axis, place): (self.axes.index(axis), place) for axis, place in self.breaks}
 
     @property
     def walls(self) -> tuple[str, ...]:
         """Name both ends of every axis but time."""
-        return tuple(part for part in self.parts if not part.startswith("t="))
+        return tuple(part for part in self.parts if not part.startswith("t=") and part not in self.inner)
 
     def inside(self, unit: np.ndarray, clustered: bool = True) -> np.ndarray:
         """Stretch the unit cube to the box; clustered by the arcsine law per axis."""
@@ -89,7 +109,12 @@ class Box:
         return np.asarray(self.lower) + share * (np.asarray(self.upper) - np.asarray(self.lower))
 
     def on(self, part: str, unit: np.ndarray, clustered: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Place points on one end of one axis."""
+        """Place points on one end of one axis, or on a break; normals point out of the box, of a break up the axis."""
+        if part in self.inner:
+            axis, place = self.inner[part]
+            points = self.inside(np.insert(unit, axis, 0.5, axis=1), clustered)
+            points[:, axis] = place
+            return points, np.eye(len(self.lower))[np.full(len(unit), axis)]
         axis, end = self.side(part)
         share = np.full((len(unit), len(self.lower)), float(end))
         share[:, [a for a in range(len(self.lower)) if a != axis]] = _arcsine(unit) if clustered else unit
@@ -101,7 +126,7 @@ class Box:
 
     def side(self, part: str) -> tuple[int, int]:
         """Find the number of the part's axis, and 0 for the lower or 1 for the upper end of that axis."""
-        if part not in self.parts:
+        if part not in self.parts or part in self.inner:
             raise unknown_name("part of the boundary", part, self.parts)
         axis, end = part.split("=")
         return self.axes.index(axis), int(end == "max")
@@ -243,9 +268,21 @@ class LShape:
         return np.asarray(square & ~((points > 0).all(axis=-1)))
 
 
-def box(lower: Sequence[float], upper: Sequence[float], axes: Sequence[str] = ()) -> Box:
-    """Make the box between two corners; see ``Box``."""
-    return Box(tuple(lower), tuple(upper), tuple(axes))
+def box(
+    lower: Sequence[float],
+    upper: Sequence[float],
+    axes: Sequence[str] = (),
+    *,
+    breaks: Mapping[str, Sequence[float]] | None = None,
+) -> Box:
+    """Make the box between two corners, with ``breaks`` by the names of axes; see ``Box``."""
+    found = tuple((axis, place) for axis, places in (breaks or {}).items() for place in places)
+    return Box(tuple(lower), tuple(upper), tuple(axes), found)
+
+
+def break_name(axis: str, place: float) -> str:
+    """Name the part of a boundary that a break is: "x=0.3"."""
+    return f"{axis}={float(place)!r}"
 
 
 def _arcsine(unit: np.ndarray) -> np.ndarray:

@@ -34,7 +34,13 @@ def near_resonance(problem: Problem) -> str | None:
 def nearest_eigenvalues(problem: Problem, nodes: int | None = None) -> np.ndarray | None:
     """Find the six eigenvalues of the linear operator nearest to zero, nearest first; None where not tried."""
     region = problem.region
-    if not isinstance(region, Box) or "t" in region.axes or problem.dimension not in _NODES or problem.outputs != 1:
+    if (
+        not isinstance(region, Box)
+        or region.breaks
+        or "t" in region.axes
+        or problem.dimension not in _NODES
+        or problem.outputs != 1
+    ):
         return None
     if (
         problem.second not in ("axes", "none")

@@ -84,9 +84,13 @@ def read_document(path: Path | str) -> dict[str, Any]:
 def open_npy(path: Path, kinds: str = "fiu") -> np.ndarray:
     """Map a two-dimensional .npy file into memory, read-only, after its header has been checked against its size."""
     refuse_special(path)
-    with decoding(str(path)), open(path, "rb") as file:
-        shape, fortran, dtype = read_npy_header(file)
-        start, size = file.tell(), file.seek(0, 2)
+    try:
+        with decoding(str(path)), open(path, "rb") as file:
+            shape, fortran, dtype = read_npy_header(file)
+            start, size = file.tell(), file.seek(0, 2)
+    except InputError as failure:
+        cause = failure.__cause__ or failure
+        raise InputError(f"{path} is not a readable .npy file ({cause}): write it again") from failure
     if len(shape) != 2 or min(shape) < 1 or dtype.kind not in kinds:
         raise InputError(f"{path} holds {dtype} of shape {shape}: a map is two-dimensional and holds numbers")
     needed = start + shape[0] * shape[1] * dtype.itemsize  # Python integers: a hostile header cannot overflow

@@ -59,11 +59,14 @@ class ProgressLine:
 
     def __init__(self, unit: str = "MPix", size: float = 1e6) -> None:
         self._unit, self._size = unit, size
-        self._terminal, self._open = on_terminal(), False
+        self._terminal, self._open, self._noted = on_terminal(), False, ""
         self._stage, self._first, self._done = "", 0.0, 0.0
         self._started = self._shown = time.perf_counter()
 
     def progress(self, stage: str, done: float, of: float, **figures: float) -> None:
+        if self._noted:
+            say(f"cpikan: {self._noted}")
+            self._noted = ""
         now = time.perf_counter()
         if stage != self._stage or done < self._done:
             self.close()
@@ -80,6 +83,14 @@ class ProgressLine:
     def warning(self, text: str) -> None:
         self.close()
         say(f"cpikan: warning: {one_line(text)}")
+
+    def note(self, text: str) -> None:
+        """Show the sentence at once in a terminal; elsewhere a run that is refused before it begins says its reason alone."""
+        self.close()
+        if self._terminal:
+            self._show(f"cpikan: {one_line(text)}")
+        else:
+            self._noted = one_line(text)
 
     def cancelled(self) -> bool:
         return False
@@ -119,6 +130,13 @@ def report(events: Events, stage: str, done: float, of: float, **figures: float)
     events.progress(stage, done, of, **figures)
     if events.cancelled():
         raise Cancelled(f"{stage} was cancelled; what is finished stays and can be resumed")
+
+
+def note(events: Events, text: str) -> None:
+    """Tell one sentence about the run itself to Events that have a method ``note``; others are not asked."""
+    tell = getattr(events, "note", None)
+    if tell is not None:
+        tell(text)
 
 
 def _clock(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from cpikan.storage.formats import format_of
 
 EDGE = 1 + 1e-9  # the farthest pixel of a circle drawn around pixels stays inside after rounding
 _BLOCK_ROWS = 256
+_FARTHEST_PX = 1e9
 
 
 class Aperture(ABC):
@@ -80,11 +82,11 @@ class Circle(Aperture):
     aspect: float = 1.0
 
     def __post_init__(self) -> None:
-        finite = bool(np.isfinite([self.x, self.y, self.radius, self.inner, self.aspect]).all()) and self.aspect > 0
-        if not finite or self.radius <= 0 or not 0 <= self.inner < self.radius:
+        within = all(abs(number) <= _FARTHEST_PX for number in self.numbers)  # false for what is no number, too
+        if not (within and 0 < self.aspect < math.inf) or self.radius <= 0 or not 0 <= self.inner < self.radius:
             raise InputError(
                 f"circle {self.x:g},{self.y:g},{self.radius:g},{self.inner:g} is not one: give X,Y,R with R above zero, "
-                "or X,Y,R,INNER with INNER below R, in pixels"
+                f"or X,Y,R,INNER with INNER below R, in pixels, none beyond {_FARTHEST_PX:g}"
             )
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cpikan.learning.combinators import Chain, Strategy
 from cpikan.learning.methods.method import State
@@ -10,41 +10,50 @@ from cpikan.learning.runner import Runner
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.strategies.grow import Grow
 from cpikan.learning.strategies.march import March, can_march
+from cpikan.learning.strategies.pieces import Pieces, can_piece
 from cpikan.physics.regions import corners
 
 _SMOOTH = 1e-6  # relative held-out residual: a network that gets there needs no help
+_SHARP = 1e-3  # the same in two axes, where pieces take long
 
 
 @dataclass(frozen=True)
 class AutoStrategy(Chain):
-    """Grow a network; for an evolution that it does not resolve, march through time, and keep the better of both.
+    """Grow a network; for what it does not resolve, march through time or cut an axis into pieces, and keep the better.
 
     What evolves in time alone is marched first: its slabs are cheap, and a network over a long time finds other branches.
-    Where a region has re-entrant corners, solutions are singular there (Grisvard, Elliptic Problems in Nonsmooth Domains,
-    1985): a network that does not get far is grown again with the singular functions beside it.
+    Where a box has breaks, pieces (or slabs) come first too: no network has a kink. Where a region has re-entrant corners,
+    solutions are singular there (Grisvard, Elliptic Problems in Nonsmooth Domains, 1985): a network that does not get far
+    is grown again with the singular functions beside it.
     """
 
     march: March = field(default_factory=March)
     name: str = "auto"
 
     def init(self, run: Runner) -> State:
-        """Begin by growing, or by marching where time is the only axis."""
-        marches = can_march(run.problem)
-        state = {"marches": marches, "corners": not marches and bool(corners(run.problem.region))}
-        return self.begin(run, {**state, "first": marches and run.problem.dimension == 1}, 0)
+        """Begin with the first of the strategies that suit the problem."""
+        problem = run.problem
+        broken = bool(getattr(problem.region, "breaks", ()))
+        other = "march" if can_march(problem) else "pieces" if can_piece(problem) else ""
+        if bool(corners(problem.region)):
+            order = ["grow to corners", "corners"]
+        elif other and (broken or (other == "march" and problem.dimension == 1)):
+            order = [other] if broken else [other, "grow"]
+        else:
+            order = ["grow to march" if other == "march" else "grow", *([other] if other else [])]
+        return self.begin(run, {"order": order}, 0)
 
     def child(self, state: State) -> Strategy:
-        """Give the strategy of a growing network and the one that follows it, or precedes it."""
-        if state["marches"] and state["first"] == (state["number"] == 0):
-            return self.march
-        if state["number"] == 0 or state["first"]:
-            return Grow(stop_if_stagnant=state["marches"] or state["corners"])
-        return Grow(corners=True)
+        """Give the strategy of a number."""
+        name = state["order"][state["number"]]
+        if name in ("march", "pieces"):
+            return replace(self.march, partial=True) if name == "march" else Pieces()
+        return Grow(stop_if_stagnant=name.startswith("grow to"), corners=name == "corners")
 
     def follows(self, run: Runner, state: State, reason: StopReason) -> bool:
         """Tell whether what was done is not enough."""
-        if state["number"]:
+        rest = state["order"][state["number"] + 1 :]
+        if not rest or run.converged:
             return False
-        if state["marches"]:
-            return reason is not StopReason.TARGET and run.iterate.relative() > _SMOOTH
-        return bool(state["corners"]) and not run.converged
+        steady = rest[0] == "pieces" and run.problem.dimension > 1
+        return rest[0] == "corners" or run.iterate.relative() > (_SHARP if steady else _SMOOTH)

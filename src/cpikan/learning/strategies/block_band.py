@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_LOOSE = 1e-15  # a pivot, of the largest, that rounding makes
+
 
 @dataclass(frozen=True)
 class BlockRows:
@@ -46,8 +48,15 @@ def solve_band(sets: Sequence[BlockRows], order: Tensor) -> Tensor:
     for place in reversed(range(blocks)):
         rows = kept[place]
         right = -rows[:, -1] - rows[:, width:-1] @ solved[place + 1 : place + 1 + reach].flatten()
-        solved[place] = torch.linalg.solve_triangular(rows[:, :width], right[:, None], upper=True).squeeze(1)
+        solved[place] = torch.linalg.solve_triangular(_firm(rows[:, :width]), right[:, None], upper=True).squeeze(1)
     return solved[order]
+
+
+def _firm(triangle: Tensor) -> Tensor:
+    """Give unknowns that no row determines an infinite pivot: they stay where they are."""
+    size = triangle.diagonal().abs()
+    loose = size <= _LOOSE * size.max()
+    return triangle + torch.diag(torch.where(loose, torch.inf, 0.0)) if bool(loose.any()) else triangle
 
 
 def natural(blocks: int) -> Tensor:

@@ -57,14 +57,14 @@ def evolution(problem: Problem) -> Evolution | None:
             bound = _bound(problem, condition, time)
             values |= bound[0] | bound[1]
             rates |= bound[1]
-    first, second = _derived(problem, time)
+    first, second = derived(problem, time)
     return Evolution(time, tuple(sorted(values | first | second)), tuple(sorted(rates | second)))
 
 
 def _drawn(problem: Problem) -> tuple[Jet, torch.Tensor]:
     """Draw jets at a few points inside."""
     generator = torch.Generator().manual_seed(1)
-    d, outputs = problem.dimension, problem.outputs
+    d, outputs = problem.dimension, problem.outputs + len(problem.unknowns)
     second = {"axes": (d,), "full": (d, d), "laplacian": (), "none": (0,)}[problem.second]
     low, high = (torch.tensor(v, dtype=torch.float64) for v in (problem.region.lower, problem.region.upper))
     points = low + (high - low) * torch.rand(5, d, generator=generator, dtype=torch.float64)
@@ -90,16 +90,16 @@ def _bound(problem: Problem, condition: Condition, time: int) -> tuple[set[int],
     return values, _outputs(push.gradient[..., time])
 
 
-def _derived(problem: Problem, time: int) -> tuple[set[int], set[int]]:
-    """List the outputs whose first, and whose second derivative by time stands in the equation."""
+def derived(problem: Problem, axis: int) -> tuple[set[int], set[int]]:
+    """List the outputs whose first, and whose second derivative along an axis stands in the equation."""
     jet, points = _drawn(problem)
     first, second = set[int](), set[int]()
     for residual in problem.interior(jet, points).values():
         push = pullback(residual, [jet])[0]
-        first |= _outputs(push.gradient[..., time])
+        first |= _outputs(push.gradient[..., axis])
         bend = push.second
         if problem.second == "laplacian":
-            second |= _outputs(bend) if problem.dimension == 1 else set()
+            second |= _outputs(bend)
         elif problem.second != "none":
-            second |= _outputs(bend[..., time, time] if problem.second == "full" else bend[..., time])
+            second |= _outputs(bend[..., axis, axis] if problem.second == "full" else bend[..., axis])
     return first, second

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from cpikan.errors import InputError
 from cpikan.fields.piecewise import PiecewiseChebyshev
-from cpikan.fields.product_chebyshev import ProductChebyshev
 from cpikan.fields.protocol import Jet
 from cpikan.learning.combinators import Strategy
 from cpikan.learning.methods.method import State
@@ -19,6 +18,7 @@ from cpikan.learning.runner import Runner
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.strategies.evolution import Evolution, evolution
 from cpikan.learning.strategies.slab import Place, Slab
+from cpikan.learning.strategies.slabs import first_knots, joined_field, lifted, unit_of
 from cpikan.physics.problem import Problem
 from cpikan.physics.regions import Box
 from cpikan.streaming.threads import single_threaded
@@ -31,7 +31,6 @@ _POINTS = Points(3000, 400)  # where the whole is looked at; each slab has point
 _GROWTH = 4.0  # a level takes about so many times the seconds of the one before
 _MISFIT = 100.0  # times the tolerance: what equation and conditions may be missed by where series converge
 _SMALLEST = 1e-6  # size of an output, of that of the largest
-_LEAST_UNIT = 1e-3  # the same where rows are weighed
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,15 @@ class March(Strategy):
     space, its intervals are halved (one space axis) or it gets more modes (several), and neighbours that need not be apart
     are joined before the next.
 
+    With ``partial`` time that is up before the first passage leaves a solution that stands still from there on.
+
     Levels of falling tolerance go through the whole time again, as far as the seconds allow; the best by the held-out
     residual stays in the run. No slab depends on a later one, so nothing trains against causality (Wang, Sankaran and
     Perdikaris 2022 weigh residuals to that end). Raises InputError for a problem that is not of this kind.
     """
 
     levels: tuple[Level, ...] = ()
+    partial: bool = False
     name: str = "march"
 
     def init(self, run: Runner) -> State:
@@ -84,6 +86,10 @@ class March(Strategy):
         with single_threaded():
             passage = _Passage(run, self._levels(run)[done])
             whole = passage.go()
+        if not (whole or run.placed or self.partial):
+            raise InputError(
+                f"time is up before march has gone through {run.problem.name} once: give more than {run.seconds:.3g} s"
+            )
         if whole or not run.placed:  # what there is, rather than nothing
             run.offer(passage.field(), _POINTS)
         if not whole:
@@ -126,7 +132,8 @@ class _Passage:
         if self._chain is not None:
             low, high = box.lower[self._chain], box.upper[self._chain]
             self._widest = (high - low) / _INTERVALS * (1 + 1e-9)
-            self._knots = torch.linspace(low, high, _INTERVALS + 1, dtype=torch.float64)
+            self._fixed = [place for axis, place in box.inner.values() if axis == self._chain]
+            self._knots = first_knots(low, high, self._fixed, _INTERVALS)
         self._size = torch.zeros(run.problem.outputs, dtype=torch.float64)  # of the outputs, as far as seen
         self._slabs: list[Slab] = []
 
@@ -135,7 +142,7 @@ class _Passage:
         if not self._slabs or self._slabs[-1].place.end < self._end:
             begin = self._slabs[-1].place.end if self._slabs else self._begin
             self._slabs.append(self._slab(begin, self._end))
-        return _field(self._slabs)
+        return joined_field(self._slabs)
 
     def go(self) -> bool:
         """March to the end of time; tells whether it got there before time was up."""
@@ -160,7 +167,7 @@ class _Passage:
     def _slab(self, begin: float, end: float) -> Slab:
         place = Place(self._run.problem, self._evolution, self._chain, self._knots, begin, end, self._modes)
         if not self._slabs:
-            return _lifted(place, self._level.tolerance)
+            return lifted(place, self._level.tolerance)
         past = PiecewiseChebyshev(self._slabs[-1].series)
 
         def before(x: Tensor) -> Jet:
@@ -172,7 +179,7 @@ class _Passage:
             at[:, self._time] = begin
             return past(at)
 
-        slab = Slab(place, _unit(self._size), before)
+        slab = Slab(place, unit_of(self._size), before)
         slab.guess(still)
         return slab
 
@@ -208,7 +215,7 @@ class _Passage:
                 return None
         place = replace(slab.place, knots=knots, modes=tuple(modes))
         if slab.before is None:
-            return _lifted(place, tolerance)
+            return lifted(place, tolerance)
         finer = Slab(place, slab.unit, slab.before)
         finer.guess(PiecewiseChebyshev(slab.series))
         return finer
@@ -223,40 +230,9 @@ class _Passage:
         easy = (along < 1e-3 * self._level.tolerance).tolist()
         number = 0
         while number < len(easy) - 1:
-            if easy[number] and easy[number + 1] and float(knots[number + 2] - knots[number]) <= self._widest:
+            narrow = float(knots[number + 2] - knots[number]) <= self._widest
+            if easy[number] and easy[number + 1] and narrow and float(knots[number + 1]) not in self._fixed:
                 keep[number + 1] = False
                 number += 1
             number += 1
         return knots[keep]
-
-
-def _lifted(place: Place, tolerance: float) -> Slab:
-    """Make a slab at the start of time that begins with what the conditions say, counted in the sizes it has there."""
-    first = Slab(place, torch.ones(place.problem.outputs, dtype=torch.float64))
-    first.lift(tolerance)
-    slab = Slab(place, _unit(first.largest()))
-    slab.series.set_output_coefficients(first.series.coefficients)
-    return slab
-
-
-def _unit(size: Tensor) -> Tensor:
-    """Choose the unit of every output by the sizes seen; 1 where nothing is known."""
-    largest = float(size.max())
-    if not (0 < largest < math.inf):
-        return torch.ones_like(size)
-    return size.clamp_min(_LEAST_UNIT * largest)
-
-
-def _field(slabs: list[Slab]) -> PiecewiseChebyshev:
-    """Join all slabs into one field; those with fewer modes along an axis get coefficients of zero."""
-    series = [slab.series for slab in slabs]
-    modes = [max(one.modes[axis] for one in series) for axis in range(series[0].dimension)]
-    lower, upper = (torch.cat([getattr(one.scaling, name) for one in series]) for name in ("lower", "upper"))
-    whole = ProductChebyshev(modes, (lower, upper), outputs=series[0].outputs, networks=len(lower))
-    tables = []
-    for one in series:
-        table = torch.zeros(len(one.coefficients), *modes, one.outputs, dtype=torch.float64)
-        table[(slice(None), *(slice(0, m) for m in one.modes))] = one.coefficients.detach().unflatten(1, one.modes)
-        tables.append(table.flatten(1, -2))
-    whole.set_output_coefficients(torch.cat(tables))
-    return PiecewiseChebyshev(whole)

@@ -1,4 +1,4 @@
-"""Slab: a problem between two times, on intervals of its first space axis with a product Chebyshev series each."""
+"""Slab: a problem, of an evolution between two times, on intervals of one axis with a product Chebyshev series each."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from cpikan.fields.product_chebyshev import ProductChebyshev, basis_jet
 from cpikan.fields.protocol import Jet
 from cpikan.learning.methods.gauss_newton import backtracked
 from cpikan.learning.objective import half_squares
+from cpikan.learning.points import Points, measured_part
 from cpikan.learning.strategies.block_band import BlockRows, folded, natural, solve_band
-from cpikan.learning.strategies.evolution import Evolution, parts_of
+from cpikan.learning.strategies.evolution import Evolution, derived, parts_of
 from cpikan.learning.strategies.row_set import Residual, RowSet
 from cpikan.physics.problem import Condition, Problem, Side
 from cpikan.physics.regions import Box
@@ -24,23 +25,35 @@ _EXTRA = 2  # points per axis and interval beyond the modes
 _STEPS, _HALVINGS = 25, 10
 _FLAT = 1e-6  # a step that lowers the cost by less than this share is the last
 _MODEL = 1e-2  # Gauss-Newton is done where its model misses by less than this share of the tolerance
+_LEVEL = 1e-4  # weight of zero, or of where the search for an unknown begins, in such a start
 _LIFT = 1e-2  # weight of standing still in a start that meets the conditions
 
 
 @dataclass(frozen=True)
 class Place:
-    """Times [begin, end] of a problem on intervals between ``knots`` (E + 1,) of the axis ``chain``.
+    """A problem on intervals between ``knots`` (E + 1,) of the axis ``chain``, of an evolution at times [begin, end].
 
-    Without a chain (None, and no knots) there is one box. ``modes`` are those of every axis.
+    Without a chain (None, and no knots) there is one box. ``modes`` are those of every axis. Without an ``evolution`` the
+    problem is steady, and all axes go from end to end.
     """
 
     problem: Problem
-    evolution: Evolution
+    evolution: Evolution | None
     chain: int | None
     knots: Tensor
     begin: float
     end: float
     modes: tuple[int, ...]
+
+    @property
+    def time(self) -> int | None:
+        """Give the axis of time."""
+        return None if self.evolution is None else self.evolution.time
+
+    @property
+    def outputs(self) -> int:
+        """Count the outputs of the series: those of the problem, and its unknown coefficients."""
+        return self.problem.outputs + len(self.problem.unknowns)
 
 
 @dataclass
@@ -64,8 +77,9 @@ class Slab:
         )
         if at.chain is not None:
             lower[:, at.chain], upper[:, at.chain] = at.knots[:-1], at.knots[1:]
-        lower[:, at.evolution.time], upper[:, at.evolution.time] = at.begin, at.end
-        self.series = ProductChebyshev(at.modes, (lower, upper), outputs=at.problem.outputs, networks=len(lower))
+        if at.time is not None:
+            lower[:, at.time], upper[:, at.time] = at.begin, at.end
+        self.series = ProductChebyshev(at.modes, (lower, upper), outputs=at.outputs, networks=len(lower))
 
     @property
     def modes(self) -> tuple[int, ...]:
@@ -88,7 +102,7 @@ class Slab:
     def guess(self, start: Callable[[Tensor], Tensor]) -> None:
         """Set the coefficients to those of a function ``start`` of points (B, d), interpolated at Chebyshev nodes."""
         x = self._grid(self.modes)
-        table = start(x.flatten(0, 1)).reshape(len(x), *self.modes, self.problem.outputs)
+        table = start(x.flatten(0, 1)).reshape(len(x), *self.modes, self.place.outputs)
         for axis, modes in enumerate(self.modes):
             basis = basis_jet(_nodes(modes), modes, 0)[0]
             size = torch.full((modes, 1), 2.0, dtype=torch.float64) / modes
@@ -97,28 +111,40 @@ class Slab:
         self.series.set_output_coefficients(table.flatten(1, -2))
 
     def lift(self, tolerance: float) -> None:
-        """Begin with a function that meets the conditions and moves in time as little as they let it."""
-        axis, span, unit = self.place.evolution.time, self.place.end - self.place.begin, self.unit
+        """Begin with a function that meets the conditions and varies, in time or all along, as little as they let it."""
+        at, unit = self.place, self.unit
+        extent = self.series.scaling.upper.amax(0) - self.series.scaling.lower.amin(0)
+        axes = range(len(extent)) if at.time is None else [at.time]
 
-        def still(jet: Jet, at: Tensor, other: Jet | None) -> list[Tensor]:
-            return [_LIFT * span * jet.gradient[..., o, axis] / unit[o] for o in range(self.problem.outputs)]
+        level = torch.zeros_like(unit)
+        level[at.problem.outputs :] = torch.tensor([one.start for one in at.problem.unknowns], dtype=torch.float64)
+
+        def still(jet: Jet, x: Tensor, other: Jet | None) -> list[Tensor]:
+            slopes = _LIFT * extent * jet.gradient / unit[:, None]
+            values = _LEVEL * (jet.value - level) / unit
+            return [*values.unbind(1), *(slopes[..., o, axis] for o in range(at.outputs) for axis in axes)]
 
         rows = self._rows(still, (self._grid(self._counts), torch.arange(len(self.widths))))
         rows.weight = self._share(self._counts)
-        self._solved([rows, *self._starts(), *self._interfaces(), *self._walls()], tolerance)
+        self._solved([rows, *self._bounds()], tolerance)
 
     def solve(self, tolerance: float) -> tuple[int, float]:
         """Solve by Gauss-Newton from the coefficients as they are; gives the number of steps and the RMS misfit,
         relative to the units."""
+        at, extent = self.place, self.series.scaling.upper.amax(0) - self.series.scaling.lower.amin(0)
 
-        def equation(jet: Jet, at: Tensor, other: Jet | None) -> list[Tensor]:
-            return list(self.problem.interior(jet, at).values())
+        def equation(jet: Jet, x: Tensor, other: Jet | None) -> list[Tensor]:
+            slopes = jet.gradient[:, at.problem.outputs :] * extent  # of unknowns: they do not vary
+            return [*at.problem.interior(jet, x).values(), *slopes.flatten(1).unbind(1)]
 
         inside = self._rows(equation, (self._grid(self._counts), torch.arange(len(self.widths))))
-        inside.weight = self._share(self._counts) / inside.time_scale(
-            self.place.evolution.time, self.place.end - self.place.begin
-        )
-        return self._solved([inside, *self._starts(), *self._interfaces(), *self._walls()], tolerance)
+        scale = inside.size_scale() if at.time is None else inside.time_scale(at.time, at.end - at.begin)
+        inside.weight = self._share(self._counts) / scale
+        return self._solved([inside, *self._bounds()], tolerance)
+
+    def _bounds(self) -> list[RowSet]:
+        """Collect all residuals but those of the equation."""
+        return [*self._starts(), *self._interfaces(), *self._walls(), *self._measured()]
 
     def largest(self) -> Tensor:
         """Find the largest absolute value of each output at the Chebyshev nodes, (outputs,)."""
@@ -159,7 +185,10 @@ class Slab:
 
     def _starts(self) -> list[RowSet]:
         """Collect the residuals at the start: of the problem's conditions, or against the end of the slab before."""
-        time, span = self.place.evolution.time, self.place.end - self.place.begin
+        evolution = self.place.evolution
+        if evolution is None:
+            return []
+        time, span = evolution.time, self.place.end - self.place.begin
         name, every = f"{_axes(self.problem)[time]}=min", torch.arange(len(self.widths))
         share = self._share([n for axis, n in enumerate(self._counts) if axis != time])
         if self.before is None:
@@ -173,22 +202,34 @@ class Slab:
         known, unit = self.before(line[0].flatten(0, 1)), self.unit
 
         def handed_on(jet: Jet, at: Tensor, other: Jet | None) -> list[Tensor]:
-            values = [(jet.value[..., o] - known.value[..., o]) / unit[o] for o in self.place.evolution.values]
+            values = [(jet.value[..., o] - known.value[..., o]) / unit[o] for o in evolution.values]
             rate = span * (jet.gradient[..., time] - known.gradient[..., time])
-            return [*values, *(rate[..., o] / unit[o] for o in self.place.evolution.rates)]
+            return [*values, *(rate[..., o] / unit[o] for o in evolution.rates)]
 
         rows = self._rows(handed_on, line)
         rows.weight = share
         return [rows]
 
     def _interfaces(self) -> list[RowSet]:
-        """Collect the residuals of equal values and slopes where intervals meet."""
-        left = torch.arange(len(self.widths) - 1)
-        if self.place.chain is None or not len(left):
+        """Collect the residuals of equal values and slopes where intervals meet.
+
+        On a break with conditions of its own there are none; on others slopes are equal where the equation bends them.
+        """
+        left, axis, unit, outputs = torch.arange(len(self.widths) - 1), self.place.chain, self.unit, self.place.outputs
+        if axis is None or not len(left):
             return []
-        axis, unit = self.place.chain, self.unit
         tight = _PENALTY / math.prod(n for a, n in enumerate(self._counts) if a != axis) ** 0.5
-        reach = torch.minimum(self.place.knots.diff()[:-1], self.place.knots.diff()[1:]) / self.modes[axis]
+        lengths = self.place.knots.diff()
+        weight = torch.ones(2, outputs, len(left), dtype=torch.float64)
+        weight[1] = torch.minimum(lengths[:-1], lengths[1:]) / self.modes[axis]
+        bound = {part for one in self.problem.conditions for part in one.on or ()}
+        for part, (_, place) in _box(self.problem).inner.items():
+            here = (self.place.knots[1:-1] - place).abs().argmin()
+            if part in bound:
+                weight[:, :, here] = 0.0
+            else:
+                curved = derived(self.problem, axis)[1]
+                weight[1, [o for o in range(outputs) if o not in curved], here] = 0.0
 
         def jump(jet: Jet, at: Tensor, other: Jet | None) -> list[Tensor]:
             assert other is not None
@@ -197,8 +238,7 @@ class Slab:
             return [*values.unbind(-1), *slopes.unbind(-1)]
 
         rows = self._rows(jump, self._face(axis, 1.0, left), self._face(axis, -1.0, left + 1))
-        ones, outputs = torch.ones_like(reach), self.problem.outputs
-        rows.weight = tight * torch.stack([ones] * outputs + [reach] * outputs)[..., None]
+        rows.weight = tight * weight.flatten(0, 1)[..., None]
         return [rows]
 
     def _walls(self) -> list[RowSet]:
@@ -206,9 +246,12 @@ class Slab:
         region, found = _box(self.problem), []
         every, last = torch.arange(len(self.widths)), torch.tensor([len(self.widths) - 1])
         for condition in self.problem.conditions:
-            for name in parts_of(self.problem, condition):
+            for name in () if condition.at is not None else parts_of(self.problem, condition):
+                if name in region.inner:
+                    found.append(self._break(condition, name))
+                    continue
                 axis, end = region.side(name)
-                if axis == self.place.evolution.time:
+                if axis == self.place.time:
                     continue
                 chained = axis == self.place.chain
                 places = [self._face(axis, 2.0 * end - 1, (last if end else every[:1]) if chained else every)]
@@ -221,12 +264,45 @@ class Slab:
                 found.append(rows)
         return found
 
+    def _break(self, condition: Condition, name: str) -> RowSet:
+        """Collect the residuals of a condition on a break, between the intervals below and above it."""
+        axis, place = _box(self.problem).inner[name]
+        below = (self.place.knots[1:-1] - place).abs().argmin()[None]
+        rows = self._rows(
+            self._condition(condition, name), self._face(axis, 1.0, below), self._face(axis, -1.0, below + 1)
+        )
+        count = math.prod(n for a, n in enumerate(self._counts) if a != axis)
+        rows.weight = _PENALTY * count**-0.5 / rows.row_scale()
+        return rows
+
+    def _measured(self) -> list[RowSet]:
+        """Collect the residuals of conditions at points, interval by interval."""
+        found = []
+        for condition in self.problem.conditions:
+            if condition.at is None:
+                continue
+            kept = measured_part(len(condition.at), Points(1, 0))
+            points, data = condition.at[kept].double(), None if condition.data is None else condition.data[kept]
+            axis = self.place.chain
+            owner = torch.zeros(len(points), dtype=torch.long)
+            if axis is not None:
+                owner = torch.searchsorted(self.place.knots[1:-1].contiguous(), points[:, axis].contiguous())
+            for box in owner.unique():
+                mine = owner == box
+                part = None if data is None else data[mine].double()
+                rows = self._rows(_at_points(condition, part), (points[mine][None], box[None]))
+                rows.weight = _PENALTY * condition.weight * len(points) ** -0.5 / rows.row_scale()
+                found.append(rows)
+        return found
+
     def _condition(self, condition: Condition, part: str) -> Residual:
-        axis, end = _box(self.problem).side(part)
+        region = _box(self.problem)
+        axis, sign = (region.inner[part][0], 1.0) if part in region.inner else (region.side(part)[0], 0.0)
+        sign = sign or 2.0 * region.side(part)[1] - 1
 
         def residual(jet: Jet, at: Tensor, other: Jet | None) -> list[Tensor]:
             normals = torch.zeros_like(at)
-            normals[:, axis] = 2.0 * end - 1
+            normals[:, axis] = sign
             return [condition.residual(jet, Side(at, normals, other, None))]
 
         return residual
@@ -286,6 +362,13 @@ class _SlabSystem:
                 change = change + torch.einsum("nrk,nk->nr", one.jacobian[:, 1], flat[one.second])
             total += float((one.residual + change).square().sum())
         return total
+
+
+def _at_points(condition: Condition, data: Tensor | None) -> Residual:
+    def residual(jet: Jet, at: Tensor, other: Jet | None) -> list[Tensor]:
+        return [condition.residual(jet, Side(at, torch.zeros_like(at), None, data))]
+
+    return residual
 
 
 def _box(problem: Problem) -> Box:

@@ -58,13 +58,15 @@ def judge(found: Evidence) -> Trust:
         return Trust("not converged", "residuals or values are not finite: look at the formula, or scale the equation")
     if found.size == 0:
         return _zero(found)
-    doubts = _doubts(found)
     if found.amplification >= UNIQUE and found.estimate <= TOLERANCE:
         return Trust("undetermined", _other_solutions(found))
-    if found.open:
+    unmet = _unmet(found)
+    if found.open and not unmet:
         return Trust("undetermined", found.open)
+    doubts = unmet or _doubts(found)
     if doubts:
-        return Trust("not converged", doubts[0])
+        open_too = "" if found.amplification < UNIQUE else f"; {_other_solutions(found)}"
+        return Trust("not converged", doubts[0] + open_too)
     return Trust(
         "converged",
         f"the error is estimated at {_percent(found.estimate)}, at worst {_percent(found.bound)}, by the linearised problem at "
@@ -91,8 +93,8 @@ def _other_solutions(found: Evidence) -> str:
     )
 
 
-def _doubts(found: Evidence) -> list[str]:
-    """List what is too large, the plainest first."""
+def _unmet(found: Evidence) -> list[str]:
+    """List what is not met: the equation, or a condition that was not measured."""
     doubts = []
     if found.residual > TOLERANCE:
         doubts.append(
@@ -104,14 +106,19 @@ def _doubts(found: Evidence) -> list[str]:
         doubts.append(
             f"condition {name!r} is missed by {_percent(size)} of its data: more time, or conditions that fit together"
         )
+    return doubts
+
+
+def _doubts(found: Evidence) -> list[str]:
+    """List what is too large though equation and conditions are met, the plainest first."""
+    doubts = []
     if max(found.estimate, found.bound) > TOLERANCE and found.noise > TOLERANCE:
         doubts.append(
             f"measured values are missed by up to {_percent(found.noise)}; where that is noise, it leaves the solution open by "
             f"{_percent(max(found.estimate, found.bound))} at worst: more values, or known conditions"
         )
     if found.estimate > TOLERANCE / 2:
-        growth = "" if found.amplification < UNIQUE else ", and errors grow so much that hardly any is excluded"
-        doubts.append(f"the linearised problem puts the error at {_percent(found.estimate)}{growth}: more time")
+        doubts.append(f"the linearised problem puts the error at {_percent(found.estimate)}: more time")
     doubts += _doubts_of_pieces(found)
     if found.bound > TOLERANCE:
         doubts.append(f"its residual may hide an error of {_percent(found.bound)}: more time")
@@ -142,4 +149,7 @@ def _doubts_of_pieces(found: Evidence) -> list[str]:
 
 def _percent(share: float) -> str:
     """Write a share as a percentage, tiny and huge ones by a power of ten."""
-    return f"{100 * share:.2g} %" if 1e-5 <= share < 10 else f"{100 * share:.0e} %"
+    value = 100 * share
+    if not 1e-3 <= value < 1e4:
+        return f"{value:.0e} %"
+    return f"{value:.2g} %" if value < 100 else f"{value:.0f} %"

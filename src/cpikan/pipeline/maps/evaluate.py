@@ -14,7 +14,7 @@ from cpikan.errors import InputError
 from cpikan.masked import without_mask
 from cpikan.metrics import wrong_order_limit_nm
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
-from cpikan.pipeline.maps.map_rows import MapRows
+from cpikan.pipeline.maps.map_rows import MapRows, check_heights
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.maps import open_npy
 from cpikan.streaming.bands import Band
@@ -93,6 +93,7 @@ def _blocks(
 ) -> Iterator[Block]:
     """Yield the difference to the truth in nm at the pixels that were measured, or at those that were ``guessed``."""
     for band, height in rows.heights():
+        check_heights(truth[band.start : band.stop], "the truth")
         difference = height.astype(np.float64) - truth[band.start : band.stop].astype(np.float64)
         difference[~np.isfinite(difference)] = np.nan
         flags = rows.read("flags", band)

@@ -8,13 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.streaming.bands import Band, split_bands
 from cpikan.streaming.events import Events
 from cpikan.streaming.progress import Progress
 
+_HIGHEST_NM = 1e15
 _BLOCK_PIXELS = 1 << 20
 _CHUNK_ROWS = 512  # the largest unit of rows that a file of ours decodes at once
+
+
+def check_heights(heights: NDArray[np.number], name: str) -> None:
+    """Raise InputError for finite heights in nm that no surface has: their powers would leave the range of numbers."""
+    size = np.abs(np.asarray(heights, np.float64))
+    beyond = (size > _HIGHEST_NM) & (size < np.inf)
+    if beyond.any():
+        raise InputError(
+            f"{name} holds a height of {size[beyond].max():.3g} nm: more than {_HIGHEST_NM:g} nm is no height; check the file, "
+            "and that it is in nm"
+        )
 
 
 class MapRows:
@@ -56,5 +69,6 @@ class MapRows:
             for band in self.bands:
                 rows = self.read("height_nm", band)
                 assert rows is not None
+                check_heights(rows, str(self.map.path))
                 yield band, rows
                 bar.advance(band.rows)

@@ -19,6 +19,7 @@ from cpikan.psi.calibration.saturation import Ceiling, find_ceiling
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution
 from cpikan.psi.refine.ambiguity import is_doubtful
+from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.threads import single_threaded
 
 if TYPE_CHECKING:
@@ -54,11 +55,26 @@ class StackCalibration:
         return self.calibration.model.demodulation.models is not None
 
 
-def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan) -> StackCalibration:
+@dataclass(frozen=True)
+class FirstLook:
+    """Some pixels of every frame, and the seconds and the memory (MiB) that reading them took."""
+
+    sample: Subsample
+    seconds: float
+    peak_mib: float
+
+    @classmethod
+    def at(cls, stack: FrameStack, settings: ReconstructSettings) -> FirstLook:
+        """Look at the frames before anything is compiled or written; InputError where they cannot hold fringes."""
+        started = time.perf_counter()
+        with PeakMemory() as memory:
+            sample = take_subsample(stack, settings.mask)
+        return cls(sample, time.perf_counter() - started, memory.mib)
+
+
+def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, look: FirstLook) -> StackCalibration:
     """Calibrate a stack as its plan says; raises InputError where its frames cannot be measured."""
-    started = time.perf_counter()
-    sample = take_subsample(stack, settings.mask)
-    read = time.perf_counter()
+    sample, read = look.sample, time.perf_counter()
     asked = CalibrationSettings(settings.scheme, settings.range_nm, settings.combine == "finest", settings.fit)
     inside = sample.frames[..., sample.valid]
     ceiling = find_ceiling(inside, stack.saturation_dn, stack.acquisition.bit_depth)
@@ -74,7 +90,7 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan) -> 
         )
     calibration = replace(calibration, warnings=(*_of_frames(inside, ceiling), *calibration.warnings))
     doubtful = plan.neighbours == "in doubt" and _is_doubtful(calibration, sample)
-    return StackCalibration(calibration, surface, doubtful, read - started, time.perf_counter() - read)
+    return StackCalibration(calibration, surface, doubtful, look.seconds, time.perf_counter() - read)
 
 
 def _of_frames(frames: np.ndarray, ceiling: Ceiling) -> tuple[Caution, ...]:

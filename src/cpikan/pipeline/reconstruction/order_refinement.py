@@ -19,7 +19,7 @@ from cpikan.psi.kernels.model import DemodulatedRows, HeightRows, OrderSearch, e
 from cpikan.psi.kernels.statistics import COLUMNS, row_sums
 from cpikan.psi.refine import orders
 from cpikan.psi.refine.ambiguity import CELL_SHARE
-from cpikan.psi.refine.blocks import BlockSums
+from cpikan.psi.refine.blocks import BlockSums, Empty
 from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows
 from cpikan.storage.writers.layout import SLOPES
 from cpikan.streaming.bands import Band, BufferPool, split_bands
@@ -59,11 +59,13 @@ class _DemodulatingReader(BandReader):
         return rows
 
 
-def survey_pass(source: FrameSource, progress: ProgressSink | None) -> tuple[BlockSums, StreamTimings]:
-    """Sum the phasors of the whole image over blocks."""
+def survey_pass(
+    source: FrameSource, progress: ProgressSink | None, empty: Empty = np.empty
+) -> tuple[BlockSums, StreamTimings]:
+    """Sum the phasors of the whole image over blocks, in arrays that ``empty`` makes."""
     bands = guided_bands(source, 0)
     reader = _DemodulatingReader(source, bands, 0)
-    sums = BlockSums.zeros(source.stack.shape[0], source.stack.shape[2:])
+    sums = BlockSums.zeros(source.stack.shape[0], source.stack.shape[2:], empty)
 
     def compute(band: Band, item: ReadBand) -> None:
         sums.add(reader.demodulate(item), band.start)
@@ -161,11 +163,11 @@ def wrapped_phases(source: FrameSource) -> Callable[[int, int], np.ndarray]:
 
 
 def fit_guide(
-    method: Method, sums: BlockSums, search: OrderSearch, *, slopes: bool
+    method: Method, sums: BlockSums, search: OrderSearch, *, slopes: bool, empty: Empty = np.empty
 ) -> tuple[OrderGuide, dict[str, Any]]:
     """Fit the surface and choose the cells that ask it; return the guide and a report, JSON-able.
 
-    With ``slopes`` the guide also gives the slopes of the surface.
+    Arrays of blocks are made by ``empty``. With ``slopes`` the guide also gives the slopes of the surface.
     """
     from cpikan.psi.refine.coarse import coarse_heights
     from cpikan.psi.refine.field import guiding_surface, measuring_surface
@@ -180,7 +182,8 @@ def fit_guide(
     if cells is not None and not cells.any():
         return OrderGuide(NoSurface(), cells), report
     with single_threaded():
-        surface = (measuring_surface if method.surface else guiding_surface)(coarse_heights(sums, search))
+        fit = measuring_surface if method.surface else functools.partial(guiding_surface, empty=empty)
+        surface = fit(coarse_heights(sums, search, empty))
         drawn = functools.partial(surface.rows, block_sigma_nm=surface.sigma_nm()) if method.surface else None
         maps = SlopeMaps(surface).rows if slopes else None
     return OrderGuide(surface, cells, drawn, maps), {**report, **surface.summary()}

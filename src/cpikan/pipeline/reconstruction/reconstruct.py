@@ -8,12 +8,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
+from cpikan.compiled import compilation_told
 from cpikan.errors import InputError, NothingMeasured, unknown_name
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.reconstruction.arrays import Arrays
-from cpikan.pipeline.reconstruction.calibrate import StackCalibration, calibrated
+from cpikan.pipeline.reconstruction.calibrate import FirstLook, StackCalibration, calibrated
 from cpikan.pipeline.reconstruction.frame_record import check_finished
+from cpikan.pipeline.reconstruction.height_sample import HeightSample
 from cpikan.pipeline.reconstruction.output import Output
+from cpikan.pipeline.reconstruction.passes import flat_bands
 from cpikan.pipeline.reconstruction.plan import Plan, StackInfo, plan_reconstruction
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.reconstruction.stage import Context, Stage
@@ -21,15 +26,17 @@ from cpikan.pipeline.reconstruction.summary import added, document, first_facts
 from cpikan.pipeline.reconstruction.workspace import Workspace
 from cpikan.pipeline.stacks.frame_hash import sha256_of_frames
 from cpikan.pipeline.stacks.stack import FrameStack
+from cpikan.psi.calibration.planning import check_orders
 from cpikan.psi.kernels.cpu import DemodulationKernels
 from cpikan.psi.kernels.model import PixelModel
 from cpikan.psi.kernels.select import PixelKernels, choose_device, make_kernels
 from cpikan.psi.warm import warm_up
 from cpikan.storage.atomic import check_disk_space, read_json
+from cpikan.storage.maps import open_map
 from cpikan.storage.scratch import ScratchArrays
 from cpikan.storage.writers.layout import document_path
 from cpikan.storage.writers.open import output_format, required_bytes
-from cpikan.streaming.events import Events, as_events
+from cpikan.streaming.events import Events, as_events, note
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.rows import RowPool
 from cpikan.units import pixel_aspect
@@ -37,6 +44,9 @@ from cpikan.version import VERSION
 
 if TYPE_CHECKING:
     from cpikan.pipeline.reconstruction.network import LearnedModel
+
+
+_COMPILES = "compiling the kernels for frames of this kind, which takes up to a few minutes; later runs load them"
 
 
 def reconstruct(
@@ -86,6 +96,7 @@ class _Run:
     def prepared(cls, stack: FrameStack, output: Path, settings: ReconstructSettings, events: Events) -> _Run:
         """Plan the run and refuse what cannot work before anything is written."""
         accelerator = choose_device(settings.device)
+        check_orders(stack.acquisition.wavelengths_nm, settings.range_nm)
         if settings.mask is not None:
             aspect = pixel_aspect(stack.acquisition.pixel_um)
             settings = replace(settings, mask=settings.mask.stretched(aspect))
@@ -104,19 +115,23 @@ class _Run:
     def go(self, seconds_before: float, *, resume: bool, overwrite: bool) -> bool:
         """Run what an earlier run has not done; tells whether that was nothing."""
         identity = self._identity()
+        # a run that goes on was looked at before, and may be finished
+        look = None if resume else FirstLook.at(self.stack, self.settings)
         space = Workspace.open(self.output, self.plan.quantities, identity, resume=resume, overwrite=overwrite)
         if space.state == "finished":
             check_finished(self.stack, read_json(document_path(self.output)))
             return True
         try:
             self._check_disk(space)
-            begun = time.perf_counter()
-            self._warm()
-            started = time.perf_counter()
-            with PeakMemory() as memory:
-                calibration, facts = self._measured(space)
-                facts["peak_anonymous_mib"] = memory.peak()
-            seconds = time.perf_counter() - started + self.stack.seconds_open
+            look = look or FirstLook.at(self.stack, self.settings)
+            with compilation_told(lambda: note(self.events, _COMPILES)):
+                begun = time.perf_counter()
+                self._warm()
+                started = time.perf_counter()
+                with PeakMemory() as memory:
+                    calibration, facts = self._measured(space, look)
+                    facts["peak_anonymous_mib"] = max(memory.peak(), look.peak_mib)
+            seconds = time.perf_counter() - started + look.seconds + self.stack.seconds_open
             facts |= {
                 "seconds": seconds,
                 "seconds_start": seconds_before + started - begun,
@@ -124,6 +139,8 @@ class _Run:
                 "steps": calibration.calibration.steps.state,
                 "output": str(self.output),
             }
+            if facts.get("pv_robust_nm") is None:  # rows that an earlier run wrote went by unseen
+                facts["pv_robust_nm"] = self._robust_pv_nm()
             if self.settings.hash_frames:
                 facts["frames_sha256"] = sha256_of_frames(self.stack)
             space.commit(document(self.stack, identity, calibration.calibration, facts))
@@ -134,10 +151,18 @@ class _Run:
             space.release()
         return False
 
-    def _measured(self, space: Workspace) -> tuple[StackCalibration, dict[str, Any]]:
+    def _robust_pv_nm(self) -> float | None:
+        """Compute the robust peak to valley from the finished output."""
+        arrays, sample = open_map(self.output).arrays, HeightSample(self._shape)
+        for band in flat_bands(self._shape, None, 0):
+            names = [name for name in ("height_nm", "flags") if name in arrays]
+            sample.add(band.start, {name: np.asarray(arrays[name][band.start : band.stop]) for name in names})
+        return sample.pv_nm()
+
+    def _measured(self, space: Workspace, look: FirstLook) -> tuple[StackCalibration, dict[str, Any]]:
         """Calibrate and carry out the stages; the summary as far as they know it."""
         assert space.journal is not None
-        calibration = calibrated(self.stack, self.settings, self.plan)
+        calibration = calibrated(self.stack, self.settings, self.plan, look)
         used = calibration.calibration.acquisition
         stack = self.stack if used is None else self.stack.in_order(used.order)
         plan = self.plan.settle(doubtful=calibration.doubtful, varying=calibration.varying)

@@ -16,6 +16,7 @@ from cpikan.storage.documents import parse_toml
 from cpikan.storage.readers.zarr import is_zarr
 from cpikan.units import parse_length_nm, parse_pixel_um
 
+_MOST_DEGREES = 1e6
 _MAX_FILE_BYTES = 2**20
 _EXAMPLE = 'wavelengths = ["632.8 nm"]'
 
@@ -182,8 +183,10 @@ def _degrees(value: object, what: str = "phase step", example: str = "0,90,180,2
         degrees = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
         degrees = math.nan
-    if not math.isfinite(degrees):
-        raise InputError(f"{what} {value!r} is not a number of degrees: write them such as {example}")
+    if not abs(degrees) <= _MOST_DEGREES:
+        raise InputError(
+            f"{what} {value!r} is not a number of degrees up to {_MOST_DEGREES:g}: write them such as {example}"
+        )
     return degrees
 
 

@@ -10,9 +10,14 @@ from cpikan.psi.calibration.calibrate import Subsample
 from cpikan.psi.calibration.steps.carrier import WholeRows
 from cpikan.surface.aperture import Aperture
 
+_LARGEST = 1e15  # of a sample: fourth powers still fit single precision
 _ROWS = 96
 _COLUMNS = 128
 _WHOLE_ROWS = 4  # kept entire, for noise from neighbours
+_LIT = 0.3  # of the brightest pixels
+_FEWEST_LIT = 200
+_DARK = 0.15  # of the light of the other frames
+_STRIPED = 0.6  # of the light of a frame that its fringes span, where there is a whole one
 _WRAPPED = 0.7  # full-range fringes: wrapped light has half the steps once read as unsigned, light of either sign twice
 
 
@@ -42,6 +47,7 @@ def take_subsample(stack: FrameStack, mask: Aperture | None) -> Subsample:
         (height, width),
     )
     _check_frames(stack, sample)
+    _check_dark(stack, sample)
     _check_sign(stack, sample)
     return sample
 
@@ -73,11 +79,36 @@ def _check_frames(stack: FrameStack, sample: Subsample) -> None:
             raise InputError(
                 f"frame {stack.labels[index]} is constant ({value} in every sampled pixel): it holds no fringes; check it"
             )
+        largest, contrast = max(abs(float(finite.min())), abs(float(finite.max()))), float(np.ptp(finite.astype(float)))
+        if largest > _LARGEST or contrast < 1 / _LARGEST:
+            raise InputError(
+                f"frame {stack.labels[index]} has values of up to {largest:.3g} that differ by {contrast:.3g}: between "
+                f"{1 / _LARGEST:g} and {_LARGEST:g} they can be computed with; scale the frames, or check how they were stored"
+            )
         twin = seen.setdefault(pixels.tobytes(), index)
         if twin != index and _should_differ(stack, twin, index):
             raise InputError(
                 f"frames {stack.labels[twin]} and {stack.labels[index]} are identical though their phase steps differ: "
                 "one was stored twice; give each frame once"
+            )
+
+
+def _check_dark(stack: FrameStack, sample: Subsample) -> None:
+    """Refuse a frame without light among frames with fringes: it belongs to the dark level, not to the steps."""
+    frames = sample.frames[..., sample.valid].astype(np.float64)
+    for i, one in enumerate(frames):
+        lit = one[:, np.nan_to_num(one).max(axis=0) > _LIT * np.nanquantile(one, 0.99)]
+        if lit.shape[1] < _FEWEST_LIT:
+            continue
+        low, high = np.nanquantile(lit, [0.05, 0.95], axis=1)
+        floor = float(low.min())
+        light, swing = high - floor, high - low
+        # a part without fringes is dark as a whole in some frame, and even in all of them: that is no fault
+        striped = np.median(swing) > _STRIPED * np.median(light)
+        for k in np.flatnonzero(striped & (light < _DARK * np.median(light))):
+            raise InputError(
+                f"frame {stack.labels[i * stack.shape[1] + int(k)]} is dark ({high[k]:.0f} DN where the others reach "
+                f"{np.median(high):.0f} DN): a dark frame or a lost exposure is no phase step; leave it and its step out"
             )
 
 

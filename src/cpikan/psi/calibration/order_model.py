@@ -109,6 +109,7 @@ def order_model(
     ``smooth`` errors between wavelengths are taken off where the phases do not fit without. Raises
     InputError where the wavelengths agree on no height.
     """
+    planning.check_orders(phases.wavelengths_nm, asked)
     found = _searched(phases, asked)
     if smooth and not found.fits:
         found = _smoothed(found, asked)

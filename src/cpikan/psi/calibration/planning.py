@@ -13,10 +13,32 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import erfc
 
+from cpikan.errors import InputError
+from cpikan.units import format_length
+
 ACCEPTED_RATE = 1e-6
 _LONGEST_RANGE_NM = 1e7  # no microscope or Fizeau range is longer than 10 mm
+MOST_ORDERS = 2**16  # of the shortest wavelength in a range: what is searched per pixel takes time and memory
 _SAME_DISTANCE = 0.01  # of two squared distances that count as one
 _LARGEST_MARGIN = 100.0  # chi squared: with neighbours at any distance a hundredth of it is enough for one in a million
+
+
+def check_orders(wavelengths_nm: Sequence[float], range_nm: float | tuple[float, float] | None) -> None:
+    """Refuse a range that is asked for, a length or limits (low, high), and holds more orders than are searched."""
+    if range_nm is None or len(wavelengths_nm) < 2:
+        return
+    half, length = min(wavelengths_nm) / 2, range_nm[1] - range_nm[0] if isinstance(range_nm, tuple) else range_nm
+    if length > MOST_ORDERS * half:
+        raise InputError(
+            f"a height range of {format_length(length)} has {length / half:.3g} fringe orders of {format_length(2 * half)}: at "
+            f"most {MOST_ORDERS} are searched, which is {format_length(MOST_ORDERS * half)}; give a shorter --range, or check "
+            "the wavelengths"
+        )
+
+
+def longest_searched_nm(wavelengths_nm: Sequence[float]) -> float:
+    """Give the longest range that is searched without being asked for: 10 mm, or as many orders as are searched at all."""
+    return min(_LONGEST_RANGE_NM, MOST_ORDERS * min(wavelengths_nm) / 2)
 
 
 def squared_distances(wavelengths_nm: Sequence[float], sigma_rad: Sequence[float], orders: int) -> np.ndarray:
@@ -59,10 +81,11 @@ def widest_range_nm(
     wavelengths_nm: Sequence[float],
     sigma_rad: Sequence[float],
     rate: float = ACCEPTED_RATE,
-    longest_nm: float = _LONGEST_RANGE_NM,
+    longest_nm: float | None = None,
 ) -> float:
     """Find the longest range in nm with a wrong-order rate expected below ``rate``; at least one anchor order."""
     half = min(wavelengths_nm) / 2
+    longest_nm = longest_searched_nm(wavelengths_nm) if longest_nm is None else longest_nm
     total = np.cumsum(_rates(wavelengths_nm, sigma_rad, max(1, math.floor(longest_nm / half))))
     allowed = int(np.searchsorted(total, rate))
     return (allowed + 1) * half * (1 - 1e-9)  # just below the first order that is too close
@@ -75,7 +98,9 @@ def default_range_nm(wavelengths_nm: Sequence[float], sigma_rad: Sequence[float]
     noise does to neighbours, no shorter range can mend, for half a wavelength is no range for several wavelengths.
     """
     half = min(wavelengths_nm) / 2
-    squared = squared_distances(wavelengths_nm, sigma_rad, max(2, math.floor(_LONGEST_RANGE_NM / half)))
+    squared = squared_distances(
+        wavelengths_nm, sigma_rad, max(2, math.floor(longest_searched_nm(wavelengths_nm) / half))
+    )
     closer = np.flatnonzero(squared[1:] < (1 - _SAME_DISTANCE) * squared[0])
     apart = int(closer[0]) + 2 if closer.size else len(squared)
     return max(widest_range_nm(wavelengths_nm, sigma_rad), apart * half * (1 - 1e-9))

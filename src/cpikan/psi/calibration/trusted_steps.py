@@ -12,14 +12,13 @@ from cpikan.psi.calibration.steps.aia import estimate_steps
 from cpikan.psi.calibration.steps.fit import fit_phase_steps
 from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.steps.structure import Structure, plain_structure, structure_of
-from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.schemes import design_matrix
 
 _CHECKED_PIXELS = 3000  # for the deviation: milliseconds, and steps to a tenth of a degree
 _ONE_SIDED = 0.5  # |mean exp(i k phi)|, k = 1, 2, of pixels that do not fill the circle: their steps are not to be had
 _SIGMAS = 5.0  # of the fit by which it contradicts what was given
 _LEAST_STEP_ERROR_RAD = np.radians(0.05)  # no fit is better than that: fringes are no exact cosines
-_LEAST_RATIO = 0.005  # of a harmonic to the fringe
+_LEAST_RATIO = 0.005  # of a harmonic to the fringe, or of contrast that is lost
 _HARMFUL = 0.1  # of the phase's noise variance: errors below it change no uncertainty by five per cent
 _BETTER = 0.9  # of the residual power: a fit that leaves more than this explains nothing
 _PLANE = 3
@@ -52,19 +51,20 @@ def check_trusted(samples: np.ndarray, position: np.ndarray, given: tuple[float,
     The joint fit takes most of a second: it is made only where the given steps leave structure in the residuals, or with
     three and four frames, which leave little or none, where the light follows the fringes.
     """
-    few = samples[:, :: max(1, samples.shape[1] // _CHECKED_PIXELS)]
+    every = max(1, samples.shape[1] // _CHECKED_PIXELS)
+    few, where = samples[:, ::every], position[::every]
     deviation = _deviation(few, given)
     structure = plain_structure(samples, position, given)
     doubtful = structure is not None and structure.significant
     if not doubtful and len(given) <= 4:
         doubtful = _light_follows_fringes(samples, position, given)
-    if not doubtful or not _fills_circle(few, given):
+    if not doubtful:
         return TrustedCheck(deviation, structure)
     try:
         fit = fit_phase_steps(samples, position, given)
     except (InputError, np.linalg.LinAlgError):
         return TrustedCheck(deviation, structure)
-    if not fit.determined or not _is_better(fit, samples, given):
+    if not (fit.determined and _fills_circle(fit.phase_rad(few, where)) and _is_better(fit, samples, given)):
         return TrustedCheck(deviation, structure)
     harm, noise = _harm_rad(fit, samples, position, given)
     contradicted = harm**2 > _HARMFUL * noise**2 and _is_sure(fit, given, by_light=structure is None)
@@ -88,6 +88,8 @@ def _is_sure(fit: StepFit, given: tuple[float, ...], *, by_light: bool) -> bool:
     if "tilt" in fit.effects and (np.abs(fit.model.tilt_rad_px) > _SIGMAS * fit.tilt_error_rad_px)[1:].any():
         return True
     if "gain" in fit.effects and (np.abs(fit.model.gain - 1) > _SIGMAS * fit.gain_error)[1:].any():
+        return True
+    if (np.abs(fit.model.fringe_contrast - 1) > _LEAST_RATIO).any():
         return True
     return any(abs(ratio) > _LEAST_RATIO for ratio in fit.harmonic_ratio.values()) or fit.model.response is not None
 
@@ -126,12 +128,9 @@ def _ripples(phase_rad: np.ndarray, position: np.ndarray) -> np.ndarray:
     return np.stack([wave * place for wave in waves for place in (np.ones_like(y), y, x)], axis=1)
 
 
-def _fills_circle(samples: np.ndarray, given: tuple[float, ...]) -> bool:
+def _fills_circle(phase_rad: np.ndarray) -> bool:
     """Tell whether the phases of the pixels fill the circle: without that their steps are not to be had."""
-    _, u, v = np.linalg.pinv(FrameModel.plain(given).design_at(np.zeros(()), np.zeros(()))) @ np.asarray(
-        samples, np.float64
-    )
-    unit = np.exp(1j * np.arctan2(v, u))
+    unit = np.exp(1j * phase_rad)
     return max(abs(unit.mean()), abs((unit**2).mean())) <= _ONE_SIDED
 
 
@@ -152,7 +151,10 @@ def _light_follows_fringes(samples: np.ndarray, position: np.ndarray, given: tup
 
 def _deviation(samples: np.ndarray, given: tuple[float, ...]) -> tuple[float, ...] | None:
     """Compute fitted minus given steps, in degrees; a lower bound with four frames, None with three."""
-    if len(given) < 4 or not _fills_circle(samples, given):
+    if len(given) < 4:
+        return None
+    _, u, v = np.linalg.pinv(design_matrix(given)) @ np.asarray(samples, np.float64)
+    if not _fills_circle(np.arctan2(v, u)):
         return None
     try:
         found = estimate_steps(samples, given)

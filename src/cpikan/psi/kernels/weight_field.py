@@ -137,6 +137,7 @@ class _Frames(NamedTuple):
     defocus: np.ndarray
     gain: np.ndarray
     offset: np.ndarray
+    fringe: np.ndarray  # gain times contrast
 
 
 class WeightField:
@@ -179,7 +180,15 @@ class WeightField:
             frames = _Frames(
                 *(
                     np.ascontiguousarray(part, np.float64)
-                    for part in (one.steps_rad, tilt_y, tilt_x, one.defocus_rad_px2, one.gain, one.offset_dn)
+                    for part in (
+                        one.steps_rad,
+                        tilt_y,
+                        tilt_x,
+                        one.defocus_rad_px2,
+                        one.gain,
+                        one.offset_dn,
+                        one.gain * one.fringe_contrast,
+                    )
                 )
             )
             _exact_nodes(
@@ -240,10 +249,10 @@ def _exact_nodes(dy, dx0, spacing, frames, orders, trust, smooth, out):  # type:
         for k in range(count):
             step, gain = frames.step[k] + frames.tilt_y[k] * dy + frames.tilt_x[k] * dx, frames.gain[k]
             step += frames.defocus[k] * (dy * dy + dx * dx)
-            design[k, 0] = gain
+            design[k, 0], fringe = gain, frames.fringe[k]
             for h in range(len(orders)):
-                design[k, 1 + 2 * h] = gain * np.cos(orders[h] * step)
-                design[k, 2 + 2 * h] = -gain * np.sin(orders[h] * step)
+                design[k, 1 + 2 * h] = fringe * np.cos(orders[h] * step)
+                design[k, 2 + 2 * h] = -fringe * np.sin(orders[h] * step)
         _solve_for_three(design, trust, gram, solved)
         _fill_node(design, frames.offset, solved, trust, smooth[node], out[node])
 

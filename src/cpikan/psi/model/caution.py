@@ -9,6 +9,7 @@ CAUTIONS: dict[str, str] = {
     "carrier-contradicts": "the carrier of the fringes shows other steps than the fit",
     "fit-leaves-detail": "the surface fitted to raw frames leaves more than noise",
     "frames-step-major": "the frames follow each other step by step and not wavelength by wavelength",
+    "frames-unexplained": "what the model leaves of the frames is no noise",
     "fringes-dense": "fringes are denser than the sampled pixels",
     "light-uneven": "the background that was fitted to raw frames varies as much as fringes do",
     "no-surface": "a refiner was asked for and had too little data to fit a surface",

@@ -15,10 +15,11 @@ UNLOCK_ROUNDS = 6  # harmonics of a tenth of the modulation are then taken off t
 
 @dataclass(frozen=True)
 class FrameModel:
-    """Frames k = 0..K-1 of one wavelength: light_k = gain_k (A + B sum_h c_h cos(h (phi + delta_k(r)))) + offset_k.
+    """Frames k = 0..K-1 of one wavelength: light_k = gain_k (A + q_k B sum_h c_h cos(h (phi + delta_k(r)))) + offset_k.
 
     delta_k(r) = ``steps_rad``[k] + ``tilt_rad_px``[k] . (r - ``pivot``) + ``defocus_rad_px2``[k] |r - pivot|^2, with r = (y, x)
-    in pixels. Frame 0 has step, tilt and defocus zero, gain one and offset zero (the gauge). ``harmonics`` lists the
+    in pixels. Frame 0 has step, tilt and defocus zero, gain one and offset zero (the gauge). ``contrast`` are the q_k, that of
+    frame 0 is one too (None: all are, as where nothing trembles). ``harmonics`` lists the
     orders beside the first that are free in every pixel, such as (2,); ``locked`` those that are a fixed share of B, as (order,
     share). ``response`` turns samples into light (None: samples are light). ``background`` is A as far as it is smooth, and
     ``background_weight`` how well every pixel keeps to it, in samples of a frame: two frames rest on it.
@@ -35,6 +36,7 @@ class FrameModel:
     locked: tuple[tuple[int, float], ...] = ()
     background: SmoothField | None = None
     background_weight: float = 0.0
+    contrast: np.ndarray | None = None
 
     @classmethod
     def plain(cls, steps_deg: tuple[float, ...]) -> FrameModel:
@@ -43,6 +45,11 @@ class FrameModel:
         zeros = np.zeros(count)
         steps = np.radians(np.asarray(steps_deg, float))
         return cls(steps, np.zeros((count, 2)), zeros, np.ones(count), zeros, (0.0, 0.0))
+
+    @property
+    def fringe_contrast(self) -> np.ndarray:
+        """Give the contrast (K,) of each frame's fringes relative to those of frame 0."""
+        return np.ones(self.frames) if self.contrast is None else self.contrast
 
     @property
     def frames(self) -> int:
@@ -72,7 +79,10 @@ class FrameModel:
 
     def design_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Build the columns A, B cos phi, B sin phi, then two per further harmonic: (..., K, 3 + 2 H)."""
-        return fringe_columns(np.moveaxis(self.steps_at(y, x), 0, -1), self.harmonics) * self.gain[:, None]
+        columns = fringe_columns(np.moveaxis(self.steps_at(y, x), 0, -1), self.harmonics) * self.gain[:, None]
+        if self.contrast is not None:
+            columns[..., 1:] *= self.contrast[:, None]
+        return columns
 
     def weights_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Compute least-squares weights of the frames (offsets taken off) for A, B cos phi, B sin phi: (..., 3, K)."""
@@ -104,7 +114,7 @@ class FrameModel:
         These are factors of B exp(i h phi) and of B exp(-i h phi).
         """
         weights, delta = self.weights_at(y, x), np.moveaxis(self.steps_at(y, x), 0, -1)
-        phasor = (weights[..., 1, :] + 1j * weights[..., 2, :]) * self.gain
+        phasor = (weights[..., 1, :] + 1j * weights[..., 2, :]) * (self.gain * self.fringe_contrast)
         pairs = [
             np.stack([(phasor * np.exp(sign * 1j * order * delta)).sum(axis=-1) for sign in (1, -1)], axis=-1)
             * share

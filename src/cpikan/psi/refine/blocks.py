@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from cpikan.psi.model.flags import Flag
 from cpikan.psi.refine.protocol import BLOCK_PX, CELL_PX
 
 _INVALID, _AMBIGUOUS = int(Flag.INVALID), int(Flag.AMBIGUOUS)
+Empty = Callable[[tuple[int, ...], Any], np.ndarray]  # `numpy.empty`, or what makes arrays elsewhere than in memory
 _WEIGHT_CAP = np.float32(1e9)  # turns^-2: noise of 2e-4 rad; noise-free frames would make sums infinite
 
 
@@ -33,18 +36,28 @@ class BlockSums:
     doubtful: np.ndarray
 
     @classmethod
-    def zeros(cls, wavelengths: int, shape: tuple[int, int]) -> BlockSums:
-        """Begin the sums before any pixel is added."""
+    def zeros(cls, wavelengths: int, shape: tuple[int, int], empty: Empty = np.empty) -> BlockSums:
+        """Begin the sums before any pixel is added, in arrays that ``empty`` makes."""
         grid = (-(-shape[0] // BLOCK_PX), -(-shape[1] // BLOCK_PX))
-        return cls(
-            shape,
-            np.zeros((wavelengths, *grid), np.complex128),
-            np.zeros((wavelengths, *grid)),
-            np.zeros((2, *grid)),
-            np.zeros(grid, np.uint64),
-            np.zeros(grid, np.int32),
-            np.zeros(grid, np.int32),
+        kinds = (
+            ((wavelengths, *grid), np.complex128),
+            ((wavelengths, *grid), np.float64),
+            ((2, *grid), np.float64),
+            (grid, np.uint64),
+            (grid, np.int32),
+            (grid, np.int32),
         )
+        arrays = [empty(size, dtype) for size, dtype in kinds]
+        for array in arrays:
+            array.fill(0)
+        return cls(shape, *arrays)
+
+    def part(self, first: int, last: int) -> BlockSums:
+        """Cut out block rows [first, last), as views."""
+        cut = slice(first, last)
+        rows = min(self.shape[0], last * BLOCK_PX) - first * BLOCK_PX
+        sums = (self.phasor, self.weight, self.moment, self.pixels, self.valid, self.doubtful)
+        return BlockSums((rows, self.shape[1]), *(array[..., cut, :] for array in sums))
 
     def add(self, rows: DemodulatedRows, first_row: int) -> None:
         """Add rows that start at image row ``first_row``, in order: sums of floats depend on the order alone."""

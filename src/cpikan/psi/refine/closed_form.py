@@ -13,6 +13,7 @@ from cpikan.fields.decomposed import DecomposedField
 from cpikan.fields.tensor_chebyshev import TensorChebyshev, basis_1d
 from cpikan.fields.tensor_fit import fit_grid
 from cpikan.partition import Partition
+from cpikan.psi.refine.blocks import Empty
 from cpikan.psi.refine.coarse import CoarseHeights
 
 TILE = 32  # blocks: 256 pixels
@@ -36,19 +37,23 @@ class TileBlocks:
     sigma: Tensor
 
     @classmethod
-    def cut(cls, coarse: CoarseHeights) -> TileBlocks:
+    def cut(cls, coarse: CoarseHeights, empty: Empty = np.empty) -> TileBlocks:
         """Cut the coarse heights into tiles that overlap; all have one shape."""
         partition = tiles_of(coarse.height_nm.shape)
-        sigma = np.maximum(coarse.sigma_nm, FLOOR_NM)
-        return cls(partition, *(_cut(partition, torch.from_numpy(part)) for part in (coarse.height_nm, sigma)))
+        height, sigma = (_cut(partition, part, empty) for part in (coarse.height_nm, coarse.sigma_nm))
+        return cls(partition, height, sigma.clamp_(min=FLOOR_NM))
 
     def of(self, blocks: Tensor) -> Tensor:
         """Cut other values of the blocks (Hb, Wb) into those of the tiles, (N, h, w)."""
-        return _cut(self.partition, blocks)
+        return _cut(self.partition, blocks.numpy(), np.empty)
 
 
-def _cut(partition: Partition[int], blocks: Tensor) -> Tensor:
-    return torch.from_numpy(np.stack([box.view(blocks.numpy()) for box in partition]))
+def _cut(partition: Partition[int], blocks: np.ndarray, empty: Empty) -> Tensor:
+    views = [box.view(blocks) for box in partition]
+    tiles = empty((len(views), *views[0].shape), blocks.dtype)
+    for tile, view in zip(tiles, views, strict=True):
+        tile[...] = view
+    return torch.from_numpy(tiles)
 
 
 def tiles_of(shape: tuple[int, ...]) -> Partition[int]:
@@ -73,19 +78,26 @@ class ClosedForm:
 
 @torch.no_grad()
 def fit_closed_form(
-    coarse: CoarseHeights, good_enough_nm: float = 0.0, before: ClosedForm | None = None, again: Tensor | None = None
+    coarse: CoarseHeights,
+    good_enough_nm: float = 0.0,
+    before: ClosedForm | None = None,
+    again: Tensor | None = None,
+    empty: Empty = np.empty,
 ) -> ClosedForm:
     """Fit every tile with few modes per axis; where the residual stays above noise and ``good_enough_nm``, with more.
 
     Weights are inverse variances times those of Tukey's biweight, its scale the median residual where that is above noise:
     blocks on another level count less and less. Raises nothing for a tile without data: its modes are 0 and its field is
-    NaN there. With ``before`` only the tiles ``again`` (N, bool) are fitted, the others are as they were.
+    NaN there. With ``before`` only the tiles ``again`` (N, bool) are fitted, the others are as they were. Arrays of all blocks
+    are made by ``empty``.
     """
-    tiles = TileBlocks.cut(coarse)
+    tiles = TileBlocks.cut(coarse, empty)
     n, h, w = tiles.height.shape
     most = min(MODES[-1], h, w)
-    coefficients = torch.full((n, most, most), math.nan, dtype=torch.float64)
-    residual, weight = torch.full_like(tiles.height, math.nan), torch.zeros_like(tiles.height)
+    coefficients, residual, weight = (
+        torch.from_numpy(empty(shape, np.float64)).fill_(value)
+        for shape, value in (((n, most, most), math.nan), ((n, h, w), math.nan), ((n, h, w), 0.0))
+    )
     chi2, used = torch.full((n,), math.inf, dtype=torch.float64), torch.zeros(n, dtype=torch.long)
     todo = torch.ones(n, dtype=torch.bool) if again is None else again
     if before is not None:

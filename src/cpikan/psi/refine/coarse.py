@@ -8,9 +8,10 @@ import numpy as np
 
 from cpikan.psi.kernels.cpu import search_orders
 from cpikan.psi.kernels.model import OrderSearch
-from cpikan.psi.refine.blocks import BlockSums
+from cpikan.psi.refine.blocks import BlockSums, Empty
 from cpikan.psi.refine.footprint import Footprint, PhasorPixels
 
+_STRIP_BLOCKS = 2**15  # worked on at a time: some tens of MB
 _FEWEST = 6  # valid pixels of a block
 _LEAST_COHERENCE = 0.3  # of a block's mean phasor: below it a steep slope or a step has smeared the phase
 _AGREE = 5  # of the up to eight neighbours of a block, for a verdict on it
@@ -42,10 +43,34 @@ class CoarseHeights:
         return float(self.nm_per_turn.min())
 
 
-def coarse_heights(sums: BlockSums, search: OrderSearch) -> CoarseHeights:
-    """Find block heights by the joint order search on the blocks' mean phasors.
+def coarse_heights(sums: BlockSums, search: OrderSearch, empty: Empty = np.empty) -> CoarseHeights:
+    """Find block heights by the joint order search on the blocks' mean phasors; arrays of blocks are made by ``empty``.
 
-    Blocks that none of their neighbours bear out are left out.
+    Blocks that none of their neighbours bear out are left out. Rows of blocks are worked on some at a time, so that memory
+    does not grow with the image beyond those arrays.
+    """
+    rows, columns = sums.pixels.shape
+    half, waves = search.half_wave_nm, len(sums.phasor)
+    whole = [empty(size, np.float64) for size in [(rows, columns)] * 2 + [(waves, rows, columns)] * 2]
+    offset = empty((2, rows, columns), np.float64)
+    for first in range(0, rows, step := max(1, _STRIP_BLOCKS // columns)):
+        last = min(first + step, rows)
+        low, high = max(first - 1, 0), min(last + 1, rows)  # a neighbour on either side has a say
+        part, keep = sums.part(low, high), slice(first - low, last - low)
+        height, sigma, turns, weight = _searched(part, search)
+        height = _borne_out(height, half)
+        sigma = np.where(np.isfinite(height), sigma, np.inf)
+        for target, found in zip(whole, (height, sigma, turns, weight), strict=True):
+            target[..., first:last, :] = found[..., keep, :]
+        offset[:, first:last] = (part.moment / np.maximum(part.weight.sum(axis=0), 1e-30))[:, keep]
+    nm_per_turn = half / search.ratio
+    return CoarseHeights(
+        sums.shape, whole[0], whole[1], PhasorPixels(sums.pixels, offset, nm_per_turn), whole[2], whole[3], nm_per_turn
+    )
+
+
+def _searched(sums: BlockSums, search: OrderSearch) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Find heights, NaN where unknown, and sigmas in nm, and the mean turns and weights behind them.
 
     The noise of a mean phase is that of its pixels over their number, divided by the squared coherence: a slope inside the
     block smears the phasors and makes them worth less.
@@ -63,12 +88,7 @@ def coarse_heights(sums: BlockSums, search: OrderSearch) -> CoarseHeights:
     height = ((flat[0][0] + order + shift) * half).reshape(shape)
     sigma = half / np.sqrt((weight * (search.ratio**2)[:, None, None]).sum(axis=0))
     doubtful = (second - best < search.margin_min).reshape(shape)
-    height = np.where(usable & ~doubtful, height, np.nan)
-    height = _borne_out(height, half)
-    nm_per_turn = half / search.ratio
-    footprint = PhasorPixels(sums.pixels, sums.moment / np.maximum(sums.weight.sum(axis=0), 1e-30), nm_per_turn)
-    sigma = np.where(np.isfinite(height), sigma, np.inf)
-    return CoarseHeights(sums.shape, height, sigma, footprint, turns, weight, nm_per_turn)
+    return np.where(usable & ~doubtful, height, np.nan), sigma, turns, weight
 
 
 def _borne_out(height: np.ndarray, half_wave_nm: float) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 
 from cpikan.fields.grid_evaluator import GridEvaluator
 from cpikan.psi.kernels.model import DemodulatedRows
+from cpikan.psi.refine.blocks import Empty
 from cpikan.psi.refine.closed_form import DONE, ClosedForm, fit_closed_form, on_blocks
 from cpikan.psi.refine.coarse import CoarseHeights, joint, shifted
 from cpikan.psi.refine.footprint import Derivatives
@@ -21,6 +22,7 @@ STEP_NM = 150.0  # a pixel may lie this far from the surface of its blocks: etch
 _ROUNDS = 4  # of moving heights to the centres of their blocks
 _WHOLE_PX = 0.4  # off the centre: blocks with single pixels missing lie nearer, those that lack a row farther
 _SETTLED = 0.1  # of what blocks of a tile scatter by, RMS: where heights move by less, another round changes nothing
+_STRIP = 64  # rows of blocks that are looked at together
 _NEAR = 2  # blocks: beyond this distance from a measured block the surface is a guess
 
 
@@ -100,9 +102,12 @@ class FittedSurface:
         }
 
 
-def guiding_surface(coarse: CoarseHeights) -> FittedSurface:
-    """Fit a surface that is good enough to decide orders: closed form, to a fraction of the allowance for steps."""
-    return _fitted(coarse, fit_closed_form(coarse, STEP_NM / 2), None)
+def guiding_surface(coarse: CoarseHeights, empty: Empty = np.empty) -> FittedSurface:
+    """Fit a surface that is good enough to decide orders: closed form, to a fraction of the allowance for steps.
+
+    Arrays of blocks are made by ``empty``.
+    """
+    return _fitted(coarse, fit_closed_form(coarse, STEP_NM / 2, empty=empty), None, empty)
 
 
 def measuring_surface(coarse: CoarseHeights, *, networks: bool = True) -> FittedSurface:
@@ -139,18 +144,29 @@ def _recentred(coarse: CoarseHeights) -> tuple[CoarseHeights, ClosedForm]:
     return centred, closed
 
 
-def _fitted(coarse: CoarseHeights, closed: ClosedForm, networks: NetworkFit | None) -> FittedSurface:
+def _fitted(
+    coarse: CoarseHeights, closed: ClosedForm, networks: NetworkFit | None, empty: Empty = np.empty
+) -> FittedSurface:
     fields = [fit.field for fit in (closed, networks) if fit is not None]
     rows, columns = coarse.height_nm.shape
-    blocks = np.zeros((rows, columns), np.float32)
-    for field in fields:
-        part = np.empty_like(blocks)
-        GridEvaluator(field, np.arange(rows) + 0.5, np.arange(columns) + 0.5).fill(0, part)
-        blocks += part
-    residual = coarse.height_nm - blocks
+    on_blocks_of = [GridEvaluator(field, np.arange(rows) + 0.5, np.arange(columns) + 0.5) for field in fields]
+    residual, allowed = empty((rows, columns), np.float64), empty((rows, columns), np.float32)
+    strips = [(first, min(first + _STRIP, rows)) for first in range(0, rows, _STRIP)]
+    for first, last in strips:
+        blocks = np.zeros((last - first, columns), np.float32)
+        for evaluator in on_blocks_of:
+            part = np.empty_like(blocks)
+            evaluator.fill(first, part)
+            blocks += part
+        residual[first:last] = coarse.height_nm[first:last] - blocks
+    for first, last in strips:
+        low = max(0, first - _NEAR)
+        found = _allowed(residual[low : last + _NEAR], coarse.half_wave_nm)
+        allowed[first:last] = found[first - low : last - low]
     y, x = ((np.arange(n) + 0.5) / BLOCK_PX for n in coarse.shape)
-    evaluators = tuple(GridEvaluator(field, y, x) for field in fields)
-    return FittedSurface(closed, networks, coarse, residual, _allowed(residual, coarse.half_wave_nm), evaluators)
+    return FittedSurface(
+        closed, networks, coarse, residual, allowed, tuple(GridEvaluator(field, y, x) for field in fields)
+    )
 
 
 def _derivatives(closed: ClosedForm) -> Derivatives:

@@ -11,6 +11,7 @@ import numpy as np
 from cpikan.errors import InputError, unknown_name
 from cpikan.storage.headers import check_compressed_size, check_raw_size, decoding
 from cpikan.storage.readers.array import layout_of
+from cpikan.storage.readers.axes import StepMajor, is_step_major
 from cpikan.storage.readers.base import BaseReader, fingerprint_files
 from cpikan.storage.readers.blocks import ChunkedRows, read_frames
 
@@ -20,7 +21,7 @@ _MAX_LISTED = 8
 class Hdf5Reader(BaseReader):
     """Rows of an HDF5 dataset (L, K, H, W) or (K, H, W); contiguous data is memory-mapped, chunks are decoded once.
 
-    A link into another file is followed.
+    A link into another file is followed, and labels of the axes say which are the wavelengths.
     Raises InputError for a missing or virtual dataset, one with chunks that were never written, other shapes and types,
     and sizes that the stored bytes cannot hold.
     """
@@ -36,7 +37,10 @@ class Hdf5Reader(BaseReader):
             self._path = Path(self._dataset.file.filename)  # an external link leads into another file
             name = f"{path.name}::{dataset}"
             with decoding(self._label):
-                super().__init__(layout_of(self._label, self._dataset.shape or (), self._dataset.dtype, name))
+                labels = [dimension.label for dimension in self._dataset.dims]
+                self._turned = is_step_major(self._label, labels, self._dataset.ndim)
+                self._frames: Any = StepMajor(self._dataset) if self._turned else self._dataset
+                super().__init__(layout_of(self._label, self._frames.shape or (), self._dataset.dtype, name))
                 self._check_stored()
                 self._mapped = self._map()
             chunks = self._dataset.chunks
@@ -89,11 +93,12 @@ class Hdf5Reader(BaseReader):
         offset = data.id.get_offset()
         if data.chunks is not None or offset is None:
             return None
-        return np.memmap(self._path, dtype=data.dtype, mode="r", offset=offset, shape=data.shape).view(np.ndarray)
+        mapped = np.memmap(self._path, dtype=data.dtype, mode="r", offset=offset, shape=data.shape).view(np.ndarray)
+        return mapped.swapaxes(0, 1) if self._turned else mapped
 
     def _read(self, frames: slice, rows: slice) -> np.ndarray:
         with decoding(f"{self._label}, rows {rows.start} to {rows.stop}"):
-            return read_frames(self._dataset, frames, rows)
+            return read_frames(self._frames, frames, rows)
 
 
 def _find(file: Any, name: str, label: str) -> Any:

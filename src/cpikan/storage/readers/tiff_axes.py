@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpikan.errors import InputError
-
-WAVELENGTH, STEPS = "C", "ZT"  # a channel is a wavelength; a focus or a time is a phase step
+from cpikan.storage.readers.axes import STEPS, WAVELENGTH
 
 
 @dataclass(frozen=True)

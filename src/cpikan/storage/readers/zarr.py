@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.storage.atomic import read_json
 from cpikan.storage.headers import check_compressed_size, decoding
 from cpikan.storage.readers.array import layout_of
+from cpikan.storage.readers.axes import StepMajor, in_stored_order, is_step_major
 from cpikan.storage.readers.base import BaseReader, fingerprint_files
 from cpikan.storage.readers.blocks import ChunkedRows, read_frames
 
@@ -29,6 +31,7 @@ def is_zarr(path: Path) -> bool:
 class ZarrReader(BaseReader):
     """Rows of a Zarr array (L, K, H, W) or (K, H, W), each row of chunks decoded once when bands run in order.
 
+    Axes with names (of the array, or of the OME-Zarr image that it is a level of) say which are the wavelengths.
     A chunk that is not stored would read as the fill value; here it is refused, when opening and again when reading.
     Raises InputError for groups, other shapes and types, and sizes that the stored bytes cannot hold.
     """
@@ -37,7 +40,9 @@ class ZarrReader(BaseReader):
         self._path = path
         label = str(path)
         self._array = _open(path)
-        super().__init__(layout_of(label, self._array.shape, self._array.dtype, path.name))
+        self._turned = is_step_major(label, _axis_names(path, self._array), self._array.ndim)
+        self._frames: Any = StepMajor(self._array) if self._turned else self._array
+        super().__init__(layout_of(label, self._frames.shape, self._array.dtype, path.name))
         stored = {os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names}
         chunks = [name for name in stored if os.path.basename(name) not in (*_METADATA, ".zattrs")]
         size = sum(os.path.getsize(name) for name in chunks)
@@ -69,7 +74,7 @@ class ZarrReader(BaseReader):
     def _read(self, frames: slice, rows: slice) -> np.ndarray:
         self._check_chunks(frames, rows)
         with decoding(f"{self._path}, rows {rows.start} to {rows.stop}"):
-            return read_frames(self._array, frames, rows)
+            return read_frames(self._frames, frames, rows)
 
     def _check_chunks(self, frames: slice, rows: slice, stored: set[str] | None = None) -> None:
         """Refuse when a chunk of these frames and rows is not stored (``stored`` saves asking the disk for each)."""
@@ -87,8 +92,9 @@ class ZarrReader(BaseReader):
         spans = [range(-(-length // chunk)) for length, chunk in zip(shape, outer, strict=True)]
         spans[-2] = range(rows.start // outer[-2], -(-rows.stop // outer[-2]))
         if frames.stop - frames.start == 1:
-            for axis, index in enumerate(np.unravel_index(frames.start, shape[:-2])):
-                chunk = int(index) // outer[axis]
+            place = np.unravel_index(frames.start, self._frames.shape[:-2])
+            for axis, index in enumerate(in_stored_order(place, self._turned)):
+                chunk = index // outer[axis]
                 spans[axis] = range(chunk, chunk + 1)
         return itertools.product(*spans)
 
@@ -115,6 +121,22 @@ class ZarrReader(BaseReader):
             f"{self._path} lacks {what}, which would read as {self._array.fill_value}: copy the array again, or "
             "write it with empty chunks included (write_empty_chunks)"
         )
+
+
+def _axis_names(path: Path, array: Any) -> list[str | None] | None:
+    """Find the names of the axes: those of the array itself, or of the OME-Zarr image that holds it."""
+    own = getattr(array.metadata, "dimension_names", None)
+    if own and any(own):
+        return list(own)
+    for name in ("zarr.json", ".zattrs"):
+        document = read_json(path.parent / name)
+        attributes = document.get("attributes", document)
+        found = attributes.get("ome", attributes) if isinstance(attributes, dict) else {}
+        try:
+            return [axis["name"] for axis in found["multiscales"][0]["axes"]]
+        except (KeyError, IndexError, TypeError):
+            continue
+    return None
 
 
 def _open(path: Path) -> Any:

@@ -19,6 +19,7 @@ from cpikan.pipeline.reconstruction.passes import FrameSource, frame_pass, pixel
 from cpikan.pipeline.reconstruction.row_sink import RowSink
 from cpikan.pipeline.reconstruction.stage import Context, Stage, busy_seconds
 from cpikan.pipeline.reconstruction.summary import added, map_figures
+from cpikan.storage.spill import Spill
 from cpikan.storage.writers.layout import SLOPES
 
 _PHASES = ("phase_rad", "sigma_rad", "modulation", "flags")
@@ -73,7 +74,7 @@ class Demodulate(Stage):
             part["frames_xxh3"] = record.hexdigest()
             finished = time.perf_counter()
         busy["seconds_write"] += time.perf_counter() - finished
-        return added(part, {**busy, **map_figures(sink.statistics, context.shape)})
+        return added(part, {**busy, **map_figures(sink.statistics, context.shape, sink.sample.pv_nm())})
 
     def _pass(self, source: FrameSource, guide: OrderGuide | None, sink: RowSink, context: Context) -> dict[str, float]:
         assert source.hashed is not None, "the frames of a run are hashed"
@@ -86,12 +87,12 @@ class Demodulate(Stage):
 
 def _survey(source: FrameSource, context: Context) -> tuple[OrderGuide, dict[str, Any]]:
     """Look at all frames once, and fit the surface that guides the orders."""
-    method = context.plan.method
+    method, spill = context.plan.method, Spill(context.output.space.output.parent)
     assert source.search is not None, "two or more wavelengths have an order search"
     with context.progress("survey") as progress:
-        sums, timings = survey_pass(source, progress)
+        sums, timings = survey_pass(source, progress, spill.empty)
     started = time.perf_counter()
-    guide, report = fit_guide(method, sums, source.search, slopes=context.plan.slopes)
+    guide, report = fit_guide(method, sums, source.search, slopes=context.plan.slopes, empty=spill.empty)
     refined, cells = report["cells_refined"], report["cells"]
     used = [name for name, cells_of in (("pixel", cells - refined), (method.refiner, refined)) if cells_of > 0]
     part = {"refining": report, "methods_used": used, "seconds_refine": time.perf_counter() - started}

@@ -57,7 +57,8 @@ def fit_response(samples: Samples, start: Solution) -> Bent | None:
 def _curve(samples: Samples, layout: Layout, theta: np.ndarray, low: float, high: float) -> Response:
     at = layout.unpack(theta)
     delta = np.moveaxis(at.wave @ samples.wave_terms(layout), 0, -1)
-    across = np.linalg.qr(fringe_columns(delta) * at.gain[:, None])[0]
+    scale = at.gain[:, None] * np.stack([np.ones_like(at.contrast), at.contrast, at.contrast], axis=1)
+    across = np.linalg.qr(fringe_columns(delta) * scale)[0]
     plain = Response(low, high, ())
     curves = bends(plain.at(samples.values), HIGHEST)[1:]
     rest = [_rest(across, part) for part in (samples.values - at.offset[:, None], *curves)]

@@ -14,9 +14,10 @@ from cpikan.psi.calibration.steps.iterate import Solution, solve
 from cpikan.psi.calibration.steps.layout import Effect, Layout
 from cpikan.psi.calibration.steps.model import Samples, pixels_of
 from cpikan.psi.calibration.steps.report import Context, report
-from cpikan.psi.calibration.steps.selection import select
+from cpikan.psi.calibration.steps.selection import STRONG, select
 from cpikan.psi.calibration.steps.starts import Guess, best_start
 from cpikan.psi.calibration.steps.step_fit import StepFit
+from cpikan.psi.calibration.steps.structure import plain_structure
 from cpikan.psi.calibration.steps.uncertainty import covariance_of
 from cpikan.psi.model.response import Response
 
@@ -74,6 +75,8 @@ def fit_phase_steps(
         )
     samples, seen = samples.some(lit), where[bright][lit]
     layout, theta, omitted, coarse = _chosen(samples, layout, theta, asked)
+    if asked.effects is None and ("gain" in layout.effects or _is_odd(values, where, start_deg)):
+        layout, theta, coarse = _contrasted(samples, layout, theta, coarse, start)
     solution = solve(samples, layout, theta, _ITERATIONS, coarse.spread)
     solution = replace(solution, iterations=solution.iterations + coarse.iterations)
     samples, solution, response = _bent(samples, solution, asked)
@@ -136,6 +139,40 @@ def _chosen(
     count = coarse.frames * coarse.pixels
     layout, theta, why = select(layout, solution.state.theta, covariance, count, kept)
     return layout, theta, why, solution
+
+
+def _contrasted(
+    samples: Samples, layout: Layout, theta: np.ndarray, coarse: Solution, start_rad: np.ndarray | None
+) -> tuple[Layout, np.ndarray, Solution]:
+    """Choose between frames of unequal light and frames of unequal contrast: fringes that tremble fade, their light stays.
+
+    With four frames one passes for the other, or for other steps; smooth light tells them apart.
+    """
+    few = _some(samples, _COARSE)
+    other = replace(layout, effects=layout.effects - {"gain"} | {"contrast"})
+    start = theta if start_rad is None else layout.started(start_rad[1:], np.zeros((len(start_rad) - 1, 2)))
+    found = [
+        solve(few, one, layout.moved_to(one, at), _ITERATIONS, coarse.spread)
+        for one, at in ((layout, theta), (other, theta), (other, start))
+    ]
+    best = min(found[1:], key=lambda one: one.cost)
+    more = other.own - layout.own
+    needed = more * (np.log(few.frames * few.pixels) + STRONG) / few.pixels
+    if not best.cost < found[0].cost - needed:
+        return layout, theta, coarse
+    kept = frozenset(other.effects - {"contrast"})
+    count = few.frames * few.pixels
+    if "contrast" in select(other, best.state.theta, covariance_of(few, best), count, kept)[2]:
+        return layout, theta, coarse
+    return other, best.state.theta, best
+
+
+def _is_odd(values: np.ndarray, where: np.ndarray, start_deg: tuple[float, ...] | None) -> bool:
+    """Tell whether the steps to start from leave structure in the samples."""
+    if start_deg is None or len(start_deg) < 4:
+        return False
+    found = plain_structure(values, where, start_deg)
+    return found is not None and found.significant
 
 
 def _some(samples: Samples, count: int) -> Samples:

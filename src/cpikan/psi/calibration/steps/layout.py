@@ -10,8 +10,8 @@ import numpy as np
 
 from cpikan.psi.calibration.parameter_vector import ParameterVector
 
-Effect = Literal["tilt", "defocus", "gain", "offset", "harmonic2", "harmonic3"]
-EFFECTS: tuple[Effect, ...] = ("tilt", "defocus", "gain", "offset", "harmonic2", "harmonic3")
+Effect = Literal["tilt", "defocus", "gain", "offset", "contrast", "harmonic2", "harmonic3"]
+EFFECTS: tuple[Effect, ...] = ("tilt", "defocus", "gain", "offset", "contrast", "harmonic2", "harmonic3")
 # standard deviations of weak priors (rad at the rim, shares of one, shares of B): they only keep what the data leave
 # open from running away, and a parameter that is hardly better known than this is not determined
 PRIOR: dict[str, float] = {
@@ -20,6 +20,7 @@ PRIOR: dict[str, float] = {
     "defocus": 3.0,
     "gain": 0.5,
     "offset": 1.0,
+    "contrast": 0.5,
     "harmonic2": 0.5,
     "harmonic3": 0.5,
 }
@@ -27,12 +28,13 @@ PRIOR: dict[str, float] = {
 
 @dataclass(frozen=True)
 class Parameters:
-    """The numbers of a vector by what they mean: ``wave`` (K, waves) coefficients of the step field, ``gain`` and ``offset``
-    (K,), ``harmonic`` one ratio per order, ``background`` and ``modulation`` coefficients of the smooth fields."""
+    """The numbers of a vector by what they mean: ``wave`` (K, waves) coefficients of the step field, ``gain``, ``offset``
+    and ``contrast`` (K,), ``harmonic`` one ratio per order, ``background`` and ``modulation`` coefficients of smooth fields."""
 
     wave: np.ndarray
     gain: np.ndarray
     offset: np.ndarray
+    contrast: np.ndarray
     harmonic: np.ndarray
     background: np.ndarray
     modulation: np.ndarray
@@ -45,10 +47,10 @@ class Layout(ParameterVector):
     First all numbers of frame 1, then of frame 2 and so on: a step and what ``effects`` add. Then one number per harmonic,
     then ``terms`` of the smooth background and as many of the modulation::
 
-        step tilt tilt defocus gain offset | step tilt ... offset | harmonic2 harmonic3 | background ... | modulation ...
-        <----------- per_frame ----------->
-        <------------------------ of_frames -------------------->
-        <------------------------------------ own ------------------------------------->
+        step tilt tilt defocus gain offset contrast | step tilt ... contrast | harmonic2 harmonic3 | background ... | ...
+        <--------------- per_frame --------------->
+        <----------------------------- of_frames -------------------------->
+        <------------------------------------------ own -------------------------------------->
     """
 
     frames: int
@@ -62,7 +64,7 @@ class Layout(ParameterVector):
 
     @property
     def per_frame(self) -> int:
-        return self.waves + ("gain" in self.effects) + ("offset" in self.effects)
+        return self.waves + len({"gain", "offset", "contrast"} & self.effects)
 
     @property
     def orders(self) -> tuple[int, ...]:
@@ -91,7 +93,7 @@ class Layout(ParameterVector):
         frame = self.of_frame
         column = 0
         found: dict[str, np.ndarray] = {}
-        for name in ("step", "tilt", "defocus", "gain", "offset"):
+        for name in ("step", "tilt", "defocus", "gain", "offset", "contrast"):
             if name == "step" or name in self.effects:
                 width = 2 if name == "tilt" else 1
                 found[name] = frame[:, column : column + width]
@@ -123,8 +125,8 @@ class Layout(ParameterVector):
     def neutral(self) -> np.ndarray:
         """Make the parameters of frames that differ in nothing."""
         theta = np.zeros(self.size)
-        if "gain" in self.effects:
-            theta[self.blocks["gain"]] = 1.0
+        for name in {"gain", "contrast"} & self.effects:
+            theta[self.blocks[name]] = 1.0
         return theta
 
     def started(self, steps_rad: np.ndarray, tilt_rad: np.ndarray) -> np.ndarray:
@@ -143,13 +145,17 @@ class Layout(ParameterVector):
         return table
 
     def unpack(self, theta: np.ndarray) -> Parameters:
-        wave, gain = np.zeros((self.frames, self.waves)), np.ones(self.frames)
+        wave = np.zeros((self.frames, self.waves))
         wave[1:] = theta[self.of_frame[:, : self.waves]]
-        if "gain" in self.effects:
-            gain[1:] = theta[self.blocks["gain"][:, 0]]
+        gain, contrast = np.ones(self.frames), np.ones(self.frames)
+        for name, numbers in (("gain", gain), ("contrast", contrast)):
+            if name in self.blocks:
+                numbers[1:] = theta[self.blocks[name][:, 0]]
         offset = self.table(theta, "offset")[:, 0]
         background, modulation = self.light
-        return Parameters(wave, gain, offset, theta[self.of_frames : self.own], theta[background], theta[modulation])
+        return Parameters(
+            wave, gain, offset, contrast, theta[self.of_frames : self.own], theta[background], theta[modulation]
+        )
 
     def moved_to(self, other: Layout, theta: np.ndarray) -> np.ndarray:
         """Move parameters to another layout; what this one lacks is neutral."""

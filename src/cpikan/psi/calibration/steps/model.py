@@ -51,7 +51,8 @@ class Evaluation:
     """Predictions and residuals of a state, in units of the modulation.
 
     ``rest`` (K, P), ``off_background`` and ``off_modulation`` (P,) departures from the smooth fields; ``shape`` and
-    ``slope`` (K, P) the fringe and its derivative, ``higher`` (orders, K, P) the cosines of the harmonics.
+    ``slope`` (K, P) the fringe and its derivative, ``higher`` (orders, K, P) the cosines of the harmonics, all three times the
+    contrast of the frame.
     """
 
     rest: np.ndarray
@@ -81,6 +82,9 @@ def evaluate(samples: Samples, layout: Layout, state: State) -> Evaluation:
             higher[i], derivative = (4 * cosine * cosine - 3) * cosine, -3 * (3 - 4 * sine * sine) * sine
         shape = shape + at.harmonic[i] * higher[i]
         slope = slope + at.harmonic[i] * derivative
+    if "contrast" in layout.effects:
+        contrast = at.contrast[:, None]
+        shape, slope, higher = contrast * shape, contrast * slope, contrast * higher
     light = background + modulation * shape
     rest = samples.values - at.gain[:, None] * light - at.offset[:, None]
     return Evaluation(
@@ -98,7 +102,8 @@ def pixels_of(samples: Samples, layout: Layout, theta: np.ndarray) -> np.ndarray
     at = layout.unpack(theta)
     delta = at.wave @ samples.wave_terms(layout)
     gain = at.gain[:, None]
-    columns = np.stack([np.broadcast_to(gain, delta.shape), gain * np.cos(delta), -gain * np.sin(delta)])
+    fringe = gain * at.contrast[:, None]
+    columns = np.stack([np.broadcast_to(gain, delta.shape), fringe * np.cos(delta), -fringe * np.sin(delta)])
     normal = np.einsum("akp,bkp->pab", columns, columns) + 1e-9 * np.eye(3)
     right = np.einsum("akp,kp->pa", columns, samples.values - at.offset[:, None])
     background, u, v = np.linalg.solve(normal, right[..., None])[..., 0].T

@@ -138,6 +138,8 @@ def assemble(
     pulls[1] += found.off_modulation / spread.modulation**2
     pixel_right, along = factor.forward(pulls), factor.forward(own)
     slopes = _frame_slopes(samples, layout, own[2, 1:], light[1:] / spread.noise, spread.noise)
+    if "contrast" in layout.effects:
+        slopes[:, -1] = own[1, 1:] * state.pixel[1] / at.contrast[1:, None]
     higher = found.higher * (gain * state.pixel[1])
     root = np.sqrt(weight)
 
@@ -162,13 +164,13 @@ def assemble(
 
 
 def _frame_slopes(samples: Samples, layout: Layout, slope: np.ndarray, light: np.ndarray, noise: float) -> np.ndarray:
-    """Differentiate frames 1 .. K-1 by their own parameters, over the noise: (K - 1, per frame, P)."""
+    """Differentiate frames 1 .. K-1 by their own parameters but contrast, over the noise: (K - 1, per frame, P)."""
     slopes = np.empty((len(slope), layout.per_frame, samples.pixels))
     slopes[:, : layout.waves] = slope[:, None] * samples.wave_terms(layout)
     if "gain" in layout.effects:
         slopes[:, layout.waves] = light
     if "offset" in layout.effects:
-        slopes[:, -1] = 1 / noise
+        slopes[:, layout.waves + ("gain" in layout.effects)] = 1 / noise
     return slopes
 
 

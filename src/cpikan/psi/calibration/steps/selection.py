@@ -9,7 +9,7 @@ import numpy as np
 from cpikan.psi.calibration.steps.layout import EFFECTS, PRIOR, Effect, Layout
 
 _FEW_FRAMES = 4
-_STRONG = 10.0  # per parameter, in chi squared: what gains must explain where few frames let them pass for steps
+STRONG = 10.0  # per parameter, in chi squared: what gains must explain where few frames let them pass for steps
 _OPEN = 0.5  # of its weak prior: a parameter no better known than this is not determined by the data
 
 
@@ -40,7 +40,7 @@ def select(
 def _gain(layout: Layout, theta: np.ndarray, covariance: np.ndarray, effect: Effect, samples: int) -> float:
     at = layout.blocks[effect].ravel()
     off = theta[at] - layout.neutral()[at]
-    needed = math.log(samples) + (_STRONG if effect == "gain" and layout.frames <= _FEW_FRAMES else 0.0)
+    needed = math.log(samples) + (STRONG if effect in ("gain", "contrast") and layout.frames <= _FEW_FRAMES else 0.0)
     return float(off @ np.linalg.solve(covariance[np.ix_(at, at)], off)) / len(at) - needed
 
 

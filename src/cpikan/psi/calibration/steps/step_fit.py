@@ -94,6 +94,6 @@ def resolved(fit: StepFit, values: np.ndarray, where: np.ndarray) -> tuple[np.nd
     phasor = model.unlocked(found[:, 1] + 1j * found[:, 2], where[:, 0], where[:, 1])
     delta = model.steps_at(where[:, 0], where[:, 1])
     light = sum(share * np.cos(order * (np.angle(phasor) + delta)) for order, share in model.locked)
-    taken = model.gain[:, None] * np.abs(phasor) * light
+    taken = (model.gain * model.fringe_contrast)[:, None] * np.abs(phasor) * light
     found = (inverse @ (right - design.transpose(0, 2, 1) @ taken.T[..., None]))[..., 0]
     return found.T, (samples - taken).T - (design @ found[..., None])[..., 0]

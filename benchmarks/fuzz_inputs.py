@@ -1,0 +1,293 @@
+"""The kinds of files that `fuzz` damages: how a whole one is made, which of its files are damaged, and how it is read."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cpikan.cli import main
+
+STEPS = "0,90,180,270"
+WAVES = ("5um", "5.5um", "6.05um")
+_METROPRO, _METROPRO_BYTES = 0x881B036F, 834
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file. ``make(folder)`` writes whole ones; ``patterns`` find the files of it that are damaged; ``arguments`` are
+    those of the command line, run in the folder. ``may_leave``: a refusal may leave files (there were some to go on with).
+    ``same``: where it is read, the output has to be that of the whole file, for what is damaged holds no measurement.
+    """
+
+    name: str
+    make: Callable[[Path], None]
+    patterns: Sequence[str]
+    arguments: Sequence[str]
+    weight: int = 4
+    may_leave: bool = False
+    same: bool = False
+
+    def targets(self, work: Path) -> list[str]:
+        """List the files that may be damaged."""
+        return sorted({str(path.relative_to(work)) for p in self.patterns for path in work.glob(p) if path.is_file()})
+
+    def read(self, work: Path) -> int:
+        """Run the command line on what lies in ``work``."""
+        os.chdir(work)
+        return main(list(self.arguments))
+
+    def right(self, work: Path) -> bool:
+        """Tell whether the output is the one that whole files give, where it has to be."""
+        return not self.same or (work / "o.npy").read_bytes() == (work / "right.npy").read_bytes()
+
+
+def frames(waves: int = 1) -> np.ndarray:
+    """Frames (L, 4, 40, 56) of a wavy slope, uint8."""
+    y, x = np.mgrid[:40, :56]
+    height = 300 * np.sin(x / 9) + 4.0 * x + 3.0 * y
+    draw = np.random.default_rng(11)
+    shots = [
+        [
+            110 + 80 * np.cos(4 * np.pi * height / w + np.deg2rad(s)) + draw.normal(0, 1.5, height.shape)
+            for s in (0, 90, 180, 270)
+        ]
+        for w in (5000.0, 5500.0, 6050.0)[:waves]
+    ]
+    return np.rint(shots).clip(0, 255).astype(np.uint8)
+
+
+def make_inputs(folder: Path, kinds: Sequence[Kind]) -> None:
+    """Write the whole files of every kind into a folder of its own, and read each once: what is compiled is compiled now."""
+    for kind in kinds:
+        place = folder / kind.name
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        kind.make(place)
+        probe = folder / "probe"
+        shutil.rmtree(probe, ignore_errors=True)
+        shutil.copytree(place, probe)
+        before = Path.cwd()
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as told:
+            code = kind.read(probe)
+        os.chdir(before)
+        if code:
+            raise SystemExit(f"whole files of {kind.name} are not read: {told.getvalue()}")
+        if kind.same:
+            shutil.copy(probe / "o.npy", place / "right.npy")
+
+
+def _npy(folder: Path) -> None:
+    np.save(folder / "f.npy", frames())
+
+
+def _npy_several(folder: Path) -> None:
+    np.save(folder / "f.npy", frames(3))
+    (folder / "f.toml").write_text(
+        'wavelengths = ["5 um", "5.5 um", "6.05 um"]\nphase_steps = [[0, 90, 180, 270], [0, 90, 180, 270], [0, 90, 180, 270]]\n'
+        'steps = "nominal"\npixel_size = "5 um"\nbit_depth = 8\n'
+    )
+
+
+def _tif(compression: str | None, **more: object) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        import tifffile
+
+        tifffile.imwrite(folder / "f.tif", frames()[0], photometric="minisblack", compression=compression, **more)
+
+    return make
+
+
+def _images(suffix: str, dtype: str = "uint8") -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        from PIL import Image
+
+        (folder / "s").mkdir()
+        for i, frame in enumerate(frames()[0]):
+            Image.fromarray(frame.astype(dtype) * (200 if dtype == "uint16" else 1)).save(
+                folder / "s" / f"f{i}{suffix}"
+            )
+
+    return make
+
+
+def _zarr(**more: object) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        import zarr
+
+        array = zarr.create_array(folder / "f.zarr", shape=(4, 40, 56), dtype="uint8", **more)
+        array[...] = frames()[0]
+
+    return make
+
+
+def _hdf5(**more: object) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        import h5py
+
+        with h5py.File(folder / "f.h5", "w") as file:
+            file.create_dataset("d", data=frames()[0], **more)
+
+    return make
+
+
+def _metropro(folder: Path) -> None:
+    rows, columns = 40, 56
+    head = bytearray(_METROPRO_BYTES)
+    fields = {
+        0: (">I", _METROPRO),
+        4: (">H", 1),
+        6: (">I", _METROPRO_BYTES),
+        68: (">HH", columns, rows),
+        72: (">I", 4 * rows * columns),
+        164: (">f", 0.5),
+        168: (">f", 632.8e-9),
+        176: (">f", 1.0),
+        184: (">f", 5e-6),
+        218: (">h", 1),
+    }
+    for offset, (form, *values) in fields.items():
+        struct.pack_into(form, head, offset, *values)
+    codes = np.arange(rows * columns) * 37
+    (folder / "m.dat").write_bytes(bytes(head) + codes.astype(">i4").tobytes())
+
+
+def _map(suffix: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        np.save(folder / "f.npy", frames())
+        _quiet(["reconstruct", str(folder / "f.npy"), "-o", str(folder / f"m{suffix}"), *_ONE, "--all"])
+        np.save(folder / "t.npy", np.zeros((40, 56)))
+
+    return make
+
+
+def _quiet(arguments: Sequence[str]) -> None:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as told:
+        code = main(list(arguments))
+    if code:
+        raise SystemExit(told.getvalue())
+
+
+def _mask(folder: Path) -> None:
+    np.save(folder / "f.npy", frames())
+    np.save(folder / "mask.npy", np.ones((40, 56), bool))
+
+
+def _killed(folder: Path) -> None:
+    """What a run leaves that was killed before its output got its name."""
+    from cpikan.pipeline.reconstruction.workspace import Workspace
+
+    np.save(folder / "f.npy", frames())
+    os.utime(folder / "f.npy", (10**9, 10**9))
+    child = os.fork()
+    if child == 0:
+        Workspace.replace_old = lambda self: os._exit(0)  # type: ignore[method-assign]
+        os.chdir(folder)
+        _quiet(["reconstruct", "f.npy", "-o", "o.npy", *_ONE, "--remove", "tilt"])
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise SystemExit("the run was not killed where it should be")
+
+
+def _finished(folder: Path) -> None:
+    np.save(folder / "f.npy", frames())
+    os.utime(folder / "f.npy", (10**9, 10**9))
+    before = Path.cwd()
+    os.chdir(folder)
+    _quiet(["reconstruct", "f.npy", "-o", "o.npy", *_ONE, "--method", "pixel"])
+    os.chdir(before)
+
+
+def _model(folder: Path) -> None:
+    import torch
+
+    from cpikan.images.features import FeatureSpec
+    from cpikan.images.model_file import ModelCard, save_model
+    from cpikan.images.models.kinds import build_model
+
+    np.save(folder / "f.npy", frames(3))
+    features = FeatureSpec()
+    torch.manual_seed(3)
+    network = build_model("unet", {"channels_in": features.channels, "channels_out": 3, "widths": [4, 8]})
+    save_model(network, ModelCard.of(network, features), folder / "net")
+
+
+def _checkpoint(folder: Path) -> None:
+    _quiet([*_SOLVE, "--checkpoint", str(folder / "ck"), "--seconds", "1"])
+
+
+_ONE = ("--wavelength", "5um", "--phase-steps", STEPS)
+_OUT = ("-o", "o.npy")
+_SOLVE = ("solve", "poisson-2d", "--seed", "3")
+_FRAMES = ("reconstruct", "f.npy", *_OUT, *_ONE)
+
+
+def _frames_of(name: str) -> tuple[str, ...]:
+    return ("reconstruct", name, *_OUT, *_ONE)
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind("frames-npy", _npy, ["f.npy"], _FRAMES),
+    Kind("acquisition-toml", _npy_several, ["f.toml"], ("reconstruct", "f.npy", *_OUT, "--method", "pixel")),
+    Kind("frames-tif", _tif(None), ["f.tif"], _frames_of("f.tif")),
+    Kind("frames-tif-deflate", _tif("zlib", tile=(16, 16)), ["f.tif"], _frames_of("f.tif")),
+    Kind("frames-tif-lzw", _tif("lzw", predictor=True), ["f.tif"], _frames_of("f.tif"), 2),
+    Kind("frames-png", _images(".png"), ["s/*"], _frames_of("s")),
+    Kind("frames-png-16", _images(".png", "uint16"), ["s/*"], _frames_of("s")),
+    Kind("frames-bmp", _images(".bmp"), ["s/*"], _frames_of("s")),
+    Kind("frames-jpg", _images(".jpg"), ["s/*"], _frames_of("s"), 2),
+    Kind("frames-zarr", _zarr(chunks=(1, 16, 56)), ["f.zarr/zarr.json", "f.zarr/c/**/*"], _frames_of("f.zarr")),
+    Kind(
+        "frames-zarr-sharded",
+        _zarr(chunks=(1, 8, 56), shards=(1, 16, 56)),
+        ["f.zarr/zarr.json", "f.zarr/c/**/*"],
+        _frames_of("f.zarr"),
+    ),
+    Kind(
+        "frames-zarr-2", _zarr(chunks=(1, 16, 56), zarr_format=2), ["f.zarr/.z*", "f.zarr/*"], _frames_of("f.zarr"), 2
+    ),
+    Kind("frames-hdf5", _hdf5(), ["f.h5"], _frames_of("f.h5::/d")),
+    Kind(
+        "frames-hdf5-gzip",
+        _hdf5(chunks=(1, 16, 56), compression="gzip", shuffle=True),
+        ["f.h5"],
+        _frames_of("f.h5::/d"),
+    ),
+    Kind("metropro", _metropro, ["m.dat"], ("evaluate", "m.dat")),
+    Kind("map-npy", _map(".npy"), ["m*.npy", "m.json"], ("evaluate", "m.npy", "t.npy")),
+    Kind("map-tif", _map(".tif"), ["m.tif", "m.json"], ("evaluate", "m.tif")),
+    Kind("map-zarr", _map(".zarr"), ["m.zarr/**/*", "m.json"], ("evaluate", "m.zarr")),
+    Kind("truth-npy", _map(".npy"), ["t.npy"], ("evaluate", "m.npy", "t.npy"), 2),
+    Kind("compare-json", _map(".npy"), ["m.json"], ("compare", "m.npy", "t.npy"), 2),
+    Kind("mask-npy", _mask, ["mask.npy"], (*_FRAMES, "--mask", "mask.npy"), 2),
+    Kind("journal", _killed, ["o.npy.journal"], (*_FRAMES, "--remove", "tilt", "--resume"), 4, True, True),
+    Kind("document-resume", _finished, ["o.json"], (*_FRAMES, "--method", "pixel", "--resume"), 3, True, True),
+    Kind(
+        "model",
+        _model,
+        ["net.*"],
+        (
+            "reconstruct",
+            "f.npy",
+            *_OUT,
+            "--wavelength",
+            *WAVES,
+            "--phase-steps",
+            STEPS,
+            "--method",
+            "learned",
+            "--model",
+            "net",
+        ),
+        3,
+    ),
+    Kind("checkpoint", _checkpoint, ["ck/*"], (*_SOLVE, "--checkpoint", "ck", "--resume", "--seconds", "1"), 2, True),
+)
