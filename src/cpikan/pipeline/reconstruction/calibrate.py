@@ -14,7 +14,7 @@ from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, Subsample, calibrate
-from cpikan.psi.calibration.questioned import calibrate_questioned
+from cpikan.psi.calibration.questioned import calibrate_questioned, step_major
 from cpikan.psi.calibration.saturation import Ceiling, find_ceiling
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution
@@ -89,6 +89,9 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
             may_reorder=stack.may_be_step_major and stack.acquisition.order == "wavelength-major",
         )
     calibration = replace(calibration, warnings=(*_of_frames(inside, ceiling), *calibration.warnings))
+    used = calibration.acquisition
+    if used is not None and used.order != stack.acquisition.order:
+        sample = step_major(sample)
     doubtful = plan.neighbours == "in doubt" and _is_doubtful(calibration, sample)
     return StackCalibration(calibration, surface, doubtful, look.seconds, time.perf_counter() - read)
 
