@@ -12,6 +12,7 @@ CAUTIONS: dict[str, str] = {
     "frames-unexplained": "what the model leaves of the frames is no noise",
     "fringes-dense": "fringes are denser than the sampled pixels",
     "light-uneven": "the background that was fitted to raw frames varies as much as fringes do",
+    "map-in-pieces": "the map falls into many parts, whose relative heights are not known",
     "no-surface": "a refiner was asked for and had too little data to fit a surface",
     "range-filled": "the heights fill the range that the noise allows",
     "saturated": "pixels are saturated and left out",
