@@ -166,6 +166,8 @@ class _Run:
         """Calibrate and carry out the stages; the summary as far as they know it."""
         assert space.journal is not None
         calibration = calibrated(self.stack, self.settings, self.plan, look)
+        used = calibration.calibration.acquisition
+        stack = self.stack if used is None else self.stack.in_order(used.order)
         plan = self.plan.settle(doubtful=calibration.doubtful, varying=calibration.varying)
         facts = first_facts(self.settings.method, plan.device, calibration)
         again = bool(space.journal.steps)  # then the scratch files must be there: ResumeError if not
@@ -175,7 +177,7 @@ class _Run:
             closing(Arrays(space.scratch, self._shape, plan.stages, resume=again)) as arrays,
         ):
             context = Context(
-                stack=self.stack,
+                stack=stack,
                 settings=self.settings,
                 plan=plan,
                 calibrated=calibration,
