@@ -8,18 +8,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from cpikan.compiled import compilation_told
 from cpikan.errors import InputError, NothingMeasured, unknown_name
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.reconstruction.arrays import Arrays
 from cpikan.pipeline.reconstruction.calibrate import FirstLook, StackCalibration, calibrated
 from cpikan.pipeline.reconstruction.frame_record import check_finished
+from cpikan.pipeline.reconstruction.height_sample import HeightSample
 from cpikan.pipeline.reconstruction.output import Output
+from cpikan.pipeline.reconstruction.passes import flat_bands
 from cpikan.pipeline.reconstruction.plan import Plan, StackInfo, plan_reconstruction
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.reconstruction.stage import Context, Stage
 from cpikan.pipeline.reconstruction.summary import added, document, first_facts
-from cpikan.pipeline.reconstruction.workspace import Workspace
+from cpikan.pipeline.reconstruction.workspace import Workspace, refuse_existing
 from cpikan.pipeline.stacks.frame_hash import sha256_of_frames
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.calibration.planning import check_orders
@@ -28,6 +32,7 @@ from cpikan.psi.kernels.model import PixelModel
 from cpikan.psi.kernels.select import PixelKernels, choose_device, make_kernels
 from cpikan.psi.warm import warm_up
 from cpikan.storage.atomic import check_disk_space, read_json
+from cpikan.storage.maps import open_map
 from cpikan.storage.scratch import ScratchArrays
 from cpikan.storage.writers.layout import document_path
 from cpikan.storage.writers.open import output_format, required_bytes
@@ -109,7 +114,10 @@ class _Run:
 
     def go(self, seconds_before: float, *, resume: bool, overwrite: bool) -> bool:
         """Run what an earlier run has not done; tells whether that was nothing."""
-        identity = self._identity()
+        refuse_existing(self.output, resume=resume, overwrite=overwrite)  # before the first rows are read
+        looked = time.perf_counter()
+        identity = self._identity()  # reads a few rows, for which some files are decoded whole
+        seconds_opening = time.perf_counter() - looked + self.stack.seconds_open
         # a run that goes on was looked at before, and may be finished
         look = None if resume else FirstLook.at(self.stack, self.settings)
         space = Workspace.open(self.output, self.plan.quantities, identity, resume=resume, overwrite=overwrite)
@@ -126,7 +134,7 @@ class _Run:
                 with PeakMemory() as memory:
                     calibration, facts = self._measured(space, look)
                     facts["peak_anonymous_mib"] = max(memory.peak(), look.peak_mib)
-            seconds = time.perf_counter() - started + look.seconds + self.stack.seconds_open
+            seconds = time.perf_counter() - started + look.seconds + seconds_opening
             facts |= {
                 "seconds": seconds,
                 "seconds_start": seconds_before + started - begun,
@@ -134,6 +142,8 @@ class _Run:
                 "steps": calibration.calibration.steps.state,
                 "output": str(self.output),
             }
+            if facts.get("pv_robust_nm") is None:  # rows that an earlier run wrote went by unseen
+                facts["pv_robust_nm"] = self._robust_pv_nm()
             if self.settings.hash_frames:
                 facts["frames_sha256"] = sha256_of_frames(self.stack)
             space.commit(document(self.stack, identity, calibration.calibration, facts))
@@ -144,10 +154,20 @@ class _Run:
             space.release()
         return False
 
+    def _robust_pv_nm(self) -> float | None:
+        """Compute the robust peak to valley from the finished output."""
+        arrays, sample = open_map(self.output).arrays, HeightSample(self._shape)
+        for band in flat_bands(self._shape, None, 0):
+            names = [name for name in ("height_nm", "flags") if name in arrays]
+            sample.add(band.start, {name: np.asarray(arrays[name][band.start : band.stop]) for name in names})
+        return sample.pv_nm()
+
     def _measured(self, space: Workspace, look: FirstLook) -> tuple[StackCalibration, dict[str, Any]]:
         """Calibrate and carry out the stages; the summary as far as they know it."""
         assert space.journal is not None
         calibration = calibrated(self.stack, self.settings, self.plan, look)
+        used = calibration.calibration.acquisition
+        stack = self.stack if used is None else self.stack.in_order(used.order)
         plan = self.plan.settle(doubtful=calibration.doubtful, varying=calibration.varying)
         facts = first_facts(self.settings.method, plan.device, calibration)
         again = bool(space.journal.steps)  # then the scratch files must be there: ResumeError if not
@@ -157,7 +177,7 @@ class _Run:
             closing(Arrays(space.scratch, self._shape, plan.stages, resume=again)) as arrays,
         ):
             context = Context(
-                stack=self.stack,
+                stack=stack,
                 settings=self.settings,
                 plan=plan,
                 calibrated=calibration,

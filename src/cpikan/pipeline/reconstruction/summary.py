@@ -68,7 +68,7 @@ def added(facts: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
     return {**facts, **more}
 
 
-def map_figures(statistics: MapStatistics, shape: tuple[int, int]) -> dict[str, Any]:
+def map_figures(statistics: MapStatistics, shape: tuple[int, int], pv_robust_nm: float | None) -> dict[str, Any]:
     """Compute the part of the summary that counts the pixels of the output."""
     pixels, valid = shape[0] * shape[1], max(statistics.valid, 1)
     return {
@@ -77,6 +77,7 @@ def map_figures(statistics: MapStatistics, shape: tuple[int, int]) -> dict[str, 
         "saturated_fraction": statistics.saturated / pixels,
         "low_modulation_fraction": statistics.low / pixels,
         "pv_nm": statistics.pv_nm,
+        "pv_robust_nm": pv_robust_nm,
         "rms_nm": statistics.rms_nm,
     }
 
@@ -136,7 +137,15 @@ def describe_calibration(calibration: Calibration) -> dict[str, Any]:
         "relative_tilt_turns_per_pixel": None if alignment is None else alignment.tilt_turns.tolist(),
         "absolute_height": None if alignment is None else alignment.absolute,
         "misfit": None if alignment is None else alignment.misfit,
+        "acquisition_used": None if calibration.acquisition is None else asdict(calibration.acquisition),
+        "smooth_errors_turns": _smooth_errors(calibration),
     }
+
+
+def _smooth_errors(calibration: Calibration) -> list[Any] | None:
+    """Give the factors of y^i x^j by wavelength, the shortest first, of what was taken off; None where nothing was."""
+    search = calibration.model.search
+    return None if search is None or search.bow_turns is None else search.bow_turns.tolist()
 
 
 def describe_fits(calibration: Calibration) -> list[dict[str, Any]] | None:
