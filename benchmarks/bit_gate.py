@@ -150,7 +150,7 @@ def _hashes(output: Path) -> Iterator[tuple[str, str]]:
         import zarr
 
         group = zarr.open_group(output, mode="r")
-        arrays = {f"{name}/0": np.asarray(group[f"{name}/0"]) for name, _ in sorted(group.groups())}
+        arrays = {f"{name}/0": np.asarray(group[f"{name}/0"]) for name, _ in sorted(group.groups()) if name != "OME"}
     elif output.suffix == ".tif":
         import tifffile
 

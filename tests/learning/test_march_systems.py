@@ -157,3 +157,15 @@ def test_a_variable_without_a_start_is_not_tied_from_slab_to_slab():
     )
     assert evolution(problem).values == (0,)
     assert evolution(problem).rates == ()
+
+
+def test_an_equation_that_divides_by_its_solution_is_judged_by_what_is_finite():
+    """An orbit: at u = 0 the equation is not finite, and nothing could be relative to it."""
+
+    def slopes(t, y):
+        cubed = (y[0] ** 2 + y[1] ** 2) ** 1.5
+        return [y[2], y[3], -y[0] / cubed, -y[1] / cubed]
+
+    found = marched(ode("orbit", slopes, [1.0, 0.0, 0.0, 1.1], 5), Level(1e-4, (1, 10)), Level(1e-8, (1, 14)))
+    assert found.stop_reason is not StopReason.TARGET
+    assert found.metrics["relative_l2"] < 1e-6

@@ -7,7 +7,8 @@ import pytest
 import torch
 from numpy.polynomial import legendre
 
-from cpikan.learning.trust.polynomials import Polynomials, order_for
+from cpikan.learning.trust.polynomials import Polynomials, order_for, polynomials_on
+from cpikan.physics.regions import box
 
 
 def test_values_and_derivatives_equal_numpy():
@@ -45,3 +46,16 @@ def test_as_many_functions_as_are_allowed(dimension, functions):
 
 def test_many_axes_make_no_list_of_all_products():
     assert len(Polynomials((0.0,) * 12, (1.0,) * 12, order_for(12, 560))) <= 560
+
+
+def test_pieces_between_breaks_have_polynomials_of_their_own():
+    region = box([0, -1], [3, 1], breaks={"x": [1.0, 2.5]})
+    basis = polynomials_on(region, 60)
+    assert len(basis) == 3 * 15
+    x = torch.tensor([[0.5, 0.3], [1.0, 0.0], [1.0 + 1e-12, 0.0], [2.7, -0.2]], dtype=torch.float64)
+    value, gradient, _ = basis.jet(x, "none")
+    # beside the function that is 1 everywhere, a point sees its own piece alone; on a break that is the one below
+    seen = [[bool(row[1 + 15 * n : 15 + 15 * n].any()) for n in range(3)] for row in value]
+    assert seen == [[True, False, False], [True, False, False], [False, True, False], [False, False, True]]
+    assert bool((value[:, 0] == 1).all())
+    assert not bool(gradient[:, 0].any())

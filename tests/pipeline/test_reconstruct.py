@@ -137,7 +137,7 @@ def test_every_form_holds_the_same_arrays(wafer, tmp_path):
     # B of a pixel errs by sqrt(2 / K) * 1.04 DN, its mean over four wavelengths by 0.37 DN of about 76
     assert np.median(np.abs(shown / mean_fringe - 1)) < 0.05
     group = zarr.open_group(tmp_path / "c.zarr", mode="r")
-    assert set(group.group_keys()) == {"height_nm", "sigma_nm", "modulation", "flags"}
+    assert set(group.group_keys()) == {"height_nm", "sigma_nm", "modulation", "flags", "OME"}
 
 
 def test_npy_without_all_is_one_file_and_its_document(wafer, tmp_path):

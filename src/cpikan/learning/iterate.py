@@ -38,12 +38,15 @@ class Iterate:
             return float(self.heldout.cost(self.field))
 
     def zero_cost(self) -> float:
-        """Evaluate the held-out cost of u = 0; of the field as it is, where its output cannot be made zero."""
+        """Evaluate the held-out cost of u = 0; of the field as it is, where its output cannot be made zero.
+
+        Terms that are not finite there, as where u divides, are left out.
+        """
         if not (is_linear(self.field) or isinstance(self.field, PiecewiseChebyshev)):
             return self.heldout_cost()
         before = output_vector(self.field)
         zero_output(self.field)
-        cost = self.heldout_cost()
+        cost = self.heldout.finite_cost(self.field)
         set_output_vector(self.field, before)
         return cost
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -108,6 +109,13 @@ class Objective:
         if len(parts) < len(self.terms):
             parts.insert(0, half_squares(self.residuals(field)))
         return sum(parts[1:], parts[0])
+
+    def finite_cost(self, field: nn.Module) -> float:
+        """Evaluate the cost of the terms that are finite, without a graph."""
+        with torch.no_grad():
+            cost = float(self.cost(field))
+            shares = [] if math.isfinite(cost) else [float(share) for share in self.values(field).values()]
+        return sum(share for share in shares if math.isfinite(share)) if shares else cost
 
     def values(self, field: nn.Module) -> dict[str, Tensor]:
         """Evaluate the share of every term in the cost, ()."""

@@ -44,9 +44,8 @@ def violations(field: nn.Module, heldout: Objective) -> list[Violation]:
 
 
 def zero_cost(field: nn.Module, heldout: Objective) -> float:
-    """Compute the held-out cost of u = 0 with the unknowns as they are, whatever the field."""
-    with torch.no_grad():
-        return float(heldout.cost(_Zero(field)))
+    """Compute the held-out cost of u = 0 with the unknowns as they are, whatever the field, of the terms that are finite."""
+    return heldout.finite_cost(_Zero(field))
 
 
 class _Zero(nn.Module):

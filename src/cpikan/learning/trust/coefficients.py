@@ -40,7 +40,7 @@ def coefficients(problem: Problem, field: Any, system: Linearised, factors: Fact
     count = len(fixed)
     rows = _projected(system.jacobian, factors, count)[:, order]
     length = factors.length[-count:][order]
-    unit = torch.maximum(_values(problem, field, fixed)[order].abs(), _NATURAL * system.scale / length)
+    unit = _units(problem, _values(problem, field, fixed)[order], system.scale / length)
     left, size, right = torch.linalg.svd(rows * unit, full_matrices=False)
     passed = (right.mT / size.clamp_min(1e-300)) @ left.mT  # (k, R), in units
     covariance = torch.zeros_like(right)
@@ -54,6 +54,18 @@ def coefficients(problem: Problem, field: Any, system: Linearised, factors: Fact
     text = f"{told} {_direction(names, weakest * unit)}" if told else ""
     errors = (covariance.diagonal().sqrt() * unit).tolist()
     return Coefficients(tuple(error if math.isfinite(error) else None for error in errors), text)
+
+
+def _units(problem: Problem, values: Tensor, alone: Tensor) -> Tensor:
+    """Give the sizes (k,) that errors of coefficients are measured by: their own, or where they begin.
+
+    One that is nearly zero is measured by a share of what it would be if it made all residuals (``alone``); not one that
+    is, or began, far from zero and still makes none of them, nor one that never left zero.
+    """
+    starts = values.new_tensor([0.0] * len(problem.constants) + [one.start for one in problem.unknowns])
+    own = torch.maximum(values.abs(), starts.abs())
+    idle = ((starts != 0) | (values == 0)) & (own * _UNIQUE < alone)
+    return torch.where(idle, own, torch.maximum(own, _NATURAL * alone))
 
 
 def _widest(covariance: Tensor) -> tuple[Tensor, str]:

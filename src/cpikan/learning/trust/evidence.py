@@ -56,7 +56,7 @@ def gather(
         "amplification": reached.amplification * system.scale,
         "weakest": _place(problem, test, reached.weakest[:, varying], varying),
         "unseen": system.unseen,
-        "seams": seams(iterate.field, unit[varying]),
+        "seams": seams(problem.region, iterate.field, unit[varying]),
     }
     change = _last_change(values[:, varying] / unit[varying], unit[varying], varying, levels)
     if change is not None:

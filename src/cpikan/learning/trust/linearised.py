@@ -18,7 +18,7 @@ from cpikan.fields.protocol import Jet
 from cpikan.learning.iterate import Iterate
 from cpikan.learning.objective import Objective, PointSet, Term
 from cpikan.learning.points import Points
-from cpikan.learning.trust.polynomials import Polynomials, order_for
+from cpikan.learning.trust.polynomials import BrokenPolynomials, Polynomials, polynomials_on
 from cpikan.learning.unknowns import outputs_of
 from cpikan.learning.violations import zero_cost
 from cpikan.physics.linearise import contract, pullback
@@ -31,6 +31,7 @@ _SEED = 104_729  # apart from those of fitted and held-out points
 _MOST_POINTS = 4000  # of a term
 _DAMPING = 1e-13  # relative to columns of unit length
 _BLOCK, _ITERATIONS = 6, 12
+Basis = Polynomials | BrokenPolynomials
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def linearised(problem: Problem, iterate: Iterate, test: Tensor) -> Linearised:
     """Linearise equation and conditions about the field at points of their own."""
     field, outputs, fixed = iterate.field, outputs_of(iterate.field), fixed_outputs(problem, iterate.field)
     functions = FUNCTIONS.get(problem.dimension, _MOST) // (outputs - len(fixed))
-    basis = Polynomials(problem.region.lower, problem.region.upper, order_for(problem.dimension, functions))
+    basis = polynomials_on(problem.region, functions)
     keep = torch.tensor([o not in fixed or k == 0 for k in range(len(basis)) for o in range(outputs)])
     objective, shares = _at_points(problem, iterate.heldout, len(basis))
     terms = [_linearised(field, term, objective, basis, keep) for term in objective.terms]
@@ -178,7 +179,7 @@ def _thinned(at: PointSet) -> PointSet:
     return PointSet._make(None if part is None else part[::every] for part in at)
 
 
-def _unseen(field: Any, basis: Polynomials, fitted: Tensor, test: Tensor, value: Tensor) -> list[float]:
+def _unseen(field: Any, basis: Basis, fitted: Tensor, test: Tensor, value: Tensor) -> list[float]:
     """Fit the field by the basis at points, and find the share that is missed at the test points, by output."""
     with torch.no_grad():
         here, there = (field.jet(x, "none").value for x in (fitted, test))
@@ -190,7 +191,7 @@ def _unseen(field: Any, basis: Polynomials, fitted: Tensor, test: Tensor, value:
 
 
 def _linearised(
-    field: Any, term: Term, objective: Objective, basis: Polynomials, keep: Tensor
+    field: Any, term: Term, objective: Objective, basis: Basis, keep: Tensor
 ) -> tuple[Tensor, Tensor, float]:
     """Linearise a term: weighted residuals, rows, and half the squares of what the field's derivatives contribute."""
     at, weight = objective.sets[term.name], objective.weights[term.name]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from cpikan.fields.protocol import Jet, Second
+from cpikan.physics.regions import Box, Region
 
 
 class Polynomials:
@@ -66,6 +69,47 @@ def _legendre(x: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray, np.nda
         curve[k + 1] = curve[k - 1] + (2 * k + 1) * slope[k]
     size = np.sqrt(2 * np.arange(order) + 1)
     return value.T * size, slope.T * size, curve.T * size
+
+
+class BrokenPolynomials:
+    """Polynomials of their own on every piece between the breaks of an axis, (K,) in all; the first is 1 everywhere.
+
+    A point on a break belongs to the piece below it, as in `Box`.
+    """
+
+    def __init__(self, region: Box, order: int) -> None:
+        self._axis = region.axes.index(region.breaks[0][0])
+        places = [place for _, place in region.breaks]
+        self._edges = [region.lower[self._axis], *places, region.upper[self._axis]]
+        self._pieces = []
+        for low, high in itertools.pairwise(self._edges):
+            lower, upper = list(region.lower), list(region.upper)
+            lower[self._axis], upper[self._axis] = low, high
+            self._pieces.append(Polynomials(tuple(lower), tuple(upper), order))
+
+    def __len__(self) -> int:
+        return sum(len(piece) for piece in self._pieces)
+
+    def jet(self, x: Tensor, second: Second) -> Jet:
+        """Evaluate all at points (B, d), zero outside of each one's piece."""
+        owner = torch.bucketize(x[:, self._axis].contiguous(), torch.tensor(self._edges[1:-1], dtype=x.dtype))
+        parts = []
+        for number, piece in enumerate(self._pieces):
+            inside = (owner == number).to(x.dtype)
+            jet = piece.jet(x, second)
+            parts.append(Jet(*(part * inside.reshape(-1, *[1] * (part.ndim - 1)) for part in jet)))
+        value, gradient, curve = (torch.cat([getattr(part, name) for part in parts], dim=1) for name in Jet._fields)
+        value[:, 0] = 1.0
+        return Jet(value, gradient, curve)
+
+
+def polynomials_on(region: Region, functions: int) -> Polynomials | BrokenPolynomials:
+    """Make about as many polynomials as ``functions`` on the box around a region, in pieces where it has breaks."""
+    pieces, axes = len(getattr(region, "breaks", ())) + 1, len(region.lower)
+    order = order_for(axes, functions // pieces)
+    if isinstance(region, Box) and region.breaks:
+        return BrokenPolynomials(region, order)
+    return Polynomials(region.lower, region.upper, order)
 
 
 def order_for(dimension: int, functions: int) -> int:

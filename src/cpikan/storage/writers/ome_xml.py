@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-import numpy as np
-
 from cpikan.storage.writers.layout import QUANTITIES, MapLayout, pixel_um
 
 _SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
-_TYPES = {"f4": "float", "u1": "uint8", "i4": "int32"}
+_FLOATS = {"float32": "float", "float64": "double"}  # integers have the names of NumPy
 
 
 def ome_xml(layout: MapLayout) -> str:
@@ -25,7 +23,7 @@ def ome_xml(layout: MapLayout) -> str:
         described = {
             "ID": f"Pixels:{name}",
             "DimensionOrder": "XYZCT",
-            "Type": _TYPES[np.dtype(QUANTITIES[name].dtype).str[1:]],
+            "Type": _FLOATS.get(QUANTITIES[name].dtype.name, QUANTITIES[name].dtype.name),
             "SizeX": str(layout.shape[1]),
             "SizeY": str(layout.shape[0]),
             **dict.fromkeys(("SizeZ", "SizeC", "SizeT"), "1"),

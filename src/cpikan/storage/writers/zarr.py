@@ -111,34 +111,32 @@ class ZarrWriter(LayoutWriter):
         root = self.pyramid_root
         if not root.is_dir():
             raise ResumeError(f"{root} is missing: nothing to resume; run again without --resume")
-        sweep(root)
-        self._restore_heads()
-        try:
-            found = set(zarr.open_group(root, mode="r").group_keys()) - {COLLECTION}
-            arrays = {name: open_level(root, name, 0, mode="r+") for name in self._layout.quantities if name in found}
-        except BAD_ZARR as failure:
-            raise ResumeError(f"{root} cannot be resumed ({failure}): run again without --resume") from failure
-        fits = all(_fits(arrays[name], QUANTITIES[name], self._layout.shape) for name in arrays)
-        if found != set(self._layout.quantities) or not fits:
-            raise ResumeError(f"{root} holds another shape, type or set of maps: run again without --resume")
-        return arrays
-
-    def _restore_heads(self) -> None:
-        """Bring the metadata back to those of an output without a pyramid, whatever a power cut has left of them.
-
-        Coarser levels are made anew; the metadata of rows are replaced only where they are no JSON.
-        """
-        root = self.pyramid_root
         with tempfile.TemporaryDirectory() as folder:
             pattern = Path(folder, "pattern")
             self._create(pattern)
-            for head in (*pattern.rglob("zarr.json"), *pattern.rglob("*.xml")):
-                mine = root / head.relative_to(pattern)
-                if head.parent.name == COLLECTION:
-                    mine.parent.mkdir(exist_ok=True)
-                is_group = head.parent.name != "0"
-                if mine.parent.is_dir() and (is_group or not read_json(mine)):
-                    write_bytes(mine, head.read_bytes())
+            self._check_belongs(pattern)
+            sweep(root)
+            self._restore_heads(pattern)
+        try:
+            return {name: open_level(root, name, 0, mode="r+") for name in self._layout.quantities}
+        except BAD_ZARR as failure:
+            raise ResumeError(f"{root} cannot be resumed ({failure}): run again without --resume") from failure
+
+    def _check_belongs(self, pattern: Path) -> None:
+        """Refuse what is not the output in ``pattern``, an empty one; metadata that are no JSON tell nothing."""
+        root = self.pyramid_root
+        found = {level.parent.name for level in root.glob("*/0") if level.is_dir()}
+        heads = [Path(name, "0", "zarr.json") for name in self._layout.quantities]
+        other = any(read_json(root / head) not in ({}, read_json(pattern / head)) for head in heads)
+        if found != set(self._layout.quantities) or other:
+            raise ResumeError(f"{root} holds another shape, type or set of maps: run again without --resume")
+
+    def _restore_heads(self, pattern: Path) -> None:
+        """Bring the metadata back to those of an output without a pyramid, whatever a power cut has left of them."""
+        root = self.pyramid_root
+        (root / COLLECTION).mkdir(exist_ok=True)
+        for head in (*pattern.rglob("zarr.json"), *pattern.rglob("*.xml")):
+            write_bytes(root / head.relative_to(pattern), head.read_bytes())
         for name in self._layout.quantities:
             for level in (root / name).glob("[1-9]*"):
                 shutil.rmtree(level)
@@ -223,8 +221,3 @@ def sweep(root: Path) -> None:
     """Remove the unfinished files a kill may have left anywhere in a zarr folder."""
     for left in root.rglob("*.partial"):
         left.unlink()
-
-
-def _fits(array: zarr.Array[Any], quantity: Quantity, shape: tuple[int, int]) -> bool:
-    rows = shard_rows(shape)
-    return array.shape == shape and array.dtype == quantity.dtype and (array.shards or array.chunks)[0] == rows
