@@ -7,12 +7,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from cpikan.fields.protocol import Jet
+from cpikan.learning.balancing import MEAN_SQUARES
+from cpikan.learning.iterate import placed
+from cpikan.learning.points import Points
 from cpikan.learning.recipes import Recipe
 from cpikan.learning.solver import Solution, SolveSettings, solve
 from cpikan.learning.strategies.grow import Grow
+from cpikan.learning.trust.assess import assess
 from cpikan.learning.trust.verdict import Evidence, judge
-from cpikan.physics.problem import Problem, Unknown, dirichlet, initial, measured, neumann
+from cpikan.learning.violations import violations
+from cpikan.physics.problem import Problem, Unknown, dirichlet, initial, interface, measured, neumann
 from cpikan.physics.regions import box
 
 LONG = SolveSettings(seconds=1e4)  # no test ends by the clock
@@ -69,6 +76,53 @@ def test_right_solutions_are_believed(problem):
     assert found.metrics["relative_l2"] < 1e-5
     assert found.trust == "converged", found.trust_reason
     assert found.warnings == ()
+
+
+class Root(nn.Module):
+    """u = sqrt(2 t + 1) + miss."""
+
+    outputs, dimension, networks = 1, 1, None
+
+    def __init__(self, miss: float) -> None:
+        super().__init__()
+        self.miss = nn.Parameter(torch.tensor(miss, dtype=torch.float64))
+
+    def forward(self, x):
+        return torch.sqrt(2 * x + 1) + self.miss
+
+    def jet(self, x, second="axes"):
+        return Jet(self(x), 1 / torch.sqrt(2 * x + 1)[..., None], x.new_zeros(len(x), 1, 0))
+
+
+@pytest.mark.parametrize(("miss", "word"), [(1e-6, "converged"), (0.1, "not converged")])
+def test_what_has_no_residual_for_zero_can_be_judged(miss, word):
+    """u' = 1 / u, which is not finite for u = 0."""
+    posed = Problem(
+        "root",
+        box([0], [1]),
+        lambda u, x: u.gradient[..., 0, 0] - 1 / u.value[..., 0],
+        [dirichlet(1.0, ["x=min"])],
+        second="none",
+    )
+    iterate = placed(posed, Root(miss), Points(60, 2), MEAN_SQUARES)[0]
+    iterate.keep_best()
+    verdict, _ = assess(posed, iterate, (), violations(iterate.field, iterate.heldout))
+    assert verdict.word == word, verdict.reason
+
+
+def test_breaks_are_no_open_places():
+    """(k u')' = 0 with k = 2 below 0.4 and 0.5 above: the slope jumps, nothing is open."""
+    region = box([0], [1], breaks={"x": [0.4]})
+    posed = Problem(
+        "conductors",
+        region,
+        lambda u, x: u.second[..., 0, 0],
+        [dirichlet(0.0, ["x=min"]), dirichlet(1.4, ["x=max"]), *interface(region, "x", 0.4, (2.0, 0.5))],
+        exact=lambda x: torch.where(x[..., 0] <= 0.4, x[..., 0], 0.4 + 4 * (x[..., 0] - 0.4)) * 1.4 / 2.8,
+    )
+    found = solve(posed, settings=LONG)
+    assert found.metrics["relative_l2"] < 1e-9
+    assert found.trust == "converged", found.trust_reason
 
 
 def test_a_wrong_solution_is_not_believed():

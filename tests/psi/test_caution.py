@@ -19,7 +19,7 @@ def test_every_name_is_used_in_the_package():
 
 
 def test_the_page_on_trust_explains_every_name():
-    page = (ROOT / "docs" / "explanation" / "trust.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "trust.md").read_text().split("\n## ")[0]  # other tables follow
     rows = dict(re.findall(r"^\| `([a-z-]+)` \| (.+?) \|", page, re.MULTILINE))
     assert {name: rows.get(name) for name in CAUTIONS} == CAUTIONS
     assert set(rows) == set(CAUTIONS)

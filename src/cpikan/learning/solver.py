@@ -258,7 +258,7 @@ def _root_mean_square(field: nn.Module, heldout: Objective) -> float:
 
 
 def _relative(field: nn.Module, heldout: Objective) -> float | None:
-    """Compute the held-out residual relative to that of u = 0; None where u = 0 leaves none."""
+    """Compute the held-out residual relative to that of u = 0; None where that is zero or not finite."""
     zero = zero_cost(field, heldout)
     with torch.no_grad():
         return math.sqrt(float(heldout.cost(field)) / zero) if zero > 0 else None

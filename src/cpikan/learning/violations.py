@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,9 +77,10 @@ def _largest(found: list[Tensor]) -> Tensor:
 
 
 def _data_size(field: nn.Module, term: Term, at: PointSet) -> float:
-    """Find the largest residual of u = 0."""
+    """Find the largest residual of u = 0; 0 where it is not finite, as where something is divided by u."""
     with torch.no_grad():
-        return float(_largest(term.at(_Zero(field), at)))
+        size = float(_largest(term.at(_Zero(field), at)))
+    return size if math.isfinite(size) else 0.0
 
 
 def _response(field: nn.Module, term: Term, at: PointSet, seen: Tensor) -> float:

@@ -89,11 +89,13 @@ def test_trusted_steps_are_used_as_given_and_checked() -> None:
     assert good.warnings == ()
 
 
-def test_a_flat_field_says_nothing_about_trusted_steps() -> None:
+def test_a_flat_field_says_that_trusted_steps_do_not_fit_but_not_what_they_are() -> None:
     scene = make([[0.0, 72.0, 144.0, 216.0, 288.0]], fringes=0.3)
     found = steps_of(scene, Acquisition(WAVES[:1], ((0.0, 60.0, 120.0, 180.0, 240.0),), "trusted"))
     assert found.deviation_deg == (None,)
-    assert found.warnings == ()
+    assert [one.name for one in found.warnings] == ["frames-unexplained"]
+    right = steps_of(scene, Acquisition(WAVES[:1], ((0.0, 72.0, 144.0, 216.0, 288.0),), "trusted"))
+    assert right.warnings == ()
 
 
 def test_less_than_one_fringe_refuses_unknown_steps_and_keeps_nominal_ones() -> None:

@@ -12,11 +12,11 @@ from torch import Tensor
 from cpikan.fields.product_chebyshev import ProductChebyshev, basis_jet
 from cpikan.fields.protocol import Jet
 from cpikan.learning.methods.gauss_newton import backtracked
-from cpikan.learning.objective import half_squares
 from cpikan.learning.points import Points, measured_part
-from cpikan.learning.strategies.block_band import BlockRows, folded, natural, solve_band
+from cpikan.learning.strategies.block_band import folded, natural
 from cpikan.learning.strategies.evolution import Evolution, derived, parts_of
 from cpikan.learning.strategies.row_set import Residual, RowSet
+from cpikan.learning.strategies.slab_system import SlabSystem
 from cpikan.physics.problem import Condition, Problem, Side
 from cpikan.physics.regions import Box
 
@@ -311,7 +311,7 @@ class Slab:
         """Minimise by Gauss-Newton: ends where its model holds to a share of the tolerance, or where no step helps."""
         axis = self.place.chain
         ring = axis is not None and any(c.period == _axes(self.problem)[axis] for c in self.problem.conditions)
-        system = _SlabSystem(self, sets, (folded if ring else natural)(len(self.widths)))
+        system = SlabSystem(self.series, self.unit, sets, (folded if ring else natural)(len(self.widths)))
         cost = math.inf
         for taken in range(_STEPS):
             before, step = system.step()
@@ -325,43 +325,6 @@ class Slab:
             if abs(reached - expected) <= (_MODEL * tolerance) ** 2:
                 return taken + 1, cost**0.5
         return _STEPS, cost**0.5
-
-
-class _SlabSystem:
-    """The least-squares problem of a slab's coefficients; what was linearised for a trial serves the next step."""
-
-    def __init__(self, slab: Slab, sets: list[RowSet], order: Tensor) -> None:
-        self._series, self._unit, self._sets, self._order = slab.series, slab.unit, sets, order
-        self._rows: list[BlockRows] = []
-
-    def position(self) -> Tensor:
-        return self._series.coefficients.detach().clone()
-
-    def put(self, position: Tensor) -> None:
-        self._series.set_output_coefficients(position)
-        self._rows = []
-
-    def cost(self) -> float:
-        """Sum the squares of all residuals; infinite where the sum is not finite."""
-        self._rows = self._rows or [one.rows() for one in self._sets]
-        cost = sum(float(2 * half_squares(one.residual)) for one in self._rows)
-        return cost if math.isfinite(cost) else math.inf
-
-    def step(self) -> tuple[float, Tensor]:
-        cost = self.cost()
-        found = solve_band(self._rows, self._order) if math.isfinite(cost) else torch.full((1,), math.nan)
-        shape = self._series.coefficients.shape
-        return cost, found.reshape(shape) * self._unit if found.numel() > 1 else found
-
-    def expected(self, step: Tensor) -> float:
-        """Compute the sum of squares that the linear model promises after a step."""
-        flat, total = (step / self._unit).flatten(1), 0.0
-        for one in self._rows:
-            change = torch.einsum("nrk,nk->nr", one.jacobian[:, 0], flat[one.first])
-            if one.second is not None:
-                change = change + torch.einsum("nrk,nk->nr", one.jacobian[:, 1], flat[one.second])
-            total += float((one.residual + change).square().sum())
-        return total
 
 
 def _at_points(condition: Condition, data: Tensor | None) -> Residual:

@@ -11,18 +11,20 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cpikan.fields.protocol import Jet
 from cpikan.learning.iterate import Iterate
 from cpikan.learning.objective import Objective, PointSet, Term
-from cpikan.learning.points import Points
-from cpikan.learning.trust.polynomials import BrokenPolynomials, Polynomials, polynomials_on
+from cpikan.learning.points import Points, unit_points
+from cpikan.learning.trust.polynomials import BrokenPolynomials, Polynomials, pieces_of, polynomials_on
 from cpikan.learning.unknowns import outputs_of
 from cpikan.learning.violations import zero_cost
 from cpikan.physics.linearise import contract, pullback
 from cpikan.physics.problem import Problem
+from cpikan.physics.regions import Box
 
 FUNCTIONS = {1: 400}  # columns by dimension, shared by the outputs that vary
 _MOST = 480
@@ -167,10 +169,19 @@ def _at_points(problem: Problem, heldout: Objective, functions: int) -> tuple[Ob
     interior = int(_ROWS * functions)
     per_side = {1: 1.0, 2: 3.0 * interior**0.5}.get(problem.dimension, 0.5 * interior ** (2 / 3))
     sets, _ = Points(interior, int(len(problem.region.parts) * per_side), "chebyshev", _SEED).init(problem)
+    if isinstance(problem.region, Box) and problem.region.breaks:
+        sets = {**sets, "equation": PointSet(_in_pieces(problem.region, interior))}
     kept = {term.name: _thinned(sets[term.name]) for term in heldout.terms}
     for name, at in kept.items():
         heldout = heldout.replace_points(name, at)
     return heldout, {name: len(at.points) / len(sets[name].points) for name, at in kept.items()}
+
+
+def _in_pieces(region: Box, count: int) -> Tensor:
+    """Place points (n, d) as dense towards breaks as towards walls."""
+    pieces = pieces_of(region)
+    unit = unit_points(-(-count // len(pieces)), len(region.lower), "chebyshev", _SEED)
+    return torch.from_numpy(np.concatenate([piece.inside(unit) for piece in pieces]))
 
 
 def _thinned(at: PointSet) -> PointSet:

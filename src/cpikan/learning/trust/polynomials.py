@@ -79,20 +79,15 @@ class BrokenPolynomials:
 
     def __init__(self, region: Box, order: int) -> None:
         self._axis = region.axes.index(region.breaks[0][0])
-        places = [place for _, place in region.breaks]
-        self._edges = [region.lower[self._axis], *places, region.upper[self._axis]]
-        self._pieces = []
-        for low, high in itertools.pairwise(self._edges):
-            lower, upper = list(region.lower), list(region.upper)
-            lower[self._axis], upper[self._axis] = low, high
-            self._pieces.append(Polynomials(tuple(lower), tuple(upper), order))
+        self._breaks = [place for _, place in region.breaks]
+        self._pieces = [Polynomials(piece.lower, piece.upper, order) for piece in pieces_of(region)]
 
     def __len__(self) -> int:
         return sum(len(piece) for piece in self._pieces)
 
     def jet(self, x: Tensor, second: Second) -> Jet:
         """Evaluate all at points (B, d), zero outside of each one's piece."""
-        owner = torch.bucketize(x[:, self._axis].contiguous(), torch.tensor(self._edges[1:-1], dtype=x.dtype))
+        owner = torch.bucketize(x[:, self._axis].contiguous(), torch.tensor(self._breaks, dtype=x.dtype))
         parts = []
         for number, piece in enumerate(self._pieces):
             inside = (owner == number).to(x.dtype)
@@ -101,6 +96,20 @@ class BrokenPolynomials:
         value, gradient, curve = (torch.cat([getattr(part, name) for part in parts], dim=1) for name in Jet._fields)
         value[:, 0] = 1.0
         return Jet(value, gradient, curve)
+
+
+def pieces_of(region: Box) -> list[Box]:
+    """List the boxes that the breaks of one axis leave, from the lower end on."""
+    if not region.breaks:
+        return [region]
+    axis = region.axes.index(region.breaks[0][0])
+    edges = [region.lower[axis], *(place for _, place in region.breaks), region.upper[axis]]
+    found = []
+    for low, high in itertools.pairwise(edges):
+        lower, upper = list(region.lower), list(region.upper)
+        lower[axis], upper[axis] = low, high
+        found.append(Box(tuple(lower), tuple(upper), region.axes))
+    return found
 
 
 def polynomials_on(region: Region, functions: int) -> Polynomials | BrokenPolynomials:

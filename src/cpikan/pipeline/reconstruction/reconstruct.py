@@ -8,13 +8,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from cpikan.compiled import compilation_told
 from cpikan.errors import InputError, NothingMeasured, unknown_name
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.reconstruction.arrays import Arrays
 from cpikan.pipeline.reconstruction.calibrate import FirstLook, StackCalibration, calibrated
 from cpikan.pipeline.reconstruction.frame_record import check_finished
+from cpikan.pipeline.reconstruction.height_sample import HeightSample
 from cpikan.pipeline.reconstruction.output import Output
+from cpikan.pipeline.reconstruction.passes import flat_bands
 from cpikan.pipeline.reconstruction.plan import Plan, StackInfo, plan_reconstruction
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.reconstruction.stage import Context, Stage
@@ -28,6 +32,7 @@ from cpikan.psi.kernels.model import PixelModel
 from cpikan.psi.kernels.select import PixelKernels, choose_device, make_kernels
 from cpikan.psi.warm import warm_up
 from cpikan.storage.atomic import check_disk_space, read_json
+from cpikan.storage.maps import open_map
 from cpikan.storage.scratch import ScratchArrays
 from cpikan.storage.writers.layout import document_path
 from cpikan.storage.writers.open import output_format, required_bytes
@@ -134,6 +139,8 @@ class _Run:
                 "steps": calibration.calibration.steps.state,
                 "output": str(self.output),
             }
+            if facts.get("pv_robust_nm") is None:  # rows that an earlier run wrote went by unseen
+                facts["pv_robust_nm"] = self._robust_pv_nm()
             if self.settings.hash_frames:
                 facts["frames_sha256"] = sha256_of_frames(self.stack)
             space.commit(document(self.stack, identity, calibration.calibration, facts))
@@ -143,6 +150,14 @@ class _Run:
         finally:
             space.release()
         return False
+
+    def _robust_pv_nm(self) -> float | None:
+        """Compute the robust peak to valley from the finished output."""
+        arrays, sample = open_map(self.output).arrays, HeightSample(self._shape)
+        for band in flat_bands(self._shape, None, 0):
+            names = [name for name in ("height_nm", "flags") if name in arrays]
+            sample.add(band.start, {name: np.asarray(arrays[name][band.start : band.stop]) for name in names})
+        return sample.pv_nm()
 
     def _measured(self, space: Workspace, look: FirstLook) -> tuple[StackCalibration, dict[str, Any]]:
         """Calibrate and carry out the stages; the summary as far as they know it."""

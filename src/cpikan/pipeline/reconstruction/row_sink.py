@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cpikan.pipeline.reconstruction.height_sample import HeightSample
 from cpikan.psi.kernels.statistics import MapStatistics
 from cpikan.storage.checks import checks_of
 from cpikan.storage.protocols import MapWriter
@@ -39,6 +40,7 @@ class RowSink:
         if last is not None:
             self.first_row = int(last["rows"])
             self.statistics = MapStatistics.from_json(last["statistics"])
+        self.sample = HeightSample(shape, self.first_row)
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -48,6 +50,7 @@ class RowSink:
     def write(self, start: int, rows: Mapping[str, np.ndarray], table: np.ndarray | None = None) -> None:
         """Take rows that follow the last, of which the stored quantities count; ``table`` holds their row statistics."""
         if table is not None:
+            self.sample.add(start, rows)
             self._pending.append((start, table.copy()))
         stored = self._writer.quantities
         handed = self._assembler.write(start, {name: array for name, array in rows.items() if name in stored})

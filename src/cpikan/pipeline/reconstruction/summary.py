@@ -68,7 +68,7 @@ def added(facts: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
     return {**facts, **more}
 
 
-def map_figures(statistics: MapStatistics, shape: tuple[int, int]) -> dict[str, Any]:
+def map_figures(statistics: MapStatistics, shape: tuple[int, int], pv_robust_nm: float | None) -> dict[str, Any]:
     """Compute the part of the summary that counts the pixels of the output."""
     pixels, valid = shape[0] * shape[1], max(statistics.valid, 1)
     return {
@@ -77,6 +77,7 @@ def map_figures(statistics: MapStatistics, shape: tuple[int, int]) -> dict[str, 
         "saturated_fraction": statistics.saturated / pixels,
         "low_modulation_fraction": statistics.low / pixels,
         "pv_nm": statistics.pv_nm,
+        "pv_robust_nm": pv_robust_nm,
         "rms_nm": statistics.rms_nm,
     }
 

@@ -238,7 +238,8 @@ def _noise(
     if left < 1:
         return noise_from_neighbours(rows, quantum)
     if fit is None:
-        structure = plain_structure(frames, position, steps.steps_deg[i])
+        known = steps.floor_rad2 is not None and steps.floor_rad2[i] is not None
+        structure = plain_structure(frames, position, steps.steps_deg[i]) if known else None
         if structure is None or not structure.significant:
             return fit_noise(frames, steps.steps_deg[i], quantum)
         background = np.linalg.pinv(design_matrix(steps.steps_deg[i]))[0] @ frames
@@ -283,7 +284,9 @@ def _demodulation(
         covariance=np.stack([w.covariance for w in weights]),
         # float frames without any noise would divide by zero: a millionth of a count is below every camera
         noise=np.array([[max(n.read_dn2, 1e-12), n.gain_dn] for n in noise]),
-        phase_floor_rad2=np.zeros(len(weights)) if steps.floor_rad2 is None else np.array(steps.floor_rad2),
+        phase_floor_rad2=np.zeros(len(weights))
+        if steps.floor_rad2 is None
+        else np.array([f or 0.0 for f in steps.floor_rad2]),
         saturation_dn=saturation_dn,
         carre=scheme == CARRE,
     )

@@ -12,11 +12,13 @@ from cpikan.psi.calibration.steps.carrier import Carrier, WholeRows, carrier_of
 from cpikan.psi.calibration.steps.fit import FitOptions, fit_phase_steps
 from cpikan.psi.calibration.steps.layout import EFFECTS
 from cpikan.psi.calibration.steps.step_fit import StepFit
+from cpikan.psi.calibration.steps.structure import Structure, fitted_structure
 from cpikan.psi.calibration.steps.two_frames import fit_two_frames
 from cpikan.psi.calibration.trusted_steps import TrustedCheck, check_trusted, step_change_deg
 from cpikan.psi.model.acquisition import Acquisition, StepState
 from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.frame_model import FrameModel
+from cpikan.psi.model.schemes import design_matrix
 
 Sign = Literal["given", "nominal", "assumed"]
 _STATES: dict[Sign, StepState] = {"given": "trusted", "nominal": "nominal", "assumed": "unknown"}
@@ -26,6 +28,7 @@ _LEAST_TOLD = 0.003  # of the fringe: a harmonic
 _LEAST_TOLD_DEG = 0.2
 _FEWEST_CHECKED = 5  # frames from which all steps are determined
 _CARRIER_DEG = 5.0  # what the few rows that show a carrier are good for
+_LESS = 0.5  # of what the fit leaves: the carrier's steps leave clearly less
 _AGREES = 0.1  # correlation of the slopes of two wavelengths' phases that is more than noise
 
 
@@ -34,14 +37,15 @@ class StackSteps:
     """One `FrameModel` per wavelength; ``fits`` where they were fitted, None where steps are taken as given.
 
     ``deviation_deg``: how far trusted steps lie from what the frames say, a list per wavelength, None where the frames do
-    not say. ``floor_rad2``: the phase variance that the steps leave beside the noise, one per wavelength, None without any.
+    not say. ``floor_rad2``: the phase variance that trusted steps leave beside the noise, one per wavelength, None where the
+    frames do not say: then what they leave counts as noise.
     """
 
     models: tuple[FrameModel, ...]
     sign: Sign
     fits: tuple[StepFit, ...] | None = None
     deviation_deg: tuple[tuple[float, ...] | None, ...] | None = None
-    floor_rad2: tuple[float, ...] | None = None
+    floor_rad2: tuple[float | None, ...] | None = None
     warnings: tuple[Caution, ...] = field(default=())
 
     @property
@@ -96,7 +100,8 @@ def stack_steps(
             text = f"nominal steps are used as given, the frames do not determine them: {fit.reason}"
             warnings.append(Caution("steps-undetermined", text).of_wavelength(i, len(frames)))
             model = FrameModel.plain(tuple(step - start[0] for step in start))
-        warnings += [told.of_wavelength(i, len(frames)) for told in (*fit.warnings, *_contradiction(fit, carrier))]
+        seen = (*fit.warnings, *_contradiction(fit, carrier, samples), *_unexplained(fit, samples, position))
+        warnings += [told.of_wavelength(i, len(frames)) for told in seen]
         fits.append(fit)
         models.append(model)
     if given is not None:
@@ -113,17 +118,49 @@ def _fitted(samples: np.ndarray, position: np.ndarray, start: tuple[float, ...] 
     return fit_two_frames(samples, position, start)
 
 
-def _contradiction(fit: StepFit, carrier: Carrier | None) -> tuple[Caution, ...]:
-    """Warn where the fit contradicts the steps that the fringes' carrier shows, of either sign."""
-    if carrier is None or len(fit.steps_deg) < 3:
+def _contradiction(fit: StepFit, carrier: Carrier | None, samples: np.ndarray) -> tuple[Caution, ...]:
+    """Warn where the steps that the fringes' carrier shows, of either sign, leave less of the frames than the fit.
+
+    A carrier is a guess: curved fringes, tilts and uneven light move it by tens of degrees. It has something to say where
+    the fit has stuck in a false minimum, and then its own steps explain the frames better.
+    """
+    if carrier is None or len(samples) < 4 or not fit.model.is_uniform:
         return ()
     said = np.degrees(carrier.steps_at(fit.model.pivot))
     off = min(float(np.abs((np.subtract(fit.steps_deg, sign * said) + 180) % 360 - 180).max()) for sign in (1, -1))
     if off <= _CARRIER_DEG + 3 * float(np.degrees(fit.step_error_rad.max())):
         return ()
+    left = [_left_over(samples, steps) for steps in (said, np.array(fit.steps_deg))]
+    if not left[0] < _LESS * left[1]:
+        return ()
     said_deg = ", ".join(f"{step % 360:.0f}" for step in said)
-    text = f"the carrier of the fringes shows steps of {said_deg} deg (or their negatives), {off:.0f} deg from the fit"
+    text = (
+        f"the carrier of the fringes shows steps of {said_deg} deg (or their negatives), {off:.0f} deg from the fit, and they "
+        "explain the frames better: give them as --phase-steps with --steps nominal"
+    )
     return (Caution("carrier-contradicts", text),)
+
+
+def _left_over(samples: np.ndarray, steps_deg: np.ndarray) -> float:
+    """Compute the median of what uniform steps leave of the samples of a pixel, in DN^2."""
+    design = design_matrix(tuple(float(step) for step in steps_deg))
+    values = np.asarray(samples, np.float64)
+    return float(np.median(((values - design @ (np.linalg.pinv(design) @ values)) ** 2).sum(axis=0)))
+
+
+def _unexplained(fit: StepFit, samples: np.ndarray, position: np.ndarray) -> tuple[Caution, ...]:
+    """Warn where what the fit leaves of the frames is no noise."""
+    found = fitted_structure(fit, samples, position) if fit.determined else None
+    return () if found is None or not found.significant else (_structured(found),)
+
+
+def _structured(found: Structure) -> Caution:
+    text = (
+        f"{found.share:.0%} of what the model leaves of the frames is no noise: it follows the {found.kind}; sigma counts it "
+        "as noise, steps and heights may be off by more; look at light, vibration and linearity of the camera, or try other "
+        "--fit"
+    )
+    return Caution("frames-unexplained", text)
 
 
 def _agreeing(fits: list[StepFit], rows: WholeRows, i: int, warnings: list[Caution]) -> StepFit:
@@ -179,7 +216,9 @@ def _trusted(
         tuple(FrameModel.plain(steps) for steps in given),
         "given",
         deviation_deg=tuple(check.deviation_deg for check in checks),
-        floor_rad2=tuple(check.harm_rad**2 if check.contradicted else 0.0 for check in checks),
+        floor_rad2=tuple(
+            None if check.fit is None else check.harm_rad**2 if check.contradicted else 0.0 for check in checks
+        ),
         warnings=warnings,
     )
 
@@ -259,8 +298,10 @@ def _deviating(check: TrustedCheck, given: tuple[float, ...]) -> Caution | None:
     """Warn of steps that one iterative estimate calls wrong where the joint fit had no verdict."""
     worst = max((abs(d) for d in check.deviation_deg), default=0.0) if check.deviation_deg is not None else 0.0
     structure = check.structure
-    if check.fit is not None or structure is None or not structure.significant or worst <= _DEVIATION_DEG:
+    if check.fit is not None or structure is None or not structure.significant:
         return None
+    if worst <= _DEVIATION_DEG:
+        return _structured(structure)
     if len(given) < _FEWEST_CHECKED:
         worst_text = f"at least {worst:.1f}"
     else:

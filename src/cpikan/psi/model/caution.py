@@ -8,8 +8,10 @@ from dataclasses import dataclass
 CAUTIONS: dict[str, str] = {
     "carrier-contradicts": "the carrier of the fringes shows other steps than the fit",
     "fit-leaves-detail": "the surface fitted to raw frames leaves more than noise",
+    "frames-unexplained": "what the model leaves of the frames is no noise",
     "fringes-dense": "fringes are denser than the sampled pixels",
     "light-uneven": "the background that was fitted to raw frames varies as much as fringes do",
+    "map-in-pieces": "the map falls into many parts, whose relative heights are not known",
     "no-surface": "a refiner was asked for and had too little data to fit a surface",
     "range-filled": "the heights fill the range that the noise allows",
     "saturated": "pixels are saturated and left out",

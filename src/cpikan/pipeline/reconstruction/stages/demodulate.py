@@ -74,7 +74,7 @@ class Demodulate(Stage):
             part["frames_xxh3"] = record.hexdigest()
             finished = time.perf_counter()
         busy["seconds_write"] += time.perf_counter() - finished
-        return added(part, {**busy, **map_figures(sink.statistics, context.shape)})
+        return added(part, {**busy, **map_figures(sink.statistics, context.shape, sink.sample.pv_nm())})
 
     def _pass(self, source: FrameSource, guide: OrderGuide | None, sink: RowSink, context: Context) -> dict[str, float]:
         assert source.hashed is not None, "the frames of a run are hashed"

@@ -9,9 +9,12 @@ import numpy as np
 
 from cpikan.pipeline.reconstruction.arrays import Arrays
 from cpikan.pipeline.reconstruction.stage import Context, Stage
+from cpikan.pipeline.reconstruction.summary import told
+from cpikan.psi.model.caution import Caution
 
 _RIPPLE_PIXELS = 250_000  # enough for a form of order 10 and a hundredth of a milliradian
 _RIPPLE_LEAST = 1000
+_LOOKED_ROWS, _LOOKS = 9, 24  # rows of a band in which the density of fringes is looked at, and how many bands
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Unwrap(Stage):
 
     def run(self, arrays: Arrays, context: Context) -> dict[str, Any]:
         """Unwrap by tiles."""
+        from cpikan.psi.unwrap.doubts import in_pieces
         from cpikan.psi.unwrap.unwrap import unwrap
 
         with context.progress(self.name) as progress:
@@ -43,7 +47,25 @@ class Unwrap(Stage):
                 progress=progress,
             )
         report = {k: v for k, v in asdict(result.report).items() if k != "component_sizes"}
-        return {"unwrapping": report, "components": int(result.report.components), "methods_used": ["unwrap"]}
+        cautions = told(one for one in (in_pieces(result.report), _dense(arrays)) if one is not None)
+        return {
+            "unwrapping": report,
+            "components": int(result.report.components),
+            "methods_used": ["unwrap"],
+            **cautions,
+        }
+
+
+def _dense(arrays: Arrays) -> Caution | None:
+    """Look for fringes as dense as pixels in bands spread over the wrapped phases."""
+    from cpikan.psi.unwrap.doubts import dense_fringes
+
+    phase = arrays.current("phase_rad")
+    last = phase.shape[0] - _LOOKED_ROWS
+    if last < 0:
+        return None
+    starts = np.unique(np.linspace(0, last, min(_LOOKS, last + 1)).astype(int))
+    return dense_fringes(np.stack([phase[start : start + _LOOKED_ROWS] for start in starts]))
 
 
 @dataclass(frozen=True)

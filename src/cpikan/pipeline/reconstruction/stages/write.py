@@ -47,7 +47,7 @@ class Write(Stage):
             with context.progress(self.name, context.shape[0] - sink.first_row) as progress:
                 stream(bands, formed.read, compute, lambda band, item: sink.write(band.start, *item), progress=progress)
             sink.finish()
-        return map_figures(sink.statistics, context.shape)
+        return map_figures(sink.statistics, context.shape, sink.sample.pv_nm())
 
 
 @dataclass(frozen=True)

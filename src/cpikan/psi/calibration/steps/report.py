@@ -18,6 +18,7 @@ from cpikan.psi.model.fringes import fringe_columns
 from cpikan.psi.model.response import Response
 
 _RESIDUALS = 3000  # pixels for the median residual
+_LIT = 0.15  # of the change from frame to frame of bright pixels
 _LARGEST_ERROR_DEG = 6.0  # of a step that still counts as determined
 _DOUBTFUL_ERROR_DEG = 2.0  # of a step that a user is warned of
 _FEWEST_FRINGES = 0.75
@@ -89,7 +90,10 @@ def report(samples: Samples, solution: Solution, context: Context) -> StepFit:
 
 def _with_residual(fit: StepFit, context: Context) -> StepFit:
     every = max(1, len(context.where) // _RESIDUALS)
-    rss = sample_squares(fit, context.values[:, ::every], context.where[::every])
+    values, where = context.values[:, ::every], context.where[::every]
+    swing = values.std(axis=0)
+    lit = swing > _LIT * np.quantile(swing, 0.9)  # a dark background has noise of its own, and may be most of the frame
+    rss = sample_squares(fit, values[:, lit], where[lit])
     left = fit.model.frames - 3 - 2 * len(fit.model.harmonics)
     middle = float(np.median(rss))
     return replace(

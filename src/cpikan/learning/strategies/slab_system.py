@@ -1,0 +1,50 @@
+"""SlabSystem: the least-squares problem of the coefficients of a slab, as Gauss-Newton sees it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from cpikan.fields.product_chebyshev import ProductChebyshev
+from cpikan.learning.objective import half_squares
+from cpikan.learning.strategies.block_band import BlockRows, solve_band
+from cpikan.learning.strategies.row_set import RowSet
+
+
+class SlabSystem:
+    """The least-squares problem of a slab's coefficients; what was linearised for a trial serves the next step."""
+
+    def __init__(self, series: ProductChebyshev, unit: Tensor, sets: list[RowSet], order: Tensor) -> None:
+        self._series, self._unit, self._sets, self._order = series, unit, sets, order
+        self._rows: list[BlockRows] = []
+
+    def position(self) -> Tensor:
+        return self._series.coefficients.detach().clone()
+
+    def put(self, position: Tensor) -> None:
+        self._series.set_output_coefficients(position)
+        self._rows = []
+
+    def cost(self) -> float:
+        """Sum the squares of all residuals; infinite where the sum is not finite."""
+        self._rows = self._rows or [one.rows() for one in self._sets]
+        cost = sum(float(2 * half_squares(one.residual)) for one in self._rows)
+        return cost if math.isfinite(cost) else math.inf
+
+    def step(self) -> tuple[float, Tensor]:
+        cost = self.cost()
+        found = solve_band(self._rows, self._order) if math.isfinite(cost) else torch.full((1,), math.nan)
+        shape = self._series.coefficients.shape
+        return cost, found.reshape(shape) * self._unit if found.numel() > 1 else found
+
+    def expected(self, step: Tensor) -> float:
+        """Compute the sum of squares that the linear model promises after a step."""
+        flat, total = (step / self._unit).flatten(1), 0.0
+        for one in self._rows:
+            change = torch.einsum("nrk,nk->nr", one.jacobian[:, 0], flat[one.first])
+            if one.second is not None:
+                change = change + torch.einsum("nrk,nk->nr", one.jacobian[:, 1], flat[one.second])
+            total += float((one.residual + change).square().sum())
+        return total
