@@ -42,14 +42,14 @@ def align_truth(path: Path, guide: HeightMap) -> TruthFile:
         keep = sure & np.isfinite(height) & np.isfinite(true)
         parts.append((height[keep], true[keep], label[keep]))
     height, true, label = (np.concatenate(part) for part in zip(*parts, strict=True))
-    signs = (1, -1) if guide.summary.get("sign") == "assumed" else (1,)
-    laid = [(sign, *_offsets(height - sign * true, label, highest + 1)) for sign in signs]
-    sign, offset, _ = min(laid, key=lambda found: found[2])
-    if not np.isfinite(offset).any():
+    if len(height) < _FEWEST:
         raise InputError(
             f"truth {path} has heights at fewer than {_FEWEST} measured pixels, else no numbers; give the truth of "
             "this stack, in nm"
         )
+    signs = (1, -1) if guide.summary.get("sign") == "assumed" else (1,)
+    laid = [(sign, *_offsets(height - sign * true, label, highest + 1)) for sign in signs]
+    sign, offset, _ = min(laid, key=lambda found: found[2])
     component = None if guide.component is None else npy_path(guide.path, "component")
     return TruthFile(path, sign, offset, component)
 
