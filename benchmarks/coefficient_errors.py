@@ -1,6 +1,6 @@
 """Stated standard errors of unknown coefficients against repeated noise: writes results/coefficient_errors.csv.
 
-    python benchmarks/coefficient_errors.py [--draws 100]
+    python benchmarks/coefficient_errors.py [--draws 60]
 
 The 400 values of an inverse problem of the catalogue get noise anew in every draw; the network is grown to the same size in all
 of them, so that nothing depends on the speed of the machine. z is the error of a coefficient in units of its standard error.
@@ -46,7 +46,7 @@ def noisy(name: str, noise: float, draw: int) -> Problem:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--draws", type=int, default=60)
     options = parser.parse_args()
     torch.set_num_threads(1)
     with open(RESULTS, "w", newline="", encoding="utf-8") as file:

@@ -110,6 +110,19 @@ def test_what_has_no_residual_for_zero_can_be_judged(miss, word):
     assert verdict.word == word, verdict.reason
 
 
+def test_breaks_without_conditions_are_no_open_places():
+    """v = k u', v' = 0 with k = 2 below 0.4 and 0.5 above: both outputs go on, and the slope of u jumps."""
+    region = box([0], [1], breaks={"x": [0.4]})
+
+    def residual(u, x):
+        k = torch.where(x[..., 0] <= 0.4, 2.0, 0.5)
+        return {"flux": u.value[..., 1] - k * u.gradient[..., 0, 0], "balance": u.gradient[..., 1, 0]}
+
+    walls = [dirichlet(0.0, ["x=min"]), dirichlet(1.4, ["x=max"])]
+    found = solve(Problem("mixed", region, residual, walls, outputs=2, second="none"), settings=LONG)
+    assert found.trust == "converged", found.trust_reason
+
+
 def test_breaks_are_no_open_places():
     """(k u')' = 0 with k = 2 below 0.4 and 0.5 above: the slope jumps, nothing is open."""
     region = box([0], [1], breaks={"x": [0.4]})

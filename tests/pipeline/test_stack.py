@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import cpikan
 from cpikan.errors import InputError
 from cpikan.pipeline.stacks.describe import describe_stack, format_description
+from cpikan.pipeline.stacks.frame_hash import hash_frames
 from cpikan.pipeline.stacks.stack import FrameStack, open_stack
 from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.model.acquisition import Acquisition
@@ -269,3 +270,37 @@ def test_unsigned_light_stored_as_signed_is_refused_with_the_remedy(tmp_path: Pa
         take_subsample(stack, None)
     with open_stack(save(tmp_path, wrapped.view(f"u{dtype}")), wavelengths=["633 nm"], phase_steps=STEPS) as stack:
         take_subsample(stack, None)
+
+
+@pytest.mark.parametrize("four_axes", [True, False])
+def test_frames_step_by_step_are_read_by_wavelength(tmp_path: Path, four_axes: bool) -> None:
+    stored = np.ascontiguousarray(FRAMES.swapaxes(0, 1))
+    path = save(tmp_path, stored if four_axes else stored.reshape(8, 11, 13))
+    with open_stack(path, wavelengths=TWO, phase_steps=STEPS, bit_depth=12, order="step-major") as stack:
+        assert stack.shape == SHAPE
+        np.testing.assert_array_equal(stack.rows(2, 7), FRAMES[:, :, 2:7])
+        out = np.zeros((2, 4, 5, 13), np.uint16)
+        np.testing.assert_array_equal(stack.rows(2, 7, out), FRAMES[:, :, 2:7])
+        assert stack.rows(2, 7).flags.c_contiguous
+        flat = stack.in_order("wavelength-major") if not four_axes else None
+        number = [label[len(path.name) :] for label in stack.labels]
+        assert number[:2] == (["[0,0]", "[1,0]"] if four_axes else ["[0]", "[2]"])
+        if flat is not None:
+            np.testing.assert_array_equal(flat.rows(0, 11).reshape(8, 11, 13), stored.reshape(8, 11, 13))
+            assert hash_frames(flat) == hash_frames(stack)  # the same file
+
+
+def test_orders_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"2 x 4 frames but step-major order and 2 wavelengths need steps x 2"):
+        open_stack(save(tmp_path), wavelengths=TWO, phase_steps=STEPS, order="step-major")
+    with pytest.raises(InputError, match=r"order of the frames 'random'"):
+        open_stack(save(tmp_path), wavelengths=TWO, phase_steps=STEPS, order="random")
+
+
+def test_pistons_are_read_and_checked(tmp_path: Path) -> None:
+    with open_stack(save(tmp_path), wavelengths=TWO, phase_steps=STEPS, pistons="0, -12.5") as stack:
+        assert stack.acquisition.pistons_deg == (0.0, -12.5)
+    with pytest.raises(InputError, match="1 pistons for 2 wavelengths"):
+        open_stack(save(tmp_path), wavelengths=TWO, phase_steps=STEPS, pistons=[3])
+    with pytest.raises(InputError, match="piston 'x' is not a number of degrees"):
+        open_stack(save(tmp_path), wavelengths=TWO, phase_steps=STEPS, pistons="0,x")

@@ -20,6 +20,7 @@ from cpikan.learning.iterate import Iterate
 from cpikan.learning.objective import Objective, PointSet, Term
 from cpikan.learning.points import Points, unit_points
 from cpikan.learning.trust.polynomials import BrokenPolynomials, Polynomials, pieces_of, polynomials_on
+from cpikan.learning.trust.ties import tied
 from cpikan.learning.unknowns import outputs_of
 from cpikan.learning.violations import zero_cost
 from cpikan.physics.linearise import contract, pullback
@@ -174,7 +175,9 @@ def _at_points(problem: Problem, heldout: Objective, functions: int) -> tuple[Ob
     kept = {term.name: _thinned(sets[term.name]) for term in heldout.terms}
     for name, at in kept.items():
         heldout = heldout.replace_points(name, at)
-    return heldout, {name: len(at.points) / len(sets[name].points) for name, at in kept.items()}
+    shares = {name: len(at.points) / len(sets[name].points) for name, at in kept.items()}
+    found = tied(problem, heldout, max(1, int(per_side)))
+    return found, {term.name: shares.get(term.name, 1.0) for term in found.terms}
 
 
 def _in_pieces(region: Box, count: int) -> Tensor:

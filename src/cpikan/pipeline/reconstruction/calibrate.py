@@ -14,6 +14,7 @@ from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, Subsample, calibrate
+from cpikan.psi.calibration.questioned import calibrate_questioned, step_major
 from cpikan.psi.calibration.saturation import Ceiling, find_ceiling
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution
@@ -80,9 +81,17 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
     sample = replace(sample, quantum_dn=ceiling.quantum_dn)
     with single_threaded():
         calibration, surface = calibrate_stack(
-            sample, stack.acquisition, ceiling.saturation_dn, asked, by_surface=plan.fits_surface
+            sample,
+            stack.acquisition,
+            ceiling.saturation_dn,
+            asked,
+            by_surface=plan.fits_surface,
+            may_reorder=stack.may_be_step_major and stack.acquisition.order == "wavelength-major",
         )
     calibration = replace(calibration, warnings=(*_of_frames(inside, ceiling), *calibration.warnings))
+    used = calibration.acquisition
+    if used is not None and used.order != stack.acquisition.order:
+        sample = step_major(sample)
     doubtful = plan.neighbours == "in doubt" and _is_doubtful(calibration, sample)
     return StackCalibration(calibration, surface, doubtful, look.seconds, time.perf_counter() - read)
 
@@ -108,13 +117,17 @@ def calibrate_stack(
     settings: CalibrationSettings,
     *,
     by_surface: bool,
+    may_reorder: bool = False,
 ) -> tuple[Calibration, SurfaceFit | None]:
     """Find the model of the pixels, and the surface fitted to the frames, None where none was needed.
 
     ``by_surface`` fits the frames of one wavelength where steps are not to be had pixel by pixel: two frames, up to four
     whose steps are not trusted, and any whose calibration is refused. A fit that does not determine the surface leaves the
-    closed form's answer. Raises InputError where neither has one.
+    closed form's answer. Several wavelengths are questioned where they do not agree, with ``may_reorder`` the order of the
+    frames too. Raises InputError where neither has one.
     """
+    if len(sample.frames) > 1:
+        return calibrate_questioned(sample, acquisition, saturation_dn, settings, may_reorder=may_reorder), None
     few = sample.frames.shape[1] < 3 or (sample.frames.shape[1] < _ENOUGH and acquisition.steps != "trusted")
     refused: InputError | None = None
     if not (by_surface and few):

@@ -23,7 +23,7 @@ from cpikan.pipeline.reconstruction.plan import Plan, StackInfo, plan_reconstruc
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.reconstruction.stage import Context, Stage
 from cpikan.pipeline.reconstruction.summary import added, document, first_facts
-from cpikan.pipeline.reconstruction.workspace import Workspace
+from cpikan.pipeline.reconstruction.workspace import Workspace, refuse_existing
 from cpikan.pipeline.stacks.frame_hash import sha256_of_frames
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.calibration.planning import check_orders
@@ -114,7 +114,10 @@ class _Run:
 
     def go(self, seconds_before: float, *, resume: bool, overwrite: bool) -> bool:
         """Run what an earlier run has not done; tells whether that was nothing."""
-        identity = self._identity()
+        refuse_existing(self.output, resume=resume, overwrite=overwrite)  # before the first rows are read
+        looked = time.perf_counter()
+        identity = self._identity()  # reads a few rows, for which some files are decoded whole
+        seconds_opening = time.perf_counter() - looked + self.stack.seconds_open
         # a run that goes on was looked at before, and may be finished
         look = None if resume else FirstLook.at(self.stack, self.settings)
         space = Workspace.open(self.output, self.plan.quantities, identity, resume=resume, overwrite=overwrite)
@@ -131,7 +134,7 @@ class _Run:
                 with PeakMemory() as memory:
                     calibration, facts = self._measured(space, look)
                     facts["peak_anonymous_mib"] = max(memory.peak(), look.peak_mib)
-            seconds = time.perf_counter() - started + look.seconds + self.stack.seconds_open
+            seconds = time.perf_counter() - started + look.seconds + seconds_opening
             facts |= {
                 "seconds": seconds,
                 "seconds_start": seconds_before + started - begun,
@@ -163,6 +166,8 @@ class _Run:
         """Calibrate and carry out the stages; the summary as far as they know it."""
         assert space.journal is not None
         calibration = calibrated(self.stack, self.settings, self.plan, look)
+        used = calibration.calibration.acquisition
+        stack = self.stack if used is None else self.stack.in_order(used.order)
         plan = self.plan.settle(doubtful=calibration.doubtful, varying=calibration.varying)
         facts = first_facts(self.settings.method, plan.device, calibration)
         again = bool(space.journal.steps)  # then the scratch files must be there: ResumeError if not
@@ -172,7 +177,7 @@ class _Run:
             closing(Arrays(space.scratch, self._shape, plan.stages, resume=again)) as arrays,
         ):
             context = Context(
-                stack=self.stack,
+                stack=stack,
                 settings=self.settings,
                 plan=plan,
                 calibrated=calibration,

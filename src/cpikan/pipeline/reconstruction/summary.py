@@ -137,7 +137,15 @@ def describe_calibration(calibration: Calibration) -> dict[str, Any]:
         "relative_tilt_turns_per_pixel": None if alignment is None else alignment.tilt_turns.tolist(),
         "absolute_height": None if alignment is None else alignment.absolute,
         "misfit": None if alignment is None else alignment.misfit,
+        "acquisition_used": None if calibration.acquisition is None else asdict(calibration.acquisition),
+        "smooth_errors_turns": _smooth_errors(calibration),
     }
+
+
+def _smooth_errors(calibration: Calibration) -> list[Any] | None:
+    """Give the factors of y^i x^j by wavelength, the shortest first, of what was taken off; None where nothing was."""
+    search = calibration.model.search
+    return None if search is None or search.bow_turns is None else search.bow_turns.tolist()
 
 
 def describe_fits(calibration: Calibration) -> list[dict[str, Any]] | None:

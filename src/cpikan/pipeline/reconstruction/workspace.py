@@ -55,8 +55,7 @@ class Workspace:
             _check_replaceable(there)
         if resume and there and not log.exists():
             return cls._finished(output, quantities, plan)
-        if there and not (resume or overwrite):
-            raise InputError(f"output {there[0]} exists: add --overwrite to replace it, or choose another name")
+        refuse_existing(output, resume=resume, overwrite=overwrite)
         if resume and log.exists():
             space = cls(output, quantities, Journal.resume(log, plan), "unfinished")
         else:
@@ -152,6 +151,13 @@ class Workspace:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+
+
+def refuse_existing(output: Path, *, resume: bool, overwrite: bool) -> None:
+    """Raise InputError for an output that exists, of any quantity, where nothing was said of it."""
+    there = next((path for path in output_paths(output) if path.exists()), None)
+    if there is not None and not (resume or overwrite):
+        raise InputError(f"output {there} exists: add --overwrite to replace it, or choose another name")
 
 
 def _check_replaceable(there: list[Path]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from cpikan.errors import InputError, unknown_name
 from cpikan.option import option
-from cpikan.psi.model.acquisition import STEP_STATES, Acquisition, StepState
+from cpikan.psi.model.acquisition import STEP_STATES, Acquisition, FrameOrder, StepState
 from cpikan.psi.model.steps import check_steps
 from cpikan.storage.documents import parse_toml
 from cpikan.storage.readers.zarr import is_zarr
@@ -35,6 +35,8 @@ class AcquisitionFlags:
         None, 'lateral sampling, such as "5 um", or "10 um, 5 um" (y, x) where pixels are not square', metavar="LENGTH"
     )
     bit_depth: int | str | None = option(None, "significant bits of a sample (default: the type's)")
+    order: Any = option(None, "how frames follow: wavelength-major (default) or step-major", metavar="ORDER")
+    pistons: Any = option(None, "known phases at height zero in degrees, one per wavelength", metavar="DEG,...")
 
     def given(self) -> dict[str, Any]:
         return {key: getattr(self, key) for key in ACQUISITION_KEYS if getattr(self, key) is not None}
@@ -119,7 +121,9 @@ def build_acquisition(values: Mapping[str, Any], where: str = "the flags") -> Ac
     pixel = values.get("pixel_size")
     pixel_um = None if pixel is None else parse_pixel_um(pixel)
     bits = _bit_depth(values.get("bit_depth"))
-    acquisition = Acquisition(wavelengths, steps_deg, cast(StepState, state), pixel_um, bits, said)
+    order = cast(FrameOrder, values.get("order") or "wavelength-major")
+    pistons = _pistons(values.get("pistons"))
+    acquisition = Acquisition(wavelengths, steps_deg, cast(StepState, state), pixel_um, bits, said, order, pistons)
     check_steps(acquisition)
     return acquisition
 
@@ -164,14 +168,24 @@ def _phase_steps(value: object, wavelengths: int) -> tuple[tuple[float, ...], ..
     return rows
 
 
-def _degrees(value: object) -> float:
+def _pistons(value: object) -> tuple[float, ...] | None:
+    """Read the pistons in degrees, one per wavelength."""
+    if value is None:
+        return None
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise InputError(f"pistons {value!r} is no list of degrees: give one per wavelength, such as [0, 12.5]")
+    return tuple(_degrees(part, "piston", "0,12.5") for part in parts)
+
+
+def _degrees(value: object, what: str = "phase step", example: str = "0,90,180,270") -> float:
     try:
         degrees = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
         degrees = math.nan
     if not abs(degrees) <= _MOST_DEGREES:
         raise InputError(
-            f"phase step {value!r} is not a number of degrees up to {_MOST_DEGREES:g}: write them such as 0,90,180,270"
+            f"{what} {value!r} is not a number of degrees up to {_MOST_DEGREES:g}: write them such as {example}"
         )
     return degrees
 

@@ -16,7 +16,7 @@ _READ_BYTES = 2**24
 
 
 class FrameHash:
-    """XXH3-64 of the pixels of a stack as they are read: native byte order, (L, K, H, W).
+    """XXH3-64 of the pixels of a stack as they are read: native byte order, (L, K, H, W), frames in the order of the file.
 
     A block is 64 rows; its hash is that of the hashes of its frames, in order. The hash of the stack is that of its shape
     and type and of all block hashes. So it does not depend on bands, and goes on from the ``known`` blocks of an earlier
@@ -24,7 +24,7 @@ class FrameHash:
     """
 
     def __init__(self, stack: FrameStack, known: Sequence[str] = ()) -> None:
-        self._shape, self._dtype = stack.shape, stack.dtype
+        self._shape, self._dtype, self._stored = stack.shape, stack.dtype, stack.stored_order
         self.blocks = list(known)
         self._told = len(known)
         self.next_row = min(BLOCK_ROWS * len(self.blocks), self._shape[2])
@@ -37,9 +37,10 @@ class FrameHash:
             return
         assert start <= begin, f"rows {begin} to {start} were never hashed"
         flat = frames.reshape(len(self._states), frames.shape[2], frames.shape[3])
+        ordered = flat if self._stored is None else [flat[i] for i in self._stored]
         while begin < stop:
             end = min(stop, (begin // BLOCK_ROWS + 1) * BLOCK_ROWS)
-            for state, frame in zip(self._states, flat, strict=True):
+            for state, frame in zip(self._states, ordered, strict=True):
                 state.update(np.ascontiguousarray(frame[begin - start : end - start]).data)
             begin = self.next_row = end
             if end % BLOCK_ROWS == 0 or end == self._shape[2]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from cpikan.errors import InputError
 from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags, load_acquisition
-from cpikan.psi.model.acquisition import Acquisition
+from cpikan.psi.model.acquisition import Acquisition, FrameOrder
 from cpikan.psi.model.steps import check_steps
 from cpikan.storage.protocols import FrameReader
 from cpikan.storage.readers.array import ArrayReader
@@ -32,19 +32,21 @@ def open_stack(
     steps: str | None = None,
     pixel_size: str | Sequence[str] | None = None,
     bit_depth: int | str | None = None,
+    order: str | None = None,
+    pistons: str | Sequence[float] | None = None,
 ) -> FrameStack:
     """Open a stack from its headers: a folder of images, .npy, .tif, a Zarr array or ``file.h5::/dataset``.
 
     The keywords are the keys of acquisition.toml, in the same form, and override it: ``wavelengths`` with units
     (``["632.8 nm"]``), ``phase_steps`` in degrees, cumulative (one list, one per wavelength, or ``"unknown"``),
     ``steps`` trusted, nominal or unknown, ``pixel_size`` with a unit (two, (y, x), where pixels are not square),
-    ``bit_depth``. Raises InputError when the frames cannot be read, are not as many as wavelengths x steps, or the
-    metadata is missing or contradicts itself.
+    ``bit_depth``, ``order`` wavelength-major or step-major, ``pistons`` in degrees. Raises InputError when the frames
+    cannot be read, are not as many as wavelengths x steps, or the metadata is missing or contradicts itself.
     """
     started = time.perf_counter()
     opened = open_frames(path)
     try:
-        flags = AcquisitionFlags(wavelengths, phase_steps, steps, pixel_size, bit_depth)
+        flags = AcquisitionFlags(wavelengths, phase_steps, steps, pixel_size, bit_depth, order, pistons)
         acquisition = load_acquisition(opened.path, flags)
         stack = FrameStack(opened.reader, acquisition, source=str(path), form=opened.form)
         stack.seconds_open = time.perf_counter() - started
@@ -87,8 +89,34 @@ class FrameStack:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Name each frame in file order, for messages: a file name, or ``frames.npy[0,3]``."""
-        return self._reader.labels
+        """Name each frame, steps of a wavelength one after the other: a file name, or ``frames.npy[0,3]``."""
+        labels, (wavelengths, steps) = self._reader.labels, self.shape[:2]
+        if not self._step_major:
+            return labels
+        return tuple(labels[k * wavelengths + i] for i in range(wavelengths) for k in range(steps))
+
+    @property
+    def _step_major(self) -> bool:
+        return self.acquisition.order == "step-major"
+
+    @property
+    def stored_order(self) -> list[int] | None:
+        """List the frames, counted wavelength by wavelength, as the file has them; None where that is their order."""
+        wavelengths, steps = self.shape[:2]
+        if not self._step_major:
+            return None
+        return [i * steps + k for k in range(steps) for i in range(wavelengths)]
+
+    @property
+    def may_be_step_major(self) -> bool:
+        """Tell whether the file leaves open that its frames go step by step."""
+        return self._reader.groups is None or self.shape[0] == self.shape[1]
+
+    def in_order(self, order: FrameOrder) -> FrameStack:
+        """Give the same frames taken to follow each other in another ``order``; both share one reader."""
+        other = FrameStack(self._reader, replace(self.acquisition, order=order), source=self.source, form=self.form)
+        other.seconds_open = self.seconds_open
+        return other
 
     @property
     def saturation_dn(self) -> float:
@@ -104,6 +132,12 @@ class FrameStack:
     def rows(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """Read rows [start, stop) in DN, (L, K, rows, W): into ``out`` if given, else maybe a read-only view."""
         wavelengths, steps, _, width = self.shape
+        if self._step_major:
+            stored = self._reader.read_rows(start, stop).reshape(steps, wavelengths, stop - start, width).swapaxes(0, 1)
+            if out is None:
+                return np.ascontiguousarray(stored)
+            out[...] = stored
+            return out
         if out is None:
             return self._reader.read_rows(start, stop).reshape(wavelengths, steps, stop - start, width)
         flat = out.reshape(wavelengths * steps, stop - start, width)
@@ -154,7 +188,12 @@ def _stack_shape(reader: FrameReader, acquisition: Acquisition, source: str) -> 
     frames, height, width = reader.shape
     wavelengths, given = len(acquisition.wavelengths_nm), acquisition.frames_per_wavelength
     many = f"{wavelengths} wavelength{'s' if wavelengths > 1 else ''}"
-    if reader.groups is not None and reader.groups != wavelengths:
+    if acquisition.order == "step-major" and reader.groups is not None and frames != wavelengths * reader.groups:
+        raise InputError(
+            f"{source} holds {reader.groups} x {frames // reader.groups} frames but step-major order and {many} need "
+            f"steps x {wavelengths}: correct the order or the wavelengths"
+        )
+    if acquisition.order != "step-major" and reader.groups is not None and reader.groups != wavelengths:
         axes = getattr(reader, "axes", None)
         named = f" (axes {axes}, of which C is the wavelength)" if axes else ""
         raise InputError(

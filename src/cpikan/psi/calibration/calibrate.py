@@ -50,19 +50,23 @@ class Subsample:
 @dataclass(frozen=True)
 class CalibrationSettings:
     """Choices of the user: the scheme, the height range (a length, or exact limits low and high), how heights are combined,
-    and what may differ between frames beside the step (None: what the frames show)."""
+    what may differ between frames beside the step (None: what the frames show), and whether smooth errors between wavelengths
+    may be taken off."""
 
     scheme: str = LEAST_SQUARES
     range_nm: float | tuple[float, float] | None = None
     finest: bool = False
     effects: tuple[str, ...] | None = None
+    smooth_errors: bool = True
 
 
 @dataclass(frozen=True)
 class Calibration:
     """The model and what a report says about it; ``sigma_phase_rad`` is the median phase noise of each wavelength,
     ``sigma_nm_median`` that of the height. ``ripple_before_mrad`` (plain steps) and ``ripple_after_mrad`` (the model) are
-    amplitudes at 1 to 4 times the fringes for each wavelength whose steps were fitted, None where they cannot be told."""
+    amplitudes at 1 to 4 times the fringes for each wavelength whose steps were fitted, None where they cannot be told.
+    ``phases`` are those of several wavelengths as they were measured; ``acquisition`` is what the frames turned out to be where
+    they contradict what was given (None: as given)."""
 
     model: PixelModel
     steps: StackSteps
@@ -72,7 +76,10 @@ class Calibration:
     range_nm: float | None = None
     wrong_order_rate: float | None = None
     fit_across_wavelengths: float | None = None
+    fits: bool = True
     alignment: Alignment | None = None
+    phases: MeasuredPhases | None = None
+    acquisition: Acquisition | None = None
     ripple_before_mrad: tuple[dict[int, float] | None, ...] | None = None
     ripple_after_mrad: tuple[dict[int, float] | None, ...] | None = None
     warnings: tuple[Caution, ...] = field(default=())
@@ -127,8 +134,19 @@ def calibrate(
     from_centre = position[measured] - (np.asarray(sample.shape) - 1) / 2
     guessed = any(one.source == "neighbours" for one in noise)
     waves = acquisition.wavelengths_nm
-    phases = MeasuredPhases(waves, phase[:, measured], variance[:, measured], from_centre, sample.shape, sigma, guessed)
-    return _with_orders(calibration, phases, settings)
+    level = phase[:, measured] - np.radians(acquisition.pistons_deg or (0.0,) * len(waves))[:, None]
+    phases = MeasuredPhases(waves, level, variance[:, measured], from_centre, sample.shape, sigma, guessed)
+    return _with_pistons(_with_orders(calibration, phases, settings), acquisition)
+
+
+def _with_pistons(calibration: Calibration, acquisition: Acquisition) -> Calibration:
+    """Take the pistons that are known off the phases of every pixel too."""
+    search = calibration.model.search
+    if acquisition.pistons_deg is None or search is None:
+        return calibration
+    known = np.array(acquisition.pistons_deg)[list(search.order)] / 360
+    search = replace(search, piston_turns=search.piston_turns + known)
+    return replace(calibration, model=replace(calibration.model, search=search))
 
 
 def _first_model(
@@ -176,7 +194,7 @@ def _every(frames: np.ndarray) -> int:
 
 def _with_orders(calibration: Calibration, phases: MeasuredPhases, settings: CalibrationSettings) -> Calibration:
     """Take the order search of several wavelengths into the model, and what it says about the noise."""
-    found = order_model(phases, settings.range_nm, finest=settings.finest)
+    found = order_model(phases, settings.range_nm, finest=settings.finest, smooth=settings.smooth_errors)
     plain = calibration.model.demodulation
     demodulation = replace(
         plain,
@@ -194,7 +212,9 @@ def _with_orders(calibration: Calibration, phases: MeasuredPhases, settings: Cal
         range_nm=found.range_nm,
         wrong_order_rate=found.wrong_order_rate,
         fit_across_wavelengths=found.fit,
+        fits=found.fits,
         alignment=found.alignment,
+        phases=phases,
         warnings=calibration.warnings + found.warnings,
     )
 

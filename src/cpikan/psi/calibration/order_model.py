@@ -24,6 +24,7 @@ _FARTHEST_NM = 131072.0  # float32 heights are spaced by 0.008 nm below it
 _EDGE_SIGMA = 8.0  # noise of the anchor allowed for at the ends of the range; pixels differ in modulation
 _MISFIT_TOLD = 1.5  # chi squared per degree of freedom that is more than a noise model can be off
 _EXPLAINED = 0.5  # of the misfit, at most, that is left when smooth errors are worth taking off
+_TOLD_BY_TWO = 0.3  # of the distance between neighbouring orders
 _GUESSED_AT_MOST = 4.0  # times the variance: what a noise guessed from neighbours can be off
 _SHORTER = 0.9  # of the range, for which the alignment is worth another try
 _FILLED = 0.9  # of the range, from which heights may lie beyond it
@@ -75,7 +76,8 @@ class NoAgreementError(InputError):
 
 @dataclass(frozen=True)
 class OrderModel:
-    """The order search and what was found on the way to it; ``fit`` is chi squared per degree of freedom across wavelengths.
+    """The order search and what was found on the way to it; ``fit`` is chi squared per degree of freedom across wavelengths,
+    ``fits`` whether noise explains it everywhere.
 
     ``noise_factor`` corrects a guessed noise variance; ``phase_floor_rad2`` is phase variance that frame noise does not
     explain; ``sigma_rad`` and ``sigma_nm`` are medians with both taken in.
@@ -87,6 +89,7 @@ class OrderModel:
     range_nm: float
     wrong_order_rate: float
     fit: float
+    fits: bool
     noise_factor: float
     phase_floor_rad2: float
     sigma_rad: tuple[float, ...]
@@ -95,15 +98,20 @@ class OrderModel:
 
 
 def order_model(
-    phases: MeasuredPhases, asked: float | tuple[float, float] | None, *, finest: bool = False
+    phases: MeasuredPhases,
+    asked: float | tuple[float, float] | None,
+    *,
+    finest: bool = False,
+    smooth: bool = True,
 ) -> OrderModel:
     """Set up the search for a range ``asked`` as a length, exact limits (low, high) in nm, or None for the default one.
 
-    Raises InputError where the wavelengths agree on no height.
+    ``smooth`` errors between wavelengths are taken off where the phases do not fit without. Raises
+    InputError where the wavelengths agree on no height.
     """
     planning.check_orders(phases.wavelengths_nm, asked)
     found = _searched(phases, asked)
-    if not found.fits:
+    if smooth and not found.fits:
         found = _smoothed(found, asked)
     if found.fit.is_none:
         raise NoAgreementError(_no_agreement(found.fit), phases)
@@ -128,6 +136,7 @@ def order_model(
         range_nm=range_nm,
         wrong_order_rate=rate,
         fit=found.fit.misfit / factor + 1 - found.fit.expected,
+        fits=found.fits,
         noise_factor=factor,
         phase_floor_rad2=floor,
         sigma_rad=sigma,
@@ -207,7 +216,18 @@ def _smoothed(found: _Found, asked: float | tuple[float, float] | None) -> _Foun
             better = _without_smooth_errors(phases, asked, span)
             best = min(best, better, key=lambda one: one.fit.worst)
     explained = not best.fit.is_none and best.fit.worst < _EXPLAINED * found.fit.worst
-    return best if explained else found
+    return best if explained and _can_be_told(best, short) else found
+
+
+def _can_be_told(found: _Found, span_nm: float) -> bool:
+    """Tell whether smooth errors are told from heights: two wavelengths tell only what is far below an order.
+
+    With three a step between orders leaves more than one number; with two an error as large as it looks the same.
+    """
+    if len(found.phases.wavelengths_nm) > 2 or found.bow_turns is None:
+        return True
+    size = float(np.abs(_bow_rad(found)).max())
+    return size < _TOLD_BY_TWO * planning.smallest_distance_rad(found.phases.wavelengths_nm, span_nm)
 
 
 def _without_smooth_errors(phases: MeasuredPhases, asked: float | None, span_nm: float) -> _Found:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 CAUTIONS: dict[str, str] = {
     "carrier-contradicts": "the carrier of the fringes shows other steps than the fit",
     "fit-leaves-detail": "the surface fitted to raw frames leaves more than noise",
+    "frames-step-major": "the frames follow each other step by step and not wavelength by wavelength",
     "frames-unexplained": "what the model leaves of the frames is no noise",
     "fringes-dense": "fringes are denser than the sampled pixels",
     "light-uneven": "the background that was fitted to raw frames varies as much as fringes do",
@@ -22,10 +23,13 @@ CAUTIONS: dict[str, str] = {
     "steps-not-settled": "the estimate of the steps had not settled",
     "steps-off": "the frames contradict trusted steps",
     "steps-replaced": "the frames contradict the given steps: fitted ones are used",
+    "steps-reversed": "the frames of one wavelength are in reverse",
     "steps-uncertain": "fitted steps are uncertain by more than two degrees",
     "steps-undetermined": "the frames do not determine their steps: nominal ones are used",
     "surface-fitted": "the map is a smooth surface fitted to few or bad raw frames",
+    "wavelength-off": "a wavelength was fitted to the phases",
     "wavelengths-disagree": "the wavelengths disagree by more than noise",
+    "wavelengths-exchanged": "the wavelengths were given in another order than the frames have",
     "wrong-orders": "the phases leave fringe orders undecided",
 }
 # names that say how the map was made: nothing to doubt, so they are no warnings
