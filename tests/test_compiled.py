@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cpikan.compiled import kernel_sources
+from cpikan.compiled import _Entries, kernel_sources
 from cpikan.psi.kernels import cpu_blocks, cpu_phasors
 from cpikan.psi.model import flags
 
@@ -150,7 +150,7 @@ def test_a_private_cache_where_nothing_else_can_be_written(tmp_path):
     (place,) = temporary.iterdir()
     assert place.stat().st_mode & 0o077 == 0
     assert _alone(tmp_path, temporary) == "3.0 6.0 0"
-    assert list(place.rglob("*.nbi"))
+    assert list(place.rglob("*.nbc"))
     for file in place.rglob("*.nb?"):
         file.write_bytes(file.read_bytes()[:-40])
     assert _alone(tmp_path, temporary) == "3.0 6.0 1"
@@ -165,3 +165,28 @@ def test_a_cache_that_others_may_write_to_is_not_used(tmp_path):
     place.chmod(0o777)
     assert _alone(tmp_path, temporary) == "3.0 6.0 1"
     assert _alone(tmp_path, temporary) == "3.0 6.0 1"
+
+
+def test_processes_that_compile_at_once_do_not_share_a_file(tmp_path):
+    """Both have looked into the same empty cache; each keeps its own, whoever writes last."""
+    one, other = (_Entries(str(tmp_path), "kernel-1.py3", "a" * 16) for _ in range(2))
+    assert one.load(("float32",)) is None
+    assert other.load(("float64",)) is None
+    one.save(("float32",), "code of float32")
+    other.save(("float64",), "code of float64")
+    assert _Entries(str(tmp_path), "kernel-1.py3", "a" * 16).load(("float32",)) == "code of float32"
+    assert one.load(("float64",)) == "code of float64"
+
+
+def test_an_entry_of_other_sources_is_deleted_and_none_is_given_for_another_signature(tmp_path):
+    old = _Entries(str(tmp_path), "kernel-1.py3", "a" * 16)
+    old.save(("float32",), "old code")
+    new = _Entries(str(tmp_path), "kernel-1.py3", "b" * 16)
+    assert new.load(("float32",)) is None
+    new.save(("float32",), "new code")
+    assert old.load(("float32",)) is None
+    (found,) = tmp_path.iterdir()
+    found.rename(tmp_path / new._name(("float64",)))
+    assert new.load(("float64",)) is None
+    new.flush()
+    assert list(tmp_path.iterdir()) == []

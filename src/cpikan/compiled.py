@@ -115,10 +115,10 @@ class _SourcesCache(FunctionCache):
 
     def __init__(self, function: Function, sources: frozenset[Path]) -> None:
         super().__init__(function)
-        stamp = blake2b(repr(_constants(function)).encode(), digest_size=16)
+        stamp = blake2b(repr(_constants(function)).encode(), digest_size=8)
         for source in sorted(sources):
             stamp.update(_digest(source))
-        self._cache_file = _Index(self._cache_path, self._impl.filename_base, stamp.hexdigest())
+        self._cache_file = _Entries(self._cache_path, self._impl.filename_base, stamp.hexdigest())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Load what was compiled before; what is damaged counts as not there."""
@@ -135,14 +135,40 @@ class _SourcesCache(FunctionCache):
             super().save_overload(sig, data)
 
 
-class _Index(IndexDataCacheFile):
-    """Numba's index, empty where it names types of arguments that the sources no longer have: it is read before its stamp."""
+class _Entries(IndexDataCacheFile):
+    """A file for every signature, named by what it is made from.
 
-    def _load_index(self) -> Any:
+    Numba numbers its files in an index. Processes that compile at once give one number twice, and the code of one signature
+    is then found under another.
+    """
+
+    def __init__(self, cache_path: str, filename_base: str, source_stamp: str) -> None:
+        super().__init__(cache_path, filename_base, source_stamp)
+        self._family = f"{filename_base}.{source_stamp}"
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep an entry, and delete those of other sources."""
+        for path in Path(self._cache_path).glob(f"{self._index_name.removesuffix('.nbi')}.*nb[ic]"):
+            if not path.name.startswith(self._family):
+                path.unlink(missing_ok=True)
+        self._save_data(self._name(key), (key, data))
+
+    def load(self, key: Any) -> Any:
+        """Load an entry; None where there is none."""
         try:
-            return super()._load_index()
-        except Exception:  # damaged, too: it is written anew
-            return {}
+            found, data = self._load_data(self._name(key))
+        except FileNotFoundError:
+            return None
+        return data if found == key else None
+
+    def flush(self) -> None:
+        """Delete all entries."""
+        for path in Path(self._cache_path).glob(f"{self._family}.*.nbc"):
+            path.unlink(missing_ok=True)
+
+    def _name(self, key: Any) -> str:
+        digest = blake2b(f"{numba.__version__} {key}".encode(), digest_size=12).hexdigest()
+        return f"{self._family}.{digest}.nbc"
 
 
 def kernel_sources(function: Function) -> frozenset[Path]:
