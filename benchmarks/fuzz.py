@@ -32,6 +32,7 @@ RESULTS = Path(__file__).parent / "results" / "fuzz.csv"
 PROMISES = ("fault", "traceback", "crash", "hang", "memory", "lines", "partial", "wrong")
 SECONDS, MIB = 30, 1024
 _HEAD = 600  # bytes: half of all changes fall into them
+_PROGRESS = re.compile(r"[\w ]+ \[[#.]{20}\] ")  # of a run that took longer than two seconds, on a busy machine
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?")
 _ABSURD = (
     b"0",
@@ -123,6 +124,7 @@ def one(kind: Kind, inputs: Path, work: Path, number: int, seed: int) -> Outcome
     there = _names(work)
     status, used_mib = _in_child(kind, work)
     lines = (work.parent / "stderr").read_text(encoding="utf-8", errors="backslashreplace").splitlines()
+    lines = [line for line in lines if not _PROGRESS.match(line)]
     told = lines[-1] if lines else ""
     return Outcome(_judged(kind, work, status, lines, used_mib, there), told)
 

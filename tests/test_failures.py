@@ -172,3 +172,15 @@ def test_the_temporary_file_is_no_link(tmp_path, capsys):
         assert main(["reconstruct", str(source), "-o", str(work / "o.npy")]) == 2
         assert f"{name} is a symbolic link" in capsys.readouterr().err
         assert target.read_text() == "keep"
+
+
+@pytest.mark.parametrize("value", [None, "a", [], {}])
+def test_figures_of_a_finished_run_that_are_none(value):
+    """Its JSON still reads, and its plan is that of the run, but a figure is gone or no number."""
+    from cpikan.cli.reconstruct import tell
+
+    result = {"output": "o.npy", "sigma_nm_median": 1.0, "pv_nm": value, "already_finished": True}
+    with pytest.raises(InputError, match=r"beside o\.npy does not hold the figures"):
+        tell(result)
+    with pytest.raises((KeyError, TypeError, ValueError)):  # of a run of now it is a fault of ours
+        tell({**result, "already_finished": False})

@@ -6,6 +6,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from cpikan.images.batch import PatchBatch
 from cpikan.images.patches.dataset import PatchSettings, WaferPatchDataset
 from cpikan.images.patches.source import StackSource, Wanted
 from cpikan.pipeline.training.simulated_stacks import SimulatedSpec, noisy_instrument, simulated_stacks
+from cpikan.pipeline.training.stack_truth import align_truth
 from cpikan.pipeline.training.training_stacks import find_stacks, open_training_stacks
 from heard_events import Heard
 from independent_frames import Faults, make_scene
@@ -299,3 +301,15 @@ def test_a_measured_mirror_whose_camera_bends_the_fringes(cache: Path, tmp_path:
     # relative to the fringes, which the bent response compresses
     light = unexplained_over_noise(explained, float(batch.frames.frames_dn.std()))
     assert light < 0.02 < unexplained_over_noise(raw, float(window.std()))
+
+
+@pytest.mark.parametrize("known", [0, 9])
+def test_a_truth_of_nothing(tmp_path, known):
+    truth = np.full((30, 40), np.nan)
+    truth[4, :known] = 5.0
+    np.save(tmp_path / "truth.npy", truth)
+    guide = SimpleNamespace(
+        shape=(30, 40), height_nm=np.ones((30, 40)), flags=np.zeros((30, 40), np.uint8), component=None, summary={}
+    )
+    with pytest.raises(InputError, match=r"truth\.npy has heights at fewer than 16"):
+        align_truth(tmp_path / "truth.npy", guide)

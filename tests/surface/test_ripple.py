@@ -58,3 +58,18 @@ def test_bad_input_is_refused() -> None:
         fringe_ripple(np.zeros((9, 9)), np.zeros((9, 9)), np.ones((3, 3), bool))
     with pytest.raises(InputError, match="too few"):
         fringe_ripple(np.zeros((9, 9)), np.zeros((9, 9)))
+
+
+@pytest.mark.parametrize("turns", [0.2, 0.5])
+def test_no_ripple_where_there_is_no_fringe(turns):
+    """The harmonics of phases on a part of the circle are alike: amplitudes of kilometres would come out."""
+    x = np.mgrid[:60, :80][1]
+    draw = np.random.default_rng(8)
+    phase = 2 * np.pi * turns * x / 80 + 0.02 * draw.normal(size=x.shape)
+    assert fringe_ripple(phase, np.angle(np.exp(1j * phase))) == {}
+
+
+def test_no_ripple_of_phases_that_take_eight_values():
+    draw = np.random.default_rng(9)
+    wrapped = np.pi / 4 * draw.integers(-4, 4, (60, 80))
+    assert fringe_ripple(wrapped + 2 * np.pi * draw.integers(0, 3, wrapped.shape), wrapped) == {}

@@ -5,12 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from cpikan.cli.verb import OUTPUT, Place, job_verb
+from cpikan.errors import InputError
 
 STACK = Place("source", "STACK", "folder of images, .npy, .tif, .zarr or file.h5::/dataset")
 
 
 def tell(result: dict[str, Any]) -> str:
-    """Format the figures of a reconstruction as a few lines."""
+    """Format the figures of a reconstruction as a few lines; InputError where those of a finished one are damaged."""
+    try:
+        return _lines(result)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as failure:
+        if not result.get("already_finished"):
+            raise
+        raise InputError(
+            f"the record beside {result.get('output')} does not hold the figures of a run ({failure}): add --overwrite, not "
+            "--resume, to make both anew"
+        ) from failure
+
+
+def _lines(result: dict[str, Any]) -> str:
     from cpikan.report.step_lines import step_lines
 
     sigma = result["sigma_nm_median"]

@@ -11,6 +11,9 @@ from cpikan.errors import InputError
 HARMONICS = (1, 2, 3, 4)
 
 _SAMPLE = 60_000  # pixels in the fit: 66 columns of float64 stay near 30 MB
+_LEAST_RATIO = (
+    0.02  # of singular values: 0.7 for phases all around the circle, 0.3 on 7/8, 0.08 on 3/4, 0.01 on 5/8 of it
+)
 _FEWEST = 1_000  # below this the form of order 10 fits the ripple itself
 
 
@@ -27,7 +30,8 @@ def fringe_ripple(
     wrapped phase. ``phase_rad`` (H, W) is unwrapped phase in rad (for a height multiply by 4 pi / wavelength). k = 1
     speaks of intensity drift, 2 of step, tilt and vibration errors, 3 and 4 of detector nonlinearity. Large maps are
     sampled evenly. It needs clearly more fringes across the map than ``form_order``, or the form takes part of the
-    ripple away. Raises InputError when shapes differ or fewer than 1000 pixels are valid.
+    ripple away; where the phases do not go around the circle the harmonics cannot be told apart, and nothing is returned.
+    Raises InputError when shapes differ or fewer than 1000 pixels are valid.
     """
     if np.ndim(phase_rad) != 2 or np.shape(phase_rad) != np.shape(wrapped_rad):
         raise InputError(
@@ -41,6 +45,8 @@ def fringe_ripple(
     y, x, phase, wrapped = _samples(phase_rad, wrapped_rad, mask)
     if phase.size < _FEWEST:
         raise InputError(f"{phase.size} valid pixels are too few for a ripple measure: give at least {_FEWEST}")
+    if not _told_apart(wrapped):
+        return {}
     return _amplitudes(_least_squares_rest(_form_basis(y, x, form_order), phase), wrapped)
 
 
@@ -58,11 +64,22 @@ def ripple_of_points(
 
 
 def _amplitudes(residual: NDArray[np.float64], wrapped: NDArray[np.float64]) -> dict[int, float]:
-    harmonics = [np.ones_like(wrapped)]
-    for k in HARMONICS:
-        harmonics += [np.cos(k * wrapped), np.sin(k * wrapped)]
-    found = np.linalg.lstsq(np.stack(harmonics, 1), residual, rcond=None)[0]
+    found = np.linalg.lstsq(_harmonics(wrapped), residual, rcond=None)[0]
     return {k: float(1e3 * np.hypot(found[2 * k - 1], found[2 * k])) for k in HARMONICS}
+
+
+def _harmonics(wrapped: NDArray[np.float64]) -> NDArray[np.float64]:
+    columns = [np.ones_like(wrapped)]
+    for k in HARMONICS:
+        columns += [np.cos(k * wrapped), np.sin(k * wrapped)]
+    return np.stack(columns, 1)
+
+
+def _told_apart(wrapped: NDArray[np.float64]) -> bool:
+    """Tell whether the harmonics differ on these phases: not where all lie on a part of the circle, or on few values."""
+    design = _harmonics(wrapped)
+    values = np.linalg.eigvalsh(design.T @ design)
+    return bool(values[0] > _LEAST_RATIO**2 * values[-1])
 
 
 def sample_step(shape: tuple[int, ...]) -> int:

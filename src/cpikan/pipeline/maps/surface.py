@@ -126,6 +126,8 @@ class _Sweeps:
                 ripple = fringe_ripple(phase, np.angle(np.exp(1j * phase)), main)
             except InputError:  # too few pixels
                 return None
+            if not ripple:
+                return None
             found.append({str(k): value for k, value in ripple.items()})
         return found
 

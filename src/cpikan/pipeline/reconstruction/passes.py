@@ -18,7 +18,7 @@ from cpikan.streaming.bands import Band, BufferPool, split_bands
 from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
 from cpikan.surface.aperture import Aperture
 
-_MAX_ROWS = 1024
+_MAX_ROWS = 512  # narrow images of a few thousand rows have as many bands in flight as long ones
 _FLAT_BAND_PIXELS = 2**20
 DEPTH = 2
 

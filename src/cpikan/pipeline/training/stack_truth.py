@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cpikan.errors import InputError
 from cpikan.images.patches.source import TruthFile
 from cpikan.pipeline.maps.evaluate import open_truth
 from cpikan.pipeline.maps.height_map import HeightMap
@@ -21,7 +22,8 @@ def align_truth(path: Path, guide: HeightMap) -> TruthFile:
     """Find how the heights of a .npy stand to ``guide``: the median difference of about a million pixels, per component.
 
     Where the sign of the guide was assumed, the truth takes the sign that fits it better. Components of fewer than 16
-    sampled pixels get NaN: nothing is known there. Raises InputError for a truth of another shape or kind.
+    sampled pixels get NaN: nothing is known there. Raises InputError for a truth of another shape or kind, and for
+    one without heights where the guide has some.
     """
     truth = open_truth(path, guide.shape)
     assert guide.flags is not None
@@ -40,6 +42,11 @@ def align_truth(path: Path, guide: HeightMap) -> TruthFile:
         keep = sure & np.isfinite(height) & np.isfinite(true)
         parts.append((height[keep], true[keep], label[keep]))
     height, true, label = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if len(height) < _FEWEST:
+        raise InputError(
+            f"truth {path} has heights at fewer than {_FEWEST} measured pixels, else no numbers; give the truth of "
+            "this stack, in nm"
+        )
     signs = (1, -1) if guide.summary.get("sign") == "assumed" else (1,)
     laid = [(sign, *_offsets(height - sign * true, label, highest + 1)) for sign in signs]
     sign, offset, _ = min(laid, key=lambda found: found[2])
