@@ -276,7 +276,7 @@ def test_the_pixel_path_never_imports_torch(waves, wafer, mirror, tmp_path):
         import sys, json
         from cpikan.cli import main
         for suffix in ("npy", "zarr"):
-            assert main(["reconstruct", sys.argv[1], "-o", f"{sys.argv[2]}/out.{suffix}"]) == 0
+            assert main(["reconstruct", sys.argv[1], "-o", f"{sys.argv[2]}/{suffix}.{suffix}"]) == 0
         print(json.dumps({"loaded": [n for n in ("torch", "h5py", "matplotlib", "PIL") if n in sys.modules]}))
     """
     assert _loaded(code, str(folder), str(tmp_path))["loaded"] == []
