@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cpikan.fields.protocol import Jet
 from cpikan.learning.iterate import Iterate
-from cpikan.learning.objective import Objective, PointSet, Term
+from cpikan.learning.objective import Objective, PointSet, Term, half_squares
 from cpikan.learning.points import Points, unit_points
 from cpikan.learning.trust.polynomials import BrokenPolynomials, Polynomials, pieces_of, polynomials_on
 from cpikan.learning.trust.ties import tied
@@ -225,7 +225,7 @@ def _linearised(
         residuals.append(left)
         streams = [pair for jet, push in zip(jets, pushes, strict=True) for pair in zip(jet, push, strict=True)]
         parts = [(part * slope).abs().flatten(1).sum(1) for part, slope in streams]
-        made_of += 0.5 * float((weight * sum(parts[1:], parts[0])).detach().square().sum())
+        made_of += float(half_squares(weight * sum(parts[1:], parts[0])).detach())
     return weight * torch.cat(residuals), weight * torch.cat(rows), made_of
 
 

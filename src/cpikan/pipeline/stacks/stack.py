@@ -7,12 +7,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from cpikan.errors import InputError
-from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags, load_acquisition
+from cpikan.errors import InputError, unknown_name
+from cpikan.pipeline.stacks.acquisition_file import ACQUISITION_KEYS, AcquisitionFlags, load_acquisition
 from cpikan.psi.model.acquisition import Acquisition, FrameOrder
 from cpikan.psi.model.steps import check_steps
 from cpikan.storage.protocols import FrameReader
@@ -24,17 +24,19 @@ _SAMPLED_ROWS = 5
 MIN_FRAMES = 3  # background, modulation and phase are three unknowns a pixel
 
 
-def open_stack(
-    path: str | Path,
-    *,
-    wavelengths: str | Sequence[str] | None = None,
-    phase_steps: str | Sequence[Any] | None = None,
-    steps: str | None = None,
-    pixel_size: str | Sequence[str] | None = None,
-    bit_depth: int | str | None = None,
-    order: str | None = None,
-    pistons: str | Sequence[float] | None = None,
-) -> FrameStack:
+class AcquisitionKeywords(TypedDict, total=False):
+    """Keywords of `open_stack`: the keys of acquisition.toml."""
+
+    wavelengths: str | Sequence[str] | None
+    phase_steps: str | Sequence[Any] | None
+    steps: str | None
+    pixel_size: str | Sequence[str] | None
+    bit_depth: int | str | None
+    order: str | None
+    pistons: str | Sequence[float] | None
+
+
+def open_stack(path: str | Path, **given: Unpack[AcquisitionKeywords]) -> FrameStack:
     """Open a stack from its headers: a folder of images, .npy, .tif, a Zarr array or ``file.h5::/dataset``.
 
     The keywords are the keys of acquisition.toml, in the same form, and override it: ``wavelengths`` with units
@@ -43,11 +45,13 @@ def open_stack(
     ``bit_depth``, ``order`` wavelength-major or step-major, ``pistons`` in degrees. Raises InputError when the frames
     cannot be read, are not as many as wavelengths x steps, or the metadata is missing or contradicts itself.
     """
+    for name in given:
+        if name not in ACQUISITION_KEYS:
+            raise unknown_name("keyword", name, ACQUISITION_KEYS)
     started = time.perf_counter()
     opened = open_frames(path)
     try:
-        flags = AcquisitionFlags(wavelengths, phase_steps, steps, pixel_size, bit_depth, order, pistons)
-        acquisition = load_acquisition(opened.path, flags)
+        acquisition = load_acquisition(opened.path, AcquisitionFlags(**given))
         stack = FrameStack(opened.reader, acquisition, source=str(path), form=opened.form)
         stack.seconds_open = time.perf_counter() - started
         return stack
