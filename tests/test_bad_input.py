@@ -32,8 +32,9 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
         told = capsys.readouterr()
         assert code == 2, told.err
         assert told.out == ""
-        assert told.err.count("\n") == 1, told.err
-        assert told.err.startswith("cpikan: error: ")
+        said = [line for line in told.err.splitlines(keepends=True) if not line.startswith("cpikan: compiling")]
+        assert len(said) == 1, told.err
+        assert said[0].startswith("cpikan: error: ")
         assert "Traceback" not in told.err
         after = {name: data for name, data in contents(tmp_path, "").items() if len(data) < 10**7}
         assert after.keys() == before.keys(), sorted(after.keys() ^ before.keys())
@@ -286,7 +287,8 @@ def test_unknown_steps_that_cannot_be_known(steps, refused, tmp_path, bowl):
     np.save(path, bowl(8, steps, modulation=0.0))
     assert "fringes" in refused(path, *WAVE)
     np.save(path, bowl(8, [30.0] * len(steps)))
-    assert "no fringes found" in refused(path, *WAVE)
+    told = refused(path, *WAVE)
+    assert "no fringes found" in told or "do not determine their phase steps" in told
     np.save(path, bowl(8, steps))
     assert "check the mask" in refused(path, *WAVE, "--circle", "80,60,5")
 

@@ -248,6 +248,7 @@ OTHERS: dict[str, tuple[str, Any]] = {  # another value of each setting, and the
     "device": (WAVES, "cuda:77"),
     "all_quantities": (WAVES, True),
     "threads": (WAVES, 3),
+    "hash_frames": (WAVES, True),
     "band_rows": (WAVES, 7),
 }
 BASE: dict[str, dict[str, Any]] = {
@@ -274,7 +275,7 @@ def _outcome(stack: cpikan.FrameStack, output: Path, options: dict[str, Any]) ->
         result = cpikan.reconstruct(stack, output, progress=Silent(), overwrite=True, **options)
     except InputError as refusal:
         return {"refused": str(refusal)}
-    timed = ("seconds", "peak", "megapixels", "band_rows")
+    timed = ("seconds", "peak", "megapixels", "band_rows", "frames_sha256")  # the last is of the frames, not of the map
     summary = {name: value for name, value in result.summary.items() if not name.startswith(timed)}
     arrays = {path.name: path.read_bytes() for path in sorted(output.parent.glob("*.npy"))}
     for path in output.parent.glob("out*"):

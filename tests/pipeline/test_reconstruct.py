@@ -209,7 +209,7 @@ def test_defocus_of_frames_is_seen_in_sigma(tmp_path):
     """
     scene = make_scene(22, (150, 170), (632.8,), FIVE_DEG, replace(READ_NOISE, defocus_rad=0.05, aperture=0.9))
     maps = _maps(_run(stack_of(scene.frames, (632.8,), FIVE_DEG), tmp_path / "out.npy"))
-    _against_truth(scene, maps, 632.8 / 4, coverage=(0.85, 1.0))
+    _against_truth(scene, maps, 632.8 / 4, coverage=(0.85, 1.01))
 
 
 def test_constant_background_outside_the_disc_is_invalid(tmp_path):
@@ -586,7 +586,7 @@ def test_expected_wrong_orders_are_warned_of(tmp_path):
     scene = make_scene(81, (60, 70), waves, STEPS_DEG, Faults(read_noise=0.03, fringes=3.0))
     result = _run(stack_of(scene.frames, waves), tmp_path / "out.npy", range_nm=100e3)
     assert result.summary["expected_wrong_order_rate"] > 1e-4
-    assert any("wrong fringe orders" in warning for warning in result.summary["warnings"])
+    assert "wrong-orders" in result.summary["warning_names"]
 
 
 def test_steps_of_each_wavelength_may_differ(tmp_path):

@@ -142,7 +142,7 @@ def test_hybrid_with_a_form_removed_and_a_mask(noisy, tmp_path):
 @pytest.mark.parametrize("kind", [".tif", ".zarr"])
 def test_other_outputs_hold_the_same_heights(noisy, tmp_path, kind):
     plain = arrays(run(noisy, tmp_path / "h.npy", method="hybrid"))[0]
-    assert np.array_equal(np.asarray(run(noisy, tmp_path / f"h{kind}", method="hybrid").height_nm[:]), plain)
+    assert np.array_equal(np.asarray(run(noisy, tmp_path / f"other{kind}", method="hybrid").height_nm[:]), plain)
 
 
 def hole_stack(waves: int, noise_rad: float = 0.02) -> tuple[FrameStack, np.ndarray, np.ndarray]:

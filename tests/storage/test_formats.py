@@ -167,7 +167,7 @@ def test_frames_in_a_map_out_compared_and_evaluated(tmp_path: Path) -> None:
         assert set(found.arrays) == {"height_nm", "sigma_nm", "modulation", "flags"}
         assert reconstruct(stack, tmp_path / "out.raw32", progress=False, resume=True).summary["already_finished"]
     with open_stack(tmp_path / "frames.npy") as stack:
-        expected = reconstruct(stack, tmp_path / "out.tif", progress=False)
+        expected = reconstruct(stack, tmp_path / "plain.tif", progress=False)
     for name, array in expected.arrays.items():
         np.testing.assert_array_equal(found.arrays[name], np.asarray(array))
     assert compare_maps(found.path, expected.path).summary()["difference"]["pv_nm"] == 0
