@@ -12,15 +12,17 @@ import pytest
 FUZZ = Path(__file__).parents[1] / "benchmarks" / "fuzz.py"
 FRAMES = "frames-npy frames-tif frames-png frames-png-16 frames-bmp frames-zarr-sharded frames-hdf5-gzip"
 
+RECORDS = "acquisition-toml metropro map-npy map-tif map-zarr truth-npy compare-json journal document-resume"
+
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="damaged files are read in forked children")
-@pytest.mark.parametrize(("kinds", "seed"), [(FRAMES, 11)], ids=["frames"])
+@pytest.mark.parametrize(("kinds", "seed"), [(FRAMES, 11), (RECORDS, 12)], ids=["frames", "records"])
 def test_damaged_files(tmp_path, kinds, seed):
     command = [
         sys.executable,
         FUZZ,
         "--count",
-        "30",
+        "50",
         "--seed",
         str(seed),
         "--work",

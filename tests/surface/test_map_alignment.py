@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cpikan.errors import InputError
 from cpikan.surface import alignment
 from cpikan.surface.alignment import Block, align
 from cpikan.surface.aperture import Circle
@@ -119,3 +120,12 @@ def test_the_sample_is_even_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     assert 500 < points.value.size <= 1000
     assert abs(points.column.mean() - 149.5) < 15  # not a few columns
     assert np.unique(points.column).size > 250
+
+
+@pytest.mark.parametrize("number", [-3, 70_000, 1_532_690_433])
+def test_a_component_beyond_the_pixels_of_the_map_is_refused(number):
+    labels = np.ones((3, 4), np.int64)
+    labels[1, 2] = number
+    block = Block(0, np.zeros((3, 4)), labels)
+    with pytest.raises(InputError, match=f"component {number} of a map of 12 pixels"):
+        align(lambda: [block], (3, 4), 100.0)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cpikan.errors import InputError
 from cpikan.surface.aperture import Circle, ExtentScan
 from cpikan.surface.grouped_form import GroupedForm, GroupedFormFit
 from cpikan.surface.zernike import Mode, ZernikeBasis
@@ -17,6 +18,8 @@ _FORM_SAMPLE = 200_000  # pixels behind the robust start of the form
 _FORM_VALUES = 2_000_000  # and values of its modes at these: 16 MiB
 _FEWEST = 1_000  # a smaller component goes into the sample whole
 _ROUNDS = 25
+
+_FEW_LABELS = 2**16  # numbers that any map may have
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,21 @@ class _Points:
         return _Points(self.value[::step], self.label[::step], self.row[::step], self.column[::step])
 
 
-def component_sizes(sweep: Sweep) -> NDArray[np.int64]:
-    """Count the valid pixels of every component."""
+def component_sizes(sweep: Sweep, pixels: int) -> NDArray[np.int64]:
+    """Count the valid pixels of every component; InputError for a number that is negative, or above ``pixels`` of the map and
+    so large that counting up to it could take all memory."""
     sizes = np.zeros(1, np.int64)
     for block in sweep():
         valid = np.isfinite(block.difference_nm)
         if block.labels is None:
             sizes[0] += np.count_nonzero(valid)
             continue
+        low, high = int(block.labels.min(initial=0)), int(block.labels.max(initial=0))
+        if low < 0 or high > max(pixels, _FEW_LABELS):
+            raise InputError(
+                f"component {low if low < 0 else high} of a map of {pixels} pixels: its map of components is damaged; make it "
+                "again, or remove it"
+            )
         found = np.bincount(block.labels.ravel(), valid.ravel(), sizes.size).astype(np.int64)
         found[: sizes.size] += sizes
         sizes = found
@@ -98,7 +108,7 @@ def align(
     outside one do not count. Memory is that of one block and of about two million sampled pixels; the data are swept
     three times.
     """
-    sizes, around = _survey(sweep, aspect)
+    sizes, around = _survey(sweep, shape, aspect)
     pupil = pupil or around
     modes = tuple(mode for mode in modes if mode != (0, 0))
     basis = ZernikeBasis(modes, pupil.obscuration)
@@ -116,7 +126,7 @@ def align(
     return Alignment(form, int(np.count_nonzero(sizes)))
 
 
-def _survey(sweep: Sweep, aspect: float) -> tuple[NDArray[np.int64], Circle]:
+def _survey(sweep: Sweep, shape: tuple[int, int], aspect: float) -> tuple[NDArray[np.int64], Circle]:
     """Count the valid pixels of every component, and find the circle around all of them."""
     extent = ExtentScan()
 
@@ -125,7 +135,7 @@ def _survey(sweep: Sweep, aspect: float) -> tuple[NDArray[np.int64], Circle]:
             extent.add(block.start, np.isfinite(block.difference_nm))
             yield block
 
-    sizes = component_sizes(watched)
+    sizes = component_sizes(watched, shape[0] * shape[1])
     return sizes, extent.pupil(aspect) if extent.pixels else Circle(0.0, 0.0, 1.0)
 
 
