@@ -18,7 +18,6 @@ _FORM_SAMPLE = 200_000  # pixels behind the robust start of the form
 _FORM_VALUES = 2_000_000  # and values of its modes at these: 16 MiB
 _FEWEST = 1_000  # a smaller component goes into the sample whole
 _ROUNDS = 25
-
 _FEW_LABELS = 2**16  # numbers that any map may have
 
 
