@@ -109,7 +109,7 @@ def test_sigma_covers_a_struck_sample(kind: str, count: int) -> None:
 
 
 def test_noise_alone_changes_nothing() -> None:
-    """Noise as stated passes five sigma once in two million pixels."""
+    """Noise as stated passes six sigma once in 500 million pixels."""
     d = models(5)["plain"]
     rng = np.random.default_rng(3)
     frames = frames_of(d, np.full((16, 64), 0.4)) + rng.normal(0, NOISE_DN, (5, 16, 64))

@@ -45,13 +45,14 @@ def _linear_sums(frames, source, block, weights, sums):  # type: ignore[no-untyp
     """Sum K weighted frames over a block of one row: u, v, mean, parity and the largest sample."""
     u, v, a, p, top = sums
     y, x0, n = block.y, block.x0, block.n
-    for x in range(n):
-        u[x] = _f(0)
-        v[x] = _f(0)
-        a[x] = _f(0)
-        p[x] = _f(0)
-        top[x] = _f(0)
     count = frames.shape[1]
+    if count < 4:
+        for x in range(n):
+            u[x] = _f(0)
+            v[x] = _f(0)
+            a[x] = _f(0)
+            p[x] = _f(0)
+            top[x] = _f(0)
     for k in range(0, count - 3, 4):  # four frames per sweep: a quarter of the traffic of the sums
         c0, s0, m0, p0 = _weights_of(weights, source, k)
         c1, s1, m1, p1 = _weights_of(weights, source, k + 1)
@@ -60,13 +61,14 @@ def _linear_sums(frames, source, block, weights, sums):  # type: ignore[no-untyp
         # slices: their indices are known not to be negative, so loads stay vectors
         row0, row1 = frames[source, k, y, x0 : x0 + n], frames[source, k + 1, y, x0 : x0 + n]
         row2, row3 = frames[source, k + 2, y, x0 : x0 + n], frames[source, k + 3, y, x0 : x0 + n]
+        first = k == 0  # the sums are filled, not added to: a quarter of the traffic of four frames
         for x in range(n):
             i0, i1, i2, i3 = _f(row0[x]), _f(row1[x]), _f(row2[x]), _f(row3[x])
-            u[x] += c0 * i0 + c1 * i1 + (c2 * i2 + c3 * i3)
-            v[x] += s0 * i0 + s1 * i1 + (s2 * i2 + s3 * i3)
-            a[x] += m0 * i0 + m1 * i1 + (m2 * i2 + m3 * i3)
-            p[x] += p0 * i0 + p1 * i1 + (p2 * i2 + p3 * i3)
-            top[x] = max(top[x], max(max(i0, i1), max(i2, i3)))
+            u[x] = c0 * i0 + c1 * i1 + (c2 * i2 + c3 * i3) + (_f(0) if first else u[x])
+            v[x] = s0 * i0 + s1 * i1 + (s2 * i2 + s3 * i3) + (_f(0) if first else v[x])
+            a[x] = m0 * i0 + m1 * i1 + (m2 * i2 + m3 * i3) + (_f(0) if first else a[x])
+            p[x] = p0 * i0 + p1 * i1 + (p2 * i2 + p3 * i3) + (_f(0) if first else p[x])
+            top[x] = max(_f(0) if first else top[x], max(max(i0, i1), max(i2, i3)))
     for k in range(count - count % 4, count):
         c0, s0, m0, p0 = _weights_of(weights, source, k)
         row = frames[source, k, y, x0 : x0 + n]

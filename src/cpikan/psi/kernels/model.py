@@ -16,9 +16,9 @@ AMBIGUOUS_POSTERIOR = 0.99  # an order whose posterior against its runner-up is 
 LEAST_MARGIN = 2 * math.log(AMBIGUOUS_POSTERIOR / (1 - AMBIGUOUS_POSTERIOR))  # chi squared
 LONGEST_SEGMENT = 2048  # pixels: the block of the compiled loops, and the longest stretch weights are interpolated over
 LOW_SIGMA_RAD = 0.5  # a wavelength noisier than this counts as low modulation
-# chi squared of one degree of freedom, five sigma: beyond it a pixel's samples contradict each other, and its variance grows by
-# twice what is beyond, which is more than chi squared itself from seven sigma on
-PARITY_MAX = 25.0
+# chi squared of one degree of freedom, six sigma: noise alone takes one pixel of 500 million beyond it. There a pixel's samples
+# contradict each other: its variance grows by twice the excess, which is more than chi squared itself from 8.5 sigma on
+PARITY_MAX = 36.0
 PARITY_ROUNDING = 4e-12  # single precision sums samples to 2e-6 of the mean
 
 
