@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
+from cpikan.pipeline.reconstruction import calibrate
 from independent_frames import Faults, Scene, make_scene
 from small_stacks import FIVE_DEG, STEPS_DEG, WAVES_NM, folder_of
 
@@ -55,3 +59,27 @@ def wafer_folder(wafer: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path
 def tower_folder(tower: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``tower`` on disk."""
     return folder_of(tmp_path_factory.mktemp("tower") / "frames", np.asarray(tower.frames))
+
+
+@pytest.fixture(scope="session")
+def calibrations() -> dict[bytes, Any]:
+    """Everything that ``calibrated_once`` has calibrated, by its arguments."""
+    return {}
+
+
+@pytest.fixture
+def calibrated_once(calibrations: dict[bytes, Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Calibrate what was calibrated before with the same arguments no second time; gives the function that does it.
+
+    For tests of what comes after the calibration, most of the time of a small stack. Nothing may be patched within it.
+    """
+    original = calibrate.calibrate_stack
+
+    def remembering(*args: Any, **named: Any) -> Any:
+        key = pickle.dumps((args, sorted(named.items())))
+        if key not in calibrations:
+            calibrations[key] = original(*args, **named)
+        return calibrations[key]
+
+    monkeypatch.setattr(calibrate, "calibrate_stack", remembering)
+    return original
