@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -61,25 +63,23 @@ def tower_folder(tower: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder_of(tmp_path_factory.mktemp("tower") / "frames", np.asarray(tower.frames))
 
 
-@pytest.fixture(scope="session")
-def calibrations() -> dict[bytes, Any]:
-    """Everything that ``calibrated_once`` has calibrated, by its arguments."""
-    return {}
+@pytest.fixture(scope="session", autouse=True)
+def calibrated_once() -> Iterator[None]:
+    """Calibrate no stack twice that a test before has calibrated with the same settings: most of the time of a small run.
 
-
-@pytest.fixture
-def calibrated_once(calibrations: dict[bytes, Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Calibrate what was calibrated before with the same arguments no second time; gives the function that does it.
-
-    For tests of what comes after the calibration, most of the time of a small stack. Nothing may be patched within it.
+    `tests/psi/calibration` calls what is replaced here by its own name, and processes of their own calibrate for themselves.
     """
-    original = calibrate.calibrate_stack
+    original, known = calibrate.calibrate_stack, OrderedDict[bytes, Any]()
 
     def remembering(*args: Any, **named: Any) -> Any:
-        key = pickle.dumps((args, sorted(named.items())))
-        if key not in calibrations:
-            calibrations[key] = original(*args, **named)
-        return calibrations[key]
+        key = blake2b(pickle.dumps((args, sorted(named.items())))).digest()
+        if key not in known:
+            known[key] = original(*args, **named)
+        known.move_to_end(key)
+        if len(known) > 40:  # of a megabyte each
+            known.popitem(last=False)
+        return known[key]
 
-    monkeypatch.setattr(calibrate, "calibrate_stack", remembering)
-    return original
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrate, "calibrate_stack", remembering)
+        yield

@@ -32,8 +32,6 @@ from cpikan.streaming import journal as journal_module
 from independent_frames import Faults, Scene, make_stack
 from small_stacks import FIVE_DEG, STEPS_DEG, WAVES_NM, contents, folder_of, leftovers, stack_of
 
-pytestmark = pytest.mark.usefixtures("calibrated_once")
-
 WRITERS: dict[str, type] = {"npy": NpyWriter, "tif": TiffWriter, "zarr": ZarrWriter}
 KINDS = ("several", "one", "remove")
 
