@@ -82,9 +82,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def make_model(shape: tuple[int, int]) -> PixelModel:
     """Four wavelengths, four frames in quadrature, a relative piston and tilt, heights mostly in a third of the range."""
     weights, count = phasor_weights("least-squares", STEPS_DEG), len(WAVES_NM)
-    rows = [np.tile(part, (count, 1)) for part in (weights.cosine, weights.sine, weights.mean, weights.covariance)]
     noise = np.tile([NOISE_DN**2 + 1 / 12, 0.0], (count, 1))
-    demodulation = Demodulation(*rows, noise, np.full(count, 1e-6), saturation_dn=255.0, snr_min=40.0)
+    floor = np.full(count, 1e-6)
+    demodulation = Demodulation.of_weights(
+        [weights] * count, noise, phase_floor_rad2=floor, saturation_dn=255.0, snr_min=40.0
+    )
     waves = np.asarray(WAVES_NM)
     half = waves[0] / 2
     tilts = np.outer([0.0, 1.0, -1.0, 0.5], [0.0, -2e-4])  # none down the image, whose rows repeat

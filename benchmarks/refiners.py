@@ -39,7 +39,7 @@ from cpikan.psi.kernels.model import (
     empty_demodulated,
     empty_rows,
 )
-from cpikan.psi.model.schemes import design_matrix
+from cpikan.psi.model.schemes import LEAST_SQUARES, PhasorWeights, phasor_weights
 from cpikan.psi.refine import orders
 from cpikan.psi.refine.blocks import BlockSums
 from cpikan.psi.refine.coarse import coarse_heights
@@ -107,16 +107,12 @@ def surface(kind: str, size: int) -> np.ndarray:
 def demodulation(frames: int, noise_dn: float) -> Demodulation:
     """Least squares for three or more frames; two frames, at 0 and 90 degrees, take the background as known."""
     if frames == 2:
-        cosine, sine, mean = np.array([1.0, 0.0]), np.array([0.0, -1.0]), np.zeros(2)
+        unit = np.array([1.0, 0.0, 1.0])  # of the covariance
+        weights = PhasorWeights(np.array([1.0, 0.0]), np.array([0.0, -1.0]), np.zeros(2), np.zeros(2), unit)
     else:
-        mean, cosine, sine = np.linalg.pinv(design_matrix(tuple(360 * k / frames for k in range(frames))))
-    spread = np.array([cosine @ cosine, cosine @ sine, sine @ sine])
+        weights = phasor_weights(LEAST_SQUARES, tuple(360 * k / frames for k in range(frames)))
     many = len(WAVES_NM)
-    return Demodulation(
-        *(np.tile(row, (many, 1)) for row in (cosine, sine, mean, spread)),
-        np.tile([noise_dn**2, 0.0], (many, 1)),
-        np.zeros(many),
-    )
+    return Demodulation.of_weights([weights] * many, np.tile([noise_dn**2, 0.0], (many, 1)))
 
 
 def order_search(size: int) -> OrderSearch:

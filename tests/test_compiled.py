@@ -26,6 +26,7 @@ print(outer(1.0), sum(outer.stats.cache_hits.values()))
 """
 INNER = """
 from cpikan.compiled import compiled
+from kernels.numbers import FACTOR
 SCALE = 100.0
 
 @compiled(inline="always")
@@ -34,8 +35,9 @@ def inlined(x):
 
 @compiled
 def called(x):
-    return x * 10.0
+    return x * FACTOR
 """
+NUMBERS = "FACTOR = 10.0\n"
 
 
 NAMED = """
@@ -58,6 +60,7 @@ def _package(place: Path) -> Path:
     folder.mkdir()
     (folder / "__init__.py").write_text("")
     (folder / "inner.py").write_text(INNER)
+    (folder / "numbers.py").write_text(NUMBERS)
     (folder / "outer.py").write_text(OUTER)
     return folder
 
@@ -78,18 +81,23 @@ def _outer(folder: Path, code: str = "") -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "value"),
-    [("x * 2.0", "x * 3.0", 113.0), ("x * 10.0", "x * 20.0", 122.0), ("SCALE = 100.0", "SCALE = 200.0", 212.0)],
-    ids=["inlined", "called", "constant"],
+    ("file", "old", "new", "value"),
+    [
+        ("inner", "x * 2.0", "x * 3.0", 113.0),
+        ("inner", "x * FACTOR", "2.0 * x * FACTOR", 122.0),
+        ("inner", "SCALE = 100.0", "SCALE = 200.0", 212.0),
+        ("numbers", "FACTOR = 10.0", "FACTOR = 20.0", 122.0),
+    ],
+    ids=["inlined", "called", "constant", "constant of a constant's user"],
 )
-def test_a_change_in_another_file_is_seen_whatever_its_date(tmp_path, old, new, value):
+def test_a_change_in_another_file_is_seen_whatever_its_date(tmp_path, file, old, new, value):
     folder = _package(tmp_path)
     assert _outer(folder) == [112.0, 0]
     assert _outer(folder) == [112.0, 1]
-    inner = folder / "inner.py"
-    dates = inner.stat()
-    inner.write_text(INNER.replace(old, new))
-    os.utime(inner, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+    changed = folder / f"{file}.py"
+    dates = changed.stat()
+    changed.write_text(changed.read_text().replace(old, new))
+    os.utime(changed, ns=(dates.st_atime_ns, dates.st_mtime_ns))
     assert _outer(folder) == [value, 0]
 
 

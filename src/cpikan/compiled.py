@@ -51,9 +51,9 @@ def _compiled(function: Function, options: dict[str, Any]) -> Function:
     dispatcher: Any = numba.njit(**{"nogil": True, **options})(function)
     if dispatcher is function:  # NUMBA_DISABLE_JIT
         return function
-    dispatcher.kernel_sources = kernel_sources(function)
+    dispatcher.kernel_sources, dispatcher.kernel_constants = kernel_sources(function), _constants(function)
     try:
-        dispatcher._cache = _SourcesCache(function, dispatcher.kernel_sources)
+        dispatcher._cache = _SourcesCache(function, dispatcher.kernel_sources, dispatcher.kernel_constants)
     except (RuntimeError, OSError):  # there is no place for a cache, or there are no sources
         dispatcher._cache = _NoCache()
     return dispatcher
@@ -113,9 +113,11 @@ class _SourcesCache(FunctionCache):
 
     _impl_class = _CacheImpl
 
-    def __init__(self, function: Function, sources: frozenset[Path]) -> None:
+    def __init__(
+        self, function: Function, sources: frozenset[Path], constants: frozenset[tuple[str, str, str]]
+    ) -> None:
         super().__init__(function)
-        stamp = blake2b(repr(_constants(function)).encode(), digest_size=8)
+        stamp = blake2b(repr(sorted(constants)).encode(), digest_size=8)
         for source in sorted(sources):
             stamp.update(_digest(source))
         self._cache_file = _Entries(self._cache_path, self._impl.filename_base, stamp.hexdigest())
@@ -188,10 +190,15 @@ def kernel_sources(function: Function) -> frozenset[Path]:
     return frozenset(found)
 
 
-def _constants(function: Function) -> list[tuple[str, Any]]:
-    """List the numbers and texts that the function's module had defined or imported, which Numba freezes into the code."""
+def _constants(function: Function) -> frozenset[tuple[str, str, str]]:
+    """List module, name and value of the numbers and texts that Numba freezes into the code of ``function``.
+
+    Those are what its module has defined or imported, and what the modules of the compiled functions it can call have.
+    """
     plain = (bool, int, float, str, tuple, np.generic)
-    return sorted((n, repr(v)) for n, v in function.__globals__.items() if isinstance(v, plain) and n[:2] != "__")
+    own = function.__globals__
+    found = {(function.__module__, n, repr(v)) for n, v in own.items() if isinstance(v, plain) and n[:2] != "__"}
+    return frozenset(found).union(*(getattr(value, "kernel_constants", ()) for value in own.values()))
 
 
 @cache

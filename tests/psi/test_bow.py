@@ -21,15 +21,7 @@ TURN = 2 * np.pi
 
 def model() -> PixelModel:
     weights = [phasor_weights(LEAST_SQUARES, STEPS)] * 3
-    demodulation = Demodulation(
-        np.stack([w.cosine for w in weights]),
-        np.stack([w.sine for w in weights]),
-        np.stack([w.mean for w in weights]),
-        np.stack([w.covariance for w in weights]),
-        np.tile([1.0, 0.0], (3, 1)),
-        np.zeros(3),
-        snr_min=30.0,
-    )
+    demodulation = Demodulation.of_weights(weights, np.tile([1.0, 0.0], (3, 1)), snr_min=30.0)
     order = (1, 0, 2)
     ratio = 5300.0 / np.array(WAVES)[list(order)]
     rng = np.random.default_rng(1)

@@ -60,16 +60,12 @@ def make_case(seed: int, kind: tuple[int, str], shape: tuple[int, int], *, carre
     weights = [phasor_weights(CARRE if carre else LEAST_SQUARES, row) for row in steps]
     top = 255.0 if dtype == "u1" else 4095.0
     level = float(rng.uniform(0.003, 0.06)) * 0.3 * top  # standard deviation of a sample
-    model = Demodulation(
-        cosine=np.stack([w.cosine for w in weights]),
-        sine=np.stack([w.sine for w in weights]),
-        mean=np.stack([w.mean for w in weights]),
-        covariance=np.stack([w.covariance for w in weights]),
+    model = Demodulation.of_weights(
+        weights,
         noise=np.tile([0.7 * level**2, 0.3 * level**2 / (0.4 * top)], (wavelengths, 1)),
         phase_floor_rad2=rng.choice([0.0, 1e-4], wavelengths),
         saturation_dn=TOP[dtype],
         snr_min=float(rng.uniform(5, 40)),
-        carre=carre,
     )
     search = _search(rng, wavelengths, shape) if wavelengths > 1 else None
     frames = _frames(rng, np.array(steps), search, shape, top, level)
@@ -180,10 +176,11 @@ def _frames(
 
 
 def _with_faults(rng: np.random.Generator, frames: np.ndarray, dtype: str, top: float) -> np.ndarray:
-    """Dark, flat and saturated pixels everywhere; NaN and infinities among floats."""
+    """Dark, flat, struck and saturated pixels everywhere; NaN and infinities among floats."""
     shape = frames.shape[2:]
     bad = rng.random(shape)
     frames = np.where(bad < 0.02, 0.0, np.where(bad > 0.98, 0.3 * top, frames))
+    frames[-1, 0] += np.where((bad > 0.15) & (bad < 0.2), (bad - 0.15) * 6 * top, 0.0)  # struck samples
     if dtype[0] == "u":
         frames = np.clip(np.rint(frames), 0, top)
         frames[0, 1, (bad > 0.05) & (bad < 0.07)] = top
@@ -415,8 +412,7 @@ def test_phase_over_the_whole_circle_is_good_to_its_stated_error() -> None:
     """Float frames of a pure phasor: the arctangent alone, 3e-8 turns beside the rounding of its arguments."""
     phase = np.linspace(-np.pi, np.pi, 20001)[None, :]
     weights = phasor_weights(LEAST_SQUARES, (0.0, 90.0, 180.0, 270.0))
-    rows = (weights.cosine, weights.sine, weights.mean, weights.covariance)
-    model = Demodulation(*(r[None] for r in rows), np.array([[1e-12, 0.0]]), np.zeros(1))
+    model = Demodulation.of_weights([weights], np.array([[1e-12, 0.0]]))
     frames = np.stack([1000 * np.cos(phase + k * np.pi / 2) for k in range(4)])[None].astype(np.float32)
     u, v = (frames[0, 0] - frames[0, 2]).astype(float), (frames[0, 3] - frames[0, 1]).astype(float)
     got = run_phases(Case(frames, PixelModel(model), None, 0)).phase_rad

@@ -20,7 +20,7 @@ from cpikan.psi.kernels.model import (
 )
 from cpikan.psi.kernels.statistics import COLUMNS
 from cpikan.psi.model.flags import Flag
-from cpikan.psi.model.schemes import design_matrix
+from cpikan.psi.model.schemes import LEAST_SQUARES, phasor_weights
 from cpikan.psi.refine import orders
 from cpikan.psi.refine.ambiguity import is_doubtful
 from cpikan.psi.refine.blocks import BlockSums
@@ -37,10 +37,7 @@ REFINED, AMBIGUOUS = int(Flag.REFINED), int(Flag.AMBIGUOUS)
 
 def model_of(noise_rad: float, shape: tuple[int, int], tilt: float = 0.0) -> PixelModel:
     """Four frames at quarter turns; ``noise_rad`` is that of the phase, ``tilt`` (turns per pixel) of the second wavelength."""
-    mean, cosine, sine = np.linalg.pinv(design_matrix(STEPS_DEG))
     many = len(WAVES_NM)
-    spread = np.array([cosine @ cosine, cosine @ sine, sine @ sine])
-    parts = (np.tile(row, (many, 1)) for row in (cosine, sine, mean, spread))
     noise = np.tile([2 * (noise_rad * B) ** 2, 0.0], (many, 1))
     tilts = np.zeros((many, 2))
     tilts[1] = tilt
@@ -57,7 +54,7 @@ def model_of(noise_rad: float, shape: tuple[int, int], tilt: float = 0.0) -> Pix
         *window,
         40.0,
     )
-    return PixelModel(Demodulation(*parts, noise, np.zeros(many)), search)
+    return PixelModel(Demodulation.of_weights([phasor_weights(LEAST_SQUARES, STEPS_DEG)] * many, noise), search)
 
 
 def frames_of(height: np.ndarray, noise_rad: float, seed: int = 0, missing: float = 0.0) -> np.ndarray:

@@ -54,16 +54,12 @@ def make_model(case: Case) -> PixelModel:
     steps = tuple(case.step_deg * k for k in range(case.frames))
     weights = [phasor_weights(case.scheme, steps)] * case.wavelengths
     top = {"uint8": 255.0, "uint16": 65535.0}.get(case.dtype, math.inf)
-    demodulation = Demodulation(
-        np.stack([w.cosine for w in weights]),
-        np.stack([w.sine for w in weights]),
-        np.stack([w.mean for w in weights]),
-        np.stack([w.covariance for w in weights]),
+    demodulation = Demodulation.of_weights(
+        weights,
         np.tile([case.spread_dn**2 * gain(case) ** 2, 0.002 * gain(case)], (case.wavelengths, 1)),
-        np.full(case.wavelengths, 1e-5),
+        phase_floor_rad2=np.full(case.wavelengths, 1e-5),
         saturation_dn=top,
         snr_min=30.0,
-        carre=case.scheme == CARRE,
     )
     if case.wavelengths == 1:
         return PixelModel(demodulation)
@@ -116,6 +112,7 @@ def make_frames(case: Case, seed: int = 0) -> np.ndarray:
     light = 110 + amplitude * np.cos(TURN * turns[:, None] + steps)
     light += rng.normal(0, case.spread_dn, light.shape)
     light[0, 1, 8, 4:9] = 300
+    light[0, 0, 10, 5:30] += np.linspace(3, 90, 25)  # struck samples
     if case.wavelengths > 1:
         light[1, :, 9] = light[1, :, 9] + 30 * np.cos(steps[:, 0] + 0.7)  # orders that fit nowhere, now and then
     light *= gain(case)

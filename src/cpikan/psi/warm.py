@@ -80,7 +80,7 @@ def _warm_unwrapping() -> None:
 def _toy_model(wavelengths: int, frames: int, carre: bool) -> PixelModel:
     ones = np.ones((wavelengths, frames))
     demodulation = Demodulation(
-        ones, ones, ones, np.ones((wavelengths, 3)), np.ones((wavelengths, 2)), np.zeros(wavelengths), carre=carre
+        ones, ones, ones, ones, np.ones((wavelengths, 3)), np.ones((wavelengths, 2)), np.zeros(wavelengths), carre=carre
     )
     if wavelengths == 1:
         return PixelModel(demodulation)

@@ -23,7 +23,7 @@ from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.noise import NoiseModel, fit_noise, noise_from_neighbours, noise_from_residuals
-from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, design_matrix, phasor_weights
+from cpikan.psi.model.schemes import LEAST_SQUARES, design_matrix, phasor_weights
 
 _SOME_DARK = 0.005  # share of pixels without fringes from which they are taken into account
 _FIELD_PIXELS = 4096
@@ -297,18 +297,13 @@ def _demodulation(
         floor = np.array([fit.ripple_rad**2 / 2 for fit in steps.fits])  # of a sine of that amplitude
         return replace(found, phase_floor_rad2=floor)
     weights = [phasor_weights(scheme, row) for row in steps.steps_deg]
-    return Demodulation(
-        cosine=np.stack([w.cosine for w in weights]),
-        sine=np.stack([w.sine for w in weights]),
-        mean=np.stack([w.mean for w in weights]),
-        covariance=np.stack([w.covariance for w in weights]),
+    floors = [None] * len(weights) if steps.floor_rad2 is None else steps.floor_rad2
+    return Demodulation.of_weights(
+        weights,
         # float frames without any noise would divide by zero: a millionth of a count is below every camera
-        noise=np.array([[max(n.read_dn2, 1e-12), n.gain_dn] for n in noise]),
-        phase_floor_rad2=np.zeros(len(weights))
-        if steps.floor_rad2 is None
-        else np.array([f or 0.0 for f in steps.floor_rad2]),
+        np.array([[max(n.read_dn2, 1e-12), n.gain_dn] for n in noise]),
+        phase_floor_rad2=np.array([f or 0.0 for f in floors]),
         saturation_dn=saturation_dn,
-        carre=scheme == CARRE,
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from cpikan.psi.kernels.model import Demodulation, OrderSearch
 
 Array = np.ndarray
-COSINE, SINE, MEAN = 0, 1, 2  # of the weights
+COSINE, SINE, MEAN, PARITY = 0, 1, 2, 3  # of the weights
 
 
 class Noise(NamedTuple):
@@ -29,8 +29,9 @@ class Noise(NamedTuple):
 
 
 class Demodulator(NamedTuple):
-    """From frames to phasors: ``weights`` (3, L, K) float32, by `COSINE`, `SINE` and `MEAN`, or Carre's numbers in place of
-    cosines; samples from ``saturation_dn`` on are saturated; a pixel is measured from a signal-to-noise of ``snr_min`` on."""
+    """From frames to phasors: ``weights`` (4, L, K) float32, by `COSINE`, `SINE`, `MEAN` and `PARITY`, or Carre's numbers in
+    place of cosines; samples from ``saturation_dn`` on are saturated; a pixel is measured from a signal-to-noise of ``snr_min``
+    on."""
 
     weights: Array
     carre: bool
@@ -99,11 +100,12 @@ class Block(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums of one wavelength over a block: u, v, background, largest sample."""
+    """Sums of one wavelength over a block: u, v, background, parity, largest sample."""
 
     u: Array
     v: Array
     mean: Array
+    parity: Array
     top: Array
 
 
@@ -186,7 +188,7 @@ def pack_demodulation(d: Demodulation) -> Demodulator:
     """Pack weights, noise and limits in single precision."""
     floor = d.phase_floor_rad2[:, None] / (2 * np.pi) ** 2
     noise = np.concatenate([d.noise, d.covariance, floor], axis=1).astype(np.float32)
-    weights = np.stack([d.cosine, d.sine, d.mean]).astype(np.float32)
+    weights = np.stack([d.cosine, d.sine, d.mean, d.parity]).astype(np.float32)
     of_waves = tuple(Noise(*row) for row in noise)
     return Demodulator(weights, d.carre, of_waves, np.float32(d.saturation_dn), np.float32(d.snr_min))
 

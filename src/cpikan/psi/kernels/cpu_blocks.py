@@ -34,7 +34,7 @@ def _waves(wavelengths, n):  # type: ignore[no-untyped-def]
 def _wave_buffers(wavelengths):  # type: ignore[no-untyped-def]
     """Make room for a block: sums of a wavelength, quality, and phases and weights of all wavelengths."""
     return (
-        Sums(empty(), empty(), empty(), empty()),
+        Sums(empty(), empty(), empty(), empty(), empty()),
         Quality(empty(), empty(), empty(), empty(), np.ones(BLOCK, np.float32)),
         _waves(wavelengths, BLOCK),
     )

@@ -19,7 +19,7 @@ from cpikan.psi.kernels.cpu_phasors import (
     jit,
     variances,
 )
-from cpikan.psi.kernels.weight_field import COVARIANCE, EXTRAS, LEAKS, OFFSETS
+from cpikan.psi.kernels.weight_field import COVARIANCE, EXTRAS, LEAKS, OFFSETS, SUMS
 from cpikan.psi.model.frame_model import UNLOCK_ROUNDS
 
 _f = np.float32
@@ -74,6 +74,13 @@ def _parabola(segments, at):  # type: ignore[no-untyped-def]
     return line[at], line[at + size], line[at + 2 * size]
 
 
+@jit
+def _four_sums(segments, at):  # type: ignore[no-untyped-def]
+    """Take the parabolas of u, v, A and parity."""
+    first, second = _parabola(segments, at), _parabola(segments, at + 1)
+    return first, second, _parabola(segments, at + 2), _parabola(segments, at + 3)
+
+
 @inlined
 def _at(parabola, t):  # type: ignore[no-untyped-def]
     return parabola[0] + t * (parabola[1] + t * parabola[2])
@@ -99,17 +106,18 @@ def _dot(weights, i0, i1, i2, i3):  # type: ignore[no-untyped-def]
 @jit
 def _fill_offsets(segments, block, sums):  # type: ignore[no-untyped-def]
     """Start the sums at the constants that take frames' offsets off."""
-    u, v, a, top = sums
+    u, v, a, p, top = sums
     ramp = segments.ramp
     for part in range((block.n + segments.spacing - 1) // segments.spacing):
         first, last, base, at = _segment(segments, block, part)
         at += segments.size - EXTRAS + OFFSETS
-        of_u, of_v, of_a = _parabola(segments, at), _parabola(segments, at + 1), _parabola(segments, at + 2)
+        of_u, of_v, of_a, of_p = _four_sums(segments, at)
         for x in range(first, last):
             t = ramp[x] - base
             u[x] = _at(of_u, t)
             v[x] = _at(of_v, t)
             a[x] = _at(of_a, t)
+            p[x] = _at(of_p, t)
             top[x] = _f(0)
 
 
@@ -139,7 +147,7 @@ def _fill_sums(light, segments, block, sums):  # type: ignore[no-untyped-def]
 
     Each power of the ramp has sums of its own: then the inner loop multiplies samples by constants only.
     """
-    u, v, a, top = sums
+    u, v, a, p, top = sums
     count, n, ramp = light.shape[0], block.n, segments.ramp
     parts = (n + segments.spacing - 1) // segments.spacing
     _fill_offsets(segments, block, sums)
@@ -148,27 +156,30 @@ def _fill_sums(light, segments, block, sums):  # type: ignore[no-untyped-def]
         row2, row3 = light[k + 2, :n], light[k + 3, :n]
         for part in range(parts):
             first, last, base, at = _segment(segments, block, part)
-            at += 3 * k
-            c0, c1, c2 = _four_parabolas(segments, at, 3)
-            s0, s1, s2 = _four_parabolas(segments, at + 1, 3)
-            m0, m1, m2 = _four_parabolas(segments, at + 2, 3)
+            at += SUMS * k
+            c0, c1, c2 = _four_parabolas(segments, at, SUMS)
+            s0, s1, s2 = _four_parabolas(segments, at + 1, SUMS)
+            m0, m1, m2 = _four_parabolas(segments, at + 2, SUMS)
+            p0, p1, p2 = _four_parabolas(segments, at + 3, SUMS)
             for x in range(first, last):
                 t, i0, i1, i2, i3 = ramp[x] - base, _f(row0[x]), _f(row1[x]), _f(row2[x]), _f(row3[x])
                 u[x] += _dot(c0, i0, i1, i2, i3) + t * (_dot(c1, i0, i1, i2, i3) + t * _dot(c2, i0, i1, i2, i3))
                 v[x] += _dot(s0, i0, i1, i2, i3) + t * (_dot(s1, i0, i1, i2, i3) + t * _dot(s2, i0, i1, i2, i3))
                 a[x] += _dot(m0, i0, i1, i2, i3) + t * (_dot(m1, i0, i1, i2, i3) + t * _dot(m2, i0, i1, i2, i3))
+                p[x] += _dot(p0, i0, i1, i2, i3) + t * (_dot(p1, i0, i1, i2, i3) + t * _dot(p2, i0, i1, i2, i3))
                 top[x] = max(top[x], max(max(i0, i1), max(i2, i3)))
     for k in range(count - count % 4, count):
         row = light[k, :n]
         for part in range(parts):
             first, last, base, at = _segment(segments, block, part)
-            at += 3 * k
-            of_u, of_v, of_a = _parabola(segments, at), _parabola(segments, at + 1), _parabola(segments, at + 2)
+            at += SUMS * k
+            of_u, of_v, of_a, of_p = _four_sums(segments, at)
             for x in range(first, last):
                 t, sample = ramp[x] - base, _f(row[x])
                 u[x] += _at(of_u, t) * sample
                 v[x] += _at(of_v, t) * sample
                 a[x] += _at(of_a, t) * sample
+                p[x] += _at(of_p, t) * sample
                 top[x] = max(top[x], sample)
 
 
@@ -203,7 +214,7 @@ def _unlock(segments, block, u, v):  # type: ignore[no-untyped-def]
 @jit
 def _add_quality(sums, segments, block, noise, saturation, weight, quality):  # type: ignore[no-untyped-def]
     """Fill weights and add quality with a covariance that is a parabola over each segment."""
-    u, v, a, top = sums
+    u, v, a, p, top = sums
     snr, modulation, saturated, low_modulation, _ = quality
     ramp, read, gain, floor = segments.ramp, noise.read, noise.gain, noise.floor
     for part in range((block.n + segments.spacing - 1) // segments.spacing):
@@ -213,7 +224,7 @@ def _add_quality(sums, segments, block, noise, saturation, weight, quality):  # 
         for x in range(first, last):
             t = ramp[x] - base
             here = Noise(read, gain, _at(of_uu, t), _at(of_uv, t), _at(of_vv, t), floor)
-            power, modulation_variance, variance = variances(u[x], v[x], a[x], here)
+            power, modulation_variance, variance = variances(u[x], v[x], a[x], p[x], here)
             weight[x] = _f(1) / max(variance, _f(1e-30))
             snr[x] += power / max(modulation_variance, _f(1e-30))
             modulation[x] += np.sqrt(power)
@@ -231,7 +242,7 @@ def demodulate(frames, source, block, demodulator, field, nodes, sums, phase, we
         add_quality(sums, block.n, noise, demodulator.saturation_dn, weight, quality)
     else:
         curve = field.curves[source]
-        segments = Segments(nodes.lines[source], 3 * frames.shape[1] + EXTRAS, field.spacing_x, nodes.ramp)
+        segments = Segments(nodes.lines[source], SUMS * frames.shape[1] + EXTRAS, field.spacing_x, nodes.ramp)
         _fill_light(frames, source, block, curve, nodes.light)
         _fill_sums(nodes.light, segments, block, sums)
         if curve.locked:

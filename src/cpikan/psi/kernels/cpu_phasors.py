@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from cpikan.compiled import compiled
-from cpikan.psi.kernels.arguments import COSINE, MEAN, SINE
-from cpikan.psi.kernels.model import LONGEST_SEGMENT, LOW_SIGMA_RAD
+from cpikan.psi.kernels.arguments import COSINE, MEAN, PARITY, SINE
+from cpikan.psi.kernels.model import LONGEST_SEGMENT, LOW_SIGMA_RAD, PARITY_MAX, PARITY_ROUNDING
 
 BLOCK = LONGEST_SEGMENT  # long runs for the prefetcher, and all buffers of a block in the second-level cache
 _f = np.float32
 TURN = _f(2 * np.pi)
 _LOW_VARIANCE = _f((LOW_SIGMA_RAD / (2 * np.pi)) ** 2)  # cycles^2
+_PARITY_MAX, _PARITY_ROUNDING = _f(PARITY_MAX), _f(PARITY_ROUNDING)
 _ROUND_NOISE = _f(1e-6)  # relative: noise of u and v this equal is a circle
 
 # "contract" allows fused multiply-add; nothing that reorders sums or breaks the rounding trick
@@ -35,45 +36,55 @@ def empty():  # type: ignore[no-untyped-def]
 
 
 @jit
+def _weights_of(weights, source, k):  # type: ignore[no-untyped-def]
+    return weights[COSINE, source, k], weights[SINE, source, k], weights[MEAN, source, k], weights[PARITY, source, k]
+
+
+@jit
 def _linear_sums(frames, source, block, weights, sums):  # type: ignore[no-untyped-def]
-    """Sum K weighted frames over a block of one row: u, v, mean and the largest sample."""
-    u, v, a, top = sums
+    """Sum K weighted frames over a block of one row: u, v, mean, parity and the largest sample."""
+    u, v, a, p, top = sums
     y, x0, n = block.y, block.x0, block.n
-    for x in range(n):
-        u[x] = _f(0)
-        v[x] = _f(0)
-        a[x] = _f(0)
-        top[x] = _f(0)
     count = frames.shape[1]
+    if count < 4:
+        for x in range(n):
+            u[x] = _f(0)
+            v[x] = _f(0)
+            a[x] = _f(0)
+            p[x] = _f(0)
+            top[x] = _f(0)
     for k in range(0, count - 3, 4):  # four frames per sweep: a quarter of the traffic of the sums
-        c0, s0, m0 = weights[COSINE, source, k], weights[SINE, source, k], weights[MEAN, source, k]
-        c1, s1, m1 = weights[COSINE, source, k + 1], weights[SINE, source, k + 1], weights[MEAN, source, k + 1]
-        c2, s2, m2 = weights[COSINE, source, k + 2], weights[SINE, source, k + 2], weights[MEAN, source, k + 2]
-        c3, s3, m3 = weights[COSINE, source, k + 3], weights[SINE, source, k + 3], weights[MEAN, source, k + 3]
+        c0, s0, m0, p0 = _weights_of(weights, source, k)
+        c1, s1, m1, p1 = _weights_of(weights, source, k + 1)
+        c2, s2, m2, p2 = _weights_of(weights, source, k + 2)
+        c3, s3, m3, p3 = _weights_of(weights, source, k + 3)
         # slices: their indices are known not to be negative, so loads stay vectors
         row0, row1 = frames[source, k, y, x0 : x0 + n], frames[source, k + 1, y, x0 : x0 + n]
         row2, row3 = frames[source, k + 2, y, x0 : x0 + n], frames[source, k + 3, y, x0 : x0 + n]
+        first = k == 0  # the sums are filled, not added to: a quarter of the traffic of four frames
         for x in range(n):
             i0, i1, i2, i3 = _f(row0[x]), _f(row1[x]), _f(row2[x]), _f(row3[x])
-            u[x] += c0 * i0 + c1 * i1 + (c2 * i2 + c3 * i3)
-            v[x] += s0 * i0 + s1 * i1 + (s2 * i2 + s3 * i3)
-            a[x] += m0 * i0 + m1 * i1 + (m2 * i2 + m3 * i3)
-            top[x] = max(top[x], max(max(i0, i1), max(i2, i3)))
+            u[x] = c0 * i0 + c1 * i1 + (c2 * i2 + c3 * i3) + (_f(0) if first else u[x])
+            v[x] = s0 * i0 + s1 * i1 + (s2 * i2 + s3 * i3) + (_f(0) if first else v[x])
+            a[x] = m0 * i0 + m1 * i1 + (m2 * i2 + m3 * i3) + (_f(0) if first else a[x])
+            p[x] = p0 * i0 + p1 * i1 + (p2 * i2 + p3 * i3) + (_f(0) if first else p[x])
+            top[x] = max(_f(0) if first else top[x], max(max(i0, i1), max(i2, i3)))
     for k in range(count - count % 4, count):
-        c, s, m = weights[COSINE, source, k], weights[SINE, source, k], weights[MEAN, source, k]
+        c0, s0, m0, p0 = _weights_of(weights, source, k)
         row = frames[source, k, y, x0 : x0 + n]
         for x in range(n):
             sample = _f(row[x])
-            u[x] += c * sample
-            v[x] += s * sample
-            a[x] += m * sample
+            u[x] += c0 * sample
+            v[x] += s0 * sample
+            a[x] += m0 * sample
+            p[x] += p0 * sample
             top[x] = max(top[x], sample)
 
 
 @jit
 def _carre_sums(frames, source, block, weights, sums):  # type: ignore[no-untyped-def]
     """Demodulate four frames by Carre's square root; see `cpikan.psi.model.schemes`."""
-    u, v, a, top = sums
+    u, v, a, p, top = sums
     y, x0, n = block.y, block.x0, block.n
     real, imag = weights[COSINE, source, 0], weights[COSINE, source, 1]
     scale, sign = weights[COSINE, source, 2], weights[COSINE, source, 3]
@@ -90,6 +101,7 @@ def _carre_sums(frames, source, block, weights, sums):  # type: ignore[no-untype
         u[x] = even * real - odd * imag
         v[x] = even * imag + odd * real
         a[x] = (i0 + i1 + i2 + i3) * _f(0.25)
+        p[x] = _f(0)
         top[x] = max(max(i0, i1), max(i2, i3))
 
 
@@ -125,10 +137,18 @@ def fill_phase_cycles(u, v, out, n):  # type: ignore[no-untyped-def]
 
 
 @jit
-def variances(u, v, a, noise):  # type: ignore[no-untyped-def]
+def excess(parity, mean, per_variance):  # type: ignore[no-untyped-def]
+    """Work out by how much the variance of a pixel is above what noise explains: 1 unless its samples contradict each other."""
+    square = (parity * parity - _PARITY_ROUNDING * mean * mean) * per_variance
+    return max(_f(1), _f(1) + _f(2) * (square - _PARITY_MAX))
+
+
+@jit
+def variances(u, v, a, parity, noise):  # type: ignore[no-untyped-def]
     """Work out B^2, the variance of B, and that of the phase in cycles^2, of one pixel."""
     per_turn = _f(1) / (TURN * TURN)
     sample_variance = noise.read + noise.gain * max(a, _f(0))
+    sample_variance *= excess(parity, a, _f(1) / sample_variance)
     power = u * u + v * v
     spread = sample_variance * (noise.var_u * v * v - _f(2) * noise.cov * u * v + noise.var_v * u * u)
     modulation_variance = sample_variance * (noise.var_u + noise.var_v) * _f(0.5)
@@ -146,7 +166,7 @@ def is_quiet(variance):  # type: ignore[no-untyped-def]
 @jit
 def add_quality(sums, n, noise, saturation, weight, quality):  # type: ignore[no-untyped-def]
     """Fill the weight 1/variance (cycles^-2) from the sums of one wavelength and add to the quality of the block."""
-    u, v, a, top = sums
+    u, v, a, p, top = sums
     snr, modulation, saturated, low_modulation, _ = quality
     round_noise = (
         abs(noise.cov) < _ROUND_NOISE * noise.var_u and abs(noise.var_u - noise.var_v) < _ROUND_NOISE * noise.var_u
@@ -155,7 +175,7 @@ def add_quality(sums, n, noise, saturation, weight, quality):  # type: ignore[no
         _add_round_quality(sums, n, noise, saturation, weight, quality)
         return
     for x in range(n):
-        power, modulation_variance, variance = variances(u[x], v[x], a[x], noise)
+        power, modulation_variance, variance = variances(u[x], v[x], a[x], p[x], noise)
         weight[x] = _f(1) / max(variance, _f(1e-30))
         snr[x] += power / max(modulation_variance, _f(1e-30))
         modulation[x] += np.sqrt(power)
@@ -166,7 +186,7 @@ def add_quality(sums, n, noise, saturation, weight, quality):  # type: ignore[no
 @jit
 def _add_round_quality(sums, n, noise, saturation, weight, quality):  # type: ignore[no-untyped-def]
     """Add quality where the noise of u and v is equal and independent, as with equal steps: one division, not three."""
-    u, v, a, top = sums
+    u, v, a, p, top = sums
     snr, modulation, saturated, low_modulation, _ = quality
     read, gain, var_u = noise.read, noise.gain, noise.var_u
     turn2 = _f((2 * np.pi) ** 2)
@@ -174,7 +194,7 @@ def _add_round_quality(sums, n, noise, saturation, weight, quality):  # type: ig
     for x in range(n):
         power = u[x] * u[x] + v[x] * v[x]
         per_variance = _f(1) / max((read + gain * max(a[x], _f(0))) * var_u, _f(1e-30))
-        ratio = power * per_variance
+        ratio = power * per_variance / excess(p[x], a[x], per_variance * var_u)
         trusted = max(ratio - _f(2), ratio * _f(0.25)) * turn2
         weight[x] = min(trusted, _f(1e30))
         snr[x] += ratio

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cpikan.psi.model.frame_model import FrameModel
+from cpikan.psi.model.schemes import PhasorWeights
 
 AMBIGUOUS_POSTERIOR = 0.99  # an order whose posterior against its runner-up is below this is flagged
 LEAST_MARGIN = 2 * math.log(AMBIGUOUS_POSTERIOR / (1 - AMBIGUOUS_POSTERIOR))  # chi squared
 LONGEST_SEGMENT = 2048  # pixels: the block of the compiled loops, and the longest stretch weights are interpolated over
 LOW_SIGMA_RAD = 0.5  # a wavelength noisier than this counts as low modulation
+# chi squared of one degree of freedom, six sigma: noise alone takes one pixel of 500 million beyond it. There a pixel's samples
+# contradict each other: its variance grows by twice the excess, which is more than chi squared itself from 8.5 sigma on
+PARITY_MAX = 36.0
+PARITY_ROUNDING = 4e-12  # single precision sums samples to 2e-6 of the mean
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,9 @@ class Demodulation:
     """Weights and noise of L wavelengths with K frames each; all arrays float64.
 
     ``cosine``, ``sine``, ``mean``: (L, K), turning frames into u = B cos phi, v = B sin phi and A. ``covariance``: (L, 3),
-    var u, cov(u, v), var v at unit noise. ``noise``: (L, 2), the variance of one sample is noise[0] + noise[1] * A in DN^2.
+    var u, cov(u, v), var v at unit noise. ``parity``: (L, K), unit vectors that no background, cosine or sine of the frames
+    reaches, so that the sum they weigh is noise alone; zeros where there is none. ``noise``: (L, 2), the variance of one sample
+    is noise[0] + noise[1] * A in DN^2.
     ``phase_floor_rad2``: (L,), phase variance that frame noise does not explain. ``saturation_dn``: samples at or above it
     are saturated. ``snr_min``: a pixel is measured when sum over wavelengths of B^2 / var B reaches it.
 
@@ -34,6 +41,7 @@ class Demodulation:
     cosine: np.ndarray
     sine: np.ndarray
     mean: np.ndarray
+    parity: np.ndarray
     covariance: np.ndarray
     noise: np.ndarray
     phase_floor_rad2: np.ndarray
@@ -50,6 +58,14 @@ class Demodulation:
             raise ValueError("models take least squares, and one model per wavelength with the frames of the weights")
         if any(not 2 <= px <= LONGEST_SEGMENT or px & (px - 1) for px in self.node_px):
             raise ValueError(f"node_px {self.node_px} are not powers of two from 2 to {LONGEST_SEGMENT}")
+
+    @classmethod
+    def of_weights(cls, weights: Sequence[PhasorWeights], noise: np.ndarray, **limits: Any) -> Demodulation:
+        """Make the demodulation of one set of ``weights`` per wavelength; ``limits`` are further fields."""
+        names = ("cosine", "sine", "mean", "parity", "covariance")
+        fields: dict[str, Any] = {name: np.stack([getattr(w, name) for w in weights]) for name in names}
+        fields |= {"noise": noise, "phase_floor_rad2": np.zeros(len(weights)), "carre": weights[0].carre}
+        return cls(**(fields | limits))
 
     @property
     def wavelengths(self) -> int:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpikan.psi.kernels.model import LOW_SIGMA_RAD, Demodulation, HeightRows, OrderSearch, PhaseRows, PixelModel
+from cpikan.psi.kernels.model import (
+    LOW_SIGMA_RAD,
+    PARITY_MAX,
+    PARITY_ROUNDING,
+    Demodulation,
+    HeightRows,
+    OrderSearch,
+    PhaseRows,
+    PixelModel,
+)
 from cpikan.psi.model.flags import Flag
 from cpikan.psi.model.frame_model import FrameModel
 
@@ -25,13 +34,16 @@ def demodulate(frames: np.ndarray, model: Demodulation, position: Position | Non
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         if model.models is not None:
             assert position is not None, "weights that vary over the image need the pixels' positions"
-            u, v, mean, covariance = _field_phasor(stack, model.models, position)
+            u, v, mean, parity, covariance = _field_phasor(stack, model.models, position)
         else:
             u, v, mean = _phasor(stack, model)
+            parity = np.einsum("lk,lk...->l...", model.parity, stack)
             covariance = tuple(model.covariance[:, i].reshape(shape) for i in range(3))
         read, gain = (model.noise[:, i].reshape(shape) for i in range(2))
         var_u, cov, var_v = covariance
         sample_variance = read + gain * np.maximum(mean, 0)
+        excess = (parity**2 - PARITY_ROUNDING * mean**2) / sample_variance
+        sample_variance = sample_variance * np.maximum(1.0, 1.0 + 2.0 * (excess - PARITY_MAX))
         power = u * u + v * v
         modulation_variance = sample_variance * (var_u + var_v) / 2
         # the noise adds 2 var B to B^2 on average: take it off, or weak pixels would look better than they are
@@ -53,8 +65,8 @@ def _phasor(stack: np.ndarray, model: Demodulation) -> tuple[np.ndarray, np.ndar
 
 def _field_phasor(
     stack: np.ndarray, models: tuple[FrameModel, ...], position: Position
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
-    """Compute u, v, A and (var u, cov, var v) at unit noise, each (L, ...), by least-squares weights per pixel."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+    """Compute u, v, A, parity and (var u, cov, var v) at unit noise, each (L, ...), by least-squares weights per pixel."""
     y, x = np.broadcast_arrays(*position)
     found = []
     for one, samples in zip(models, stack, strict=True):
@@ -63,9 +75,10 @@ def _field_phasor(
         mean, u, v = np.moveaxis((weights @ light[..., None])[..., 0] + constants, -1, 0)
         phasor = one.unlocked(u + 1j * v, y, x)
         parts = (covariance[..., i, j] for i, j in ((1, 1), (1, 2), (2, 2)))
-        found.append((phasor.real, phasor.imag, mean, *parts))
-    u, v, mean, *spread = (np.stack(part) for part in zip(*found, strict=True))
-    return u, v, mean, tuple(spread)
+        parity = (one.parity_at(y, x) * (light - one.offset_dn)).sum(axis=-1)
+        found.append((phasor.real, phasor.imag, mean, parity, *parts))
+    u, v, mean, parity, *spread = (np.stack(part) for part in zip(*found, strict=True))
+    return u, v, mean, parity, tuple(spread)
 
 
 def _places(frames: np.ndarray, first_row: int) -> Position:

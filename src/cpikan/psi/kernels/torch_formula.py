@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cpikan.psi.kernels.model import LOW_SIGMA_RAD, PixelModel
+from cpikan.psi.kernels.model import LOW_SIGMA_RAD, PARITY_MAX, PARITY_ROUNDING, PixelModel
 from cpikan.psi.model.flags import Flag
 
 CHUNK = 16  # orders one compiled search tries; a longer search calls it again
@@ -29,10 +29,10 @@ _LOWEST, _END, _ORDERS = range(3)  # of ``near`` and ``wide``
 class Constants(NamedTuple):
     """A stack's model on the device, wavelengths anchor first.
 
-    ``weights`` (3, L, K): cosine, sine, mean; ``noise`` (L, 6): read, gain, var u, cov u v, var v, phase floor (turns^2);
-    ``level`` (6,): saturation, smallest signal-to-noise, smallest margin, largest misfit, 1 for the joint height and 0 for
-    the anchor's alone, half a wave in nm; ``ratio`` (L,); all float32. ``planes`` (L, 3): piston, tilt in y and x (turns),
-    ``centre`` (2,), float64. ``near`` and ``wide`` (3,) float32: lowest height, end (turns) and number of orders.
+    ``weights`` (4, L, K): cosine, sine, mean, parity; ``noise`` (L, 6): read, gain, var u, cov u v, var v, phase floor
+    (turns^2); ``level`` (6,): saturation, smallest signal-to-noise, smallest margin, largest misfit, 1 for the joint height
+    and 0 for the anchor's alone, half a wave in nm; ``ratio`` (L,); all float32. ``planes`` (L, 3): piston, tilt in y and x
+    (turns), ``centre`` (2,), float64. ``near`` and ``wide`` (3,) float32: lowest height, end (turns) and number of orders.
     ``bow`` (L, 5, 5) float64, or (L, 0, 0): the factors of y^i x^j of smooth errors.
     """
 
@@ -103,7 +103,7 @@ def constants(model: PixelModel, device: torch.device) -> Constants:
     d, search = model.demodulation, model.search
     order = list(range(d.wavelengths)) if search is None else list(search.order)
     noise = np.concatenate([d.noise, d.covariance, d.phase_floor_rad2[:, None] / _TURN**2], axis=1)[order]
-    weights = np.stack([d.cosine, d.sine, d.mean])[:, order]
+    weights = np.stack([d.cosine, d.sine, d.mean, d.parity])[:, order]
     level = [d.saturation_dn, d.snr_min, 0.0, math.inf, 1.0, 1.0]
     ratio, centre = np.ones(len(order)), np.zeros(2)
     planes, near, wide = np.zeros((len(order), 3)), np.zeros(3), np.zeros(3)
@@ -144,9 +144,9 @@ def demodulate(pixels: Pixels, c: Constants, kind: Kind) -> Phasors:
     clipped = weak = torch.zeros_like(pixels.inside, dtype=torch.bool)
     for i in range(samples.shape[0]):
         stack = [_number(samples[i, k], kind.unsigned16) for k in range(samples.shape[1])]
-        u, v, mean = (_carre_sums if kind.carre else _sums)(stack, c.weights[:, i])
+        u, v, mean, parity = (_carre_sums if kind.carre else _sums)(stack, c.weights[:, i])
         power = u * u + v * v
-        variance, modulation_variance = _variances(u, v, mean, power, c.noise[i])
+        variance, modulation_variance = _variances(u, v, _sample_variance(mean, parity, c.noise[i]), power, c.noise[i])
         turns.append(torch.atan2(v, u) * (1 / _TURN))
         weight.append(1 / variance.clamp_min(_TINY))
         snr = snr + power / modulation_variance.clamp_min(_TINY)
@@ -173,30 +173,38 @@ def _bit(where: Tensor, bit: int) -> Tensor:
     return where.to(torch.uint8) * bit
 
 
-def _sums(stack: list[Tensor], weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum K frames with ``weights`` (3, K): u, v and the mean."""
-    u, v, mean = (weights[row, 0] * stack[0] for row in range(3))
+def _sums(stack: list[Tensor], weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sum K frames with ``weights`` (4, K): u, v, the mean and parity."""
+    u, v, mean, parity = (weights[row, 0] * stack[0] for row in range(4))
     for k, sample in enumerate(stack[1:], 1):
         u = u + weights[0, k] * sample
         v = v + weights[1, k] * sample
         mean = mean + weights[2, k] * sample
-    return u, v, mean
+        parity = parity + weights[3, k] * sample
+    return u, v, mean, parity
 
 
-def _carre_sums(stack: list[Tensor], weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _carre_sums(stack: list[Tensor], weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compute Carre's square root for four frames; see `cpikan.psi.model.schemes`."""
     real, imag, scale, sign = (weights[0, k] for k in range(4))
     i0, i1, i2, i3 = stack
     outer, inner = i0 - i3, i1 - i2
     even = (i1 + i2 - i0 - i3) * scale
     odd = ((3 * inner - outer) * (inner + outer)).abs().sqrt() * scale.abs() * sign * inner.sign()
-    return even * real - odd * imag, even * imag + odd * real, (i0 + i1 + i2 + i3) * 0.25
+    mean = (i0 + i1 + i2 + i3) * 0.25
+    return even * real - odd * imag, even * imag + odd * real, mean, torch.zeros_like(mean)
 
 
-def _variances(u: Tensor, v: Tensor, mean: Tensor, power: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def _sample_variance(mean: Tensor, parity: Tensor, noise: Tensor) -> Tensor:
+    """Compute the variance of a sample; it is enlarged where a pixel's samples contradict each other."""
+    expected = noise[0] + noise[1] * mean.clamp_min(0)
+    excess = (parity * parity - PARITY_ROUNDING * mean * mean) / expected
+    return expected * (1 + 2 * (excess - PARITY_MAX)).clamp_min(1)
+
+
+def _variances(u: Tensor, v: Tensor, sample_variance: Tensor, power: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the variance of the phase (turns^2) with its floor, and of the modulation."""
-    read, gain, var_u, cov, var_v, floor = (noise[k] for k in range(6))
-    sample_variance = read + gain * mean.clamp_min(0)
+    var_u, cov, var_v, floor = (noise[k] for k in range(2, 6))
     spread = sample_variance * (var_u * v * v - 2 * cov * u * v + var_v * u * u)
     modulation_variance = sample_variance * (var_u + var_v) * 0.5
     # the noise adds 2 var B to B^2 on average: take it off, or weak pixels would look better than they are

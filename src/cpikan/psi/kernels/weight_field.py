@@ -27,7 +27,8 @@ _SEGMENTS_OF_A_FIELD = 128
 _WORST_CONDITION = 300.0  # of the design at any probe; beyond it noise drowns the phase
 
 # numbers of a node after the weights of its frames, and where each begins
-OFFSETS, COVARIANCE, LEAKS, EXTRAS = 0, 3, 6, 14
+OFFSETS, COVARIANCE, LEAKS, EXTRAS = 0, 4, 7, 15
+SUMS = 4  # that each frame has a weight in: u, v, A and parity
 Region = tuple[tuple[int, int], tuple[int, int]]  # first and last row, first and last column
 _jit: Any = functools.partial(compiled, error_model="numpy")
 
@@ -60,6 +61,7 @@ def model_demodulation(
         cosine=cosine,
         sine=sine,
         mean=mean,
+        parity=np.stack([m.parity_at(*middle) for m in models]),
         covariance=np.stack([p.sum(axis=1) for p in products], axis=1),
         noise=np.array([[max(n.read_dn2, 1e-12), n.gain_dn] for n in noise]),  # nothing divides by zero
         phase_floor_rad2=np.zeros(len(models)),
@@ -143,10 +145,10 @@ class _Frames(NamedTuple):
 class WeightField:
     """The nodes' weights of one stack, made for the bands that ask for them.
 
-    ``rows`` gives what the compiled pass takes: nodes (node rows, L, segments * 3 * (3 K + 14)) float32, two node rows for
+    ``rows`` gives what the compiled pass takes: nodes (node rows, L, segments * 3 * (4 K + 15)) float32, two node rows for
     each segment along y and one more.
-    Of each segment along x: cosine, sine and mean of frame 0, of frame 1, ..., the constants of u, v and A that take the
-    offsets off, var u, cov, var v, what the second and the third harmonic add to u + i v (real and imaginary factors of
+    Of each segment along x: cosine, sine, mean and parity of frame 0, of frame 1, ..., the constants of the four sums that take
+    the offsets off, var u, cov, var v, what the second and the third harmonic add to u + i v (real and imaginary factors of
     B exp(i h phi) and of B exp(-i h phi), zero where not locked); then the factors of all these with the pixel's number
     in the segment, and with its square.
     Only the node rows of the last band are kept.
@@ -167,12 +169,12 @@ class WeightField:
         return NodeRows(np.stack([made[key] for key in wanted]), first, every_y, every_x, self._curves)
 
     def _row(self, number: int, width: int) -> np.ndarray:
-        """Compute node row ``number``, half a segment after the one before: (L, segments * 3 * (3 K + 14))."""
+        """Compute node row ``number``, half a segment after the one before: (L, segments * 3 * (4 K + 15))."""
         every_y, every_x = self._spacing
         segments = -(-width // every_x)
         lines = []
         for one in self._models:
-            exact = np.zeros((2 * segments + 1, 3 * one.frames + EXTRAS))
+            exact = np.zeros((2 * segments + 1, SUMS * one.frames + EXTRAS))
             y, x = np.broadcast_arrays(number * every_y / 2, np.arange(2 * segments + 1) * every_x / 2)
             smooth = np.zeros(len(x)) if one.background is None else one.background.at(y, x)
             orders = np.array([1, *one.harmonics], np.float64)
@@ -201,8 +203,11 @@ class WeightField:
                 smooth,
                 exact,
             )
+            parity = one.parity_at(y, x)
+            exact[:, 3 : SUMS * one.frames : SUMS] = parity
+            exact[:, SUMS * one.frames + OFFSETS + 3] = -parity @ one.offset_dn
             for i, (order, _) in enumerate(one.locked):
-                place = 3 * one.frames + LEAKS + 4 * (order - 2)
+                place = SUMS * one.frames + LEAKS + 4 * (order - 2)
                 leaks = one.leaks_at(y, x)[:, i]
                 exact[:, place : place + 4] = leaks.view(np.float64).reshape(len(x), 4)
             start, middle, end = exact[:-1:2], exact[1::2], exact[2::2]
@@ -240,7 +245,7 @@ def _exact_nodes(dy, dx0, spacing, frames, orders, trust, smooth, out):  # type:
     """Compute weights, constants and covariance at nodes of one row, as `FrameModel.weights_at` has them.
 
     Normal equations by Cholesky in float64: a condition of 300 leaves eleven digits. ``dy``, ``dx0`` are from the pivot;
-    ``out`` is (nodes, 3 K + EXTRAS). ``smooth`` (nodes,) is the background that counts as ``trust`` samples.
+    ``out`` is (nodes, 4 K + EXTRAS). ``smooth`` (nodes,) is the background that counts as ``trust`` samples.
     """
     count, unknowns = len(frames.step), 1 + 2 * len(orders)
     design, gram, solved = np.empty((count, unknowns)), np.empty((unknowns, unknowns)), np.empty((3, unknowns))
@@ -285,7 +290,7 @@ def _solve_for_three(design, trust, gram, solved):  # type: ignore[no-untyped-de
 @_jit
 def _fill_node(design, offset, solved, trust, smooth, out):  # type: ignore[no-untyped-def]
     count = design.shape[0]
-    offsets, covariance = out[3 * count + OFFSETS :], out[3 * count + COVARIANCE :]
+    offsets, covariance = out[SUMS * count + OFFSETS :], out[SUMS * count + COVARIANCE :]
     offsets[:3], covariance[:3] = 0.0, 0.0
     for r in range(3):
         offsets[(r + 2) % 3] = trust * solved[r, 0] * smooth
@@ -298,9 +303,9 @@ def _fill_node(design, offset, solved, trust, smooth, out):  # type: ignore[no-u
             for m in range(design.shape[1]):
                 weight += solved[r, m] * design[k, m]
             place = (r + 2) % 3  # u, v, A
-            out[3 * k + place] = weight
+            out[SUMS * k + place] = weight
             offsets[place] -= weight * offset[k]
-        u, v = out[3 * k], out[3 * k + 1]
+        u, v = out[SUMS * k], out[SUMS * k + 1]
         covariance[0] += u * u
         covariance[1] += u * v
         covariance[2] += v * v

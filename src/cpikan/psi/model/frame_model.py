@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpikan.psi.model.fringes import fringe_columns
+from cpikan.psi.model.fringes import fringe_columns, parity_vector
 from cpikan.psi.model.response import Response
 from cpikan.psi.model.smooth_field import SmoothField
 
+_LEAST_PARITY = 0.3  # of one pixel's vector beside that of the pivot: what is left of it then has no direction
 UNLOCK_ROUNDS = 6  # harmonics of a tenth of the modulation are then taken off to 1e-6 or so
 
 
@@ -79,10 +80,25 @@ class FrameModel:
 
     def design_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Build the columns A, B cos phi, B sin phi, then two per further harmonic: (..., K, 3 + 2 H)."""
-        columns = fringe_columns(np.moveaxis(self.steps_at(y, x), 0, -1), self.harmonics) * self.gain[:, None]
+        return self._columns_at(y, x, self.harmonics)
+
+    def _columns_at(self, y: np.ndarray, x: np.ndarray, harmonics: tuple[int, ...]) -> np.ndarray:
+        columns = fringe_columns(np.moveaxis(self.steps_at(y, x), 0, -1), harmonics) * self.gain[:, None]
         if self.contrast is not None:
             columns[..., 1:] *= self.contrast[:, None]
         return columns
+
+    def parity_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Compute unit vectors (..., K) that sum frames (offsets taken off) to noise alone; zeros where there are none.
+
+        No background, fringe or harmonic reaches them; they vary smoothly, and at the pivot they are `parity_vector`'s.
+        """
+        harmonics = self.harmonics + tuple(order for order, _ in self.locked)
+        kept = parity_vector(self._columns_at(np.asarray(self.pivot[0]), np.asarray(self.pivot[1]), harmonics))
+        reached, _ = np.linalg.qr(self._columns_at(y, x, harmonics))
+        found = kept - (reached @ (np.swapaxes(reached, -1, -2) @ kept[:, None]))[..., 0]
+        size = np.linalg.norm(found, axis=-1, keepdims=True)
+        return np.where(size > _LEAST_PARITY, found / np.maximum(size, _LEAST_PARITY), 0.0)
 
     def weights_at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Compute least-squares weights of the frames (offsets taken off) for A, B cos phi, B sin phi: (..., 3, K)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cpikan.errors import InputError, unknown_name
-from cpikan.psi.model.fringes import fringe_columns
+from cpikan.psi.model.fringes import fringe_columns, parity_vector
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,15 @@ SCHEME_NAMES = (LEAST_SQUARES, CARRE, *SCHEMES)
 class PhasorWeights:
     """How K frames of one wavelength become u + i v = B exp(i phi) and the mean A.
 
-    ``cosine``, ``sine`` and ``mean`` have shape (K,), float64. ``covariance`` is (var u, cov u v, var v) for frames with
-    unit noise variance. ``carre`` marks the one non-linear formula, whose sums are combined by a square root; its weights
-    then hold the scale of the two sums.
+    ``cosine``, ``sine`` and ``mean`` have shape (K,), float64; so has ``parity``, which sums frames to noise alone.
+    ``covariance`` is (var u, cov u v, var v) for frames with unit noise variance. ``carre`` marks the one non-linear
+    formula, whose sums are combined by a square root; its weights then hold the scale of the two sums.
     """
 
     cosine: np.ndarray
     sine: np.ndarray
     mean: np.ndarray
+    parity: np.ndarray
     covariance: np.ndarray
     carre: bool = False
 
@@ -100,13 +101,13 @@ def phasor_weights(name: str, steps_deg: tuple[float, ...]) -> PhasorWeights:
     if abs(np.sum(weights * np.exp(1j * delta))) < abs(np.sum(weights * np.exp(-1j * delta))):
         weights = weights.conj()
     weights = weights * 2 / np.sum(weights * np.exp(1j * delta))
-    mean = _least_squares(steps_deg).mean
-    return _linear(weights.real, weights.imag, mean)
+    plain = _least_squares(steps_deg)
+    return _linear(weights.real, weights.imag, plain.mean, plain.parity)
 
 
-def _linear(cosine: np.ndarray, sine: np.ndarray, mean: np.ndarray) -> PhasorWeights:
+def _linear(cosine: np.ndarray, sine: np.ndarray, mean: np.ndarray, parity: np.ndarray) -> PhasorWeights:
     covariance = np.array([cosine @ cosine, cosine @ sine, sine @ sine])
-    return PhasorWeights(cosine, sine, mean, covariance)
+    return PhasorWeights(cosine, sine, mean, parity, covariance)
 
 
 def design_matrix(steps_deg: tuple[float, ...]) -> np.ndarray:
@@ -115,8 +116,9 @@ def design_matrix(steps_deg: tuple[float, ...]) -> np.ndarray:
 
 
 def _least_squares(steps_deg: tuple[float, ...]) -> PhasorWeights:
-    mean, cosine, sine = np.linalg.pinv(design_matrix(steps_deg))
-    return _linear(cosine, sine, mean)
+    design = design_matrix(steps_deg)
+    mean, cosine, sine = np.linalg.pinv(design)
+    return _linear(cosine, sine, mean, parity_vector(design))
 
 
 def _check_steps(scheme: Scheme, steps_deg: tuple[float, ...], tolerance_deg: float = 10.0) -> None:
@@ -155,6 +157,7 @@ def _carre(steps_deg: tuple[float, ...]) -> PhasorWeights:
         np.array([rotate.real, rotate.imag, scale, np.sign(half)]),
         np.zeros(4),
         np.full(4, 0.25),
+        np.zeros(4),  # four frames of an unknown step leave nothing over
         covariance,
         carre=True,
     )
