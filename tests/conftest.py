@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import pickle
+from collections import OrderedDict
+from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
+from cpikan.pipeline.reconstruction import calibrate
 from independent_frames import Faults, Scene, make_scene
 from small_stacks import FIVE_DEG, STEPS_DEG, WAVES_NM, folder_of
 
@@ -55,3 +61,25 @@ def wafer_folder(wafer: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path
 def tower_folder(tower: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``tower`` on disk."""
     return folder_of(tmp_path_factory.mktemp("tower") / "frames", np.asarray(tower.frames))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def calibrated_once() -> Iterator[None]:
+    """Calibrate no stack twice that a test before has calibrated with the same settings: most of the time of a small run.
+
+    `tests/psi/calibration` calls what is replaced here by its own name, and processes of their own calibrate for themselves.
+    """
+    original, known = calibrate.calibrate_stack, OrderedDict[bytes, Any]()
+
+    def remembering(*args: Any, **named: Any) -> Any:
+        key = blake2b(pickle.dumps((args, sorted(named.items())))).digest()
+        if key not in known:
+            known[key] = original(*args, **named)
+        known.move_to_end(key)
+        if len(known) > 40:  # of a megabyte each
+            known.popitem(last=False)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrate, "calibrate_stack", remembering)
+        yield

@@ -72,6 +72,17 @@ FORM = {
 }
 
 
+@pytest.fixture
+def drawn() -> None:
+    """Ask for pictures: those of a page take most of its time, and `test_page` looks at them."""
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(content, "inline_svg", lambda figure, name, label: "<svg></svg>")
+
+
 def _disc() -> np.ndarray:
     """Valid within 25 pixels of (30, 40)."""
     y, x = np.indices((60, 80))
@@ -169,6 +180,7 @@ def test_defocus_and_offset_have_columns_where_they_were_fitted(tmp_path: Path) 
     assert rows[3][6] == "-3.25"
 
 
+@pytest.mark.usefixtures("drawn")
 def test_each_wavelength_has_a_section_and_names_of_its_own(tmp_path: Path) -> None:
     page = _page(tmp_path, _document(FIT, FIT | {"response": None}))
     assert [title for title in _headings(page) if title.startswith("Frames")] == ["Frames, 654 nm", "Frames, 5.5 µm"]
@@ -216,6 +228,7 @@ def test_warnings_stand_above_everything(tmp_path: Path) -> None:
     assert '<div class="warnings"' not in _page(tmp_path, _document(warnings=[]))
 
 
+@pytest.mark.usefixtures("drawn")
 def test_hostile_words_stay_text(tmp_path: Path) -> None:
     hostile = FIT | {"effects": [ATTACK], "omitted": {ATTACK: ATTACK}, "determined": False, "reason": ATTACK}
     hostile |= {"sign": ATTACK, "harmonic_ratio": {ATTACK: 0.1}, "ripple_after_mrad": {ATTACK: 1.0}}
@@ -239,8 +252,7 @@ def _told(fit: Any) -> str:
 
 
 @pytest.mark.parametrize("odd", ["absent", None, "x", [], {}, [None] * 6, True, float("nan"), [[1.0], [2.0, 3.0]]])
-def test_missing_or_odd_entries_are_left_out(odd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(content, "inline_svg", lambda figure, name, label: "<svg></svg>")  # drawn below, once each
+def test_missing_or_odd_entries_are_left_out(odd: Any) -> None:
     whole = _told(FIT)
     for name in FIT:
         fit = {key: value for key, value in FIT.items() if key != name} | ({} if odd == "absent" else {name: odd})

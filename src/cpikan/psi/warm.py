@@ -110,18 +110,15 @@ def _warm_orders_of(model: PixelModel, frames: np.ndarray) -> None:
     assert model.search is not None, "two or more wavelengths have an order search"
     wavelengths, search = len(frames), pack_search(model.search)
     kernels = DemodulationKernels(model, 1)
-    buffer = empty_demodulated(wavelengths, *_IMAGE)
-    # whole buffers and parts of them differ in how they lie in memory, and so in what is compiled
-    for count in (_IMAGE[0], _IMAGE[0] // 2):
-        rows = kernels.demodulate(np.ascontiguousarray(frames[:, :, :count]), 0, None, buffer.part(0, count))
-        BlockSums.zeros(wavelengths, (count, _IMAGE[1])).add(rows, 0)
-        choice, whole = orders.own_orders(rows, 0, None), slice(0, count)
-        choice.active[:] = True
-        choice = orders.icm(rows, choice, NoSurface().surface(rows, 0, whole), search)
-        out = HeightRows(*empty_rows(count, _IMAGE[1]))
-        orders.form_heights(rows, choice, search, whole, out)
-        rows.flags[:], out.flags[:] = int(Flag.AMBIGUOUS), 0
-        orders.keep_doubt(rows, choice, search, whole, out)
+    rows = kernels.demodulate(frames, 0, None, empty_demodulated(wavelengths, *_IMAGE))
+    BlockSums.zeros(wavelengths, _IMAGE).add(rows, 0)
+    choice, whole = orders.own_orders(rows, 0, None), slice(0, _IMAGE[0])
+    choice.active[:] = True
+    choice = orders.icm(rows, choice, NoSurface().surface(rows, 0, whole), search)
+    out = HeightRows(*empty_rows(*_IMAGE))
+    orders.form_heights(rows, choice, search, whole, out)
+    rows.flags[:], out.flags[:] = int(Flag.AMBIGUOUS), 0
+    orders.keep_doubt(rows, choice, search, whole, out)
     kernels.close()
 
 

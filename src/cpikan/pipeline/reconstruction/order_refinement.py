@@ -46,17 +46,24 @@ def _demodulate(source: FrameSource, frames: np.ndarray, start: int, out: Demodu
 
 
 class _DemodulatingReader(BandReader):
-    """Reads bands of frames, and demodulates each into one set of rows that all bands use."""
+    """Reads bands of frames, and demodulates each into one set of rows that all bands of its size use.
+
+    The rows fill their arrays: parts of larger ones would lie in memory in another way, and all loops be compiled twice.
+    """
 
     def __init__(self, source: FrameSource, bands: Sequence[Band], halo: int) -> None:
         super().__init__(source, bands, halo)
         self._source = source
-        self._rows = empty_demodulated(source.stack.shape[0], self.rows, source.stack.shape[3])
+        self._rows: DemodulatedRows | None = None
 
     def demodulate(self, item: ReadBand) -> DemodulatedRows:
-        rows = _demodulate(self._source, item.frames, item.start, self._rows.part(0, item.frames.shape[2]))
+        wavelengths, _, rows, width = item.frames.shape
+        if self._rows is None or len(self._rows.flags) != rows:
+            self._rows = None  # not both at a time
+            self._rows = empty_demodulated(wavelengths, rows, width)
+        _demodulate(self._source, item.frames, item.start, self._rows)
         self.done(item)
-        return rows
+        return self._rows
 
 
 def survey_pass(

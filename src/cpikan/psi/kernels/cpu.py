@@ -8,7 +8,7 @@ import numpy as np
 
 from cpikan.psi.kernels import cpu_blocks
 from cpikan.psi.kernels.arguments import Found, NodeRows, Range, Span, Waves, as_tuple, pack_demodulation, pack_search
-from cpikan.psi.kernels.model import DemodulatedRows, HeightRows, PhaseRows, PixelModel
+from cpikan.psi.kernels.model import DemodulatedRows, HeightRows, PhaseRows, PixelModel, empty_demodulated
 from cpikan.psi.kernels.statistics import row_sums
 from cpikan.psi.kernels.weight_field import WeightField
 from cpikan.streaming.rows import RowPool
@@ -60,7 +60,7 @@ class CpuKernels:
         def count(part: slice) -> None:
             row_sums(out.height_nm[part], out.flags[part], table[part])
 
-        self._fill_heights(frames, first_row, mask, out, None, count)
+        self._fill_heights(frames, first_row, mask, out, empty_demodulated(frames.shape[0], 0, 0), count)
         return out
 
     def phases(self, frames: np.ndarray, mask: np.ndarray | None, out: PhaseRows, first_row: int = 0) -> PhaseRows:
@@ -80,10 +80,10 @@ class CpuKernels:
         first_row: int,
         mask: np.ndarray | None,
         out: HeightRows,
-        kept: DemodulatedRows | None,
+        kept: DemodulatedRows,
         then: Callable[[slice], None] = lambda part: None,
     ) -> None:
-        """Fill heights, and what they were formed from where ``kept`` is given; ``then`` goes over each part of the rows."""
+        """Fill heights, and what they were formed from where ``kept`` has rows; ``then`` goes over each part of the rows."""
         assert self._search is not None, "two or more wavelengths have an order search"
         fixed = (_mask_argument(mask), self._demodulator, self._search, self._field_rows(frames, first_row), out, kept)
 

@@ -262,7 +262,8 @@ def height_rows(frames, span, mask, demodulator, model, field, out, kept):  # ty
     """Turn some rows of a band of frames (L, K, rows, W) into heights; arguments as in `cpikan.psi.kernels.arguments`.
 
     ``out`` are `HeightRows`, sigma and modulation without rows where only heights are wanted; ``kept`` are `DemodulatedRows` to
-    fill too, or None; ``field`` is None where steps are uniform: the compiler drops everything that asks for it.
+    fill too, without rows where they are not wanted; ``field`` is None where steps are uniform: the compiler drops everything
+    that asks for it.
     """
     width, wavelengths = frames.shape[3], len(model.ratio)
     # unpacked once: each unpacking in the loops would count the users of the arrays anew
@@ -285,7 +286,7 @@ def height_rows(frames, span, mask, demodulator, model, field, out, kept):  # ty
             search(waves, model.ratio, model.near, found, block.n)
             if model.whole.orders > model.near.orders:
                 _search_far(model, block.n, snr_min, quality, waves, found, lone_waves, lone)
-            if kept is not None:
+            if kept.order.shape[0] > 0:
                 _keep(waves, found, block, kept)
             _form_heights(waves, found, quality, snr_min, model, out.height_nm[y, part], out.flags[y, part])
             if out.sigma_nm.shape[0] > 0:

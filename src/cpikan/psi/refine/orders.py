@@ -116,9 +116,7 @@ def heights_in_cycles(rows: DemodulatedRows, choice: OrderChoice, search: Search
 
     def fill(part: slice) -> None:
         some = OrderChoice(*(array[part] for array in choice))
-        _fill_neighbours(
-            rows.part(part.start, part.stop), some, search.ratio, found.height_cycles[part], found.certainty[part]
-        )
+        _fill_neighbours(rows, part.start, some, search.ratio, found.height_cycles[part], found.certainty[part])
 
     list(share(fill, _parts(len(choice.order))))
     return found
@@ -178,18 +176,19 @@ def _joint_variance(weight, ratio, y, x):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _fill_neighbours(rows, choice, ratio, height, certainty):  # type: ignore[no-untyped-def]
+def _fill_neighbours(rows, first, choice, ratio, height, certainty):  # type: ignore[no-untyped-def]
     phase, weight = rows.phase_cycles, rows.weight
-    for y in range(height.shape[0]):
+    for r in range(height.shape[0]):
+        y = first + r
         for x in range(height.shape[1]):
             variance = _joint_variance(weight, ratio, y, x)
-            anchor = phase[0, y, x] + choice.order[y, x]
+            anchor = phase[0, y, x] + choice.order[r, x]
             shift = order_misfit(phase[:, y, :], weight[:, y, :], ratio, anchor, variance, x)[1]
-            gap = min(max(choice.second[y, x] - choice.best[y, x], _f(0)), _f(40))
+            gap = min(max(choice.second[r, x] - choice.best[r, x], _f(0)), _f(40))
             odds = np.exp(_f(-0.5) * gap)
             absent = rows.flags[y, x] & _INVALID
-            height[y, x] = _f(1e9) if absent else anchor + shift
-            certainty[y, x] = _f(0) if absent else (_f(1) - odds) / (_f(1) + odds)
+            height[r, x] = _f(1e9) if absent else anchor + shift
+            certainty[r, x] = _f(0) if absent else (_f(1) - odds) / (_f(1) + odds)
 
 
 @jit
