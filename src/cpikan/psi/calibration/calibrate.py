@@ -113,7 +113,7 @@ def calibrate(
         frames, position = (part[..., :: _every(frames)] for part in (frames, position.T))
         position = position.T
     plain = _calmed(plain, frames, position)
-    phase, variance, modulation, snr, _ = reference.demodulate(frames, plain, (position[:, 0], position[:, 1]))
+    phase, variance, modulation, snr, *_ = reference.demodulate(frames, plain, (position[:, 0], position[:, 1]))
     total = snr.sum(axis=0)
     plain = replace(plain, snr_min=_snr_threshold(total, len(frames)))
     measured = np.isfinite(variance).all(axis=0) & (total >= plain.snr_min)
