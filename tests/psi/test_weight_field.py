@@ -190,7 +190,7 @@ def test_interpolated_weights_stay_within_their_bound(
         return
     assert d.models is not None
     rng = np.random.default_rng(seed)
-    field = WeightField(d.models, d.node_px)
+    field = WeightField(d)
     for y in rng.integers(0, size[0], 4):
         x = rng.integers(0, size[1], 40)
         got, parity = np.split(interpolated(field, int(y), x, size[1], frames), [3], axis=1)
@@ -226,7 +226,9 @@ def test_nodes_are_the_models_weights(harmonics: tuple[int, ...]) -> None:
     """The compiled normal equations against the pseudo-inverse; stored in float32. Constants and covariance follow."""
     model = make_model(9, 9, (300, 400), harmonics=harmonics)
     model = replace(model, contrast=np.linspace(1.0, 0.8, 9) if not harmonics else None)
-    nodes, first, every_y, every_x, _ = WeightField((model,), (64, 32)).rows(130, 20, 400)
+    nodes, first, every_y, every_x, _ = WeightField(demodulation(model, (300, 400), node_px=(64, 32))).rows(
+        130, 20, 400
+    )
     assert (first, every_y, every_x, nodes.shape) == (2, 64, 32, (3, 1, 13 * 3 * (9 * SUMS + EXTRAS)))
     for j in range(3):
         start = nodes[j, 0].reshape(13, 3, 9 * SUMS + EXTRAS)[:, 0]

@@ -252,3 +252,22 @@ def test_input_that_cannot_be_measured_is_refused() -> None:
 def test_too_long_a_range_is_warned_about() -> None:
     found = calibrated(make_scene(15, 15.0, extent_nm=5000.0), CalibrationSettings(range_nm=200_000.0))
     assert "wrong-orders" in [one.name for one in found.warnings]
+
+
+@pytest.mark.parametrize(("modulation", "faint"), [(3.4, True), (7.5, False)])
+def test_fringes_of_a_few_steps_of_the_camera_are_told(modulation: float, faint: bool) -> None:
+    found = calibrated(make_scene(31, 0.4, waves=WAVES[:1], modulation=(modulation, modulation), extent_nm=900.0))
+    assert [one.name for one in found.warnings] == (["fringes-faint"] if faint else [])
+
+
+def test_steps_that_are_off_without_harm_contradict_no_pixel() -> None:
+    """Five frames at 80 for 90 deg: the phase hardly suffers, and what is left in every pixel is no reason to doubt each."""
+    given = (0.0, 90.0, 180.0, 270.0, 360.0)
+    scene = make_scene(32, 0.8, waves=WAVES[:1], steps=tuple(8 / 9 * step for step in given))
+    scene = replace(scene, acquisition=replace(scene.acquisition, phase_steps_deg=(given,), steps_said=True))
+    found = calibrated(scene)
+    kernels = CpuKernels(found.model, 1)
+    rows = kernels.phases(scene.frames, None, PhaseRows(*empty_rows(*SHAPE)))
+    kernels.close()
+    assert np.nanmedian(rows.sigma_rad) < 1.5 * found.sigma_phase_rad[0]
+    assert found.sigma_phase_rad[0] < 3 * 0.8 / 100

@@ -60,6 +60,15 @@ def test_a_ceiling_with_noise_after_it_and_hot_pixels_above_it_is_found() -> Non
     assert 2480 < found.saturation_dn < 2500
 
 
+def test_infinite_samples_are_told_as_such() -> None:
+    values = frames(top=1.2, noise=0.003)
+    values[0, 1, ::40] = math.inf
+    told = find_ceiling(values, math.inf, None).caution(values)
+    assert told is not None
+    assert told.name == "saturated"
+    assert "2.5% of the pixels are infinite" in told.text
+
+
 def test_floats_have_a_ceiling_where_they_pile_up() -> None:
     values = np.minimum(frames(top=1.2, noise=0.003), 1.0)
     found = find_ceiling(values, math.inf, None)

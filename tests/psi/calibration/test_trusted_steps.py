@@ -123,3 +123,35 @@ def test_fringes_that_fade_keep_their_light(frames: int) -> None:
     np.testing.assert_allclose(model.fringe_contrast, contrast, atol=6e-3)  # 14 % of uneven light pulls that much
     np.testing.assert_array_equal(model.gain, 1)
     assert (off_deg(found.steps_deg[0], given) <= np.degrees(5 * found.fits[0].step_error_rad) + 0.05).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "pair", "guess"),
+    [((0.0, 90.0, 180.0, 270.0, 360.0), (1, 2), False), (even(6), (0, 3), False), (even(4), (2, 3), True)],
+)
+def test_exchanged_frames_are_named_and_repaired(given: tuple[float, ...], pair: tuple[int, int], guess: bool) -> None:
+    """Of four frames in quadrature two exchanges explain the same frames, with phases of either sign."""
+    scene = make_scene(70 + len(given), SHAPE, WAVES[:1], given, BENCH)
+    values = scene.frames.copy()
+    values[:, list(pair)] = values[:, list(pair)[::-1]]
+    found = steps_of(scene, given, frames=values)
+    names = [one.name for one in found.warnings if not one.is_note]
+    assert names == ["steps-replaced", *(["sign-assumed"] if guess else [])]
+    assert found.sign_is_guess == guess
+    assert "stand for each other" in found.warnings[0].text
+    true = list(given)
+    true[pair[0]], true[pair[1]] = given[pair[1]], given[pair[0]]
+    steps = np.subtract(found.steps_deg[0], found.steps_deg[0][0])
+    true = np.subtract(true, true[0])
+    assert min(off_deg(sign * steps, true).max() for sign in ((1, -1) if guess else (1,))) < 0.3
+    if not guess:
+        assert f"frames {pair[0] + 1} and {pair[1] + 1} " in found.warnings[0].text
+
+
+@pytest.mark.parametrize("gain", [0.62, 1.3])
+def test_a_piezo_far_off_still_tells_the_sign(gain: float) -> None:
+    given = (0.0, 90.0, 180.0, 270.0, 360.0)
+    scene = make_scene(81, SHAPE, WAVES[:1], tuple(gain * step for step in given), BENCH)
+    found = steps_of(scene, given)
+    assert [one.name for one in found.warnings] == ["steps-replaced"]
+    assert not found.sign_is_guess

@@ -37,7 +37,7 @@ def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[
         "device": device,
         "phase_steps_deg": [list(row) for row in calibration.steps_deg],
         "steps_by": _steps_by(calibrated),
-        "sign": "assumed" if calibration.steps.sign == "assumed" else "from the steps",
+        "sign": "assumed" if calibration.steps.sign_is_guess else "from the steps",
         "components": 1,
         "sigma_nm_median": calibration.sigma_nm_median,
         "range_nm": calibration.range_nm,

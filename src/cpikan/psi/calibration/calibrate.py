@@ -27,6 +27,8 @@ from cpikan.psi.model.schemes import LEAST_SQUARES, design_matrix, phasor_weight
 
 _SOME_DARK = 0.005  # share of pixels without fringes from which they are taken into account
 _FIELD_PIXELS = 4096
+_MEDIAN_CHI2 = 0.455  # of one degree of freedom
+_FAINT = 5.0  # steps of the camera: the modulation below which its digitisation is a good part of the noise
 _LOST_TO_LIGHT = 0.2  # share of saturated pixels that explains why there are no others
 _LOST_LIT = 0.02  # share of lit pixels that may be lost to keep dark ones out
 
@@ -110,7 +112,8 @@ def calibrate(
     if plain.models is not None:
         frames, position = (part[..., :: _every(frames)] for part in (frames, position.T))
         position = position.T
-    phase, variance, _, snr, _ = reference.demodulate(frames, plain, (position[:, 0], position[:, 1]))
+    plain = _calmed(plain, frames, position)
+    phase, variance, modulation, snr, _ = reference.demodulate(frames, plain, (position[:, 0], position[:, 1]))
     total = snr.sum(axis=0)
     plain = replace(plain, snr_min=_snr_threshold(total, len(frames)))
     measured = np.isfinite(variance).all(axis=0) & (total >= plain.snr_min)
@@ -127,7 +130,7 @@ def calibrate(
         sigma_nm,
         ripple_before_mrad=before,
         ripple_after_mrad=after,
-        warnings=steps.warnings,
+        warnings=steps.warnings + _faint(modulation[:, measured], sample.quantum_dn),
     )
     if len(frames) == 1:
         return calibration
@@ -137,6 +140,29 @@ def calibrate(
     level = phase[:, measured] - np.radians(acquisition.pistons_deg or (0.0,) * len(waves))[:, None]
     phases = MeasuredPhases(waves, level, variance[:, measured], from_centre, sample.shape, sigma, guessed)
     return _with_pistons(_with_orders(calibration, phases, settings), acquisition)
+
+
+def _calmed(plain: Demodulation, frames: np.ndarray, position: np.ndarray) -> Demodulation:
+    """Shorten the parity where what bright pixels (L, K, P) hold beside the model scatters more than noise.
+
+    Wrong steps that do no harm, harmonics, ripple: they are everywhere, and known as such; a pixel that contradicts itself
+    stands out from that.
+    """
+    chi2, modulation = reference.contradictions(frames, plain, (position[:, 0], position[:, 1]))
+    scatter = [np.median(one[size >= np.median(size)]) for one, size in zip(chi2, modulation, strict=True)]
+    return replace(plain, parity=plain.parity / np.sqrt(np.maximum(np.array(scatter) / _MEDIAN_CHI2, 1))[:, None])
+
+
+def _faint(modulation: np.ndarray, quantum_dn: float) -> tuple[Caution, ...]:
+    """Warn of fringes (L, P) that are only a few steps of the camera high."""
+    dimmest = float(np.median(modulation, axis=1).min())
+    if not 0 < dimmest < _FAINT * quantum_dn:
+        return ()
+    text = (
+        f"the fringes are {2 * dimmest:.2g} DN high, {2 * dimmest / quantum_dn:.2g} steps of the camera: its digitisation is a "
+        "good part of the noise; take more light, a longer exposure, a higher gain, or more bits"
+    )
+    return (Caution("fringes-faint", text),)
 
 
 def _with_pistons(calibration: Calibration, acquisition: Acquisition) -> Calibration:

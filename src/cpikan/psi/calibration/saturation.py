@@ -33,6 +33,9 @@ class Ceiling:
         share = float((frames >= self.saturation_dn).any(axis=(0, 1)).mean()) if frames.size else 0.0
         if share < _TOLD:
             return None
+        if math.isinf(self.saturation_dn):
+            text = f"{share:.1%} of the pixels are infinite in at least one frame and left out: look at what wrote the frames"
+            return Caution("saturated", text)
         where = f"{self.saturation_dn:g} DN" + (", where samples pile up" if self.piled else "")
         return Caution(
             "saturated",

@@ -14,11 +14,17 @@ from cpikan.psi.calibration.steps.layout import EFFECTS
 from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.steps.structure import Structure, fitted_structure
 from cpikan.psi.calibration.steps.two_frames import fit_two_frames
-from cpikan.psi.calibration.trusted_steps import TrustedCheck, check_trusted, step_change_deg
+from cpikan.psi.calibration.trusted_steps import (
+    TrustedCheck,
+    check_trusted,
+    exchanged_frames,
+    left_over,
+    sign_is_open,
+    step_change_deg,
+)
 from cpikan.psi.model.acquisition import Acquisition, StepState
 from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.frame_model import FrameModel
-from cpikan.psi.model.schemes import design_matrix
 
 Sign = Literal["given", "nominal", "assumed"]
 _STATES: dict[Sign, StepState] = {"given": "trusted", "nominal": "nominal", "assumed": "unknown"}
@@ -54,6 +60,11 @@ class StackSteps:
         return _STATES[self.sign]
 
     @property
+    def sign_is_guess(self) -> bool:
+        """Tell whether the sign of the phase rests on no step that was given."""
+        return self.sign == "assumed" or any(one.name == "sign-assumed" for one in self.warnings)
+
+    @property
     def steps_deg(self) -> tuple[tuple[float, ...], ...]:
         return tuple(tuple(float(step) for step in np.degrees(model.steps_rad)) for model in self.models)
 
@@ -85,6 +96,7 @@ def stack_steps(
     options = FitOptions(effects=fitted, response=effects is not None and "response" in effects)
     fits: list[StepFit] = []
     models: list[FrameModel] = []
+    opened: list[int] = []  # wavelengths whose sign is a guess
     for i, samples in enumerate(frames):
         start = None if given is None else given[i]
         carrier = carrier_of(replace(rows, samples=rows.samples[i]))
@@ -100,14 +112,25 @@ def stack_steps(
             text = f"nominal steps are used as given, the frames do not determine them: {fit.reason}"
             warnings.append(Caution("steps-undetermined", text).of_wavelength(i, len(frames)))
             model = FrameModel.plain(tuple(step - start[0] for step in start))
+        if fit.determined and start is not None and len(start) > 2 and sign_is_open(fit, start):
+            opened.append(i)
         seen = (*fit.warnings, *_contradiction(fit, carrier, samples), *_unexplained(fit, samples, position))
         warnings += [told.of_wavelength(i, len(frames)) for told in seen]
         fits.append(fit)
         models.append(model)
     if given is not None:
+        warnings += [_sign_open().of_wavelength(i, len(frames)) for i in opened]
         return StackSteps(tuple(models), "nominal", tuple(fits), warnings=tuple(warnings))
     fits = [fits[0], *(_agreeing(fits, rows, i, warnings) for i in range(1, len(fits)))]
     return StackSteps(tuple(fit.model for fit in fits), "assumed", tuple(fits), warnings=tuple(warnings))
+
+
+def _sign_open() -> Caution:
+    text = (
+        "the fitted steps agree with the given ones no better than their negatives do, as where frames were exchanged: the "
+        "sign of the phase, and which side of the map is up, is a guess; check the order of the frames"
+    )
+    return Caution("sign-assumed", text)
 
 
 def _fitted(samples: np.ndarray, position: np.ndarray, start: tuple[float, ...] | None, options: FitOptions) -> StepFit:
@@ -130,7 +153,7 @@ def _contradiction(fit: StepFit, carrier: Carrier | None, samples: np.ndarray) -
     off = min(float(np.abs((np.subtract(fit.steps_deg, sign * said) + 180) % 360 - 180).max()) for sign in (1, -1))
     if off <= _CARRIER_DEG + 3 * float(np.degrees(fit.step_error_rad.max())):
         return ()
-    left = [_left_over(samples, steps) for steps in (said, np.array(fit.steps_deg))]
+    left = [left_over(samples, tuple(map(float, steps))) for steps in (said, fit.steps_deg)]
     if not left[0] < _LESS * left[1]:
         return ()
     said_deg = ", ".join(f"{step % 360:.0f}" for step in said)
@@ -139,13 +162,6 @@ def _contradiction(fit: StepFit, carrier: Carrier | None, samples: np.ndarray) -
         "explain the frames better: give them as --phase-steps with --steps nominal"
     )
     return (Caution("carrier-contradicts", text),)
-
-
-def _left_over(samples: np.ndarray, steps_deg: np.ndarray) -> float:
-    """Compute the median of what uniform steps leave of the samples of a pixel, in DN^2."""
-    design = design_matrix(tuple(float(step) for step in steps_deg))
-    values = np.asarray(samples, np.float64)
-    return float(np.median(((values - design @ (np.linalg.pinv(design) @ values)) ** 2).sum(axis=0)))
 
 
 def _unexplained(fit: StepFit, samples: np.ndarray, position: np.ndarray) -> tuple[Caution, ...]:
@@ -263,8 +279,14 @@ def _findings(fit: StepFit, given: tuple[float, ...]) -> list[str]:
     if off > max(_LEAST_TOLD_DEG, 5 * error):
         steps = ", ".join(f"{step:.1f}" for step in fit.steps_deg)
         found.append(f"they show steps of {steps} deg, off by up to {off:.1f} deg (+- {error:.2g})")
+    exchanged = exchanged_frames(fit.steps_deg, given)
+    if exchanged is not None:
+        found.append(
+            f"frames {exchanged[0] + 1} and {exchanged[1] + 1} stand for each other, as if they were exchanged"
+        )
     found += [
-        f"frames {j + 1} and {k + 1} show the same step, as if one was taken twice" for j, k in _repeated(fit, given)
+        f"frames {j + 1} and {k + 1} show the same step, as if one was taken twice"
+        for j, k in (_repeated(fit, given) if exchanged is None else ())
     ]
     if "tilt" in fit.effects:
         largest = float(np.abs(fit.model.tilt_rad_px).max())

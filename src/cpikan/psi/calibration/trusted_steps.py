@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,10 @@ _LEAST_STEP_ERROR_RAD = np.radians(0.05)  # no fit is better than that: fringes 
 _LEAST_RATIO = 0.005  # of a harmonic to the fringe, or of contrast that is lost
 _HARMFUL = 0.1  # of the phase's noise variance: errors below it change no uncertainty by five per cent
 _BETTER = 0.9  # of the residual power: a fit that leaves more than this explains nothing
+_FAR_LESS, _AS_GOOD = 0.3, 1.5  # of what the given steps leave, and of what the best leave
+_SAME_DEG = 4.0  # between steps that are the same
 _PLANE = 3
+_FOLLOWS, _CLEARER = 0.8, 0.4  # mean cosine of what parts fitted from given steps, and from mirrored ones
 _RIPPLES = (1, 2, 3, 4)  # times the fringe
 _LIT = 0.3  # of the modulation of the bright pixels
 _LIGHT_DEGREE = 6  # of the smooth light that three and four frames are judged against
@@ -61,7 +65,7 @@ def check_trusted(samples: np.ndarray, position: np.ndarray, given: tuple[float,
     if not doubtful:
         return TrustedCheck(deviation, structure)
     try:
-        fit = fit_phase_steps(samples, position, given)
+        fit = fit_phase_steps(samples, position, _likely(few, given))
     except (InputError, np.linalg.LinAlgError):
         return TrustedCheck(deviation, structure)
     if not (fit.determined and _fills_circle(fit.phase_rad(few, where)) and _is_better(fit, samples, given)):
@@ -71,11 +75,66 @@ def check_trusted(samples: np.ndarray, position: np.ndarray, given: tuple[float,
     return TrustedCheck(deviation, structure, fit, harm, contradicted)
 
 
+def _likely(samples: np.ndarray, given: tuple[float, ...]) -> tuple[float, ...]:
+    """Choose what the fit begins with: the given steps, or those with two frames exchanged where these leave far less."""
+    if len(given) < 4:
+        return given
+    left = {steps: left_over(samples, steps) for steps in exchanges(given)}
+    nearest = next(steps for steps, one in left.items() if one <= _AS_GOOD * min(left.values()))
+    return nearest if left[nearest] < _FAR_LESS * left_over(samples, given) else given
+
+
+def exchanges(given: tuple[float, ...]) -> list[tuple[float, ...]]:
+    """List the steps that two exchanged frames would have had, neighbours first."""
+    found = []
+    for apart in range(1, len(given)):
+        for j in range(len(given) - apart):
+            steps = list(given)
+            steps[j], steps[j + apart] = given[j + apart], given[j]
+            found.append(tuple(steps))
+    return found
+
+
+def exchanged_frames(steps_deg: Sequence[float], given: tuple[float, ...]) -> tuple[int, int] | None:
+    """Find two frames whose exchange alone explains fitted steps; None where there are none."""
+    for steps in exchanges(given):
+        pair = [k for k in range(len(given)) if steps[k] != given[k]]
+        if len(pair) == 2 and np.abs(change_deg(steps_deg, steps)).max() < _SAME_DEG:
+            return pair[0], pair[1]
+    return None
+
+
+def left_over(samples: np.ndarray, steps_deg: tuple[float, ...]) -> float:
+    """Compute the median of what uniform steps leave of the samples (K, P) of a pixel, in DN^2."""
+    design = design_matrix(steps_deg)
+    values = np.asarray(samples, np.float64)
+    return float(np.median(((values - design @ (np.linalg.pinv(design) @ values)) ** 2).sum(axis=0)))
+
+
 def step_change_deg(fit: StepFit, given: tuple[float, ...]) -> np.ndarray:
     """Subtract given from fitted steps, in degrees within half a turn, (K,)."""
+    return change_deg(fit.steps_deg, given)
+
+
+def change_deg(steps_deg: Sequence[float], given: Sequence[float]) -> np.ndarray:
+    """Subtract given from other steps, in degrees within half a turn, (K,)."""
     # steps are relative to frame 0: the given ones may start anywhere
-    off = np.subtract(fit.steps_deg, np.subtract(given, given[0]))
-    return (off + 180) % 360 - 180
+    off = np.subtract(steps_deg, np.subtract(given, given[0]))
+    return np.asarray((off + 180) % 360 - 180)
+
+
+def sign_is_open(fit: StepFit, given: tuple[float, ...]) -> bool:
+    """Tell whether the sign of the phase is a guess: fitted steps follow the given ones in both directions as well.
+
+    They do where an exchange of two frames explains them, and another one their negatives, or where they follow the given ones,
+    times a gain of the piezo from a half to one and a half, in one direction little more than in the other.
+    """
+    if exchanged_frames(fit.steps_deg, given) is not None:
+        return exchanged_frames([-step for step in fit.steps_deg], given) is not None
+    steps = fit.model.steps_rad[1:]
+    scaled = np.linspace(0.5, 1.5, 21)[:, None] * np.radians(np.subtract(given, given[0]))[1:]
+    along, against = (float(np.cos(sign * steps - scaled).mean(axis=1).max()) for sign in (1, -1))
+    return along < _FOLLOWS and along - against < _CLEARER
 
 
 def _is_sure(fit: StepFit, given: tuple[float, ...], *, by_light: bool) -> bool:

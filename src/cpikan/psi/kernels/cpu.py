@@ -49,7 +49,7 @@ class CpuKernels:
         self._pool = RowPool(threads, "cpikan-kernel")
         d = model.demodulation
         self._demodulator = pack_demodulation(d)
-        self._field = None if d.models is None else WeightField(d.models, d.node_px, d.saturation_dn)
+        self._field = None if d.models is None else WeightField(d)
         self._search = None if model.search is None else pack_search(model.search)
 
     def heights(

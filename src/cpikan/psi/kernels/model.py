@@ -27,8 +27,9 @@ class Demodulation:
     """Weights and noise of L wavelengths with K frames each; all arrays float64.
 
     ``cosine``, ``sine``, ``mean``: (L, K), turning frames into u = B cos phi, v = B sin phi and A. ``covariance``: (L, 3),
-    var u, cov(u, v), var v at unit noise. ``parity``: (L, K), unit vectors that no background, cosine or sine of the frames
-    reaches, so that the sum they weigh is noise alone; zeros where there is none. ``noise``: (L, 2), the variance of one sample
+    var u, cov(u, v), var v at unit noise. ``parity``: (L, K), vectors that no background, cosine or sine of the frames
+    reaches, so that the sum they weigh is noise alone; their length is one, less where the frames hold structure beside the
+    model that counts as noise there, and zero where there is none. ``noise``: (L, 2), the variance of one sample
     is noise[0] + noise[1] * A in DN^2.
     ``phase_floor_rad2``: (L,), phase variance that frame noise does not explain. ``saturation_dn``: samples at or above it
     are saturated. ``snr_min``: a pixel is measured when sum over wavelengths of B^2 / var B reaches it.

@@ -15,7 +15,6 @@ from cpikan.psi.kernels.model import (
     PixelModel,
 )
 from cpikan.psi.model.flags import Flag
-from cpikan.psi.model.frame_model import FrameModel
 
 _TURN = 2 * np.pi
 
@@ -30,18 +29,10 @@ def demodulate(frames: np.ndarray, model: Demodulation, position: Position | Non
     the pixels (...) are; needed where the model's weights vary over the image: they are then exact in every pixel.
     """
     stack = np.asarray(frames, np.float64)
-    shape = (-1,) + (1,) * (stack.ndim - 2)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        if model.models is not None:
-            assert position is not None, "weights that vary over the image need the pixels' positions"
-            u, v, mean, parity, covariance = _field_phasor(stack, model.models, position)
-        else:
-            u, v, mean = _phasor(stack, model)
-            parity = np.einsum("lk,lk...->l...", model.parity, stack)
-            covariance = tuple(model.covariance[:, i].reshape(shape) for i in range(3))
-        read, gain = (model.noise[:, i].reshape(shape) for i in range(2))
+        u, v, mean, parity, covariance = _sums(stack, model, position)
         var_u, cov, var_v = covariance
-        sample_variance = read + gain * np.maximum(mean, 0)
+        sample_variance = _sample_variance(mean, model)
         excess = (parity**2 - PARITY_ROUNDING * mean**2) / sample_variance
         sample_variance = sample_variance * np.maximum(1.0, 1.0 + 2.0 * (excess - PARITY_MAX))
         power = u * u + v * v
@@ -49,9 +40,39 @@ def demodulate(frames: np.ndarray, model: Demodulation, position: Position | Non
         # the noise adds 2 var B to B^2 on average: take it off, or weak pixels would look better than they are
         true_power = np.maximum(power - 2 * modulation_variance, power / 4)
         spread = sample_variance * (var_u * v * v - 2 * cov * u * v + var_v * u * u)
-        variance = spread / (power * true_power) + model.phase_floor_rad2.reshape(shape)
+        variance = spread / (power * true_power) + _column(model.phase_floor_rad2, stack)
         saturated = np.asarray((stack >= model.saturation_dn).any(axis=(0, 1)))
         return np.arctan2(v, u), variance, np.sqrt(power), power / modulation_variance, saturated
+
+
+def contradictions(
+    frames: np.ndarray, model: Demodulation, position: Position | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute chi squared, of one degree of freedom, of the parity of frames (L, K, ...), and their modulation: (L, ...)."""
+    u, v, mean, parity, _ = _sums(np.asarray(frames, np.float64), model, position)
+    return parity**2 / _sample_variance(mean, model), np.hypot(u, v)
+
+
+def _column(values: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Shape one number a wavelength so that it goes with pixels (L, ...) of frames ``like`` (L, K, ...)."""
+    return values.reshape((-1,) + (1,) * (like.ndim - 2))
+
+
+def _sample_variance(mean: np.ndarray, model: Demodulation) -> np.ndarray:
+    read, gain = (model.noise[:, i].reshape((-1,) + (1,) * (mean.ndim - 1)) for i in range(2))
+    return np.asarray(read + gain * np.maximum(mean, 0))
+
+
+def _sums(
+    stack: np.ndarray, model: Demodulation, position: Position | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+    """Compute u, v, A, parity and (var u, cov, var v) at unit noise, each (L, ...) or as good."""
+    if model.models is not None:
+        assert position is not None, "weights that vary over the image need the pixels' positions"
+        return _field_phasor(stack, model, position)
+    u, v, mean = _phasor(stack, model)
+    parity = np.einsum("lk,lk...->l...", model.parity, stack)
+    return u, v, mean, parity, tuple(_column(model.covariance[:, i], stack) for i in range(3))
 
 
 def _phasor(stack: np.ndarray, model: Demodulation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -64,18 +85,20 @@ def _phasor(stack: np.ndarray, model: Demodulation) -> tuple[np.ndarray, np.ndar
 
 
 def _field_phasor(
-    stack: np.ndarray, models: tuple[FrameModel, ...], position: Position
+    stack: np.ndarray, model: Demodulation, position: Position
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
     """Compute u, v, A, parity and (var u, cov, var v) at unit noise, each (L, ...), by least-squares weights per pixel."""
     y, x = np.broadcast_arrays(*position)
     found = []
-    for one, samples in zip(models, stack, strict=True):
+    assert model.models is not None
+    lengths = np.linalg.norm(model.parity, axis=1)
+    for one, samples, length in zip(model.models, stack, lengths, strict=True):
         weights, constants, covariance = one.linear_at(y, x)
         light = np.moveaxis(one.light_dn(samples), 0, -1)
         mean, u, v = np.moveaxis((weights @ light[..., None])[..., 0] + constants, -1, 0)
         phasor = one.unlocked(u + 1j * v, y, x)
         parts = (covariance[..., i, j] for i, j in ((1, 1), (1, 2), (2, 2)))
-        parity = (one.parity_at(y, x) * (light - one.offset_dn)).sum(axis=-1)
+        parity = length * (one.parity_at(y, x) * (light - one.offset_dn)).sum(axis=-1)
         found.append((phasor.real, phasor.imag, mean, parity, *parts))
     u, v, mean, parity, *spread = (np.stack(part) for part in zip(*found, strict=True))
     return u, v, mean, parity, tuple(spread)

@@ -154,9 +154,11 @@ class WeightField:
     Only the node rows of the last band are kept.
     """
 
-    def __init__(self, models: tuple[FrameModel, ...], node_px: tuple[int, int], saturation_dn: float = np.inf) -> None:
-        self._models, self._spacing = models, node_px
-        self._curves = tuple(_pack_curve(one, saturation_dn) for one in models)
+    def __init__(self, d: Demodulation) -> None:
+        assert d.models is not None, "weights that are the same everywhere need no field"
+        self._models, self._spacing, saturation_dn = d.models, d.node_px, d.saturation_dn
+        self._parities = np.linalg.norm(d.parity, axis=1)
+        self._curves = tuple(_pack_curve(one, saturation_dn) for one in d.models)
         self._kept: dict[tuple[int, int], np.ndarray] = {}
 
     def rows(self, first_row: int, rows: int, width: int) -> NodeRows:
@@ -173,7 +175,7 @@ class WeightField:
         every_y, every_x = self._spacing
         segments = -(-width // every_x)
         lines = []
-        for one in self._models:
+        for one, length in zip(self._models, self._parities, strict=True):
             exact = np.zeros((2 * segments + 1, SUMS * one.frames + EXTRAS))
             y, x = np.broadcast_arrays(number * every_y / 2, np.arange(2 * segments + 1) * every_x / 2)
             smooth = np.zeros(len(x)) if one.background is None else one.background.at(y, x)
@@ -203,7 +205,7 @@ class WeightField:
                 smooth,
                 exact,
             )
-            parity = one.parity_at(y, x)
+            parity = length * one.parity_at(y, x)
             exact[:, 3 : SUMS * one.frames : SUMS] = parity
             exact[:, SUMS * one.frames + OFFSETS + 3] = -parity @ one.offset_dn
             for i, (order, _) in enumerate(one.locked):
