@@ -22,7 +22,7 @@ def test_damaged_files(tmp_path, kinds, seed):
         sys.executable,
         FUZZ,
         "--count",
-        "50",
+        "20",
         "--seed",
         str(seed),
         "--work",

@@ -20,7 +20,6 @@ KINDS = (
     (4, 4, "f4", False, True),
     (3, 4, "u2", True, False),
     (1, 4, "f4", True, False),
-    (2, 4, "f4", True, False),
 )
 
 

@@ -71,8 +71,7 @@ def start(place: Path, pause: float) -> subprocess.Popen:
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
 
-def test_killed_and_resumed_is_bit_for_bit_the_uninterrupted_run(tmp_path):
-    whole = start(tmp_path / "whole", 0.0)
+def test_killed_and_resumed_is_bit_for_bit_the_uninterrupted_run(tmp_path, monkeypatch):
     broken = start(tmp_path / "broken", 0.05)
     state = tmp_path / "broken" / "checkpoint.json"
     deadline = time.monotonic() + 60
@@ -83,10 +82,10 @@ def test_killed_and_resumed_is_bit_for_bit_the_uninterrupted_run(tmp_path):
     broken.communicate(timeout=60)
     assert broken.returncode == -signal.SIGKILL
     broken = start(tmp_path / "broken", 0.0)
+    monkeypatch.setattr(sys, "argv", ["-c", str(tmp_path / "whole"), str(TESTS), "0"])
+    exec(textwrap.dedent(RUN), {})  # the uninterrupted run needs no process of its own
     told, _ = broken.communicate(timeout=120)
     assert broken.returncode == 0
-    whole.communicate(timeout=120)
-    assert whole.returncode == 0
     assert int(told.split()[1]) > 0  # it did go on, not anew
     assert same(load_file(tmp_path / "broken" / "end"), load_file(tmp_path / "whole" / "end"))
     plain = [
@@ -186,7 +185,7 @@ RANKS = """
 """
 
 
-def test_two_processes_are_one_with_the_joint_batch(tmp_path):
+def test_two_processes_are_one_with_the_joint_batch(tmp_path, monkeypatch):
     """20 steps of AdamW on unequal shares (10 patches in groups of 4, 4, 2; 2 + 2, 2 + 2, 1 + 1, of unequal valid areas); the
     gradients agree to about 1e-7, and Adam's steps are of bounded slope in them where moments are not near zero."""
     with socket.socket() as free:
@@ -202,7 +201,9 @@ def test_two_processes_are_one_with_the_joint_batch(tmp_path):
 
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     ranks = [run("many", **shared, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(2)]
-    for one in [*ranks, run("one")]:
+    monkeypatch.setattr(sys, "argv", ["-c", str(tmp_path / "one"), str(TESTS), "one"])
+    exec(code, {})
+    for one in ranks:
         _, told = one.communicate(timeout=180)
         assert one.returncode == 0, told
     many, one = load_file(tmp_path / "many"), load_file(tmp_path / "one")

@@ -157,33 +157,40 @@ def test_recipes_that_make_their_own_network_go_on_at_the_level(tmp_path, recipe
 
 SCRIPT = """
     import os, signal, sys
+    import torch
     from cpikan.learning.methods.adam import Adam
     from cpikan.learning.points import Points
     from cpikan.learning.methods.quasi_newton import QuasiNewton
     from cpikan.learning.recipes import Recipe
     from cpikan.learning.solver import SolveSettings, solve
-    heard = []
-    def told(text):
-        heard.append(text)
-        if len(heard) == int(sys.argv[2]):
-            os.kill(os.getpid(), signal.SIGKILL)
+    torch.set_num_threads(1)
     recipe = Recipe("mine", "", (Adam(100, 1e-2), QuasiNewton("ssbroyden", 150)), hidden=(4,), degree=5)
-    settings = SolveSettings(1e4, Points(60, 2), told, sys.argv[1], True, 0.02)
-    solve("helmholtz-1d", None, recipe, settings=settings)
+    def run(folder, call):
+        heard = []
+        def told(text):
+            heard.append(text)
+            if len(heard) == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+        solve("helmholtz-1d", None, recipe, settings=SolveSettings(1e4, Points(60, 2), told, folder, True, 0.02))
+    for given in sys.argv[1:]:
+        folder, call = given.rsplit(":", 1)
+        child = os.fork()
+        if child == 0:
+            run(folder, int(call))
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
 def test_a_killed_solve_ends_with_the_same_bits(tmp_path):
-    """SIGKILL in both stages, with the last checkpoint some iterations old; every process is a fresh one."""
-
-    def process(folder, call):
-        return subprocess.Popen([sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path / folder), str(call)])
-
-    whole = process("whole", 0)
-    assert process("killed", 5).wait() == -signal.SIGKILL
-    assert process("killed", 14).wait() == -signal.SIGKILL
-    assert process("killed", 0).wait() == 0
-    assert whole.wait() == 0
+    """SIGKILL in both stages, with the last checkpoint some iterations old; every process is a fresh fork."""
+    runs = [
+        f"{tmp_path / folder}:{call}" for folder, call in (("killed", 5), ("killed", 14), ("killed", 0), ("whole", 0))
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), *runs], stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert [int(code) for code in done.stdout.split()] == [-signal.SIGKILL, -signal.SIGKILL, 0, 0]
     ends = []
     for folder in ("killed", "whole"):
         path = tmp_path / folder

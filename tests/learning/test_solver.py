@@ -98,7 +98,8 @@ def test_levenberg_alone_solves_helmholtz():
 
 
 def test_equal_seeds_give_equal_bits_and_others_do_not():
-    first, again, other = (solve("poisson-2d", seed=s, settings=LONG) for s in (3, 3, 4))
+    recipe = Recipe("small", "", (), own=Grow(parameters=600))
+    first, again, other = (solve("poisson-2d", recipe=recipe, seed=s, settings=LONG) for s in (3, 3, 4))
     assert torch.equal(parameter_vector(first.field), parameter_vector(again.field))
     assert first.metrics["relative_l2"] == again.metrics["relative_l2"]
     assert parameter_vector(first.field).shape != parameter_vector(other.field).shape or not torch.equal(
@@ -291,7 +292,7 @@ def test_collocation_stands_beside():
     assert collocation_baseline(problem("poisson-disc")) is None
     assert collocation_baseline(problem("diffusion-inverse")) is None
     # spectral: error falls by orders when nodes are doubled
-    coarse, fine = (collocation_baseline(problem("poisson-3d-mixed"), n) for n in (6, 10))
+    coarse, fine = (collocation_baseline(problem("poisson-3d-mixed"), n) for n in (4, 8))
     assert coarse is not None
     assert fine is not None
     assert fine["relative_l2"] < 1e-3 * coarse["relative_l2"]

@@ -52,7 +52,7 @@ def sum_of_windows(partition, dtype):
 # the type's epsilon and sum to one exactly. Of the four products at most one exceeds 1/2 (off by eps / 4), one more 1/4
 # (eps / 8) and the others are off by eps / 16: eps / 2 together; two partial sums below one, eps / 4 each; the last sum
 # eps / 2: 1.5 eps = 1.8e-7 in float32 and 3.3e-16 in float64.
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(tilings())
 @example(((1, 1), (1, 1), (0, 0)))
 @example(((1, 67), (8, 8), (4, 4)))
@@ -82,7 +82,7 @@ def test_windows_of_one_axis_sum_to_one_without_any_rounding(size):
     assert (total == 1).all()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(tilings())
 @example(((1, 1), (1, 1), (0, 0)))
 @example(((97, 89), (2, 3), (1, 1)))
@@ -113,7 +113,7 @@ def test_geometry_of_tiles(case):
             assert axis.ramps[i] + axis.ramp <= axis.ramps[i + 1]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(tilings_in_steps())
 def test_tiles_in_steps_cover_the_grown_image_evenly(case):
     shape, tile, overlap, multiple = case

@@ -115,14 +115,12 @@ def rounding_rad(model: FrameModel, top: float, modulation: float) -> float:
     return (model.frames + 8) * ULP * top * 3.6 / modulation + 3e-8 * 2 * np.pi + 4 * ULP * np.pi
 
 
-@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("dtype", ["u1", "f4"])
 @pytest.mark.parametrize(("frames", "harmonics"), [(5, ()), (6, (2,)), (8, (2,)), (11, (2, 3)), (13, (2,))])
 def test_phases_equal_exact_least_squares(dtype: str, frames: int, harmonics: tuple[int, ...]) -> None:
     model = make_model(frames, frames, SHAPE, harmonics=harmonics)
-    scale = 200.0 if dtype == "u2" else 1.0
-    model = replace(model, offset_dn=model.offset_dn * scale)
-    clean = make_frames(model, any_phase(1, SHAPE), 0.1, light=(110 * scale, 70 * scale))
-    noisy = clean + np.random.default_rng(2).normal(0, scale, clean.shape)
+    clean = make_frames(model, any_phase(1, SHAPE), 0.1, light=(110, 70))
+    noisy = clean + np.random.default_rng(2).normal(0, 1, clean.shape)
     stack = (np.rint(noisy) if dtype != "f4" else noisy).astype(dtype)
     got = run(stack, demodulation(model, SHAPE))
     tolerance = PHASE_ERROR_RAD + rounding_rad(model, 220, 50)

@@ -149,6 +149,7 @@ class TestRawReader(ReaderContract):
 class TestRawWriter(PreallocatedContract):
     suffix = ".raw32"
     prelude = "import test_formats; test_formats.install()"
+    kills = (5,)  # the files are those of .npy
 
     def read(self, path: Path) -> dict[str, np.ndarray]:
         return _arrays(path)

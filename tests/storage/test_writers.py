@@ -108,6 +108,7 @@ class WriterContract:
 
     suffix: str
     prelude = ""  # of a process that writes: a format that is not in the table
+    kills = (1, 5)  # lines of it: mid-run, and while a written band is written again
 
     def read(self, path: Path) -> dict[str, np.ndarray]:
         """All maps by a reader that shares no code with the project."""
@@ -174,7 +175,7 @@ class WriterContract:
         writer = fresh(tmp_path / "clean" / f"out{self.suffix}", shape)
         writer.write_rows(0, made)
         writer.finish()
-        for lines in (1, 2, 5):  # mid-run twice, and while a written band is written again
+        for lines in self.kills:
             folder = tmp_path / f"killed{lines}"
             folder.mkdir()
             path = folder / f"out{self.suffix}"

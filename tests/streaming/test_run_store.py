@@ -6,7 +6,6 @@ import errno
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -194,30 +193,50 @@ _WORK = """
 """
 
 
-def _working(folder):
-    command = [sys.executable, "-c", textwrap.dedent(_WORK), str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+# One interpreter that has everything imported forks a child for every kill.
+_KILLS = """
+    import os, signal, sys, time
+    import torch
+    from cpikan.streaming.run_store import RunStore
+    for attempt in range(6):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.dup2(writing, 1)
+            os.close(reading)
+            work()
+        os.close(writing)
+        with os.fdopen(reading) as told:
+            for _ in range(3):
+                step = int(told.readline())
+            time.sleep(0.002 * attempt)
+            os.kill(child, signal.SIGKILL)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        print(step, flush=True)
+        sys.stdin.readline()
+"""
+
+
+def _process(script, folder):
+    work = "def work():\n" + textwrap.indent(textwrap.dedent(_WORK), "    ")
+    command = [sys.executable, "-c", work + textwrap.dedent(script), str(folder)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def test_a_kill_at_any_time_leaves_a_whole_state(tmp_path):
     """Killed after a growing share of a save, so that kills fall between all of its writes."""
-    told = 0
-    for attempt in range(6):
-        worker = _working(tmp_path)
-        try:
-            for _ in range(3):
-                told = int(worker.stdout.readline())
-            with pytest.raises(subprocess.TimeoutExpired):
-                worker.wait(0.002 * attempt)
-        finally:
-            worker.send_signal(signal.SIGKILL)
-            worker.communicate()
+    killer = _process(_KILLS, tmp_path)
+    for _ in range(6):
+        told = int(killer.stdout.readline())
         saved = _resumed(tmp_path, {"run": "long"})  # the lock died with the process
         step = saved.state["step"]
         assert step >= told
         assert torch.equal(saved.state["wide"], torch.full((1000,), float(step)))
         assert saved.state["other"] == [torch.tensor(step)]
         assert saved.files["field"].read_text() == str(step)
+        print(file=killer.stdin, flush=True)
+    killer.communicate()
+    assert killer.returncode == 0
 
 
 @pytest.mark.parametrize("written", [0, 1, 2])
@@ -242,7 +261,7 @@ def test_a_kill_between_two_writes_leaves_the_state_before(tmp_path, monkeypatch
 
 
 def test_a_second_process_is_refused_in_one_line(tmp_path):
-    worker = _working(tmp_path)
+    worker = _process("work()", tmp_path)
     try:
         worker.stdout.readline()
         with pytest.raises(InputError, match="another run is writing here") as caught:

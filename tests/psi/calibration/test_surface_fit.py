@@ -289,10 +289,10 @@ def test_enough_good_frames_are_left_to_the_closed_form():
 
 def noise_only() -> Subsample:
     rng = np.random.default_rng(1)
-    y, x = np.divmod(np.arange(3000), 60)
-    frames = rng.normal(100, 20, (1, 2, 3000))
+    y, x = np.divmod(np.arange(1500), 60)
+    frames = rng.normal(100, 20, (1, 2, 1500))
     rows = WholeRows(rng.normal(100, 20, (1, 2, 4, 60)), np.arange(4))
-    return Subsample(frames, np.stack([y, x], axis=1), rows, np.ones(3000, bool), (50, 60))
+    return Subsample(frames, np.stack([y, x], axis=1), rows, np.ones(1500, bool), (25, 60))
 
 
 def test_frames_without_a_surface_are_not_determined_and_refused_in_one_line():
@@ -304,7 +304,7 @@ def test_frames_without_a_surface_are_not_determined_and_refused_in_one_line():
 def test_too_few_pixels_and_single_frames_are_refused():
     sample = noise_only()
     with pytest.raises(InputError, match="are usable"):
-        fit_surface_to_frames(replace(sample, valid=np.arange(3000) < 100), BLIND, np.inf)
+        fit_surface_to_frames(replace(sample, valid=np.arange(1500) < 100), BLIND, np.inf)
     with pytest.raises(InputError, match="needs two or more"):
         fit_surface_to_frames(replace(sample, frames=sample.frames[:, :1]), BLIND, np.inf)
     with pytest.raises(InputError, match="did you mean 'cpikan'"):

@@ -311,13 +311,14 @@ def phase_rows(frames, span, mask, demodulator, field, out):  # type: ignore[no-
     sums, quality, waves = _wave_buffers(1)
     nodes, width, snr_min = node_buffers(field, frames.shape[1]), frames.shape[3], demodulator.snr_min
     phase, weight = waves.phase_cycles[0], waves.weight[0]
+    source = np.intp(0)  # no literal: for one everything below would be compiled once more
     for y in range(span.first, span.last):
         fill_row_weights(field, span.image_row + y, nodes.lines)
         for x0 in range(0, width, BLOCK):
             block = Block(y, span.image_row + y, x0, min(BLOCK, width - x0))
             part = slice(x0, x0 + block.n)
             _start_quality(mask, block, quality)
-            demodulate(frames, 0, block, demodulator, field, nodes, sums, phase, weight, quality)
+            demodulate(frames, source, block, demodulator, field, nodes, sums, phase, weight, quality)
             _form_phases(
                 waves,
                 quality,
