@@ -7,6 +7,7 @@ from typing import Any
 from cpikan.cli.verb import OUTPUT, Place, job_verb
 from cpikan.errors import InputError
 
+_WORTH_TELLING = 0.1
 STACK = Place("source", "STACK", "folder of images, .npy, .tif, .zarr or file.h5::/dataset")
 
 
@@ -26,19 +27,31 @@ def tell(result: dict[str, Any]) -> str:
 def _lines(result: dict[str, Any]) -> str:
     from cpikan.report.step_lines import step_lines
 
-    sigma = result["sigma_nm_median"]
+    sigma, robust = result["sigma_nm_median"], result.get("pv_robust_nm")
+    inner = "" if robust is None else f" ({robust:.2f} nm without the outermost 0.1 % of the pixels)"
     lines = [
         f"output     {result['output']}",
-        f"height     PV {result['pv_nm']:.2f} nm, RMS {result['rms_nm']:.2f} nm, sigma {sigma:.3g} nm (median)",
+        f"height     PV {result['pv_nm']:.2f} nm{inner}, RMS {result['rms_nm']:.2f} nm, sigma {sigma:.3g} nm (median)",
         f"pixels     {result['valid_fraction']:.2%} valid, {result['ambiguous_fraction']:.3g} of them ambiguous, "
         f"{result['components']} component{'s' if result['components'] != 1 else ''}",
+        *_sigma_line(result),
         *_surface_line(result),
         *step_lines(result),
         *_ripple_line(result),
         f"time       {result['seconds']:.2f} s ({result['megapixels_per_second']:.1f} MPix/s), "
         f"memory {result['peak_anonymous_mib']:.0f} MiB",
+        *(f"note       {text}" for text in result.get("notes") or ()),
     ]
     return "\n".join(lines)
+
+
+def _sigma_line(result: dict[str, Any]) -> list[str]:
+    """Say what of sigma does not average out, where there is such a share."""
+    share, factors = result.get("sigma_systematic_share"), result.get("sigma_average_factors") or {}
+    found = [f"{share:.0%} of its variance is systematic"] if share and share >= _WORTH_TELLING else []
+    if factors.get("8", 0.0) >= 1 + _WORTH_TELLING:
+        found.append(f"a mean of 8 x 8 pixels has {factors['8']:.2g} times sigma / 8")
+    return [f"sigma      {'; '.join(found)}"] if found else []
 
 
 def _surface_line(result: dict[str, Any]) -> list[str]:

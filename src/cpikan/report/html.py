@@ -61,11 +61,12 @@ def render(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found = content.part("summary").get("warnings")
+    found, notes = (content.part("summary").get(key) for key in ("warnings", "notes"))
     return environment.get_template("page.html").render(
         title=content.name,
         lead=_lead(content),
         warnings=list(map(numbers.plain, found)) if isinstance(found, list | tuple) else [],
+        notes=list(map(numbers.plain, notes)) if isinstance(notes, list | tuple) else [],
         keys=list(_keys(content)),
         sections=list(_sections(content)),
     )

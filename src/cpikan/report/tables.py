@@ -31,6 +31,14 @@ def numbers_section(content: Content) -> Section:
     ]
     if gathered.sigma_median_nm is not None:
         rows.append(("median σ", numbers.joined(numbers.length(gathered.sigma_median_nm))))
+    if summary.get("pv_robust_nm") is not None:
+        rows.insert(2, ("PV without the outermost 0.1 %", numbers.joined(numbers.length(summary["pv_robust_nm"]))))
+    if summary.get("sigma_systematic_share") is not None:
+        rows.append(("of its variance, systematic", numbers.joined(numbers.percent(summary["sigma_systematic_share"]))))
+    factors = summary.get("sigma_average_factors")
+    if isinstance(factors, Mapping) and factors:
+        shown = ", ".join(f"{k}×{k}: {_rounded(value)}" for k, value in factors.items())
+        rows.append(("means of k×k pixels, times σ / k", shown))
     if summary.get("ambiguous_fraction") is not None:
         rows.append(("ambiguous orders", numbers.joined(numbers.percent(summary["ambiguous_fraction"]))))
     if summary.get("components") is not None:

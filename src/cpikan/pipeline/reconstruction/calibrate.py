@@ -13,6 +13,7 @@ from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.calibration import planning
+from cpikan.psi.calibration.averages import average_factors, shared_noise
 from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, Subsample, calibrate
 from cpikan.psi.calibration.questioned import calibrate_questioned, step_major
 from cpikan.psi.calibration.saturation import Ceiling, find_ceiling
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from cpikan.pipeline.reconstruction.plan import Plan
 
 SIGMA_CELL_PX = 32
+_WINDOW = (96, 256)  # rows and columns that shared noise is looked for in
 _ENOUGH = 5  # frames of which closed forms find steps, tilts and gains on their own
 
 
@@ -41,13 +43,15 @@ class SurfaceFit:
 @dataclass(frozen=True)
 class StackCalibration:
     """The calibration of a stack, the surface fitted to its frames where one was, whether pixels of the subsample are in
-    doubt of their orders (asked where the plan wants to know), and the seconds that reading and computing took."""
+    doubt of their orders (asked where the plan wants to know), the seconds that reading and computing took, and what averages
+    over squares of pixels are worth (None: not known)."""
 
     calibration: Calibration
     surface: SurfaceFit | None
     doubtful: bool
     seconds_read: float
     seconds_calibrate: float
+    average_factors: dict[int, float] | None = None
 
     @property
     def varying(self) -> bool:
@@ -88,12 +92,25 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
             by_surface=plan.fits_surface,
             may_reorder=stack.may_be_step_major and stack.acquisition.order == "wavelength-major",
         )
-    calibration = replace(calibration, warnings=(*_of_frames(inside, ceiling), *calibration.warnings))
     used = calibration.acquisition
+    factors = _average_factors(stack if used is None else stack.in_order(used.order), sample, calibration)
+    told = (*_of_frames(inside, ceiling), *calibration.warnings, *shared_noise(factors))
+    calibration = replace(calibration, warnings=told)
     if used is not None and used.order != stack.acquisition.order:
         sample = step_major(sample)
     doubtful = plan.neighbours == "in doubt" and _is_doubtful(calibration, sample)
-    return StackCalibration(calibration, surface, doubtful, look.seconds, time.perf_counter() - read)
+    return StackCalibration(calibration, surface, doubtful, look.seconds, time.perf_counter() - read, factors)
+
+
+def _average_factors(stack: FrameStack, sample: Subsample, calibration: Calibration) -> dict[int, float] | None:
+    """Look at a window in the middle of what is inside the mask."""
+    middle = np.median(sample.position[sample.valid], axis=0).astype(int)
+    corner = [
+        int(np.clip(m - w // 2, 0, max(side - w, 0))) for m, w, side in zip(middle, _WINDOW, sample.shape, strict=True)
+    ]
+    window = stack.window(*(slice(c, c + w) for c, w in zip(corner, _WINDOW, strict=True)))
+    with single_threaded():
+        return average_factors(window, calibration.model.demodulation, (corner[0], corner[1]))
 
 
 def _of_frames(frames: np.ndarray, ceiling: Ceiling) -> tuple[Caution, ...]:

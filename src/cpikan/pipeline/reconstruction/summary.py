@@ -40,6 +40,8 @@ def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[
         "sign": "assumed" if calibration.steps.sign_is_guess else "from the steps",
         "components": 1,
         "sigma_nm_median": calibration.sigma_nm_median,
+        "sigma_systematic_share": calibration.systematic_share,
+        "sigma_average_factors": _by_side(calibrated.average_factors),
         "range_nm": calibration.range_nm,
         "expected_wrong_order_rate": calibration.wrong_order_rate,
         "fit_across_wavelengths": calibration.fit_across_wavelengths,
@@ -49,6 +51,10 @@ def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[
         "field_fit": None if surface is None else surface.summary,
         **told(calibration.warnings),
     }
+
+
+def _by_side(factors: dict[int, float] | None) -> dict[str, float] | None:
+    return None if factors is None else {str(side): factor for side, factor in factors.items()}
 
 
 def told(cautions: Iterable[Caution]) -> dict[str, list[str]]:

@@ -90,6 +90,11 @@ class Calibration:
     def steps_deg(self) -> tuple[tuple[float, ...], ...]:
         return self.steps.steps_deg
 
+    @property
+    def systematic_share(self) -> float:
+        """Give the share of the phases' variance that is no noise: ripple, disagreement of the wavelengths."""
+        return float(self.model.demodulation.phase_floor_rad2.sum() / np.square(self.sigma_phase_rad).sum())
+
 
 def calibrate(
     sample: Subsample,
@@ -148,8 +153,9 @@ def _calmed(plain: Demodulation, frames: np.ndarray, position: np.ndarray) -> De
     Wrong steps that do no harm, harmonics, ripple: they are everywhere, and known as such; a pixel that contradicts itself
     stands out from that.
     """
-    chi2, modulation = reference.contradictions(frames, plain, (position[:, 0], position[:, 1]))
-    scatter = [np.median(one[size >= np.median(size)]) for one, size in zip(chi2, modulation, strict=True)]
+    noise, phasor = reference.noise_image(frames, plain, (position[:, 0], position[:, 1]))
+    bright = [size >= np.median(size) for size in np.abs(phasor)]
+    scatter = [np.median(one[lit] ** 2) for one, lit in zip(noise, bright, strict=True)]
     return replace(plain, parity=plain.parity / np.sqrt(np.maximum(np.array(scatter) / _MEDIAN_CHI2, 1))[:, None])
 
 

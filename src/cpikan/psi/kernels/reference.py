@@ -48,12 +48,13 @@ def demodulate(frames: np.ndarray, model: Demodulation, position: Position | Non
         return np.arctan2(v, u), variance * excess, np.sqrt(power), quality, saturated, excess
 
 
-def contradictions(
+def noise_image(
     frames: np.ndarray, model: Demodulation, position: Position | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute chi squared, of one degree of freedom, of the parity of frames (L, K, ...), and their modulation: (L, ...)."""
+    """Compute the parity of frames (L, K, ...), in standard deviations of noise, and their phasors u + i v: (L, ...)."""
     u, v, mean, parity, _ = _sums(np.asarray(frames, np.float64), model, position)
-    return parity**2 / _sample_variance(mean, model), np.hypot(u, v)
+    with np.errstate(invalid="ignore"):
+        return parity / np.sqrt(_sample_variance(mean, model)), u + 1j * v
 
 
 def _column(values: np.ndarray, like: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ CAUTIONS: dict[str, str] = {
     "fringes-faint": "fringes are only a few steps of the camera high",
     "light-uneven": "the background that was fitted to raw frames varies as much as fringes do",
     "map-in-pieces": "the map falls into many parts, whose relative heights are not known",
+    "noise-shared": "neighbouring pixels share noise: averages are less certain than their number says",
     "no-surface": "a refiner was asked for and had too little data to fit a surface",
     "range-filled": "the heights fill the range that the noise allows",
     "saturated": "pixels are saturated and left out",
@@ -34,7 +35,7 @@ CAUTIONS: dict[str, str] = {
     "wrong-orders": "the phases leave fringe orders undecided",
 }
 # names that say how the map was made: nothing to doubt, so they are no warnings
-NOTES = frozenset({"steps-few-frames", "surface-fitted"})
+NOTES = frozenset({"noise-shared", "steps-few-frames", "surface-fitted"})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,74 @@
+"""What averages over neighbouring pixels are worth: noise that neighbours share does not average out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cpikan.psi.kernels import reference
+from cpikan.psi.kernels.model import Demodulation
+from cpikan.psi.model.caution import Caution
+
+SIDES_PX = (2, 4, 8, 16)
+_FEWEST = 24  # squares of a side, over all wavelengths: fewer say little
+_USUAL, _STRUCK = 0.9, 4.0  # a quantile of what is left, and times it: six standard deviations and more
+_FEWEST_PIXELS = 500
+_MULTIPLES = (1, 2, 3, 4)  # of the fringe
+_TOLD = 1.5  # times sigma / k, of a square of eight pixels
+
+
+def average_factors(frames: np.ndarray, model: Demodulation, corner: tuple[int, int]) -> dict[int, float] | None:
+    """Measure how much larger than sigma / k the standard deviation of the mean of k x k pixels is.
+
+    ``frames`` (L, K, rows, columns) begin at ``corner`` of the image. What they hold beside background and fringes is noise,
+    pixel by pixel; its means over squares scatter more where neighbours share it. None where frames leave nothing beside
+    (three of them), or too few squares are whole.
+    """
+    if not model.parity.any():
+        return None
+    place = np.mgrid[: frames.shape[2], : frames.shape[3]] + np.array(corner)[:, None, None]
+    noise, phasor = reference.noise_image(frames, model, (place[0], place[1]))
+    lit = np.abs(phasor) > np.median(np.abs(phasor), axis=(1, 2), keepdims=True) / 2
+    usable = np.isfinite(noise) & lit & (np.asarray(frames) < model.saturation_dn).all(axis=1)
+    if min(one.sum() for one in usable) < _FEWEST_PIXELS:
+        return None
+    usual = np.nanquantile(np.where(usable, np.abs(noise), np.nan), _USUAL, axis=(1, 2), keepdims=True)
+    usable &= np.abs(noise) <= _STRUCK * usual  # single struck samples are no shared noise
+    noise = np.stack([_without_fringes(*parts) for parts in zip(noise, phasor, usable, strict=True)])
+    noise /= np.sqrt(np.nanmean(noise**2, axis=(1, 2), keepdims=True))
+    found = {}
+    for side in SIDES_PX:
+        squares = _means(noise, side)
+        squares = squares[np.isfinite(squares)]
+        if squares.size < _FEWEST:
+            break
+        found[side] = float(side * np.sqrt(np.mean(squares**2)))
+    return found or None
+
+
+def _without_fringes(noise: np.ndarray, phasor: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Take off what follows the fringes (a bent camera, steps that are off): it is no noise. NaN where not usable."""
+    phase = np.angle(phasor[usable])
+    waves = np.stack([np.ones_like(phase), *(f(k * phase) for k in _MULTIPLES for f in (np.cos, np.sin))], axis=1)
+    found = np.full(noise.shape, np.nan)
+    found[usable] = noise[usable] - waves @ np.linalg.lstsq(waves, noise[usable], rcond=None)[0]
+    return found
+
+
+def _means(values: np.ndarray, side: int) -> np.ndarray:
+    """Average over whole squares: (L, squares); NaN where a pixel of one is missing."""
+    count, rows, columns = values.shape
+    whole = values[:, : rows // side * side, : columns // side * side]
+    return np.asarray(
+        whole.reshape(count, rows // side, side, columns // side, side).mean(axis=(2, 4)).reshape(count, -1)
+    )
+
+
+def shared_noise(factors: dict[int, float] | None) -> tuple[Caution, ...]:
+    """Say that neighbours share noise, where it matters for averages."""
+    if factors is None or factors.get(8, 1.0) < _TOLD:
+        return ()
+    text = (
+        f"neighbouring pixels share noise: the mean of 8 x 8 of them is {factors[8]:.2g} times as uncertain as sigma / 8 says "
+        "(sigma_average_factors has other sizes)"
+    )
+    return (Caution("noise-shared", text),)
