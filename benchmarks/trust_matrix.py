@@ -63,7 +63,7 @@ class Part:
 
 def reconstructed(stack: FaultyStack, method: str, folder: Path) -> Found:
     """Reconstruct from files, as a user would: steps are given and nobody says what they are worth."""
-    np.save(folder / "frames.npy", stack.frames)
+    np.save(folder / "frames.npy", stack.frames.reshape(-1, *stack.frames.shape[2:]))
     told = {
         "wavelengths": [f"{wave} nm" for wave in stack.told.wavelengths_nm],
         "phase_steps": list(stack.told.steps_deg),

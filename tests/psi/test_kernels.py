@@ -235,12 +235,13 @@ class Expected:
 def expect(case: Case) -> Expected:
     d = case.model.demodulation
     with np.errstate(all="ignore"):
-        _, variance, modulation, snr, _ = reference.demodulate(case.frames, d, case.place)
+        _, variance, modulation, snr, _, excess = reference.demodulate(case.frames, d, case.place)
         error = phase_tolerance_rad(case, modulation)
         relative = 1e-5 + 8 * error.max(axis=0)
         total = snr.sum(axis=0)
         unsure = np.abs(total - d.snr_min) < relative * d.snr_min
-        unsure |= (np.abs(variance - LOW_SIGMA_RAD**2) < relative * LOW_SIGMA_RAD**2).any(axis=0)
+        for spread in (variance, variance / excess):
+            unsure |= (np.abs(spread - LOW_SIGMA_RAD**2) < relative * LOW_SIGMA_RAD**2).any(axis=0)
     return Expected(relative, unsure, error)
 
 
@@ -276,7 +277,7 @@ def check_heights(case: Case) -> None:
     got, table = run_heights(case)
     want, expected = reference.heights(case.frames, case.model, case.first_row, case.mask), expect(case)
     with np.errstate(all="ignore"):
-        phase, variance, _, _, _ = reference.demodulate(case.frames, d, case.place)
+        phase, variance, *_ = reference.demodulate(case.frames, d, case.place)
         turns = reference.remove_pistons(phase, search, case.first_row)
         spread = variance[list(search.order)] / TURN**2
         moved = expected.error_rad[list(search.order)] / TURN + 8 * ULP * (np.abs(search.low_nm) + search.range_nm) / (

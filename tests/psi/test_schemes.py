@@ -24,7 +24,7 @@ def frames_at(steps_deg: tuple[float, ...], phase: np.ndarray, a: float = 120.0,
 def demodulate(weights: PhasorWeights, frames: np.ndarray) -> tuple[np.ndarray, ...]:
     """Phase, variance, modulation of frames (K, P) by the reference kernel, unit noise."""
     model = Demodulation.of_weights([weights], np.array([[1.0, 0.0]]))
-    phase, variance, modulation, _, _ = reference.demodulate(frames[None], model)
+    phase, variance, modulation, *_ = reference.demodulate(frames[None], model)
     return phase[0], variance[0], modulation[0]
 
 

@@ -145,11 +145,12 @@ def near_threshold(model: PixelModel, frames: np.ndarray) -> np.ndarray:
     phases up to 50 turns, rounded to 4e-6 turns; with weights up to 1e5 per turn^2 and residuals up to half a turn a
     misfit moves by 2 w r dr, up to 0.4 where it is 2.5e4: 1e-2 + 1e-4 of the misfit covers it.
     """
-    phase, variance, _, snr, _ = reference.demodulate(frames, model.demodulation)
+    phase, variance, _, snr, _, excess = reference.demodulate(frames, model.demodulation)
     with np.errstate(invalid="ignore"):
         total = snr.sum(axis=0)
         close = abs(total - model.demodulation.snr_min) < 1e-4 * model.demodulation.snr_min
-        close |= (abs(variance - LOW_SIGMA_RAD**2) < 1e-4 * LOW_SIGMA_RAD**2).any(axis=0)
+        for spread in (variance, variance / excess):
+            close |= (abs(spread - LOW_SIGMA_RAD**2) < 1e-4 * LOW_SIGMA_RAD**2).any(axis=0)
         search = model.search
         if search is None:
             return close

@@ -24,10 +24,13 @@ def surface_nm() -> np.ndarray:
     return 1500 * (x * x + 0.7 * y * y) + 500 * x + 1900.0 * (np.hypot(x - 0.2, y + 0.1) < 0.4)
 
 
-def frames_of(waves: tuple[float, ...], seed: int = 3, noise_dn: float = 12.0) -> np.ndarray:
+def frames_of(
+    waves: tuple[float, ...], seed: int = 3, noise_dn: float = 12.0, surface: np.ndarray | None = None
+) -> np.ndarray:
     """Ten-bit frames (L, K, H, W) with a modulation of 400 DN."""
     rng = np.random.default_rng(seed)
-    angle = 4 * np.pi * surface_nm() / np.array(waves)[:, None, None, None] + np.radians(STEPS)[:, None, None]
+    height = surface_nm() if surface is None else surface
+    angle = 4 * np.pi * height / np.array(waves)[:, None, None, None] + np.radians(STEPS)[:, None, None]
     return np.rint(520 + 400 * np.cos(angle) + rng.normal(0, noise_dn, angle.shape)).astype(np.uint16)
 
 
@@ -70,6 +73,24 @@ def test_a_wavelength_that_is_off_is_fitted(error: float) -> None:
     assert found.acquisition.wavelengths_nm == pytest.approx(WAVES, rel=1e-4)
 
 
+def steep_nm() -> np.ndarray:
+    """A slope of 6 um, which tilts between wavelengths can stand for, with a little form."""
+    y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
+    return 3000 * x + 700 * y + 150 * np.sin(3 * x) * y
+
+
+def test_orders_far_away_that_fit_because_a_wavelength_is_off_are_not_taken() -> None:
+    """The frames repeat after 92 um; told 0.1 % wrong the wavelengths seem to tell heights apart beyond that."""
+    waves = (540.0, 558.0, 594.0)
+    frames = frames_of(waves, noise_dn=6.0, surface=steep_nm())
+    found = found_in(frames, told((540.0, 558.0, 594.594)))
+    assert names(found) == ["range-filled"]
+    assert "the shorter one is used" in found.warnings[0].text
+    assert found.range_nm is not None
+    assert found.range_nm < 20_000
+    assert found_in(frames, told(waves)).warnings == ()
+
+
 def test_a_wavelength_that_is_a_copy_is_refused() -> None:
     frames = frames_of(WAVES)
     frames[2] = frames_of(WAVES, seed=4)[0]
@@ -92,6 +113,17 @@ def test_frames_step_by_step_are_put_in_order() -> None:
     assert names(found) == ["frames-step-major"]
     assert found.acquisition == replace(told(), order="step-major")
     assert 'order = "step-major"' in found.warnings[0].text
+
+
+def test_two_wavelengths_step_by_step_are_put_in_order_where_the_part_is_almost_flat() -> None:
+    """As given their phases fit each other, but every frame contradicts its step."""
+    surface, waves = surface_nm() / 30, (632.8, 650.0)
+    steps = (0.0, 90.0, 180.0, 270.0)
+    frames = frames_of(waves, noise_dn=5.0, surface=surface)[:, :4]
+    told_two = replace(told(waves), phase_steps_deg=(steps, steps))
+    assert names(found_in(frames, told_two)) == []
+    mixed = np.ascontiguousarray(frames.swapaxes(0, 1))
+    assert "frames-step-major" in names(found_in(mixed, told_two))
 
 
 def test_known_pistons_give_absolute_heights() -> None:

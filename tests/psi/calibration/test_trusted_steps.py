@@ -155,3 +155,17 @@ def test_a_piezo_far_off_still_tells_the_sign(gain: float) -> None:
     found = steps_of(scene, given)
     assert [one.name for one in found.warnings] == ["steps-replaced"]
     assert not found.sign_is_guess
+
+
+def test_other_wavelengths_settle_the_sign_of_one_whose_frames_were_exchanged() -> None:
+    """Either exchange explains four frames; the phase must rise where that of the others does."""
+    given = even(4)
+    scene = make_scene(83, SHAPE, WAVES[:2], given, BENCH)
+    for pair in ((0, 1), (2, 3)):
+        values = scene.frames.copy()
+        values[1, list(pair)] = values[1, list(pair)[::-1]]
+        found = steps_of(scene, given, frames=values)
+        assert [one.name for one in found.warnings if not one.is_note] == ["steps-replaced"]
+        true = list(given)
+        true[pair[0]], true[pair[1]] = given[pair[1]], given[pair[0]]
+        assert off_deg(found.steps_deg[1], np.subtract(true, true[0])).max() < 0.3

@@ -113,7 +113,7 @@ def calibrate(
         frames, position = (part[..., :: _every(frames)] for part in (frames, position.T))
         position = position.T
     plain = _calmed(plain, frames, position)
-    phase, variance, modulation, snr, _ = reference.demodulate(frames, plain, (position[:, 0], position[:, 1]))
+    phase, variance, modulation, snr, *_ = reference.demodulate(frames, plain, (position[:, 0], position[:, 1]))
     total = snr.sum(axis=0)
     plain = replace(plain, snr_min=_snr_threshold(total, len(frames)))
     measured = np.isfinite(variance).all(axis=0) & (total >= plain.snr_min)
@@ -228,10 +228,12 @@ def _with_orders(calibration: Calibration, phases: MeasuredPhases, settings: Cal
         snr_min=plain.snr_min / found.noise_factor,
         phase_floor_rad2=plain.phase_floor_rad2 + found.phase_floor_rad2,
     )
+    # phase errors that follow fringes or light are those of the neighbours too
+    search = replace(found.search, shared=max(found.search.shared, calibration.steps.unexplained))
     noise = tuple(one.scaled(found.noise_factor) if phases.noise_is_guessed else one for one in calibration.noise)
     return replace(
         calibration,
-        model=PixelModel(demodulation, found.search),
+        model=PixelModel(demodulation, search),
         noise=noise,
         sigma_phase_rad=found.sigma_rad,
         sigma_nm_median=found.sigma_nm,

@@ -44,7 +44,8 @@ class StackSteps:
 
     ``deviation_deg``: how far trusted steps lie from what the frames say, a list per wavelength, None where the frames do
     not say. ``floor_rad2``: the phase variance that trusted steps leave beside the noise, one per wavelength, None where the
-    frames do not say: then what they leave counts as noise.
+    frames do not say: then what they leave counts as noise. ``unexplained``: the largest share, of the power that a model
+    leaves of the frames, that is structure and not noise.
     """
 
     models: tuple[FrameModel, ...]
@@ -52,6 +53,7 @@ class StackSteps:
     fits: tuple[StepFit, ...] | None = None
     deviation_deg: tuple[tuple[float, ...] | None, ...] | None = None
     floor_rad2: tuple[float | None, ...] | None = None
+    unexplained: float = 0.0
     warnings: tuple[Caution, ...] = field(default=())
 
     @property
@@ -96,6 +98,7 @@ def stack_steps(
     options = FitOptions(effects=fitted, response=effects is not None and "response" in effects)
     fits: list[StepFit] = []
     models: list[FrameModel] = []
+    unexplained = 0.0
     opened: list[int] = []  # wavelengths whose sign is a guess
     for i, samples in enumerate(frames):
         start = None if given is None else given[i]
@@ -114,15 +117,25 @@ def stack_steps(
             model = FrameModel.plain(tuple(step - start[0] for step in start))
         if fit.determined and start is not None and len(start) > 2 and sign_is_open(fit, start):
             opened.append(i)
-        seen = (*fit.warnings, *_contradiction(fit, carrier, samples), *_unexplained(fit, samples, position))
-        warnings += [told.of_wavelength(i, len(frames)) for told in seen]
+        rest = fitted_structure(fit, samples, position) if fit.determined else None
+        unexplained = max(unexplained, _share(rest))
+        told = () if rest is None or not rest.significant else (_structured(rest),)
+        seen = (*fit.warnings, *_contradiction(fit, carrier, samples), *told)
+        warnings += [caution.of_wavelength(i, len(frames)) for caution in seen]
         fits.append(fit)
         models.append(model)
     if given is not None:
-        warnings += [_sign_open().of_wavelength(i, len(frames)) for i in opened]
-        return StackSteps(tuple(models), "nominal", tuple(fits), warnings=tuple(warnings))
-    fits = [fits[0], *(_agreeing(fits, rows, i, warnings) for i in range(1, len(fits)))]
-    return StackSteps(tuple(fit.model for fit in fits), "assumed", tuple(fits), warnings=tuple(warnings))
+        sure = next((i for i in range(len(frames)) if i not in opened), None)
+        for i in opened:
+            if sure is None:
+                warnings.append(_sign_open().of_wavelength(i, len(frames)))
+            else:
+                fits[i] = _agreeing(fits, rows, i, warnings, sure)
+                models[i] = fits[i].model
+        return StackSteps(tuple(models), "nominal", tuple(fits), unexplained=unexplained, warnings=tuple(warnings))
+    fits = [fits[0], *(_agreeing(fits, rows, i, warnings, 0) for i in range(1, len(fits)))]
+    models = [fit.model for fit in fits]
+    return StackSteps(tuple(models), "assumed", tuple(fits), unexplained=unexplained, warnings=tuple(warnings))
 
 
 def _sign_open() -> Caution:
@@ -164,10 +177,9 @@ def _contradiction(fit: StepFit, carrier: Carrier | None, samples: np.ndarray) -
     return (Caution("carrier-contradicts", text),)
 
 
-def _unexplained(fit: StepFit, samples: np.ndarray, position: np.ndarray) -> tuple[Caution, ...]:
-    """Warn where what the fit leaves of the frames is no noise."""
-    found = fitted_structure(fit, samples, position) if fit.determined else None
-    return () if found is None or not found.significant else (_structured(found),)
+def _share(rest: Structure | None) -> float:
+    """Give the share of what a model leaves of the frames that is structure; 0 where that may be noise."""
+    return rest.share if rest is not None and rest.significant else 0.0
 
 
 def _structured(found: Structure) -> Caution:
@@ -179,15 +191,15 @@ def _structured(found: Structure) -> Caution:
     return Caution("frames-unexplained", text)
 
 
-def _agreeing(fits: list[StepFit], rows: WholeRows, i: int, warnings: list[Caution]) -> StepFit:
-    """Give a blind fit the sign under which its phase rises where that of the first wavelength does."""
-    agreement = _slope_agreement(rows.samples, fits[0].model, fits[i].model, i)
+def _agreeing(fits: list[StepFit], rows: WholeRows, i: int, warnings: list[Caution], sure: int) -> StepFit:
+    """Give a fit the sign under which its phase rises where that of wavelength ``sure`` does."""
+    agreement = _slope_agreement(rows.samples, fits, sure, i)
     if agreement < -_AGREES:
         return mirrored(fits[i])
     if agreement < _AGREES:
         text = (
-            f"the sign of its phase against that of wavelength 1 is a guess (their slopes correlate by {agreement:.2f}): give "
-            "--phase-steps with --steps nominal"
+            f"the sign of its phase against that of wavelength {sure + 1} is a guess (slopes correlate by {agreement:.2f}): "
+            "give --phase-steps with --steps nominal"
         )
         warnings.append(Caution("sign-assumed", text).of_wavelength(i, len(fits)))
     return fits[i]
@@ -205,9 +217,9 @@ def mirrored(fit: StepFit) -> StepFit:
     return replace(fit, model=turned)
 
 
-def _slope_agreement(rows: np.ndarray, first: FrameModel, other: FrameModel, i: int) -> float:
-    """Correlate the phase's slopes along image rows, wavelength 0 against i, in [-1, 1]; 0 where nothing shows."""
-    slopes = [_row_slopes(rows[w], model) for w, model in ((0, first), (i, other))]
+def _slope_agreement(rows: np.ndarray, fits: list[StepFit], i: int, j: int) -> float:
+    """Correlate the phase's slopes along image rows, wavelength i against j, in [-1, 1]; 0 where nothing shows."""
+    slopes = [_row_slopes(rows[w], fits[w].model) for w in (i, j)]
     power = float(np.sqrt((slopes[0] ** 2).sum() * (slopes[1] ** 2).sum()))
     return float((slopes[0] * slopes[1]).sum() / power) if power > 0 else 0.0
 
@@ -235,6 +247,7 @@ def _trusted(
         floor_rad2=tuple(
             None if check.fit is None else check.harm_rad**2 if check.contradicted else 0.0 for check in checks
         ),
+        unexplained=max(_share(check.structure) for check in checks),
         warnings=warnings,
     )
 

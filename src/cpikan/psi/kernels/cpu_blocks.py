@@ -11,6 +11,7 @@ import numpy as np
 from cpikan.psi.kernels.arguments import Block, Found, Quality, Sums, Waves
 from cpikan.psi.kernels.cpu_field import demodulate, fill_row_weights, node_buffers
 from cpikan.psi.kernels.cpu_phasors import BLOCK, TURN, empty, jit
+from cpikan.psi.kernels.model import LOW_SIGMA_RAD
 from cpikan.psi.model.flags import Flag
 
 _f = np.float32
@@ -18,6 +19,7 @@ _ROUND = _f(12582912.0)  # 1.5 * 2**23: adding and subtracting it rounds a float
 _INVALID, _SATURATED = int(Flag.INVALID), int(Flag.SATURATED)
 _LOW, _AMBIGUOUS = int(Flag.LOW_MODULATION), int(Flag.AMBIGUOUS)
 _LARGE = _f(1e30)
+_LOW_VARIANCE = _f((LOW_SIGMA_RAD / (2 * np.pi)) ** 2)  # cycles^2
 
 
 @jit
@@ -201,19 +203,27 @@ def _flags(valid, measured, saturated, low_modulation, doubtful):  # type: ignor
 
 
 @jit
+def _is_loud(variance):  # type: ignore[no-untyped-def]
+    """Compare a phase's variance (cycles^2) with what counts as low modulation; false for NaN."""
+    return variance > _LOW_VARIANCE
+
+
+@jit
 def _form_heights(waves, found, quality, snr_min, model, height, flags):  # type: ignore[no-untyped-def]
     """Form the heights of a block once, from phases and orders, with their flags."""
     anchor, order, shift, best, second = waves.phase_cycles[0], found.order, found.shift, found.best, found.second
     snr, _, saturated, low_modulation, in_mask = quality
     margin_min, misfit_max, half_wave = model.margin_min, model.misfit_max, model.half_wave_nm
-    joint = _f(0) if model.finest else _f(1)
+    joint, weight = _f(0) if model.finest else _f(1), waves.weight[0]
     for x in range(height.shape[0]):
         measured = _is_measured(snr[x], snr_min)
         valid = _is_valid(snr[x], snr_min, saturated[x], in_mask[x])
         value = (anchor[x] + order[x] + joint * shift[x]) * half_wave
         height[x] = value if valid else _f(np.nan)
         doubtful = (second[x] - best[x] < margin_min) | (best[x] > misfit_max)
-        flags[x] = _flags(valid, measured, saturated[x], low_modulation[x], doubtful)
+        variance = _f(1) / weight[x] if model.finest else found.variance[x]
+        low = _f(1) if _is_loud(variance) else low_modulation[x]
+        flags[x] = _flags(valid, measured, saturated[x], low, doubtful)
 
 
 @jit
@@ -240,7 +250,8 @@ def _form_phases(waves, quality, snr_min, phase, sigma, modulation, flags):  # t
         phase[x] = cycles[x] * TURN if valid else _f(np.nan)
         sigma[x] = TURN / np.sqrt(weight[x]) if valid else _f(np.nan)
         modulation[x] = modulation_sum[x] if modulation_sum[x] < _LARGE else _f(0)
-        flags[x] = _flags(valid, measured, saturated[x], low_modulation[x], False)
+        low = _f(1) if _is_loud(_f(1) / weight[x]) else low_modulation[x]
+        flags[x] = _flags(valid, measured, saturated[x], low, False)
 
 
 @jit

@@ -13,13 +13,13 @@ import numpy as np
 
 from cpikan.compiled import compiled
 from cpikan.psi.kernels.arguments import COSINE, MEAN, PARITY, SINE
-from cpikan.psi.kernels.model import LONGEST_SEGMENT, LOW_SIGMA_RAD, PARITY_MAX, PARITY_ROUNDING
+from cpikan.psi.kernels.model import LONGEST_SEGMENT, LOW_SIGMA_RAD, PARITY_BEND, PARITY_MAX, PARITY_ROUNDING
 
 BLOCK = LONGEST_SEGMENT  # long runs for the prefetcher, and all buffers of a block in the second-level cache
 _f = np.float32
 TURN = _f(2 * np.pi)
 _LOW_VARIANCE = _f((LOW_SIGMA_RAD / (2 * np.pi)) ** 2)  # cycles^2
-_PARITY_MAX, _PARITY_ROUNDING = _f(PARITY_MAX), _f(PARITY_ROUNDING)
+_PARITY_MAX, _PARITY_BEND, _PARITY_ROUNDING = _f(PARITY_MAX), _f(PARITY_BEND), _f(PARITY_ROUNDING)
 _ROUND_NOISE = _f(1e-6)  # relative: noise of u and v this equal is a circle
 
 # "contract" allows fused multiply-add; nothing that reorders sums or breaks the rounding trick
@@ -137,24 +137,29 @@ def fill_phase_cycles(u, v, out, n):  # type: ignore[no-untyped-def]
 
 
 @jit
-def excess(parity, mean, per_variance):  # type: ignore[no-untyped-def]
-    """Work out by how much the variance of a pixel is above what noise explains: 1 unless its samples contradict each other."""
-    square = (parity * parity - _PARITY_ROUNDING * mean * mean) * per_variance
-    return max(_f(1), _f(1) + _f(2) * (square - _PARITY_MAX))
+def bend_of(wavelengths):  # type: ignore[no-untyped-def]
+    """Choose how steeply contradictions count: more where other wavelengths can stand for one that is out."""
+    return _PARITY_BEND if wavelengths > 1 else _f(0)
 
 
 @jit
-def variances(u, v, a, parity, noise):  # type: ignore[no-untyped-def]
-    """Work out B^2, the variance of B, and that of the phase in cycles^2, of one pixel."""
+def excess(parity, mean, per_variance, bend):  # type: ignore[no-untyped-def]
+    """Work out by how much the variance of a pixel is above what noise explains: 1 unless its samples contradict each other."""
+    over = max((parity * parity - _PARITY_ROUNDING * mean * mean) * per_variance - _PARITY_MAX, _f(0))
+    return _f(1) + over * (_f(2) + bend * over)
+
+
+@jit
+def variances(u, v, a, noise):  # type: ignore[no-untyped-def]
+    """Work out B^2, the variance of B, that of the phase in cycles^2, and that of a sample, of one pixel."""
     per_turn = _f(1) / (TURN * TURN)
     sample_variance = noise.read + noise.gain * max(a, _f(0))
-    sample_variance *= excess(parity, a, _f(1) / sample_variance)
     power = u * u + v * v
     spread = sample_variance * (noise.var_u * v * v - _f(2) * noise.cov * u * v + noise.var_v * u * u)
     modulation_variance = sample_variance * (noise.var_u + noise.var_v) * _f(0.5)
     true_power = max(power - _f(2) * modulation_variance, power * _f(0.25))
     scale = power * true_power
-    return power, modulation_variance, spread * per_turn / max(scale, _f(1e-30)) + noise.floor
+    return power, modulation_variance, spread * per_turn / max(scale, _f(1e-30)) + noise.floor, sample_variance
 
 
 @jit
@@ -164,7 +169,7 @@ def is_quiet(variance):  # type: ignore[no-untyped-def]
 
 
 @jit
-def add_quality(sums, n, noise, saturation, weight, quality):  # type: ignore[no-untyped-def]
+def add_quality(sums, n, noise, saturation, bend, weight, quality):  # type: ignore[no-untyped-def]
     """Fill the weight 1/variance (cycles^-2) from the sums of one wavelength and add to the quality of the block."""
     u, v, a, p, top = sums
     snr, modulation, saturated, low_modulation, _ = quality
@@ -172,11 +177,11 @@ def add_quality(sums, n, noise, saturation, weight, quality):  # type: ignore[no
         abs(noise.cov) < _ROUND_NOISE * noise.var_u and abs(noise.var_u - noise.var_v) < _ROUND_NOISE * noise.var_u
     )
     if noise.floor == _f(0) and round_noise:
-        _add_round_quality(sums, n, noise, saturation, weight, quality)
+        _add_round_quality(sums, n, noise, saturation, bend, weight, quality)
         return
     for x in range(n):
-        power, modulation_variance, variance = variances(u[x], v[x], a[x], p[x], noise)
-        weight[x] = _f(1) / max(variance, _f(1e-30))
+        power, modulation_variance, variance, sample_variance = variances(u[x], v[x], a[x], noise)
+        weight[x] = _f(1) / (max(variance, _f(1e-30)) * excess(p[x], a[x], _f(1) / sample_variance, bend))
         snr[x] += power / max(modulation_variance, _f(1e-30))
         modulation[x] += np.sqrt(power)
         saturated[x] = max(saturated[x], _f(1) if top[x] >= saturation else _f(0))
@@ -184,7 +189,7 @@ def add_quality(sums, n, noise, saturation, weight, quality):  # type: ignore[no
 
 
 @jit
-def _add_round_quality(sums, n, noise, saturation, weight, quality):  # type: ignore[no-untyped-def]
+def _add_round_quality(sums, n, noise, saturation, bend, weight, quality):  # type: ignore[no-untyped-def]
     """Add quality where the noise of u and v is equal and independent, as with equal steps: one division, not three."""
     u, v, a, p, top = sums
     snr, modulation, saturated, low_modulation, _ = quality
@@ -194,9 +199,9 @@ def _add_round_quality(sums, n, noise, saturation, weight, quality):  # type: ig
     for x in range(n):
         power = u[x] * u[x] + v[x] * v[x]
         per_variance = _f(1) / max((read + gain * max(a[x], _f(0))) * var_u, _f(1e-30))
-        ratio = power * per_variance / excess(p[x], a[x], per_variance * var_u)
+        ratio = power * per_variance
         trusted = max(ratio - _f(2), ratio * _f(0.25)) * turn2
-        weight[x] = min(trusted, _f(1e30))
+        weight[x] = min(trusted, _f(1e30)) / excess(p[x], a[x], per_variance * var_u, bend)
         snr[x] += ratio
         modulation[x] += np.sqrt(power)
         saturated[x] = max(saturated[x], _f(1) if top[x] >= saturation else _f(0))

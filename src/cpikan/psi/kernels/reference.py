@@ -6,6 +6,7 @@ import numpy as np
 
 from cpikan.psi.kernels.model import (
     LOW_SIGMA_RAD,
+    PARITY_BEND,
     PARITY_MAX,
     PARITY_ROUNDING,
     Demodulation,
@@ -23,7 +24,8 @@ Position = tuple[np.ndarray, np.ndarray]  # image rows and columns of pixels
 
 
 def demodulate(frames: np.ndarray, model: Demodulation, position: Position | None = None) -> tuple[np.ndarray, ...]:
-    """Demodulate to phase (rad), its variance (rad^2), modulation B, B^2 / var B: (L, ...); saturated: (...).
+    """Demodulate to phase (rad), its variance (rad^2), modulation B, B^2 / var B: (L, ...); saturated: (...);
+    and by what factor (L, ...) the variance is above that of noise, because samples contradict each other.
 
     ``frames`` is (L, K, ...). A sample that is not finite makes everything of its wavelength NaN. ``position`` says where
     the pixels (...) are; needed where the model's weights vary over the image: they are then exact in every pixel.
@@ -33,8 +35,8 @@ def demodulate(frames: np.ndarray, model: Demodulation, position: Position | Non
         u, v, mean, parity, covariance = _sums(stack, model, position)
         var_u, cov, var_v = covariance
         sample_variance = _sample_variance(mean, model)
-        excess = (parity**2 - PARITY_ROUNDING * mean**2) / sample_variance
-        sample_variance = sample_variance * np.maximum(1.0, 1.0 + 2.0 * (excess - PARITY_MAX))
+        over = np.maximum((parity**2 - PARITY_ROUNDING * mean**2) / sample_variance - PARITY_MAX, 0.0)
+        excess = 1.0 + over * (2.0 + (PARITY_BEND if len(stack) > 1 else 0.0) * over)
         power = u * u + v * v
         modulation_variance = sample_variance * (var_u + var_v) / 2
         # the noise adds 2 var B to B^2 on average: take it off, or weak pixels would look better than they are
@@ -42,7 +44,8 @@ def demodulate(frames: np.ndarray, model: Demodulation, position: Position | Non
         spread = sample_variance * (var_u * v * v - 2 * cov * u * v + var_v * u * u)
         variance = spread / (power * true_power) + _column(model.phase_floor_rad2, stack)
         saturated = np.asarray((stack >= model.saturation_dn).any(axis=(0, 1)))
-        return np.arctan2(v, u), variance, np.sqrt(power), power / modulation_variance, saturated
+        quality = power / modulation_variance
+        return np.arctan2(v, u), variance * excess, np.sqrt(power), quality, saturated, excess
 
 
 def contradictions(
@@ -133,9 +136,9 @@ def _flags(valid: np.ndarray, saturated: np.ndarray, low: np.ndarray) -> np.ndar
 def phases(frames: np.ndarray, model: PixelModel, mask: np.ndarray | None = None, first_row: int = 0) -> PhaseRows:
     """Compute the wrapped phase of one wavelength; ``frames`` (1, K, rows, W), ``mask`` (rows, W) nonzero if valid."""
     place = _places(frames, first_row)
-    phase, variance, modulation, snr, saturated = demodulate(frames, model.demodulation, place)
+    phase, variance, modulation, snr, saturated, excess = demodulate(frames, model.demodulation, place)
     valid = _measured(snr, saturated, model.demodulation, mask)
-    low = _low(variance, snr, model.demodulation)
+    low = _low(variance / excess, variance[0], snr, model.demodulation)
     nan = np.where(valid, 0, np.nan)
     return PhaseRows(
         (phase[0] + nan).astype(np.float32),
@@ -145,10 +148,11 @@ def phases(frames: np.ndarray, model: PixelModel, mask: np.ndarray | None = None
     )
 
 
-def _low(variance: np.ndarray, snr: np.ndarray, model: Demodulation) -> np.ndarray:
+def _low(variance: np.ndarray, joint: np.ndarray, snr: np.ndarray, model: Demodulation) -> np.ndarray:
+    """Tell where a wavelength is noisy by its modulation, (L, ...) rad^2, or the height by that of all, (...) rad^2."""
     with np.errstate(invalid="ignore"):
         weak = ~(snr.sum(axis=0) >= model.snr_min)
-        return weak | ~(variance <= LOW_SIGMA_RAD**2).all(axis=0)
+        return weak | ~(variance <= LOW_SIGMA_RAD**2).all(axis=0) | (joint > LOW_SIGMA_RAD**2)
 
 
 def search_orders(
@@ -199,7 +203,9 @@ def heights(frames: np.ndarray, model: PixelModel, first_row: int = 0, mask: np.
     """Compute heights of two or more wavelengths; ``frames`` (L, K, rows, W) start at image row ``first_row``."""
     search = model.search
     assert search is not None, "two or more wavelengths have an order search"
-    phase, variance, modulation, snr, saturated = demodulate(frames, model.demodulation, _places(frames, first_row))
+    phase, variance, modulation, snr, saturated, excess = demodulate(
+        frames, model.demodulation, _places(frames, first_row)
+    )
     valid = _measured(snr, saturated, model.demodulation, mask)
     turns = remove_pistons(phase, search, first_row)
     spread = variance[list(search.order)] / _TURN**2
@@ -217,7 +223,8 @@ def heights(frames: np.ndarray, model: PixelModel, first_row: int = 0, mask: np.
     with np.errstate(invalid="ignore"):
         ambiguous = valid & ((second - best < search.margin_min) | (best > search.misfit_max))
     nan = np.where(valid, 0, np.nan)
-    flags = _flags(valid, saturated, _low(variance, snr, model.demodulation))
+    low = _low(variance / excess, _TURN**2 / total, snr, model.demodulation)
+    flags = _flags(valid, saturated, low)
     return HeightRows(
         (height + nan).astype(np.float32),
         (sigma + nan).astype(np.float32),

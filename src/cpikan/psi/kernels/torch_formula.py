@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cpikan.psi.kernels.model import LOW_SIGMA_RAD, PARITY_MAX, PARITY_ROUNDING, PixelModel
+from cpikan.psi.kernels.model import LOW_SIGMA_RAD, PARITY_BEND, PARITY_MAX, PARITY_ROUNDING, PixelModel
 from cpikan.psi.model.flags import Flag
 
 CHUNK = 16  # orders one compiled search tries; a longer search calls it again
@@ -146,9 +146,11 @@ def demodulate(pixels: Pixels, c: Constants, kind: Kind) -> Phasors:
         stack = [_number(samples[i, k], kind.unsigned16) for k in range(samples.shape[1])]
         u, v, mean, parity = (_carre_sums if kind.carre else _sums)(stack, c.weights[:, i])
         power = u * u + v * v
-        variance, modulation_variance = _variances(u, v, _sample_variance(mean, parity, c.noise[i]), power, c.noise[i])
+        variance, modulation_variance, sample_variance = _variances(u, v, mean, power, c.noise[i])
+        over = ((parity * parity - PARITY_ROUNDING * mean * mean) / sample_variance - PARITY_MAX).clamp_min(0)
+        excess = 1 + over * (2 + (PARITY_BEND if samples.shape[0] > 1 else 0.0) * over)
         turns.append(torch.atan2(v, u) * (1 / _TURN))
-        weight.append(1 / variance.clamp_min(_TINY))
+        weight.append(1 / (variance.clamp_min(_TINY) * excess))
         snr = snr + power / modulation_variance.clamp_min(_TINY)
         power_sum = power_sum + power.sqrt()
         weak = weak | ~(variance <= _LOW_VARIANCE)
@@ -156,11 +158,12 @@ def demodulate(pixels: Pixels, c: Constants, kind: Kind) -> Phasors:
             clipped = clipped | (sample >= c.level[_SATURATION])
     measured = (snr >= c.level[_SNR_MIN]) & (snr > 0) & (snr < _LARGE)
     valid = measured & (pixels.inside != 0) & ~clipped
+    waves = Waves(tuple(turns), tuple(weight))
+    joint = torch.where(c.level[_JOINT] > 0, _joint_variance(waves, c.ratio), 1 / weight[0])
+    weak = weak | (joint > _LOW_VARIANCE)
     flags = _bit(~valid, _INVALID) | _bit(clipped, _SATURATED) | _bit(~clipped & (weak | ~measured), _LOW)
     modulation = torch.where(power_sum < _LARGE, power_sum / samples.shape[0], 0.0)
-    waves = Waves(tuple(turns), tuple(weight))
-    sigma = torch.where(c.level[_JOINT] > 0, _joint_variance(waves, c.ratio), 1 / weight[0]).sqrt()
-    return Phasors(waves, torch.where(valid, sigma, math.nan), modulation, flags)
+    return Phasors(waves, torch.where(valid, joint.sqrt(), math.nan), modulation, flags)
 
 
 def _number(sample: Tensor, unsigned16: bool) -> Tensor:
@@ -195,21 +198,15 @@ def _carre_sums(stack: list[Tensor], weights: Tensor) -> tuple[Tensor, Tensor, T
     return even * real - odd * imag, even * imag + odd * real, mean, torch.zeros_like(mean)
 
 
-def _sample_variance(mean: Tensor, parity: Tensor, noise: Tensor) -> Tensor:
-    """Compute the variance of a sample; it is enlarged where a pixel's samples contradict each other."""
-    expected = noise[0] + noise[1] * mean.clamp_min(0)
-    excess = (parity * parity - PARITY_ROUNDING * mean * mean) / expected
-    return expected * (1 + 2 * (excess - PARITY_MAX)).clamp_min(1)
-
-
-def _variances(u: Tensor, v: Tensor, sample_variance: Tensor, power: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the variance of the phase (turns^2) with its floor, and of the modulation."""
-    var_u, cov, var_v, floor = (noise[k] for k in range(2, 6))
+def _variances(u: Tensor, v: Tensor, mean: Tensor, power: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute the variance of the phase (turns^2) with its floor, of the modulation, and of a sample."""
+    read, gain, var_u, cov, var_v, floor = (noise[k] for k in range(6))
+    sample_variance = read + gain * mean.clamp_min(0)
     spread = sample_variance * (var_u * v * v - 2 * cov * u * v + var_v * u * u)
     modulation_variance = sample_variance * (var_u + var_v) * 0.5
     # the noise adds 2 var B to B^2 on average: take it off, or weak pixels would look better than they are
     true_power = torch.maximum(power - 2 * modulation_variance, power * 0.25)
-    return spread * (1 / _TURN**2) / (power * true_power).clamp_min(_TINY) + floor, modulation_variance
+    return spread * (1 / _TURN**2) / (power * true_power).clamp_min(_TINY) + floor, modulation_variance, sample_variance
 
 
 def _joint_variance(waves: Waves, ratio: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def is_doubtful(frames: np.ndarray, position: np.ndarray, shape: tuple[int, int]
     if search is None:
         return False
     place = position[:, 0], position[:, 1]
-    phase, variance, _, snr, saturated = reference.demodulate(frames, model.demodulation, place)
+    phase, variance, _, snr, saturated, _ = reference.demodulate(frames, model.demodulation, place)
     total = snr.sum(axis=0)
     measured = (total >= model.demodulation.snr_min) & np.isfinite(variance).all(axis=0) & ~saturated
     if not measured.any():
