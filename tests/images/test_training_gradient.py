@@ -32,7 +32,7 @@ def difference(a, b):
     return float((a - b).norm() / b.norm())
 
 
-@pytest.mark.parametrize("parts", [(4, 4, 1), (1, 6, 2), (9,)])
+@pytest.mark.parametrize("parts", [(4, 4, 1), (9,)])
 def test_accumulated_gradient_is_that_of_the_big_batch(parts):
     """Unequal batches with unequal valid areas, the last group incomplete; float32 sums in another order differ by some
     2^-24 of the gradient, below the 1e-6 asked for."""

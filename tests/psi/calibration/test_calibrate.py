@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -271,3 +272,9 @@ def test_steps_that_are_off_without_harm_contradict_no_pixel() -> None:
     kernels.close()
     assert np.nanmedian(rows.sigma_rad) < 1.5 * found.sigma_phase_rad[0]
     assert found.sigma_phase_rad[0] < 3 * 0.8 / 100
+
+
+def test_a_calibration_made_again_is_the_same_bit_for_bit() -> None:
+    """On it rests that tests of what comes after calibrate equal stacks once (`conftest.calibrated_once`)."""
+    scene = make_scene(7, 4.0, steps=(0.0, 90.0, 180.0, 270.0, 360.0), waves=WAVES[:2], state="nominal")
+    assert pickle.dumps(calibrated(scene)) == pickle.dumps(calibrated(scene))
