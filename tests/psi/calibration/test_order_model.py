@@ -186,3 +186,33 @@ def test_smooth_errors_between_wavelengths_are_taken_off(
     ratio = min(waves) / np.array(waves)
     apart = taken - np.outer(ratio, ratio @ taken / (ratio @ ratio))  # what is common to all is height
     assert np.sqrt((apart**2).mean()) < 0.2 * sigma  # 9000 pixels, 14 terms of three wavelengths: 7 % of the noise
+
+
+@pytest.mark.parametrize("coma", [0.0, 1.0])
+def test_smooth_errors_of_one_wavelength_alone_leave_nothing_in_the_height(coma: float) -> None:
+    """With three wavelengths the one at fault has a pattern of its own; a tilt that belongs to the error goes with it."""
+    waves, sigma = (610.0, 637.0, 655.0), 0.015
+    position = places(np.random.default_rng(12), 9000)
+    y, x = (2 * position / SHAPE).T
+    error = np.zeros((3, 9000))
+    error[2] = 0.35 * (x * x + y * y) + coma * 0.1 * (3 * (x * x + y * y) - 2) * x
+    phases = phases_of(waves, bowl(position, 9000.0), sigma, position, error)
+    found = order_model(phases, None)
+    assert [one.name for one in found.warnings] == ["smooth-errors-removed"]
+    assert "wavelength 3 alone explains them" in found.warnings[0].text
+    taken = found.search.relative_turns(*(position + (np.array(SHAPE) - 1) / 2).T)[np.argsort(phases.order)] * TURN
+    left = taken - error
+    left -= left.mean(axis=1, keepdims=True)
+    assert (
+        np.sqrt((left**2).mean()) < 0.3 * sigma
+    )  # the common part rests on one wavelength, not on differences of three
+
+
+def test_smooth_errors_of_two_wavelengths_are_laid_on_none() -> None:
+    waves = (610.0, 637.0, 655.0)
+    position = places(np.random.default_rng(13), 9000)
+    y, x = (2 * position / SHAPE).T
+    error = np.stack([0.3 * (x * x + y * y), np.zeros(9000), 0.3 * x * y])
+    found = order_model(phases_of(waves, bowl(position, 9000.0), 0.015, position, error), None)
+    assert [one.name for one in found.warnings] == ["smooth-errors-removed"]
+    assert "common to all stays in the height" in found.warnings[0].text

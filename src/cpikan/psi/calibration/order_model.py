@@ -13,7 +13,7 @@ from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.agreement import Agreement, agreement
 from cpikan.psi.calibration.alignment import Alignment, Ranges, Samples, align
 from cpikan.psi.calibration.misfits import worst_region
-from cpikan.psi.calibration.smooth_errors import polynomial, smooth_errors
+from cpikan.psi.calibration.smooth_errors import blamed, polynomial, smooth_errors
 from cpikan.psi.kernels.cpu import search_orders
 from cpikan.psi.kernels.model import LEAST_MARGIN, OrderSearch
 from cpikan.psi.model.caution import Caution
@@ -149,7 +149,8 @@ def order_model(
 class _Found:
     """An alignment over a range, how well the wavelengths agree in it, and the noise that this makes of ``phases``.
 
-    ``folded``: the heights filled half of this range, and may lie beyond it. ``bow_turns`` was taken off the phases.
+    ``folded``: the heights filled half of this range, and may lie beyond it. ``bow_turns`` was taken off the phases;
+    ``alone`` is the wavelength that has all of it, if one does.
     """
 
     phases: MeasuredPhases
@@ -158,6 +159,7 @@ class _Found:
     fit: Agreement
     folded: bool = False
     bow_turns: np.ndarray | None = None
+    alone: int | None = None
 
     @property
     def fits(self) -> bool:
@@ -211,8 +213,8 @@ def _smoothed(found: _Found, asked: float | tuple[float, float] | None) -> _Foun
     loose = [math.hypot(s, 0.1) for s in phases.sigma_rad]
     short = planning.default_range_nm(phases.wavelengths_nm, loose)
     best = found
-    for span in (min(short, found.range_nm), 4 * short):
-        if span <= found.range_nm and not best.fits:
+    for span in sorted({min(times * short, found.range_nm) for times in (1, 4, 12)}):
+        if not best.fits:
             better = _without_smooth_errors(phases, asked, span)
             best = min(best, better, key=lambda one: one.fit.worst)
     explained = not best.fit.is_none and best.fit.worst < _EXPLAINED * found.fit.worst
@@ -234,11 +236,11 @@ def _without_smooth_errors(phases: MeasuredPhases, asked: float | None, span_nm:
     """Take off the smooth errors that are found over a range of heights ``span_nm``, and search again."""
     samples, scale = phases.samples, max(phases.shape) / 2
     errors = smooth_errors(samples, search_orders(samples.ratio), span_nm / phases.half_wave_nm, scale)
-    errors[:, 0, :2] = errors[:, 1, 0] = 0  # pistons and tilts are sought as ever
+    errors, alone = blamed(errors, samples, scale)
     turns = polynomial(errors, phases.position, scale)[np.argsort(phases.order)]
     found = _searched(replace(phases, phase_rad=phases.phase_rad - 2 * np.pi * turns), asked)
     degree = np.add.outer(*2 * (np.arange(errors.shape[1]),))
-    return replace(found, bow_turns=errors / scale**degree)
+    return replace(found, bow_turns=errors / scale**degree, alone=None if alone is None else int(phases.order[alone]))
 
 
 def _aligned(phases: MeasuredPhases, asked: float | tuple[float, float] | None) -> _Found:
@@ -355,9 +357,14 @@ def _warnings(found: _Found, rate: float, asked: float | tuple[float, float] | N
     if found.bow_turns is not None:
         size = np.abs(_bow_rad(found)).max(axis=1)
         which = ", ".join(f"{value:.2g}" for value in size[np.argsort(found.phases.order)])
+        rest = (
+            "what of them is common to all stays in the height; check the focus of each wavelength"
+            if found.alone is None
+            else f"wavelength {found.alone + 1} alone explains them; check its focus"
+        )
         told["smooth-errors-removed"] = (
-            f"smooth phase errors between the wavelengths were found and taken off (up to {which} rad by wavelength): what "
-            "of them is common to all stays in the height; check the focus of each wavelength, and whether the part moved"
+            f"smooth phase errors between the wavelengths were found and taken off (up to {which} rad by wavelength): {rest}, "
+            "and whether the part moved"
         )
     if rate > 1e-4:
         told["wrong-orders"] = (

@@ -27,6 +27,7 @@ _GROWTH = (
 _FEWEST = 150  # pixels of a region
 _DECIDE = 1500
 _ORIGINS = 16
+_EXPLAINED, _CLEARLY = 0.05, 4.0  # share of the power that one wavelength leaves, and times it what the next one leaves
 _LOOSE_TURNS = 0.008  # of the phases while the terms are not known yet
 _OUTLIER_TURNS = 0.2
 
@@ -48,6 +49,47 @@ def smooth_errors(samples: Samples, search: Search, span: float, scale: float) -
     origins = inner[np.linspace(0, inner.size - 1, min(_ORIGINS, inner.size)).astype(int)]
     found = [_grown(samples, search, span, scale, int(origin)) for origin in origins]
     return min(found, key=lambda one: one[0])[1]
+
+
+def blamed(errors: np.ndarray, samples: Samples, scale: float) -> tuple[np.ndarray, int | None]:
+    """Lay smooth errors (L, 5, 5) on the one wavelength, if there is one, that alone explains how they differ.
+
+    They leave open what a common height could explain. Of three wavelengths or more each has a pattern of its own; where that
+    of one is what was found, its errors are taken for the whole truth, and its row is given; else None. Pistons are left out,
+    and planes that do not follow that pattern: those are sought as ever.
+    """
+    degree = np.add.outer(np.arange(DEGREE + 1), np.arange(DEGREE + 1))
+    plane, bow = (np.where(part, errors, 0.0) for part in (degree == 1, degree > 1))
+    if len(samples.ratio) < 3:
+        return bow, None
+    shares = [_left(bow, m, samples, scale) for m in range(len(samples.ratio))]
+    alone = int(np.argmin(shares))
+    if shares[alone] > _EXPLAINED or sorted(shares)[1] < _CLEARLY * shares[alone]:
+        return bow, None
+    if _left(plane, alone, samples, scale) < _EXPLAINED:
+        bow = bow + plane
+    pattern, common = _pattern(samples, alone)
+    return bow + np.multiply.outer(common, _sizes(bow, pattern)), alone
+
+
+def _pattern(samples: Samples, alone: int) -> tuple[np.ndarray, np.ndarray]:
+    """Part an error of one, in wavelength ``alone``, into what differs between wavelengths and a common height, (L,) each."""
+    ratio, worth = samples.ratio, samples.ratio / samples.variance.mean(axis=1)
+    common = ratio * worth[alone] / (worth @ ratio)
+    return (np.arange(len(ratio)) == alone) - common, common
+
+
+def _sizes(errors: np.ndarray, pattern: np.ndarray) -> np.ndarray:
+    """Fit every term of errors (L, 5, 5) by a multiple of the pattern, (5, 5)."""
+    return np.asarray(np.einsum("l,lij->ij", pattern, errors) / (pattern @ pattern))
+
+
+def _left(errors: np.ndarray, alone: int, samples: Samples, scale: float) -> float:
+    """Compute the share of the errors' power that no error of one wavelength ``alone`` explains."""
+    pattern, _ = _pattern(samples, alone)
+    left = errors - np.multiply.outer(pattern, _sizes(errors, pattern))
+    power = [float((polynomial(one, samples.position, scale) ** 2).sum()) for one in (left, errors)]
+    return power[0] / max(power[1], 1e-30)
 
 
 def polynomial(coefficients: np.ndarray, position: np.ndarray, scale: float) -> np.ndarray:
