@@ -40,9 +40,13 @@ def calibrate_questioned(
     """
     plain = replace(settings, smooth_errors=False)
     given, phases = _tried(sample, acquisition, saturation_dn, plain)
-    if may_reorder and phases is not None and _is_doubtful(given):
+    if may_reorder and _is_doubtful(given):
         other, _ = _tried(step_major(sample), acquisition, saturation_dn, plain)
-        if other is not None and other.fits and _is_quieter(other, phases, given):
+        if (
+            other is not None
+            and other.fits
+            and (_is_quieter(other, phases, given) if phases else not _is_broken(other))
+        ):
             return _told(other, replace(acquisition, order="step-major"), _STEP_MAJOR)
     if given is not None and given.fits and not _fills_range(given):
         return given

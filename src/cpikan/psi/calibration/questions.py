@@ -22,6 +22,7 @@ from cpikan.psi.kernels.cpu import search_orders
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution
 
+_LONGER = (1, 4, 12)  # times the range that most surfaces lie in: high ones need more
 _PIXELS = 600
 _ORIGINS = 6
 _GOOD = 2.0  # misfit per degree of freedom of a guess that is worth the full calibration
@@ -66,13 +67,15 @@ def check_copies(phases: MeasuredPhases) -> None:
 
 def questioned(phases: MeasuredPhases, acquisition: Acquisition) -> Iterator[Answer]:
     """Give the acquisitions that fit the phases clearly better than the given one, likeliest kind first."""
-    range_nm = trial_range_nm(phases)
-    given = misfit_of(phases, range_nm)
-    for guesses in (list(_exchanged(phases, acquisition)), list(_turned(phases, acquisition))):
-        found = sorted(((misfit_of(guess.phases, range_nm), n) for n, guess in enumerate(guesses)))
-        if found and _is_answer(found[0][0], given) and (len(found) == 1 or found[1][0] > _ALONE * found[0][0]):
-            yield guesses[found[0][1]].answer
-    yield from _retuned(phases, acquisition, given)
+    shortest, longest = trial_range_nm(phases), planning.default_range_nm(phases.wavelengths_nm, phases.sigma_rad)
+    for range_nm in sorted({max(shortest, min(times * shortest, longest)) for times in _LONGER}):
+        given = misfit_of(phases, range_nm)
+        for guesses in (list(_exchanged(phases, acquisition)), list(_turned(phases, acquisition))):
+            found = sorted(((misfit_of(guess.phases, range_nm), n) for n, guess in enumerate(guesses)))
+            if found and _is_answer(found[0][0], given) and (len(found) == 1 or found[1][0] > _ALONE * found[0][0]):
+                yield guesses[found[0][1]].answer
+        if range_nm == shortest:
+            yield from _retuned(phases, acquisition, given)
 
 
 def _is_answer(misfit: float, given: float) -> bool:

@@ -55,21 +55,26 @@ def blamed(errors: np.ndarray, samples: Samples, scale: float) -> tuple[np.ndarr
     """Lay smooth errors (L, 5, 5) on the one wavelength, if there is one, that alone explains how they differ.
 
     They leave open what a common height could explain. Of three wavelengths or more each has a pattern of its own; where that
-    of one is what was found, its errors are taken for the whole truth, and its row is given; else None. Pistons are left out,
-    and planes that do not follow that pattern: those are sought as ever.
+    of one is what was found, its errors are taken for the whole truth, and its row is given; else None. Planes may have another
+    origin than the rest. Pistons are left out.
     """
     degree = np.add.outer(np.arange(DEGREE + 1), np.arange(DEGREE + 1))
-    plane, bow = (np.where(part, errors, 0.0) for part in (degree == 1, degree > 1))
+    kept, bow = (np.where(degree > least, errors, 0.0) for least in (0, 1))
+    for part in (kept, bow):
+        alone = _culprit(part, samples, scale)
+        if alone is not None:
+            pattern, common = _pattern(samples, alone)
+            return kept + np.multiply.outer(common, _sizes(part, pattern)), alone
+    return kept, None
+
+
+def _culprit(errors: np.ndarray, samples: Samples, scale: float) -> int | None:
+    """Find the one wavelength whose error alone explains ``errors``."""
     if len(samples.ratio) < 3:
-        return bow, None
-    shares = [_left(bow, m, samples, scale) for m in range(len(samples.ratio))]
+        return None
+    shares = [_left(errors, m, samples, scale) for m in range(len(samples.ratio))]
     alone = int(np.argmin(shares))
-    if shares[alone] > _EXPLAINED or sorted(shares)[1] < _CLEARLY * shares[alone]:
-        return bow, None
-    if _left(plane, alone, samples, scale) < _EXPLAINED:
-        bow = bow + plane
-    pattern, common = _pattern(samples, alone)
-    return bow + np.multiply.outer(common, _sizes(bow, pattern)), alone
+    return alone if shares[alone] < _EXPLAINED and sorted(shares)[1] > _CLEARLY * shares[alone] else None
 
 
 def _pattern(samples: Samples, alone: int) -> tuple[np.ndarray, np.ndarray]:
