@@ -32,7 +32,7 @@ TURN = 2 * np.pi
 ULP = 2.0**-24
 # every wavelength count and every type: each pair is compiled once
 KINDS = [(1, "u1"), (2, "u1"), (3, "u2"), (4, "f4"), (5, "f8")]
-FIELD_KINDS = [(1, "u1"), (2, "u1"), (3, "u2"), (1, "f4")]
+FIELD_KINDS = [(1, "u1"), (2, "u1"), (3, "u2"), (2, "f4")]
 TOP = {"u1": 255.0, "u2": 4095.0, "f4": np.inf, "f8": np.inf}
 
 
