@@ -5,6 +5,9 @@
     | F   C' | frames          F  ``_direct``: frames, harmonics and smooth fields while the pixels are held
     | C   D  | pixels          D  a 3 x 3 block per pixel (background, modulation, phase), L L' = `PixelFactor`
                                ``coupling`` = L^-1 C,  ``matrix`` = F - coupling' coupling
+
+A smooth field is one light of P pixels times one shape, for all its terms: its columns of the coupling are never built, and
+its products are those of the shapes with sums over the three unknowns.
 """
 
 from __future__ import annotations
@@ -93,14 +96,17 @@ class PixelFactor:
 class Normal:
     """``matrix`` (n, n) and ``right`` (n,) for the frames after elimination of the pixels.
 
-    ``coupling`` (3, n, P) and ``pixel_right`` (3, P) are L^-1 times the mixed block and the right side of the pixels, L
-    their ``factor``. ``root`` (P,) is the square root of the weights; ``slopes`` (K - 1, per frame, P) and ``scaled_rest``
-    (K, P) the frames' derivatives and what is left, over the noise.
+    ``coupling`` (own, 3, P) of frames and harmonics, ``light`` (2, 3, P), which times a term of ``fields`` (M, P) is the
+    coupling of that term of background or modulation, and ``pixel_right`` (3, P) are L^-1 times the mixed block and the right
+    side of the pixels, L their ``factor``. ``root`` (P,) is the square root of the weights; ``slopes`` (K - 1, per frame, P)
+    and ``scaled_rest`` (K, P) the frames' derivatives and what is left, over the noise.
     """
 
     matrix: np.ndarray
     right: np.ndarray
     coupling: np.ndarray
+    light: np.ndarray
+    fields: np.ndarray
     pixel_right: np.ndarray
     factor: PixelFactor
     root: np.ndarray
@@ -110,7 +116,11 @@ class Normal:
     def pixel_step(self, step: np.ndarray) -> np.ndarray:
         """Solve for the change of the pixels (3, P) that goes with a step of the frames."""
         weight = np.maximum(self.root, 1e-12)
-        return self.factor.backward(self.pixel_right - np.tensordot(step, self.coupling, (0, 1)) / weight)
+        own, terms = len(self.coupling), len(self.fields)
+        pulled = (step[:own] @ self.coupling.reshape(own, -1)).reshape(self.pixel_right.shape)
+        for light, one in zip(self.light, step[own:].reshape(2, terms), strict=True):
+            pulled += light * (one @ self.fields)
+        return self.factor.backward(self.pixel_right - pulled / weight)
 
     def shares(self) -> np.ndarray:
         """Compute the posterior variances (2, P) of background and modulation of a pixel, frames held."""
@@ -143,24 +153,28 @@ def assemble(
     higher = found.higher * (gain * state.pixel[1])
     root = np.sqrt(weight)
 
-    coupling = np.empty((3, layout.size, samples.pixels))
-    frames = coupling[:, : layout.of_frames].reshape(3, samples.frames - 1, layout.per_frame, samples.pixels)
-    np.multiply((along[:, 1:] * root)[:, :, None], slopes, out=frames)
-    coupling[:, layout.of_frames : layout.own] = np.einsum("akp,hkp->ahp", along * root, higher)
-    smooth = zip(factor.inverse, spread.light, layout.light, strict=True)
-    for inverse, scatter, place in smooth:
-        coupling[:, place] = -(inverse * root / scatter**2)[:, None] * samples.fields
+    coupling = np.empty((layout.own, 3, samples.pixels))
+    flat = coupling.reshape(layout.own, -1)
+    along *= root
+    frames = coupling[: layout.of_frames].reshape(samples.frames - 1, layout.per_frame, 3, samples.pixels)
+    np.multiply(along[:, 1:].swapaxes(0, 1)[:, None], slopes[:, :, None], out=frames)
+    coupling[layout.of_frames :] = np.einsum("akp,hkp->hap", along, higher)
+    scatter = np.array(spread.light)
+    light = factor.inverse * (-root / scatter[:, None, None] ** 2)
 
-    matrix = _direct(samples, layout, slopes, higher, spread, weight)
-    weighted = rest * weight
-    off = (found.off_background, found.off_modulation)
-    light_right = [-samples.fields @ (weight * o) / s**2 for o, s in zip(off, spread.light, strict=True)]
-    harmonics = np.einsum("hkp,kp->h", higher, weighted)
-    right = np.concatenate([np.einsum("kjp,kp->kj", slopes, weighted[1:]).ravel(), harmonics, *light_right])
-    for q in range(3):
-        matrix -= coupling[q] @ coupling[q].T
-        right -= coupling[q] @ (pixel_right[q] * root)
-    return Normal(matrix, right, coupling, pixel_right, factor, root, slopes, rest)
+    weighted, scaled_right = rest * weight, pixel_right * root
+    right = np.empty(layout.size)
+    frames_right = np.einsum("kjp,kp->kj", slopes, weighted[1:]).ravel()
+    right[: layout.own] = np.concatenate([frames_right, np.einsum("hkp,kp->h", higher, weighted)])
+    right[: layout.own] -= flat @ scaled_right.ravel()
+    for place, off, one, width in zip(
+        layout.light, (found.off_background, found.off_modulation), light, scatter, strict=True
+    ):
+        right[place] = -samples.fields @ (weight * off / width**2 + np.einsum("ap,ap->p", one, scaled_right))
+    matrix = _direct(layout, slopes, higher, weight)
+    matrix[: layout.own, : layout.own] -= flat @ flat.T
+    _add_light(matrix, layout, samples.fields, coupling, light, weight / scatter[:, None] ** 2)
+    return Normal(matrix, right, coupling, light, samples.fields, pixel_right, factor, root, slopes, rest)
 
 
 def _frame_slopes(samples: Samples, layout: Layout, slope: np.ndarray, light: np.ndarray, noise: float) -> np.ndarray:
@@ -174,10 +188,8 @@ def _frame_slopes(samples: Samples, layout: Layout, slope: np.ndarray, light: np
     return slopes
 
 
-def _direct(
-    samples: Samples, layout: Layout, slopes: np.ndarray, higher: np.ndarray, spread: Spread, weight: np.ndarray
-) -> np.ndarray:
-    """Build the normal matrix (n, n) of the frames and the smooth fields while the pixels are held."""
+def _direct(layout: Layout, slopes: np.ndarray, higher: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Build the normal matrix (n, n) of frames and harmonics while the pixels are held, that of the smooth fields nought."""
     matrix = np.zeros((layout.size, layout.size))
     weighted = slopes * weight
     own, each = layout.of_frames, layout.per_frame
@@ -188,7 +200,29 @@ def _direct(
         matrix[own + i, :own] = matrix[:own, own + i] = mixed
         for j in range(len(higher)):
             matrix[own + i, own + j] = np.vdot(higher[i] * weight, higher[j])
-    smooth = (samples.fields * weight) @ samples.fields.T
-    for place, scatter in zip(layout.light, spread.light, strict=True):
-        matrix[place, place] = smooth / scatter**2
     return matrix
+
+
+def _add_light(
+    matrix: np.ndarray,
+    layout: Layout,
+    fields: np.ndarray,
+    coupling: np.ndarray,
+    light: np.ndarray,
+    precision: np.ndarray,
+) -> None:
+    """Fill in the blocks of the smooth fields, seen with ``precision`` (2, P) directly, with the pixels taken out."""
+    own, terms = layout.own, layout.terms
+    pairs = ((0, 0), (0, 1), (1, 1))
+    left = np.empty((2 * own + 3 * terms, fields.shape[1]))  # all that is multiplied by the fields, at once
+    for i in range(2):
+        np.einsum("oap,ap->op", coupling, light[i], out=left[i * own : (i + 1) * own])
+    for m, (i, j) in enumerate(pairs):
+        seen = np.einsum("ap,ap->p", light[i], light[j]) - (precision[i] if i == j else 0.0)
+        np.multiply(fields, seen, out=left[2 * own + m * terms : 2 * own + (m + 1) * terms])
+    found = -(left @ fields.T)
+    for i, place in enumerate(layout.light):
+        mixed = found[i * own : (i + 1) * own]
+        matrix[:own, place], matrix[place, :own] = mixed, mixed.T
+    for (i, j), block in zip(pairs, found[2 * own :].reshape(3, terms, terms), strict=True):
+        matrix[layout.light[i], layout.light[j]], matrix[layout.light[j], layout.light[i]] = block, block.T

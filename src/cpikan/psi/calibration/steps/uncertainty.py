@@ -45,12 +45,16 @@ def _scores(samples: Samples, solution: Solution) -> np.ndarray:
     np.multiply(normal.slopes, normal.scaled_rest[1:, None], out=frames)
     weighted = normal.scaled_rest * (at.gain[:, None] / spread.noise) * solution.state.pixel[1]
     scores[layout.of_frames : layout.own] = np.einsum("hkp,kp->hp", found.higher, weighted)
+    scores[: layout.own] *= normal.root**2
+    taken = normal.pixel_right * normal.root
+    scores[: layout.own] -= np.einsum("oap,ap->op", normal.coupling, taken)
     off = (found.off_background, found.off_modulation)
-    for place, one, scatter in zip(layout.light, off, spread.light, strict=True):
-        scores[place] = -samples.fields * (one / scatter**2)
-    scores *= normal.root**2
-    for q in range(3):
-        scores -= normal.coupling[q] * (normal.pixel_right[q] * normal.root)
+    for place, one, scatter, light in zip(layout.light, off, spread.light, normal.light, strict=True):
+        np.multiply(
+            samples.fields,
+            -(normal.root**2 * one / scatter**2 + np.einsum("ap,ap->p", light, taken)),
+            out=scores[place],
+        )
     return scores
 
 
