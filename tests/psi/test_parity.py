@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.model import Demodulation, PhaseRows, PixelModel, empty_rows
 from cpikan.psi.kernels.weight_field import model_demodulation
+from cpikan.psi.model.flags import Flag
 from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.fringes import fringe_columns, parity_vector
 from cpikan.psi.model.noise import NoiseModel
@@ -116,3 +117,13 @@ def test_noise_alone_changes_nothing() -> None:
     blind = replace(d, parity=np.zeros_like(d.parity))
     for got, expected in zip(phases_of(d, frames), phases_of(blind, frames), strict=True):
         assert (got == expected).all()
+
+
+def test_a_pixel_that_contradicts_itself_grossly_is_no_measurement() -> None:
+    """Rows of one frame that were lost are holes, through which no phase is unwrapped."""
+    d = replace(models(5)["plain"], snr_min=30.0)
+    frames = frames_of(d, np.full((16, 64), 1.1))
+    frames[3, 6:9] = 0.0
+    flags = phases_of(d, frames).flags
+    assert (flags[6:9] == Flag.INVALID | Flag.LOW_MODULATION).all()
+    assert not flags[[5, 9]].any()

@@ -216,3 +216,20 @@ def test_smooth_errors_of_two_wavelengths_are_laid_on_none() -> None:
     found = order_model(phases_of(waves, bowl(position, 9000.0), 0.015, position, error), None)
     assert [one.name for one in found.warnings] == ["smooth-errors-removed"]
     assert "common to all stays in the height" in found.warnings[0].text
+
+
+@pytest.mark.parametrize("size_rad", [0.3, 0.7, 2.0])
+def test_phases_that_disagree_without_a_reason_leave_no_pixel_sure(size_rad: float) -> None:
+    """Errors of one wavelength that follow nothing, at a noise of 0.01 rad: what fits among so many orders fits by chance."""
+    waves = (5000.0, 5500.0, 6050.0, 6655.0)
+    rng = np.random.default_rng(14)
+    position = places(rng, 6000)
+    height = bowl(position, 60_000.0)
+    error = np.zeros((4, 6000))
+    error[3] = rng.normal(0, size_rad, 6000)
+    phases = phases_of(waves, height, 0.01, position, error)
+    found = order_model(phases, None, smooth=False)
+    assert "wavelengths-disagree" in [one.name for one in found.warnings]
+    bad, flagged = wrong(phases, found, height)
+    assert bad.mean() > 0.2
+    assert not (bad & ~flagged).any()

@@ -29,6 +29,7 @@ _GUESSED_AT_MOST = 4.0  # times the variance: what a noise guessed from neighbou
 _SHORTER = 0.9  # of the range, for which the alignment is worth another try
 _FILLED = 0.9  # of the range, from which heights may lie beyond it
 _FOLDED = 0.97
+_HOPELESS = 1e-3  # of the orders undecided, where the wavelengths disagree for no reason that was found
 _MARGIN = 0.05  # of the extent of the heights, and one order, searched on either side before anything farther
 
 
@@ -126,6 +127,8 @@ def order_model(
     spread = factor * samples.variance + floor / (2 * np.pi) ** 2
     worth = (samples.ratio[:, None] ** 2 / spread)[: 1 if finest else None].sum(axis=0)
     margin = max(LEAST_MARGIN, planning.margin_needed(phases.wavelengths_nm, sigma, range_nm))
+    if not found.fits and (rate > _HOPELESS or found.filled):
+        margin = math.inf  # orders that fit among so many that do not, fit by chance: all are doubtful
     rivals = planning.rival_orders(phases.wavelengths_nm, sigma, range_nm)
     shared = floor / float(np.mean(np.square(sigma)))
     search = _search(phases, alignment, window, finest=finest)

@@ -12,7 +12,6 @@ from cpikan.psi.kernels.arguments import NodeBuffers, Noise, Segments
 from cpikan.psi.kernels.cpu_phasors import (
     BLOCK,
     add_quality,
-    bend_of,
     excess,
     fill_phase_cycles,
     fill_sums,
@@ -214,7 +213,7 @@ def _unlock(segments, block, u, v):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _add_quality(sums, segments, block, noise, saturation, bend, weight, quality):  # type: ignore[no-untyped-def]
+def _add_quality(sums, segments, block, noise, saturation, weight, quality):  # type: ignore[no-untyped-def]
     """Fill weights and add quality with a covariance that is a parabola over each segment."""
     u, v, a, p, top = sums
     snr, modulation, saturated, low_modulation, _ = quality
@@ -227,8 +226,9 @@ def _add_quality(sums, segments, block, noise, saturation, bend, weight, quality
             t = ramp[x] - base
             here = Noise(read, gain, _at(of_uu, t), _at(of_uv, t), _at(of_vv, t), floor)
             power, modulation_variance, variance, sample_variance = variances(u[x], v[x], a[x], here)
-            weight[x] = _f(1) / (max(variance, _f(1e-30)) * excess(p[x], a[x], _f(1) / sample_variance, bend))
-            snr[x] += power / max(modulation_variance, _f(1e-30))
+            doubt = excess(p[x], a[x], _f(1) / sample_variance)
+            weight[x] = _f(1) / (max(variance, _f(1e-30)) * doubt)
+            snr[x] += power / (max(modulation_variance, _f(1e-30)) * doubt)
             modulation[x] += np.sqrt(power)
             saturated[x] = max(saturated[x], _f(1) if top[x] >= saturation else _f(0))
             low_modulation[x] = low_modulation[x] if is_quiet(variance) else _f(1)
@@ -237,11 +237,11 @@ def _add_quality(sums, segments, block, noise, saturation, bend, weight, quality
 @inlined
 def demodulate(frames, source, block, demodulator, field, nodes, sums, phase, weight, quality):  # type: ignore[no-untyped-def]
     """Fill phases and weights of one wavelength of a block and add to its ``quality``; ``field`` None: uniform steps."""
-    noise, bend = demodulator.noise[source], bend_of(frames.shape[0])
+    noise = demodulator.noise[source]
     if field is None:
         fill_sums(demodulator.carre, frames, source, block, demodulator.weights, sums)
         fill_phase_cycles(sums.u, sums.v, phase, block.n)
-        add_quality(sums, block.n, noise, demodulator.saturation_dn, bend, weight, quality)
+        add_quality(sums, block.n, noise, demodulator.saturation_dn, weight, quality)
     else:
         curve = field.curves[source]
         segments = Segments(nodes.lines[source], SUMS * frames.shape[1] + EXTRAS, field.spacing_x, nodes.ramp)
@@ -250,4 +250,4 @@ def demodulate(frames, source, block, demodulator, field, nodes, sums, phase, we
         if curve.locked:
             _unlock(segments, block, sums.u, sums.v)
         fill_phase_cycles(sums.u, sums.v, phase, block.n)
-        _add_quality(sums, segments, block, noise, curve.saturation, bend, weight, quality)
+        _add_quality(sums, segments, block, noise, curve.saturation, weight, quality)

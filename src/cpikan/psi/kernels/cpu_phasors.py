@@ -137,16 +137,10 @@ def fill_phase_cycles(u, v, out, n):  # type: ignore[no-untyped-def]
 
 
 @jit
-def bend_of(wavelengths):  # type: ignore[no-untyped-def]
-    """Choose how steeply contradictions count: more where other wavelengths can stand for one that is out."""
-    return _PARITY_BEND if wavelengths > 1 else _f(0)
-
-
-@jit
-def excess(parity, mean, per_variance, bend):  # type: ignore[no-untyped-def]
+def excess(parity, mean, per_variance):  # type: ignore[no-untyped-def]
     """Work out by how much the variance of a pixel is above what noise explains: 1 unless its samples contradict each other."""
     over = max((parity * parity - _PARITY_ROUNDING * mean * mean) * per_variance - _PARITY_MAX, _f(0))
-    return _f(1) + over * (_f(2) + bend * over)
+    return _f(1) + over * (_f(2) + _PARITY_BEND * over)
 
 
 @jit
@@ -169,7 +163,7 @@ def is_quiet(variance):  # type: ignore[no-untyped-def]
 
 
 @jit
-def add_quality(sums, n, noise, saturation, bend, weight, quality):  # type: ignore[no-untyped-def]
+def add_quality(sums, n, noise, saturation, weight, quality):  # type: ignore[no-untyped-def]
     """Fill the weight 1/variance (cycles^-2) from the sums of one wavelength and add to the quality of the block."""
     u, v, a, p, top = sums
     snr, modulation, saturated, low_modulation, _ = quality
@@ -177,19 +171,20 @@ def add_quality(sums, n, noise, saturation, bend, weight, quality):  # type: ign
         abs(noise.cov) < _ROUND_NOISE * noise.var_u and abs(noise.var_u - noise.var_v) < _ROUND_NOISE * noise.var_u
     )
     if noise.floor == _f(0) and round_noise:
-        _add_round_quality(sums, n, noise, saturation, bend, weight, quality)
+        _add_round_quality(sums, n, noise, saturation, weight, quality)
         return
     for x in range(n):
         power, modulation_variance, variance, sample_variance = variances(u[x], v[x], a[x], noise)
-        weight[x] = _f(1) / (max(variance, _f(1e-30)) * excess(p[x], a[x], _f(1) / sample_variance, bend))
-        snr[x] += power / max(modulation_variance, _f(1e-30))
+        doubt = excess(p[x], a[x], _f(1) / sample_variance)
+        weight[x] = _f(1) / (max(variance, _f(1e-30)) * doubt)
+        snr[x] += power / (max(modulation_variance, _f(1e-30)) * doubt)
         modulation[x] += np.sqrt(power)
         saturated[x] = max(saturated[x], _f(1) if top[x] >= saturation else _f(0))
         low_modulation[x] = low_modulation[x] if is_quiet(variance) else _f(1)
 
 
 @jit
-def _add_round_quality(sums, n, noise, saturation, bend, weight, quality):  # type: ignore[no-untyped-def]
+def _add_round_quality(sums, n, noise, saturation, weight, quality):  # type: ignore[no-untyped-def]
     """Add quality where the noise of u and v is equal and independent, as with equal steps: one division, not three."""
     u, v, a, p, top = sums
     snr, modulation, saturated, low_modulation, _ = quality
@@ -201,8 +196,9 @@ def _add_round_quality(sums, n, noise, saturation, bend, weight, quality):  # ty
         per_variance = _f(1) / max((read + gain * max(a[x], _f(0))) * var_u, _f(1e-30))
         ratio = power * per_variance
         trusted = max(ratio - _f(2), ratio * _f(0.25)) * turn2
-        weight[x] = min(trusted, _f(1e30)) / excess(p[x], a[x], per_variance * var_u, bend)
-        snr[x] += ratio
+        certainty = _f(1) / excess(p[x], a[x], per_variance * var_u)
+        weight[x] = min(trusted, _f(1e30)) * certainty
+        snr[x] += ratio * certainty
         modulation[x] += np.sqrt(power)
         saturated[x] = max(saturated[x], _f(1) if top[x] >= saturation else _f(0))
         low_modulation[x] = low_modulation[x] if trusted >= least else _f(1)

@@ -17,9 +17,8 @@ LEAST_MARGIN = 2 * math.log(AMBIGUOUS_POSTERIOR / (1 - AMBIGUOUS_POSTERIOR))  # 
 LONGEST_SEGMENT = 2048  # pixels: the block of the compiled loops, and the longest stretch weights are interpolated over
 LOW_SIGMA_RAD = 0.5  # a wavelength noisier than this counts as low modulation
 # chi squared of one degree of freedom, six sigma: noise alone takes one pixel of 500 million beyond it. There a pixel's samples
-# contradict each other: its variance grows by twice the excess, which is more than chi squared itself from 8.5 sigma on. Where
-# other wavelengths can stand for it, it also grows by a quarter of its square: neighbours share such faults, and their sum must
-# not pass for evidence of an order
+# contradict each other: its variance grows by twice the excess and a quarter of its square, so that it soon counts for nothing:
+# neighbours share such faults, and their sum must not pass for evidence of an order
 PARITY_MAX = 36.0
 PARITY_BEND = 0.25
 PARITY_ROUNDING = 4e-12  # single precision sums samples to 2e-6 of the mean

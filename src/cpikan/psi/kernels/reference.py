@@ -36,7 +36,7 @@ def demodulate(frames: np.ndarray, model: Demodulation, position: Position | Non
         var_u, cov, var_v = covariance
         sample_variance = _sample_variance(mean, model)
         over = np.maximum((parity**2 - PARITY_ROUNDING * mean**2) / sample_variance - PARITY_MAX, 0.0)
-        excess = 1.0 + over * (2.0 + (PARITY_BEND if len(stack) > 1 else 0.0) * over)
+        excess = 1.0 + over * (2.0 + PARITY_BEND * over)
         power = u * u + v * v
         modulation_variance = sample_variance * (var_u + var_v) / 2
         # the noise adds 2 var B to B^2 on average: take it off, or weak pixels would look better than they are
@@ -44,7 +44,7 @@ def demodulate(frames: np.ndarray, model: Demodulation, position: Position | Non
         spread = sample_variance * (var_u * v * v - 2 * cov * u * v + var_v * u * u)
         variance = spread / (power * true_power) + _column(model.phase_floor_rad2, stack)
         saturated = np.asarray((stack >= model.saturation_dn).any(axis=(0, 1)))
-        quality = power / modulation_variance
+        quality = power / (modulation_variance * excess)
         return np.arctan2(v, u), variance * excess, np.sqrt(power), quality, saturated, excess
 
 

@@ -148,10 +148,10 @@ def demodulate(pixels: Pixels, c: Constants, kind: Kind) -> Phasors:
         power = u * u + v * v
         variance, modulation_variance, sample_variance = _variances(u, v, mean, power, c.noise[i])
         over = ((parity * parity - PARITY_ROUNDING * mean * mean) / sample_variance - PARITY_MAX).clamp_min(0)
-        excess = 1 + over * (2 + (PARITY_BEND if samples.shape[0] > 1 else 0.0) * over)
+        excess = 1 + over * (2 + PARITY_BEND * over)
         turns.append(torch.atan2(v, u) * (1 / _TURN))
         weight.append(1 / (variance.clamp_min(_TINY) * excess))
-        snr = snr + power / modulation_variance.clamp_min(_TINY)
+        snr = snr + power / (modulation_variance.clamp_min(_TINY) * excess)
         power_sum = power_sum + power.sqrt()
         weak = weak | ~(variance <= _LOW_VARIANCE)
         for sample in stack:
