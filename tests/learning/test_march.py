@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
@@ -12,7 +13,9 @@ from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.learning.recipes import RECIPES, Recipe
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.strategies import auto
 from cpikan.learning.strategies.auto import AutoStrategy
+from cpikan.learning.strategies.grow import Grow
 from cpikan.learning.strategies.march import Level, March, can_march
 from cpikan.physics.catalogue import problem
 from cpikan.physics.problem import Problem, dirichlet, initial, neumann
@@ -83,7 +86,9 @@ def test_problems_of_another_kind_are_refused_by_name():
         marched("poisson-2d", Level(1e-3, (8, 6)))
 
 
-def test_the_default_recipe_marches_where_networks_do_not_resolve():
+def test_the_default_recipe_marches_where_networks_do_not_resolve(monkeypatch):
+    # no network resolves it: small ones take less time to show it
+    monkeypatch.setattr(auto, "Grow", functools.partial(Grow, parameters=100))
     recipe = Recipe("auto", "", (), own=AutoStrategy(March((Level(1e-3, (8, 6)),))))
     assert isinstance(solve("burgers", recipe=recipe, settings=LONG).field, PiecewiseChebyshev)
     assert isinstance(RECIPES["default"].own, AutoStrategy)

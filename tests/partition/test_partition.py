@@ -52,7 +52,7 @@ def sum_of_windows(partition, dtype):
 # the type's epsilon and sum to one exactly. Of the four products at most one exceeds 1/2 (off by eps / 4), one more 1/4
 # (eps / 8) and the others are off by eps / 16: eps / 2 together; two partial sums below one, eps / 4 each; the last sum
 # eps / 2: 1.5 eps = 1.8e-7 in float32 and 3.3e-16 in float64.
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(tilings())
 @example(((1, 1), (1, 1), (0, 0)))
 @example(((1, 67), (8, 8), (4, 4)))
@@ -82,7 +82,7 @@ def test_windows_of_one_axis_sum_to_one_without_any_rounding(size):
     assert (total == 1).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tilings())
 @example(((1, 1), (1, 1), (0, 0)))
 @example(((97, 89), (2, 3), (1, 1)))
@@ -113,7 +113,7 @@ def test_geometry_of_tiles(case):
             assert axis.ramps[i] + axis.ramp <= axis.ramps[i + 1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tilings_in_steps())
 def test_tiles_in_steps_cover_the_grown_image_evenly(case):
     shape, tile, overlap, multiple = case
@@ -136,7 +136,7 @@ def test_tiles_in_steps_cover_the_grown_image_evenly(case):
     assert np.abs(total - 1).max() <= 5e-16
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tilings())
 @example(((9, 9), (3, 3), (0, 0)))
 def test_indices_of_a_tile_are_those_of_the_image(case):
@@ -153,7 +153,7 @@ def test_indices_of_a_tile_are_those_of_the_image(case):
             assert box.next_start[axis] == begins[axis].get(at + 1, partition.shape[axis])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tilings(), st.data())
 def test_number_and_box_are_a_bijection(case, data):
     partition = Partition.tiles(*case)
@@ -167,7 +167,7 @@ def test_number_and_box_are_a_bijection(case, data):
     assert partition.owner([stop - 1 for _, stop in box.core]) == box
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tilings(longest=24))
 def test_neighbours_are_symmetric_and_hold_every_meeting_of_windows(case):
     partition = Partition.tiles(*case)
@@ -284,7 +284,7 @@ def domains(draw):
 
 # In coordinates the same exact one-dimensional sums hold. In three dimensions eight products of two multiplications
 # meet: each within eps / 4 twice, seven sums within eps / 4 and the last within eps / 2, so 6 eps at the very most.
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(domains(), st.integers(0, 2**32 - 1))
 def test_windows_of_subdomains_sum_to_one_and_their_derivatives_to_zero(domain, seed):
     partition, lower, upper = domain

@@ -70,7 +70,7 @@ def ideal_signal(simulator: Simulator, instrument: Instrument) -> np.ndarray:
 # --- rows --------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     kind=st.sampled_from(SURFACE_KINDS),
     seed=st.integers(0, 2**63 - 1),
