@@ -3,12 +3,14 @@
     python benchmarks/trust_matrix.py [--waves 1 2 3 4] [--seeds 0 1 2 3 4] [--methods pixel auto hybrid learned]
                                       [--faults NAME ...] [--sizes 0 1 2] [--workers 2] [--csv FILE] [--picture FILE]
     python benchmarks/trust_matrix.py --alarms 200          clean stacks alone: how many warn or flag?
+    python benchmarks/trust_matrix.py --known CSV ...       judge and draw the rows of an earlier run
 
 `benchmarks/faulty_stacks.py` makes the frames. Heights are compared after removing the median of every connected component. A
 quarter wave is lambda / 4 of the shortest wavelength in height. Columns of results/trust_matrix.csv: `quiet` pixels that are
 wrong and carry neither flag 4 nor 8, as a share of the measured ones; `kept` pixels that are right on the clean stack and stay
 measured and unflagged; `median_nm` the median error, `clean_nm` that of the clean stack; `coverage` of 95 % intervals of
-unflagged pixels; `names` of cautions; `refused` why, if so.
+unflagged pixels; `names` of cautions; `refused` why, if so; `verdict`: right, repaired, flagged, refused, wrong, or traceless
+where it is wrong and the fault leaves no trace in the frames.
 """
 
 from __future__ import annotations
@@ -159,7 +161,7 @@ def alarm(seed: int) -> dict[str, object]:
 
 FIELDS = (
     "waves", "seed", "fault", "size", "method", "measured", "quiet", "flagged", "kept", "median_nm", "clean_nm", "coverage",
-    "names", "refused",
+    "names", "refused", "verdict",
 )  # fmt: skip
 ORDER = ("right", "repaired", "flagged", "refused", "wrong")
 
@@ -177,6 +179,13 @@ def verdict(cell: list[dict[str, object]]) -> str:
         else:
             kinds.add("repaired" if row["names"] else "right")
     return max(kinds, key=ORDER.index)
+
+
+def with_verdict(row: dict[str, object]) -> dict[str, object]:
+    """Add the verdict on a single row."""
+    kind = verdict([row])
+    fault = FAULTS.get(str(row["fault"]))
+    return {**row, "verdict": "traceless" if kind == "wrong" and fault and fault.traceless else kind}
 
 
 def cells(rows: list[dict[str, object]]) -> Iterator[tuple[tuple, list[dict[str, object]]]]:
@@ -241,6 +250,7 @@ def main() -> None:
     parser.add_argument("--alarms", type=int, metavar="N")
     parser.add_argument("--csv", type=Path, default=CSV)
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--known", type=Path, metavar="CSV")
     given = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     with ProcessPoolExecutor(given.workers) as pool:
@@ -251,16 +261,21 @@ def main() -> None:
                 print(one)
             print(f"{len(loud)} of {len(found)} clean stacks warn, are flagged or refused")
             return
+        rows: list[dict[str, object]] = []
         parts = [
             Part(waves, seed, tuple(given.methods), tuple(given.faults), tuple(given.sizes))
             for seed in given.seeds
             for waves in given.waves
         ]
-        started, rows = time.perf_counter(), []
+        if given.known:
+            parts, rows = [], [with_verdict(row) for row in csv.DictReader(given.known.open())]
+        started = time.perf_counter()
         with given.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
             writer.writeheader()
+            writer.writerows(rows)
             for part, found in zip(parts, pool.map(rows_of, parts), strict=True):
+                found = [with_verdict(row) for row in found]
                 rows += found
                 writer.writerows(found)
                 file.flush()
