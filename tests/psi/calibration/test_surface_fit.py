@@ -223,7 +223,7 @@ def test_spreads_of_terms_are_found_with_the_gradient_of_their_evidence():
     model, degrees, vector = linear_frames()
     problem = spread_problem(model, degrees, vector, ROBUST, Spreads(), 1.0)
     at = np.array([-2.0, -0.5, -3.0, -0.8, 0.5, -0.6])
-    step = 1e-5
+    step = 1e-4  # evidence of 1e7 is rounded to 2e-9, and its differences over a step of 1e-5 to no better than 2e-4
     for i, slope in enumerate(problem.negative_evidence(at)[1]):
         off = np.zeros(6)
         off[i] = step
@@ -289,10 +289,10 @@ def test_enough_good_frames_are_left_to_the_closed_form():
 
 def noise_only() -> Subsample:
     rng = np.random.default_rng(1)
-    y, x = np.divmod(np.arange(1500), 60)
-    frames = rng.normal(100, 20, (1, 2, 1500))
-    rows = WholeRows(rng.normal(100, 20, (1, 2, 4, 60)), np.arange(4))
-    return Subsample(frames, np.stack([y, x], axis=1), rows, np.ones(1500, bool), (25, 60))
+    y, x = np.divmod(np.arange(600), 40)
+    frames = rng.normal(100, 20, (1, 2, 600))
+    rows = WholeRows(rng.normal(100, 20, (1, 2, 4, 40)), np.arange(4))
+    return Subsample(frames, np.stack([y, x], axis=1), rows, np.ones(600, bool), (15, 40))
 
 
 def test_frames_without_a_surface_are_not_determined_and_refused_in_one_line():
@@ -304,7 +304,7 @@ def test_frames_without_a_surface_are_not_determined_and_refused_in_one_line():
 def test_too_few_pixels_and_single_frames_are_refused():
     sample = noise_only()
     with pytest.raises(InputError, match="are usable"):
-        fit_surface_to_frames(replace(sample, valid=np.arange(1500) < 100), BLIND, np.inf)
+        fit_surface_to_frames(replace(sample, valid=np.arange(600) < 100), BLIND, np.inf)
     with pytest.raises(InputError, match="needs two or more"):
         fit_surface_to_frames(replace(sample, frames=sample.frames[:, :1]), BLIND, np.inf)
     with pytest.raises(InputError, match="did you mean 'cpikan'"):

@@ -71,10 +71,11 @@ class SeriesFrames(FrameResiduals):
             cost = cost + loss.value(frame.rest).sum(dim=-1)
             weight = loss.weight(frame.rest) * frame.sharp
             pull, weight = weight * frame.rest, weight * frame.sharp
+            leaning = [weight * one for one in frame.lead]
             for i, one in enumerate(frame.lead):
-                slants[i] += pull * one
+                slants[i].addcmul_(pull, one)
             for i, (a, b) in enumerate(_PAIRS):
-                squares[i] += weight * frame.lead[a] * frame.lead[b]
+                squares[i].addcmul_(leaning[a], frame.lead[b])
             if not frame.own:
                 continue
             extra, place = torch.stack(frame.own, dim=1), torch.from_numpy(frame.place)
