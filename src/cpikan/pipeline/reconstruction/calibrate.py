@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 from cpikan.errors import InputError
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.stacks.stack import FrameStack
-from cpikan.pipeline.stacks.subsample import take_subsample
+from cpikan.pipeline.stacks.subsample import should_differ, take_subsample
 from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.averages import average_factors, shared_noise
 from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, Subsample, calibrate
@@ -94,7 +95,7 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
         )
     used = calibration.acquisition
     factors = _average_factors(stack if used is None else stack.in_order(used.order), sample, calibration)
-    told = (*_of_frames(inside, ceiling), *calibration.warnings, *shared_noise(factors))
+    told = (*_of_frames(stack, inside, ceiling), *calibration.warnings, *shared_noise(factors))
     calibration = replace(calibration, warnings=told)
     if used is not None and used.order != stack.acquisition.order:
         sample = step_major(sample)
@@ -113,10 +114,26 @@ def _average_factors(stack: FrameStack, sample: Subsample, calibration: Calibrat
         return average_factors(window, calibration.model.demodulation, (corner[0], corner[1]))
 
 
-def _of_frames(frames: np.ndarray, ceiling: Ceiling) -> tuple[Caution, ...]:
+def _of_frames(stack: FrameStack, frames: np.ndarray, ceiling: Ceiling) -> tuple[Caution, ...]:
     """Say what the samples inside the mask, (L, K, P), make doubtful by themselves."""
     saturated = ceiling.caution(frames)
-    return () if saturated is None else (saturated,)
+    return (*(() if saturated is None else (saturated,)), *_stored_twice(stack, frames))
+
+
+def _stored_twice(stack: FrameStack, frames: np.ndarray) -> tuple[Caution, ...]:
+    """Say which frames of a wavelength are the same picture."""
+    count = frames.shape[1]
+    same = [
+        (i, j, k)
+        for i, one in enumerate(frames)
+        for j, k in itertools.combinations(range(count), 2)
+        if np.array_equal(one[j], one[k]) and should_differ(stack, i * count + j, i * count + k)
+    ]
+    if not same:
+        return ()
+    which = "; ".join(f"{j + 1} and {k + 1} of wavelength {i + 1}" for i, j, k in same)
+    text = f"frames {which} are identical: one was stored twice, and its step is fitted; give each frame once"
+    return (Caution("frames-identical", text),)
 
 
 def _is_doubtful(calibration: Calibration, sample: Subsample) -> bool:

@@ -16,6 +16,7 @@ _COLUMNS = 128
 _WHOLE_ROWS = 4  # kept entire, for noise from neighbours
 _LIT = 0.3  # of the brightest pixels
 _FEWEST_LIT = 200
+_FEWEST_FRAMES = 4  # that differ, of one wavelength: their steps can be fitted
 _DARK = 0.15  # of the light of the other frames
 _STRIPED = 0.6  # of the light of a frame that its fringes span, where there is a whole one
 _WRAPPED = 0.7  # full-range fringes: wrapped light has half the steps once read as unsigned, light of either sign twice
@@ -68,9 +69,13 @@ def _extent(mask: Aperture | None, shape: tuple[int, int]) -> tuple[int, int, in
 
 
 def _check_frames(stack: FrameStack, sample: Subsample) -> None:
-    """Refuse frames that are constant, and frames that are the same picture though their steps differ."""
+    """Refuse frames that are constant, and frames that are the same picture though their steps differ.
+
+    A frame of one wavelength that was stored twice is not refused where enough others are left to fit the steps.
+    """
     wavelengths, steps = stack.shape[:2]
     seen: dict[bytes, int] = {}
+    twice = [0] * wavelengths
     for index in range(wavelengths * steps):
         pixels = np.ascontiguousarray(sample.frames.reshape(wavelengths * steps, -1)[index])
         finite = pixels[np.isfinite(pixels)]
@@ -86,7 +91,11 @@ def _check_frames(stack: FrameStack, sample: Subsample) -> None:
                 f"{1 / _LARGEST:g} and {_LARGEST:g} they can be computed with; scale the frames, or check how they were stored"
             )
         twin = seen.setdefault(pixels.tobytes(), index)
-        if twin != index and _should_differ(stack, twin, index):
+        if twin != index and should_differ(stack, twin, index):
+            wave = index // steps
+            twice[wave] += 1
+            if twin // steps == wave and steps - twice[wave] >= _FEWEST_FRAMES:
+                continue
             raise InputError(
                 f"frames {stack.labels[twin]} and {stack.labels[index]} are identical though their phase steps differ: "
                 "one was stored twice; give each frame once"
@@ -131,7 +140,7 @@ def _roughness(rows: np.ndarray) -> float:
     return float(np.abs(np.diff(rows)).sum())
 
 
-def _should_differ(stack: FrameStack, first: int, second: int) -> bool:
+def should_differ(stack: FrameStack, first: int, second: int) -> bool:
     """Tell whether two frames should differ: only those of one wavelength a whole turn apart may be the same."""
     steps = stack.shape[1]
     given = stack.acquisition.phase_steps_deg

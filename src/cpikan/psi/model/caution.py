@@ -8,6 +8,7 @@ from dataclasses import dataclass
 CAUTIONS: dict[str, str] = {
     "carrier-contradicts": "the carrier of the fringes shows other steps than the fit",
     "fit-leaves-detail": "the surface fitted to raw frames leaves more than noise",
+    "frames-identical": "frames are the same picture: one was stored twice",
     "frames-step-major": "the frames follow each other step by step and not wavelength by wavelength",
     "frames-unexplained": "what the model leaves of the frames is no noise",
     "fringes-dense": "fringes are denser than the sampled pixels",
