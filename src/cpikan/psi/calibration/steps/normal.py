@@ -153,12 +153,8 @@ def assemble(
     higher = found.higher * (gain * state.pixel[1])
     root = np.sqrt(weight)
 
-    coupling = np.empty((layout.own, 3, samples.pixels))
+    coupling = _coupling(layout, along * root, slopes, higher)
     flat = coupling.reshape(layout.own, -1)
-    along *= root
-    frames = coupling[: layout.of_frames].reshape(samples.frames - 1, layout.per_frame, 3, samples.pixels)
-    np.multiply(along[:, 1:].swapaxes(0, 1)[:, None], slopes[:, :, None], out=frames)
-    coupling[layout.of_frames :] = np.einsum("akp,hkp->hap", along, higher)
     scatter = np.array(spread.light)
     light = factor.inverse * (-root / scatter[:, None, None] ** 2)
 
@@ -186,6 +182,16 @@ def _frame_slopes(samples: Samples, layout: Layout, slope: np.ndarray, light: np
     if "offset" in layout.effects:
         slopes[:, layout.waves + ("gain" in layout.effects)] = 1 / noise
     return slopes
+
+
+def _coupling(layout: Layout, along: np.ndarray, slopes: np.ndarray, higher: np.ndarray) -> np.ndarray:
+    """Multiply the samples ``along`` (3, K, P) the pixels' unknowns by the derivatives of frames and harmonics: (own, 3, P)."""
+    pixels = along.shape[-1]
+    coupling = np.empty((layout.own, 3, pixels))
+    frames = coupling[: layout.of_frames].reshape(layout.frames - 1, layout.per_frame, 3, pixels)
+    np.multiply(along[:, 1:].swapaxes(0, 1)[:, None], slopes[:, :, None], out=frames)
+    coupling[layout.of_frames :] = np.einsum("akp,hkp->hap", along, higher)
+    return coupling
 
 
 def _direct(layout: Layout, slopes: np.ndarray, higher: np.ndarray, weight: np.ndarray) -> np.ndarray:
