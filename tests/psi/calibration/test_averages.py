@@ -65,4 +65,5 @@ def test_struck_samples_dark_pixels_and_harmonics_are_no_shared_noise() -> None:
 def test_three_frames_and_few_pixels_say_nothing() -> None:
     assert average_factors(stack(blurred(9, 1, 3)), model(3), (0, 0)) is None
     assert average_factors(stack(blurred(9, 1))[..., :20, :20], model(), (0, 0)) is None
+    assert average_factors(np.full((1, 5, 96, 96), 40.0), model(), (0, 0)) is None  # no noise at all
     assert shared_noise(None) == ()

@@ -12,6 +12,7 @@ SIDES_PX = (2, 4, 8, 16)
 _FEWEST = 24  # squares of a side, over all wavelengths: fewer say little
 _USUAL, _STRUCK = 0.9, 4.0  # a quantile of what is left, and times it: six standard deviations and more
 _FEWEST_PIXELS = 500
+_SILENT = 1e-6  # of the variance that the model expects: frames without noise, but for rounding
 _MULTIPLES = (1, 2, 3, 4)  # of the fringe
 _TOLD = 1.5  # times sigma / k, of a square of eight pixels
 
@@ -34,7 +35,10 @@ def average_factors(frames: np.ndarray, model: Demodulation, corner: tuple[int, 
     usual = np.nanquantile(np.where(usable, np.abs(noise), np.nan), _USUAL, axis=(1, 2), keepdims=True)
     usable &= np.abs(noise) <= _STRUCK * usual  # single struck samples are no shared noise
     noise = np.stack([_without_fringes(*parts) for parts in zip(noise, phasor, usable, strict=True)])
-    noise /= np.sqrt(np.nanmean(noise**2, axis=(1, 2), keepdims=True))
+    power = np.nanmean(noise**2, axis=(1, 2), keepdims=True)
+    if not (power > _SILENT).all():
+        return None
+    noise /= np.sqrt(power)
     found = {}
     for side in SIDES_PX:
         squares = _means(noise, side)
