@@ -169,3 +169,14 @@ def test_other_wavelengths_settle_the_sign_of_one_whose_frames_were_exchanged() 
         true = list(given)
         true[pair[0]], true[pair[1]] = given[pair[1]], given[pair[0]]
         assert off_deg(found.steps_deg[1], np.subtract(true, true[0])).max() < 0.3
+
+
+def test_frames_a_whole_turn_apart_are_not_called_exchanged() -> None:
+    """Light that fades contradicts the given steps; the steps themselves are right."""
+    given = (0.0, 90.0, 180.0, 270.0, 360.0)
+    scene = make_scene(85, SHAPE, WAVES[:1], given, BENCH)
+    light = np.array([1.0, 0.95, 0.9, 0.85, 0.8])[:, None, None]
+    found = steps_of(scene, given, frames=np.rint(scene.frames * light))
+    assert [one.name for one in found.warnings] == ["steps-replaced"]
+    assert "times that of the first" in found.warnings[0].text
+    assert "stand for each other" not in found.warnings[0].text

@@ -132,7 +132,7 @@ def _stored_twice(stack: FrameStack, frames: np.ndarray) -> tuple[Caution, ...]:
     if not same:
         return ()
     which = "; ".join(f"{j + 1} and {k + 1} of wavelength {i + 1}" for i, j, k in same)
-    text = f"frames {which} are identical: one was stored twice, and its step is fitted; give each frame once"
+    text = f"frames {which} are identical: one was stored twice; give each frame once, with its step"
     return (Caution("frames-identical", text),)
 
 

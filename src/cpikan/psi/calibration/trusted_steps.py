@@ -96,7 +96,9 @@ def exchanges(given: tuple[float, ...]) -> list[tuple[float, ...]]:
 
 
 def exchanged_frames(steps_deg: Sequence[float], given: tuple[float, ...]) -> tuple[int, int] | None:
-    """Find two frames whose exchange alone explains fitted steps; None where there are none."""
+    """Find two frames whose exchange alone explains fitted steps that the given ones do not; None where there are none."""
+    if np.abs(change_deg(steps_deg, given)).max() < _SAME_DEG:
+        return None  # frames a whole turn apart may stand for each other
     for steps in exchanges(given):
         pair = [k for k in range(len(given)) if steps[k] != given[k]]
         if len(pair) == 2 and np.abs(change_deg(steps_deg, steps)).max() < _SAME_DEG:
