@@ -32,28 +32,14 @@ from cpikan.learning.strategies.grow import Grow
 from cpikan.learning.strategies.march import Level, March
 from cpikan.physics.problem import Problem, dirichlet
 from cpikan.physics.regions import box
+from cpikan.streaming.events import Cancelled
+from heard_events import Heard
 
 POINTS = Points(60, 2)
 
 
-class Stopped(BaseException):
-    """What stands for a kill within one process."""
-
-
 def network(seed=1):
     return ScaledCPIKAN([1, 4, 1], 5, start=Start(seed))
-
-
-def stop_at(call):
-    """A listener that ends the solve when it is told something for the nth time."""
-    heard = []
-
-    def told(text):
-        heard.append(text)
-        if len(heard) == call:
-            raise Stopped
-
-    return told
 
 
 def both(tmp_path, recipe, name="helmholtz-1d", *, field=network, calls=(2, 4), **options):
@@ -61,8 +47,8 @@ def both(tmp_path, recipe, name="helmholtz-1d", *, field=network, calls=(2, 4), 
     settings = {"seconds": 1e4, "checkpoint_s": 0.0, **options}
     whole = solve(name, field(), recipe, settings=SolveSettings(**settings))
     for call in calls:
-        kept = SolveSettings(told=stop_at(call), checkpoint=tmp_path / "c", resume=True, **settings)
-        with pytest.raises(Stopped):
+        kept = SolveSettings(events=Heard(call), checkpoint=tmp_path / "c", resume=True, **settings)
+        with pytest.raises(Cancelled):
             solve(name, field(), recipe, settings=kept)
     resumed = solve(name, field(), recipe, settings=SolveSettings(checkpoint=tmp_path / "c", resume=True, **settings))
     return whole, resumed
@@ -169,13 +155,18 @@ SCRIPT = """
     from cpikan.learning.solver import SolveSettings, solve
     torch.set_num_threads(1)
     recipe = Recipe("mine", "", (Adam(100, 1e-2), QuasiNewton("ssbroyden", 150)), hidden=(4,), degree=5)
-    def run(folder, call):
-        heard = []
-        def told(text):
-            heard.append(text)
-            if len(heard) == call:
+    class Killer:
+        def __init__(self, call):
+            self.calls = call
+        def progress(self, stage, done, of, **figures):
+            self.calls -= 1
+            if self.calls == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-        solve("helmholtz-1d", None, recipe, settings=SolveSettings(1e4, Points(60, 2), told, folder, True, 0.02))
+        def cancelled(self):
+            return False
+    def run(folder, call):
+        settings = SolveSettings(1e4, Points(60, 2), Killer(call), folder, True, 0.02)
+        solve("helmholtz-1d", None, recipe, settings=settings)
     for given in sys.argv[1:]:
         folder, call = given.rsplit(":", 1)
         child = os.fork()

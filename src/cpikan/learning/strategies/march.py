@@ -157,7 +157,7 @@ class _Passage:
             if late > self._level.tolerance and end - now > _SHORTEST * whole:
                 length = min(0.7, max(0.2, gain)) * (end - now)
                 continue
-            self._run.report_progress(f"time {end:.3g} of {self._end:.3g}, {len(slab.widths)} intervals")
+            self._run.report_progress(intervals=len(slab.widths))
             self._slabs.append(slab)
             self._size = torch.maximum(self._size, slab.largest())
             self._knots, self._modes = self._joined(slab), slab.modes

@@ -117,7 +117,7 @@ def _refined(run: Runner, slab: Slab, tolerance: float) -> tuple[Slab, bool]:
         if not (math.isfinite(misfit) and bool(torch.isfinite(size).all())):
             return slab, False
         tails = slab.tails(torch.maximum(size, _SMALLEST * size.max()).clamp_min(1e-300))
-        run.report_progress(f"{len(slab.widths)} intervals")
+        run.report_progress(intervals=len(slab.widths))
         finer = _finer(slab, tails, tolerance)
         if finer is None:
             return slab, True
