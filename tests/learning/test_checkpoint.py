@@ -23,8 +23,8 @@ from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.quasi_newton import UPDATES, QuasiNewton
 from cpikan.learning.methods.soap import Soap
 from cpikan.learning.methods.variable_projection import VariableProjection
-from cpikan.learning.points import Points
 from cpikan.learning.recipes import Recipe
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.strategies import auto
 from cpikan.learning.strategies.auto import AutoStrategy
@@ -149,7 +149,7 @@ SCRIPT = """
     import os, signal, sys
     import torch
     from cpikan.learning.methods.adam import Adam
-    from cpikan.learning.points import Points
+    from cpikan.learning.samplers.points import Points
     from cpikan.learning.methods.quasi_newton import QuasiNewton
     from cpikan.learning.recipes import Recipe
     from cpikan.learning.solver import SolveSettings, solve
