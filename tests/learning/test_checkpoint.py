@@ -181,7 +181,8 @@ SCRIPT = """
                 os.kill(os.getpid(), signal.SIGKILL)
         solve("helmholtz-1d", None, recipe, settings=SolveSettings(1e4, Points(60, 2), told, folder, True, 0.02))
     # what is imported and loaded once need not be by every child
-    solve("helmholtz-1d", None, replace(recipe, stages=(Adam(1, 1e-2), QuasiNewton("ssbroyden", 1))), settings=SolveSettings(1e4))
+    short = replace(recipe, stages=(Adam(1, 1e-2), QuasiNewton("ssbroyden", 1)))
+    solve("helmholtz-1d", None, short, settings=SolveSettings(1e4))
     for given in sys.argv[1:]:
         folder, call = given.rsplit(":", 1)
         child = os.fork()
