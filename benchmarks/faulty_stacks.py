@@ -72,15 +72,18 @@ class Bench:
         return np.clip(np.rint(frames * top), 0, top).astype(np.uint8 if self.bits <= 8 else np.uint16)
 
 
-def clean_bench(seed: int, wavelengths: int, range_nm: Callable[[tuple[float, ...], float], float]) -> Bench:
+Range = Callable[[tuple[float, ...], float], float]
+
+
+def clean_bench(seed: int, wavelengths: int, range_nm: Range, sigma_rad: float | None = None) -> Bench:
     """Draw surface, mask, noise and light; ``range_nm`` (wavelengths, phase noise) is what heights may fill by three fifths."""
     rng = np.random.default_rng((seed, wavelengths))
-    waves = PAIRS_NM[seed % len(PAIRS_NM)] if wavelengths == 2 else WAVES_NM[wavelengths]
+    waves = waves_nm(seed, wavelengths)
     y, x = (np.mgrid[: SHAPE[0], : SHAPE[1]] - (np.array(SHAPE)[:, None, None] - 1) / 2) / (max(SHAPE) / 2)
     mask = np.hypot(y, x) < 0.74 if seed % 2 else np.ones(SHAPE, bool)
     for _ in range(3 * (seed % 3)):
         mask &= np.hypot(y - rng.uniform(-0.7, 0.7), x - rng.uniform(-0.9, 0.9)) > rng.uniform(0.03, 0.08)
-    sigma_rad = (0.01, 0.02, 0.05, 0.1, 0.2)[seed % 5]
+    sigma_rad = sigma_rad or (0.01, 0.02, 0.05, 0.1, 0.2)[seed % 5]
     kind = ("smooth", "mesas", "steps", "steep", "smooth")[(seed + wavelengths) % 5] if wavelengths > 1 else "smooth"
     full = 0.6 * min(range_nm(waves, sigma_rad), 40 * waves[0]) if wavelengths > 1 else 4 * waves[0]
     height = _surface(rng, kind, y, x, full)
@@ -105,6 +108,39 @@ def clean_bench(seed: int, wavelengths: int, range_nm: Callable[[tuple[float, ..
         ones,
         ones,
         told=Told(waves, steps),
+    )
+
+
+def waves_nm(seed: int, wavelengths: int) -> tuple[float, ...]:
+    return PAIRS_NM[seed % len(PAIRS_NM)] if wavelengths == 2 else WAVES_NM[wavelengths]
+
+
+def decided_bench(seed: int, wavelengths: int, range_nm: Range) -> Bench:
+    """Draw a clean bench whose noise leaves no order open, with 3 to 12 frames of 8 to 16 bit: nothing is to be said of it.
+
+    That noise is 0.1 rad at most. Of close pairs even 0.01 rad leaves orders open: they are taken with the wider ones' seeds.
+    """
+    waves = waves_nm(seed, wavelengths)
+    levels = [0.01, 0.02, 0.05, 0.1]
+    if wavelengths > 1:  # one order tells nothing: a range of two and more is decided
+        levels = [level for level in levels if range_nm(waves, level) > 0.75 * min(waves)]
+    if not levels:
+        return decided_bench(seed + 4, wavelengths, range_nm)
+    rng = np.random.default_rng((seed, wavelengths, 1))
+    sigma_rad = float(rng.choice(levels))
+    bench = clean_bench(seed, wavelengths, range_nm, sigma_rad)
+    frames = int(rng.integers(3, 13))
+    step = 90.0 if frames in (4, 5, 8, 9) else 360.0 / min(frames, 6)
+    steps = tuple(step * k for k in range(frames))
+    ones = np.ones((wavelengths, frames))
+    return replace(
+        bench,
+        steps_deg=np.tile(steps, (wavelengths, 1)),
+        noise=max(sigma_rad * 0.3 * np.sqrt(frames / 2), 0.004),
+        bits=int(rng.choice((8, 10, 12, 14, 16))),
+        gain=ones,
+        contrast=ones,
+        told=Told(bench.wavelengths_nm, steps),
     )
 
 

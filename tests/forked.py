@@ -14,7 +14,9 @@ def exit_code_of_fork(run: Callable[[], object]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12: the threads of the test runner stay behind
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # of Python 3.12: the threads of the test runner stay behind
         child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -14,24 +14,10 @@ from cpikan.learning.recipes import Recipe
 from cpikan.learning.runner import Runner
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.physics.catalogue import problem
+from cpikan.streaming.events import Cancelled
+from heard_events import Heard
 
 PROBLEMS = ("helmholtz-1d", "poisson-disc", "allen-cahn")  # an axis, no box, a period
-
-
-class Stopped(BaseException):
-    """What stands for a kill within one process."""
-
-
-def stop_at(call):
-    """A listener that ends the solve when it is told something for the nth time."""
-    heard = []
-
-    def told(text):
-        heard.append(text)
-        if len(heard) == call:
-            raise Stopped
-
-    return told
 
 
 def resumed_and_whole(folder, name, recipe, **settings):
@@ -45,8 +31,8 @@ def resumed_and_whole(folder, name, recipe, **settings):
         return solve(one, field, recipe, settings=SolveSettings(**kept, **more))
 
     for call in (2, 2):
-        with pytest.raises(Stopped):
-            run(told=stop_at(call), checkpoint=folder, resume=True)
+        with pytest.raises(Cancelled):
+            run(events=Heard(call), checkpoint=folder, resume=True)
     return run(checkpoint=folder, resume=True), run()
 
 

@@ -11,7 +11,7 @@ from balancer_contract import BalancerContract
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.balancing import KernelTraces, MeanSquares
 from cpikan.learning.objective import make_objective
-from cpikan.learning.points import Points
+from cpikan.learning.samplers.points import Points
 from cpikan.physics.catalogue import problem
 
 

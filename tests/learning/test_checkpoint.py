@@ -24,8 +24,8 @@ from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.quasi_newton import UPDATES, QuasiNewton
 from cpikan.learning.methods.soap import Soap
 from cpikan.learning.methods.variable_projection import VariableProjection
-from cpikan.learning.points import Points
 from cpikan.learning.recipes import Recipe
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.strategies import auto
 from cpikan.learning.strategies.auto import AutoStrategy
@@ -34,28 +34,14 @@ from cpikan.learning.strategies.march import Level, March
 from cpikan.physics.catalogue import problem
 from cpikan.physics.problem import Problem, dirichlet
 from cpikan.physics.regions import box
+from cpikan.streaming.events import Cancelled
+from heard_events import Heard
 
 POINTS = Points(60, 2)
 
 
-class Stopped(BaseException):
-    """What stands for a kill within one process."""
-
-
 def network(seed=1):
     return ScaledCPIKAN([1, 4, 1], 5, start=Start(seed))
-
-
-def stop_at(call):
-    """A listener that ends the solve when it is told something for the nth time."""
-    heard = []
-
-    def told(text):
-        heard.append(text)
-        if len(heard) == call:
-            raise Stopped
-
-    return told
 
 
 def both(tmp_path, recipe, name="helmholtz-1d", *, field=network, calls=(2, 4), **options):
@@ -64,8 +50,8 @@ def both(tmp_path, recipe, name="helmholtz-1d", *, field=network, calls=(2, 4), 
     posed = replace(problem(name), exact=None)  # a reference takes longer than these solves, and nobody looks at it
     whole = solve(posed, field(), recipe, settings=SolveSettings(**settings))
     for call in calls:
-        kept = SolveSettings(told=stop_at(call), checkpoint=tmp_path / "c", resume=True, **settings)
-        with pytest.raises(Stopped):
+        kept = SolveSettings(events=Heard(call), checkpoint=tmp_path / "c", resume=True, **settings)
+        with pytest.raises(Cancelled):
             solve(posed, field(), recipe, settings=kept)
     resumed = solve(posed, field(), recipe, settings=SolveSettings(checkpoint=tmp_path / "c", resume=True, **settings))
     return whole, resumed
@@ -167,19 +153,24 @@ SCRIPT = """
     from dataclasses import replace
     import torch
     from cpikan.learning.methods.adam import Adam
-    from cpikan.learning.points import Points
+    from cpikan.learning.samplers.points import Points
     from cpikan.learning.methods.quasi_newton import QuasiNewton
     from cpikan.learning.recipes import Recipe
     from cpikan.learning.solver import SolveSettings, solve
     torch.set_num_threads(1)
     recipe = Recipe("mine", "", (Adam(100, 1e-2), QuasiNewton("ssbroyden", 150)), hidden=(4,), degree=5)
-    def run(folder, call):
-        heard = []
-        def told(text):
-            heard.append(text)
-            if len(heard) == call:
+    class Killer:
+        def __init__(self, call):
+            self.calls = call
+        def progress(self, stage, done, of, **figures):
+            self.calls -= 1
+            if self.calls == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-        solve("helmholtz-1d", None, recipe, settings=SolveSettings(1e4, Points(60, 2), told, folder, True, 0.02))
+        def cancelled(self):
+            return False
+    def run(folder, call):
+        settings = SolveSettings(1e4, Points(60, 2), Killer(call), folder, True, 0.02)
+        solve("helmholtz-1d", None, recipe, settings=settings)
     # what is imported and loaded once need not be by every child
     short = replace(recipe, stages=(Adam(1, 1e-2), QuasiNewton("ssbroyden", 1)))
     solve("helmholtz-1d", None, short, settings=SolveSettings(1e4))

@@ -11,8 +11,8 @@ import torch
 from cpikan.cli import main
 from cpikan.errors import InputError
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
-from cpikan.learning.points import Points
 from cpikan.learning.recipes import RECIPES
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.physics.catalogue import problem, problems
 from cpikan.physics.catalogue.helmholtz import helmholtz_1d

@@ -12,8 +12,8 @@ from sampler_contract import SamplerContract
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.methods.adam import Adam
 from cpikan.learning.objective import PointSet
-from cpikan.learning.points import RULES, Points, interior_points
 from cpikan.learning.runner import Runner
+from cpikan.learning.samplers.points import RULES, Points, interior_points
 from cpikan.physics.catalogue import problem
 
 

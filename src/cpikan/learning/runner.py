@@ -17,11 +17,13 @@ from cpikan.learning.combinators import BestSoFar, Sequential, Strategy
 from cpikan.learning.history import History, StageEnd
 from cpikan.learning.iterate import Iterate, placed, restored
 from cpikan.learning.methods.method import Method, State, stored
-from cpikan.learning.points import Points, Sampler
+from cpikan.learning.samplers.points import Points
+from cpikan.learning.samplers.sampler import Sampler
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.trust.levels import Level, noted
 from cpikan.learning.unknowns import network_of, unknowns_of
 from cpikan.physics.problem import Problem
+from cpikan.streaming.events import SILENT, Events, report
 from cpikan.streaming.run_store import RunStore
 
 # steps from one look at the held-out residuals to the next: counted and not timed, so that equal runs end with equal bits
@@ -56,11 +58,11 @@ class Runner:
         problem: Problem,
         budget: Budget = Budget(),
         seed: int = 0,
-        on_progress: Callable[[str], None] | None = None,
+        events: Events = SILENT,
         store: RunStore | None = None,
     ) -> None:
         self.problem, self.budget, self.seed = problem, budget, seed
-        self._on_progress, self._store = on_progress, store
+        self._events, self._store = events, store
         self.history = History()
         self.iterations = 0
         self.started = time.perf_counter()
@@ -195,17 +197,16 @@ class Runner:
         """Evaluate the held-out cost, and keep the state if it is the best so far."""
         return self.iterate.keep_best()
 
-    def report_progress(self, text: str) -> None:
-        """Report to the caller what is being done, with the stage and the seconds."""
-        if self._on_progress is not None:
-            self._on_progress(f"{self._stage}: {text}, {self.seconds:.0f} s")
+    def report_progress(self, **figures: float) -> None:
+        """Tell the caller how many of its seconds the solve has used; raises Cancelled where the caller wants no more."""
+        stage = f"{self.problem.name}, seed {self.seed}"
+        report(self._events, stage, min(self.seconds, self.budget.seconds), self.budget.seconds, **figures)
 
     def _record(self, heldout: float) -> None:
         self._looked, now = self.iterations, self.seconds
         record = {"stage": self._stage, "iteration": self.iterations, "seconds": now}
         self.history.records.append({**record, "cost": self._cost, "heldout": heldout})
-        if self._on_progress is not None:
-            self._on_progress(f"{self._stage} {self.iterations}, residual {heldout**0.5:.1e}, {now:.0f} s")
+        self.report_progress(residual=heldout**0.5)
 
     def resume(
         self, network: nn.Module | None, sampler: Sampler | None = None, balancer: Balancer | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from cpikan.errors import InputError
 from cpikan.learning.combinators import Restarts, Sequential, check_restarts
 from cpikan.learning.objective import Objective
-from cpikan.learning.points import MIN_ROWS_PER_PARAMETER, Sampler
 from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.runner import Budget, History, Runner
+from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER
+from cpikan.learning.samplers.sampler import Sampler
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.trust.assess import assess
 from cpikan.learning.trust.verdict import Word
@@ -29,6 +30,7 @@ from cpikan.learning.violations import Violation, violations, zero_cost
 from cpikan.physics.catalogue import problem as problem_named
 from cpikan.physics.problem import Problem
 from cpikan.physics.resonance import near_resonance
+from cpikan.streaming.events import SILENT, Events
 from cpikan.streaming.run_store import RunStore
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -41,7 +43,7 @@ class SolveSettings:
     """What a solve may use, where it looks, and where its state is kept.
 
     ``seconds`` and ``steps`` bound it, and it ends where the held-out residual is ``rtol`` of that of u = 0. ``points``, a
-    rule or another sampler, replaces the recipe's; ``told`` hears a line of progress now and then. ``checkpoint`` is a
+    rule or another sampler, replaces the recipe's; ``events`` hear the seconds used, and may cancel. ``checkpoint`` is a
     folder where the state is kept, every ``checkpoint_s`` seconds and after every stage; with ``resume`` a solve goes on
     from there as if it had not been interrupted (the seconds used before count), or begins where nothing is. ``restarts``
     replaces the recipe's.
@@ -49,7 +51,7 @@ class SolveSettings:
 
     seconds: float = 60.0
     points: Sampler | None = None
-    told: Callable[[str], None] | None = None
+    events: Events = SILENT
     checkpoint: Path | str | None = None
     resume: bool = False
     checkpoint_s: float = 5.0
@@ -129,7 +131,7 @@ def solve(
         field = recipe.network(problem, seed) if field is None else field
         check_field(problem, field)
     store = _store(problem, field, recipe, seed, settings)
-    run = Runner(problem, settings.budget, seed, settings.told, store)
+    run = Runner(problem, settings.budget, seed, settings.events, store)
     with nullcontext() if store is None else store:
         reason = _run(run, field, recipe, settings)
     seconds, warnings = run.seconds, _warnings(run, own is None)

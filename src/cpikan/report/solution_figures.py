@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from cpikan.errors import InputError
 from cpikan.learning.solver import Solution, evaluate
 from cpikan.physics.regions import Box
 from cpikan.report.figures import ACCENT, INK, SECOND
+from cpikan.storage.formats import picture
 
 _SIDE = 201
 
@@ -24,10 +24,7 @@ def save_solution_figures(solution: Solution, path: Path | str) -> None:
 
     Of several outputs the first is shown. Raises InputError for another ending.
     """
-    path = Path(path)
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise InputError(f"picture {path}: give a name that ends in .png, .svg or .pdf")
-    solution_figure(solution).savefig(path, dpi=130)
+    solution_figure(solution).savefig(picture(path), dpi=130)
 
 
 def solution_figure(solution: Solution) -> Figure:

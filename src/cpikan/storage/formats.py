@@ -82,6 +82,7 @@ def _zarr_bytes(shape: tuple[int, int], itemsize: int) -> int:
 
 
 _PICTURES, _TIFF = (".bmp", ".png", ".jpg", ".jpeg"), (".tif", ".tiff")
+_DRAWN = (".png", ".svg", ".pdf")
 IMAGE_SUFFIXES = (*_PICTURES, *_TIFF)  # of the frames of a folder, one each
 
 FORMATS: tuple[Format, ...] = (
@@ -159,3 +160,10 @@ def door_of(path: Path, door: Door, what: str) -> Callable[..., Any]:
     """Return the door of a file's format; InputError as `require_format`."""
     opener: Callable[..., Any] = getattr(require_format(path, door, what), door)
     return opener
+
+
+def picture(path: Path | str) -> Path:
+    """Check the name of a picture that is to be drawn; InputError for another ending."""
+    if Path(path).suffix.lower() not in _DRAWN:
+        raise InputError(f"picture {path}: give a name that ends in .png, .svg or .pdf")
+    return Path(path)

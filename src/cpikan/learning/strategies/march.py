@@ -13,12 +13,12 @@ from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.fields.protocol import Jet
 from cpikan.learning.combinators import Strategy
 from cpikan.learning.methods.method import State
-from cpikan.learning.points import Points
 from cpikan.learning.runner import Runner
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.stop_reason import StopReason
-from cpikan.learning.strategies.evolution import Evolution, evolution
 from cpikan.learning.strategies.slab import Place, Slab
 from cpikan.learning.strategies.slabs import first_knots, joined_field, lifted, unit_of
+from cpikan.physics.evolution import Evolution, evolution
 from cpikan.physics.problem import Problem
 from cpikan.physics.regions import Box
 from cpikan.streaming.threads import single_threaded
@@ -157,7 +157,7 @@ class _Passage:
             if late > self._level.tolerance and end - now > _SHORTEST * whole:
                 length = min(0.7, max(0.2, gain)) * (end - now)
                 continue
-            self._run.report_progress(f"time {end:.3g} of {self._end:.3g}, {len(slab.widths)} intervals")
+            self._run.report_progress(intervals=len(slab.widths))
             self._slabs.append(slab)
             self._size = torch.maximum(self._size, slab.largest())
             self._knots, self._modes = self._joined(slab), slab.modes

@@ -13,8 +13,8 @@ from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.fields.product_chebyshev import ProductChebyshev
 from cpikan.learning.combinators import Strategy
 from cpikan.learning.methods.method import State
-from cpikan.learning.points import Points
 from cpikan.learning.runner import Runner
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.strategies.slab import Place, Slab
 from cpikan.learning.strategies.slabs import first_knots, joined_field, lifted, unit_of
@@ -117,7 +117,7 @@ def _refined(run: Runner, slab: Slab, tolerance: float) -> tuple[Slab, bool]:
         if not (math.isfinite(misfit) and bool(torch.isfinite(size).all())):
             return slab, False
         tails = slab.tails(torch.maximum(size, _SMALLEST * size.max()).clamp_min(1e-300))
-        run.report_progress(f"{len(slab.widths)} intervals")
+        run.report_progress(intervals=len(slab.widths))
         finer = _finer(slab, tails, tolerance)
         if finer is None:
             return slab, True

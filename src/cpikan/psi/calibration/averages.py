@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cpikan.psi.calibration.regression import regressed
 from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.model import Demodulation
 from cpikan.psi.model.caution import Caution
@@ -52,9 +53,9 @@ def average_factors(frames: np.ndarray, model: Demodulation, corner: tuple[int, 
 def _without_fringes(noise: np.ndarray, phasor: np.ndarray, usable: np.ndarray) -> np.ndarray:
     """Take off what follows the fringes (a bent camera, steps that are off): it is no noise. NaN where not usable."""
     phase = np.angle(phasor[usable])
-    waves = np.stack([np.ones_like(phase), *(f(k * phase) for k in _MULTIPLES for f in (np.cos, np.sin))], axis=1)
+    waves = np.stack([np.ones_like(phase), *(f(k * phase) for k in _MULTIPLES for f in (np.cos, np.sin))])
     found = np.full(noise.shape, np.nan)
-    found[usable] = noise[usable] - waves @ np.linalg.lstsq(waves, noise[usable], rcond=None)[0]
+    found[usable] = noise[usable] - (regressed(waves, noise[None, usable]) @ waves)[0]
     return found
 
 

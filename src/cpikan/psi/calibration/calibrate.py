@@ -107,6 +107,17 @@ def calibrate(
 
     ``found`` are steps that were found by other means (None: they are fitted, or taken as given).
     """
+    return ordered(measured(sample, acquisition, saturation_dn, settings, found), acquisition, settings)
+
+
+def measured(
+    sample: Subsample,
+    acquisition: Acquisition,
+    saturation_dn: float,
+    settings: CalibrationSettings,
+    found: StackSteps | None = None,
+) -> Calibration:
+    """Fit what needs no wavelengths: steps, noise, thresholds; the orders are left to `ordered`. Raises as `calibrate` does."""
     usable = _usable(sample, saturation_dn)
     frames, position = sample.frames[..., usable], sample.position[usable]
     if found is None:
@@ -121,30 +132,61 @@ def calibrate(
     phase, variance, modulation, snr, *_ = reference.demodulate(frames, plain, (position[:, 0], position[:, 1]))
     total = snr.sum(axis=0)
     plain = replace(plain, snr_min=_snr_threshold(total, len(frames)))
-    measured = np.isfinite(variance).all(axis=0) & (total >= plain.snr_min)
-    if measured.sum() < 3:
+    seen = np.isfinite(variance).all(axis=0) & (total >= plain.snr_min)
+    if seen.sum() < 3:
         raise _no_fringes(sample, saturation_dn)
-    sigma = tuple(float(np.sqrt(np.median(v))) for v in variance[:, measured])
-    sigma_nm = sigma[0] * acquisition.wavelengths_nm[0] / (4 * math.pi)
-    before, after = _ripple(frames[..., measured], position[measured], phase[:, measured], steps, acquisition)
-    calibration = Calibration(
+    sigma = tuple(float(np.sqrt(np.median(v))) for v in variance[:, seen])
+    before, after = _ripple(frames[..., seen], position[seen], phase[:, seen], steps, acquisition)
+    from_centre = position[seen] - (np.asarray(sample.shape) - 1) / 2
+    guessed = any(one.source == "neighbours" for one in noise)
+    waves = acquisition.wavelengths_nm
+    level = phase[:, seen] - np.radians(acquisition.pistons_deg or (0.0,) * len(waves))[:, None]
+    return Calibration(
         PixelModel(plain),
         steps,
         noise,
         sigma,
-        sigma_nm,
+        sigma[0] * waves[0] / (4 * math.pi),
+        phases=MeasuredPhases(waves, level, variance[:, seen], from_centre, sample.shape, sigma, guessed),
         ripple_before_mrad=before,
         ripple_after_mrad=after,
-        warnings=steps.warnings + _faint(modulation[:, measured], sample.quantum_dn),
+        warnings=steps.warnings + _faint(modulation[:, seen], sample.quantum_dn),
     )
-    if len(frames) == 1:
-        return calibration
-    from_centre = position[measured] - (np.asarray(sample.shape) - 1) / 2
-    guessed = any(one.source == "neighbours" for one in noise)
-    waves = acquisition.wavelengths_nm
-    level = phase[:, measured] - np.radians(acquisition.pistons_deg or (0.0,) * len(waves))[:, None]
-    phases = MeasuredPhases(waves, level, variance[:, measured], from_centre, sample.shape, sigma, guessed)
-    return _with_pistons(_with_orders(calibration, phases, settings), acquisition)
+
+
+def ordered(calibration: Calibration, acquisition: Acquisition, settings: CalibrationSettings) -> Calibration:
+    """Take the order search of several wavelengths, those of ``acquisition``, into what was `measured`, and what it says about
+    the noise; one wavelength has none. Raises NoAgreementError where the wavelengths agree on no height."""
+    assert calibration.phases is not None
+    phases = replace(calibration.phases, wavelengths_nm=acquisition.wavelengths_nm)
+    if len(phases.wavelengths_nm) == 1:
+        return replace(calibration, phases=None)
+    found = order_model(phases, settings.range_nm, finest=settings.finest, smooth=settings.smooth_errors)
+    plain = calibration.model.demodulation
+    demodulation = replace(
+        plain,
+        noise=plain.noise * found.noise_factor,
+        snr_min=plain.snr_min / found.noise_factor,
+        phase_floor_rad2=plain.phase_floor_rad2 + found.phase_floor_rad2,
+    )
+    # phase errors that follow fringes or light are those of the neighbours too
+    search = replace(found.search, shared=max(found.search.shared, calibration.steps.unexplained))
+    noise = tuple(one.scaled(found.noise_factor) if phases.noise_is_guessed else one for one in calibration.noise)
+    with_orders = replace(
+        calibration,
+        model=PixelModel(demodulation, search),
+        noise=noise,
+        sigma_phase_rad=found.sigma_rad,
+        sigma_nm_median=found.sigma_nm,
+        range_nm=found.range_nm,
+        wrong_order_rate=found.wrong_order_rate,
+        fit_across_wavelengths=found.fit,
+        fits=found.fits,
+        alignment=found.alignment,
+        phases=phases,
+        warnings=calibration.warnings + found.warnings,
+    )
+    return _with_pistons(with_orders, acquisition)
 
 
 def _calmed(plain: Demodulation, frames: np.ndarray, position: np.ndarray) -> Demodulation:
@@ -222,35 +264,6 @@ def _noises(
 def _every(frames: np.ndarray) -> int:
     """Choose the stride of pixels where each has weights of its own, which take a while in plain NumPy."""
     return max(1, frames.shape[-1] // _FIELD_PIXELS)
-
-
-def _with_orders(calibration: Calibration, phases: MeasuredPhases, settings: CalibrationSettings) -> Calibration:
-    """Take the order search of several wavelengths into the model, and what it says about the noise."""
-    found = order_model(phases, settings.range_nm, finest=settings.finest, smooth=settings.smooth_errors)
-    plain = calibration.model.demodulation
-    demodulation = replace(
-        plain,
-        noise=plain.noise * found.noise_factor,
-        snr_min=plain.snr_min / found.noise_factor,
-        phase_floor_rad2=plain.phase_floor_rad2 + found.phase_floor_rad2,
-    )
-    # phase errors that follow fringes or light are those of the neighbours too
-    search = replace(found.search, shared=max(found.search.shared, calibration.steps.unexplained))
-    noise = tuple(one.scaled(found.noise_factor) if phases.noise_is_guessed else one for one in calibration.noise)
-    return replace(
-        calibration,
-        model=PixelModel(demodulation, search),
-        noise=noise,
-        sigma_phase_rad=found.sigma_rad,
-        sigma_nm_median=found.sigma_nm,
-        range_nm=found.range_nm,
-        wrong_order_rate=found.wrong_order_rate,
-        fit_across_wavelengths=found.fit,
-        fits=found.fits,
-        alignment=found.alignment,
-        phases=phases,
-        warnings=calibration.warnings + found.warnings,
-    )
 
 
 def _usable(sample: Subsample, saturation_dn: float) -> np.ndarray:

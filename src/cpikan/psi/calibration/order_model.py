@@ -68,11 +68,7 @@ class MeasuredPhases:
 
 
 class NoAgreementError(InputError):
-    """The wavelengths agree on no height; ``phases`` are those that disagree."""
-
-    def __init__(self, text: str, phases: MeasuredPhases) -> None:
-        super().__init__(text)
-        self.phases = phases
+    """The wavelengths agree on no height."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,7 @@ def order_model(
     if smooth and not found.fits:
         found = _smoothed(found, asked)
     if found.fit.is_none:
-        raise NoAgreementError(_no_agreement(found.fit), phases)
+        raise NoAgreementError(_no_agreement(found.fit))
     half, samples, phases = phases.half_wave_nm, found.phases.samples, found.phases
     range_nm, alignment = found.range_nm, found.alignment
     factor, floor, sigma = found.noise_factor, found.phase_floor_rad2, found.sigma_rad

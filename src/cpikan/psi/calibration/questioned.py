@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, Subsample, calibrate
-from cpikan.psi.calibration.order_model import MeasuredPhases, NoAgreementError
+from cpikan.psi.calibration.calibrate import (
+    Calibration,
+    CalibrationSettings,
+    Subsample,
+    calibrate,
+    measured,
+    ordered,
+)
+from cpikan.psi.calibration.order_model import NoAgreementError
 from cpikan.psi.calibration.questions import Answer, check_copies, questioned, trial_range_nm
+from cpikan.psi.calibration.trusted_steps import left_over
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution
 from cpikan.units import format_length
 
+_FEWEST_LEFT = 4  # frames that leave something beside three unknowns
 _DOUBTFUL_RATE = 1e-4  # of wrong orders
 _BROKEN = {"steps-off", "steps-replaced", "frames-unexplained"}  # what frames in another order look like
 _AS_QUIET = 1.1  # times the phase noise: other frames of the same camera
@@ -38,28 +47,89 @@ def calibrate_questioned(
     too: a wavelength that is off a little finds orders far away that fit. Raises InputError where nothing fits, and where one
     wavelength is a copy of another.
     """
-    plain = replace(settings, smooth_errors=False)
-    given, phases = _tried(sample, acquisition, saturation_dn, plain)
+    bench = _Bench(sample, acquisition, saturation_dn, replace(settings, smooth_errors=False))
+    try:
+        taken = measured(sample, acquisition, saturation_dn, settings)
+    except InputError:
+        other = _step_major(bench) if may_reorder else None
+        if other is None or _is_broken(other):
+            raise
+        return other
+    assert taken.phases is not None
+    try:
+        given = ordered(taken, acquisition, bench.settings)
+    except NoAgreementError:
+        given = None
     if may_reorder and _is_doubtful(given):
-        other, _ = _tried(step_major(sample), acquisition, saturation_dn, plain)
-        if (
-            other is not None
-            and other.fits
-            and (_is_quieter(other, phases, given) if phases else not _is_broken(other))
-        ):
-            return _told(other, replace(acquisition, order="step-major"), _STEP_MAJOR)
-    if given is not None and given.fits and not _fills_range(given):
+        other = _step_major(bench)
+        if other is not None and _is_quieter(other, taken, given):
+            return other
+    if given is None or not given.fits or _fills_range(given):
+        check_copies(taken.phases)
+        answers = (_answered(bench, taken, answer) for answer in questioned(taken.phases, acquisition))
+        fitting = (found for found in answers if found is not None and found.fits)
+        if given is None or not given.fits:
+            return next(fitting, None) or ordered(taken, acquisition, settings)
+        return next((found for found in fitting if not _fills_range(found)), None) or _short(bench, taken, given)
+    return given
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What is calibrated, as it was given; the settings without smooth errors."""
+
+    sample: Subsample
+    acquisition: Acquisition
+    saturation_dn: float
+    settings: CalibrationSettings
+
+
+def _step_major(bench: _Bench) -> Calibration | None:
+    """Calibrate with wavelengths and steps exchanged; None where that does not fit."""
+    other = step_major(bench.sample)
+    if not _leaves_less(other, bench):
+        return None
+    try:
+        found = calibrate(other, bench.acquisition, bench.saturation_dn, bench.settings)
+    except InputError:
+        return None
+    return _told(found, replace(bench.acquisition, order="step-major"), _STEP_MAJOR) if found.fits else None
+
+
+def _leaves_less(other: Subsample, bench: _Bench) -> bool:
+    """Tell whether the steps as given leave less of frames in another order: else no fit of steps need be tried.
+
+    Three frames leave nothing of any order.
+    """
+    given = bench.acquisition.phase_steps_deg
+    if given is None or len(given[0]) < _FEWEST_LEFT:
+        return True
+    usable = other.valid & np.isfinite(other.frames).all(axis=(0, 1))
+    before, after = (
+        sum(left_over(frames[:, usable], steps) for frames, steps in zip(sample.frames, given, strict=True))
+        for sample in (bench.sample, other)
+    )
+    return after < before
+
+
+def _answered(bench: _Bench, taken: Calibration, answer: Answer) -> Calibration | None:
+    """Calibrate as an answer has it; None where nothing agrees. Other wavelengths leave steps and phases as they are."""
+    try:
+        if answer.acquisition.phase_steps_deg != bench.acquisition.phase_steps_deg:
+            taken = measured(bench.sample, answer.acquisition, bench.saturation_dn, bench.settings)
+        return _told(ordered(taken, answer.acquisition, bench.settings), answer.acquisition, answer.caution)
+    except InputError:
+        return None
+
+
+def _short(bench: _Bench, taken: Calibration, given: Calibration) -> Calibration:
+    """Take a shorter range where all heights fit it as well: those far away are then orders that fit by chance."""
+    assert taken.phases is not None
+    try:
+        found = ordered(taken, bench.acquisition, replace(bench.settings, range_nm=trial_range_nm(taken.phases)))
+    except NoAgreementError:
         return given
-    if phases is not None:
-        check_copies(phases)
-        for answer in questioned(phases, acquisition):
-            found, _ = _tried(sample, answer.acquisition, saturation_dn, plain)
-            if found is not None and found.fits and not (given is not None and given.fits and _fills_range(found)):
-                return _answered(found, answer)
-    if given is not None and given.fits and phases is not None:
-        shorter, _ = _tried(sample, acquisition, saturation_dn, replace(plain, range_nm=trial_range_nm(phases)))
-        return given if shorter is None or not _fits_as_well(shorter, given) else _within_shorter(shorter, given)
-    return calibrate(sample, acquisition, saturation_dn, settings)
+    return _within_shorter(found, given) if _fits_as_well(found, given) else given
 
 
 _STEP_MAJOR = Caution(
@@ -80,19 +150,6 @@ def step_major(sample: Subsample) -> Subsample:
     return replace(sample, frames=exchanged(sample.frames), rows=rows)
 
 
-def _tried(
-    sample: Subsample, acquisition: Acquisition, saturation_dn: float, settings: CalibrationSettings
-) -> tuple[Calibration | None, MeasuredPhases | None]:
-    """Calibrate; None where no heights agree. The phases are given in any case."""
-    try:
-        found = calibrate(sample, acquisition, saturation_dn, settings)
-    except NoAgreementError as error:
-        return None, error.phases
-    except InputError:
-        return None, None
-    return found, found.phases
-
-
 def _is_doubtful(given: Calibration | None) -> bool:
     """Tell whether the frames, taken as given, leave a doubt that another order of theirs may explain."""
     if given is None or not given.fits or (given.wrong_order_rate or 0.0) > _DOUBTFUL_RATE:
@@ -109,7 +166,7 @@ def _fills_range(found: Calibration) -> bool:
 
 
 def _fits_as_well(shorter: Calibration, given: Calibration) -> bool:
-    """Tell whether all heights are explained by a shorter range: then those far away are orders that fit by chance."""
+    """Tell whether all heights are explained by a shorter range."""
     assert shorter.range_nm is not None
     assert given.range_nm is not None
     if not shorter.fits or shorter.range_nm > _FAR_SHORTER * given.range_nm:
@@ -128,15 +185,11 @@ def _within_shorter(shorter: Calibration, given: Calibration) -> Calibration:
     return replace(shorter, warnings=(*shorter.warnings, Caution("range-filled", text)))
 
 
-def _is_quieter(other: Calibration, phases: MeasuredPhases, given: Calibration | None) -> bool:
+def _is_quieter(other: Calibration, taken: Calibration, given: Calibration | None) -> bool:
     """Tell whether frames in another order fit clearly better: less is left, or nothing strange where there was some."""
-    before, after = float(np.mean(phases.sigma_rad)), float(np.mean(other.sigma_phase_rad))
+    before, after = float(np.mean(taken.sigma_phase_rad)), float(np.mean(other.sigma_phase_rad))
     strange = given is None or not given.fits or (_is_broken(given) and not _is_broken(other))
     return after < _QUIETER * before or (strange and after < _AS_QUIET * before)
-
-
-def _answered(found: Calibration, answer: Answer) -> Calibration:
-    return _told(found, answer.acquisition, answer.caution)
 
 
 def _told(found: Calibration, acquisition: Acquisition, caution: Caution) -> Calibration:

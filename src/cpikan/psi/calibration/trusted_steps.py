@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.psi.calibration.regression import regressed
 from cpikan.psi.calibration.smooth_terms import features_of, terms_by_row
 from cpikan.psi.calibration.steps.aia import estimate_steps
 from cpikan.psi.calibration.steps.fit import fit_phase_steps
@@ -201,10 +202,9 @@ def _light_follows_fringes(samples: np.ndarray, position: np.ndarray, given: tup
     size = np.hypot(u, v)
     lit = size > _LIT * np.quantile(size, 0.9)
     points = np.stack([2 * (c - c.min()) / max(float(np.ptp(c)), 1e-12) - 1 for c in position[lit].T], axis=1)
-    smooth = features_of(points, terms_by_row(_LIGHT_DEGREE))
-    basis = np.linalg.qr(smooth)[0]
+    smooth = features_of(points, terms_by_row(_LIGHT_DEGREE)).T
     light = np.stack([background[lit], size[lit]])
-    rest = light - (light @ basis) @ basis.T
+    rest = light - regressed(smooth, light) @ smooth
     level = float(np.median(size[lit]))
     found = structure_of(rest, np.stack([np.full(len(points), level), u[lit], v[lit]]), position[lit], 1)
     return found is not None and found.significant

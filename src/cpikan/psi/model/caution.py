@@ -11,7 +11,7 @@ CAUTIONS: dict[str, str] = {
     "frames-identical": "frames are the same picture: one was stored twice",
     "frames-step-major": "the frames follow each other step by step and not wavelength by wavelength",
     "frames-unexplained": "what the model leaves of the frames is no noise",
-    "fringes-dense": "fringes are denser than the sampled pixels",
+    "fringes-dense": "fringes above 0.4 cycles per pixel in places",
     "fringes-faint": "fringes are only a few steps of the camera high",
     "light-uneven": "the background that was fitted to raw frames varies as much as fringes do",
     "map-in-pieces": "the map falls into many parts, whose relative heights are not known",

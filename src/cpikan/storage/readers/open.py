@@ -8,10 +8,8 @@ from pathlib import Path
 from cpikan.errors import InputError
 from cpikan.storage import formats
 from cpikan.storage.file_kinds import refuse_special
-from cpikan.storage.formats import IMAGE_SUFFIXES, door_of, format_of
+from cpikan.storage.formats import IMAGE_SUFFIXES, door_of, format_of, suffixes_of
 from cpikan.storage.protocols import FrameReader
-
-FORMS = "a folder of images, .npy, a multi-page .tif, a Zarr array, or file.h5::/dataset"
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ def open_frames(source: str | Path) -> OpenedFrames:
     text, separator, dataset = str(source).partition("::")
     path = Path(text)
     if not text or "\0" in text or not path.exists():
-        raise InputError(f"{text!r} does not exist: give {FORMS}")
+        raise InputError(f"{text!r} does not exist: give {_forms()}")
     refuse_special(path)
     if separator:
         from cpikan.storage.readers.hdf5 import Hdf5Reader
@@ -51,7 +49,7 @@ def _open_folder(path: Path) -> OpenedFrames:
 
     files = image_files(path)
     if not files:
-        raise InputError(f"{path} holds neither images ({', '.join(IMAGE_SUFFIXES)}) nor frames.npy: give {FORMS}")
+        raise InputError(f"{path} holds neither images ({', '.join(IMAGE_SUFFIXES)}) nor frames.npy: give {_forms()}")
     reader, kind = open_images(files)
     return OpenedFrames(reader, f"folder of {kind} images", path)
 
@@ -61,5 +59,10 @@ def _open_file(path: Path) -> OpenedFrames:
     if known is not None and known.frames is None and known.image is not None:
         raise InputError(f"{path} is a single image: a stack has two frames or more, give the folder that holds them")
     if known is None:
-        raise InputError(f"{path} is in none of the supported forms: give {FORMS}")
+        raise InputError(f"{path} is in none of the supported forms: give {_forms()}")
     return OpenedFrames(door_of(path, "frames", str(path))(path), known.name, path)
+
+
+def _forms() -> str:
+    """List for people what frames are read from."""
+    return f"a folder of images, {', '.join(suffixes_of('frames'))}, or file.h5::/dataset"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from cpikan.errors import InputError
 from cpikan.option import option
 from cpikan.pipeline.jobs.job import Job
 from cpikan.pipeline.jobs.verb import Verb
-from cpikan.streaming.events import Events, report
+from cpikan.storage.formats import picture
+from cpikan.streaming.events import Events
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class SolveOptions:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise InputError(f"{self.seeds} seeds: give at least 1")
+        if self.plot:
+            picture(self.plot)
 
 
 def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     for seed in range(options.seed, options.seed + options.seeds):
         settings = SolveSettings(
             seconds=options.seconds,
-            told=_teller(events, f"seed {seed}" if options.seeds > 1 else problem, options.seconds),
+            events=events,
             checkpoint=_folder(options, seed),
             resume=options.resume,
             restarts=options.restarts,
@@ -75,12 +77,6 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
         "reason_text": first.stop_reason.text,
         **(_baseline(first) if options.baseline else {}),
     }
-
-
-def _teller(events: Events, stage: str, seconds: float) -> Callable[[str], None]:
-    """Tell events how much of its time a solve has used whenever the solver has news."""
-    started = time.perf_counter()
-    return lambda news: report(events, stage, min(time.perf_counter() - started, seconds), seconds)
 
 
 def _folder(options: SolveOptions, seed: int) -> Path | None:

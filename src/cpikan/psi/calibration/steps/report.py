@@ -110,19 +110,20 @@ def _judged(fit: StepFit, samples: Samples, *, resolved: bool) -> StepFit:
     worst = float(np.degrees(fit.step_error_rad).max())
     reasons = []
     if fit.fringes < _FEWEST_FRINGES:
-        reasons.append(f"the field holds {fit.fringes:.2f} fringes, steps need {_FEWEST_FRINGES:g}: tilt the part")
+        least = "" if resolved else "at least "  # pixels lie too far apart to count fringes that are denser
+        reasons.append(
+            f"the field holds {least}{fit.fringes:.2f} fringes, steps need {_FEWEST_FRINGES:g}: tilt the part"
+        )
     if worst > _LARGEST_ERROR_DEG:
         reasons.append(
             f"steps are uncertain by {worst:.1f} deg (allowed {_LARGEST_ERROR_DEG:g}): more frames or fringes"
         )
     if fit.conditioning < _WORST_CONDITION:
         reasons.append("the steps lie too close together to tell background, modulation and phase apart")
-    return replace(
-        fit, determined=not reasons, reason="; ".join(reasons), warnings=_cautions(fit, worst, resolved=resolved)
-    )
+    return replace(fit, determined=not reasons, reason="; ".join(reasons), warnings=_cautions(fit, worst))
 
 
-def _cautions(fit: StepFit, worst_deg: float, *, resolved: bool) -> tuple[Caution, ...]:
+def _cautions(fit: StepFit, worst_deg: float) -> tuple[Caution, ...]:
     told = {}
     if _DOUBTFUL_ERROR_DEG < worst_deg <= _LARGEST_ERROR_DEG:
         told["steps-uncertain"] = (
@@ -134,8 +135,6 @@ def _cautions(fit: StepFit, worst_deg: float, *, resolved: bool) -> tuple[Cautio
         told["steps-few-frames"] = (
             f"{fit.model.frames} frames: the steps rest on a background and modulation that do not follow the fringes"
         )
-    if not resolved:
-        told["fringes-dense"] = "fringes are denser than the sampled pixels: their number is a lower bound"
     if fit.sign == "assumed" and abs(np.sin(fit.model.steps_rad[1])) < 3 * fit.step_error_rad[1]:
         told["sign-assumed"] = "the first step is near 0 or 180 deg: the sign of the phase is a guess"
     return tuple(Caution(name, text) for name, text in told.items())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cpikan.psi.calibration.regression import regressed
 from cpikan.psi.calibration.steps.step_fit import StepFit, resolved
 from cpikan.psi.model.schemes import design_matrix
 
@@ -60,16 +61,14 @@ def structure_of(rest: np.ndarray, found: np.ndarray, position: np.ndarray, left
     total = float((held**2).sum())
     if total <= 0:
         return Structure(0.0, "light", significant=False, rest=rest)
-    normal = some @ some.T
-    normal += np.diag(1e-9 * np.diag(normal) + 1e-300)
-    factors = np.linalg.solve(normal, some @ held.T)
-    share = float(((factors.T @ some) ** 2).sum()) / total
+    factors = regressed(some, held)
+    share = float(((factors @ some) ** 2).sum()) / total
     by_chance = len(some) / int(used.sum())
     scatter = by_chance * float(np.sqrt(2 / (len(some) * left)))
     beyond = max(share - by_chance, 0.0)
-    powers = {kind: float(((factors[part].T @ some[part]) ** 2).sum()) for kind, part in _KINDS.items()}
+    powers = {kind: float(((factors[:, part] @ some[part]) ** 2).sum()) for kind, part in _KINDS.items()}
     significant = beyond > max(_DEVIATIONS * scatter, _LEAST_SHARE)
-    return Structure(beyond, max(powers, key=lambda kind: powers[kind]), significant, rest - factors.T @ columns)
+    return Structure(beyond, max(powers, key=lambda kind: powers[kind]), significant, rest - factors @ columns)
 
 
 def _clipped(rest: np.ndarray) -> np.ndarray:
