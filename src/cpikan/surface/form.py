@@ -170,7 +170,7 @@ class ModeSums:
         of_weight = np.zeros((*chords.half.shape, 2 * order + 1))
         of_height = np.zeros((maps, *chords.half.shape, order + 1))
         # rows that may not be written to would be compiled for once more
-        maps_rows = np.require(heights_nm[:, rows], requirements="CW")
+        maps_rows = np.require(heights_nm[:, rows], requirements=("C", "W"))
         self.pixels += int(
             chord_moments(maps_rows, weight, chords.split, chords.centre, chords.half, of_weight, of_height)
         )
