@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import jvp
+from torch.func import vjp
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cpikan.fields.protocol import Jet, Second
@@ -83,21 +83,22 @@ class ConstrainedField(nn.Module):
 
 
 def function_jet(function: Function, x: Tensor, second: Second = "axes") -> Jet:
-    """Compute the jet of a function (B, d) -> (B, outputs) in forward mode; it is not differentiated by parameters."""
-    steps = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-
-    def along(number: int, inner: Function) -> Function:
-        return lambda points: jvp(inner, (points,), (steps[number].expand_as(points).contiguous(),))[1]
-
-    slopes = [along(axis, function) for axis in range(len(steps))]
-    value, gradient = function(x), torch.stack([slope(x) for slope in slopes], dim=-1)
+    """Compute the jet of a function (B, d) -> (B, outputs), whose rows are each of their own point."""
+    value, gradient = function(x), _slopes(function, x)
     if second == "none":
         return Jet(value, gradient, value.new_zeros(*value.shape, 0))
+    bends = _slopes(lambda points: _slopes(function, points).flatten(1), x).reshape(*gradient.shape, x.shape[-1])
     if second == "full":
-        rows = [torch.stack([along(j, slope)(x) for j in range(len(steps))], dim=-1) for slope in slopes]
-        return Jet(value, gradient, torch.stack(rows, dim=-2))
-    bends = torch.stack([along(axis, slope)(x) for axis, slope in enumerate(slopes)], dim=-1)
-    return Jet(value, gradient, bends if second == "axes" else bends.sum(dim=-1))
+        return Jet(value, gradient, bends)
+    axes = bends.diagonal(dim1=-2, dim2=-1)
+    return Jet(value, gradient, axes if second == "axes" else axes.sum(dim=-1))
+
+
+def _slopes(function: Function, x: Tensor) -> Tensor:
+    """Differentiate a function (B, d) -> (B, n) by the points, (B, n, d): one pass back for each of its n values."""
+    value, pull = vjp(function, x)[:2]
+    ones = torch.eye(value.shape[-1], dtype=value.dtype, device=value.device)
+    return torch.stack([pull(one.expand_as(value))[0] for one in ones], dim=-2)
 
 
 def _bend(v: Jet, distance: Jet, second: Second) -> Tensor:

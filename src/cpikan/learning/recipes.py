@@ -10,6 +10,7 @@ from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.balancing import KERNEL_TRACES, MEAN_SQUARES, Balancer
 from cpikan.learning.combinators import Strategy
 from cpikan.learning.methods.adam import Adam
+from cpikan.learning.methods.geodesic import GeodesicLevenberg
 from cpikan.learning.methods.last_layer import LastLayer
 from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.method import Method
@@ -29,8 +30,10 @@ class Recipe:
     """``stages`` in turn, ending early when the residual is at the goal.
 
     Without a field from the user, ``own`` (where there is one) finds the network and nothing follows; else the network has
-    the ``hidden`` widths and ``degree``. Points follow ``rule``, and ``balancer`` weighs the terms. A network that ends
-    stuck far from the goal while time is left is drawn anew up to ``restarts`` times, and the best of all stays.
+    the ``hidden`` widths and ``degree``. Points follow ``rule``, ``rows`` of residuals for each parameter, and ``balancer``
+    weighs the terms. With ``exact_values`` a network that the recipe draws stands behind an ansatz that holds the values at
+    the ends of a box. A network that ends stuck far from the goal while time is left is drawn anew up to ``restarts``
+    times, and the best of all stays.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Recipe:
     rule: str = "chebyshev"
     balancer: Balancer = KERNEL_TRACES
     restarts: int = 0
+    rows: float = MIN_ROWS_PER_PARAMETER
+    exact_values: bool = False
 
     def network(self, problem: Problem, seed: int) -> ScaledCPIKAN:
         """Make a fresh network on the box around the problem's region."""
@@ -49,11 +54,9 @@ class Recipe:
         return ScaledCPIKAN(widths, self.degree, (problem.region.lower, problem.region.upper), start=Start(seed))
 
     def points(self, problem: Problem, parameters: int, seed: int) -> Points:
-        """Choose points for so many parameters: rows at least ``MIN_ROWS_PER_PARAMETER`` times as many."""
+        """Choose points for so many parameters: at least ``rows`` times as many residuals."""
         boundary = len(problem.region.parts) * {1: 1, 2: 60}.get(problem.dimension, 150)
-        interior = max(
-            400 if problem.dimension == 1 else 1000, int(MIN_ROWS_PER_PARAMETER * parameters / problem.outputs) + 1
-        )
+        interior = max(400 if problem.dimension == 1 else 1000, int(self.rows * parameters / problem.outputs) + 1)
         return Points(interior, boundary, self.rule, seed)
 
 
@@ -85,6 +88,17 @@ RECIPES = {
             "varpro",
             "inner parameters by Levenberg-Marquardt, those of the output eliminated (variable projection)",
             (VariableProjection(1000),),
+        ),
+        Recipe(
+            "trained",
+            "all parameters of two hidden layers by Levenberg-Marquardt with geodesic acceleration, the output layer solved "
+            "for after every step, values at the ends of a box held exactly",
+            (GeodesicLevenberg(),),
+            hidden=(12, 12),
+            degree=5,
+            rows=2.5,
+            balancer=MEAN_SQUARES,
+            exact_values=True,
         ),
         Recipe("soap", "SOAP, then self-scaled Broyden", (Soap(300, 1e-2), QuasiNewton("ssbroyden", 20_000))),
         Recipe("ssbroyden", "Adam, then self-scaled Broyden", (Adam(300, 5e-3), QuasiNewton("ssbroyden", 20_000))),
