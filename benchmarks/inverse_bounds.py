@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
-from cpikan.learning.points import Points, measured_part
+from cpikan.learning.samplers.points import Points, measured_part
 from cpikan.physics.catalogue import problem
 from cpikan.physics.catalogue.reaction import fisher_wave
 

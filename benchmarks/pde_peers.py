@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from cpikan.fields.protocol import Jet
-from cpikan.learning.points import Points, boundary_points
+from cpikan.learning.samplers.points import Points, boundary_points
 from cpikan.learning.solver import SolveSettings, solve, test_points
 from cpikan.physics.catalogue import problem
 from cpikan.physics.problem import Condition, Problem, Side

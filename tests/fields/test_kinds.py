@@ -21,8 +21,8 @@ from cpikan.fields.kinds import FIELDS, make_field
 from cpikan.fields.layered import Start
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.methods.quasi_newton import QuasiNewton
-from cpikan.learning.points import Points
 from cpikan.learning.recipes import Recipe
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.physics.problem import Problem, dirichlet
 from cpikan.physics.regions import box

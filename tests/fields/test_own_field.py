@@ -19,8 +19,8 @@ from cpikan.fields.layered import ChainField, Start
 from cpikan.fields.streams import Streams
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.methods.quasi_newton import QuasiNewton
-from cpikan.learning.points import Points
 from cpikan.learning.recipes import Recipe
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.solver import SolveSettings, solve
 
 pytestmark = TORCH_WARNS

@@ -14,9 +14,9 @@ from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.methods.adam import Adam
 from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.objective import make_objective
-from cpikan.learning.points import Points
 from cpikan.learning.recipes import Recipe
 from cpikan.learning.runner import Runner
+from cpikan.learning.samplers.points import Points
 from cpikan.physics.catalogue import problem
 
 

@@ -12,8 +12,8 @@ from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.balancers.kernel_traces import KERNEL_TRACES
 from cpikan.learning.methods.method import stored
 from cpikan.learning.objective import make_objective
-from cpikan.learning.points import Points
 from cpikan.learning.runner import Runner
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.stop_reason import StopReason
 from cpikan.physics.catalogue import problem
 from cpikan.streaming.run_store import RunStore

@@ -20,7 +20,7 @@ from cpikan.learning.balancers.self_adaptive import SelfAdaptive
 from cpikan.learning.balancers.soft_adapt import SoftAdapt
 from cpikan.learning.methods.adam import Adam
 from cpikan.learning.objective import make_objective
-from cpikan.learning.points import Points
+from cpikan.learning.samplers.points import Points
 from cpikan.physics.catalogue import problem
 
 

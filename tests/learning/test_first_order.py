@@ -9,8 +9,8 @@ from cpikan.errors import InputError
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.methods.adam import Adam
 from cpikan.learning.methods.levenberg import Levenberg
-from cpikan.learning.points import Points
 from cpikan.learning.runner import Runner
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.stop_reason import StopReason
 from cpikan.physics.catalogue import problem
 

@@ -13,8 +13,8 @@ from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.learning.recipes import Recipe
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.stop_reason import StopReason
-from cpikan.learning.strategies.evolution import evolution
 from cpikan.learning.strategies.march import Level, March, can_march
+from cpikan.physics.evolution import evolution
 from cpikan.physics.problem import Condition, Problem, dirichlet, initial, initial_rate
 from cpikan.physics.regions import box
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import qmc
 
 from cpikan.errors import InputError
-from cpikan.learning.points import RULES, Points, boundary_points, interior_points, measured_part, unit_points
+from cpikan.learning.samplers.points import RULES, Points, boundary_points, interior_points, measured_part, unit_points
 from cpikan.physics.catalogue import problem
 
 

@@ -11,8 +11,8 @@ import torch
 from cpikan.cli import main
 from cpikan.errors import InputError
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
-from cpikan.learning.points import Points
 from cpikan.learning.recipes import RECIPES
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.physics.catalogue import problem, problems
 from cpikan.physics.catalogue.helmholtz import helmholtz_1d
@@ -37,7 +37,7 @@ def short(recipe):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("recipe", sorted(RECIPES.keys() - {"march", "grow"}))  # on a given field these are others
 def test_every_recipe_lowers_the_residual_of_every_kind_of_problem(recipe, kind):
-    one = problem(kind)
+    one = dataclasses.replace(problem(kind), exact=None)  # nobody looks at the error
     box_ = (one.region.lower, one.region.upper)
     field = ScaledCPIKAN([one.dimension, 4, one.outputs], 3, box_, start=Start(3))
     points = Points(100, 2 if one.dimension == 1 else 48)

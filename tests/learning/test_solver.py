@@ -24,11 +24,11 @@ from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.normal_equations import equations
 from cpikan.learning.objective import LinearSystem, linearise_any, make_objective
-from cpikan.learning.points import Points
 from cpikan.learning.qr_equations import QREquations, StackedQR
 from cpikan.learning.recipes import Recipe
 from cpikan.learning.robust import SQUARES
 from cpikan.learning.runner import Runner
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.strategies.grow import Grow

@@ -17,8 +17,8 @@ from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.methods.variable_projection import VariableProjection
 from cpikan.learning.objective import PointSet, Term, linearise_any, make_objective, make_terms
-from cpikan.learning.points import Points
 from cpikan.learning.recipes import Recipe
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.unknowns import output_vector, set_output_vector, with_unknowns
 from cpikan.physics.problem import Problem, Unknown, dirichlet, measured, periodic

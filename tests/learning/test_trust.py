@@ -12,8 +12,8 @@ from torch import nn
 from cpikan.fields.protocol import Jet
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.iterate import placed
-from cpikan.learning.points import Points
 from cpikan.learning.recipes import Recipe
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.solver import Solution, SolveSettings, solve
 from cpikan.learning.strategies.grow import Grow
 from cpikan.learning.trust.assess import assess

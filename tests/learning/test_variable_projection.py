@@ -14,10 +14,10 @@ from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.variable_projection import Projected, VariableProjection
 from cpikan.learning.objective import LinearSystem
-from cpikan.learning.points import Points
 from cpikan.learning.qr_equations import DualQREquations, QREquations, factored
 from cpikan.learning.recipes import Recipe
 from cpikan.learning.runner import Runner
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.stop_reason import StopReason
 from cpikan.physics.catalogue import problem

@@ -8,7 +8,7 @@ from torch import nn
 
 from cpikan.fields.protocol import Jet
 from cpikan.learning.objective import make_objective
-from cpikan.learning.points import Points
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.violations import violations, zero_cost
 from cpikan.physics.problem import Condition, Problem, dirichlet, measured, neumann

@@ -8,7 +8,7 @@ import torch
 
 from cpikan.errors import InputError
 from cpikan.fields.protocol import Jet
-from cpikan.learning.points import Points, boundary_points, interior_points
+from cpikan.learning.samplers.points import Points, boundary_points, interior_points
 from cpikan.physics.catalogue import describe_problems, problem, problems
 from cpikan.physics.problem import Problem, Side, dirichlet, measured
 from cpikan.physics.regions import Box, box, disc

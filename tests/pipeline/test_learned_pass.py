@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import textwrap
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,8 @@ from cpikan.images.features import FeatureSpec
 from cpikan.images.model_file import ModelCard, save_model
 from cpikan.images.models.unet import UNet
 from cpikan.images.tiles import LearnedTiles
+from cpikan.pipeline.reconstruction.stages.learn import NetworkRows
+from forked import exit_code_of_fork
 from independent_frames import Scene
 from small_stacks import FIVE_DEG, WAVES_NM, contents, folder_of, leftovers, stack_of
 
@@ -148,35 +148,34 @@ def test_what_cannot_be_is_said_before_anything_is_written(wafer: Scene, model: 
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("altered")] == []
 
 
-_KILLED = """
-    import os, signal, sys
-    from cpikan.cli import main
-    from cpikan.pipeline.reconstruction.stages.learn import NetworkRows
+def _kill_at_third_rows(*arguments: str) -> None:
+    """Run the command line, and kill the process when rows of the network come for the third time."""
     write, count = NetworkRows.write, [0]
-    def counted(self, *args):
+
+    def counted(self: NetworkRows, start: int, rows: np.ndarray) -> None:
         count[0] += 1
         if count[0] == 3:
             os.kill(os.getpid(), signal.SIGKILL)
-        return write(self, *args)
-    NetworkRows.write = counted
-    sys.exit(main(sys.argv[1:]))
-"""
+        write(self, start, rows)
+
+    NetworkRows.write = counted  # type: ignore[method-assign]
+    main(arguments)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a fork is killed")
 def test_a_killed_network_goes_on_to_the_same_bytes_with_the_same_weights_only(
     tower: Scene, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stack = folder_of(tmp_path / "frames", np.asarray(tower.frames))
     base = ["reconstruct", str(stack), "--method", "learned", "--model", str(model), "--all", "--tile", "136", "--json"]
+    base += ["--threads", "1"]  # sums of a network depend on its threads
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
     assert main([*base, "-o", str(whole / "out.npy")]) == 0
     assert json.loads(capsys.readouterr().out)["learned"]["tiles"] > 4
-    command = [sys.executable, "-c", textwrap.dedent(_KILLED), *base, "-o", str(parts / "out.npy")]
-    alike = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums of a network depend on its threads
-    killed = subprocess.run(command, capture_output=True, text=True, timeout=200, env=alike)
-    assert killed.returncode == -9, killed.stderr
+    killed = exit_code_of_fork(lambda: _kill_at_third_rows(*base, "-o", str(parts / "out.npy")))
+    assert killed == -signal.SIGKILL
     other = saved(tmp_path / "other", HEIGHTS, seed=1)
     with cpikan.open_stack(stack) as opened, pytest.raises(ResumeError, match=r"settings\.model"):
         run(opened, parts / "out.npy", other, tile=136, resume=True)

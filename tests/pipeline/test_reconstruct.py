@@ -240,7 +240,7 @@ def test_float_frames_with_nan(waves, tmp_path):
 
 @pytest.mark.parametrize("bits", [10, 12])
 def test_sixteen_bit_files_of_ten_and_twelve_bits(bits, tmp_path):
-    scene = make_scene(25, (120, 140), WAVES_NM[:3], STEPS_DEG, replace(READ_NOISE, bits=bits))
+    scene = make_scene(25, (120, 140), WAVES_NM[:2], STEPS_DEG, replace(READ_NOISE, bits=bits))
     frames = scene.frames.copy()
     assert frames.dtype == np.uint16
     hot = np.zeros(scene.mask.shape, bool)
@@ -254,7 +254,7 @@ def test_sixteen_bit_files_of_ten_and_twelve_bits(bits, tmp_path):
 
 
 def test_without_its_bit_depth_the_same_file_shows_its_ceiling(tmp_path):
-    scene = make_scene(25, (60, 70), WAVES_NM[:3], STEPS_DEG, replace(READ_NOISE, bits=10))
+    scene = make_scene(25, (60, 70), WAVES_NM[:2], STEPS_DEG, replace(READ_NOISE, bits=10))
     frames = scene.frames.copy()
     frames[1, 1, 10:20, 10:20] = 1023
     result = _run(stack_of(frames), tmp_path / "out.npy")

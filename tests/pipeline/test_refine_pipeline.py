@@ -249,7 +249,7 @@ def test_the_pixel_path_never_imports_torch(tmp_path):
 
 
 def test_the_command_line_names_what_was_used(tmp_path, capsys):
-    folder = folder_of(tmp_path / "stack", frames_of(bowl(), 0.25))
+    folder = folder_of(tmp_path / "stack", frames_of(bowl(), 0.25), steps="trusted")  # as `noisy`
     command = ["reconstruct", str(folder), "-o", str(tmp_path / "o.tif"), "--range", "27 um"]
     assert main([*command, "--method", "hybrid", "--inpaint", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)

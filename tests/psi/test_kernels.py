@@ -30,9 +30,9 @@ from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, phasor_weights
 
 TURN = 2 * np.pi
 ULP = 2.0**-24
-# every wavelength count and every type: each pair is compiled once
-KINDS = [(1, "u1"), (2, "u1"), (3, "u2"), (4, "f4"), (5, "f8")]
-FIELD_KINDS = [(1, "u1"), (2, "u1"), (3, "u2"), (1, "f4")]
+# every type, and what is odd about a number of wavelengths: none, one, several; each pair is compiled once, for seconds
+KINDS = [(1, "u1"), (2, "u1"), (2, "u2"), (4, "f4"), (4, "f8")]
+FIELD_KINDS = [(1, "u1"), (2, "u1"), (2, "u2"), (1, "f4")]
 TOP = {"u1": 255.0, "u2": 4095.0, "f4": np.inf, "f8": np.inf}
 
 
@@ -365,7 +365,7 @@ def test_carre_equals_the_reference(kind: tuple[int, str]) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "make"),
-    [((2, "u1"), make_case), ((4, "f4"), make_case), ((5, "f8"), make_case), ((2, "u1"), make_field_case)],
+    [((2, "u1"), make_case), ((4, "f4"), make_case), ((4, "f8"), make_case), ((2, "u1"), make_field_case)],
 )
 @given(data=st.data())
 @settings(max_examples=8, deadline=None)

@@ -145,7 +145,7 @@ def plain_verdict(
     return Verdict(float(tried[first]), costs[first], costs[second], close)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_every_round_decides_as_the_plain_rule_does(seed):
     scene = make_scene(seed)

@@ -14,7 +14,7 @@ from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.learning.balancers.balancer import Balancer
 from cpikan.learning.methods.method import State
 from cpikan.learning.objective import Objective, PointSet, make_objective, make_terms
-from cpikan.learning.points import Sampler
+from cpikan.learning.samplers.sampler import Sampler
 from cpikan.learning.unknowns import is_linear, output_vector, set_output_vector, with_unknowns, zero_output
 from cpikan.physics.problem import Problem
 

@@ -21,7 +21,7 @@ from cpikan.learning.methods.method import Method
 from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.methods.soap import Soap
 from cpikan.learning.methods.variable_projection import VariableProjection
-from cpikan.learning.points import MIN_ROWS_PER_PARAMETER, Points
+from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
 from cpikan.learning.strategies.auto import AutoStrategy
 from cpikan.learning.strategies.grow import Grow
 from cpikan.learning.strategies.march import March

@@ -19,7 +19,8 @@ from cpikan.learning.combinators import BestSoFar, Sequential, Strategy
 from cpikan.learning.history import History, StageEnd
 from cpikan.learning.iterate import Iterate, placed, restored
 from cpikan.learning.methods.method import Method, State, stored
-from cpikan.learning.points import Points, Sampler
+from cpikan.learning.samplers.points import Points
+from cpikan.learning.samplers.sampler import Sampler
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.trust.levels import Level, noted
 from cpikan.learning.unknowns import network_of, unknowns_of

@@ -22,9 +22,10 @@ from cpikan.learning.combinators import Restarts, Sequential, check_restarts
 from cpikan.learning.directions.direction import Direction
 from cpikan.learning.directions.kinds import direction_named
 from cpikan.learning.objective import Objective
-from cpikan.learning.points import MIN_ROWS_PER_PARAMETER, Sampler
 from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.runner import Budget, History, Runner
+from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER
+from cpikan.learning.samplers.sampler import Sampler
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.trust.assess import assess
 from cpikan.learning.trust.verdict import Word

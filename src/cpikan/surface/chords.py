@@ -53,7 +53,7 @@ class Chords:
         square = ((start + np.arange(rows) - pupil.y) * pupil.aspect) ** 2
         outer = np.sqrt(np.maximum((pupil.radius * EDGE) ** 2 - square, 0.25))
         if not pupil.inner:
-            return cls(pupil, start, np.full(rows, width), np.full((rows, 1), pupil.x), outer[:, None])
+            return cls(pupil, start, np.full(rows, width), np.full((rows, 1), float(pupil.x)), outer[:, None])
         hole = (pupil.inner / EDGE) ** 2 - square
         inner = np.sqrt(np.maximum(hole, 0.0))
         crossed = hole > 0

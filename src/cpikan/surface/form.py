@@ -169,7 +169,8 @@ class ModeSums:
         order = degree(self.basis)
         of_weight = np.zeros((*chords.half.shape, 2 * order + 1))
         of_height = np.zeros((maps, *chords.half.shape, order + 1))
-        maps_rows = np.ascontiguousarray(heights_nm[:, rows])
+        # rows that may not be written to would be compiled for once more
+        maps_rows = np.require(heights_nm[:, rows], requirements=("C", "W"))
         self.pixels += int(
             chord_moments(maps_rows, weight, chords.split, chords.centre, chords.half, of_weight, of_height)
         )

@@ -377,7 +377,7 @@ def test_files_and_memory(tmp_path: Path) -> None:
 
 
 def test_orders_beyond_int16_are_refused_or_fit_int32() -> None:
-    wrapped = wrap(3.1 * np.arange(140_000.0))[None].astype(np.float64)
+    wrapped = wrap(3.1 * np.arange(140_000.0))[None].astype(np.float32)
     result = unwrap(wrapped, tile=4096)
     assert result.orders.dtype == np.int32
     assert np.ptp(result.orders) == np.rint(3.1 * 139_999 / TURN)

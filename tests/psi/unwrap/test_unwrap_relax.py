@@ -29,7 +29,7 @@ def test_no_single_pixel_can_lower_the_sum_any_more(seed: int, height: int, widt
     random = np.random.default_rng(seed)
     phase = random.uniform(-np.pi, np.pi, (height, width)).astype(np.float32)
     phase[random.random(phase.shape) < 0.1] = np.nan
-    surface = random.uniform(-9, 9, phase.shape).astype(np.float32)
+    surface = random.uniform(-9, 9, phase.shape)  # float64, as a tile has it
     coherence = (most * random.random(phase.shape)).astype(np.float32)
     start = np.nan_to_num(np.rint((surface - phase) / TURN)).astype(np.int32)
     orders = start.copy()
@@ -49,7 +49,7 @@ def test_no_single_pixel_can_lower_the_sum_any_more(seed: int, height: int, widt
 def test_a_coherent_surface_stays() -> None:
     """At full coherence a move costs 200 (1 - 2 r) for a pixel r turns away, and can save four jumps at most."""
     random = np.random.default_rng(3)
-    surface = np.add.outer(0.3 * np.arange(80), 0.2 * np.arange(90)).astype(np.float32)
+    surface = np.add.outer(0.3 * np.arange(80), 0.2 * np.arange(90))
     phase = surface + random.normal(size=surface.shape).astype(np.float32)
     phase = (phase - TURN * np.rint(phase / TURN)).astype(np.float32)
     nearest = np.rint((surface - phase) / TURN).astype(np.int32)
@@ -65,7 +65,7 @@ def test_noise_alone_loses_a_good_part_of_its_jumps() -> None:
     phase = random.uniform(-np.pi, np.pi, (100, 100)).astype(np.float32)
     orders = np.zeros(phase.shape, np.int32)
     before = sum(np.count_nonzero(jumps(phase, orders, axis)) for axis in (0, 1))
-    fewer_jumps(phase, orders, np.zeros_like(phase), np.zeros_like(phase))
+    fewer_jumps(phase, orders, np.zeros(phase.shape), np.zeros_like(phase))
     after = sum(np.count_nonzero(jumps(phase, orders, axis)) for axis in (0, 1))
     assert after < 0.85 * before
 

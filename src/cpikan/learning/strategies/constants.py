@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.fields.protocol import Jet
-from cpikan.learning.points import Points
 from cpikan.learning.runner import Runner
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.strategies.first_guess import solve_last_layer
 from cpikan.learning.unknowns import network_of, unknowns_of
 from cpikan.physics.problem import Condition, Problem, Side, Unknown

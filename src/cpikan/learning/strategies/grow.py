@@ -14,9 +14,9 @@ from cpikan.fields.corner import CornerField
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
 from cpikan.learning.combinators import Strategy
 from cpikan.learning.methods.method import State
-from cpikan.learning.points import MIN_ROWS_PER_PARAMETER, Points
 from cpikan.learning.qr_equations import StackedQR
 from cpikan.learning.runner import Runner
+from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.strategies.constants import fit_without_constants
 from cpikan.learning.strategies.first_guess import solve_last_layer

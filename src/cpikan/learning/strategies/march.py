@@ -13,12 +13,12 @@ from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.fields.protocol import Jet
 from cpikan.learning.combinators import Strategy
 from cpikan.learning.methods.method import State
-from cpikan.learning.points import Points
 from cpikan.learning.runner import Runner
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.stop_reason import StopReason
-from cpikan.learning.strategies.evolution import Evolution, evolution
 from cpikan.learning.strategies.slab import Place, Slab
 from cpikan.learning.strategies.slabs import first_knots, joined_field, lifted, unit_of
+from cpikan.physics.evolution import Evolution, evolution
 from cpikan.physics.problem import Problem
 from cpikan.physics.regions import Box
 from cpikan.streaming.threads import single_threaded

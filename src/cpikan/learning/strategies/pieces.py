@@ -13,8 +13,8 @@ from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.fields.product_chebyshev import ProductChebyshev
 from cpikan.learning.combinators import Strategy
 from cpikan.learning.methods.method import State
-from cpikan.learning.points import Points
 from cpikan.learning.runner import Runner
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.strategies.slab import Place, Slab
 from cpikan.learning.strategies.slabs import first_knots, joined_field, lifted, unit_of

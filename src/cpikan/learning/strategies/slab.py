@@ -12,11 +12,11 @@ from torch import Tensor
 from cpikan.fields.product_chebyshev import ProductChebyshev, basis_jet
 from cpikan.fields.protocol import Jet
 from cpikan.learning.methods.gauss_newton import backtracked
-from cpikan.learning.points import Points, measured_part
+from cpikan.learning.samplers.points import Points, measured_part
 from cpikan.learning.strategies.block_band import folded, natural
-from cpikan.learning.strategies.evolution import Evolution, derived, parts_of
 from cpikan.learning.strategies.row_set import Residual, RowSet
 from cpikan.learning.strategies.slab_system import SlabSystem
+from cpikan.physics.evolution import Evolution, derived, parts_of
 from cpikan.physics.problem import Condition, Problem, Side
 from cpikan.physics.regions import Box
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cpikan.learning.iterate import Iterate
-from cpikan.learning.points import Points, interior_points
+from cpikan.learning.samplers.points import Points, interior_points
 from cpikan.physics.problem import Problem
 
 PROBES = Points(600, 0, "latin-hypercube", 40_009)

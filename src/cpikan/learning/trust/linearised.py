@@ -18,7 +18,7 @@ from torch import Tensor
 from cpikan.fields.protocol import Jet
 from cpikan.learning.iterate import Iterate
 from cpikan.learning.objective import Objective, PointSet, Term, half_squares
-from cpikan.learning.points import Points, unit_points
+from cpikan.learning.samplers.points import Points, unit_points
 from cpikan.learning.trust.polynomials import BrokenPolynomials, Polynomials, pieces_of, polynomials_on
 from cpikan.learning.trust.ties import tied
 from cpikan.learning.unknowns import outputs_of

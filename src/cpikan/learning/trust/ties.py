@@ -10,8 +10,8 @@ from torch import Tensor
 
 from cpikan.fields.protocol import Jet
 from cpikan.learning.objective import Objective, PointSet, Term
-from cpikan.learning.points import unit_points
-from cpikan.learning.strategies.evolution import derived
+from cpikan.learning.samplers.points import unit_points
+from cpikan.physics.evolution import derived
 from cpikan.physics.problem import Problem
 from cpikan.physics.regions import Box
 

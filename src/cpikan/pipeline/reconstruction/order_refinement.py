@@ -162,9 +162,9 @@ def wrapped_phases(source: FrameSource) -> Callable[[int, int], np.ndarray]:
 
     def rows(start: int, stop: int) -> np.ndarray:
         out = empty_demodulated(len(back), stop - start, source.stack.shape[3])
-        return _demodulate(source, source.stack.rows(start, stop), start, out).phase_cycles[back] * np.float32(
-            2 * np.pi
-        )
+        # frames that may not be written to would be compiled for once more
+        frames = np.require(source.stack.rows(start, stop), requirements=("C", "W"))
+        return _demodulate(source, frames, start, out).phase_cycles[back] * np.float32(2 * np.pi)
 
     return rows
 

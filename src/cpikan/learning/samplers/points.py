@@ -1,8 +1,4 @@
-"""Points where residuals are taken: five rules on the unit cube, spread over regions and their boundaries.
-
-A sampler gives the point sets of an objective at the start, and others every so many steps. ``Points`` is the one whose sets
-stay; one that adapts them to the residuals derives from it.
-"""
+"""Points where residuals are taken, and stay: five rules on the unit cube, spread over regions and their boundaries."""
 
 from __future__ import annotations
 
@@ -10,8 +6,8 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -26,23 +22,6 @@ from cpikan.physics.regions import Box
 RULES = ("chebyshev", "grid", "latin-hypercube", "sobol", "random")
 _HELD_OUT_EVERY = 4  # of measured values
 MIN_ROWS_PER_PARAMETER = 2.0  # residual rows per parameter; with fewer, residuals vanish at the points alone
-
-
-class Sampler(Protocol):
-    """Point sets by the names of terms: at the start, and anew every ``every`` steps (0: never); with a plain state."""
-
-    @property
-    def every(self) -> int: ...
-
-    def init(self, problem: Problem) -> tuple[Mapping[str, PointSet], State]: ...
-
-    def update(
-        self, problem: Problem, objective: Objective, field: nn.Module, state: State
-    ) -> tuple[Objective, State]: ...
-
-    def held_out_sampler(self) -> Sampler:
-        """Give other points, which are not fitted."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -70,6 +49,15 @@ class Points:
     def every(self) -> int:
         """Return 0: points by a rule are never placed anew."""
         return 0
+
+    @property
+    def adds(self) -> bool:
+        """Tell that the number of points stays."""
+        return False
+
+    def sized(self, interior: int) -> Self:
+        """Take another number of interior points; of the same low-discrepancy sequence, so that few are part of many."""
+        return replace(self, interior=interior)
 
     def init(self, problem: Problem) -> tuple[Mapping[str, PointSet], State]:
         """Draw the points of all terms."""

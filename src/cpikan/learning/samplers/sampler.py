@@ -1,0 +1,29 @@
+"""Sampler: what gives the point sets of an objective at the start, and others every so many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import nn
+
+from cpikan.learning.methods.method import State
+from cpikan.learning.objective import Objective, PointSet
+from cpikan.physics.problem import Problem
+
+
+class Sampler(Protocol):
+    """Point sets by the names of terms: at the start, and anew every ``every`` steps (0: never); with a plain state."""
+
+    @property
+    def every(self) -> int: ...
+
+    def init(self, problem: Problem) -> tuple[Mapping[str, PointSet], State]: ...
+
+    def update(
+        self, problem: Problem, objective: Objective, field: nn.Module, state: State
+    ) -> tuple[Objective, State]: ...
+
+    def held_out_sampler(self) -> Sampler:
+        """Give other points, which are not fitted."""
+        ...
