@@ -68,7 +68,9 @@ class BalancerContract:
 
     def test_what_a_sampler_put_on_points_is_multiplied_and_left(self):
         _, field, objective = self.start()
-        own = {name: torch.linspace(0.5, 2.0, len(at.points), dtype=torch.float64) for name, at in objective.sets.items()}
+        own = {
+            name: torch.linspace(0.5, 2.0, len(at.points), dtype=torch.float64) for name, at in objective.sets.items()
+        }
         sets = {name: at._replace(weight=own[name]) for name, at in objective.sets.items()}
         found, state = self.make().init(replace(objective, sets=sets), field)
         plain, _ = self.make().init(objective, field)

@@ -17,7 +17,7 @@ from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.method import stored
 from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.objective import make_objective
-from cpikan.learning.points import Points
+from cpikan.learning.samplers.points import Points
 from cpikan.physics.catalogue import problem
 from cpikan.streaming.run_store import RunStore
 

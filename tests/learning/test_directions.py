@@ -189,9 +189,9 @@ def test_orders_of_surgery_differ_from_step_to_step():
 def test_names():
     assert direction_named("m-config") == MomentumConFIG()
     assert list(DIRECTIONS) == ["sum", "config", "m-config", "dcgd", "dcgd-projection", "dcgd-average", "pcgrad"]
-    with pytest.raises(InputError, match="unknown direction 'confg'.*did you mean 'config'"):
+    with pytest.raises(InputError, match=r"unknown direction 'confg'.*did you mean 'config'"):
         direction_named("confg")
-    with pytest.raises(InputError, match="unknown rule of the dual cone 'center'.*did you mean 'centre'"):
+    with pytest.raises(InputError, match=r"unknown rule of the dual cone 'center'.*did you mean 'centre'"):
         DualCone("center")
     with pytest.raises(InputError, match="M-ConFIG of betas"):
         MomentumConFIG((0.9, 1.0))

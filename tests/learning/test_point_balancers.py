@@ -23,9 +23,9 @@ from cpikan.learning.methods.adam import Adam
 from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.objective import PointSet
-from cpikan.learning.points import Points, interior_points
 from cpikan.learning.recipes import Recipe
 from cpikan.learning.runner import Runner
+from cpikan.learning.samplers.points import Points, interior_points
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.physics.catalogue import problem
 
@@ -206,7 +206,9 @@ def test_a_solve_with_moving_points_goes_on_to_the_bit(make, tmp_path):
 def test_densities_are_refused(make):
     _, field, objective = start()
     posed = replace(objective, terms=(replace(objective.terms[0], kind="density"), *objective.terms[1:]))
-    with pytest.raises(InputError, match=r"equation is a density, which has no residuals at points: .* give a balancer of"):
+    with pytest.raises(
+        InputError, match=r"equation is a density, which has no residuals at points: .* give a balancer of"
+    ):
         make().init(posed, field)
 
 
@@ -240,18 +242,21 @@ def test_every_name_makes_a_balancer_that_solves(name):
     before = run.iterate.heldout_cost()
     run.run(recipe.stages[0])
     assert run.iterate.heldout_cost() < before or isinstance(run._balancer, MeanSquares)
-    assert KERNEL_TRACES == balancer_named("kernel-traces", run.problem)
+    assert balancer_named("kernel-traces", run.problem) == KERNEL_TRACES
 
 
 def test_unknown_names_and_bad_settings():
-    with pytest.raises(InputError, match="unknown balancer 'grad-norm': .*did you mean 'gradnorm'"):
+    with pytest.raises(InputError, match=r"unknown balancer 'grad-norm': .*did you mean 'gradnorm'"):
         balancer_named("grad-norm", problem("poisson-1d"))
     for make, text in (
         (lambda: SelfAdaptive(rate=0.0), "self-adaptive weights at rate 0.0: give more than 0"),
         (lambda: ResidualAttention(rate=2.0), "residual attention at rate 2.0"),
         (lambda: ResidualAttention(potential="cubic"), "unknown potential 'cubic'"),
         (lambda: CausalWeights(slabs=1), "in 1 slabs"),
-        (lambda: CausalWeights(ladder=(1.0, 0.1)), r"ladder \(1.0, 0.1\) of causal weights: give rising values above 0"),
+        (
+            lambda: CausalWeights(ladder=(1.0, 0.1)),
+            r"ladder \(1.0, 0.1\) of causal weights: give rising values above 0",
+        ),
     ):
         with pytest.raises(InputError, match=text):
             make()

@@ -19,8 +19,8 @@ from cpikan.learning.balancers.relobralo import ReLoBRaLo
 from cpikan.learning.balancers.soft_adapt import SoftAdapt
 from cpikan.learning.methods.adam import Adam
 from cpikan.learning.objective import Objective, PointSet, Term, make_objective
-from cpikan.learning.points import Points
 from cpikan.learning.runner import Runner
+from cpikan.learning.samplers.points import Points
 from cpikan.physics.catalogue import problem
 from cpikan.physics.problem import Condition
 
@@ -184,7 +184,7 @@ def test_shares_are_positive_and_their_sum_stays(make):
 @pytest.mark.parametrize("make", MAKERS)
 def test_equal_losses_have_equal_weights(make):
     """The same residual as equation and twice as a condition, at the same points."""
-    one, field, _ = start()
+    _, field, _ = start()
     at = PointSet(torch.rand(50, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
 
     def function(jet, at, partner):
@@ -210,7 +210,7 @@ def test_the_scale_of_a_loss_does_not_matter(make):
     GradNorm keeps the sum of its weights, so that its whole cost changes by a factor that varies a little from look to look:
     of that Adam, which else knows no scale, has a memory.
     """
-    one, field, _ = start()
+    one, _, _ = start()
     ends = []
     for factor in (1.0, 1000**0.5):
         run = Runner(scaled(one, factor))

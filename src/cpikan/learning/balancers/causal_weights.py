@@ -11,7 +11,7 @@ from cpikan.errors import InputError
 from cpikan.learning.balancers.point_balancer import PointBalancer, Weights, squares
 from cpikan.learning.methods.method import State
 from cpikan.learning.objective import Objective, PointSet
-from cpikan.learning.strategies.evolution import time_axis
+from cpikan.physics.evolution import time_axis
 from cpikan.physics.problem import Problem
 
 _LEAST = 1e-12  # of a slab's weight: what is below is raised to it, so that it stays a positive number
