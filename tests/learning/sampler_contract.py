@@ -17,8 +17,6 @@ from cpikan.physics.catalogue import problem
 from cpikan.streaming.events import Cancelled
 from heard_events import Heard
 
-PROBLEMS = ("helmholtz-1d", "poisson-disc", "allen-cahn")  # an axis, no box, a period
-
 
 def resumed_and_whole(folder, name, recipe, **settings):
     """The same solve, stopped twice and resumed each time, and at one go."""
@@ -43,35 +41,56 @@ def alike(one, other):
     return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
+def placed(one, sampler):
+    """A run with a small network at the first points of a sampler."""
+    box = (one.region.lower, one.region.upper)
+    run = Runner(one)
+    run.place(ScaledCPIKAN([one.dimension, 4, one.outputs], 4, box, start=Start(1)), sampler)
+    return run
+
+
+def rows_of(points):
+    return {tuple(point) for point in points.tolist()}
+
+
 class SamplerContract:
+    """``problems`` have one axis, no box, a period; ``plane`` has two axes, and ``solved`` is solved for 45 steps."""
+
+    problems = ("helmholtz-1d", "poisson-disc", "allen-cahn")
+    plane, solved = "poisson-2d", "helmholtz-1d"
+
     def make(self):
         """The sampler; changes points, if at all, within 10 steps."""
         raise NotImplementedError
 
-    @pytest.mark.parametrize("name", PROBLEMS)
-    def test_every_term_gets_points_of_the_region(self, name):
-        one = problem(name)
-        sets, _ = self.make().init(one)
-        assert list(sets) == ["equation", *one.condition_names]
-        for at in sets.values():
-            assert at.points.dtype == torch.float64
-            assert at.points.ndim == 2
-            assert one.region.contains((1 - 1e-12) * at.points.numpy()).all()
-            assert all(part is None or len(part) == len(at.points) for part in at)
+    def test_every_term_gets_points_of_the_region_at_the_start_and_later(self):
+        for one in map(problem, self.problems):
+            sampler = self.make()
+            sets, state = sampler.init(one)
+            assert list(sets) == ["equation", *one.condition_names]
+            run = placed(one, sampler)
+            objective, state = sampler.update(one, run.iterate.objective, run.iterate.field, state)
+            for at in (*sets.values(), *objective.sets.values()):
+                assert at.points.dtype == torch.float64
+                assert at.points.ndim == 2
+                assert one.region.contains((1 - 1e-12) * at.points.numpy()).all()
+                assert all(part is None or len(part) == len(at.points) for part in at)
+            held = rows_of(sampler.held_out_sampler().init(one)[0]["equation"].points)
+            assert not held & rows_of(objective.sets["equation"].points)
+            drawn = sampler.update(one, run.iterate.objective, run.iterate.field, sampler.init(one)[1])[0]
+            assert torch.equal(drawn.sets["equation"].points, objective.sets["equation"].points)
 
     def test_points_are_the_same_for_the_same_sampler_and_others_are_held_out(self):
-        one = problem("poisson-2d")
+        one = problem(self.plane)
         sets, again = self.make().init(one)[0], self.make().init(one)[0]
         held = self.make().held_out_sampler().init(one)[0]
         assert all(torch.equal(sets[name].points, again[name].points) for name in sets)
         assert held.keys() == sets.keys()
-        fitted = {tuple(point) for point in sets["equation"].points.tolist()}
-        assert not fitted & {tuple(point) for point in held["equation"].points.tolist()}
+        assert not rows_of(sets["equation"].points) & rows_of(held["equation"].points)
 
     def test_an_update_keeps_terms_and_gives_plain_data(self):
-        one, sampler = problem("poisson-2d"), self.make()
-        run = Runner(one)
-        run.place(ScaledCPIKAN([2, 4, 1], 4, ([0, 0], [1, 1])), sampler)
+        one, sampler = problem(self.plane), self.make()
+        run = placed(one, sampler)
         before = run.iterate.objective
         _, state = sampler.init(one)
         objective, state = sampler.update(one, before, run.iterate.field, state)
@@ -83,6 +102,6 @@ class SamplerContract:
 
     def test_a_solve_goes_on_with_the_points_it_had(self, tmp_path):
         recipe = Recipe("mine", "", (Adam(25, 1e-2), QuasiNewton("bfgs", 20)))
-        resumed, whole = resumed_and_whole(tmp_path, "helmholtz-1d", recipe, points=self.make())
+        resumed, whole = resumed_and_whole(tmp_path, self.solved, recipe, points=self.make())
         assert torch.equal(parameter_vector(resumed.field), parameter_vector(whole.field))
         assert resumed.metrics["iterations"] == whole.metrics["iterations"] >= 45

@@ -13,7 +13,12 @@ from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.methods.adam import Adam
 from cpikan.learning.objective import PointSet
 from cpikan.learning.runner import Runner
+from cpikan.learning.samplers.adaptive_residual import AdaptiveResidualSampler
+from cpikan.learning.samplers.causal_slab import CausalSlabSampler
+from cpikan.learning.samplers.multi_resolution import MultiResolution
 from cpikan.learning.samplers.points import RULES, Points, interior_points
+from cpikan.learning.samplers.rules import R3, Quantile, Rad, RarD, RarG
+from cpikan.learning.samplers.volume_weighted import VolumeWeightedSampler
 from cpikan.physics.catalogue import problem
 
 
@@ -52,6 +57,51 @@ class TestRules(SamplerContract):
 class TestAdaptive(SamplerContract):
     def make(self):
         return WhereResidualsAreLarge(60, 12, seed=3)
+
+
+RULES_OF_REFINEMENT = [Rad(), RarG(5), RarD(), R3(), Quantile()]
+
+
+@pytest.mark.parametrize("rule", RULES_OF_REFINEMENT, ids=repr)
+class TestRefinement(SamplerContract):
+    @pytest.fixture(autouse=True)
+    def _rule(self, rule):
+        self.rule = rule
+
+    def make(self):
+        return AdaptiveResidualSampler(Points(60, 12, seed=3), self.rule, 7, 600)
+
+
+class TestUnbiased(SamplerContract):
+    def make(self):
+        return AdaptiveResidualSampler(Points(60, 12, seed=3), "rad", 7, 600, unbiased=True)
+
+
+class TestVolumes(SamplerContract):
+    def make(self):
+        return VolumeWeightedSampler(Points(60, 12, seed=3))
+
+
+class TestVolumesOfPointsThatMove(SamplerContract):
+    def make(self):
+        return VolumeWeightedSampler(AdaptiveResidualSampler(Points(60, 12, seed=3), R3(), 7, 600))
+
+
+class TestCausalSlabs(SamplerContract):
+    problems, plane, solved = ("diffusion", "allen-cahn"), "burgers", "diffusion"
+
+    def make(self):
+        return CausalSlabSampler(Points(60, 12, seed=3), 7, 4, pool=600)
+
+
+class TestMultiResolution(SamplerContract):
+    def make(self):
+        return MultiResolution(Points(60, 12, seed=3), (20, 40, 60), (8, 16))
+
+
+class TestMultiResolutionOfPointsThatMove(SamplerContract):
+    def make(self):
+        return MultiResolution(AdaptiveResidualSampler(Points(60, 12), "r3", 6, 600), (20, 60), (12,))
 
 
 def test_points_gather_where_residuals_are_large():

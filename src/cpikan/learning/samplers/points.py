@@ -6,7 +6,8 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -48,6 +49,15 @@ class Points:
     def every(self) -> int:
         """Return 0: points by a rule are never placed anew."""
         return 0
+
+    @property
+    def adds(self) -> bool:
+        """Tell that the number of points stays."""
+        return False
+
+    def sized(self, interior: int) -> Self:
+        """Take another number of interior points; of the same low-discrepancy sequence, so that few are part of many."""
+        return replace(self, interior=interior)
 
     def init(self, problem: Problem) -> tuple[Mapping[str, PointSet], State]:
         """Draw the points of all terms."""
