@@ -70,3 +70,14 @@ def test_bad_input_is_one_line(arguments, text, capsys):
     assert told.out == ""
     assert text in told.err
     assert told.err.count("\n") == 1
+
+
+def test_balancer_and_direction_are_asked_for_by_name(capsys):
+    more = ["--recipe", "gradient-descent", "--balancer", "causal", "--direction", "m-config", "--seconds", "0.3"]
+    assert main(["solve", "burgers", "--json", *more]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["balancer"], found["direction"]) == ("causal", "m-config")
+    assert main(["solve", "burgers", "--direction", "dcgd"]) == 2
+    assert "recipe default takes no direction" in capsys.readouterr().err
+    assert main(["solve", "burgers", "--recipe", "soap", "--balancer", "self-adaptive"]) == 2
+    assert "SelfAdaptive with ssbroyden: weights that climb" in capsys.readouterr().err

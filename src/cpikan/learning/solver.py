@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
+from cpikan.learning.balancers.balancer import Balancer
+from cpikan.learning.balancers.kinds import balancer_named
 from cpikan.learning.combinators import Restarts, Sequential, check_restarts
+from cpikan.learning.directions.direction import Direction
+from cpikan.learning.directions.kinds import direction_named
 from cpikan.learning.objective import Objective
 from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.runner import Budget, History, Runner
@@ -46,7 +50,9 @@ class SolveSettings:
     rule or another sampler, replaces the recipe's; ``events`` hear the seconds used, and may cancel. ``checkpoint`` is a
     folder where the state is kept, every ``checkpoint_s`` seconds and after every stage; with ``resume`` a solve goes on
     from there as if it had not been interrupted (the seconds used before count), or begins where nothing is. ``restarts``
-    replaces the recipe's.
+    replaces the recipe's. ``balancer`` weighs terms or points instead of the recipe's, and ``direction`` combines their
+    gradients in the stages that follow one, each by itself or by its name (`BALANCERS`, `DIRECTIONS`); with points, a balancer
+    or a direction a recipe trains a network, whatever it does without.
     """
 
     seconds: float = 60.0
@@ -58,6 +64,8 @@ class SolveSettings:
     restarts: int | None = None
     steps: int | None = None
     rtol: float = 1e-11
+    balancer: Balancer | str | None = None
+    direction: Direction | str | None = None
 
     def __post_init__(self) -> None:
         if self.resume and self.checkpoint is None:
@@ -65,6 +73,22 @@ class SolveSettings:
         if not self.checkpoint_s >= 0:
             raise InputError(f"checkpoints every {self.checkpoint_s} s: give 0 or more")
         check_restarts(self.restarts or 0)
+
+    @property
+    def trains(self) -> bool:
+        """Tell whether there is something asked for that only the training of a network has."""
+        return any(part is not None for part in (self.points, self.balancer, self.direction))
+
+    def applied(self, recipe: Recipe, problem: Problem) -> Recipe:
+        """Put balancer and direction into a recipe; raises InputError for what does not go together."""
+        if self.balancer is not None:
+            found = balancer_named(self.balancer, problem) if isinstance(self.balancer, str) else self.balancer
+            recipe = replace(recipe, balancer=found)
+        if self.direction is not None:
+            direction = direction_named(self.direction) if isinstance(self.direction, str) else self.direction
+            recipe = recipe.along(direction)
+        recipe.check()
+        return recipe
 
     @property
     def budget(self) -> Budget:
@@ -126,7 +150,8 @@ def solve(
     """
     problem = problem_named(problem) if isinstance(problem, str) else problem
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
-    own = recipe.own if field is None and settings.points is None else None
+    recipe = settings.applied(recipe, problem)
+    own = None if settings.trains or field is not None else recipe.own
     if own is None:
         field = recipe.network(problem, seed) if field is None else field
         check_field(problem, field)
@@ -176,6 +201,8 @@ def _store(
         "problem": problem.name,
         "problem's region, outputs and conditions": described((problem.region, problem.outputs, conditions)),
         "recipe": recipe.name,
+        "balancer": None if settings.balancer is None else described(settings.balancer),
+        "direction": None if settings.direction is None else described(settings.direction),
         "recipe's settings": described(recipe),
         "seed": seed,
         "points": None if settings.points is None else {k: described(v) for k, v in vars(settings.points).items()},
