@@ -101,6 +101,16 @@ def test_the_ladder_is_climbed_when_all_slabs_count_and_not_before():
     assert levels == [0, 1, 2, 2, 2]
 
 
+def test_time_is_opened_span_by_span():
+    """Residuals of 1: the first two slabs count at once at 1e-4, not so at 5; the span after the top begins at the foot."""
+    marching = sampler(ladder=(1e-4, 1e-3), spans=(0.25, 0.5, 1.0))
+    ends = [drawn(in_slabs([1.0] * 4), marching, rounds)[1][:, 1].max() for rounds in range(6)]
+    assert np.abs(np.array(ends) - [3.5, 3.5, 3.5, 4, 4, 5]).max() < 0.02  # the last of 400 points
+    assert [drawn(in_slabs([1.0] * 4), marching, rounds)[0].sum() for rounds in (0, 1, 3, 5)] == [400] * 4
+    stuck = sampler(ladder=(1e-4, 5.0), spans=(0.5, 1.0))
+    assert drawn(in_slabs([1.0] * 4), stuck, 6)[2]["span"] == 0
+
+
 def test_the_size_of_an_equation_does_not_matter():
     one, same = (drawn(in_slabs([scale * v for v in (4.0, 1.0, 2.0, 1.0)]), sampler()) for scale in (1.0, 1e-7))
     assert np.array_equal(one[0], same[0])
@@ -125,6 +135,9 @@ def test_a_problem_without_time_is_refused(name):
         ({"ladder": ()}, "ladder of causality"),
         ({"ladder": (-1.0,)}, "ladder of causality"),
         ({"floor": -1.0}, "a floor of 0 or more"),
+        ({"spans": (0.25, 0.5)}, "rising shares above 0, and 1 as the last"),
+        ({"spans": (0.0, 1.0)}, "rising shares above 0"),
+        ({"spans": (0.7, 0.3, 1.0)}, "rising shares above 0"),
     ],
 )
 def test_what_cannot_be_is_refused(more, says):
