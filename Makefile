@@ -6,7 +6,7 @@ DEMO ?= demo
 # hypothesis: the same examples every time, or wandering ones (make test EXAMPLES=default)
 EXAMPLES ?= steady
 
-.PHONY: demo test quick lint bench clean
+.PHONY: demo test quick lint warm bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,9 +22,13 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 
-# one BLAS thread: its threads spin against those of the tests on a small machine
-test: lint
+warm: $(VENV)/.installed
 	$(BIN)/python tests/warm_kernels.py
+
+# mypy works on one core: kernels are compiled beside it
+# one BLAS thread: its threads spin against those of the tests on a small machine
+test: $(VENV)/.installed
+	@$(MAKE) --no-print-directory --jobs=2 lint warm
 	EXAMPLES=$(EXAMPLES) OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # what answers within a minute once kernels are compiled: contracts, arrays, documents; no process of its own is started

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from cpikan.compiled import _Entries, kernel_sources
 from cpikan.psi.kernels import cpu_blocks, cpu_phasors
 from cpikan.psi.model import flags
+from forked import exit_code_of_fork
 
 OUTER = """
 from kernels import inner
@@ -36,6 +40,7 @@ def called(x):
     return x * FACTOR
 """
 NUMBERS = "FACTOR = 10.0\n"
+FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="each run is a fork")
 
 
 NAMED = """
@@ -65,19 +70,21 @@ def _package(place: Path) -> Path:
 
 def _outer(folder: Path, code: str = "") -> list[float]:
     """What ``outer`` returns in a process of its own, and how often it came from the cache."""
-    source = Path(__import__("cpikan").__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": f"{folder.parent}{os.pathsep}{source}", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [sys.executable, *(("-c", code) if code else ("-m", "kernels.outer"))],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    return [float(word) for word in done.stdout.split()]
+
+    def run() -> None:
+        sys.path.insert(0, str(folder.parent))
+        sys.dont_write_bytecode = True
+        if code:
+            exec(code, {})
+        else:
+            runpy.run_module("kernels.outer", run_name="__main__")
+
+    told = folder.parent / "told"
+    assert exit_code_of_fork(run, told) == 0, told.read_text()
+    return [float(word) for word in told.read_text().split()]
 
 
+@FORK
 def test_a_change_in_another_file_is_seen_whatever_its_date(tmp_path):
     """What is inlined, what is called, a constant, a constant of a constant's user: changed one after the other."""
     folder = _package(tmp_path)
@@ -109,6 +116,7 @@ def test_every_kernel_of_the_package_is_cached_that_way():
             assert "guvectorize" not in text, f"{path} compiles on its own: use cpikan.compiled"
 
 
+@FORK
 def test_a_named_tuple_that_is_gone_does_not_stop_its_successor(tmp_path):
     folder = _package(tmp_path)
     outer = folder / "outer.py"

@@ -126,7 +126,7 @@ def test_pinning_without_a_device_is_refused(dataset):
 
 
 _PEAK = """
-    import json, sys
+    import json, os, sys
     from pathlib import Path
     import numpy as np
     from patch_files import known_light
@@ -134,27 +134,34 @@ _PEAK = """
     from cpikan.images.patches.loader import PatchLoader
     from cpikan.images.patches.source import StackFiles, StackSource
     from cpikan.streaming.memory import PeakMemory, anonymous_mib
-    place = Path(sys.argv[1])
-    files = StackFiles("s", place / "guide.npy", place / "sigma.npy", place / "flags.npy", (632.8,),
-                       str(place / "frames.npy"), known_light(1, waves=1, tilted=False))
     wanted = PatchSettings(size=128, count=32, least_valid=0.0, frames=True, phases=True, modulation=True)
-    before = anonymous_mib()
-    with PeakMemory(every_s=0.002) as memory:
-        source = StackSource(files)
-        loader = PatchLoader(WaferPatchDataset([source], wanted), 4, workers=2)
-        for batch in loader.epoch(0):
-            pass
-    print(json.dumps(memory.mib - before))
+    def measure(place):
+        files = StackFiles("s", place / "guide.npy", place / "sigma.npy", place / "flags.npy", (632.8,),
+                           str(place / "frames.npy"), known_light(1, waves=1, tilted=False))
+        before = anonymous_mib()
+        with PeakMemory(every_s=0.002) as memory:
+            source = StackSource(files)
+            loader = PatchLoader(WaferPatchDataset([source], wanted), 4, workers=2)
+            for batch in loader.epoch(0):
+                pass
+        print(json.dumps(memory.mib - before), flush=True)
+    for place in map(Path, sys.argv[1:]):
+        child = os.fork()
+        if child == 0:
+            measure(place)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="anonymous memory is told apart on Linux only")
 def test_memory_depends_on_the_batch_not_on_the_file(tmp_path: Path):
-    """Frames of 64 MB and of 2 GB (sparse), each in a process of its own, with maps that fit them."""
-    peaks = []
+    """Frames of 64 MB and of 2 GB (sparse), each in a fresh fork of one process, with maps that fit them."""
+    places = []
     for side in (3600, 20_000):
         place = tmp_path / str(side)
         place.mkdir()
+        places.append(str(place))
         for name, kind, lead in (
             ("frames", "|u1", (1, 5)),
             ("guide", "<f4", ()),
@@ -166,16 +173,16 @@ def test_memory_depends_on_the_batch_not_on_the_file(tmp_path: Path):
                 head = {"descr": kind, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, head)
                 file.truncate(file.tell() + int(np.prod(shape)) * np.dtype(kind).itemsize)
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(_PEAK), str(place)],
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-            cwd=Path(__file__).parent,
-        )
-        assert done.returncode == 0, done.stderr
-        peaks.append(json.loads(done.stdout))
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(_PEAK), *places],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        cwd=Path(__file__).parent,
+    )
+    assert done.returncode == 0, done.stderr
+    peaks = [json.loads(line) for line in done.stdout.splitlines()]
     # a batch of 4 x 128 x 128 pixels holds 3 MB, phasors of a patch in the making 2 MB: with five in flight 20 MB; how the
     # allocator cuts them differs from run to run by less than half of that
     assert peaks[1] < peaks[0] + 10

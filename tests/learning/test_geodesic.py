@@ -12,7 +12,7 @@ from cpikan.errors import InputError
 from cpikan.fields.constrained import ConstrainedField
 from cpikan.fields.functional import functional, named_parameters, parameter_vector, set_parameters
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
-from cpikan.learning.balancing import MEAN_SQUARES
+from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.iterate import placed
 from cpikan.learning.methods.geodesic import GeodesicLevenberg
 from cpikan.learning.recipes import RECIPES, Recipe

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -236,16 +234,6 @@ def test_an_interrupted_hybrid_goes_on_to_the_same_bytes(noisy, hybrid, tmp_path
     folder = Path(hybrid.summary["output"]).parent
     for name in ("{}.npy", "{}.sigma.npy", "{}.flags.npy"):
         assert (tmp_path / name.format("part")).read_bytes() == (folder / name.format("h")).read_bytes()
-
-
-def test_the_pixel_path_never_imports_torch(tmp_path):
-    folder = folder_of(tmp_path / "stack", frames_of(bowl(), 0.02))
-    program = (
-        "import sys, cpikan\n"
-        f"cpikan.reconstruct(cpikan.open_stack({str(folder)!r}), {str(tmp_path / 'o.npy')!r}, progress=False)\n"
-        "assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_the_command_line_names_what_was_used(tmp_path, capsys):

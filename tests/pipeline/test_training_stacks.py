@@ -102,7 +102,7 @@ def test_guides_are_made_once(four: StackSource, cache: Path):
 def test_tilts_pistons_and_steps_that_were_found_explain_the_frames(cache: Path, tmp_path: Path):
     """Nominal steps that are wrong, frames that tilt, wavelengths with pistons of their own: an independent generator."""
     faults = Faults(step_error_deg=6.0, tilt_rad=0.8, piston_rad=0.5, read_noise=0.01, fringes=6.0, bits=12)
-    scene = make_scene(5, (144, 160), (632.8, 589.0, 532.0), FIVE_DEG, faults)
+    scene = make_scene(5, (144, 160), (632.8, 589.0), FIVE_DEG, faults)
     folder = folder_of(tmp_path / "tilted", np.asarray(scene.frames), scene.wavelengths_nm, FIVE_DEG, steps="nominal")
     np.save(folder / "truth.npy", scene.height_nm)
     batch = whole(open_training_stacks([folder], cache, frames=True, **QUIET)[0])
