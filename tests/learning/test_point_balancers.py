@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from sampler_contract import resumed_and_whole
+from sampler_contract import alike, resumed_and_whole
 from test_term_balancers import moved, start
 
 from cpikan.errors import InputError
@@ -29,6 +29,7 @@ from cpikan.learning.samplers.points import Points, interior_points
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.physics.catalogue import problem
 
+ADAM = Recipe("mine", "", (Adam(5),))
 POINTWISE = [SelfAdaptive, ResidualAttention, lambda **more: CausalWeights(axis=1, **more)]
 
 
@@ -260,3 +261,25 @@ def test_unknown_names_and_bad_settings():
     ):
         with pytest.raises(InputError, match=text):
             make()
+
+
+@pytest.mark.parametrize("name", ["annealing", "gradnorm", "relobralo", "softadapt", "residual-attention", "causal"])
+def test_weights_stay_where_nothing_is_finite(name):
+    one, field, objective = start()
+    balancer = balancer_named(name, one)
+    found, state = balancer.init(objective, field)
+    found, state = balancer.update(found, field, state)
+    with torch.no_grad():
+        next(iter(field.parameters())).fill_(float("nan"))
+    again, kept = balancer.update(found, field, state)
+    assert again.weights == found.weights
+    assert all(again.sets[term].weight is at.weight for term, at in found.sets.items())
+    assert alike(kept, state)
+
+
+def test_what_is_no_balancer_or_direction_is_refused():
+    with pytest.raises(InputError, match="balancer 3 of recipe adam: give a Balancer"):
+        solve("poisson-1d", recipe="adam", settings=SolveSettings(1.0, balancer=3))
+    for settings in (lambda: Adam(5, direction="config"), lambda: SolveSettings(1.0, direction=3).applied(ADAM, None)):
+        with pytest.raises(InputError, match=r"direction (3|'config') of adam: give a Direction, as ConFIG\(\)"):
+            settings()

@@ -65,7 +65,12 @@ class Recipe:
                 yield stage.method if isinstance(stage, BestSoFar) else stage
 
     def check(self) -> None:
-        """Raise InputError for a balancer that a method of the recipe cannot use."""
+        """Raise InputError for what is no balancer, and for one that a method of the recipe cannot use."""
+        if not all(hasattr(self.balancer, part) for part in ("ascends", "every", "init", "update", "lifted", "moved")):
+            raise InputError(
+                f"balancer {self.balancer!r} of recipe {self.name}: give a Balancer, as GradNorm(), or derive one from "
+                "MeanSquares"
+            )
         for method in self.methods():
             if self.balancer.ascends and not method.follows_gradient:
                 raise InputError(
