@@ -19,7 +19,7 @@ from cpikan.fields.higher import higher_derivatives
 from cpikan.fields.jet_tape import JetTape
 from cpikan.fields.kinds import FIELDS, make_field
 from cpikan.fields.layered import Start
-from cpikan.learning.balancing import MEAN_SQUARES
+from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.recipes import Recipe
 from cpikan.learning.samplers.points import Points

@@ -17,7 +17,7 @@ from cpikan.fields.jet_tape import JetTape
 from cpikan.fields.kinds import FIELDS, FieldKind, make_field
 from cpikan.fields.layered import ChainField, Start
 from cpikan.fields.streams import Streams
-from cpikan.learning.balancing import MEAN_SQUARES
+from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.recipes import Recipe
 from cpikan.learning.samplers.points import Points

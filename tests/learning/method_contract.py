@@ -9,7 +9,7 @@ import torch
 
 from cpikan.fields.functional import parameter_vector
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
-from cpikan.learning.balancing import KERNEL_TRACES
+from cpikan.learning.balancers.kernel_traces import KERNEL_TRACES
 from cpikan.learning.methods.method import stored
 from cpikan.learning.objective import make_objective
 from cpikan.learning.runner import Runner

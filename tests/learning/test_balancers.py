@@ -1,4 +1,4 @@
-"""Balancers: mean squares, traces of the kernel, once and again, and one by gradients, written here."""
+"""Balancers: each keeps to the contract, and one by gradients, written here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ import torch
 from balancer_contract import BalancerContract
 
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
-from cpikan.learning.balancing import KernelTraces, MeanSquares
+from cpikan.learning.balancers.annealing import LearningRateAnnealing
+from cpikan.learning.balancers.causal_weights import CausalWeights
+from cpikan.learning.balancers.grad_norm import GradNorm
+from cpikan.learning.balancers.kernel_traces import KernelTraces
+from cpikan.learning.balancers.mean_squares import MeanSquares
+from cpikan.learning.balancers.relobralo import ReLoBRaLo
+from cpikan.learning.balancers.residual_attention import ResidualAttention
+from cpikan.learning.balancers.self_adaptive import SelfAdaptive
+from cpikan.learning.balancers.soft_adapt import SoftAdapt
+from cpikan.learning.methods.adam import Adam
 from cpikan.learning.objective import make_objective
 from cpikan.learning.samplers.points import Points
 from cpikan.physics.catalogue import problem
@@ -55,6 +64,48 @@ class TestEqualGradients(BalancerContract):
 
     def test_the_users_weight_multiplies(self):
         pytest.skip("the largest gradient may be that of the term whose weight is changed")
+
+
+class TestAnnealing(BalancerContract):
+    def make(self):
+        return LearningRateAnnealing(every=4)
+
+
+class TestGradNorm(BalancerContract):
+    def make(self):
+        return GradNorm(every=4)
+
+
+class TestReLoBRaLo(BalancerContract):
+    def make(self):
+        return ReLoBRaLo(every=4)
+
+
+class TestSoftAdapt(BalancerContract):
+    def make(self):
+        return SoftAdapt(every=4)
+
+
+class TestSelfAdaptive(BalancerContract):
+    stages = (Adam(15, 1e-2), Adam(6, 1e-3))
+
+    def make(self):
+        return SelfAdaptive(every=4)
+
+
+@pytest.mark.parametrize("potential", ["plain", "quadratic", "exponential"])
+class TestResidualAttention(BalancerContract):
+    @pytest.fixture(autouse=True)
+    def _potential(self, potential):
+        self.potential = potential
+
+    def make(self):
+        return ResidualAttention(every=4, potential=self.potential)
+
+
+class TestCausalWeights(BalancerContract):
+    def make(self):
+        return CausalWeights(every=4, axis=1)
 
 
 def test_traces_are_those_of_the_kernel():

@@ -29,8 +29,9 @@ class Slope:
     def __init__(self, *gradients):
         self._gradients = [torch.tensor(g, dtype=torch.float64) for g in gradients]
 
-    def cost(self, field):
-        return self._gradients.pop(0) @ field.at
+    def gradient(self, field):
+        gradient = self._gradients.pop(0)
+        return gradient @ field.at.detach(), gradient
 
 
 def steps(method, *gradients):

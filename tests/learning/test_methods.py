@@ -9,7 +9,9 @@ import torch
 from method_contract import MethodContract
 
 from cpikan.fields.functional import parameter_vector, set_parameters
+from cpikan.learning.directions.conflict_free import ConFIG, MomentumConFIG
 from cpikan.learning.methods.adam import Adam
+from cpikan.learning.methods.gradient_descent import GradientDescent
 from cpikan.learning.methods.last_layer import LastLayer
 from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.method import Method
@@ -49,6 +51,9 @@ class SteepestDescent(Method):
 
 MADE_BY = {
     "adam": lambda: Adam(12, 1e-3),
+    "adam along ConFIG": lambda: Adam(12, 1e-3, direction=ConFIG()),
+    "gradient-descent": lambda: GradientDescent(12, 1e-4),
+    "gradient-descent along M-ConFIG": lambda: GradientDescent(12, 1e-3, direction=MomentumConFIG()),
     "soap": lambda: Soap(12, 1e-3, frequency=2),
     **{update: (lambda update=update: QuasiNewton(update, 12)) for update in UPDATES},
     "levenberg": lambda: Levenberg(12),

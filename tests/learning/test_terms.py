@@ -11,7 +11,7 @@ from term_contract import TermContract, points
 
 from cpikan.errors import InputError
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
-from cpikan.learning.balancing import MEAN_SQUARES
+from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.methods.adam import Adam
 from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.quasi_newton import QuasiNewton

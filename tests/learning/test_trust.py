@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cpikan.fields.protocol import Jet
-from cpikan.learning.balancing import MEAN_SQUARES
+from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.iterate import placed
 from cpikan.learning.recipes import Recipe
 from cpikan.learning.samplers.points import Points

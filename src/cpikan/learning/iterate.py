@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cpikan.errors import ResumeError
 from cpikan.fields.functional import parameter_vector, set_parameters
 from cpikan.fields.piecewise import PiecewiseChebyshev
-from cpikan.learning.balancing import Balancer
+from cpikan.learning.balancers.balancer import Balancer
 from cpikan.learning.methods.method import State
 from cpikan.learning.objective import Objective, PointSet, make_objective, make_terms
 from cpikan.learning.samplers.sampler import Sampler

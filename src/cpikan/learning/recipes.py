@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from cpikan.errors import unknown_name
+from cpikan.errors import InputError, unknown_name
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
-from cpikan.learning.balancing import KERNEL_TRACES, MEAN_SQUARES, Balancer
-from cpikan.learning.combinators import Strategy
+from cpikan.learning.balancers.balancer import Balancer
+from cpikan.learning.balancers.kernel_traces import KERNEL_TRACES
+from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
+from cpikan.learning.combinators import BestSoFar, Strategy
+from cpikan.learning.directions.direction import Direction
 from cpikan.learning.methods.adam import Adam
+from cpikan.learning.methods.gradient_descent import GradientDescent
 from cpikan.learning.methods.last_layer import LastLayer
 from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.method import Method
@@ -42,6 +47,31 @@ class Recipe:
     rule: str = "chebyshev"
     balancer: Balancer = KERNEL_TRACES
     restarts: int = 0
+
+    def along(self, direction: Direction) -> Recipe:
+        """Let the stages that follow a gradient follow a direction instead; raises InputError where there is none."""
+        if not any(method.follows_gradient for method in self.methods()):
+            raise InputError(
+                f"recipe {self.name} takes no direction, as none of its methods follows a gradient: give adam, soap or "
+                "gradient-descent"
+            )
+        stages = (s.along(direction) if isinstance(s, Method) and s.follows_gradient else s for s in self.stages)
+        return replace(self, stages=tuple(stages))
+
+    def methods(self) -> Iterator[Method]:
+        """List the methods among the stages, those whose best state is kept too."""
+        for stage in self.stages:
+            if isinstance(stage, Method | BestSoFar):
+                yield stage.method if isinstance(stage, BestSoFar) else stage
+
+    def check(self) -> None:
+        """Raise InputError for a balancer that a method of the recipe cannot use."""
+        for method in self.methods():
+            if self.balancer.ascends and not method.follows_gradient:
+                raise InputError(
+                    f"{type(self.balancer).__name__} with {method.name}: weights that climb while parameters descend need a "
+                    "method that follows the gradient; give recipe adam, gradient-descent, or residual-attention"
+                )
 
     def network(self, problem: Problem, seed: int) -> ScaledCPIKAN:
         """Make a fresh network on the box around the problem's region."""
@@ -86,6 +116,8 @@ RECIPES = {
             "inner parameters by Levenberg-Marquardt, those of the output eliminated (variable projection)",
             (VariableProjection(1000),),
         ),
+        Recipe("adam", "Adam alone", (Adam(50_000, 5e-3, decay=0.95),)),
+        Recipe("gradient-descent", "steps against a direction", (GradientDescent(50_000, 5e-3, decay=0.95),)),
         Recipe("soap", "SOAP, then self-scaled Broyden", (Soap(300, 1e-2), QuasiNewton("ssbroyden", 20_000))),
         Recipe("ssbroyden", "Adam, then self-scaled Broyden", (Adam(300, 5e-3), QuasiNewton("ssbroyden", 20_000))),
         Recipe("ssbfgs", "Adam, then self-scaled BFGS", (Adam(300, 5e-3), QuasiNewton("ssbfgs", 20_000))),

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from cpikan.errors import InputError, ResumeError
 from cpikan.fields.files import load_field, save_field
-from cpikan.learning.balancing import KERNEL_TRACES, MEAN_SQUARES, Balancer
+from cpikan.learning.balancers.balancer import Balancer
+from cpikan.learning.balancers.kernel_traces import KERNEL_TRACES
+from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.combinators import BestSoFar, Sequential, Strategy
 from cpikan.learning.history import History, StageEnd
 from cpikan.learning.iterate import Iterate, placed, restored
@@ -159,9 +161,13 @@ class Runner:
         """Let sampler and balancer change the objective when due; the state's cached values are dropped then."""
         iterate, before, sampler, balancer = self.iterate, self.iterate.objective, self._sampler, self._balancer
         if sampler is not None and sampler.every and self.iterations % sampler.every == 0:
-            changed = sampler.update(self.problem, before, iterate.field, self._hooks["sampler"])
-            self._hooks["sampler"] = changed[1]
-            iterate.take(changed[0])
+            kept = self._hooks["balancer"]
+            bare = before if balancer is None else balancer.lifted(before, kept)
+            found, self._hooks["sampler"] = sampler.update(self.problem, bare, iterate.field, self._hooks["sampler"])
+            if found is not bare:
+                if balancer is not None:
+                    found, self._hooks["balancer"] = balancer.moved(before, found, kept)
+                iterate.take(found)
         if balancer is not None and balancer.every and self.iterations % balancer.every == 0:
             changed = balancer.update(iterate.objective, iterate.field, self._hooks["balancer"])
             self._hooks["balancer"] = changed[1]

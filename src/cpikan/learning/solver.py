@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
+from cpikan.learning.balancers.balancer import Balancer
+from cpikan.learning.balancers.kinds import balancer_named
 from cpikan.learning.combinators import Restarts, Sequential, check_restarts
+from cpikan.learning.directions.direction import Direction
+from cpikan.learning.directions.kinds import direction_named
 from cpikan.learning.objective import Objective
 from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.runner import Budget, History, Runner
-from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER
+from cpikan.learning.samplers.kinds import SAMPLERS, make_sampler
+from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
 from cpikan.learning.samplers.sampler import Sampler
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.trust.assess import assess
@@ -43,14 +48,17 @@ class SolveSettings:
     """What a solve may use, where it looks, and where its state is kept.
 
     ``seconds`` and ``steps`` bound it, and it ends where the held-out residual is ``rtol`` of that of u = 0. ``points``, a
-    rule or another sampler, replaces the recipe's; ``events`` hear the seconds used, and may cancel. ``checkpoint`` is a
+    rule, another sampler or the name of one (`SAMPLERS`, which acts every ``sampler_every`` steps on the recipe's points),
+    replaces the recipe's; ``events`` hear the seconds used, and may cancel. ``checkpoint`` is a
     folder where the state is kept, every ``checkpoint_s`` seconds and after every stage; with ``resume`` a solve goes on
     from there as if it had not been interrupted (the seconds used before count), or begins where nothing is. ``restarts``
-    replaces the recipe's.
+    replaces the recipe's. ``balancer`` weighs terms or points instead of the recipe's, and ``direction`` combines their
+    gradients in the stages that follow one, each by itself or by its name (`BALANCERS`, `DIRECTIONS`); with points, a balancer
+    or a direction a recipe trains a network, whatever it does without.
     """
 
     seconds: float = 60.0
-    points: Sampler | None = None
+    points: Sampler | str | None = None
     events: Events = SILENT
     checkpoint: Path | str | None = None
     resume: bool = False
@@ -58,6 +66,9 @@ class SolveSettings:
     restarts: int | None = None
     steps: int | None = None
     rtol: float = 1e-11
+    balancer: Balancer | str | None = None
+    direction: Direction | str | None = None
+    sampler_every: int | None = None
 
     def __post_init__(self) -> None:
         if self.resume and self.checkpoint is None:
@@ -65,6 +76,30 @@ class SolveSettings:
         if not self.checkpoint_s >= 0:
             raise InputError(f"checkpoints every {self.checkpoint_s} s: give 0 or more")
         check_restarts(self.restarts or 0)
+        if self.sampler_every is not None and not isinstance(self.points, str):
+            raise InputError(f"a sampler every {self.sampler_every} steps: name one of {', '.join(SAMPLERS)}")
+
+    def sampling(self, base: Points) -> SolveSettings:
+        """Make the sampler that is named begin with the points ``base``; raises InputError for an unknown name."""
+        if not isinstance(self.points, str):
+            return self
+        return replace(self, points=make_sampler(self.points, base, self.sampler_every), sampler_every=None)
+
+    @property
+    def trains(self) -> bool:
+        """Tell whether there is something asked for that only the training of a network has."""
+        return any(part is not None for part in (self.points, self.balancer, self.direction))
+
+    def applied(self, recipe: Recipe, problem: Problem) -> Recipe:
+        """Put balancer and direction into a recipe; raises InputError for what does not go together."""
+        if self.balancer is not None:
+            found = balancer_named(self.balancer, problem) if isinstance(self.balancer, str) else self.balancer
+            recipe = replace(recipe, balancer=found)
+        if self.direction is not None:
+            direction = direction_named(self.direction) if isinstance(self.direction, str) else self.direction
+            recipe = recipe.along(direction)
+        recipe.check()
+        return recipe
 
     @property
     def budget(self) -> Budget:
@@ -126,10 +161,12 @@ def solve(
     """
     problem = problem_named(problem) if isinstance(problem, str) else problem
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
-    own = recipe.own if field is None and settings.points is None else None
+    recipe = settings.applied(recipe, problem)
+    own = None if settings.trains or field is not None else recipe.own
     if own is None:
         field = recipe.network(problem, seed) if field is None else field
         check_field(problem, field)
+        settings = settings.sampling(_points(recipe, problem, field, seed))
     store = _store(problem, field, recipe, seed, settings)
     run = Runner(problem, settings.budget, seed, settings.events, store)
     with nullcontext() if store is None else store:
@@ -150,15 +187,22 @@ def solve(
 
 def _run(run: Runner, field: nn.Module | None, recipe: Recipe, settings: SolveSettings) -> StopReason:
     """Run the recipe from the state that was saved, or from the start: on a field, or with a strategy that finds one."""
+    assert not isinstance(settings.points, str)
     resumed = run.resume(field, settings.points, recipe.balancer)
     if field is None:
         assert recipe.own is not None
         return run.run(Sequential((recipe.own,)))
     if not resumed:
-        parameters = sum(p.numel() for p in field.parameters())
-        run.place(field, settings.points or recipe.points(run.problem, parameters, run.seed), recipe.balancer)
+        points = settings.points or _points(recipe, run.problem, field, run.seed)
+        assert not isinstance(points, str)
+        run.place(field, points, recipe.balancer)
     restarts = recipe.restarts if settings.restarts is None else settings.restarts
     return run.run(Restarts(Sequential(recipe.stages), restarts))
+
+
+def _points(recipe: Recipe, problem: Problem, field: nn.Module, seed: int) -> Points:
+    """Choose the recipe's points for a field."""
+    return recipe.points(problem, sum(p.numel() for p in field.parameters()), seed)
 
 
 def _store(
@@ -176,6 +220,8 @@ def _store(
         "problem": problem.name,
         "problem's region, outputs and conditions": described((problem.region, problem.outputs, conditions)),
         "recipe": recipe.name,
+        "balancer": None if settings.balancer is None else described(settings.balancer),
+        "direction": None if settings.direction is None else described(settings.direction),
         "recipe's settings": described(recipe),
         "seed": seed,
         "points": None if settings.points is None else {k: described(v) for k, v in vars(settings.points).items()},

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cpikan.errors import InputError
+from cpikan.learning.directions.direction import SUM, Direction
 from cpikan.learning.methods.method import Method, State
 from cpikan.learning.objective import Objective
 from cpikan.learning.stop_reason import StopReason
@@ -22,7 +23,8 @@ _ROLLBACKS = 3
 class FirstOrder(Method):
     """``iterations`` full-batch steps of a torch optimizer at ``rate``, times ``decay`` every thousand.
 
-    ``clip`` bounds the gradient's length. A cost that is not finite begins anew at half the rate, three times.
+    ``clip`` bounds the gradient's length. A cost that is not finite begins anew at half the rate, three times. What is
+    followed is the gradient of the cost, or another ``direction`` made of the terms' gradients.
     """
 
     iterations: int = 2000
@@ -30,12 +32,24 @@ class FirstOrder(Method):
     decay: float = 0.98
     clip: float | None = 1.0
     name: str = "first order"
+    direction: Direction = SUM
+    follows_gradient: ClassVar[bool] = True
+    momentum: ClassVar[bool] = True  # whether the optimizer remembers gradients
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or not self.rate > 0:
             raise InputError(
                 f"{self.iterations} steps of {self.name} at rate {self.rate}: give at least 1, and more than 0"
             )
+        if self.momentum and self.direction.momentum:
+            raise InputError(
+                f"{type(self.direction).__name__} in {self.name}: both remember gradients, and the second scales away what the "
+                "first has balanced; give GradientDescent (recipe gradient-descent), or ConFIG"
+            )
+
+    def along(self, direction: Direction) -> FirstOrder:
+        """Follow another direction."""
+        return replace(self, direction=direction)
 
     @abstractmethod
     def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -46,16 +60,14 @@ class FirstOrder(Method):
         return {"step": 0, "rate": self.rate, "rollbacks": 0}
 
     def step(self, objective: Objective, field: nn.Module, state: State) -> tuple[State, float]:
-        """Follow the gradient; without a finite cost the field stays, and moments are forgotten."""
+        """Follow the direction; without a finite cost the field stays, and moments are forgotten."""
         parameters = list(field.parameters())
-        for parameter in parameters:
-            parameter.grad = None
-        cost = objective.cost(field)
-        cost.backward()
-        value, numbers = float(cost.detach()), {name: state[name] for name in ("step", "rate", "rollbacks")}
+        value, direction, kept = self.direction.follow(objective, field, state.get("direction", {}))
+        numbers = {name: state[name] for name in ("step", "rate", "rollbacks")}
         numbers["step"] += 1
         if not math.isfinite(value):
             return {**numbers, "rate": state["rate"] / 2, "rollbacks": state["rollbacks"] + 1}, value
+        _put_gradient(parameters, direction)
         optimizer = self.optimizer(parameters)
         _put_moments(optimizer, parameters, state)
         if self.clip is not None:
@@ -63,7 +75,7 @@ class FirstOrder(Method):
         for group in optimizer.param_groups:
             group["lr"] = state["rate"] * self.decay ** (state["step"] / 1000)
         optimizer.step()
-        return {**numbers, **_moments(optimizer, parameters)}, value
+        return {**numbers, "direction": kept, **_moments(optimizer, parameters)}, value
 
     def stop(self, state: State) -> StopReason:
         """Stop after ``iterations`` steps, or where the cost stays without a finite value."""
@@ -81,6 +93,12 @@ class Adam(FirstOrder):
     def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """Make Adam."""
         return torch.optim.Adam(parameters, lr=self.rate)
+
+
+def _put_gradient(parameters: list[nn.Parameter], gradient: Tensor) -> None:
+    """Put a vector (P,) where an optimizer looks for the gradient of every parameter."""
+    for parameter, part in zip(parameters, gradient.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = part.view_as(parameter).clone()
 
 
 def _moments(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from cpikan.errors import InputError
 from cpikan.learning.objective import Objective
 from cpikan.learning.stop_reason import StopReason
 
@@ -25,6 +26,7 @@ class Method(ABC):
     name: str
     look_every: ClassVar[int] = 10  # a look is some fifth of a step: that costs 2 %
     patience: int | None = None
+    follows_gradient: ClassVar[bool] = False  # alone, and with a direction
 
     @abstractmethod
     def init(self, objective: Objective, field: nn.Module) -> State:
@@ -33,6 +35,13 @@ class Method(ABC):
     @abstractmethod
     def step(self, objective: Objective, field: nn.Module, state: State) -> tuple[State, float]:
         """Move the field by one step; gives the new state and the cost, which is not finite where the step failed."""
+
+    def along(self, direction: Any) -> Method:
+        """Follow another direction than the gradient's; raises InputError where there is no following one."""
+        raise InputError(
+            f"{self.name} takes no direction: it solves for its own steps; give Adam, SOAP or GradientDescent (recipes adam, "
+            "soap, gradient-descent)"
+        )
 
     @abstractmethod
     def stop(self, state: State) -> StopReason:

@@ -26,6 +26,25 @@ class SolveOptions:
         "recipe's size, instead of the network that the recipe finds",
         metavar="NAME",
     )
+    balancer: str | None = option(
+        None,
+        "weigh terms by mean-squares, kernel-traces, annealing, gradnorm, relobralo or softadapt, or points by "
+        "self-adaptive, residual-attention, variational-attention or causal, while a network is trained",
+        metavar="NAME",
+    )
+    direction: str | None = option(
+        None,
+        "let adam, soap and gradient-descent follow sum, config, m-config, dcgd, dcgd-projection, dcgd-average or pcgrad of "
+        "the terms' gradients",
+        metavar="NAME",
+    )
+    sampler: str | None = option(
+        None,
+        "let points follow the residuals by rad, rad-unbiased, rar-g, rar-d, r3, quantile or causal-slabs, take few first by "
+        "multi-resolution, or weigh them by volume, while a network is trained",
+        metavar="NAME",
+    )
+    sampler_every: int | None = option(None, "steps from one choice of points to the next (100)", metavar="N")
     seed: int = option(0, "of points and starts")
     seeds: int = option(1, "solve for N seeds from --seed on", metavar="N")
     seconds: float = option(60.0, "time limit of a solve")
@@ -59,6 +78,10 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
             checkpoint=_folder(options, seed),
             resume=options.resume,
             restarts=options.restarts,
+            balancer=options.balancer,
+            direction=options.direction,
+            points=options.sampler,
+            sampler_every=options.sampler_every,
         )
         solutions.append(solve(problem, _field(problem, options, seed), options.recipe, seed=seed, settings=settings))
     for warning in dict.fromkeys(text for solution in solutions for text in solution.warnings):
@@ -74,6 +97,10 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
         **_median(solutions),
         "recipe": options.recipe,
         "field": options.field,
+        "balancer": options.balancer,
+        "direction": options.direction,
+        "sampler": options.sampler,
+        "sampler_every": options.sampler_every,
         "reason_text": first.stop_reason.text,
         **(_baseline(first) if options.baseline else {}),
     }

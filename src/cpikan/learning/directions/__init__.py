@@ -1,0 +1,1 @@
+"""Directions: one direction of descent from the gradients of all terms."""
