@@ -81,3 +81,23 @@ def test_balancer_and_direction_are_asked_for_by_name(capsys):
     assert "recipe default takes no direction" in capsys.readouterr().err
     assert main(["solve", "burgers", "--recipe", "soap", "--balancer", "self-adaptive"]) == 2
     assert "SelfAdaptive with ssbroyden: weights that climb" in capsys.readouterr().err
+
+
+def test_a_sampler_is_asked_for_by_name(capsys):
+    more = ["--recipe", "soap", "--sampler", "r3", "--sampler-every", "4", "--seconds", "0.5"]
+    assert main(["solve", "helmholtz-1d", "--json", *more]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["sampler"], found["sampler_every"]) == ("r3", 4)
+    assert main(["solve", "poisson-2d", "--json", "--recipe", "soap", "--sampler", "volume", "--seconds", "0.3"]) == 0
+    assert json.loads(capsys.readouterr().out)["sampler_every"] is None
+    for arguments, text in (
+        (["--sampler", "rat"], "sampler 'rat'"),
+        (["--sampler-every", "5"], "a sampler every 5 steps: name one of causal-slabs, multi-resolution"),
+        (["--sampler", "rad", "--sampler-every", "0"], "every 0 steps: give 1 or more"),
+        (["--sampler", "volume", "--sampler-every", "9"], "its points stay"),
+        (["--sampler", "causal-slabs"], "poisson-2d has no axis of time"),
+    ):
+        assert main(["solve", "poisson-2d", *arguments]) == 2
+        told = capsys.readouterr()
+        assert text in told.err
+        assert told.err.count("\n") == 1

@@ -94,6 +94,11 @@ class TestCausalSlabs(SamplerContract):
         return CausalSlabSampler(Points(60, 12, seed=3), 7, 4, pool=600)
 
 
+class TestCausalSlabsThatMarch(TestCausalSlabs):
+    def make(self):
+        return CausalSlabSampler(Points(60, 12, seed=3), 7, 4, (1e-3,), 600, spans=(0.5, 1.0))
+
+
 class TestMultiResolution(SamplerContract):
     def make(self):
         return MultiResolution(Points(60, 12, seed=3), (20, 40, 60), (8, 16))

@@ -24,7 +24,8 @@ from cpikan.learning.directions.kinds import direction_named
 from cpikan.learning.objective import Objective
 from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.runner import Budget, History, Runner
-from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER
+from cpikan.learning.samplers.kinds import SAMPLERS, make_sampler
+from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
 from cpikan.learning.samplers.sampler import Sampler
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.trust.assess import assess
@@ -47,7 +48,8 @@ class SolveSettings:
     """What a solve may use, where it looks, and where its state is kept.
 
     ``seconds`` and ``steps`` bound it, and it ends where the held-out residual is ``rtol`` of that of u = 0. ``points``, a
-    rule or another sampler, replaces the recipe's; ``events`` hear the seconds used, and may cancel. ``checkpoint`` is a
+    rule, another sampler or the name of one (`SAMPLERS`, which acts every ``sampler_every`` steps on the recipe's points),
+    replaces the recipe's; ``events`` hear the seconds used, and may cancel. ``checkpoint`` is a
     folder where the state is kept, every ``checkpoint_s`` seconds and after every stage; with ``resume`` a solve goes on
     from there as if it had not been interrupted (the seconds used before count), or begins where nothing is. ``restarts``
     replaces the recipe's. ``balancer`` weighs terms or points instead of the recipe's, and ``direction`` combines their
@@ -56,7 +58,7 @@ class SolveSettings:
     """
 
     seconds: float = 60.0
-    points: Sampler | None = None
+    points: Sampler | str | None = None
     events: Events = SILENT
     checkpoint: Path | str | None = None
     resume: bool = False
@@ -66,6 +68,7 @@ class SolveSettings:
     rtol: float = 1e-11
     balancer: Balancer | str | None = None
     direction: Direction | str | None = None
+    sampler_every: int | None = None
 
     def __post_init__(self) -> None:
         if self.resume and self.checkpoint is None:
@@ -73,6 +76,14 @@ class SolveSettings:
         if not self.checkpoint_s >= 0:
             raise InputError(f"checkpoints every {self.checkpoint_s} s: give 0 or more")
         check_restarts(self.restarts or 0)
+        if self.sampler_every is not None and not isinstance(self.points, str):
+            raise InputError(f"a sampler every {self.sampler_every} steps: name one of {', '.join(SAMPLERS)}")
+
+    def sampling(self, base: Points) -> SolveSettings:
+        """Make the sampler that is named begin with the points ``base``; raises InputError for an unknown name."""
+        if not isinstance(self.points, str):
+            return self
+        return replace(self, points=make_sampler(self.points, base, self.sampler_every), sampler_every=None)
 
     @property
     def trains(self) -> bool:
@@ -155,6 +166,7 @@ def solve(
     if own is None:
         field = recipe.network(problem, seed) if field is None else field
         check_field(problem, field)
+        settings = settings.sampling(_points(recipe, problem, field, seed))
     store = _store(problem, field, recipe, seed, settings)
     run = Runner(problem, settings.budget, seed, settings.events, store)
     with nullcontext() if store is None else store:
@@ -175,15 +187,22 @@ def solve(
 
 def _run(run: Runner, field: nn.Module | None, recipe: Recipe, settings: SolveSettings) -> StopReason:
     """Run the recipe from the state that was saved, or from the start: on a field, or with a strategy that finds one."""
+    assert not isinstance(settings.points, str)
     resumed = run.resume(field, settings.points, recipe.balancer)
     if field is None:
         assert recipe.own is not None
         return run.run(Sequential((recipe.own,)))
     if not resumed:
-        parameters = sum(p.numel() for p in field.parameters())
-        run.place(field, settings.points or recipe.points(run.problem, parameters, run.seed), recipe.balancer)
+        points = settings.points or _points(recipe, run.problem, field, run.seed)
+        assert not isinstance(points, str)
+        run.place(field, points, recipe.balancer)
     restarts = recipe.restarts if settings.restarts is None else settings.restarts
     return run.run(Restarts(Sequential(recipe.stages), restarts))
+
+
+def _points(recipe: Recipe, problem: Problem, field: nn.Module, seed: int) -> Points:
+    """Choose the recipe's points for a field."""
+    return recipe.points(problem, sum(p.numel() for p in field.parameters()), seed)
 
 
 def _store(

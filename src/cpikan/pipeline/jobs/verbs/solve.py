@@ -38,6 +38,13 @@ class SolveOptions:
         "the terms' gradients",
         metavar="NAME",
     )
+    sampler: str | None = option(
+        None,
+        "let points follow the residuals by rad, rad-unbiased, rar-g, rar-d, r3, quantile or causal-slabs, take few first by "
+        "multi-resolution, or weigh them by volume, while a network is trained",
+        metavar="NAME",
+    )
+    sampler_every: int | None = option(None, "steps from one choice of points to the next (100)", metavar="N")
     seed: int = option(0, "of points and starts")
     seeds: int = option(1, "solve for N seeds from --seed on", metavar="N")
     seconds: float = option(60.0, "time limit of a solve")
@@ -73,6 +80,8 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
             restarts=options.restarts,
             balancer=options.balancer,
             direction=options.direction,
+            points=options.sampler,
+            sampler_every=options.sampler_every,
         )
         solutions.append(solve(problem, _field(problem, options, seed), options.recipe, seed=seed, settings=settings))
     for warning in dict.fromkeys(text for solution in solutions for text in solution.warnings):
@@ -90,6 +99,8 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
         "field": options.field,
         "balancer": options.balancer,
         "direction": options.direction,
+        "sampler": options.sampler,
+        "sampler_every": options.sampler_every,
         "reason_text": first.stop_reason.text,
         **(_baseline(first) if options.baseline else {}),
     }
