@@ -100,7 +100,7 @@ def squares(plain: Objective, field: nn.Module, term: Term, *, bare: bool) -> Te
 def relative(sizes: Tensor) -> Tensor:
     """Divide sizes (n,) by the largest; ones where all vanish."""
     largest = sizes.max() if len(sizes) else sizes.new_ones(())
-    return sizes / largest if float(largest) > 0 else torch.ones_like(sizes)
+    return sizes / largest if float(largest) != 0 else torch.ones_like(sizes)
 
 
 def _nearest(old: Tensor, new: Tensor) -> Tensor:
