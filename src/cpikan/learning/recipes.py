@@ -55,8 +55,7 @@ class Recipe:
                 f"recipe {self.name} takes no direction, as none of its methods follows a gradient: give adam, soap or "
                 "gradient-descent"
             )
-        stages = (s.along(direction) if isinstance(s, Method) and s.follows_gradient else s for s in self.stages)
-        return replace(self, stages=tuple(stages))
+        return replace(self, stages=tuple(_along(stage, direction) for stage in self.stages))
 
     def methods(self) -> Iterator[Method]:
         """List the methods among the stages, those whose best state is kept too."""
@@ -90,6 +89,12 @@ class Recipe:
             400 if problem.dimension == 1 else 1000, int(MIN_ROWS_PER_PARAMETER * parameters / problem.outputs) + 1
         )
         return Points(interior, boundary, self.rule, seed)
+
+
+def _along(stage: Method | Strategy, direction: Direction) -> Method | Strategy:
+    if isinstance(stage, BestSoFar):
+        return replace(stage, method=stage.method.along(direction)) if stage.method.follows_gradient else stage
+    return stage.along(direction) if isinstance(stage, Method) and stage.follows_gradient else stage
 
 
 _small = functools.partial(Recipe, hidden=(8,), degree=12, restarts=3)  # cheap, so drawn anew where it is stuck
