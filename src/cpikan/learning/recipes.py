@@ -60,8 +60,7 @@ class Recipe:
                 f"recipe {self.name} takes no direction, as none of its methods follows a gradient: give adam, soap or "
                 "gradient-descent"
             )
-        stages = (s.along(direction) if isinstance(s, Method) and s.follows_gradient else s for s in self.stages)
-        return replace(self, stages=tuple(stages))
+        return replace(self, stages=tuple(_along(stage, direction) for stage in self.stages))
 
     def methods(self) -> Iterator[Method]:
         """List the methods among the stages, those whose best state is kept too."""
@@ -70,7 +69,12 @@ class Recipe:
                 yield stage.method if isinstance(stage, BestSoFar) else stage
 
     def check(self) -> None:
-        """Raise InputError for a balancer that a method of the recipe cannot use."""
+        """Raise InputError for what is no balancer, and for one that a method of the recipe cannot use."""
+        if not all(hasattr(self.balancer, part) for part in ("ascends", "every", "init", "update", "lifted", "moved")):
+            raise InputError(
+                f"balancer {self.balancer!r} of recipe {self.name}: give a Balancer, as GradNorm(), or derive one from "
+                "MeanSquares"
+            )
         for method in self.methods():
             if self.balancer.ascends and not method.follows_gradient:
                 raise InputError(
@@ -88,6 +92,12 @@ class Recipe:
         boundary = len(problem.region.parts) * {1: 1, 2: 60}.get(problem.dimension, 150)
         interior = max(400 if problem.dimension == 1 else 1000, int(self.rows * parameters / problem.outputs) + 1)
         return Points(interior, boundary, self.rule, seed)
+
+
+def _along(stage: Method | Strategy, direction: Direction) -> Method | Strategy:
+    if isinstance(stage, BestSoFar):
+        return replace(stage, method=stage.method.along(direction)) if stage.method.follows_gradient else stage
+    return stage.along(direction) if isinstance(stage, Method) and stage.follows_gradient else stage
 
 
 _small = functools.partial(Recipe, hidden=(8,), degree=12, restarts=3)  # cheap, so drawn anew where it is stuck
