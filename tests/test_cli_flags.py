@@ -39,6 +39,7 @@ VALUES = {
     "--precision": "bf16",
     "--recipe": "paper",
     "--field": "mlp",
+    "--plot": "solution.png",
 }
 NEEDED = {"--model": ["--method", "learned"], "--resume": ["--checkpoint", "folder"]}
 
