@@ -268,10 +268,10 @@ def test_a_wavelength_stored_twice_is_named(refused, tmp_path, wafer):
 
 @pytest.fixture
 def bowl() -> Callable[..., np.ndarray]:
-    """Frames (K, 120, 160) of a bowl with a number of fringes, at steps in degrees, with noise of 1 DN."""
+    """Frames (K, 72, 96) of a bowl with a number of fringes, at steps in degrees, with noise of 1 DN."""
 
     def make(fringes: float, steps: list[float], modulation: float = 60.0) -> np.ndarray:
-        y, x = np.meshgrid(np.linspace(-1, 1, 120), np.linspace(-1, 1, 160), indexing="ij")
+        y, x = np.meshgrid(np.linspace(-1, 1, 72), np.linspace(-1, 1, 96), indexing="ij")
         angle = np.pi * fringes * (x + 0.4 * (x * x + y * y)) + np.radians(steps)[:, None, None]
         noise = np.random.default_rng(1).normal(0, 1, angle.shape)
         return np.rint(120 + modulation * np.cos(angle) + noise).astype(np.uint8)
@@ -290,7 +290,7 @@ def test_unknown_steps_that_cannot_be_known(steps, refused, tmp_path, bowl):
     told = refused(path, *WAVE)
     assert "no fringes found" in told or "do not determine their phase steps" in told
     np.save(path, bowl(8, steps))
-    assert "check the mask" in refused(path, *WAVE, "--circle", "80,60,5")
+    assert "check the mask" in refused(path, *WAVE, "--circle", "48,36,5")
 
 
 def test_fit_of_what_is_not_there(refused, tmp_path, bowl):

@@ -39,7 +39,7 @@ VALUES = {
     "--precision": "bf16",
     "--recipe": "paper",
     "--field": "mlp",
-    "--plot": "solution.png",
+    "--plot": "p.png",
 }
 NEEDED = {"--model": ["--method", "learned"], "--resume": ["--checkpoint", "folder"]}
 

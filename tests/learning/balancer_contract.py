@@ -21,7 +21,7 @@ from cpikan.physics.catalogue import problem
 
 
 class BalancerContract:
-    stages = (Adam(15, 1e-2), Levenberg(6))  # methods that it goes with
+    stages = (Adam(11, 1e-2), Levenberg(4))  # methods that it goes with
 
     def make(self):
         """The balancer; changes weights, if at all, within 10 steps."""
@@ -103,6 +103,6 @@ class BalancerContract:
 
     def test_a_solve_goes_on_with_the_weights_it_had(self, tmp_path):
         recipe = Recipe("mine", "", self.stages, balancer=self.make())
-        resumed, whole = resumed_and_whole(tmp_path, "diffusion", recipe, points=Points(60, 40))
+        resumed, whole = resumed_and_whole(tmp_path, "diffusion", recipe, points=Points(30, 20))
         assert torch.equal(parameter_vector(resumed.field), parameter_vector(whole.field))
         assert resumed.history.records[-1]["cost"] == whole.history.records[-1]["cost"]

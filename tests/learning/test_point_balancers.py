@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from sampler_contract import resumed_and_whole
+from sampler_contract import alike, resumed_and_whole
 from test_term_balancers import moved, start
 
 from cpikan.errors import InputError
@@ -18,6 +18,7 @@ from cpikan.learning.balancers.kinds import BALANCERS, balancer_named
 from cpikan.learning.balancers.mean_squares import MeanSquares
 from cpikan.learning.balancers.residual_attention import ResidualAttention
 from cpikan.learning.balancers.self_adaptive import SelfAdaptive
+from cpikan.learning.combinators import BestSoFar
 from cpikan.learning.directions.kinds import direction_named
 from cpikan.learning.methods.adam import Adam
 from cpikan.learning.methods.levenberg import Levenberg
@@ -25,10 +26,12 @@ from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.objective import PointSet
 from cpikan.learning.recipes import Recipe
 from cpikan.learning.runner import Runner
+from cpikan.learning.samplers.kinds import make_sampler
 from cpikan.learning.samplers.points import Points, interior_points
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.physics.catalogue import problem
 
+ADAM = Recipe("mine", "", (Adam(5),))
 POINTWISE = [SelfAdaptive, ResidualAttention, lambda **more: CausalWeights(axis=1, **more)]
 
 
@@ -196,7 +199,7 @@ def test_new_points_take_the_weight_of_their_neighbours():
 
 @pytest.mark.parametrize("make", POINTWISE)
 def test_a_solve_with_moving_points_goes_on_to_the_bit(make, tmp_path):
-    recipe = Recipe("mine", "", (Adam(23, 1e-2),), balancer=make(every=4))
+    recipe = Recipe("mine", "", (Adam(21, 1e-2),), balancer=make(every=4))
     resumed, whole = resumed_and_whole(tmp_path, "diffusion", recipe, points=Moving(40, 20))
     assert torch.equal(parameter_vector(resumed.field), parameter_vector(whole.field))
     assert resumed.history.records[-1]["cost"] == whole.history.records[-1]["cost"]
@@ -224,8 +227,10 @@ def test_weights_that_climb_need_a_method_that_follows_the_gradient(method):
 
 def test_directions_go_into_the_stages_that_follow_a_gradient():
     settings = SolveSettings(1.0, direction="config")
-    mixed = settings.applied(Recipe("mine", "", (Adam(5), QuasiNewton("lbfgs", 5))), problem("poisson-1d"))
-    assert [getattr(stage, "direction", None) for stage in mixed.stages] == [direction_named("config"), None]
+    stages = (Adam(5), BestSoFar(Adam(6)), QuasiNewton("lbfgs", 5), BestSoFar(Levenberg(3)))
+    mixed = settings.applied(Recipe("mine", "", stages), problem("poisson-1d"))
+    along = direction_named("config")
+    assert mixed.stages == (Adam(5, direction=along), BestSoFar(Adam(6, direction=along)), *stages[2:])
     for name in ("default", "levenberg-marquardt", "march", "last-layer"):
         with pytest.raises(InputError, match=f"recipe {name} takes no direction, as none of its methods follows"):
             solve("poisson-1d", recipe=name, settings=settings)
@@ -260,3 +265,43 @@ def test_unknown_names_and_bad_settings():
     ):
         with pytest.raises(InputError, match=text):
             make()
+
+
+@pytest.mark.parametrize("name", ["annealing", "gradnorm", "relobralo", "softadapt", "residual-attention", "causal"])
+def test_weights_stay_where_nothing_is_finite(name):
+    one, field, objective = start()
+    balancer = balancer_named(name, one)
+    found, state = balancer.init(objective, field)
+    found, state = balancer.update(found, field, state)
+    with torch.no_grad():
+        next(iter(field.parameters())).fill_(float("nan"))
+    again, kept = balancer.update(found, field, state)
+    assert again.weights == found.weights
+    assert all(again.sets[term].weight is at.weight for term, at in found.sets.items())
+    assert alike(kept, state)
+
+
+def test_what_is_no_balancer_or_direction_is_refused():
+    with pytest.raises(InputError, match="balancer 3 of recipe adam: give a Balancer"):
+        solve("poisson-1d", recipe="adam", settings=SolveSettings(1.0, balancer=3))
+    for settings in (lambda: Adam(5, direction="config"), lambda: SolveSettings(1.0, direction=3).applied(ADAM, None)):
+        with pytest.raises(InputError, match=r"direction (3|'config') of adam: give a Direction, as ConFIG\(\)"):
+            settings()
+
+
+@pytest.mark.parametrize("name", ["causal-slabs", "multi-resolution", "r3", "rad-unbiased", "rar-g", "volume"])
+def test_weights_stand_on_the_points_of_every_sampler(name):
+    """Their own weights come back as they put them, however many points there are now."""
+    run = Runner(problem("diffusion"))
+    sampler = make_sampler(name, Points(40, 20), None if name == "volume" else 3)
+    balancer = ResidualAttention(every=2)
+    run.place(ScaledCPIKAN([2, 3, 1], 3, ([-6, 0], [6, 1]), start=Start(1)), sampler, balancer)
+    run.run(Adam(7, 1e-2))
+    objective, state = run.iterate.objective, run._hooks["balancer"]
+    at, bare = objective.sets["equation"], balancer.lifted(objective, state).sets["equation"]
+    own = state["points"]["equation"]
+    assert len(at.points) == len(own)
+    assert bool((own > 0).all() & (own <= 1).all())
+    assert torch.equal(at.weight, own if bare.weight is None else own * bare.weight)
+    if name == "volume":
+        assert torch.equal(bare.weight, sampler.init(run.problem)[0]["equation"].weight)

@@ -67,7 +67,7 @@ def test_the_default_recipe_reaches_its_error(name, error):
 
 
 def test_the_same_domain_a_hundred_times_as_wide_is_the_same_problem():
-    recipe = Recipe("small", "", (), own=Grow(parameters=800))
+    recipe = Recipe("small", "", (), own=Grow(parameters=600))
     errors = [
         solve(name, recipe=recipe, settings=LONG).metrics["relative_l2"] for name in ("diffusion", "diffusion-600")
     ]

@@ -14,6 +14,7 @@ from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.combinators import BestSoFar, Strategy
 from cpikan.learning.directions.direction import Direction
 from cpikan.learning.methods.adam import Adam
+from cpikan.learning.methods.geodesic import GeodesicLevenberg
 from cpikan.learning.methods.gradient_descent import GradientDescent
 from cpikan.learning.methods.last_layer import LastLayer
 from cpikan.learning.methods.levenberg import Levenberg
@@ -34,8 +35,10 @@ class Recipe:
     """``stages`` in turn, ending early when the residual is at the goal.
 
     Without a field from the user, ``own`` (where there is one) finds the network and nothing follows; else the network has
-    the ``hidden`` widths and ``degree``. Points follow ``rule``, and ``balancer`` weighs the terms. A network that ends
-    stuck far from the goal while time is left is drawn anew up to ``restarts`` times, and the best of all stays.
+    the ``hidden`` widths and ``degree``. Points follow ``rule``, ``rows`` of residuals for each parameter, and ``balancer``
+    weighs the terms. With ``exact_values`` a network that the recipe draws stands behind an ansatz that holds the values at
+    the ends of a box. A network that ends stuck far from the goal while time is left is drawn anew up to ``restarts``
+    times, and the best of all stays.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Recipe:
     rule: str = "chebyshev"
     balancer: Balancer = KERNEL_TRACES
     restarts: int = 0
+    rows: float = MIN_ROWS_PER_PARAMETER
+    exact_values: bool = False
 
     def along(self, direction: Direction) -> Recipe:
         """Let the stages that follow a gradient follow a direction instead; raises InputError where there is none."""
@@ -55,8 +60,7 @@ class Recipe:
                 f"recipe {self.name} takes no direction, as none of its methods follows a gradient: give adam, soap or "
                 "gradient-descent"
             )
-        stages = (s.along(direction) if isinstance(s, Method) and s.follows_gradient else s for s in self.stages)
-        return replace(self, stages=tuple(stages))
+        return replace(self, stages=tuple(_along(stage, direction) for stage in self.stages))
 
     def methods(self) -> Iterator[Method]:
         """List the methods among the stages, those whose best state is kept too."""
@@ -65,7 +69,12 @@ class Recipe:
                 yield stage.method if isinstance(stage, BestSoFar) else stage
 
     def check(self) -> None:
-        """Raise InputError for a balancer that a method of the recipe cannot use."""
+        """Raise InputError for what is no balancer, and for one that a method of the recipe cannot use."""
+        if not all(hasattr(self.balancer, part) for part in ("ascends", "every", "init", "update", "lifted", "moved")):
+            raise InputError(
+                f"balancer {self.balancer!r} of recipe {self.name}: give a Balancer, as GradNorm(), or derive one from "
+                "MeanSquares"
+            )
         for method in self.methods():
             if self.balancer.ascends and not method.follows_gradient:
                 raise InputError(
@@ -79,12 +88,16 @@ class Recipe:
         return ScaledCPIKAN(widths, self.degree, (problem.region.lower, problem.region.upper), start=Start(seed))
 
     def points(self, problem: Problem, parameters: int, seed: int) -> Points:
-        """Choose points for so many parameters: rows at least ``MIN_ROWS_PER_PARAMETER`` times as many."""
+        """Choose points for so many parameters: at least ``rows`` times as many residuals."""
         boundary = len(problem.region.parts) * {1: 1, 2: 60}.get(problem.dimension, 150)
-        interior = max(
-            400 if problem.dimension == 1 else 1000, int(MIN_ROWS_PER_PARAMETER * parameters / problem.outputs) + 1
-        )
+        interior = max(400 if problem.dimension == 1 else 1000, int(self.rows * parameters / problem.outputs) + 1)
         return Points(interior, boundary, self.rule, seed)
+
+
+def _along(stage: Method | Strategy, direction: Direction) -> Method | Strategy:
+    if isinstance(stage, BestSoFar):
+        return replace(stage, method=stage.method.along(direction)) if stage.method.follows_gradient else stage
+    return stage.along(direction) if isinstance(stage, Method) and stage.follows_gradient else stage
 
 
 _small = functools.partial(Recipe, hidden=(8,), degree=12, restarts=3)  # cheap, so drawn anew where it is stuck
@@ -115,6 +128,17 @@ RECIPES = {
             "varpro",
             "inner parameters by Levenberg-Marquardt, those of the output eliminated (variable projection)",
             (VariableProjection(1000),),
+        ),
+        Recipe(
+            "trained",
+            "all parameters of two hidden layers by Levenberg-Marquardt with geodesic acceleration, the output layer solved "
+            "for after every step, values at the ends of a box held exactly",
+            (GeodesicLevenberg(),),
+            hidden=(12, 12),
+            degree=5,
+            rows=2.5,
+            balancer=MEAN_SQUARES,
+            exact_values=True,
         ),
         Recipe("adam", "Adam alone", (Adam(50_000, 5e-3, decay=0.95),)),
         Recipe("gradient-descent", "steps against a direction", (GradientDescent(50_000, 5e-3, decay=0.95),)),

@@ -16,11 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
+from cpikan.fields.constrained import Ansatz, ConstrainedField
 from cpikan.learning.balancers.balancer import Balancer
 from cpikan.learning.balancers.kinds import balancer_named
+from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.combinators import Restarts, Sequential, check_restarts
 from cpikan.learning.directions.direction import Direction
 from cpikan.learning.directions.kinds import direction_named
+from cpikan.learning.iterate import Iterate, placed
 from cpikan.learning.objective import Objective
 from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.runner import Budget, History, Runner
@@ -28,11 +31,13 @@ from cpikan.learning.samplers.kinds import SAMPLERS, make_sampler
 from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
 from cpikan.learning.samplers.sampler import Sampler
 from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.trained import trained
 from cpikan.learning.trust.assess import assess
 from cpikan.learning.trust.verdict import Word
 from cpikan.learning.unknowns import network_of, outputs_of, unknowns_of
 from cpikan.learning.violations import Violation, violations, zero_cost
 from cpikan.physics.catalogue import problem as problem_named
+from cpikan.physics.exact_conditions import with_exact_conditions
 from cpikan.physics.problem import Problem
 from cpikan.physics.resonance import near_resonance
 from cpikan.streaming.events import SILENT, Events
@@ -115,8 +120,9 @@ class Solution:
     iterations, collocation_points, parameters, heldout_residual (root mean square of the equation at points not fitted),
     heldout_relative (of equation and conditions, relative to that of u = 0), boundary_violation (largest residual of a
     condition), conditions (of each its name, its violation in its own units, and that relative to its data),
-    steps_per_second, and coefficients of an inverse problem with their standard_errors. ``trust`` says whether to believe
-    it ("converged", "not converged", "undetermined"), ``trust_reason`` why.
+    steps_per_second, coefficients of an inverse problem with their standard_errors, and of a network of two hidden layers
+    and more that the recipe drew whether it was trained (`cpikan.learning.trained`). ``trust`` says whether to believe it
+    ("converged", "not converged", "undetermined"), ``trust_reason`` why.
     """
 
     problem: Problem
@@ -163,17 +169,22 @@ def solve(
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
     recipe = settings.applied(recipe, problem)
     own = None if settings.trains or field is not None else recipe.own
+    drawn = own is None and field is None
     if own is None:
         field = recipe.network(problem, seed) if field is None else field
         check_field(problem, field)
         settings = settings.sampling(_points(recipe, problem, field, seed))
     store = _store(problem, field, recipe, seed, settings)
-    run = Runner(problem, settings.budget, seed, settings.events, store)
+    posed, ansatz = with_exact_conditions(problem) if drawn and recipe.exact_values else (problem, None)
+    run = Runner(posed, settings.budget, seed, settings.events, store)
     with nullcontext() if store is None else store:
         reason = _run(run, field, recipe, settings)
-    seconds, warnings = run.seconds, _warnings(run, own is None)
-    missed = violations(run.iterate.field, run.iterate.heldout)
-    metrics = _metrics(run, missed, seconds)
+    seconds, warnings = run.seconds, _warnings(problem, run, own is None)
+    found = run.iterate if ansatz is None else _behind(problem, ansatz, run, recipe)
+    missed = violations(found.field, found.heldout)
+    metrics = _metrics(problem, found, run, missed, seconds)
+    if drawn and len(recipe.hidden) > 1:
+        metrics |= trained(recipe.network(problem, seed), run.iterate)
     trust, known = assess(run.problem, run.iterate, run.levels, missed)
     if known is not None:
         metrics["standard_errors"] = list(known.standard_errors)
@@ -181,8 +192,16 @@ def solve(
     before = None if store is None or store.saved is None else store.saved.state["iterations"]
     if run.iterations == before and reason not in (StopReason.TIME, StopReason.NEXT_LEVEL):
         warnings.append(f"the solve in {settings.checkpoint} had been finished: nothing was left to do")
-    field = network_of(run.iterate.field)
-    return Solution(problem, field, run.history, reason, metrics, seed, *trust, recipe.name, tuple(warnings))
+    return Solution(
+        problem, network_of(found.field), run.history, reason, metrics, seed, *trust, recipe.name, tuple(warnings)
+    )
+
+
+def _behind(problem: Problem, ansatz: Ansatz, run: Runner, recipe: Recipe) -> Iterate:
+    """Put the network of a run behind its ansatz, to be judged by the problem as it was given."""
+    field = ConstrainedField(network_of(run.iterate.field), ansatz)
+    parameters = sum(p.numel() for p in field.parameters())
+    return placed(problem, field, recipe.points(problem, parameters, run.seed), MEAN_SQUARES)[0]
 
 
 def _run(run: Runner, field: nn.Module | None, recipe: Recipe, settings: SolveSettings) -> StopReason:
@@ -238,7 +257,7 @@ def described(thing: Any) -> Any:
     return sha256(_ADDRESS.sub("", repr(thing)).encode()).hexdigest()[:12]
 
 
-def _warnings(run: Runner, given: bool) -> list[str]:
+def _warnings(problem: Problem, run: Runner, given: bool) -> list[str]:
     """List warnings for the user besides the figures."""
     found = []
     objective, field = run.iterate.objective, run.iterate.field
@@ -247,7 +266,7 @@ def _warnings(run: Runner, given: bool) -> list[str]:
     rows = len(objective.residuals(field)) if residuals else 0
     if given and residuals and rows < MIN_ROWS_PER_PARAMETER * parameters:
         found.append(f"{rows} residuals for {parameters} parameters: give twice as many, or check held-out figures")
-    resonance = near_resonance(run.problem) if objective.affine(outputs_of(field)) else None
+    resonance = near_resonance(problem) if objective.affine(outputs_of(field)) else None
     if resonance is not None:
         found.append(resonance)
     return found
@@ -312,8 +331,10 @@ def _relative(field: nn.Module, heldout: Objective) -> float | None:
         return math.sqrt(float(heldout.cost(field)) / zero) if zero > 0 else None
 
 
-def _metrics(run: Runner, missed: Sequence[Violation], seconds: float) -> dict[str, Any]:
-    problem, field, heldout = run.problem, run.iterate.field, run.iterate.heldout
+def _metrics(
+    problem: Problem, found: Iterate, run: Runner, missed: Sequence[Violation], seconds: float
+) -> dict[str, Any]:
+    field, heldout = found.field, found.heldout
     x = test_points(problem)
     values = evaluate(field, x)
     relative, largest = errors(problem, values, x) if problem.exact is not None else (None, None)

@@ -31,7 +31,7 @@ class LearningRateAnnealing(TermBalancer):
 
     def shares(self, plain: Objective, field: nn.Module, state: State) -> tuple[Shares, State]:
         """Compare gradients by all parameters."""
-        gradients = torch.stack(list(plain.gradients(field).values())).abs()
+        gradients = torch.stack(list(plain.gradients(field).values())).abs().cpu()
         inside = torch.tensor([term.inside for term in plain.terms])
         means, largest = gradients.mean(dim=1), gradients.amax(dim=1)
         before, first = present_shares(plain, state), "shares" not in state

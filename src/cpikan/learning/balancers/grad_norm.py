@@ -62,7 +62,7 @@ def last_layer_norms(objective: Objective, field: nn.Module) -> Tensor:
             cost = objective.only(term.name).cost(field)
             parts = torch.autograd.grad(cost, layer, allow_unused=True, materialize_grads=True)
         found.append(torch.cat([part.flatten() for part in parts]).norm())
-    return torch.stack(found)
+    return torch.stack(found).cpu()
 
 
 def last_layer(field: nn.Module) -> list[nn.Parameter]:

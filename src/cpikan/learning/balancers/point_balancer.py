@@ -45,9 +45,11 @@ class PointBalancer(MeanSquares, ABC):
         return self._laid(plain, weights, more)
 
     def update(self, objective: Objective, field: nn.Module, state: State) -> tuple[Objective, State]:
-        """Weigh the points anew."""
+        """Weigh the points anew; where residuals are not finite, weights stay."""
         plain = self.lifted(objective, state)
         weights, more = self.weights(plain, field, state)
+        if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
+            return objective, state
         return self._laid(plain, weights, more)
 
     @abstractmethod
@@ -84,7 +86,7 @@ def present_weights(plain: Objective, state: State, term: Term) -> Tensor:
     """Give the weights (n,) of a term's points in the state, or ones at the start."""
     found: Mapping[str, Tensor] = state.get("points", {})
     points = plain.sets[term.name].points
-    return found.get(term.name, torch.ones(len(points), dtype=points.dtype))
+    return found.get(term.name, points.new_ones(len(points)))
 
 
 def squares(plain: Objective, field: nn.Module, term: Term, *, bare: bool) -> Tensor:
@@ -98,12 +100,12 @@ def squares(plain: Objective, field: nn.Module, term: Term, *, bare: bool) -> Te
 def relative(sizes: Tensor) -> Tensor:
     """Divide sizes (n,) by the largest; ones where all vanish."""
     largest = sizes.max() if len(sizes) else sizes.new_ones(())
-    return sizes / largest if float(largest) > 0 else torch.ones_like(sizes)
+    return sizes / largest if float(largest) != 0 else torch.ones_like(sizes)
 
 
 def _nearest(old: Tensor, new: Tensor) -> Tensor:
     """Find the nearest old point of every new one, by the extent of the old points along each axis."""
     extent = old.amax(dim=0) - old.amin(dim=0)
     extent = torch.where(extent > 0, extent, torch.ones_like(extent))
-    _, index = cKDTree((old / extent).numpy()).query((new / extent).numpy())
-    return torch.from_numpy(index)
+    _, index = cKDTree((old / extent).cpu().numpy()).query((new / extent).cpu().numpy())
+    return torch.from_numpy(index).to(old.device)

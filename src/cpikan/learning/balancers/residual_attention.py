@@ -63,5 +63,5 @@ class ResidualAttention(PointBalancer):
             return (1 - self.rate) * now + self.rate * share
         asked = share if self.potential == "quadratic" else torch.exp((share - 1) / self.temperature)
         density = (1 - self.rate) * now.square() + self.rate * asked / asked.mean()
-        # rounding would add up in a sum that is 1 but for it
+        # a mean of 1 but for rounding, which would add up; a weight stays a positive number where a residual vanishes
         return (density / density.mean()).clamp_min(math.ulp(1.0)).sqrt()

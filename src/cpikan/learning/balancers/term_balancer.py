@@ -46,11 +46,13 @@ class TermBalancer(MeanSquares, ABC):
         return self.update(objective, field, {"start": start})
 
     def update(self, objective: Objective, field: nn.Module, state: State) -> tuple[Objective, State]:
-        """Weigh the terms anew."""
+        """Weigh the terms anew; where losses or gradients are not finite, weights stay."""
         start = state["start"]
         plain = _without_user_weights(objective)
         plain = plain.reweighted({term.name: start[term.name] * _share(term, plain) for term in plain.terms})
         shares, more = self.shares(plain, field, state)
+        if not all(map(math.isfinite, shares.values())) and "shares" in state:
+            return objective, state
         weights = {}
         for term in objective.terms:
             share = shares[term.name] ** (0.5 if term.kind == "residual" else 1.0)
@@ -74,7 +76,7 @@ def _share(term: Term, objective: Objective) -> float:
 def losses(plain: Objective, field: nn.Module) -> Tensor:
     """Evaluate the cost of every term, (m,), without a graph."""
     with torch.no_grad():
-        return torch.stack([value.detach() for value in plain.values(field).values()])
+        return torch.stack([value.detach().cpu() for value in plain.values(field).values()])
 
 
 def normalised(shares: Tensor) -> Tensor:

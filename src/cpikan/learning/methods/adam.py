@@ -41,6 +41,8 @@ class FirstOrder(Method):
             raise InputError(
                 f"{self.iterations} steps of {self.name} at rate {self.rate}: give at least 1, and more than 0"
             )
+        if not isinstance(self.direction, Direction):
+            raise InputError(f"direction {self.direction!r} of {self.name}: give a Direction, as ConFIG()")
         if self.momentum and self.direction.momentum:
             raise InputError(
                 f"{type(self.direction).__name__} in {self.name}: both remember gradients, and the second scales away what the "

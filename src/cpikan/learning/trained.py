@@ -1,0 +1,36 @@
+"""Whether a network was trained: what its hidden layers have learned beyond what its output layer alone can do."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from cpikan.fields.functional import parameter_vector, set_parameters
+from cpikan.learning.iterate import Iterate
+from cpikan.learning.methods.gauss_newton import gauss_newton
+from cpikan.learning.methods.last_layer import OutputProblem
+from cpikan.learning.unknowns import network_of
+
+_OUTPUT_SHARE = 0.15  # of the parameters, at most
+_WORSE = 100.0  # times the held-out residual
+_RANK, _STEPS, _HALVINGS, _FLAT = 1e-10, 20, 12, 1e-3
+
+
+def trained(drawn: Any, found: Iterate) -> dict[str, Any]:
+    """Compare a network with the ``drawn`` one that it began from, whose output layer alone is solved for.
+
+    Gives ``output_share`` of the output coefficients in all parameters, ``frozen_over_found``, the held-out residual with
+    the drawn hidden layers over the one that was found, and whether it counts as ``trained``: at most 15 %, at least 100.
+    """
+    share = drawn.output_coefficients().numel() / sum(p.numel() for p in drawn.parameters())
+    reached, place = found.heldout_cost(), parameter_vector(found.field)
+    network_of(found.field).load_state_dict(drawn.state_dict())
+    gauss_newton(OutputProblem(found.objective, found.field, _RANK), _STEPS, _HALVINGS, _FLAT)
+    frozen = found.heldout_cost()
+    set_parameters(found.field, place)
+    worse = math.sqrt(frozen / reached) if reached > 0 else math.inf
+    return {
+        "trained": share <= _OUTPUT_SHARE and worse >= _WORSE,
+        "output_share": share,
+        "frozen_over_found": worse,
+    }
