@@ -19,6 +19,11 @@ from .images.model_file import load_model as load_model
 from .images.patches.dataset import WaferPatchDataset as WaferPatchDataset
 from .images.training.config import TrainConfig as TrainConfig
 from .learning.recipes import Recipe as Recipe
+from .learning.samplers.adaptive_residual import AdaptiveResidualSampler as AdaptiveResidualSampler
+from .learning.samplers.causal_slab import CausalSlabSampler as CausalSlabSampler
+from .learning.samplers.multi_resolution import MultiResolution as MultiResolution
+from .learning.samplers.points import Points as Points
+from .learning.samplers.volume_weighted import VolumeWeightedSampler as VolumeWeightedSampler
 from .learning.solver import Solution as Solution
 from .learning.solver import SolveSettings as SolveSettings
 from .learning.solver import solve as solve

@@ -19,6 +19,7 @@ from cpikan.learning.samplers.adaptive_residual import AdaptiveResidualSampler
 from cpikan.learning.samplers.points import Points
 from cpikan.learning.samplers.residual_pool import even_candidates
 from cpikan.learning.samplers.rules import R3, Quantile, Rad, RarD, RarG
+from cpikan.learning.samplers.volume_weighted import VolumeWeightedSampler
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.physics.problem import Problem, dirichlet
 from cpikan.physics.regions import LShape, box, disc
@@ -259,6 +260,13 @@ def test_few_points_by_rad_find_a_front_that_even_points_miss():
         (lambda: AdaptiveResidualSampler(Points(50, 2), every=0), "every 0 steps: give 1 or more"),
         (lambda: AdaptiveResidualSampler("chebyshev"), "of str: give Points"),
         (lambda: AdaptiveResidualSampler(Points(50, 2), "r3", unbiased=True), "no known probability"),
+        (lambda: AdaptiveResidualSampler(Points(50, 2), 7), "rule of refinement '7'"),
+        (lambda: AdaptiveResidualSampler(Points(50, 2), "rad", 2.5), "every of AdaptiveResidualSampler is 2.5"),
+        (lambda: RarG("many"), "added of RarG is 'many': give a whole number"),
+        (lambda: Points(10.5, 2), "interior of Points is 10.5: give a whole number"),
+        (lambda: Points(10, 2, seed=-1), "seed -1 of points: give 0 or more"),
+        (lambda: SolveSettings(points=500), "points by 500: give Points"),
+        (lambda: VolumeWeightedSampler(500), "points by 500: give Points"),
         (lambda: Rad(-1.0), "a power and a floor of 0 or more"),
         (lambda: RarG(-3), "-3 points added"),
         (lambda: Quantile(1.5), "a share of 1.5"),

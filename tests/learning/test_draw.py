@@ -63,3 +63,13 @@ def test_even_probabilities_draw_evenly():
     probabilities = inclusion(np.full(2000, 3.0), 500)
     counts = np.histogram(draw(probabilities, np.random.default_rng(2)), bins=10, range=(0, 2000))[0]
     assert ((counts - 50) ** 2 / 50).sum() < chi2.ppf(0.999, 9)
+
+
+def test_even_draws_take_every_pair_equally_often():
+    """Without a random order, candidates side by side would never be drawn together: 3 of 14 pairs of 8 in draws of 4."""
+    probabilities, rounds = inclusion(np.ones(8), 4), 3000
+    drawn = [draw(probabilities, np.random.default_rng(seed)) for seed in range(rounds)]
+    for pair in ({0, 1}, {2, 7}):
+        share = np.mean([pair <= set(one.tolist()) for one in drawn])
+        assert share == pytest.approx(3 / 14, abs=4 * np.sqrt(3 / 14 * 11 / 14 / rounds))
+    assert any((np.diff(one) < 0).any() for one in drawn)

@@ -62,6 +62,7 @@ def test_points_that_move_go_on_moving_in_their_own_rhythm():
         (lambda: MultiResolution(Points(1, 2), (10, 20), (5, 6)), "one more count"),
         (lambda: MultiResolution(Points(1, 2), (10, 20, 30), (6, 5)), "give rising steps"),
         (lambda: MultiResolution(Points(1, 2), (0, 20), (5,)), "one more count"),
+        (lambda: MultiResolution(Points(1, 2), (10, 20), (5.5,)), "count of MultiResolution is 5.5"),
         (lambda: MultiResolution(VolumeWeightedSampler(Points(9, 2))), "of VolumeWeightedSampler: .* wrap the whole"),
         (lambda: MultiResolution(AdaptiveResidualSampler(Points(9, 2), "rar-g")), "adds points by itself"),
         (lambda: MultiResolution(AdaptiveResidualSampler(Points(9, 2), pool=999)), "pool of 999 candidates for 2000"),

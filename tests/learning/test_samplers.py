@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from sampler_contract import SamplerContract
+from sampler_contract import SamplerContract, resumed_and_whole
 
+from cpikan.fields.functional import parameter_vector
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.methods.adam import Adam
 from cpikan.learning.objective import PointSet
+from cpikan.learning.recipes import Recipe
 from cpikan.learning.runner import Runner
 from cpikan.learning.samplers.adaptive_residual import AdaptiveResidualSampler
 from cpikan.learning.samplers.causal_slab import CausalSlabSampler
@@ -107,6 +109,13 @@ class TestMultiResolution(SamplerContract):
 class TestMultiResolutionOfPointsThatMove(SamplerContract):
     def make(self):
         return MultiResolution(AdaptiveResidualSampler(Points(60, 12), "r3", 6, 600), (20, 60), (12,))
+
+
+def test_points_that_move_and_weights_of_points_go_on_together(tmp_path):
+    recipe = Recipe("mine", "", (Adam(45, 1e-2),))
+    parts = {"points": AdaptiveResidualSampler(Points(60, 12), "r3", 7, 600), "balancer": "residual-attention"}
+    resumed, whole = resumed_and_whole(tmp_path, "helmholtz-1d", recipe, **parts)
+    assert torch.equal(parameter_vector(resumed.field), parameter_vector(whole.field))
 
 
 def test_points_gather_where_residuals_are_large():

@@ -10,6 +10,7 @@ import torch
 
 from cpikan.errors import InputError
 from cpikan.fields.functional import parameter_vector, set_parameters
+from cpikan.fields.protocol import Jet
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.balancers.annealing import LearningRateAnnealing
 from cpikan.learning.balancers.grad_norm import GradNorm, last_layer
@@ -258,6 +259,39 @@ def test_traces_are_those_of_a_brute_force_jacobian():
         jacobian = torch.stack(rows)
         trace = float(torch.trace(jacobian @ jacobian.mT))
         assert found.weights[term.name] == pytest.approx(trace**-0.5, rel=1e-9)
+
+
+class Bent(torch.nn.Module):
+    """A field of one's own that is linear in nothing: the sine of a network."""
+
+    networks, dimension, outputs = None, 2, 1
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x).sin()
+
+    def jet(self, x, second="axes"):
+        u = self.network.jet(x, "axes")
+        sine, cosine = u.value.sin(), u.value.cos()
+        bend = cosine[..., None] * u.second - sine[..., None] * u.gradient.square()
+        return Jet(sine, cosine[..., None] * u.gradient, bend)
+
+
+@pytest.mark.parametrize("make", [KernelTraces, ReLoBRaLo, SoftAdapt, LearningRateAnnealing, GradNorm])
+def test_fields_that_are_linear_in_nothing_are_balanced_too(make):
+    """The kernel is then that of all parameters."""
+    _, network, objective = start(count=20)
+    field = Bent(network)
+    found, state = make().init(objective, field)
+    again, _ = make().update(found, field, state)
+    assert all(0 < weight < math.inf for weight in again.weights.values())
+    if make is KernelTraces:
+        for term in objective.terms:
+            jacobian = found.only(term.name).linearise(field).jacobian
+            assert float(jacobian.square().sum()) == pytest.approx(1.0, rel=1e-9)
 
 
 @pytest.mark.parametrize("make", [GradNorm, ReLoBRaLo, SoftAdapt])

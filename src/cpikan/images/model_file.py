@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,15 @@ _DAMAGED = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, Recur
 @dataclass(frozen=True)
 class ModelCard:
     """What a model is: ``kind`` and ``config`` of the network (`build_model`), the ``features`` it is shown, and of its
-    ``training`` what was kept (seed, settings, data, figures): whatever JSON can hold.
+    ``training`` what was kept (seed, settings, data, figures): whatever JSON can hold. ``sigma_factors`` are pairs of phase
+    noise in rad and of the factor by which the network's sigma was found too small there.
     """
 
     kind: str
     config: dict[str, Any]
     features: FeatureSpec = field(default_factory=FeatureSpec)
     training: dict[str, Any] = field(default_factory=dict)
+    sigma_factors: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def of(cls, network: ImageNetwork, features: FeatureSpec, training: dict[str, Any] | None = None) -> ModelCard:
@@ -88,6 +91,7 @@ def save_model(network: ImageNetwork, card: ModelCard, path: Path | str) -> Path
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
         "sha256": hashlib.sha256(data).hexdigest(),
         "training": card.training,
+        "sigma_factors": [list(pair) for pair in card.sigma_factors],
     }
     # weights first: where a run is killed between the two, the older card refuses them by its checksum
     write_bytes(weights, data)
@@ -183,7 +187,11 @@ def _card(document: dict[str, Any], path: Path) -> ModelCard:
             raise TypeError(f"modulation {spec.modulation!r}")
         if not isinstance(document["kind"], str):
             raise TypeError(f"kind {document['kind']!r}")
-        card = ModelCard(document["kind"], dict(document["config"]), spec, dict(document.get("training") or {}))
+        factors = tuple((float(noise), float(factor)) for noise, factor in document.get("sigma_factors") or ())
+        if not all(0 <= noise < math.inf and 0 < factor < math.inf for noise, factor in factors):
+            raise TypeError(f"sigma_factors {factors}")
+        training = dict(document.get("training") or {})
+        card = ModelCard(document["kind"], dict(document["config"]), spec, training, factors)
         card.check()
     except InputError as failure:
         raise InputError(f"{path}: {failure}") from failure

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cpikan.images.features import FeatureSpec, Planes, features, read_answer
+from cpikan.images.sigma_scale import PLAIN, SigmaScale
 from cpikan.psi.model.flags import Flag
 from cpikan.streaming.tiling.model import ReceptiveField
 
@@ -42,12 +43,13 @@ class LearnedTiles:
         unit_nm: float,
         half_wave_nm: float,
         fingerprint: str,
+        scale: SigmaScale = PLAIN,
         threads: int = 1,
         device: str = "cpu",
     ) -> None:
         self._network = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._spec, self._device = spec, torch.device(device)
-        self._unit, self._half = float(unit_nm), float(half_wave_nm)
+        self._unit, self._half, self._scale = float(unit_nm), float(half_wave_nm), scale
         field = network.receptive_field_px
         # what the network sees of a pixel reaches further, and so does the check of orders
         self.receptive_field_px: ReceptiveField = (
@@ -57,7 +59,7 @@ class LearnedTiles:
         self.channels_in: int | None = 3 + len(spec.wavelengths_nm) + int(spec.modulation)
         self.batch = threads
         self._pool: ThreadPoolExecutor | None = None
-        self.fingerprint = f"{fingerprint} {self._unit!r} {self._half!r}"
+        self.fingerprint = f"{fingerprint} {self._unit!r} {self._half!r} {scale!r}"
 
     def __call__(self, tiles: np.ndarray, /) -> np.ndarray:
         if self._pool is None:
@@ -80,8 +82,8 @@ class LearnedTiles:
         correction = answer.height_nm - planes.height_nm
         known = planes.valid & (correction.abs() <= _LARGEST * planes.sigma_nm)
         correction = torch.where(known, correction, 0.0)
-        spread = (answer.log_variance.clamp(*_LOG_VARIANCE) / 2).exp() * planes.sigma_nm
-        sigma = torch.where(known, spread, planes.sigma_nm)
+        relative = (answer.log_variance.clamp(*_LOG_VARIANCE) / 2).exp()
+        sigma = torch.where(known, self._scale.sigma(relative, planes.sigma_nm), planes.sigma_nm)
         doubtful = planes.valid & (answer.order_logit > 0)
         flags = torch.zeros_like(correction)
         if doubtful.any():

@@ -29,7 +29,7 @@ from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.runner import Budget, History, Runner
 from cpikan.learning.samplers.kinds import SAMPLERS, make_sampler
 from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
-from cpikan.learning.samplers.sampler import Sampler
+from cpikan.learning.samplers.sampler import Sampler, check_sampler
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.trained import trained
 from cpikan.learning.trust.assess import assess
@@ -81,6 +81,8 @@ class SolveSettings:
         if not self.checkpoint_s >= 0:
             raise InputError(f"checkpoints every {self.checkpoint_s} s: give 0 or more")
         check_restarts(self.restarts or 0)
+        if self.points is not None and not isinstance(self.points, str):
+            check_sampler(self.points)
         if self.sampler_every is not None and not isinstance(self.points, str):
             raise InputError(f"a sampler every {self.sampler_every} steps: name one of {', '.join(SAMPLERS)}")
 

@@ -16,7 +16,7 @@ from cpikan.learning.objective import Objective, PointSet
 from cpikan.learning.samplers.points import Points
 from cpikan.learning.samplers.residual_pool import ResidualPool, even_candidates
 from cpikan.learning.samplers.rules import Rule, rule_named
-from cpikan.learning.samplers.sampler import Sampler
+from cpikan.learning.samplers.sampler import Sampler, check_whole
 from cpikan.learning.samplers.volumes import weighted
 from cpikan.physics.problem import Problem
 
@@ -42,7 +42,7 @@ class AdaptiveResidualSampler:
 
     def __post_init__(self) -> None:
         check_pool(self, self.base, self.every, self.pool)
-        if isinstance(self.rule, str):
+        if not hasattr(self.rule, "choose"):
             object.__setattr__(self, "rule", rule_named(self.rule))
         if self.unbiased and not self._rule.known:
             raise InputError(
@@ -96,6 +96,7 @@ def check_pool(sampler: Sampler, base: Points, every: int, pool: int) -> None:
     name = type(sampler).__name__
     if not isinstance(base, Points):
         raise InputError(f"{name} of {type(base).__name__}: give Points(interior, boundary) to begin with")
+    check_whole(name, every=every, pool=pool)
     if every < 1:
         raise InputError(f"{name} every {every} steps: give 1 or more")
     if pool < base.interior:

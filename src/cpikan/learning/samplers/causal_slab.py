@@ -17,7 +17,7 @@ from cpikan.learning.samplers.draw import Array, Numbers, draw, inclusion
 from cpikan.learning.samplers.points import Points
 from cpikan.learning.samplers.residual_pool import even_candidates, residual_sizes
 from cpikan.learning.samplers.rules import check_density, residual_density
-from cpikan.learning.samplers.sampler import Sampler
+from cpikan.learning.samplers.sampler import Sampler, check_whole
 from cpikan.physics.evolution import time_axis
 from cpikan.physics.problem import Problem
 
@@ -50,6 +50,7 @@ class CausalSlabSampler:
     def __post_init__(self) -> None:
         check_pool(self, self.base, self.every, self.pool)
         check_density(self.power, self.floor)
+        check_whole("CausalSlabSampler", slabs=self.slabs)
         if self.slabs < 2:
             raise InputError(f"{self.slabs} slabs of time: give at least 2")
         if not self.ladder or not all(eps >= 0 for eps in self.ladder):

@@ -13,7 +13,7 @@ from torch import nn
 from cpikan.errors import InputError
 from cpikan.learning.methods.method import State
 from cpikan.learning.objective import Objective, PointSet
-from cpikan.learning.samplers.sampler import Sampler
+from cpikan.learning.samplers.sampler import Sampler, check_whole
 from cpikan.physics.problem import Problem
 
 
@@ -44,6 +44,8 @@ class MultiResolution:
             raise InputError(f"MultiResolution of {name}: give a sampler with a number of points, and wrap the whole")
         if self.base.adds:
             raise InputError(f"MultiResolution of a {name} that adds points by itself: give another rule")
+        for number in (*self.counts, *self.steps):
+            check_whole("MultiResolution", count=number)
         rising = all(a < b for a, b in zip((0, *self.steps), self.steps, strict=False))
         if len(self.counts) != len(self.steps) + 1 or not self.steps or not rising or min(self.counts) < 1:
             raise InputError(

@@ -16,6 +16,7 @@ from torch import nn
 from cpikan.errors import InputError, unknown_name
 from cpikan.learning.methods.method import State
 from cpikan.learning.objective import Objective, PointSet
+from cpikan.learning.samplers.sampler import check_whole
 from cpikan.physics.problem import Condition, Problem
 from cpikan.physics.regions import Box
 
@@ -42,6 +43,9 @@ class Points:
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise unknown_name("rule of points", self.rule, RULES)
+        check_whole("Points", interior=self.interior, boundary=self.boundary, seed=self.seed)
+        if self.seed < 0:
+            raise InputError(f"seed {self.seed} of points: give 0 or more")
         if self.interior < 1 or self.boundary < 0:
             raise InputError(f"{self.interior} interior and {self.boundary} boundary points: give at least 1 and 0")
 

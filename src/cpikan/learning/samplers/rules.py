@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from cpikan.errors import InputError, unknown_name
 from cpikan.learning.samplers.draw import Array, Numbers, draw, inclusion
 from cpikan.learning.samplers.residual_pool import ResidualPool
+from cpikan.learning.samplers.sampler import check_whole
 
 
 class Choice(NamedTuple):
@@ -67,6 +68,7 @@ class RarG:
     adds = True
 
     def __post_init__(self) -> None:
+        check_whole(type(self).__name__, added=self.added, most=self.most)
         if self.added < 0 or self.most < 0:
             raise InputError(f"{self.added} points added until there are {self.most}: give 0 (the default) or more")
 
@@ -145,10 +147,10 @@ _NONE: Numbers = np.arange(0)
 RULES: dict[str, Callable[[], Rule]] = {"rad": Rad, "rar-g": RarG, "rar-d": RarD, "r3": R3, "quantile": Quantile}
 
 
-def rule_named(name: str) -> Rule:
+def rule_named(name: Any) -> Rule:
     """Make a rule with its defaults; raises InputError for an unknown name."""
     if name not in RULES:
-        raise unknown_name("rule of refinement", name, RULES)
+        raise unknown_name("rule of refinement", str(name), RULES)
     return RULES[name]()
 
 

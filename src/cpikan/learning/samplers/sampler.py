@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from operator import index
+from typing import Any, Protocol
 
 from torch import nn
 
+from cpikan.errors import InputError
 from cpikan.learning.methods.method import State
 from cpikan.learning.objective import Objective, PointSet
 from cpikan.physics.problem import Problem
@@ -27,3 +29,18 @@ class Sampler(Protocol):
     def held_out_sampler(self) -> Sampler:
         """Give other points, which are not fitted."""
         ...
+
+
+def check_sampler(given: Any) -> None:
+    """Raise InputError for what gives no points."""
+    if not all(hasattr(given, name) for name in ("every", "init", "update", "held_out_sampler")):
+        raise InputError(f"points by {given!r}: give Points(interior, boundary), or another sampler")
+
+
+def check_whole(name: str, **numbers: Any) -> None:
+    """Raise InputError for what are no whole numbers, by their names."""
+    for what, number in numbers.items():
+        try:
+            index(number)
+        except TypeError:
+            raise InputError(f"{what} of {name} is {number!r}: give a whole number") from None

@@ -10,7 +10,7 @@ from torch import nn
 from cpikan.errors import unknown_name
 from cpikan.learning.methods.method import State
 from cpikan.learning.objective import Objective, PointSet
-from cpikan.learning.samplers.sampler import Sampler
+from cpikan.learning.samplers.sampler import Sampler, check_sampler
 from cpikan.learning.samplers.volumes import ESTIMATES, volumes, weighted
 from cpikan.physics.problem import Problem
 
@@ -27,6 +27,7 @@ class VolumeWeightedSampler:
     estimate: str = "neighbours"
 
     def __post_init__(self) -> None:
+        check_sampler(self.base)
         if self.estimate not in ESTIMATES:
             raise unknown_name("estimate of volumes", self.estimate, ESTIMATES)
 

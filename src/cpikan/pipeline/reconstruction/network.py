@@ -27,13 +27,14 @@ class LearnedModel:
     network: nn.Module
     features: FeatureSpec
     fingerprint: str
+    sigma_factors: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def open(cls, name: str | None, stack: FrameStack) -> LearnedModel:
         """Read a model file, or the shipped model of that name; InputError where it was made for other wavelengths."""
         network, card = load_model(name or shipped_model(DEFAULT_MODEL))
         card.features.check(stack.acquisition.wavelengths_nm)
-        return cls(name or DEFAULT_MODEL, network, card.features, weights_fingerprint(network))
+        return cls(name or DEFAULT_MODEL, network, card.features, weights_fingerprint(network), card.sigma_factors)
 
     def tiles(self, **how: Any) -> LearnedTiles:
         """Set the network up for tiles; ``how`` as `LearnedTiles` takes it."""

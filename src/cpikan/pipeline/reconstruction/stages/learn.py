@@ -19,6 +19,8 @@ from cpikan.streaming.bands import Band
 from cpikan.streaming.engine import ProgressSink
 
 if TYPE_CHECKING:
+    from cpikan.images.sigma_scale import SigmaScale
+    from cpikan.pipeline.reconstruction.calibrate import StackCalibration
     from cpikan.pipeline.reconstruction.network import LearnedModel
 
 _SAMPLED_ROWS = 128  # pairs of rows that the noise unit is estimated on
@@ -55,6 +57,7 @@ class Learn(Stage):
         tiles = model.tiles(
             unit_nm=unit,
             half_wave_nm=half_wave_nm if search is None else search.half_wave_nm,
+            scale=_scale(model, context.calibrated),
             threads=context.pool.threads,
             device=device,
         )
@@ -65,6 +68,14 @@ class Learn(Stage):
             report = run_tiles(tiles, source, NetworkRows(self, arrays, context, progress), tiling)
         kept = {"model": model.name, "model_sha256": model.fingerprint, "unit_nm": unit, "device": device}
         return {"learned": {**kept, **report}, "methods_used": ["learned"]}
+
+
+def _scale(model: LearnedModel, found: StackCalibration) -> SigmaScale:
+    """Say how the network's sigma is scaled on a stack: by its noise, and by what of it neighbours share."""
+    from cpikan.images.sigma_scale import SigmaScale
+
+    noise_rad = float(np.mean(found.calibration.sigma_phase_rad))
+    return SigmaScale.of(model.sigma_factors, noise_rad, found.calibration.systematic_share, found.average_factors)
 
 
 def _stored_phases(arrays: Arrays) -> PhaseRows:
