@@ -22,7 +22,7 @@ import torch
 
 import cpikan
 from cpikan.images.features import Planes, features
-from cpikan.images.tiles import LearnedTiles
+from cpikan.images.tiles import LearnedTiles, MapUnits
 from cpikan.pipeline.simulation.simulate import simulate
 from cpikan.pipeline.training.simulated_stacks import noisy_instrument
 from cpikan.psi.simulate import SimulationSettings
@@ -36,9 +36,7 @@ SIGMA_NM = 45.0
 
 def tiles_of(model: str, threads: int = 1) -> LearnedTiles:
     network, card = cpikan.load_model(model)
-    return LearnedTiles(
-        network, card.features, unit_nm=SIGMA_NM, half_wave_nm=2500.0, fingerprint=model, threads=threads
-    )
+    return LearnedTiles(network, card.features, MapUnits(SIGMA_NM, 2500.0), fingerprint=model, threads=threads)
 
 
 def planes(rows: int, columns: int) -> np.ndarray:

@@ -24,7 +24,8 @@ from .learning.samplers.causal_slab import CausalSlabSampler as CausalSlabSample
 from .learning.samplers.multi_resolution import MultiResolution as MultiResolution
 from .learning.samplers.points import Points as Points
 from .learning.samplers.volume_weighted import VolumeWeightedSampler as VolumeWeightedSampler
-from .learning.solver import Solution as Solution
+from .learning.solution import Solution as Solution
+from .learning.solution import load_solution as load_solution
 from .learning.solver import SolveSettings as SolveSettings
 from .learning.solver import solve as solve
 from .partition import Partition as Partition

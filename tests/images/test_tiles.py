@@ -9,7 +9,7 @@ import torch
 import cpikan
 from cpikan.images.features import FeatureSpec
 from cpikan.images.models.unet import UNet
-from cpikan.images.tiles import LearnedTiles
+from cpikan.images.tiles import LearnedTiles, MapUnits
 from cpikan.psi.model.flags import Flag
 
 SPEC = FeatureSpec(means_px=(3, 7))
@@ -27,7 +27,7 @@ def network(seed: int = 0) -> UNet:
 
 
 def tiles_of(made: torch.nn.Module, **options: object) -> LearnedTiles:
-    return LearnedTiles(made, SPEC, unit_nm=5.0, half_wave_nm=HALF_NM, fingerprint="x", **options)
+    return LearnedTiles(made, SPEC, MapUnits(5.0, HALF_NM), fingerprint="x", **options)
 
 
 def planes(shape: tuple[int, int], seed: int = 0) -> np.ndarray:

@@ -14,7 +14,8 @@ from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.iterate import placed
 from cpikan.learning.recipes import Recipe
 from cpikan.learning.samplers.points import Points
-from cpikan.learning.solver import Solution, SolveSettings, solve
+from cpikan.learning.solution import Solution
+from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.strategies.grow import Grow
 from cpikan.learning.trust.assess import assess
 from cpikan.learning.trust.verdict import Evidence, judge

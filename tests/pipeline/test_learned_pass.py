@@ -17,7 +17,7 @@ from cpikan.errors import InputError, ResumeError
 from cpikan.images.features import FeatureSpec
 from cpikan.images.model_file import ModelCard, save_model
 from cpikan.images.models.unet import UNet
-from cpikan.images.tiles import LearnedTiles
+from cpikan.images.tiles import LearnedTiles, MapUnits
 from cpikan.pipeline.reconstruction.stages.learn import NetworkRows
 from forked import exit_code_of_fork
 from independent_frames import Scene
@@ -62,8 +62,7 @@ def test_the_map_is_that_of_hybrid_corrected_as_the_network_says(wafer: Scene, m
     tiles = LearnedTiles(
         network,
         card.features,
-        unit_nm=learned.summary["learned"]["unit_nm"],
-        half_wave_nm=WAVES_NM[0] / 2,
+        MapUnits(learned.summary["learned"]["unit_nm"], WAVES_NM[0] / 2),
         fingerprint="",
     )
     shown = np.stack([np.where(valid, height, 0), np.where(valid, sigma, 0), valid]).astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,11 +23,19 @@ _SAME_ORDER = 0.2  # half waves: how near whole orders a pixel must lie for its 
 _LOG_VARIANCE = (-6.0, 4.0)
 
 
+class MapUnits(NamedTuple):
+    """What a map is measured in: its noise, the finest half wave, and what its sigma knows beside that noise."""
+
+    unit_nm: float
+    half_wave_nm: float
+    sigma: SigmaScale = PLAIN
+
+
 class LearnedTiles:
     """``network`` with its ``spec`` as a `TileModel`: planes (N, C, h, w) of height_nm, sigma_nm, validity (0 or 1), then
     phases and modulation where the network takes them; correction to the height (nm), sigma (nm) and flags come out.
 
-    Pixels whose order the network calls wrong and that lie a whole number of ``half_wave_nm`` off the mean of their trusted
+    Pixels whose order the network calls wrong and that lie a whole number of half waves off the mean of their trusted
     neighbours get that mean and flag 16; those it doubts without such evidence get flag 8. Corrections beyond eight
     sigmas are not made. Nothing is said of pixels that are not valid. Each tile is one thread's work, so ``threads`` change
     no bit, and small layers need not wait for each other.
@@ -39,17 +47,15 @@ class LearnedTiles:
         self,
         network: nn.Module,
         spec: FeatureSpec,
+        units: MapUnits,
         *,
-        unit_nm: float,
-        half_wave_nm: float,
         fingerprint: str,
-        scale: SigmaScale = PLAIN,
         threads: int = 1,
         device: str = "cpu",
     ) -> None:
         self._network = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._spec, self._device = spec, torch.device(device)
-        self._unit, self._half, self._scale = float(unit_nm), float(half_wave_nm), scale
+        self._unit, self._half, self._scale = float(units.unit_nm), float(units.half_wave_nm), units.sigma
         field = network.receptive_field_px
         # what the network sees of a pixel reaches further, and so does the check of orders
         self.receptive_field_px: ReceptiveField = (
@@ -59,7 +65,7 @@ class LearnedTiles:
         self.channels_in: int | None = 3 + len(spec.wavelengths_nm) + int(spec.modulation)
         self.batch = threads
         self._pool: ThreadPoolExecutor | None = None
-        self.fingerprint = f"{fingerprint} {self._unit!r} {self._half!r} {scale!r}"
+        self.fingerprint = f"{fingerprint} {self._unit!r} {self._half!r} {units.sigma!r}"
 
     def __call__(self, tiles: np.ndarray, /) -> np.ndarray:
         if self._pool is None:

@@ -26,14 +26,14 @@ from cpikan.learning.directions.kinds import direction_named
 from cpikan.learning.iterate import Iterate, placed
 from cpikan.learning.objective import Objective
 from cpikan.learning.recipes import Recipe, recipe_named
-from cpikan.learning.runner import Budget, History, Runner
+from cpikan.learning.runner import Budget, Runner
 from cpikan.learning.samplers.kinds import SAMPLERS, make_sampler
 from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
 from cpikan.learning.samplers.sampler import Sampler, check_sampler
+from cpikan.learning.solution import Solution
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.trained import trained
 from cpikan.learning.trust.assess import assess
-from cpikan.learning.trust.verdict import Word
 from cpikan.learning.unknowns import network_of, outputs_of, unknowns_of
 from cpikan.learning.violations import Violation, violations, zero_cost
 from cpikan.physics.catalogue import problem as problem_named
@@ -112,44 +112,6 @@ class SolveSettings:
     def budget(self) -> Budget:
         """Return the limits on seconds, steps and tolerance."""
         return Budget(self.seconds, self.steps, self.rtol)
-
-
-@dataclass(frozen=True)
-class Solution:
-    """The field that was found, what happened on the way, why it ended, and figures of merit.
-
-    ``metrics`` has relative_l2 (the largest over outputs) and max_error against the reference (None without one), seconds,
-    iterations, collocation_points, parameters, heldout_residual (root mean square of the equation at points not fitted),
-    heldout_relative (of equation and conditions, relative to that of u = 0), boundary_violation (largest residual of a
-    condition), conditions (of each its name, its violation in its own units, and that relative to its data),
-    steps_per_second, coefficients of an inverse problem with their standard_errors, and of a network of two hidden layers
-    and more that the recipe drew whether it was trained (`cpikan.learning.trained`). ``trust`` says whether to believe it
-    ("converged", "not converged", "undetermined"), ``trust_reason`` why.
-    """
-
-    problem: Problem
-    field: nn.Module
-    history: History
-    stop_reason: StopReason
-    metrics: dict[str, Any]
-    seed: int
-    trust: Word
-    trust_reason: str
-    recipe_used: str
-    warnings: tuple[str, ...] = ()
-
-    def summary(self) -> dict[str, Any]:
-        """Flatten the solution to one record, as the command line prints it."""
-        reason = self.stop_reason
-        return {
-            "problem": self.problem.name,
-            **self.metrics,
-            "stop_reason": reason.name.lower(),
-            "seed": self.seed,
-            "trust": self.trust,
-            "trust_reason": self.trust_reason,
-            "recipe_used": self.recipe_used,
-        }
 
 
 def solve(

@@ -59,6 +59,8 @@ class Condition:
     every_output: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.on, str):  # one part alone
+            object.__setattr__(self, "on", (self.on,))
         if self.at is None:
             if self.data is not None:
                 raise InputError(f"condition {self.name!r} has data but no points: give at=, where they were measured")
@@ -208,21 +210,23 @@ class Problem:
         return found.unsqueeze(-1) if found.ndim == 1 else found
 
 
-def dirichlet(value: Data = 0.0, on: Sequence[str] | None = None, *, output: int = 0, name: str = "") -> Condition:
-    """Impose u = value on walls: a number, or a function of the points."""
+def dirichlet(
+    value: Data = 0.0, on: str | Sequence[str] | None = None, *, output: int = 0, name: str = ""
+) -> Condition:
+    """Impose u = value on walls (one name or several): a number, or a function of the points."""
     return Condition(
         name or "dirichlet",
         lambda jet, side: jet.value[..., output] - _data(value, side.points),
-        None if on is None else tuple(on),
+        _parts(on),
     )
 
 
-def neumann(slope: Data = 0.0, on: Sequence[str] | None = None, *, output: int = 0, name: str = "") -> Condition:
+def neumann(slope: Data = 0.0, on: str | Sequence[str] | None = None, *, output: int = 0, name: str = "") -> Condition:
     """Impose du/dn = slope on walls, n the outward normal."""
     return Condition(
         name or "neumann",
         lambda jet, side: (jet.gradient[..., output, :] * side.normals).sum(-1) - _data(slope, side.points),
-        None if on is None else tuple(on),
+        _parts(on),
     )
 
 
@@ -296,6 +300,11 @@ def measured(points: Tensor, values: Tensor, *, output: int = 0, weight: float =
 
     points, values = points.detach().double(), values.detach().double()  # equations are solved in float64
     return Condition("measured", residual, at=points, data=values, weight=weight)
+
+
+def _parts(on: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    """Take the name of one part, or of several."""
+    return None if on is None else (on,) if isinstance(on, str) else tuple(on)
 
 
 def _data(value: Data, points: Tensor) -> Tensor | float:

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from cpikan.learning.solver import Solution, evaluate
+from cpikan.learning.solution import Solution
+from cpikan.learning.solver import evaluate
 from cpikan.physics.regions import Box
 from cpikan.report.figures import ACCENT, INK, SECOND
 from cpikan.storage.formats import picture

@@ -9,7 +9,7 @@ from torch import nn
 
 from cpikan.images.features import FeatureSpec
 from cpikan.images.model_file import load_model, shipped_model
-from cpikan.images.tiles import LearnedTiles
+from cpikan.images.tiles import LearnedTiles, MapUnits
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.streaming.tiling.plan import plan_tiles
 from cpikan.streaming.tiling.settings import TilingSettings
@@ -36,13 +36,13 @@ class LearnedModel:
         card.features.check(stack.acquisition.wavelengths_nm)
         return cls(name or DEFAULT_MODEL, network, card.features, weights_fingerprint(network), card.sigma_factors)
 
-    def tiles(self, **how: Any) -> LearnedTiles:
+    def tiles(self, units: MapUnits, **how: Any) -> LearnedTiles:
         """Set the network up for tiles; ``how`` as `LearnedTiles` takes it."""
-        return LearnedTiles(self.network, self.features, fingerprint=self.fingerprint, **how)
+        return LearnedTiles(self.network, self.features, units, fingerprint=self.fingerprint, **how)
 
     def tiling(self, tile: int | None, overlap: int | None, shape: tuple[int, int]) -> TilingSettings:
         """Choose tiles and overlaps for a map of ``shape``; InputError where the network cannot work with them."""
-        tiles = self.tiles(unit_nm=1.0, half_wave_nm=1.0)
+        tiles = self.tiles(MapUnits(1.0, 1.0))
         sizes = tuple(_multiple(side, tiles.multiple_px) for side in _TILE) if tile is None else (tile, tile)
         if overlap is None:
             field = tiles.receptive_field_px

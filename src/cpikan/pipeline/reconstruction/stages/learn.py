@@ -41,6 +41,7 @@ class Learn(Stage):
 
     def run(self, arrays: Arrays, context: Context) -> dict[str, Any]:
         """Run the network over the rows that an earlier run has not done."""
+        from cpikan.images.tiles import MapUnits
         from cpikan.streaming.tiling.infer import run_tiles
         from cpikan.streaming.tiling.source import ImageSource
 
@@ -54,13 +55,9 @@ class Learn(Stage):
         unit, brightness = sampled_noise(rows, context.shape[0], model.features.periods[0])
         search, half_wave_nm = context.model.search, context.stack.acquisition.wavelengths_nm[0] / 2
         device = context.plan.network_device
-        tiles = model.tiles(
-            unit_nm=unit,
-            half_wave_nm=half_wave_nm if search is None else search.half_wave_nm,
-            scale=_scale(model, context.calibrated),
-            threads=context.pool.threads,
-            device=device,
-        )
+        half_wave_nm = half_wave_nm if search is None else search.half_wave_nm
+        units = MapUnits(unit, half_wave_nm, _scale(model, context.calibrated))
+        tiles = model.tiles(units, threads=context.pool.threads, device=device)
         phases = wrapped_phases(frame_source(context)) if search is not None else _stored_phases(arrays)
         source = ImageSource(*_planes(model, rows, phases, brightness, context.shape), lambda: "", lambda: None)
         with context.progress(self.name) as progress:

@@ -1,0 +1,156 @@
+"""Solution: the field that a solve found, with what is known of it, and its two files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cpikan.errors import InputError
+from cpikan.fields.constrained import ConstrainedField
+from cpikan.fields.files import load_field, save_field
+from cpikan.learning.history import History, StageEnd
+from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.trust.verdict import Word
+from cpikan.physics.catalogue import problem as problem_named
+from cpikan.physics.exact_conditions import with_exact_conditions
+from cpikan.physics.problem import Problem
+from cpikan.storage.atomic import write_json
+from cpikan.storage.documents import parse_json
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The field that was found, what happened on the way, why it ended, and figures of merit.
+
+    ``metrics`` has relative_l2 (the largest over outputs) and max_error against the reference (None without one), seconds,
+    iterations, collocation_points, parameters, heldout_residual (root mean square of the equation at points not fitted),
+    heldout_relative (of equation and conditions, relative to that of u = 0), boundary_violation (largest residual of a
+    condition), conditions (of each its name, its violation in its own units, and that relative to its data),
+    steps_per_second, coefficients of an inverse problem with their standard_errors, and of a network of two hidden layers
+    and more that the recipe drew whether it was trained (`cpikan.learning.trained`). ``trust`` says whether to believe it
+    ("converged", "not converged", "undetermined"), ``trust_reason`` why.
+    """
+
+    problem: Problem
+    field: nn.Module
+    history: History
+    stop_reason: StopReason
+    metrics: dict[str, Any]
+    seed: int
+    trust: Word
+    trust_reason: str
+    recipe_used: str
+    warnings: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """Flatten the solution to one record, as the command line prints it."""
+        reason = self.stop_reason
+        return {
+            "problem": self.problem.name,
+            **self.metrics,
+            "stop_reason": reason.name.lower(),
+            "seed": self.seed,
+            "trust": self.trust,
+            "trust_reason": self.trust_reason,
+            "recipe_used": self.recipe_used,
+        }
+
+    def __call__(self, x: Tensor | np.ndarray | float | list[Any]) -> Any:
+        """Evaluate the solution.
+
+        Arguments:
+            x: points (..., d) as an array or a tensor; for a problem in one dimension also a number, or (n,).
+
+        Returns:
+            Values (..., outputs), a tensor for a tensor and else an array.
+
+        Raises:
+            InputError: for points of other axes than the problem's.
+        """
+        points = torch.as_tensor(np.asarray(x, float) if not isinstance(x, Tensor) else x.double())
+        axes = self.problem.dimension
+        if axes == 1 and points.shape[-1:] != (1,):
+            points = points[..., None]
+        if points.shape[-1:] != (axes,):
+            raise InputError(f"points of shape {tuple(np.shape(x))} for {self.problem.name}: give (..., {axes})")
+        with torch.no_grad():
+            found = self.field(points.reshape(-1, axes)).reshape(*points.shape[:-1], -1)
+        return found if isinstance(x, Tensor) else found.numpy()
+
+    def save(self, path: Path | str) -> Path:
+        """Write NAME.safetensors, the field, and NAME.json, what is known of it; ``path`` is NAME, with either ending or none.
+
+        Returns the path of the JSON. Raises InputError for a field that has no file form, StorageFull when the disk is full.
+        """
+        weights, document = _paths(path)
+        constrained = isinstance(self.field, ConstrainedField)
+        save_field(self.field.network if isinstance(self.field, ConstrainedField) else self.field, weights)
+        known = {
+            "format": _FORMAT,
+            "problem": self.problem.name,
+            "exact_values": constrained,
+            "metrics": self.metrics,
+            "stop_reason": int(self.stop_reason),
+            "seed": self.seed,
+            "trust": [self.trust, self.trust_reason],
+            "recipe_used": self.recipe_used,
+            "warnings": list(self.warnings),
+            "records": self.history.records,
+            "ends": [{**asdict(end), "reason": int(end.reason)} for end in self.history.ends],
+        }
+        write_json(document, known)
+        return document
+
+
+def load_solution(path: Path | str, problem: Problem | str | None = None) -> Solution:
+    """Read a solution that ``Solution.save`` wrote.
+
+    Arguments:
+        path: NAME, with the ending of either file or none.
+        problem: the problem that it solves; None takes the one of that name from the catalogue.
+
+    Returns:
+        The solution, which has the values of the one that was saved to the last bit.
+
+    Raises:
+        InputError: for files that are missing or damaged, and for another problem.
+    """
+    weights, document = _paths(path)
+    if not document.is_file():
+        raise InputError(f"no file {document}: give the name that a solution was saved by")
+    try:
+        known = parse_json(document.read_bytes())
+        if known["format"] != _FORMAT:
+            raise InputError(f"{document} holds no solution of format {_FORMAT}: save it again")
+        name, ends = known["problem"], [StageEnd(**{**e, "reason": StopReason(e["reason"])}) for e in known["ends"]]
+        rest = (known["metrics"], known["seed"], *known["trust"], known["recipe_used"], tuple(known["warnings"]))
+        history, reason = History(known["records"], ends), StopReason(known["stop_reason"])
+        exact = bool(known["exact_values"])
+    except (KeyError, TypeError, ValueError) as failure:
+        raise InputError(f"{document} describes no solution ({failure}): save it again") from failure
+    posed = problem_named(name if problem is None else problem) if not isinstance(problem, Problem) else problem
+    if posed.name != name:
+        raise InputError(f"{document} is a solution of {name!r}, not of {posed.name!r}: give its own problem")
+    field: nn.Module = load_field(weights)
+    if exact:
+        ansatz = with_exact_conditions(posed)[1]
+        if ansatz is None:
+            raise InputError(
+                f"{document} holds values on walls that this problem {name!r} has not: give its own problem"
+            )
+        field = ConstrainedField(field, ansatz)
+    return Solution(posed, field, history, reason, *rest)
+
+
+def _paths(path: Path | str) -> tuple[Path, Path]:
+    """Name the two files; only their own endings are cut off."""
+    path = Path(path)
+    name = path.name.removesuffix(".safetensors").removesuffix(".json")
+    return path.with_name(name + ".safetensors"), path.with_name(name + ".json")

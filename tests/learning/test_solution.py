@@ -1,0 +1,113 @@
+"""A solution in a user's hands: values at any points, and two files that give it back to the last bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import cpikan
+from cpikan.errors import InputError
+from cpikan.fields.constrained import ConstrainedField
+from cpikan.learning.recipes import RECIPES
+from cpikan.learning.solution import load_solution
+from cpikan.learning.solver import SolveSettings, solve
+from cpikan.physics.problem import Problem, dirichlet
+from cpikan.physics.regions import box
+
+
+def bar(on="x=min", value=0.0):
+    def residual(jet, x):
+        return jet.second[..., 0, 0] - torch.sin(3 * x[..., 0])
+
+    return Problem("bar", box([0.0], [2.0]), residual, [dirichlet(value, on), dirichlet(1.0, ["x=max"])])
+
+
+def exact(x):
+    return -np.sin(3 * x) / 9 + x / 2 * (1 + np.sin(6) / 9)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return solve(bar(), settings=SolveSettings(1e4, steps=60))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    small = dataclasses.replace(RECIPES["trained"], hidden=(4, 4), degree=3)
+    return solve("poisson-2d", recipe=small, settings=SolveSettings(1e4, steps=4))
+
+
+def test_one_part_may_be_named_alone():
+    assert bar("x=min").conditions[0].on == ("x=min",) == bar(["x=min"]).conditions[0].on
+    with pytest.raises(InputError, match="'x=mid'"):
+        bar("x=mid")
+
+
+@pytest.mark.parametrize("x", [0.7, [0.2, 0.7], np.linspace(0, 2, 6).reshape(2, 3), np.array([[0.7], [1.1]])])
+def test_values_in_one_dimension_at_numbers_lists_and_arrays(found, x):
+    values = found(x)
+    assert isinstance(values, np.ndarray)
+    flat = np.asarray(x, float)
+    flat = flat[..., 0] if flat.shape[-1:] == (1,) else flat
+    assert values.shape == (*flat.shape, 1)
+    np.testing.assert_allclose(values[..., 0], exact(flat), atol=1e-8)
+
+
+def test_values_are_a_tensor_for_a_tensor_of_any_precision(found):
+    x = torch.linspace(0, 2, 5, dtype=torch.float32)[:, None]
+    values = found(x)
+    assert isinstance(values, torch.Tensor)
+    assert values.dtype is torch.float64
+    assert not values.requires_grad
+    assert torch.equal(values, found.field(x.double()))
+
+
+def test_points_of_other_axes_are_refused(trained):
+    assert trained(np.zeros((3, 5, 2))).shape == (3, 5, 1)
+    with pytest.raises(InputError, match=r"points of shape \(4, 3\) for poisson-2d: give \(..., 2\)"):
+        trained(np.zeros((4, 3)))
+
+
+@pytest.mark.parametrize("name", ["mine", "mine.json", "mine.safetensors", "run.5"])
+def test_a_saved_solution_is_the_same_to_the_last_bit(tmp_path, found, name):
+    document = found.save(tmp_path / name)
+    again = cpikan.load_solution(tmp_path / name, bar())
+    assert document.suffix == ".json"
+    x = np.linspace(0, 2, 40)
+    assert np.array_equal(again(x), found(x))
+    assert again.summary() == json.loads(json.dumps(found.summary()))
+    assert again.history.ends == found.history.ends
+    assert again.history.records == found.history.records
+    assert again.warnings == found.warnings
+
+
+def test_exact_walls_are_those_of_the_problem(tmp_path, trained):
+    trained.save(tmp_path / "t")
+    again = load_solution(tmp_path / "t")  # poisson-2d is in the catalogue
+    assert isinstance(again.field, ConstrainedField)
+    x = np.random.default_rng(1).uniform(0, 1, (30, 2))
+    assert np.array_equal(again(x), trained(x))
+
+
+def test_what_is_no_solution_is_told_in_one_line(tmp_path, found, trained):
+    with pytest.raises(InputError, match="give the name that a solution was saved by"):
+        load_solution(tmp_path / "none")
+    found.save(tmp_path / "a")
+    with pytest.raises(InputError, match="'bar'"):
+        load_solution(tmp_path / "a")
+    with pytest.raises(InputError, match="is a solution of 'bar', not of 'poisson-2d'"):
+        load_solution(tmp_path / "a", "poisson-2d")
+    (tmp_path / "a.json").write_text('{"format": 1}')
+    with pytest.raises(InputError, match="describes no solution"):
+        load_solution(tmp_path / "a", bar())
+    (tmp_path / "a.json").write_text('{"format": 7}')
+    with pytest.raises(InputError, match="no solution of format 1"):
+        load_solution(tmp_path / "a", bar())
+    trained.save(tmp_path / "t")
+    free = dataclasses.replace(trained.problem, conditions=[])
+    with pytest.raises(InputError, match="values on walls that this problem 'poisson-2d' has not"):
+        load_solution(tmp_path / "t", free)
