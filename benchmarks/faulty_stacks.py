@@ -176,6 +176,7 @@ class FaultKind:
     most_waves: int = 4
     may_refuse: bool = False
     traceless: str = ""
+    traceless_of_two: str = ""  # with two wavelengths
     repairable: bool = True
 
 
@@ -464,7 +465,11 @@ FAULTS: dict[str, FaultKind] = {
     "image moved between wavelengths": FaultKind(later=_shifted_wave, least_waves=2),
     "contrast of one wavelength": FaultKind(_contrast_of_wave, least_waves=2),
     "step major": FaultKind(later=_step_major, least_waves=2),
-    "one wavelength reversed": FaultKind(later=_one_reversed, least_waves=2),
+    "one wavelength reversed": FaultKind(
+        later=_one_reversed,
+        least_waves=2,
+        traceless_of_two="which of the two it is leaves no trace: the other one reversed is the mirrored surface",
+    ),
     "all frames reversed": FaultKind(
         later=_all_reversed, traceless="the frames are those of the mirrored surface, whose steps run the other way"
     ),

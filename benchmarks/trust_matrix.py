@@ -205,11 +205,19 @@ def verdict(cell: list[dict[str, object]]) -> str:
     return max(kinds, key=ORDER.index)
 
 
+def traceless(name: str, waves: int) -> bool:
+    """Tell whether a fault leaves no trace in the frames of so many wavelengths."""
+    fault = FAULTS.get(name)
+    return fault is not None and bool(fault.traceless or (waves == 2 and fault.traceless_of_two))
+
+
 def with_verdict(row: dict[str, object]) -> dict[str, object]:
     """Add the verdict on a single row."""
     kind = verdict([row])
-    fault = FAULTS.get(str(row["fault"]))
-    return {**row, "verdict": "traceless" if kind == "wrong" and fault and fault.traceless else kind}
+    return {
+        **row,
+        "verdict": "traceless" if kind == "wrong" and traceless(str(row["fault"]), int(row["waves"])) else kind,
+    }
 
 
 def cells(rows: list[dict[str, object]]) -> Iterator[tuple[tuple, list[dict[str, object]]]]:
@@ -224,7 +232,7 @@ def told(rows: list[dict[str, object]]) -> None:
     """Print what matters: cells that are wrong in silence, harmless ones that were flagged away, coverage."""
     found = {key: (verdict(cell), cell) for key, cell in cells(rows)}
     for key, (kind, cell) in found.items():
-        if kind == "wrong" and not FAULTS.get(key[0], FAULTS["gamma"]).traceless:
+        if kind == "wrong" and not traceless(key[0], key[2]):
             worst = max(float(row["quiet"]) for row in cell if not row.get("refused"))
             print(f"WRONG {key}: {worst:.2%} of the pixels without a word")
         if key[1] == 0 and kind in ("flagged", "refused"):
