@@ -251,22 +251,26 @@ def picture(rows: list[dict[str, object]], target: Path) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.colors import ListedColormap
 
-    found = {key: ORDER.index(verdict(cell)) for key, cell in cells(rows)}
+    kinds = (*ORDER, "traceless")
+    found = {key: kinds.index(verdict(cell)) for key, cell in cells(rows)}
+    found = {
+        key: len(ORDER) if ORDER[kind] == "wrong" and traceless(key[0], key[2]) else kind for key, kind in found.items()
+    }
     names = list(dict.fromkeys(["none", *FAULTS]))
     columns = sorted({(key[3], key[2], key[1]) for key in found}, key=lambda c: (METHODS.index(c[0]), *c[1:]))
     table = np.full((len(names), len(columns)), np.nan)
     for (fault, size, waves, method), kind in found.items():
         table[names.index(fault), columns.index((method, waves, size))] = kind
     figure, axes = plt.subplots(figsize=(13, 11))
-    colours = ListedColormap(["#2a9d4b", "#9bd5a5", "#e9c46a", "#8d99ae", "#d62828"])
-    axes.pcolormesh(table[::-1], cmap=colours, vmin=-0.5, vmax=4.5, edgecolors="white", linewidth=0.4)
+    colours = ListedColormap(["#2a9d4b", "#9bd5a5", "#e9c46a", "#8d99ae", "#d62828", "#c9b8e8"])
+    axes.pcolormesh(table[::-1], cmap=colours, vmin=-0.5, vmax=5.5, edgecolors="white", linewidth=0.4)
     axes.set_yticks(np.arange(len(names)) + 0.5, names[::-1], fontsize=8)
     axes.set_xticks(np.arange(len(columns)) + 0.5, [f"{w}λ {s}" for _, w, s in columns], rotation=90, fontsize=6)
     for i, method in enumerate(m for m in METHODS if any(c[0] == m for c in columns)):
         width = sum(c[0] == method for c in columns)
         axes.text((i + 0.5) * width, len(names) + 0.3, method, ha="center", fontsize=10)
-    handles = [plt.Rectangle((0, 0), 1, 1, color=colours(i)) for i in range(5)]
-    figure.legend(handles, ORDER, loc="lower center", ncol=5)
+    handles = [plt.Rectangle((0, 0), 1, 1, color=colours(i)) for i in range(len(kinds))]
+    figure.legend(handles, kinds, loc="lower center", ncol=len(kinds))
     figure.tight_layout(rect=(0, 0.04, 1, 0.98))
     figure.savefig(target, dpi=110)
 
