@@ -19,7 +19,7 @@ from cpikan.images.batch import PatchBatch, stack_patches
 from cpikan.images.patches.augment import SYMMETRIES, Symmetry, add_piston, apply_symmetry, corrupt_orders, reorder
 from cpikan.images.patches.dataset import PatchSettings, WaferPatchDataset
 from cpikan.images.patches.light import WaveLight
-from cpikan.images.patches.places import joint_of
+from cpikan.images.patches.places import joint_of, random_corners
 from cpikan.images.patches.source import StackFiles, StackSource, Wanted
 from cpikan.psi.model.frame_model import FrameModel
 
@@ -330,3 +330,10 @@ def test_a_window_of_wide_frames_copies_no_whole_rows(tmp_path: Path):
         tracemalloc.stop()
     # frames as float32 twice (each wavelength, then stacked), maps, validity: 64 x 64 x (2 x 5 x 4 + 2 x 4 + 8) bytes
     assert peak < 2 * size * size * (2 * STEPS * 4 + 16)
+
+
+def test_random_patches_reach_both_ends():
+    """Patches of 16 in 18 columns begin at 0, 1 or 2; in rows 1 to 17, at 1 or 2."""
+    draw = np.random.default_rng(0)
+    drawn = {random_corners((1, 18), 18, PatchSettings(size=16), draw)[0] for _ in range(200)}
+    assert drawn == {(row, column) for row in (1, 2) for column in (0, 1, 2)}

@@ -18,6 +18,7 @@ from cpikan.images.features import FeatureSpec
 from cpikan.images.model_file import ModelCard, save_model
 from cpikan.images.models.unet import UNet
 from cpikan.images.tiles import LearnedTiles, MapUnits
+from cpikan.pipeline.reconstruction.network import LearnedModel
 from cpikan.pipeline.reconstruction.stages.learn import NetworkRows
 from forked import exit_code_of_fork
 from independent_frames import Scene
@@ -184,3 +185,13 @@ def test_a_killed_network_goes_on_to_the_same_bytes_with_the_same_weights_only(
     assert wanted.keys() == found.keys()
     assert [name for name in found if found[name] != wanted[name]] == []
     assert leftovers(parts) == []
+
+
+def test_tiles_overlap_by_as_much_as_the_network_sees(model: Path) -> None:
+    """Less would leave seams, more costs time: the next whole step of the network from twice its reach on."""
+    network, card = cpikan.load_model(model)
+    learned = LearnedModel("mine", network, card.features, "")
+    tiles = learned.tiles(MapUnits(1.0, 1.0))
+    reach = 2 * (int(tiles.receptive_field_px) // 2)
+    overlap = learned.tiling(None, None, (2000, 3000)).overlap
+    assert reach <= overlap < reach + tiles.multiple_px

@@ -67,7 +67,7 @@ def random_place(source: PatchSource, number: int, settings: PatchSettings, draw
     first, last = row_range(source, settings)
     best, best_share = None, -1.0
     for _ in range(_TRIES):
-        corners = _random_corners((first, last), source.shape[1], settings, draw)
+        corners = random_corners((first, last), source.shape[1], settings, draw)
         share = min(_share(source, corner, settings.size) for corner in corners)
         if share > best_share:
             best, best_share = corners, share
@@ -89,9 +89,10 @@ def _starts(length: int, settings: PatchSettings) -> tuple[int, ...]:
     return spread_tiles(length, settings.size, settings.overlap, 0).starts
 
 
-def _random_corners(
+def random_corners(
     rows: tuple[int, int], width: int, settings: PatchSettings, draw: np.random.Generator
 ) -> tuple[tuple[int, int], ...]:
+    """Draw where a patch, or a pair that touches or overlaps, begins inside rows [first, last) and all columns."""
     size, (first, last) = settings.size, rows
     if not settings.pairs:
         return ((int(draw.integers(first, last - size + 1)), int(draw.integers(0, width - size + 1))),)
