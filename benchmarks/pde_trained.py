@@ -22,7 +22,7 @@ import torch
 from cpikan.learning.solver import SolveSettings, solve
 
 CSV = Path(__file__).parent / "results" / "pde_trained.csv"
-PROBLEMS = ("poisson-2d", "helmholtz-2d-1-4", "poisson-3d-mixed", "kovasznay")
+PROBLEMS = ("poisson-2d", "helmholtz-2d-1-4", "poisson-3d-mixed", "kovasznay", "burgers", "allen-cahn")
 FIELDS = (
     "problem", "recipe", "seed", "relative_l2", "processor_s", "steps", "parameters", "output_share", "frozen_over_found",
     "trained", "trust",

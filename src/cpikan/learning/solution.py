@@ -127,14 +127,15 @@ def load_solution(path: Path | str, problem: Problem | str | None = None) -> Sol
         raise InputError(f"no file {document}: give the name that a solution was saved by")
     try:
         known = parse_json(document.read_bytes())
-        if known["format"] != _FORMAT:
-            raise InputError(f"{document} holds no solution of format {_FORMAT}: save it again")
-        name, ends = known["problem"], [StageEnd(**{**e, "reason": StopReason(e["reason"])}) for e in known["ends"]]
+        number, name = known["format"], known["problem"]
+        ends = [StageEnd(**{**e, "reason": StopReason(e["reason"])}) for e in known["ends"]]
         rest = (known["metrics"], known["seed"], *known["trust"], known["recipe_used"], tuple(known["warnings"]))
         history, reason = History(known["records"], ends), StopReason(known["stop_reason"])
         exact = bool(known["exact_values"])
     except (KeyError, TypeError, ValueError) as failure:
-        raise InputError(f"{document} describes no solution ({failure}): save it again") from failure
+        raise InputError(f"{document} describes no solution ({failure!r}): save it again") from failure
+    if number != _FORMAT:
+        raise InputError(f"{document} holds a solution of format {number}, not {_FORMAT}: save it again")
     posed = problem_named(name if problem is None else problem) if not isinstance(problem, Problem) else problem
     if posed.name != name:
         raise InputError(f"{document} is a solution of {name!r}, not of {posed.name!r}: give its own problem")
