@@ -34,8 +34,8 @@ class SolveOptions:
     )
     direction: str | None = option(
         None,
-        "let adam, soap, muon and gradient-descent follow sum, config, m-config, dcgd, dcgd-projection, dcgd-average or pcgrad of "
-        "the terms' gradients",
+        "let adam, soap, muon and gradient-descent follow sum, config, m-config, dcgd, dcgd-projection, dcgd-average or pcgrad "
+        "of the terms' gradients",
         metavar="NAME",
     )
     sampler: str | None = option(
