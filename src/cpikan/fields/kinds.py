@@ -6,8 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from cpikan.errors import unknown_name
+from cpikan.errors import InputError, unknown_name
+from cpikan.fields.adaptive import AdaptiveCKAN, AdaptiveMLP
 from cpikan.fields.blend import BlendField
+from cpikan.fields.embedded import EmbeddedField
+from cpikan.fields.embeddings import Embedding
 from cpikan.fields.fourier_ckan import FourierCKAN
 from cpikan.fields.gated_ckan import GatedCKAN
 from cpikan.fields.layered import LayeredField, Start
@@ -96,14 +99,30 @@ FIELDS: dict[str, FieldKind] = {
     "blend": _alike(BlendField),
     "residual": _deep(ResidualCKAN, 4, 3),
     "gated": _deep(GatedCKAN, 3, 3),
+    "adaptive": _alike(AdaptiveCKAN),
+    "adaptive-mlp": _dense(AdaptiveMLP),
 }
 
 
-def make_field(name: str, widths: Sequence[int], degree: int, domain: Domain, seed: int = 0) -> LayeredField:
+def make_field(
+    name: str,
+    widths: Sequence[int],
+    degree: int,
+    domain: Domain,
+    seed: int = 0,
+    *,
+    embedding: Embedding | None = None,
+) -> LayeredField:
     """Make a fresh field of a kind on a box, of about the size of a Chebyshev network with these widths and this degree.
 
-    Raises InputError for a kind that is not there, suggesting the nearest, and for sizes the kind does not take.
+    With an ``embedding`` the field stands behind it. Raises InputError for a kind that is not there, suggesting the
+    nearest, for sizes the kind does not take, and for an embedding of other axes.
     """
     if name not in FIELDS:
         raise unknown_name("field", name, FIELDS)
-    return FIELDS[name].make(widths, degree, domain, seed)
+    if embedding is None:
+        return FIELDS[name].make(widths, degree, domain, seed)
+    if embedding.dimension != widths[0]:
+        raise InputError(f"embedding of {embedding.dimension} axes for widths {list(widths)}: make them equal")
+    inner = FIELDS[name].make([embedding.width, *widths[1:]], degree, None, seed)
+    return EmbeddedField(inner, embedding, domain)

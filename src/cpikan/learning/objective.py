@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +15,8 @@ from cpikan.errors import InputError
 from cpikan.fields.functional import functional, named_parameters, parameter_vector
 from cpikan.fields.jet_tape import JetTape
 from cpikan.fields.layered import LayeredField
+from cpikan.fields.module_field import ModuleField
+from cpikan.fields.point_tape import PointTape
 from cpikan.fields.protocol import Jet, LinearOutput, Second
 from cpikan.learning.unknowns import append_unknowns, network_of, unknowns_of
 from cpikan.physics.linearise import contract, jet_at, pullback
@@ -225,7 +227,9 @@ def linearise_term(field: nn.Module, term: Term, at: PointSet, subset: str) -> t
     if subset == "output":
         return _linearise_output(field, term, at)
     if isinstance(network, LayeredField) and JetTape.takes(network):
-        return _linearise_taped(field, network, term, at)
+        return _linearise_taped(field, [JetTape(network, x, term.second) for x in _points_of(at)], term, at)
+    if isinstance(network, ModuleField):
+        return _linearise_taped(field, [PointTape(network, x, term.second) for x in _points_of(at)], term, at)
     return linearise_any(field, term, at)
 
 
@@ -280,9 +284,15 @@ def _is_affine(term: Term, at: PointSet, outputs: int) -> bool:
     return all(bool((miss.abs() <= size).all()) for miss in straight)
 
 
-def _linearise_taped(field: nn.Module, network: LayeredField, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
+def _points_of(at: PointSet) -> list[Tensor]:
+    """List the points that a term looks at, the ends of a period both."""
+    return [x for x in (at.points, at.partner) if x is not None]
+
+
+def _linearise_taped(
+    field: nn.Module, tapes: Sequence[JetTape | PointTape], term: Term, at: PointSet
+) -> tuple[Tensor, Tensor]:
     """Linearise the term at all points by one backward pass."""
-    tapes = [JetTape(network, x, term.second) for x in (at.points, at.partner) if x is not None]
     unknowns = _unknowns_at(field, at)
     with torch.enable_grad():
         jets = [append_unknowns(tape.jet, unknowns) for tape in tapes]
@@ -301,7 +311,7 @@ def _linearise_output(field: nn.Module, term: Term, at: PointSet) -> tuple[Tenso
     network = network_of(field)
     if not isinstance(network, LinearOutput):
         raise InputError(f"last-layer step for {type(network).__name__}: give a field whose output is linear")
-    bases = [network.features_jet(x, term.second) for x in (at.points, at.partner) if x is not None]
+    bases = [network.features_jet(x, term.second) for x in _points_of(at)]
     jets = [jet_at(basis, network.output_coefficients()) for basis in bases]
     unknowns = _unknowns_at(field, at)
     with torch.enable_grad():
