@@ -22,8 +22,8 @@ class SolveOptions:
     recipe: str = option("default", "default, levenberg-marquardt, varpro, muon, soap, ssbroyden, lbfgs, paper, ...")
     field: str | None = option(
         None,
-        "train a scaled-cpikan, mlp, siren, fourier, wavelet, random-feature, separable or blend network of the "
-        "recipe's size, instead of the network that the recipe finds",
+        "train a scaled-cpikan, mlp, siren, fourier, wavelet, random-feature, separable, blend, residual or gated network "
+        "of the recipe's size, instead of the network that the recipe finds",
         metavar="NAME",
     )
     balancer: str | None = option(
