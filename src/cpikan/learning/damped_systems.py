@@ -11,6 +11,7 @@ import torch
 from scipy.linalg.blas import dsyrk
 from torch import Tensor, nn
 
+from cpikan.errors import InputError
 from cpikan.learning.jacobian_products import JacobianProducts
 from cpikan.learning.krylov import Nystroem, Stopping, conjugate_gradients
 from cpikan.learning.objective import Objective
@@ -67,6 +68,11 @@ class PrimalSystem(_Dense):
     def normal(self) -> Tensor:
         """Compute the lower triangle of J'J: half of it, in half the time."""
         return torch.from_numpy(dsyrk(1.0, self.jacobian.numpy().T, lower=1))
+
+    @cached_property
+    def scale(self) -> float:
+        """Take the largest squared length of a column."""
+        return float(self.normal.diagonal().amax())
 
     def solver(self, damping: float) -> Solver | None:
         """Factor J'J + m."""
@@ -140,9 +146,34 @@ class ProductSystem:
         return (lambda dual: -self.transposed(solve(dual))) if rows else (lambda dual: solve(-self.transposed(dual)))
 
 
-def dense_system(objective: Objective, field: nn.Module) -> DampedSystem:
-    """Linearise and factor on the smaller side."""
+@dataclass(frozen=True)
+class Limits:
+    """What may be stored of a Jacobian, ``entries``, and how systems beyond are solved: see ``Stopping`` and ``Nystroem``."""
+
+    entries: int = 20_000_000
+    rank: int = 30
+    tolerance: float = 1e-3
+    products: int = 200
+
+    def __post_init__(self) -> None:
+        if self.entries < 0 or self.rank < 0:
+            raise InputError(f"{self.entries} stored entries, rank {self.rank}: give 0 or more")
+        if self.products < 1 or not 0 < self.tolerance < 1:
+            raise InputError(f"{self.products} products to {self.tolerance}: give at least 1, and between 0 and 1")
+
+
+LIMITS = Limits()
+
+
+def damped_system(objective: Objective, field: nn.Module, limits: Limits = LIMITS) -> DampedSystem:
+    """Linearise and be ready to factor on the smaller side, or by products where J has more than the entries allowed."""
+    with torch.no_grad():
+        rows = len(objective.residuals(field))
+    columns = sum(p.numel() for p in field.parameters())
+    if rows * columns > limits.entries:
+        products = JacobianProducts(objective, field)
+        side = "rows" if rows < columns else "columns"
+        return ProductSystem(products, side, limits.rank, Stopping(limits.tolerance, limits.products))
     residuals, jacobian = objective.linearise(field)
-    rows, columns = jacobian.shape
     objective.look(rows * columns * min(rows, columns))
     return (DualSystem if rows < columns else PrimalSystem)(residuals, jacobian)

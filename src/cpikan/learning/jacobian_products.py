@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,7 @@ class JacobianProducts:
 
     def __init__(self, objective: Objective, field: nn.Module) -> None:
         objective.need_residuals()
+        field = deepcopy(field)  # its parameters stay where they are while the field's own are moved
         self._parameters = list(field.parameters())
         with torch.enable_grad():
             self._residuals = objective.residuals(field)

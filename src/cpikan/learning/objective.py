@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.func import jacrev
+from torch.func import vjp, vmap
 
 from cpikan.errors import InputError
 from cpikan.fields.functional import functional, named_parameters, parameter_vector
@@ -21,6 +22,7 @@ from cpikan.physics.linearise import contract, jet_at, pullback
 from cpikan.physics.problem import Condition, Problem, Side
 
 _BATCH = 128  # reverse passes at once, for fields that have no tape
+Watch = Callable[[float], None]
 
 
 class PointSet(NamedTuple):
@@ -81,13 +83,30 @@ def half_squares(residuals: Tensor) -> Tensor:
     return 0.5 * residuals.square().sum()
 
 
+class Place(Protocol):
+    """What an objective is where a field is, for some of the field's parameters."""
+
+    def residuals(self, field: nn.Module) -> Tensor: ...
+
+    def cost(self, field: nn.Module) -> Tensor: ...
+
+    def linearise(self, field: nn.Module, subset: Literal["all", "output"] = "all") -> LinearSystem: ...
+
+    def look(self, operations: float = 0.0) -> None: ...
+
+
 @dataclass(frozen=True)
 class Objective:
-    """Terms, and by their names the points they are taken at and the weights of their residuals."""
+    """Terms, and by their names the points they are taken at and the weights of their residuals.
+
+    ``watch``, where there is one, is called before every piece of work with the least number of operations that it takes,
+    and raises where there is no time for them.
+    """
 
     terms: tuple[Term, ...]
     sets: Mapping[str, PointSet]
     weights: Mapping[str, float]
+    watch: Watch | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def count(self) -> int:
@@ -98,6 +117,19 @@ class Objective:
         """Keep the terms with these names."""
         return replace(self, terms=tuple(term for term in self.terms if term.name in names))
 
+    def look(self, operations: float = 0.0) -> None:
+        """Look at the clock before work of so many operations."""
+        if self.watch is not None:
+            self.watch(operations)
+
+    def need_residuals(self) -> None:
+        """Raise InputError for a density, which has no residuals."""
+        for term in self.terms:
+            if term.kind == "density":
+                raise InputError(
+                    f"{term.name} is a density without residuals: use a first-order or quasi-Newton method"
+                )
+
     def residuals(self, field: nn.Module) -> Tensor:
         """Evaluate the weighted residuals (R,), term by term, differentiable by the parameters."""
         chosen = [term for term in self.terms if term.kind == "residual"]
@@ -105,6 +137,7 @@ class Objective:
 
     def cost(self, field: nn.Module) -> Tensor:
         """Evaluate the cost (): half the squares of all residuals, and the integrals of densities."""
+        self.look()
         parts = [self._integral(term, field) for term in self.terms if term.kind == "density"]
         if len(parts) < len(self.terms):
             parts.insert(0, half_squares(self.residuals(field)))
@@ -138,13 +171,15 @@ class Objective:
 
         Raises InputError for a density, which has no residuals, and for a field without such coefficients.
         """
+        return self.stacked(lambda term: linearise_term(field, term, self.sets[term.name], subset, look=self.look))
+
+    def stacked(self, linearised: Callable[[Term], tuple[Tensor, Tensor]]) -> LinearSystem:
+        """Weigh the linearised residuals of all terms, and put them below each other."""
+        self.need_residuals()
         parts = []
         for term in self.terms:
-            if term.kind == "density":
-                raise InputError(
-                    f"{term.name} is a density without residuals: use a first-order or quasi-Newton method"
-                )
-            residuals, jacobian = linearise_term(field, term, self.sets[term.name], subset)
+            self.look()
+            residuals, jacobian = linearised(term)
             weight = self.weights[term.name]
             parts.append((weight * residuals, jacobian.mul_(weight)))
         return LinearSystem(torch.cat([r for r, _ in parts]), torch.cat([j for _, j in parts]))
@@ -219,28 +254,54 @@ def thinned(term: Term, at: PointSet) -> PointSet:
     return PointSet._make(None if part is None else part[:256] for part in at) if term.inside else at
 
 
-def linearise_term(field: nn.Module, term: Term, at: PointSet, subset: str) -> tuple[Tensor, Tensor]:
-    """Linearise the residuals of one term, without its weight: (R,) and (R, P)."""
-    network = network_of(field)
+def linearise_term(
+    field: nn.Module,
+    term: Term,
+    at: PointSet,
+    subset: str,
+    *,
+    tapes: Sequence[JetTape] = (),
+    look: Callable[[], None] = lambda: None,
+) -> tuple[Tensor, Tensor]:
+    """Linearise the residuals of one term, without its weight: (R,) and (R, P).
+
+    ``tapes`` of the points and of their partners are used where they were made before; ``look`` is called between batches.
+    """
     if subset == "output":
-        return _linearise_output(field, term, at)
-    if isinstance(network, LayeredField) and JetTape.takes(network):
-        return _linearise_taped(field, network, term, at)
-    return linearise_any(field, term, at)
+        return _linearise_output(field, term, at, tapes)
+    if has_tape(field):
+        return _linearise_taped(field, term, at, tapes)
+    return linearise_any(field, term, at, look)
 
 
-def linearise_any(field: nn.Module, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
+def has_tape(field: nn.Module) -> bool:
+    """Tell whether all points of a field are linearised in one pass back."""
+    network = network_of(field)
+    return isinstance(network, LayeredField) and JetTape.takes(network)
+
+
+def make_tapes(field: nn.Module, term: Term, at: PointSet) -> list[JetTape]:
+    """Evaluate a field at the points of a term and at their partners."""
+    return [JetTape(network_of(field), x, term.second) for x in (at.points, at.partner) if x is not None]
+
+
+def linearise_any(
+    field: nn.Module, term: Term, at: PointSet, look: Callable[[], None] = lambda: None
+) -> tuple[Tensor, Tensor]:
     """Linearise by a reverse pass per residual, in batches, for any field."""
     jet = functional(field, "jet")
 
-    def twice(vector: Tensor) -> tuple[Tensor, Tensor]:
+    def values_at(vector: Tensor) -> Tensor:
         tensors = named_parameters(field, vector)
         other = None if at.partner is None else jet(tensors, at.partner, term.second)
-        values = torch.cat(term.values(jet(tensors, at.points, term.second), at, other))
-        return values, values
+        return torch.cat(term.values(jet(tensors, at.points, term.second), at, other))
 
-    jacobian, values = jacrev(twice, has_aux=True, chunk_size=_BATCH)(parameter_vector(field))
-    return values.detach(), jacobian.detach()
+    values, pull = vjp(values_at, parameter_vector(field))[:2]
+    rows = []
+    for batch in torch.eye(len(values), dtype=values.dtype, device=values.device).split(_BATCH):
+        look()
+        rows.append(vmap(pull)(batch)[0])
+    return values.detach(), torch.cat(rows).detach()
 
 
 def _condition_term(problem: Problem, name: str, condition: Condition) -> Term:
@@ -280,9 +341,9 @@ def _is_affine(term: Term, at: PointSet, outputs: int) -> bool:
     return all(bool((miss.abs() <= size).all()) for miss in straight)
 
 
-def _linearise_taped(field: nn.Module, network: LayeredField, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
+def _linearise_taped(field: nn.Module, term: Term, at: PointSet, tapes: Sequence[JetTape]) -> tuple[Tensor, Tensor]:
     """Linearise the term at all points by one backward pass."""
-    tapes = [JetTape(network, x, term.second) for x in (at.points, at.partner) if x is not None]
+    tapes = tapes or make_tapes(field, term, at)
     unknowns = _unknowns_at(field, at)
     with torch.enable_grad():
         jets = [append_unknowns(tape.jet, unknowns) for tape in tapes]
@@ -296,12 +357,13 @@ def _linearise_taped(field: nn.Module, network: LayeredField, term: Term, at: Po
 
 
 @torch.no_grad()
-def _linearise_output(field: nn.Module, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
+def _linearise_output(field: nn.Module, term: Term, at: PointSet, tapes: Sequence[JetTape]) -> tuple[Tensor, Tensor]:
     """Linearise by the coefficients of the output, (R, F outputs), and by the unknowns where there are such."""
     network = network_of(field)
     if not isinstance(network, LinearOutput):
         raise InputError(f"last-layer step for {type(network).__name__}: give a field whose output is linear")
-    bases = [network.features_jet(x, term.second) for x in (at.points, at.partner) if x is not None]
+    bases = [tape.features() for tape in tapes]
+    bases = bases or [network.features_jet(x, term.second) for x in (at.points, at.partner) if x is not None]
     jets = [jet_at(basis, network.output_coefficients()) for basis in bases]
     unknowns = _unknowns_at(field, at)
     with torch.enable_grad():

@@ -20,8 +20,10 @@ from cpikan.learning.methods.last_layer import LastLayer
 from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.method import Method
 from cpikan.learning.methods.muon import Muon
+from cpikan.learning.methods.natural_gradient import GaussNewtonCG, NaturalGradient
 from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.methods.soap import Soap
+from cpikan.learning.methods.spring import Spring
 from cpikan.learning.methods.variable_projection import VariableProjection
 from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
 from cpikan.learning.strategies.auto import AutoStrategy
@@ -117,6 +119,7 @@ def _batched(stage: Method | Strategy, size: int) -> Method | Strategy:
 
 
 _small = functools.partial(Recipe, hidden=(8,), degree=12, restarts=3)  # cheap, so drawn anew where it is stuck
+_deep = functools.partial(Recipe, hidden=(12, 12), degree=5, rows=2.5, balancer=MEAN_SQUARES, exact_values=True)
 _LINEAR_START = "output layer by least squares"
 RECIPES = {
     one.name: one
@@ -145,17 +148,23 @@ RECIPES = {
             "inner parameters by Levenberg-Marquardt, those of the output eliminated (variable projection)",
             (VariableProjection(1000),),
         ),
-        Recipe(
+        _deep(
             "trained",
             "all parameters of two hidden layers by Levenberg-Marquardt with geodesic acceleration, the output layer solved "
             "for after every step, values at the ends of a box held exactly",
             (GeodesicLevenberg(),),
-            hidden=(12, 12),
-            degree=5,
-            rows=2.5,
-            balancer=MEAN_SQUARES,
-            exact_values=True,
         ),
+        _deep(
+            "natural-gradient",
+            "natural gradient in the space of residuals or of parameters, by products of the Jacobian where it is large",
+            (NaturalGradient(),),
+        ),
+        _deep(
+            "gauss-newton-cg",
+            "Gauss-Newton by conjugate gradients, whose Jacobian is never stored",
+            (GaussNewtonCG(),),
+        ),
+        _deep("spring", "natural gradient steps that keep a share of the last one (SPRING)", (Spring(),)),
         Recipe("adam", "Adam alone", (Adam(50_000, 5e-3, decay=0.95),)),
         Recipe("gradient-descent", "steps against a direction", (GradientDescent(50_000, 5e-3, decay=0.95),)),
         Recipe("muon", "Muon, then self-scaled Broyden", (Muon(300, 1e-2), QuasiNewton("ssbroyden", 20_000))),
