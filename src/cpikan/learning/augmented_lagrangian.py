@@ -27,7 +27,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class AugmentedLagrangian(Strategy):
-    """Minimise f + sum_i (lambda_i g_i + mu / 2 g_i^2) / n by a method; f is the equation's cost, g (n,) a condition's residuals.
+    """Minimise f + sum_i (lambda_i g_i + mu / 2 g_i^2) / n by a method, f the cost inside, g (n,) residuals of a condition.
 
     The square is completed, mu / 2 (g + lambda / mu)^2, so that residuals stay residuals and Gauss-Newton methods serve too.
     After ``every`` steps, or where the method stops, lambda += mu g; mu grows by ``growth``, up to ``largest`` times what the
