@@ -19,11 +19,11 @@ from cpikan.streaming.events import Events
 class SolveOptions:
     """How the problem is solved, and what else is written; ``baseline`` adds what a plain polynomial reaches."""
 
-    recipe: str = option("default", "default, levenberg-marquardt, varpro, soap, ssbroyden, lbfgs, paper, ...")
+    recipe: str = option("default", "default, levenberg-marquardt, varpro, muon, soap, ssbroyden, lbfgs, paper, ...")
     field: str | None = option(
         None,
-        "train a scaled-cpikan, mlp, siren, fourier, wavelet, random-feature, separable or blend network of the "
-        "recipe's size, instead of the network that the recipe finds",
+        "train a scaled-cpikan, mlp, siren, fourier, wavelet, random-feature, separable, blend, residual or gated network "
+        "of the recipe's size, instead of the network that the recipe finds",
         metavar="NAME",
     )
     balancer: str | None = option(
@@ -34,8 +34,8 @@ class SolveOptions:
     )
     direction: str | None = option(
         None,
-        "let adam, soap and gradient-descent follow sum, config, m-config, dcgd, dcgd-projection, dcgd-average or pcgrad of "
-        "the terms' gradients",
+        "let adam, soap, muon and gradient-descent follow sum, config, m-config, dcgd, dcgd-projection, dcgd-average or pcgrad "
+        "of the terms' gradients",
         metavar="NAME",
     )
     sampler: str | None = option(
@@ -45,6 +45,11 @@ class SolveOptions:
         metavar="NAME",
     )
     sampler_every: int | None = option(None, "steps from one choice of points to the next (100)", metavar="N")
+    batch: int | None = option(
+        None,
+        "interior points that adam, soap, muon, gradient-descent or spring draw anew for every step (all)",
+        metavar="N",
+    )
     constraints: str | None = option(
         None,
         "hold conditions by the form of the solution (exact), by squares (penalty), or by multipliers too "
@@ -88,6 +93,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
             direction=options.direction,
             points=options.sampler,
             sampler_every=options.sampler_every,
+            batch=options.batch,
             constraints=options.constraints,
         )
         solutions.append(solve(problem, _field(problem, options, seed), options.recipe, seed=seed, settings=settings))
@@ -108,6 +114,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
         "direction": options.direction,
         "sampler": options.sampler,
         "sampler_every": options.sampler_every,
+        "batch": options.batch,
         "constraints": options.constraints,
         "reason_text": first.stop_reason.text,
         **(_baseline(first) if options.baseline else {}),
