@@ -12,7 +12,7 @@ from cpikan.pipeline.maps.evaluate import Comparison
 from cpikan.pipeline.maps.map_rows import MapRows
 from cpikan.report.reduce import BlockMean, BlockOr, reduction
 from cpikan.report.seams import SeamCheck, SeamSums, borders_of
-from cpikan.streaming.bands import Band
+from cpikan.streaming.engine import Band
 from cpikan.streaming.events import Events
 from cpikan.surface.aperture import Circle
 from cpikan.surface.form import form_modes

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.maps.map_rows import MapRows
-from cpikan.streaming.events import Events
-from cpikan.streaming.progress import Progress
+from cpikan.streaming.events import Events, Progress
 from cpikan.surface.aperture import Aperture, pupil_of
 from cpikan.surface.form import check_form_terms
 from cpikan.surface.measure import Measurement, MeasureSettings, measure

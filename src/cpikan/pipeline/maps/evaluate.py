@@ -17,7 +17,7 @@ from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.maps.map_rows import MapRows, check_heights
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.maps import open_npy
-from cpikan.streaming.bands import Band
+from cpikan.streaming.engine import Band
 from cpikan.streaming.events import Events
 from cpikan.surface.alignment import Alignment, Block, align
 from cpikan.surface.aperture import Aperture, pupil_of

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_map import HeightMap
-from cpikan.streaming.bands import Band, split_bands
-from cpikan.streaming.events import Events
-from cpikan.streaming.progress import Progress
+from cpikan.streaming.engine import Band, split_bands
+from cpikan.streaming.events import Events, Progress
 
 _HIGHEST_NM = 1e15
 _BLOCK_PIXELS = 1 << 20

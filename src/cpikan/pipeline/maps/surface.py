@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.maps.map_rows import MapRows
-from cpikan.streaming.bands import Band
+from cpikan.streaming.engine import Band
 from cpikan.streaming.events import Events
 from cpikan.surface.aperture import Aperture, Circle, pupil_of
 from cpikan.surface.form import Form, check_form_terms

@@ -10,8 +10,8 @@ import numpy as np
 from cpikan.pipeline.reconstruction.arrays import Arrays
 from cpikan.pipeline.reconstruction.stage import Context
 from cpikan.psi.kernels import form
-from cpikan.streaming.bands import Band, split_bands
-from cpikan.streaming.rows import RowPool
+from cpikan.streaming.engine import Band, split_bands
+from cpikan.streaming.threads import RowPool
 from cpikan.surface.grouped_form import GroupedForm, no_form
 
 _SWEEP_PIXELS, _PIECE_PIXELS = 1 << 18, 1 << 17  # a band, or what a thread takes of one, and its form stay in the cache

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from cpikan.psi.refine.inpaint import inpaint, required_bytes
-from cpikan.streaming.bands import Band
+from cpikan.streaming.engine import Band
 
 _MARGIN = 4  # pixels of measured surface around a hole
 _MEMORY = 5 << 28  # bytes, 1.25 GiB: what filling one hole may take of the two of a run; about 230 000 pixels

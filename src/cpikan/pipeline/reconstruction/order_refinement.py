@@ -22,10 +22,8 @@ from cpikan.psi.refine.ambiguity import CELL_SHARE
 from cpikan.psi.refine.blocks import BlockSums, Empty
 from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows
 from cpikan.storage.writers.layout import SLOPES
-from cpikan.streaming.bands import Band, BufferPool, split_bands
-from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
-from cpikan.streaming.rows import RowPool
-from cpikan.streaming.threads import single_threaded
+from cpikan.streaming.engine import Band, BufferPool, ProgressSink, StreamTimings, split_bands, stream
+from cpikan.streaming.threads import RowPool, single_threaded
 
 _PIXEL_BYTES = 160  # of a pixel on its way: phases and weights of four wavelengths, orders, costs, surface
 _BAND_BYTES = 200 * 2**20

@@ -14,8 +14,7 @@ from cpikan.pipeline.reconstruction.workspace import OUTPUT_ROWS, Workspace
 from cpikan.psi.kernels.statistics import MapStatistics
 from cpikan.storage.writers.layout import QUANTITIES
 from cpikan.storage.writers.open import open_writer
-from cpikan.streaming.events import Events
-from cpikan.streaming.progress import Progress
+from cpikan.streaming.events import Events, Progress
 
 
 def _check_measured(found: MapStatistics) -> None:

@@ -14,8 +14,7 @@ from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.kernels.model import HeightRows, OrderSearch, PhaseRows, empty_rows
 from cpikan.psi.kernels.select import PixelKernels
 from cpikan.psi.kernels.statistics import COLUMNS
-from cpikan.streaming.bands import Band, BufferPool, split_bands
-from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
+from cpikan.streaming.engine import Band, BufferPool, ProgressSink, StreamTimings, split_bands, stream
 from cpikan.surface.aperture import Aperture
 
 _MAX_ROWS = 512  # narrow images of a few thousand rows have as many bands in flight as long ones

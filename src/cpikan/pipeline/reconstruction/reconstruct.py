@@ -38,7 +38,7 @@ from cpikan.storage.writers.layout import document_path
 from cpikan.storage.writers.open import output_format, required_bytes
 from cpikan.streaming.events import Events, as_events, note
 from cpikan.streaming.memory import PeakMemory
-from cpikan.streaming.rows import RowPool
+from cpikan.streaming.threads import RowPool
 from cpikan.units import pixel_aspect
 from cpikan.version import VERSION
 

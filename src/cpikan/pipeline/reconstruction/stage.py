@@ -16,10 +16,9 @@ from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.kernels.model import PixelModel
 from cpikan.psi.kernels.select import PixelKernels
 from cpikan.streaming.engine import StreamTimings
-from cpikan.streaming.events import Events
+from cpikan.streaming.events import Events, Progress
 from cpikan.streaming.journal import Journal
-from cpikan.streaming.progress import Progress
-from cpikan.streaming.rows import RowPool
+from cpikan.streaming.threads import RowPool
 
 if TYPE_CHECKING:
     from cpikan.pipeline.reconstruction.arrays import Arrays

@@ -23,12 +23,10 @@ from cpikan.pipeline.simulation.simulation_files import (
 )
 from cpikan.psi.simulate import SimulationSettings, Simulator
 from cpikan.storage.atomic import read_json
-from cpikan.streaming.bands import Band, BufferPool, split_bands
-from cpikan.streaming.engine import StreamTimings, stream
-from cpikan.streaming.events import Events
+from cpikan.streaming.engine import Band, BufferPool, StreamTimings, split_bands, stream
+from cpikan.streaming.events import Events, Progress
 from cpikan.streaming.memory import PeakMemory
-from cpikan.streaming.progress import Progress
-from cpikan.streaming.rows import RowPool
+from cpikan.streaming.threads import RowPool
 
 _BAND_BYTES = 12 * 2**20  # of frames, height and kind together
 _MAX_BAND_ROWS = 256

@@ -18,7 +18,7 @@ from cpikan.storage.writers.arrays import check_replaceable, open_array_writer, 
 from cpikan.storage.writers.layout import document_path, partial_of
 from cpikan.storage.writers.open import check_document, output_paths
 from cpikan.streaming.journal import Journal, check_same_plan
-from cpikan.streaming.tiling.settings import TilingSettings
+from cpikan.streaming.tiling.plan import TilingSettings
 
 _SYNC_S = 5.0  # at most this much work is lost in a power cut
 

@@ -11,7 +11,7 @@ from cpikan.pipeline.reconstruction.arrays import Arrays
 from cpikan.pipeline.reconstruction.formed import FormedMap
 from cpikan.pipeline.reconstruction.holes import fill_holes
 from cpikan.pipeline.reconstruction.stage import Context, Stage
-from cpikan.streaming.bands import Band
+from cpikan.streaming.engine import Band
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from cpikan.pipeline.reconstruction.row_sink import RowSink
 from cpikan.pipeline.reconstruction.stage import Context, Stage
 from cpikan.pipeline.reconstruction.stages.demodulate import frame_source
 from cpikan.psi.model.flags import Flag
-from cpikan.streaming.bands import Band
-from cpikan.streaming.engine import ProgressSink
+from cpikan.streaming.engine import Band, ProgressSink
 
 if TYPE_CHECKING:
     from cpikan.images.sigma_scale import SigmaScale

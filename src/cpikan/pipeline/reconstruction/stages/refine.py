@@ -18,8 +18,7 @@ from cpikan.psi.refine.joining import Joined, join_components
 from cpikan.psi.refine.patches import Candidates, choose, find_candidates
 from cpikan.psi.refine.protocol import BLOCK_PX
 from cpikan.psi.refine.unwrapped import UnwrappedBlocks, UnwrappedRows
-from cpikan.streaming.rows import RowPool
-from cpikan.streaming.threads import single_threaded
+from cpikan.streaming.threads import RowPool, single_threaded
 
 if TYPE_CHECKING:
     from cpikan.psi.refine.layers import LayeredSurface

@@ -16,8 +16,7 @@ from cpikan.pipeline.reconstruction.summary import map_figures
 from cpikan.psi.kernels.statistics import COLUMNS, row_sums
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.writers.layout import QUANTITIES
-from cpikan.streaming.bands import Band
-from cpikan.streaming.engine import stream
+from cpikan.streaming.engine import Band, stream
 
 _Rows = dict[str, np.ndarray]
 
