@@ -16,8 +16,7 @@ from cpikan.errors import InputError
 from cpikan.pipeline.maps.compare import compare_maps
 from cpikan.pipeline.maps.height_map import open_height_map
 from cpikan.storage.atomic import plain, write_json
-from cpikan.storage.writers.layout import QUANTITIES, document_path
-from cpikan.storage.writers.open import open_writer
+from cpikan.storage.writers.layout import QUANTITIES, document_path, open_writer
 from cpikan.surface.aperture import Circle
 from cpikan.surface.form import fit_form
 

@@ -16,7 +16,7 @@ from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.pipeline.maps.map_rows import MapRows
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.atomic import write_json
-from cpikan.storage.writers.open import open_writer
+from cpikan.storage.writers.layout import open_writer
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
 from cpikan.surface.aperture import Circle, Mask
 from cpikan.surface.zernike import ZernikeBasis

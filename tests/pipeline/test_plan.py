@@ -20,8 +20,7 @@ from cpikan.pipeline.reconstruction.methods import METHODS
 from cpikan.pipeline.reconstruction.plan import Plan, StackInfo, plan_reconstruction
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.reconstruction.stage import Context, Stage
-from cpikan.storage.writers.layout import QUANTITIES, SLOPES, Quantity
-from cpikan.storage.writers.open import output_format
+from cpikan.storage.writers.layout import QUANTITIES, SLOPES, Quantity, output_format
 from cpikan.streaming.events import Silent
 from cpikan.surface.aperture import Circle
 from independent_frames import Faults, Scene, make_scene

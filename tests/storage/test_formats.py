@@ -30,8 +30,7 @@ from cpikan.storage.protocols import FrameReader
 from cpikan.storage.readers.array import ArrayReader
 from cpikan.storage.readers.base import fingerprint_files
 from cpikan.storage.readers.open import open_frames
-from cpikan.storage.writers.layout import QUANTITIES, MapLayout
-from cpikan.storage.writers.open import open_writer, output_paths
+from cpikan.storage.writers.layout import QUANTITIES, MapLayout, open_writer, output_paths
 from cpikan.storage.writers.preallocated import PreallocatedFile
 from independent_frames import make_scene
 from small_stacks import STEPS_DEG, WAVES_NM, folder_of

@@ -18,7 +18,7 @@ from cpikan.images.patches.unit import map_unit_nm, sample_windows
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.maps import open_npy
 from cpikan.storage.protocols import FrameReader
-from cpikan.storage.readers.npy import NpyReader
+from cpikan.storage.readers.array import NpyReader
 from cpikan.storage.readers.open import open_frames
 
 

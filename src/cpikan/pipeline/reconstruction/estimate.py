@@ -12,7 +12,7 @@ from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.select import choose_device
 from cpikan.storage.scratch import ScratchArrays
-from cpikan.storage.writers.open import output_format, required_bytes
+from cpikan.storage.writers.layout import output_format, required_bytes
 
 _PROCESS_MIB = 160  # interpreter, NumPy, compiled kernels
 _MAP_BYTES = 13  # of a pixel: height, sigma, modulation, flags

@@ -12,8 +12,7 @@ from cpikan.pipeline.maps.pyramid import HasPyramid, build_pyramid, pyramid_rows
 from cpikan.pipeline.reconstruction.row_sink import RowSink
 from cpikan.pipeline.reconstruction.workspace import OUTPUT_ROWS, Workspace
 from cpikan.psi.kernels.statistics import MapStatistics
-from cpikan.storage.writers.layout import QUANTITIES
-from cpikan.storage.writers.open import open_writer
+from cpikan.storage.writers.layout import QUANTITIES, open_writer
 from cpikan.streaming.events import Events, Progress
 
 

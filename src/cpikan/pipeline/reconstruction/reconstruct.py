@@ -34,8 +34,7 @@ from cpikan.psi.warm import warm_up
 from cpikan.storage.atomic import check_disk_space, read_json
 from cpikan.storage.maps import open_map
 from cpikan.storage.scratch import ScratchArrays
-from cpikan.storage.writers.layout import document_path
-from cpikan.storage.writers.open import output_format, required_bytes
+from cpikan.storage.writers.layout import document_path, output_format, required_bytes
 from cpikan.streaming.events import Events, as_events, note
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.threads import RowPool

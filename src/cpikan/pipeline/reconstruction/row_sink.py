@@ -12,7 +12,7 @@ from cpikan.pipeline.reconstruction.height_sample import HeightSample
 from cpikan.psi.kernels.statistics import MapStatistics
 from cpikan.storage.checks import checks_of
 from cpikan.storage.protocols import MapWriter
-from cpikan.storage.row_assembler import RowAssembler
+from cpikan.storage.writers.base import RowAssembler
 from cpikan.streaming.journal import Journal
 
 _SYNC_S = 5.0  # at most this much work is lost in a power cut

@@ -15,7 +15,7 @@ from cpikan.psi.simulate import SimulationSettings, Simulator
 from cpikan.psi.simulate.surface import NO_STATISTICS, count_heights
 from cpikan.storage.atomic import check_disk_space, full_disk_named, plain, sync_path, write_json, write_text
 from cpikan.storage.writers.layout import partial_of
-from cpikan.storage.writers.npy_array import NpyArrayFile, array_bytes
+from cpikan.storage.writers.npy import NpyArrayFile, array_bytes
 from cpikan.streaming.engine import Band
 from cpikan.streaming.journal import Journal
 

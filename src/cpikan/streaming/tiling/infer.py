@@ -16,7 +16,7 @@ import numpy as np
 from cpikan.errors import InputError
 from cpikan.partition import Intervals
 from cpikan.storage.maps import open_map
-from cpikan.storage.writers.open import output_format
+from cpikan.storage.writers.layout import output_format
 from cpikan.streaming.engine import Band, StreamTimings, stream_through
 from cpikan.streaming.events import Progress
 from cpikan.streaming.executor import Executor, ProcessExecutor, SerialExecutor

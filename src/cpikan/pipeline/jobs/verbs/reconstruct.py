@@ -14,8 +14,7 @@ from cpikan.pipeline.jobs.verb import Verb
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags
 from cpikan.report.place import check_page
-from cpikan.storage.writers.layout import document_path
-from cpikan.storage.writers.open import output_paths
+from cpikan.storage.writers.layout import document_path, output_paths
 from cpikan.streaming.events import Events
 from cpikan.surface.aperture import Aperture
 from cpikan.units import parse_length_nm

@@ -19,7 +19,7 @@ from cpikan.pipeline.reconstruction.passes import FrameSource, frame_pass, pixel
 from cpikan.pipeline.reconstruction.row_sink import RowSink
 from cpikan.pipeline.reconstruction.stage import Context, Stage, busy_seconds
 from cpikan.pipeline.reconstruction.summary import added, map_figures
-from cpikan.storage.spill import Spill
+from cpikan.storage.scratch import Spill
 from cpikan.storage.writers.layout import SLOPES
 
 _PHASES = ("phase_rad", "sigma_rad", "modulation", "flags")
