@@ -16,9 +16,9 @@ from test_readers import flat, frames_of
 from test_writers import PreallocatedContract
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.pipeline.maps.compare import compare_maps
 from cpikan.pipeline.maps.evaluate import evaluate
 from cpikan.pipeline.maps.height_map import open_height_map
+from cpikan.pipeline.maps.surface import compare_maps
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
 from cpikan.pipeline.stacks.stack import open_stack
 from cpikan.storage import formats

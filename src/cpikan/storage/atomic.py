@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic text and JSON, durable folders, a disk that is full, and paths that are no plain files."""
+"""Files that are whole or absent: atomic text and JSON, durable folders, full disks, and paths that name no plain file."""
 
 from __future__ import annotations
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from cpikan.errors import InputError
 from cpikan.masked import without_mask
 from cpikan.metrics import wrong_order_limit_nm
-from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
-from cpikan.pipeline.maps.map_rows import MapRows, check_heights
+from cpikan.pipeline.maps.height_map import HeightMap, MapRows, check_heights, open_height_map
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.maps import open_npy
 from cpikan.streaming.engine import Band

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.pipeline.maps.height_map import HeightMap
-from cpikan.pipeline.maps.map_rows import MapRows
+from cpikan.pipeline.maps.height_map import HeightMap, MapRows
 from cpikan.pipeline.maps.pyramid import build_pyramid
 from cpikan.storage.atomic import check_disk_space, write_json
 from cpikan.storage.writers.base import RowAssembler

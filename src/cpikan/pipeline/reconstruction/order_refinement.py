@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from cpikan.pipeline.reconstruction.methods import Method
+from cpikan.pipeline.reconstruction.formed import put_slopes
+from cpikan.pipeline.reconstruction.output import RowSink
 from cpikan.pipeline.reconstruction.passes import BandReader, FrameSource, ReadBand
-from cpikan.pipeline.reconstruction.row_sink import RowSink
-from cpikan.pipeline.reconstruction.slope_rows import put_slopes
+from cpikan.pipeline.reconstruction.settings import Method
 from cpikan.psi.kernels.arguments import pack_search
 from cpikan.psi.kernels.cpu import DemodulationKernels
 from cpikan.psi.kernels.model import DemodulatedRows, HeightRows, OrderSearch, empty_demodulated, empty_rows

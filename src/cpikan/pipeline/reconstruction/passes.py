@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cpikan.pipeline.reconstruction.row_sink import RowSink
+from cpikan.pipeline.reconstruction.output import RowSink
 from cpikan.pipeline.stacks.frame_hash import FrameHash
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.kernels.model import HeightRows, OrderSearch, PhaseRows, empty_rows

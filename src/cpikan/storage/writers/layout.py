@@ -1,4 +1,4 @@
-"""What every output has in common: the quantities, their types, the names and sizes of the files, and the writer of each suffix."""
+"""What every output has in common: the quantities, their types, names and sizes of the files, the writer of each suffix."""
 
 from __future__ import annotations
 

@@ -8,9 +8,7 @@ from typing import Any
 
 from cpikan.errors import InputError
 from cpikan.option import option
-from cpikan.pipeline.jobs.job import Job
-from cpikan.pipeline.jobs.options import OneAreaOptions, RunOptions
-from cpikan.pipeline.jobs.verb import Verb
+from cpikan.pipeline.jobs.job import Job, OneAreaOptions, RunOptions, Verb
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags
 from cpikan.report.place import check_page

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from cpikan.pipeline.reconstruction.arrays import Arrays, DerivedRows
 from cpikan.pipeline.reconstruction.calibrate import SIGMA_CELL_PX
-from cpikan.pipeline.reconstruction.stage import Context, Stage
+from cpikan.pipeline.reconstruction.stage import Arrays, Context, DerivedRows, Stage
 from cpikan.pipeline.reconstruction.summary import told
 from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.flags import Flag
