@@ -5,12 +5,14 @@ from .errors import ResumeError as ResumeError
 from .fields.blend import BlendField as BlendField
 from .fields.decomposed import DecomposedField as DecomposedField
 from .fields.fourier_ckan import FourierCKAN as FourierCKAN
+from .fields.gated_ckan import GatedCKAN as GatedCKAN
 from .fields.higher import higher_derivatives as higher_derivatives
 from .fields.kinds import make_field as make_field
 from .fields.mlp import MLP as MLP
 from .fields.protocol import Field as Field
 from .fields.protocol import Jet as Jet
 from .fields.random_feature import RandomFeatureCKAN as RandomFeatureCKAN
+from .fields.residual_ckan import ResidualCKAN as ResidualCKAN
 from .fields.scaled_cpikan import ScaledCPIKAN as ScaledCPIKAN
 from .fields.separable import SeparableCKAN as SeparableCKAN
 from .fields.siren import Siren as Siren
