@@ -9,8 +9,7 @@ from typing import Any
 
 from cpikan.errors import InputError
 from cpikan.option import option
-from cpikan.pipeline.jobs.job import Job
-from cpikan.pipeline.jobs.verb import Verb
+from cpikan.pipeline.jobs.job import Job, Verb
 from cpikan.storage.formats import picture
 from cpikan.streaming.events import Events
 
