@@ -29,7 +29,9 @@ class PointSet(NamedTuple):
     """Points (n, d) of a term, with what the term may need there.
 
     ``normals`` (n, d) point outwards, ``partner`` (n, d) are the points at the other end of a period, ``data`` (n,) was
-    measured, and ``weight`` (n,) multiplies residuals point by point; for a density it is the quadrature weight.
+    measured, and ``weight`` (n,) multiplies residuals point by point; for a density it is the quadrature weight. A term that
+    couples its points has a ``mix`` (rows, n): its residuals are sums over points. ``shift`` (residuals of the term, rows) is
+    added to residuals: lambda / mu where multipliers lambda complete the square, lambda r + mu r^2 / 2.
     """
 
     points: Tensor
@@ -37,6 +39,25 @@ class PointSet(NamedTuple):
     partner: Tensor | None = None
     data: Tensor | None = None
     weight: Tensor | None = None
+    shift: Tensor | None = None
+    mix: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """Count the residuals of each kind: one per point, unless points are coupled."""
+        return len(self.points) if self.mix is None else len(self.mix)
+
+    def assembled(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """Make residuals (rows,) of what a term is at every point: coupled, shifted and weighed."""
+        found = list(values) if self.mix is None else [self.mix @ value for value in values]
+        if self.shift is not None:
+            found = [value + shift for value, shift in zip(found, self.shift, strict=True)]
+        return found if self.weight is None else [self.weight * value for value in found]
+
+    def slopes(self, rows: Tensor) -> Tensor:
+        """Make rows of a Jacobian (rows, P) of the derivatives at every point (n, P)."""
+        found = rows if self.mix is None else self.mix @ rows
+        return found if self.weight is None else self.weight[:, None] * found
 
 
 @dataclass(frozen=True)
@@ -55,15 +76,18 @@ class Term:
     user_weight: float = 1.0
 
     def at(self, field: nn.Module, at: PointSet) -> list[Tensor]:
-        """Evaluate the term at points, (n,) per residual, times the weights of the points; differentiable."""
+        """Evaluate the term at points, (rows,) per residual, times the weights of the points; differentiable."""
         jet: Any = field.jet
         partner = None if at.partner is None else jet(at.partner, self.second)
         return self.values(jet(at.points, self.second), at, partner)
 
     def values(self, jet: Jet, at: PointSet, partner: Jet | None) -> list[Tensor]:
         """Evaluate the term on jets."""
-        found = self.function(jet, at, partner).values()
-        return list(found) if at.weight is None else [at.weight * value for value in found]
+        return at.assembled(self.pointwise(jet, at, partner))
+
+    def pointwise(self, jet: Jet, at: PointSet, partner: Jet | None) -> list[Tensor]:
+        """Evaluate the term at every point, (n,) per residual: each depends on the jets of its own point alone."""
+        return list(self.function(jet, at, partner).values())
 
 
 class LinearSystem(NamedTuple):
@@ -200,7 +224,7 @@ class Objective:
 
     def replace_points(self, name: str, at: PointSet) -> Objective:
         """Take other points for a term; the weight is kept per point."""
-        share = (len(self.sets[name].points) / len(at.points)) ** 0.5 if self._term(name).kind == "residual" else 1.0
+        share = (self.sets[name].rows / at.rows) ** 0.5 if self._term(name).kind == "residual" else 1.0
         weights = {**self.weights, name: self.weights[name] * share}
         return replace(self, sets={**self.sets, name: at}, weights=weights)
 
@@ -210,7 +234,7 @@ class Objective:
 
     def per_point(self) -> dict[str, float]:
         """Compute the weight of each term's residuals at a single point."""
-        return {name: weight * len(self.sets[name].points) ** 0.5 for name, weight in self.weights.items()}
+        return {name: weight * self.sets[name].rows ** 0.5 for name, weight in self.weights.items()}
 
     def judged_at(self, sets: Mapping[str, PointSet], terms: tuple[Term, ...]) -> Objective:
         """Replace the points of all terms, densities by residuals, with weights on the same scale."""
@@ -347,13 +371,13 @@ def _linearise_taped(field: nn.Module, term: Term, at: PointSet, tapes: Sequence
     unknowns = _unknowns_at(field, at)
     with torch.enable_grad():
         jets = [append_unknowns(tape.jet, unknowns) for tape in tapes]
-        found = term.values(jets[0], at, jets[1] if len(jets) > 1 else None)
+        found = term.pointwise(jets[0], at, jets[1] if len(jets) > 1 else None)
     rows = []
     for value in found:
         parts = [tape.rows(value) for tape in tapes]
         row = sum(parts[1:], parts[0])  # in the order of parameters, where unknowns come first
-        rows.append(row if unknowns is None else torch.cat([_by_unknowns(value, unknowns), row], dim=1))
-    return torch.cat([value.detach() for value in found]), torch.cat(rows)
+        rows.append(at.slopes(row if unknowns is None else torch.cat([_by_unknowns(value, unknowns), row], dim=1)))
+    return torch.cat(at.assembled([value.detach() for value in found])), torch.cat(rows)
 
 
 @torch.no_grad()
@@ -368,12 +392,12 @@ def _linearise_output(field: nn.Module, term: Term, at: PointSet, tapes: Sequenc
     unknowns = _unknowns_at(field, at)
     with torch.enable_grad():
         full = [append_unknowns(jet, unknowns) for jet in jets]
-        found = term.values(full[0], at, full[1] if len(full) > 1 else None)
+        found = term.pointwise(full[0], at, full[1] if len(full) > 1 else None)
     rows = []
     for value in found:
         row = contract(bases, pullback(value, jets))
-        rows.append(row if unknowns is None else torch.cat([row, _by_unknowns(value, unknowns)], dim=1))
-    return torch.cat([value.detach() for value in found]), torch.cat(rows)
+        rows.append(at.slopes(row if unknowns is None else torch.cat([row, _by_unknowns(value, unknowns)], dim=1)))
+    return torch.cat(at.assembled([value.detach() for value in found])), torch.cat(rows)
 
 
 def _unknowns_at(field: nn.Module, at: PointSet) -> Tensor | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from cpikan.errors import InputError, unknown_name
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
+from cpikan.learning.augmented_lagrangian import AugmentedLagrangian
 from cpikan.learning.balancers.balancer import Balancer
 from cpikan.learning.balancers.kernel_traces import KERNEL_TRACES
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
@@ -65,6 +66,17 @@ class Recipe:
             )
         return replace(self, stages=tuple(_along(stage, direction) for stage in self.stages))
 
+    def holding(self, constraints: str) -> Recipe:
+        """Let conditions be held in one of the ways of `CONSTRAINTS`; raises InputError for an unknown one."""
+        if constraints not in CONSTRAINTS:
+            raise unknown_name("way to hold conditions", constraints, CONSTRAINTS)
+        recipe = replace(self, exact_values=constraints == "exact")
+        if constraints not in _MULTIPLIERS:
+            return recipe
+        return replace(
+            recipe, stages=tuple(_with_multipliers(stage, **_MULTIPLIERS[constraints]) for stage in self.stages)
+        )
+
     def batched(self, size: int) -> Recipe:
         """Let the stages that take mini-batches draw ``size`` interior points a step; raises InputError where there is none."""
         if not any(method.takes_batches for method in self.methods()):
@@ -75,10 +87,10 @@ class Recipe:
         return replace(self, stages=tuple(_batched(stage, size) for stage in self.stages))
 
     def methods(self) -> Iterator[Method]:
-        """List the methods among the stages, those whose best state is kept too."""
+        """List the methods among the stages, those whose best state is kept or that have multipliers around them too."""
         for stage in self.stages:
-            if isinstance(stage, Method | BestSoFar):
-                yield stage.method if isinstance(stage, BestSoFar) else stage
+            if isinstance(stage, Method | _Around):
+                yield stage.method if isinstance(stage, _Around) else stage
 
     def check(self) -> None:
         """Raise InputError for what is no balancer, and for one that a method of the recipe cannot use."""
@@ -86,6 +98,11 @@ class Recipe:
             raise InputError(
                 f"balancer {self.balancer!r} of recipe {self.name}: give a Balancer, as GradNorm(), or derive one from "
                 "MeanSquares"
+            )
+        if self.balancer.every and any(isinstance(stage, AugmentedLagrangian) for stage in self.stages):
+            raise InputError(
+                f"{type(self.balancer).__name__} with an augmented Lagrangian, whose penalties are the conditions' weights: "
+                "give mean-squares or kernel-traces, which weigh once"
             )
         for method in self.methods():
             if self.balancer.ascends and not method.follows_gradient:
@@ -106,14 +123,24 @@ class Recipe:
         return Points(interior, boundary, self.rule, seed)
 
 
+_Around = BestSoFar | AugmentedLagrangian
+_MULTIPLIERS: dict[str, dict[str, float]] = {"augmented-lagrangian": {}, "al-pinn": {"ascent": 5e-4}}
+CONSTRAINTS = ("exact", "penalty", *_MULTIPLIERS)
+
+
+def _with_multipliers(stage: Method | Strategy, **settings: float) -> Method | Strategy:
+    method = stage.method if isinstance(stage, BestSoFar) else stage
+    return AugmentedLagrangian(method, **settings) if isinstance(method, Method) else stage  # type: ignore[arg-type]
+
+
 def _along(stage: Method | Strategy, direction: Direction) -> Method | Strategy:
-    if isinstance(stage, BestSoFar):
+    if isinstance(stage, _Around):
         return replace(stage, method=stage.method.along(direction)) if stage.method.follows_gradient else stage
     return stage.along(direction) if isinstance(stage, Method) and stage.follows_gradient else stage
 
 
 def _batched(stage: Method | Strategy, size: int) -> Method | Strategy:
-    if isinstance(stage, BestSoFar):
+    if isinstance(stage, _Around):
         return replace(stage, method=stage.method.batched(size)) if stage.method.takes_batches else stage
     return stage.batched(size) if isinstance(stage, Method) and stage.takes_batches else stage
 
