@@ -53,7 +53,7 @@ from .pipeline.maps.height_map import open_height_map as open_height_map
 from .pipeline.reconstruction.reconstruct import reconstruct as reconstruct
 from .pipeline.stacks.stack import FrameStack as FrameStack
 from .pipeline.stacks.stack import open_stack as open_stack
-from .pipeline.training.finetune import finetune as finetune
+from .pipeline.training.train import finetune as finetune
 from .pipeline.training.train import train as train
 from .psi.model.acquisition import Acquisition as Acquisition
 from .streaming.tiling.blend import blend_tiles as blend_tiles
@@ -62,7 +62,7 @@ from .streaming.tiling.infer import TiledResult as TiledResult
 from .streaming.tiling.infer import infer_tiled as infer_tiled
 from .streaming.tiling.model import TileFunction as TileFunction
 from .streaming.tiling.model import TileModel as TileModel
-from .streaming.tiling.settings import TilingSettings as TilingSettings
+from .streaming.tiling.plan import TilingSettings as TilingSettings
 from .streaming.tiling.torch_model import TorchTiles as TorchTiles
 from .surface.aperture import Circle as Circle
 from .surface.aperture import Mask as Mask
