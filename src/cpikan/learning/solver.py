@@ -59,7 +59,8 @@ class SolveSettings:
     from there as if it had not been interrupted (the seconds used before count), or begins where nothing is. ``restarts``
     replaces the recipe's. ``balancer`` weighs terms or points instead of the recipe's, and ``direction`` combines their
     gradients in the stages that follow one, each by itself or by its name (`BALANCERS`, `DIRECTIONS`); with points, a balancer
-    or a direction a recipe trains a network, whatever it does without.
+    or a direction a recipe trains a network, whatever it does without. ``clock`` says whether seconds are those on the wall
+    or those of the processor (`CLOCKS`).
     """
 
     seconds: float = 60.0
@@ -74,6 +75,7 @@ class SolveSettings:
     balancer: Balancer | str | None = None
     direction: Direction | str | None = None
     sampler_every: int | None = None
+    clock: str = "wall"
 
     def __post_init__(self) -> None:
         if self.resume and self.checkpoint is None:
@@ -111,7 +113,7 @@ class SolveSettings:
     @property
     def budget(self) -> Budget:
         """Return the limits on seconds, steps and tolerance."""
-        return Budget(self.seconds, self.steps, self.rtol)
+        return Budget(self.seconds, self.steps, self.rtol, self.clock)
 
 
 def solve(

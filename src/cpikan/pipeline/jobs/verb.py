@@ -12,7 +12,7 @@ from cpikan.streaming.events import Events
 if TYPE_CHECKING:
     from cpikan.pipeline.jobs.job import Job
 
-VERBS = ("reconstruct", "simulate", "train", "finetune", "evaluate", "solve")  # files in verbs/
+VERBS = ("reconstruct", "simulate", "train", "finetune", "evaluate", "solve", "ablate")  # files in verbs/
 
 
 @dataclass(frozen=True)
