@@ -104,7 +104,7 @@ JOBS = ("reconstruct", "simulate", "evaluate", "solve", "finetune", "ablate")
 
 def plan_of(verb: str, settings: dict[str, Any]) -> Any:
     """What a job of the verb would run with: the settings made of its options, and the other options."""
-    from cpikan.pipeline.jobs.verb import verb_named
+    from cpikan.pipeline.jobs.job import verb_named
     from cpikan.pipeline.jobs.verbs import reconstruct, simulate
     from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 

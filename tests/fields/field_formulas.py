@@ -91,3 +91,31 @@ def blend(degree):
         return dense(field.output, features)
 
     return formula
+
+
+def toward(gate, new, old):
+    s = mpf(float(gate.scale.detach()[0]))
+    return [z + s * (n - z) for n, z in zip(new, old, strict=True)]
+
+
+def tanhs(nodes):
+    return [mp.tanh(z) for z in nodes]
+
+
+def residual(field, point):
+    z = chebyshev(field.first, scaled(field, point))
+    for layer, gate in zip(field.layers, field.gates, strict=True):
+        z = toward(gate, chebyshev(layer, tanhs(z)), z)
+    return chebyshev(field.output, tanhs(z))
+
+
+def gated(field, point):
+    def between(choice):
+        return [c * a + (1 - c) * b for c, a, b in zip(choice, u, v, strict=True)]
+
+    z = chebyshev(field.first, scaled(field, point))
+    u, v = (chebyshev(view, tanhs(z)) for view in field.views)
+    for block in field.blocks:
+        f = toward(block.inside, between(chebyshev(block.one, tanhs(z))), z)
+        z = toward(block.skip, between(chebyshev(block.two, tanhs(f))), z)
+    return chebyshev(field.output, tanhs(z))

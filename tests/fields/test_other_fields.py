@@ -7,9 +7,11 @@ from field_contract import LOWER, TORCH_WARNS, UPPER, FieldContract
 
 from cpikan.fields.blend import BlendField
 from cpikan.fields.fourier_ckan import FourierCKAN
+from cpikan.fields.gated_ckan import GatedCKAN
 from cpikan.fields.layered import Start
 from cpikan.fields.mlp import MLP
 from cpikan.fields.random_feature import RandomFeatureCKAN
+from cpikan.fields.residual_ckan import ResidualCKAN
 from cpikan.fields.separable import SeparableCKAN
 from cpikan.fields.siren import Siren
 from cpikan.fields.wavelet_kan import WaveletKAN
@@ -65,3 +67,20 @@ class TestBlendField(FieldContract):
 
     def make(self, networks=None):
         return BlendField([2, 4, 3, 2], 3, BOX, networks=networks, start=Start(1))
+
+
+class TestResidualCKAN(FieldContract):
+    formula = staticmethod(field_formulas.residual)
+
+    def make(self, networks=None):
+        return ResidualCKAN([2, 3, 3, 3, 2], (3, 2, 3, 4), BOX, gate=0.4, networks=networks, start=Start(1))
+
+
+class TestGatedCKAN(FieldContract):
+    formula = staticmethod(field_formulas.gated)
+
+    def make(self, networks=None):
+        field = GatedCKAN([2, 3, 3, 2], (3, 2, 3), BOX, gate=0.4, networks=networks, start=Start(1))
+        for block in field.blocks:
+            block.inside.fill(0.7)
+        return field

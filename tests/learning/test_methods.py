@@ -15,6 +15,7 @@ from cpikan.learning.methods.gradient_descent import GradientDescent
 from cpikan.learning.methods.last_layer import LastLayer
 from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.method import Method
+from cpikan.learning.methods.muon import Muon
 from cpikan.learning.methods.quasi_newton import UPDATES, QuasiNewton
 from cpikan.learning.methods.soap import Soap
 from cpikan.learning.methods.variable_projection import VariableProjection
@@ -54,6 +55,7 @@ MADE_BY = {
     "adam along ConFIG": lambda: Adam(12, 1e-3, direction=ConFIG()),
     "gradient-descent": lambda: GradientDescent(12, 1e-4),
     "gradient-descent along M-ConFIG": lambda: GradientDescent(12, 1e-3, direction=MomentumConFIG()),
+    "muon": lambda: Muon(12, 1e-3),
     "soap": lambda: Soap(12, 1e-3, frequency=2),
     **{update: (lambda update=update: QuasiNewton(update, 12)) for update in UPDATES},
     "levenberg": lambda: Levenberg(12),

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 import cpikan
 from cpikan.errors import InputError
-from cpikan.pipeline.jobs.job import Job, run
-from cpikan.pipeline.jobs.verb import VERBS, verb_named
+from cpikan.pipeline.jobs.job import VERBS, Job, run, verb_named
 from cpikan.streaming.events import Cancelled
 from heard_events import Heard
 from independent_frames import Scene

@@ -19,6 +19,7 @@ from cpikan.learning.methods.gradient_descent import GradientDescent
 from cpikan.learning.methods.last_layer import LastLayer
 from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.method import Method
+from cpikan.learning.methods.muon import Muon
 from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.methods.soap import Soap
 from cpikan.learning.methods.variable_projection import VariableProjection
@@ -57,10 +58,19 @@ class Recipe:
         """Let the stages that follow a gradient follow a direction instead; raises InputError where there is none."""
         if not any(method.follows_gradient for method in self.methods()):
             raise InputError(
-                f"recipe {self.name} takes no direction, as none of its methods follows a gradient: give adam, soap or "
-                "gradient-descent"
+                f"recipe {self.name} takes no direction, as none of its methods follows a gradient: give adam, soap, "
+                "muon or gradient-descent"
             )
         return replace(self, stages=tuple(_along(stage, direction) for stage in self.stages))
+
+    def batched(self, size: int) -> Recipe:
+        """Let the stages that take mini-batches draw ``size`` interior points a step; raises InputError where there is none."""
+        if not any(method.takes_batches for method in self.methods()):
+            raise InputError(
+                f"recipe {self.name} takes no mini-batches, as its methods compare the costs of steps: give adam, soap, muon, "
+                "gradient-descent or spring"
+            )
+        return replace(self, stages=tuple(_batched(stage, size) for stage in self.stages))
 
     def methods(self) -> Iterator[Method]:
         """List the methods among the stages, those whose best state is kept too."""
@@ -98,6 +108,12 @@ def _along(stage: Method | Strategy, direction: Direction) -> Method | Strategy:
     if isinstance(stage, BestSoFar):
         return replace(stage, method=stage.method.along(direction)) if stage.method.follows_gradient else stage
     return stage.along(direction) if isinstance(stage, Method) and stage.follows_gradient else stage
+
+
+def _batched(stage: Method | Strategy, size: int) -> Method | Strategy:
+    if isinstance(stage, BestSoFar):
+        return replace(stage, method=stage.method.batched(size)) if stage.method.takes_batches else stage
+    return stage.batched(size) if isinstance(stage, Method) and stage.takes_batches else stage
 
 
 _small = functools.partial(Recipe, hidden=(8,), degree=12, restarts=3)  # cheap, so drawn anew where it is stuck
@@ -142,6 +158,7 @@ RECIPES = {
         ),
         Recipe("adam", "Adam alone", (Adam(50_000, 5e-3, decay=0.95),)),
         Recipe("gradient-descent", "steps against a direction", (GradientDescent(50_000, 5e-3, decay=0.95),)),
+        Recipe("muon", "Muon, then self-scaled Broyden", (Muon(300, 1e-2), QuasiNewton("ssbroyden", 20_000))),
         Recipe("soap", "SOAP, then self-scaled Broyden", (Soap(300, 1e-2), QuasiNewton("ssbroyden", 20_000))),
         Recipe("ssbroyden", "Adam, then self-scaled Broyden", (Adam(300, 5e-3), QuasiNewton("ssbroyden", 20_000))),
         Recipe("ssbfgs", "Adam, then self-scaled BFGS", (Adam(300, 5e-3), QuasiNewton("ssbfgs", 20_000))),

@@ -57,10 +57,11 @@ class SolveSettings:
     replaces the recipe's; ``events`` hear the seconds used, and may cancel. ``checkpoint`` is a
     folder where the state is kept, every ``checkpoint_s`` seconds and after every stage; with ``resume`` a solve goes on
     from there as if it had not been interrupted (the seconds used before count), or begins where nothing is. ``restarts``
-    replaces the recipe's. ``balancer`` weighs terms or points instead of the recipe's, and ``direction`` combines their
-    gradients in the stages that follow one, each by itself or by its name (`BALANCERS`, `DIRECTIONS`); with points, a balancer
-    or a direction a recipe trains a network, whatever it does without. ``clock`` says whether seconds are those on the wall
-    or those of the processor (`CLOCKS`).
+    replaces the recipe's. ``batch`` interior points are drawn for every step, in the stages that take mini-batches.
+    ``balancer`` weighs terms or points instead of the recipe's, and ``direction`` combines their
+    gradients in the stages that follow one, each by itself or by its name (`BALANCERS`, `DIRECTIONS`); with points, a batch, a
+    balancer or a direction a recipe trains a network, whatever it does without. ``clock`` says whether
+    seconds are those on the wall or those of the processor (`CLOCKS`).
     """
 
     seconds: float = 60.0
@@ -76,6 +77,7 @@ class SolveSettings:
     direction: Direction | str | None = None
     sampler_every: int | None = None
     clock: str = "wall"
+    batch: int | None = None
 
     def __post_init__(self) -> None:
         if self.resume and self.checkpoint is None:
@@ -97,7 +99,7 @@ class SolveSettings:
     @property
     def trains(self) -> bool:
         """Tell whether there is something asked for that only the training of a network has."""
-        return any(part is not None for part in (self.points, self.balancer, self.direction))
+        return any(part is not None for part in (self.points, self.balancer, self.direction, self.batch))
 
     def applied(self, recipe: Recipe, problem: Problem) -> Recipe:
         """Put balancer and direction into a recipe; raises InputError for what does not go together."""
@@ -107,6 +109,8 @@ class SolveSettings:
         if self.direction is not None:
             direction = direction_named(self.direction) if isinstance(self.direction, str) else self.direction
             recipe = recipe.along(direction)
+        if self.batch is not None:
+            recipe = recipe.batched(self.batch)
         recipe.check()
         return recipe
 

@@ -12,9 +12,7 @@ from cpikan.option import option
 from cpikan.pipeline.jobs.ablation.part import Part, part_of, unique, with_pairs
 from cpikan.pipeline.jobs.ablation.run import Limits, Measure, Run
 from cpikan.pipeline.jobs.ablation.table import Table
-from cpikan.pipeline.jobs.job import Job
-from cpikan.pipeline.jobs.options import RunOptions
-from cpikan.pipeline.jobs.verb import Verb
+from cpikan.pipeline.jobs.job import Job, RunOptions, Verb
 from cpikan.streaming.events import Events, report
 from cpikan.streaming.executor import ProcessExecutor, SerialExecutor
 from cpikan.streaming.threads import single_threaded

@@ -9,8 +9,7 @@ from typing import Any
 
 from cpikan.errors import InputError
 from cpikan.option import option
-from cpikan.pipeline.jobs.job import Job
-from cpikan.pipeline.jobs.verb import Verb
+from cpikan.pipeline.jobs.job import Job, Verb
 from cpikan.storage.formats import picture
 from cpikan.streaming.events import Events
 
@@ -19,11 +18,11 @@ from cpikan.streaming.events import Events
 class SolveOptions:
     """How the problem is solved, and what else is written; ``baseline`` adds what a plain polynomial reaches."""
 
-    recipe: str = option("default", "default, levenberg-marquardt, varpro, soap, ssbroyden, lbfgs, paper, ...")
+    recipe: str = option("default", "default, levenberg-marquardt, varpro, muon, soap, ssbroyden, lbfgs, paper, ...")
     field: str | None = option(
         None,
-        "train a scaled-cpikan, mlp, siren, fourier, wavelet, random-feature, separable or blend network of the "
-        "recipe's size, instead of the network that the recipe finds",
+        "train a scaled-cpikan, mlp, siren, fourier, wavelet, random-feature, separable, blend, residual or gated network "
+        "of the recipe's size, instead of the network that the recipe finds",
         metavar="NAME",
     )
     balancer: str | None = option(
@@ -34,8 +33,8 @@ class SolveOptions:
     )
     direction: str | None = option(
         None,
-        "let adam, soap and gradient-descent follow sum, config, m-config, dcgd, dcgd-projection, dcgd-average or pcgrad of "
-        "the terms' gradients",
+        "let adam, soap, muon and gradient-descent follow sum, config, m-config, dcgd, dcgd-projection, dcgd-average or pcgrad "
+        "of the terms' gradients",
         metavar="NAME",
     )
     sampler: str | None = option(
@@ -45,6 +44,11 @@ class SolveOptions:
         metavar="NAME",
     )
     sampler_every: int | None = option(None, "steps from one choice of points to the next (100)", metavar="N")
+    batch: int | None = option(
+        None,
+        "interior points that adam, soap, muon, gradient-descent or spring draw anew for every step (all)",
+        metavar="N",
+    )
     seed: int = option(0, "of points and starts")
     seeds: int = option(1, "solve for N seeds from --seed on", metavar="N")
     seconds: float = option(60.0, "time limit of a solve")
@@ -86,6 +90,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
             direction=options.direction,
             points=options.sampler,
             sampler_every=options.sampler_every,
+            batch=options.batch,
         )
         solutions.append(solve(problem, _field(problem, options, seed), options.recipe, seed=seed, settings=settings))
     for warning in dict.fromkeys(text for solution in solutions for text in solution.warnings):
@@ -105,6 +110,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
         "direction": options.direction,
         "sampler": options.sampler,
         "sampler_every": options.sampler_every,
+        "batch": options.batch,
         "reason_text": first.stop_reason.text,
         **(_baseline(first) if options.baseline else {}),
     }
