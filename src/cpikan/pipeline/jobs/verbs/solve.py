@@ -49,6 +49,12 @@ class SolveOptions:
         "interior points that adam, soap, muon, gradient-descent or spring draw anew for every step (all)",
         metavar="N",
     )
+    constraints: str | None = option(
+        None,
+        "hold conditions by the form of the solution (exact), by squares (penalty), or by multipliers too "
+        "(augmented-lagrangian, al-pinn), while a network is trained",
+        metavar="NAME",
+    )
     seed: int = option(0, "of points and starts")
     seeds: int = option(1, "solve for N seeds from --seed on", metavar="N")
     seconds: float = option(60.0, "time limit of a solve")
@@ -91,6 +97,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
             points=options.sampler,
             sampler_every=options.sampler_every,
             batch=options.batch,
+            constraints=options.constraints,
         )
         solutions.append(solve(problem, _field(problem, options, seed), options.recipe, seed=seed, settings=settings))
     for warning in dict.fromkeys(text for solution in solutions for text in solution.warnings):
@@ -111,6 +118,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
         "sampler": options.sampler,
         "sampler_every": options.sampler_every,
         "batch": options.batch,
+        "constraints": options.constraints,
         "reason_text": first.stop_reason.text,
         **(_baseline(first) if options.baseline else {}),
     }
