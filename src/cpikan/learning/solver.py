@@ -52,9 +52,9 @@ SIDES = {1: 2001, 2: 201, 3: 41}  # test points per axis
 class SolveSettings:
     """What a solve may use, where it looks, and where its state is kept.
 
-    ``seconds`` (by ``clock``: on the wall, or of the processor) and ``steps`` bound it, and it ends where the held-out residual is ``rtol`` of that of u = 0. ``points``, a
-    rule, another sampler or the name of one (`SAMPLERS`, which acts every ``sampler_every`` steps on the recipe's points),
-    replaces the recipe's; ``events`` hear the seconds used, and may cancel. ``checkpoint`` is a
+    ``seconds`` (by ``clock``: on the wall, or of the processor) and ``steps`` bound it, and it ends where the held-out
+    residual is ``rtol`` of that of u = 0. ``points``, a rule, another sampler or the name of one (`SAMPLERS`, which acts every
+    ``sampler_every`` steps on the recipe's points), replaces the recipe's; ``events`` hear the seconds used, and may cancel. ``checkpoint`` is a
     folder where the state is kept, every ``checkpoint_s`` seconds and after every stage; with ``resume`` a solve goes on
     from there as if it had not been interrupted (the seconds used before count), or begins where nothing is. ``restarts``
     replaces the recipe's. ``batch`` interior points are drawn for every step, in the stages that take mini-batches.
