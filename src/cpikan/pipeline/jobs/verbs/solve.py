@@ -58,6 +58,8 @@ class SolveOptions:
     seed: int = option(0, "of points and starts")
     seeds: int = option(1, "solve for N seeds from --seed on", metavar="N")
     seconds: float = option(60.0, "time limit of a solve")
+    steps: int | None = option(None, "at most N steps of a solve", metavar="N")
+    clock: str = option("wall", "what seconds are: wall, or processor (of all threads together)")
     restarts: int | None = option(None, "new starts for a solve that ends stuck far from the goal", metavar="N")
     checkpoint: str | None = option(None, "keep the state there, every few seconds, to go on from", metavar="DIR")
     resume: bool = option(False, "go on from --checkpoint, or begin where nothing is there")
@@ -84,6 +86,8 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     for seed in range(options.seed, options.seed + options.seeds):
         settings = SolveSettings(
             seconds=options.seconds,
+            steps=options.steps,
+            clock=options.clock,
             events=events,
             checkpoint=_folder(options, seed),
             resume=options.resume,
