@@ -9,7 +9,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar, Union
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name
 
 Made = TypeVar("Made")
 
@@ -25,8 +25,7 @@ def from_table(kind: type[Made], table: object, where: str) -> Made:
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     values = {}
     for key, value in table.items():
-        if key not in names:
-            raise unknown_name(f"key of {where}", str(key), names)
+        check_name(f"key of {where}", str(key), names)
         inside = f"[{key}]" if where == "the config" else f"{where} {key}"
         values[key] = _value(hints[key], value, inside)
     return kind(**values)

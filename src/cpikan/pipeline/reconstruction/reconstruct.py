@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from cpikan.compiled import compilation_told
-from cpikan.errors import InputError, NothingMeasured, unknown_name
+from cpikan.errors import InputError, NothingMeasured, check_names
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.reconstruction.calibrate import FirstLook, StackCalibration, calibrated
 from cpikan.pipeline.reconstruction.output import HeightSample, Output
@@ -67,9 +67,7 @@ def reconstruct(
     """
     if settings is not None and options:
         raise InputError(f"give settings or {', '.join(options)}, not both")
-    for name in options:
-        if name not in ReconstructSettings.__dataclass_fields__:
-            raise unknown_name("setting", name, ReconstructSettings.__dataclass_fields__)
+    check_names("setting", options, ReconstructSettings.__dataclass_fields__)
     run = _Run.prepared(stack, Path(output), settings or ReconstructSettings(**options), as_events(progress))
     finished = run.go(seconds_before, resume=resume, overwrite=overwrite)
     height_map = open_height_map(run.output)

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name
 from cpikan.masked import without_mask
 from cpikan.partition.partition import Partition
 from cpikan.psi.unwrap.audit import apply_names, audit_map
@@ -138,8 +138,7 @@ def _order_maps(shape: tuple[int, ...], given: Mapping[str, np.ndarray]) -> Orde
     smallest = np.int16 if sum(shape) < _INT16_PIXELS else np.int32
     allowed = {"orders": (np.int16, np.int32), "component": (np.int32,), "ambiguous": (np.bool_,)}
     for name, array in given.items():
-        if name not in allowed:
-            raise unknown_name("array to fill", name, tuple(allowed))
+        check_name("array to fill", name, allowed)
         if array.shape != shape or array.dtype not in allowed[name]:
             names = " or ".join(np.dtype(kind).name for kind in allowed[name])
             raise InputError(f"{name} is {array.dtype} {array.shape}: give {names} of shape {tuple(shape)}")
