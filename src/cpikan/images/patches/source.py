@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,45 +67,6 @@ class Wanted:
         return self.frames or self.phases or self.modulation
 
 
-class PatchSource(Protocol):
-    """A map that patches are cut from; ``shape`` is (H, W) and ``frame_shape`` (L, K), None where there are no frames.
-
-    Calls may come from several threads at once.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-
-    @property
-    def wavelengths_nm(self) -> tuple[float, ...]: ...
-
-    @property
-    def half_wave_nm(self) -> float: ...
-
-    @property
-    def frame_shape(self) -> tuple[int, int] | None: ...
-
-    @property
-    def has_truth(self) -> bool: ...
-
-    def unit_nm(self, finest_period: float) -> float: ...
-
-    def prepare(self, wanted: Wanted) -> None:
-        """Read what all patches share (unit, median modulation), so that threads and workers find it."""
-        ...
-
-    def valid(self, rows: slice, columns: slice) -> np.ndarray:
-        """Tell which pixels of a window were measured, bool."""
-        ...
-
-    def patch(self, row: int, column: int, size: int, wanted: Wanted, number: int = 0) -> PatchBatch:
-        """Cut the square patch whose first pixel is (row, column), as a batch of one; ``number`` goes into its place."""
-        ...
-
-
 @dataclass(frozen=True)
 class TruthFile:
     """A .npy of true heights in nm; ``sign`` and ``offset_nm`` (one per component number, NaN where it is not known how
@@ -146,7 +107,7 @@ class _Opened:
 
 
 class StackSource:
-    """A stack on disk as a `PatchSource`: opened when first read, again in every process, windows only.
+    """A stack on disk that patches are cut from: opened when first read, again in every process, windows only.
 
     Of a .npy the pixels of a window are all that is copied; other files are read by image rows. Raises InputError for
     files that are missing or damaged, when they are opened.
@@ -198,14 +159,17 @@ class StackSource:
         return self._units[finest_period]
 
     def prepare(self, wanted: Wanted) -> None:
+        """Read what all patches share (unit, median modulation), so that threads and workers find it."""
         self.unit_nm(wanted.finest_period)
         if wanted.modulation:
             self._median_modulation()
 
     def valid(self, rows: slice, columns: slice) -> np.ndarray:
+        """Tell which pixels of a window were measured, bool."""
         return self._guide(rows, columns)[2]
 
     def patch(self, row: int, column: int, size: int, wanted: Wanted, number: int = 0) -> PatchBatch:
+        """Cut the square patch whose first pixel is (row, column), as a batch of one; ``number`` goes into its place."""
         rows, columns = slice(row, row + size), slice(column, column + size)
         height, sigma, valid = self._guide(rows, columns)
         frames, phase, modulation = None, None, None

@@ -22,7 +22,8 @@ from cpikan.psi.refine.ambiguity import CELL_SHARE
 from cpikan.psi.refine.blocks import BlockSums, Empty
 from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows
 from cpikan.storage.writers.layout import SLOPES
-from cpikan.streaming.engine import Band, BufferPool, ProgressSink, StreamTimings, split_bands, stream
+from cpikan.streaming.engine import Band, BufferPool, StreamTimings, split_bands, stream
+from cpikan.streaming.events import Progress
 from cpikan.streaming.threads import RowPool, single_threaded
 
 _PIXEL_BYTES = 160  # of a pixel on its way: phases and weights of four wavelengths, orders, costs, surface
@@ -65,7 +66,7 @@ class _DemodulatingReader(BandReader):
 
 
 def survey_pass(
-    source: FrameSource, progress: ProgressSink | None, empty: Empty = np.empty
+    source: FrameSource, progress: Progress | None, empty: Empty = np.empty
 ) -> tuple[BlockSums, StreamTimings]:
     """Sum the phasors of the whole image over blocks, in arrays that ``empty`` makes."""
     bands = guided_bands(source, 0)
@@ -108,7 +109,7 @@ class _OutputRows(NamedTuple):
 
 
 def guided_pass(
-    source: FrameSource, guide: OrderGuide, sink: RowSink, progress: ProgressSink | None, pool: RowPool
+    source: FrameSource, guide: OrderGuide, sink: RowSink, progress: Progress | None, pool: RowPool
 ) -> StreamTimings:
     """Turn frames into heights whose orders are decided with the neighbours and a surface; bands change no bit."""
     assert source.search is not None, "two or more wavelengths have an order search"

@@ -14,7 +14,8 @@ from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.kernels.model import HeightRows, OrderSearch, PhaseRows, empty_rows
 from cpikan.psi.kernels.select import PixelKernels
 from cpikan.psi.kernels.statistics import COLUMNS
-from cpikan.streaming.engine import Band, BufferPool, ProgressSink, StreamTimings, split_bands, stream
+from cpikan.streaming.engine import Band, BufferPool, StreamTimings, split_bands, stream
+from cpikan.streaming.events import Progress
 from cpikan.surface.aperture import Aperture
 
 _MAX_ROWS = 512  # narrow images of a few thousand rows have as many bands in flight as long ones
@@ -112,7 +113,7 @@ def _buffers(kernels: PixelKernels, rows: int, width: int, bare: bool) -> tuple[
     return (height, none, none, flags) if bare else (height, sigma, modulation, flags)
 
 
-def frame_pass(source: FrameSource, sink: RowSink, progress: ProgressSink | None) -> StreamTimings:
+def frame_pass(source: FrameSource, sink: RowSink, progress: Progress | None) -> StreamTimings:
     """Turn frames into height, sigma, modulation and flags in one fused sweep of the rows that the sink lacks.
 
     The frames of one wavelength become phase, sigma, modulation and flags.

@@ -16,7 +16,7 @@ from cpikan.psi.unwrap.merger import TileMerger, unwrap_box, unwrap_window
 from cpikan.psi.unwrap.nodes import NodeCounts, name_components
 from cpikan.psi.unwrap.rectangles import LARGEST_REGION
 from cpikan.psi.unwrap.report import OrderMaps, UnwrapReport, UnwrapResult
-from cpikan.streaming.engine import ProgressSink
+from cpikan.streaming.events import Progress
 from cpikan.streaming.executor import ThreadExecutor
 
 _ROUNDS = 8  # of joining tiles that disagree; a region may disagree with its new neighbours
@@ -31,7 +31,7 @@ def unwrap(
     overlap: int = 64,
     threads: int = 2,
     out: Mapping[str, np.ndarray] | None = None,
-    progress: ProgressSink | None = None,
+    progress: Progress | None = None,
 ) -> UnwrapResult:
     """Find the integer orders k that make ``phase_rad + 2 pi k`` continuous within each connected component.
 
