@@ -119,21 +119,17 @@ class StackSource:
         self._units: dict[float, float] = {}
         self._median: float | None = None
         height, width = self._maps().height.shape
-        self._shape = (int(height), int(width))
+        self.shape = (int(height), int(width))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
 
     def __repr__(self) -> str:
-        return f"StackSource({self.name}, {self._shape[0]} x {self._shape[1]})"
+        return f"StackSource({self.name}, {self.shape[0]} x {self.shape[1]})"
 
     @property
     def name(self) -> str:
         return self.files.name
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self._shape
 
     @property
     def wavelengths_nm(self) -> tuple[float, ...]:
@@ -155,7 +151,7 @@ class StackSource:
     def unit_nm(self, finest_period: float) -> float:
         """Compute the noise of the whole map that periods are counted in, read once."""
         if finest_period not in self._units:
-            self._units[finest_period] = map_unit_nm(self._guide, self._shape, finest_period)
+            self._units[finest_period] = map_unit_nm(self._guide, self.shape, finest_period)
         return self._units[finest_period]
 
     def prepare(self, wanted: Wanted) -> None:
@@ -250,7 +246,7 @@ class StackSource:
         is."""
         if self._median is None:
             seen = []
-            for window in sample_windows(self._shape):
+            for window in sample_windows(self.shape):
                 rows, columns = window
                 phasors = self._phasors(self._light(rows, columns), rows.start, columns.start)
                 seen.append(np.abs(phasors).mean(axis=0)[self.valid(rows, columns)])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cpikan.errors import InputError, check_name
 from cpikan.images.features import FeatureSpec
 from cpikan.images.patches.settings import PatchSettings
-from cpikan.images.training.tables import from_table, to_table
-from cpikan.storage.atomic import refuse_special
+from cpikan.images.training.tables import from_table
+from cpikan.storage.atomic import plain, refuse_special
 from cpikan.storage.documents import parse_toml
 
 OPTIMIZERS = ("adamw", "soap")
@@ -148,7 +148,7 @@ class TrainConfig:
 
     def table(self) -> dict[str, Any]:
         """Write the config down for JSON; `config_of` gives it back."""
-        table = to_table(self)
+        table: dict[str, Any] = plain(asdict(self))
         for name in _DERIVED:
             del table["patches"][name]
         return table

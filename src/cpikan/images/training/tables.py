@@ -31,19 +31,6 @@ def from_table(kind: type[Made], table: object, where: str) -> Made:
     return kind(**values)
 
 
-def to_table(made: Any) -> dict[str, Any]:
-    """Write down the keys and values of a dataclass, JSON-able; `from_table` gives the dataclass back."""
-    return {field.name: _plain(getattr(made, field.name)) for field in dataclasses.fields(made)}
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return to_table(value)
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
 def _value(hint: Any, value: object, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_table(typing.cast("type[Any]", hint), value, where)

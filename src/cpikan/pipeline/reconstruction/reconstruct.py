@@ -35,6 +35,7 @@ from cpikan.storage.writers.layout import document_path, output_format, required
 from cpikan.streaming.events import Events, as_events, note
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.threads import RowPool
+from cpikan.surface.aperture import laid_on
 from cpikan.units import pixel_aspect
 from cpikan.version import VERSION
 
@@ -91,11 +92,8 @@ class _Run:
         """Plan the run and refuse what cannot work before anything is written."""
         accelerator = choose_device(settings.device)
         check_orders(stack.acquisition.wavelengths_nm, settings.range_nm)
-        if settings.mask is not None:
-            aspect = pixel_aspect(stack.acquisition.pixel_um)
-            settings = replace(settings, mask=settings.mask.stretched(aspect))
-            assert settings.mask is not None
-            settings.mask.check(stack.shape[2:])
+        mask = laid_on(settings.mask, stack.shape[2:], pixel_aspect(stack.acquisition.pixel_um))
+        settings = replace(settings, mask=mask)
         plan = plan_reconstruction(StackInfo.of(stack), settings, output_format(output), accelerator)
         _check_not_the_frames(stack, output)
         network = None
