@@ -84,11 +84,6 @@ class FittedSurface:
         more = self.networks.slopes()
         return gradient + more[0] / BLOCK_PX, curvature + more[1] / BLOCK_PX**2
 
-    def slope_sigmas(self) -> np.ndarray:
-        """Estimate sigmas of the closed form's `slopes`: (3, Hb, Wb), slope in y and x (nm per pixel) and curvature."""
-        sigma = posterior_sigma(self.closed, ("slope_y", "slope_x", "curvature"))
-        return sigma / np.array([BLOCK_PX, BLOCK_PX, BLOCK_PX**2], float)[:, None, None]
-
     def summary(self) -> dict[str, Any]:
         """Count what became of the tiles, JSON-able."""
         known, modes = self.coarse.known, self.closed.modes
