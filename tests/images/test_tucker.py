@@ -9,8 +9,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cpikan.errors import InputError
-from cpikan.images.models.fno import FNO, SpectralConv, as_real
+from cpikan.images.models.fno import FNO, SpectralConv
 from cpikan.images.models.tucker import TFNO, TuckerConv, tucker_ranks
+
+
+def as_real(numbers: torch.Tensor, axes: int) -> torch.Tensor:
+    """Write complex numbers as real parameters, the last ``axes`` axes and both parts as one axis."""
+    return torch.view_as_real(numbers.contiguous()).flatten(-axes - 1)
 
 
 @torch.no_grad()

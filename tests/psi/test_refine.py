@@ -24,9 +24,9 @@ from cpikan.psi.model.schemes import LEAST_SQUARES, phasor_weights
 from cpikan.psi.refine import orders
 from cpikan.psi.refine.ambiguity import is_doubtful
 from cpikan.psi.refine.blocks import BlockSums
+from cpikan.psi.refine.closed_form import posterior_sigma
 from cpikan.psi.refine.coarse import coarse_heights
 from cpikan.psi.refine.field import FittedSurface, guiding_surface, measuring_surface
-from cpikan.psi.refine.posterior import posterior_sigma
 from cpikan.psi.refine.protocol import BLOCK_PX, NoSurface, Refiner, SurfaceRows
 from small_stacks import STEPS_DEG, WAVES_NM
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from cpikan.errors import InputError
 from cpikan.storage.atomic import full_disk_named, sync_tree
-from cpikan.storage.lazy import ZarrMap
+from cpikan.storage.maps import ZarrMap
 from cpikan.storage.writers.layout import QUANTITIES, Quantity
 from cpikan.streaming.engine import Band, split_bands, stream
 from cpikan.streaming.events import Progress

@@ -14,7 +14,7 @@ from cpikan.psi.unwrap.audit import apply_names, audit_map
 from cpikan.psi.unwrap.integer_least_squares import OffsetSolution, solve_offsets
 from cpikan.psi.unwrap.merger import TileMerger, unwrap_box, unwrap_window
 from cpikan.psi.unwrap.nodes import NodeCounts, name_components
-from cpikan.psi.unwrap.rectangles import LARGEST_REGION
+from cpikan.psi.unwrap.overlap import LARGEST_REGION
 from cpikan.psi.unwrap.report import OrderMaps, UnwrapReport, UnwrapResult
 from cpikan.streaming.events import Progress
 from cpikan.streaming.executor import ThreadExecutor
