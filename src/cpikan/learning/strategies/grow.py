@@ -162,7 +162,9 @@ class Grow(Strategy):
 
 def data_misfit(problem: Problem, iterate: Iterate) -> float:
     """Compute the root mean square of what the field leaves of measured data; NaN where nothing was measured."""
-    measured = {name for name, given in zip(problem.condition_names, problem.conditions, strict=True) if given.at is not None}
+    measured = {
+        name for name, given in zip(problem.condition_names, problem.conditions, strict=True) if given.at is not None
+    }
     terms = [term for term in iterate.objective.terms if term.name in measured]
     with torch.no_grad():
         left = [value for term in terms for value in term.at(iterate.field, iterate.objective.sets[term.name])]
