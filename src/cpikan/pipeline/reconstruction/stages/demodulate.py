@@ -53,6 +53,10 @@ class Demodulate(Stage):
             return cls(derives=(*_HEIGHTS, *slopes), direct=True, method="pixel")
         return cls(writes=_HEIGHTS, derives=slopes, method="pixel")
 
+    def stored(self) -> Demodulate:
+        """Make the stage for several wavelengths that leaves heights to later stages."""
+        return self.to_heights(tuple(name for name in self.derives if name in SLOPES), direct=False)
+
     def run(self, arrays: Arrays, context: Context) -> dict[str, Any]:
         """Demodulate the rows that an earlier run has not."""
         record = FrameRecord(context.stack, context.journal)
