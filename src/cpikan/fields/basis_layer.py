@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cpikan.errors import InputError
 from cpikan.fields import chebyshev
+from cpikan.fields.duals import cut
 from cpikan.fields.streams import Streams
 
 
@@ -97,7 +98,7 @@ class BasisLayer(nn.Module, abc.ABC):
         joined = basis.join()
         z = joined @ self.weight.detach()
         z = leaf(torch.cat([z[:1] + self.bias.detach(), z[1:]]))
-        kept = joined.detach()
+        kept = cut(joined)
 
         def columns(push: Tensor) -> Tensor:
             return torch.cat([torch.einsum("sbk,sbo->bko", kept, push).flatten(1), push[0]], dim=-1)

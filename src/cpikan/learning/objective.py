@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import jacrev
+from torch.autograd import forward_ad
+from torch.func import jacrev, jvp
 
 from cpikan.errors import InputError
+from cpikan.fields.duals import cut
 from cpikan.fields.functional import functional, named_parameters, parameter_vector
 from cpikan.fields.jet_tape import JetTape
 from cpikan.fields.layered import LayeredField
 from cpikan.fields.protocol import Jet, LinearOutput, Second
 from cpikan.learning.unknowns import append_unknowns, network_of, unknowns_of
+from cpikan.physics.form import Form
 from cpikan.physics.linearise import contract, jet_at, pullback
 from cpikan.physics.problem import Condition, Problem, Side
 
@@ -27,7 +31,9 @@ class PointSet(NamedTuple):
     """Points (n, d) of a term, with what the term may need there.
 
     ``normals`` (n, d) point outwards, ``partner`` (n, d) are the points at the other end of a period, ``data`` (n,) was
-    measured, and ``weight`` (n,) multiplies residuals point by point; for a density it is the quadrature weight.
+    measured, and ``weight`` (n,) multiplies residuals point by point; for a density it is the quadrature weight. With
+    ``tests`` (n, S, T) residuals are integrals over elements: what S values at a point are multiplied with in T of them, and
+    the number ``element`` (n,) of the point's element.
     """
 
     points: Tensor
@@ -35,6 +41,15 @@ class PointSet(NamedTuple):
     partner: Tensor | None = None
     data: Tensor | None = None
     weight: Tensor | None = None
+    tests: Tensor | None = None
+    element: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """Count what a mean of squares is taken over: the points, or the test functions of all elements and equations."""
+        if self.tests is None or self.element is None:
+            return len(self.points)
+        return len(self.element.unique()) * self.tests.shape[2]
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,8 @@ class Term:
 
     A "residual" is squared and summed. A "density" is integrated as it is, by the weights of its points or else as a mean:
     the energy of Deep Ritz (E and Yu 2018). ``user_weight`` multiplies what balancing finds; ``inside`` marks the equation.
+    ``slopes`` weigh derivatives of the residuals along the axes, which are further residuals (gradient-enhanced; Yu et al.,
+    CMAME 393, 2022).
     """
 
     name: str
@@ -51,17 +68,66 @@ class Term:
     kind: Literal["residual", "density"] = "residual"
     inside: bool = False
     user_weight: float = 1.0
+    slopes: tuple[float, ...] = ()
 
     def at(self, field: nn.Module, at: PointSet) -> list[Tensor]:
         """Evaluate the term at points, (n,) per residual, times the weights of the points; differentiable."""
         jet: Any = field.jet
-        partner = None if at.partner is None else jet(at.partner, self.second)
-        return self.values(jet(at.points, self.second), at, partner)
+        return self.through(jet, at)
+
+    def through(self, jet: Callable[[Tensor, Second], Jet], at: PointSet) -> list[Tensor]:
+        """Evaluate the term on what gives jets at points: its residuals, then their weighted slopes, axis by axis."""
+
+        def values(x: Tensor) -> list[Tensor]:
+            partner = None if at.partner is None else jet(at.partner, self.second)
+            return self.values(jet(x, self.second), at._replace(points=x), partner)
+
+        found = gathered(values(at.points), at)
+        for axis, weight in enumerate(self.slopes):
+            step = _step(at.points, axis)
+            found += [weight * slope for slope in jvp(values, (at.points,), (step,))[1]]
+        return found
 
     def values(self, jet: Jet, at: PointSet, partner: Jet | None) -> list[Tensor]:
-        """Evaluate the term on jets."""
+        """Evaluate the term on jets, point by point."""
         found = self.function(jet, at, partner).values()
         return list(found) if at.weight is None else [at.weight * value for value in found]
+
+
+def gathered(values: list[Tensor], at: PointSet) -> list[Tensor]:
+    """Integrate values at points (n,), or rows (n, P), against the test functions of a point set; those of another stay."""
+    if at.tests is None or at.element is None:
+        return values
+    stacked = torch.stack(values, dim=1)
+    parts = []
+    for number in at.element.unique():
+        mine = torch.nonzero(at.element == number).flatten()
+        tests = at.tests[mine].flatten(0, 1)
+        parts.append(tests.mT @ stacked[mine].flatten(0, 1))
+    return [torch.cat(parts)]
+
+
+def _followed(term: Term, field: nn.Module, at: PointSet) -> Tensor:
+    """Evaluate a term, (R,); raises InputError where it cannot be differentiated by the parameters, or along the axes."""
+    try:
+        found = torch.cat(term.at(field, at))
+    except RuntimeError as failure:
+        if not any(said in str(failure) for said in ("requires grad", "forward AD")):
+            raise
+        found = at.points.new_zeros(())
+    if not found.requires_grad and any(parameter.requires_grad for parameter in field.parameters()):
+        raise InputError(
+            f"residuals of {term.name!r} do not follow the field: make them of the jet by torch functions that can be "
+            "differentiated, without detach() and NumPy"
+        )
+    return found.detach()
+
+
+def _step(x: Tensor, axis: int) -> Tensor:
+    """Make unit steps along an axis at all points."""
+    step = torch.zeros_like(x)
+    step[:, axis] = 1.0
+    return step
 
 
 class LinearSystem(NamedTuple):
@@ -154,10 +220,10 @@ class Objective:
         return all(t.kind == "residual" and _is_affine(t, self.sets[t.name], outputs) for t in self.terms)
 
     def check(self, field: nn.Module) -> None:
-        """Raise InputError for values that are not finite, naming the term."""
+        """Raise InputError for values that are not finite, or that do not follow the field, naming the term."""
         for term in self.terms:
-            with torch.no_grad():
-                found = torch.cat(term.at(field, self.sets[term.name]))
+            with torch.enable_grad():
+                found = _followed(term, field, self.sets[term.name])
             if not bool(torch.isfinite(found).all()):
                 raise InputError(
                     f"residuals of {term.name!r} are not finite at the start: check the formula at the region's ends"
@@ -165,7 +231,7 @@ class Objective:
 
     def replace_points(self, name: str, at: PointSet) -> Objective:
         """Take other points for a term; the weight is kept per point."""
-        share = (len(self.sets[name].points) / len(at.points)) ** 0.5 if self._term(name).kind == "residual" else 1.0
+        share = (self.sets[name].rows / at.rows) ** 0.5 if self._term(name).kind == "residual" else 1.0
         weights = {**self.weights, name: self.weights[name] * share}
         return replace(self, sets={**self.sets, name: at}, weights=weights)
 
@@ -174,8 +240,8 @@ class Objective:
         return replace(self, weights={**self.weights, **weights})
 
     def per_point(self) -> dict[str, float]:
-        """Compute the weight of each term's residuals at a single point."""
-        return {name: weight * len(self.sets[name].points) ** 0.5 for name, weight in self.weights.items()}
+        """Compute the weight of each term's residuals at a single point, or of a single test function."""
+        return {name: weight * self.sets[name].rows ** 0.5 for name, weight in self.weights.items()}
 
     def judged_at(self, sets: Mapping[str, PointSet], terms: tuple[Term, ...]) -> Objective:
         """Replace the points of all terms, densities by residuals, with weights on the same scale."""
@@ -183,7 +249,7 @@ class Objective:
         for term in self.terms:
             found = found.replace_points(term.name, sets[term.name])
             if term.kind == "density":
-                share = len(sets[term.name].points) ** -0.5
+                share = sets[term.name].rows ** -0.5
                 found = found.reweighted({term.name: term.user_weight * share})
         return replace(found, terms=terms)
 
@@ -197,8 +263,11 @@ class Objective:
 
 
 def make_terms(problem: Problem, *, fitted: bool = True) -> tuple[Term, ...]:
-    """Make the terms of a problem: its equation, or the energy to be fitted in place of it, and its conditions."""
-    if problem.energy is not None and fitted:
+    """Make the terms of a problem: its equation, or what is fitted in place of it, and its conditions."""
+    form = problem.form if fitted or problem.form is None else problem.form.judge
+    if form is not None:
+        equation = _form_term(form)
+    elif problem.energy is not None and fitted:
         equation = Term(
             "equation", lambda jet, at, _: problem.energies(jet, at.points), problem.second, "density", True
         )
@@ -206,6 +275,12 @@ def make_terms(problem: Problem, *, fitted: bool = True) -> tuple[Term, ...]:
         equation = Term("equation", lambda jet, at, _: problem.interior(jet, at.points), problem.second, inside=True)
     conditions = zip(problem.condition_names, problem.conditions, strict=True)
     return (equation, *(_condition_term(problem, name, condition) for name, condition in conditions))
+
+
+def _form_term(form: Form) -> Term:
+    return Term(
+        "equation", lambda jet, at, _: form.values(jet, at.points), form.second, form.kind, True, slopes=form.slopes
+    )
 
 
 def make_objective(problem: Problem, sets: Mapping[str, PointSet]) -> Objective:
@@ -223,10 +298,26 @@ def linearise_term(field: nn.Module, term: Term, at: PointSet, subset: str) -> t
     """Linearise the residuals of one term, without its weight: (R,) and (R, P)."""
     network = network_of(field)
     if subset == "output":
-        return _linearise_output(field, term, at)
+        return _with_slopes(partial(_linearise_output, field, term), term, at)
     if isinstance(network, LayeredField) and JetTape.takes(network):
-        return _linearise_taped(field, network, term, at)
+        return _with_slopes(partial(_linearise_taped, field, network, term), term, at)
     return linearise_any(field, term, at)
+
+
+def _with_slopes(
+    linearise: Callable[[PointSet], tuple[Tensor, Tensor]], term: Term, at: PointSet
+) -> tuple[Tensor, Tensor]:
+    """Linearise the residuals of a term, and differentiate both along the axes in forward mode where it asks for slopes."""
+    if not term.slopes:
+        return linearise(at)
+    parts = [linearise(at)]
+    for axis, weight in enumerate(term.slopes):
+        with forward_ad.dual_level():
+            x = forward_ad.make_dual(at.points, _step(at.points, axis))
+            pairs = [forward_ad.unpack_dual(found) for found in linearise(at._replace(points=x))]
+            slopes = [torch.zeros_like(p) if t is None else weight * t for p, t in pairs]
+            parts.append((slopes[0], slopes[1]))
+    return torch.cat([r for r, _ in parts]), torch.cat([j for _, j in parts])
 
 
 def linearise_any(field: nn.Module, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
@@ -234,9 +325,7 @@ def linearise_any(field: nn.Module, term: Term, at: PointSet) -> tuple[Tensor, T
     jet = functional(field, "jet")
 
     def twice(vector: Tensor) -> tuple[Tensor, Tensor]:
-        tensors = named_parameters(field, vector)
-        other = None if at.partner is None else jet(tensors, at.partner, term.second)
-        values = torch.cat(term.values(jet(tensors, at.points, term.second), at, other))
+        values = torch.cat(term.through(partial(jet, named_parameters(field, vector)), at))
         return values, values
 
     jacobian, values = jacrev(twice, has_aux=True, chunk_size=_BATCH)(parameter_vector(field))
@@ -292,7 +381,7 @@ def _linearise_taped(field: nn.Module, network: LayeredField, term: Term, at: Po
         parts = [tape.rows(value) for tape in tapes]
         row = sum(parts[1:], parts[0])  # in the order of parameters, where unknowns come first
         rows.append(row if unknowns is None else torch.cat([_by_unknowns(value, unknowns), row], dim=1))
-    return torch.cat([value.detach() for value in found]), torch.cat(rows)
+    return torch.cat(gathered([cut(value) for value in found], at)), torch.cat(gathered(rows, at))
 
 
 @torch.no_grad()
@@ -311,7 +400,7 @@ def _linearise_output(field: nn.Module, term: Term, at: PointSet) -> tuple[Tenso
     for value in found:
         row = contract(bases, pullback(value, jets))
         rows.append(row if unknowns is None else torch.cat([row, _by_unknowns(value, unknowns)], dim=1))
-    return torch.cat([value.detach() for value in found]), torch.cat(rows)
+    return torch.cat(gathered([cut(value) for value in found], at)), torch.cat(gathered(rows, at))
 
 
 def _unknowns_at(field: nn.Module, at: PointSet) -> Tensor | None:

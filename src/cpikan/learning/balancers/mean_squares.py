@@ -26,7 +26,7 @@ class MeanSquares:
         """Weigh each residual term by its user weight / sqrt(number of points); a density is a mean already."""
         weights = {}
         for term in objective.terms:
-            count = len(objective.sets[term.name].points)
+            count = objective.sets[term.name].rows
             weights[term.name] = term.user_weight * (count**-0.5 if term.kind == "residual" else 1.0)
         return objective.reweighted(weights), state
 

@@ -41,10 +41,16 @@ class SolveOptions:
     sampler: str | None = option(
         None,
         "let points follow the residuals by rad, rad-unbiased, rar-g, rar-d, r3, quantile or causal-slabs, take few first by "
-        "multi-resolution, or weigh them by volume, while a network is trained",
+        "multi-resolution, be drawn anew (fresh), or be weighed by volume, while a network is trained",
         metavar="NAME",
     )
-    sampler_every: int | None = option(None, "steps from one choice of points to the next (100)", metavar="N")
+    sampler_every: int | None = option(None, "steps from one choice of points to the next (100, fresh 1)", metavar="N")
+    loss_mode: str = option(
+        "strong",
+        "train a network by the equation's residuals (strong or residual), its energy (ritz), integrals against test functions "
+        "(weak), or residuals with their slopes (sobolev)",
+        metavar="NAME",
+    )
     seed: int = option(0, "of points and starts")
     seeds: int = option(1, "solve for N seeds from --seed on", metavar="N")
     seconds: float = option(60.0, "time limit of a solve")
@@ -82,6 +88,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
             direction=options.direction,
             points=options.sampler,
             sampler_every=options.sampler_every,
+            loss_mode=options.loss_mode,
         )
         solutions.append(solve(problem, _field(problem, options, seed), options.recipe, seed=seed, settings=settings))
     for warning in dict.fromkeys(text for solution in solutions for text in solution.warnings):
@@ -101,6 +108,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
         "direction": options.direction,
         "sampler": options.sampler,
         "sampler_every": options.sampler_every,
+        "loss_mode": options.loss_mode,
         "reason_text": first.stop_reason.text,
         **(_baseline(first) if options.baseline else {}),
     }
