@@ -2,132 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
-from torch.func import jacrev, jvp
 
 from cpikan.errors import InputError
-from cpikan.fields.duals import cut
-from cpikan.fields.functional import functional, named_parameters, parameter_vector
-from cpikan.fields.jet_tape import JetTape
-from cpikan.fields.layered import LayeredField
-from cpikan.fields.protocol import Jet, LinearOutput, Second
-from cpikan.learning.unknowns import append_unknowns, network_of, unknowns_of
+from cpikan.fields.protocol import Jet
+from cpikan.learning.linearise_term import has_tape as has_tape
+from cpikan.learning.linearise_term import linearise_any as linearise_any
+from cpikan.learning.linearise_term import linearise_term as linearise_term
+from cpikan.learning.linearise_term import make_tapes as make_tapes
+from cpikan.learning.term import PointSet as PointSet
+from cpikan.learning.term import Term as Term
 from cpikan.physics.form import Form
-from cpikan.physics.linearise import contract, jet_at, pullback
 from cpikan.physics.problem import Condition, Problem, Side
 
-_BATCH = 128  # reverse passes at once, for fields that have no tape
-
-
-class PointSet(NamedTuple):
-    """Points (n, d) of a term, with what the term may need there.
-
-    ``normals`` (n, d) point outwards, ``partner`` (n, d) are the points at the other end of a period, ``data`` (n,) was
-    measured, and ``weight`` (n,) multiplies residuals point by point; for a density it is the quadrature weight. With
-    ``tests`` (n, S, T) residuals are integrals over elements: what S values at a point are multiplied with in T of them, and
-    the number ``element`` (n,) of the point's element.
-    """
-
-    points: Tensor
-    normals: Tensor | None = None
-    partner: Tensor | None = None
-    data: Tensor | None = None
-    weight: Tensor | None = None
-    tests: Tensor | None = None
-    element: Tensor | None = None
-
-    @property
-    def rows(self) -> int:
-        """Count what a mean of squares is taken over: the points, or the test functions of all elements and equations."""
-        if self.tests is None or self.element is None:
-            return len(self.points)
-        return len(self.element.unique()) * self.tests.shape[2]
-
-
-@dataclass(frozen=True)
-class Term:
-    """One summand of the cost: ``function(jet, at, jet at partner) -> {name: (n,)}``.
-
-    A "residual" is squared and summed. A "density" is integrated as it is, by the weights of its points or else as a mean:
-    the energy of Deep Ritz (E and Yu 2018). ``user_weight`` multiplies what balancing finds; ``inside`` marks the equation.
-    ``slopes`` weigh derivatives of the residuals along the axes, which are further residuals (gradient-enhanced; Yu et al.,
-    CMAME 393, 2022).
-    """
-
-    name: str
-    function: Callable[[Jet, PointSet, Jet | None], Mapping[str, Tensor]]
-    second: Second = "none"
-    kind: Literal["residual", "density"] = "residual"
-    inside: bool = False
-    user_weight: float = 1.0
-    slopes: tuple[float, ...] = ()
-
-    def at(self, field: nn.Module, at: PointSet) -> list[Tensor]:
-        """Evaluate the term at points, (n,) per residual, times the weights of the points; differentiable."""
-        jet: Any = field.jet
-        return self.through(jet, at)
-
-    def through(self, jet: Callable[[Tensor, Second], Jet], at: PointSet) -> list[Tensor]:
-        """Evaluate the term on what gives jets at points: its residuals, then their weighted slopes, axis by axis."""
-
-        def values(x: Tensor) -> list[Tensor]:
-            partner = None if at.partner is None else jet(at.partner, self.second)
-            return self.values(jet(x, self.second), at._replace(points=x), partner)
-
-        found = gathered(values(at.points), at)
-        for axis, weight in enumerate(self.slopes):
-            step = _step(at.points, axis)
-            found += [weight * slope for slope in jvp(values, (at.points,), (step,))[1]]
-        return found
-
-    def values(self, jet: Jet, at: PointSet, partner: Jet | None) -> list[Tensor]:
-        """Evaluate the term on jets, point by point."""
-        found = self.function(jet, at, partner).values()
-        return list(found) if at.weight is None else [at.weight * value for value in found]
-
-
-def gathered(values: list[Tensor], at: PointSet) -> list[Tensor]:
-    """Integrate values at points (n,), or rows (n, P), against the test functions of a point set; those of another stay."""
-    if at.tests is None or at.element is None:
-        return values
-    stacked = torch.stack(values, dim=1)
-    parts = []
-    for number in at.element.unique():
-        mine = torch.nonzero(at.element == number).flatten()
-        tests = at.tests[mine].flatten(0, 1)
-        parts.append(tests.mT @ stacked[mine].flatten(0, 1))
-    return [torch.cat(parts)]
-
-
-def _followed(term: Term, field: nn.Module, at: PointSet) -> Tensor:
-    """Evaluate a term, (R,); raises InputError where it cannot be differentiated by the parameters, or along the axes."""
-    try:
-        found = torch.cat(term.at(field, at))
-    except RuntimeError as failure:
-        if not any(said in str(failure) for said in ("requires grad", "forward AD")):
-            raise
-        found = at.points.new_zeros(())
-    if not found.requires_grad and any(parameter.requires_grad for parameter in field.parameters()):
-        raise InputError(
-            f"residuals of {term.name!r} do not follow the field: make them of the jet by torch functions that can be "
-            "differentiated, without detach() and NumPy"
-        )
-    return found.detach()
-
-
-def _step(x: Tensor, axis: int) -> Tensor:
-    """Make unit steps along an axis at all points."""
-    step = torch.zeros_like(x)
-    step[:, axis] = 1.0
-    return step
+Watch = Callable[[float], None]
 
 
 class LinearSystem(NamedTuple):
@@ -147,13 +42,30 @@ def half_squares(residuals: Tensor) -> Tensor:
     return 0.5 * residuals.square().sum()
 
 
+class Place(Protocol):
+    """What an objective is where a field is, for some of the field's parameters."""
+
+    def residuals(self, field: nn.Module) -> Tensor: ...
+
+    def cost(self, field: nn.Module) -> Tensor: ...
+
+    def linearise(self, field: nn.Module, subset: Literal["all", "output"] = "all") -> LinearSystem: ...
+
+    def look(self, operations: float = 0.0) -> None: ...
+
+
 @dataclass(frozen=True)
 class Objective:
-    """Terms, and by their names the points they are taken at and the weights of their residuals."""
+    """Terms, and by their names the points they are taken at and the weights of their residuals.
+
+    ``watch``, where there is one, is called before every piece of work with the least number of operations that it takes,
+    and raises where there is no time for them.
+    """
 
     terms: tuple[Term, ...]
     sets: Mapping[str, PointSet]
     weights: Mapping[str, float]
+    watch: Watch | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def count(self) -> int:
@@ -164,6 +76,19 @@ class Objective:
         """Keep the terms with these names."""
         return replace(self, terms=tuple(term for term in self.terms if term.name in names))
 
+    def look(self, operations: float = 0.0) -> None:
+        """Look at the clock before work of so many operations."""
+        if self.watch is not None:
+            self.watch(operations)
+
+    def need_residuals(self) -> None:
+        """Raise InputError for a density, which has no residuals."""
+        for term in self.terms:
+            if term.kind == "density":
+                raise InputError(
+                    f"{term.name} is a density without residuals: use a first-order or quasi-Newton method"
+                )
+
     def residuals(self, field: nn.Module) -> Tensor:
         """Evaluate the weighted residuals (R,), term by term, differentiable by the parameters."""
         chosen = [term for term in self.terms if term.kind == "residual"]
@@ -171,6 +96,7 @@ class Objective:
 
     def cost(self, field: nn.Module) -> Tensor:
         """Evaluate the cost (): half the squares of all residuals, and the integrals of densities."""
+        self.look()
         parts = [self._integral(term, field) for term in self.terms if term.kind == "density"]
         if len(parts) < len(self.terms):
             parts.insert(0, half_squares(self.residuals(field)))
@@ -204,13 +130,15 @@ class Objective:
 
         Raises InputError for a density, which has no residuals, and for a field without such coefficients.
         """
+        return self.stacked(lambda term: linearise_term(field, term, self.sets[term.name], subset, look=self.look))
+
+    def stacked(self, linearised: Callable[[Term], tuple[Tensor, Tensor]]) -> LinearSystem:
+        """Weigh the linearised residuals of all terms, and put them below each other."""
+        self.need_residuals()
         parts = []
         for term in self.terms:
-            if term.kind == "density":
-                raise InputError(
-                    f"{term.name} is a density without residuals: use a first-order or quasi-Newton method"
-                )
-            residuals, jacobian = linearise_term(field, term, self.sets[term.name], subset)
+            self.look()
+            residuals, jacobian = linearised(term)
             weight = self.weights[term.name]
             parts.append((weight * residuals, jacobian.mul_(weight)))
         return LinearSystem(torch.cat([r for r, _ in parts]), torch.cat([j for _, j in parts]))
@@ -222,12 +150,7 @@ class Objective:
     def check(self, field: nn.Module) -> None:
         """Raise InputError for values that are not finite, or that do not follow the field, naming the term."""
         for term in self.terms:
-            with torch.enable_grad():
-                found = _followed(term, field, self.sets[term.name])
-            if not bool(torch.isfinite(found).all()):
-                raise InputError(
-                    f"residuals of {term.name!r} are not finite at the start: check the formula at the region's ends"
-                )
+            term.check(field, self.sets[term.name])
 
     def replace_points(self, name: str, at: PointSet) -> Objective:
         """Take other points for a term; the weight is kept per point."""
@@ -240,7 +163,7 @@ class Objective:
         return replace(self, weights={**self.weights, **weights})
 
     def per_point(self) -> dict[str, float]:
-        """Compute the weight of each term's residuals at a single point, or of a single test function."""
+        """Compute the weight of each term's residuals at a single point, or of a single row."""
         return {name: weight * self.sets[name].rows ** 0.5 for name, weight in self.weights.items()}
 
     def judged_at(self, sets: Mapping[str, PointSet], terms: tuple[Term, ...]) -> Objective:
@@ -294,44 +217,6 @@ def thinned(term: Term, at: PointSet) -> PointSet:
     return PointSet._make(None if part is None else part[:256] for part in at) if term.inside else at
 
 
-def linearise_term(field: nn.Module, term: Term, at: PointSet, subset: str) -> tuple[Tensor, Tensor]:
-    """Linearise the residuals of one term, without its weight: (R,) and (R, P)."""
-    network = network_of(field)
-    if subset == "output":
-        return _with_slopes(partial(_linearise_output, field, term), term, at)
-    if isinstance(network, LayeredField) and JetTape.takes(network):
-        return _with_slopes(partial(_linearise_taped, field, network, term), term, at)
-    return linearise_any(field, term, at)
-
-
-def _with_slopes(
-    linearise: Callable[[PointSet], tuple[Tensor, Tensor]], term: Term, at: PointSet
-) -> tuple[Tensor, Tensor]:
-    """Linearise the residuals of a term, and differentiate both along the axes in forward mode where it asks for slopes."""
-    if not term.slopes:
-        return linearise(at)
-    parts = [linearise(at)]
-    for axis, weight in enumerate(term.slopes):
-        with forward_ad.dual_level():
-            x = forward_ad.make_dual(at.points, _step(at.points, axis))
-            pairs = [forward_ad.unpack_dual(found) for found in linearise(at._replace(points=x))]
-            slopes = [torch.zeros_like(p) if t is None else weight * t for p, t in pairs]
-            parts.append((slopes[0], slopes[1]))
-    return torch.cat([r for r, _ in parts]), torch.cat([j for _, j in parts])
-
-
-def linearise_any(field: nn.Module, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
-    """Linearise by a reverse pass per residual, in batches, for any field."""
-    jet = functional(field, "jet")
-
-    def twice(vector: Tensor) -> tuple[Tensor, Tensor]:
-        values = torch.cat(term.through(partial(jet, named_parameters(field, vector)), at))
-        return values, values
-
-    jacobian, values = jacrev(twice, has_aux=True, chunk_size=_BATCH)(parameter_vector(field))
-    return values.detach(), jacobian.detach()
-
-
 def _condition_term(problem: Problem, name: str, condition: Condition) -> Term:
     def function(jet: Jet, at: PointSet, partner: Jet | None) -> dict[str, Tensor]:
         normals = torch.zeros_like(at.points) if at.normals is None else at.normals
@@ -367,50 +252,3 @@ def _is_affine(term: Term, at: PointSet, outputs: int) -> bool:
     size = 1e-9 * (1 + zero.abs().amax() + a.abs().amax() + b.abs().amax())
     straight = (residual(1, 1) + zero - a - b, residual(3, 0) + 2 * zero - 3 * a, residual(-2, 0) - 3 * zero + 2 * a)
     return all(bool((miss.abs() <= size).all()) for miss in straight)
-
-
-def _linearise_taped(field: nn.Module, network: LayeredField, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
-    """Linearise the term at all points by one backward pass."""
-    tapes = [JetTape(network, x, term.second) for x in (at.points, at.partner) if x is not None]
-    unknowns = _unknowns_at(field, at)
-    with torch.enable_grad():
-        jets = [append_unknowns(tape.jet, unknowns) for tape in tapes]
-        found = term.values(jets[0], at, jets[1] if len(jets) > 1 else None)
-    rows = []
-    for value in found:
-        parts = [tape.rows(value) for tape in tapes]
-        row = sum(parts[1:], parts[0])  # in the order of parameters, where unknowns come first
-        rows.append(row if unknowns is None else torch.cat([_by_unknowns(value, unknowns), row], dim=1))
-    return torch.cat(gathered([cut(value) for value in found], at)), torch.cat(gathered(rows, at))
-
-
-@torch.no_grad()
-def _linearise_output(field: nn.Module, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
-    """Linearise by the coefficients of the output, (R, F outputs), and by the unknowns where there are such."""
-    network = network_of(field)
-    if not isinstance(network, LinearOutput):
-        raise InputError(f"last-layer step for {type(network).__name__}: give a field whose output is linear")
-    bases = [network.features_jet(x, term.second) for x in (at.points, at.partner) if x is not None]
-    jets = [jet_at(basis, network.output_coefficients()) for basis in bases]
-    unknowns = _unknowns_at(field, at)
-    with torch.enable_grad():
-        full = [append_unknowns(jet, unknowns) for jet in jets]
-        found = term.values(full[0], at, full[1] if len(full) > 1 else None)
-    rows = []
-    for value in found:
-        row = contract(bases, pullback(value, jets))
-        rows.append(row if unknowns is None else torch.cat([row, _by_unknowns(value, unknowns)], dim=1))
-    return torch.cat(gathered([cut(value) for value in found], at)), torch.cat(gathered(rows, at))
-
-
-def _unknowns_at(field: nn.Module, at: PointSet) -> Tensor | None:
-    """Repeat the unknowns at every point, (n, unknowns), as leaves to derive by; None where there are none."""
-    found = unknowns_of(field)
-    return None if found is None else found.detach().expand(len(at.points), -1).clone().requires_grad_()
-
-
-def _by_unknowns(residual: Tensor, unknowns: Tensor) -> Tensor:
-    """Differentiate residuals by the unknowns at their points, (n, unknowns)."""
-    with torch.enable_grad():
-        total = residual.sum()
-    return torch.autograd.grad(total, unknowns, retain_graph=True, allow_unused=True, materialize_grads=True)[0]

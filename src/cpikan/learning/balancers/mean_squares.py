@@ -23,7 +23,7 @@ class MeanSquares:
         return self.update(objective, field, {})
 
     def update(self, objective: Objective, field: nn.Module, state: State) -> tuple[Objective, State]:
-        """Weigh each residual term by its user weight / sqrt(number of points); a density is a mean already."""
+        """Weigh each residual term by its user weight / sqrt(number of rows); a density is a mean already."""
         weights = {}
         for term in objective.terms:
             count = objective.sets[term.name].rows
