@@ -209,7 +209,9 @@ def test_simulated_stacks_have_the_noise_that_was_asked_for(waves, cache: Path):
         pytest.approx(1.0, abs=0.1)
     )
     folders = {path: path.stat().st_mtime_ns for path in cache.glob("simulated-4-*/frames.npy")}
-    simulated_stacks(cache, spec, **QUIET)
+    again = simulated_stacks(cache, spec, **QUIET)[0]
+    assert source.frame_shape == (len(waves), 4)
+    assert again.frame_shape is None  # patches come without frames where none are asked for
     assert {path: path.stat().st_mtime_ns for path in cache.glob("simulated-4-*/frames.npy")} == folders
 
 
