@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sampler_contract import unjudged
 
 from cpikan.cli import main
 from cpikan.errors import InputError
@@ -36,7 +37,6 @@ from cpikan.physics.problem import Problem, dirichlet
 from cpikan.physics.regions import box
 from cpikan.streaming.events import Cancelled
 from heard_events import Heard
-from sampler_contract import unjudged
 
 POINTS = Points(60, 2)
 
