@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import replace
 
 import pytest
@@ -36,6 +38,8 @@ from cpikan.physics.catalogue import problem
 from cpikan.physics.problem import Problem, dirichlet
 from cpikan.physics.regions import box
 from cpikan.streaming.events import Cancelled
+from cpikan.streaming.run_store import RunStore
+from forked import fork_that_tells
 from heard_events import Heard
 
 POINTS = Points(60, 2)
@@ -270,23 +274,19 @@ def test_a_damaged_checkpoint_is_told(tmp_path, damage):
         solve("helmholtz-1d", network(), RECIPE, settings=settings)
 
 
-HOLDER = """
-    import sys
-    from cpikan.streaming.run_store import RunStore
-    with RunStore(sys.argv[1], {}, resume=True):
+def _hold(folder):
+    with RunStore(folder, {}, resume=True):
         print("held", flush=True)
-        sys.stdin.read()
-"""
+        time.sleep(600)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a fork holds the folder")
 def test_a_folder_that_another_process_solves_in_is_refused(tmp_path, capsys):
-    command = [sys.executable, "-c", textwrap.dedent(HOLDER), str(tmp_path / "c")]
     asked = ["solve", "poisson-1d", "--recipe", "last-layer", "--checkpoint", str(tmp_path / "c")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout.readline() == b"held\n"
+    with fork_that_tells(lambda: _hold(tmp_path / "c")) as told:
+        assert told.readline() == "held\n"
         assert main(asked) == 2
         assert "another run is writing here" in capsys.readouterr().err
-        holder.stdin.close()
     assert main(asked) == 0  # the lock goes with the process that held it
 
 
