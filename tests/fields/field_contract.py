@@ -34,10 +34,10 @@ TORCH_WARNS = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecate
 @TORCH_WARNS
 class FieldContract:
     """Subclasses define ``make(networks)``; ``batches`` is False for fields that hold no batches of networks, ``linear`` for
-    those that are linear in no parameters. What a field does not promise is no test of its class."""
+    those that are linear in no parameters, ``compiled`` for those whose parts are all compiled inside other fields (seconds
+    each). What a field does not promise is no test of its class."""
 
-    batches = True
-    linear = True
+    batches = linear = compiled = True
 
     def __init_subclass__(cls):
         if cls.formula is FieldContract.formula:
@@ -47,6 +47,8 @@ class FieldContract:
             cls.test_a_file_gives_a_batch_back_bit_for_bit = None
         if not cls.linear:
             cls.test_features_carry_the_value = None
+        if not cls.compiled:
+            cls.test_it_compiles_to_one_graph = None
 
     def make(self, networks=None):
         raise AssertionError

@@ -12,12 +12,10 @@ import pytest
 import torch
 
 from cpikan.errors import InputError
-from cpikan.images.batch import PatchBatch
-from cpikan.images.features import FeatureSpec, Planes, Prediction
+from cpikan.images.features import FeatureSpec, PatchBatch, Planes, Prediction
 from cpikan.images.training.anchor import Anchor
 from cpikan.images.training.log import TrainLog
-from cpikan.images.training.metrics import figures, sums
-from cpikan.images.training.step import FeatureModel
+from cpikan.images.training.step import FeatureModel, figures, sums
 from cpikan.images.training.transform import PatchTransform
 from training_cases import SIZE, config, one_thread, patches, tiny, trainer  # noqa: F401 - one_thread is a fixture
 

@@ -13,7 +13,7 @@ import pytest
 import cpikan
 from cpikan.errors import ResumeError
 from cpikan.pipeline.reconstruction import output as output_module
-from cpikan.pipeline.reconstruction.row_sink import RowSink
+from cpikan.pipeline.reconstruction.output import RowSink
 from cpikan.storage.checks import Check
 from cpikan.streaming.journal import Journal
 from independent_frames import Scene

@@ -400,7 +400,7 @@ def test_after_a_power_cut_rows_that_were_not_flushed_are_made_again(kind, tower
 
 
 def test_after_a_power_cut_flushed_rows_are_kept(tower, expected, tmp_path, monkeypatch):
-    from cpikan.pipeline.reconstruction import row_sink
+    from cpikan.pipeline.reconstruction import output as row_sink
 
     case = _case(tower, "several", "npy")
     with monkeypatch.context() as patch:

@@ -14,12 +14,11 @@ import torch
 from PIL import Image
 
 from cpikan.errors import InputError
-from cpikan.images.batch import PatchBatch
+from cpikan.images.features import PatchBatch
 from cpikan.images.patches.dataset import PatchSettings, WaferPatchDataset
 from cpikan.images.patches.source import StackSource, Wanted
 from cpikan.pipeline.training.simulated_stacks import SimulatedSpec, noisy_instrument, simulated_stacks
-from cpikan.pipeline.training.stack_truth import align_truth
-from cpikan.pipeline.training.training_stacks import find_stacks, open_training_stacks
+from cpikan.pipeline.training.training_stacks import align_truth, find_stacks, open_training_stacks
 from heard_events import Heard
 from independent_frames import Faults, make_scene
 from small_stacks import FIVE_DEG, STEPS_DEG, WAVES_NM, folder_of

@@ -19,11 +19,9 @@ from cpikan.psi.kernels.model import LONGEST_SEGMENT, Demodulation, PhaseRows, P
 from cpikan.psi.kernels.select import make_kernels
 from cpikan.psi.kernels.weight_field import EXTRAS, PHASE_ERROR_RAD, SUMS, WeightField, model_demodulation, node_spacing
 from cpikan.psi.model.flags import Flag
-from cpikan.psi.model.frame_model import FrameModel
+from cpikan.psi.model.frame_model import FrameModel, Response, SmoothField
 from cpikan.psi.model.noise import NoiseModel
-from cpikan.psi.model.response import Response
 from cpikan.psi.model.schemes import LEAST_SQUARES, phasor_weights
-from cpikan.psi.model.smooth_field import SmoothField
 
 ULP = 2.0**-24
 NOISE = NoiseModel(1.0, 0.0, "residuals", 1000)

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from memory_map import memory_map
 
-from cpikan.psi.model.response import Response
+from cpikan.psi.model.frame_model import Response
 from cpikan.report import content, frame_figures
+from cpikan.report.fits import step_lines
 from cpikan.report.frames import frame_sections
 from cpikan.report.html import write_report
-from cpikan.report.step_lines import step_lines
 
 ATTACK = "<script>alert(1)</script>\"'&$title"
 

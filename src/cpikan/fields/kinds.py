@@ -6,12 +6,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from cpikan.errors import unknown_name
+from cpikan.errors import InputError, unknown_name
+from cpikan.fields.adaptive import AdaptiveCKAN, AdaptiveMLP
 from cpikan.fields.blend import BlendField
+from cpikan.fields.embedded import EmbeddedField
+from cpikan.fields.embeddings import Embedding
 from cpikan.fields.fourier_ckan import FourierCKAN
+from cpikan.fields.gated_ckan import GatedCKAN
 from cpikan.fields.layered import LayeredField, Start
 from cpikan.fields.mlp import MLP
 from cpikan.fields.random_feature import RandomFeatureCKAN
+from cpikan.fields.residual_ckan import ResidualCKAN
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
 from cpikan.fields.scaling import Domain
 from cpikan.fields.separable import SeparableCKAN
@@ -65,7 +70,21 @@ def _random(widths: Sequence[int], degree: int, domain: Domain, seed: int) -> Ra
     return RandomFeatureCKAN(wide, degree, domain, start=Start(seed))
 
 
+def _deep(field: Any, layers: int, degree: int) -> FieldKind:
+    """Make a kind that is worth its depth: at least so many hidden layers, of the most nodes, the inner ones of low degree."""
+
+    def make(widths: Sequence[int], outer: int, domain: Domain, seed: int) -> LayeredField:
+        count = max(layers, len(widths) - 2)
+        nodes = max(widths[1:-1], default=_FEWEST)
+        degrees = (outer, *(min(outer, degree) for _ in range(count - 1)), outer)
+        box: LayeredField = field([widths[0], *[nodes] * count, widths[-1]], degrees, domain, start=Start(seed))
+        return box
+
+    return FieldKind(field, make)
+
+
 _RANDOM_NODES = 5
+_FEWEST = 8
 FIELDS: dict[str, FieldKind] = {
     "scaled-cpikan": _alike(ScaledCPIKAN),
     "mlp": _dense(MLP),
@@ -78,14 +97,32 @@ FIELDS: dict[str, FieldKind] = {
     "random-feature": FieldKind(RandomFeatureCKAN, _random),
     "separable": FieldKind(SeparableCKAN, _separable),
     "blend": _alike(BlendField),
+    "residual": _deep(ResidualCKAN, 4, 3),
+    "gated": _deep(GatedCKAN, 3, 3),
+    "adaptive": _alike(AdaptiveCKAN),
+    "adaptive-mlp": _dense(AdaptiveMLP),
 }
 
 
-def make_field(name: str, widths: Sequence[int], degree: int, domain: Domain, seed: int = 0) -> LayeredField:
+def make_field(
+    name: str,
+    widths: Sequence[int],
+    degree: int,
+    domain: Domain,
+    seed: int = 0,
+    *,
+    embedding: Embedding | None = None,
+) -> LayeredField:
     """Make a fresh field of a kind on a box, of about the size of a Chebyshev network with these widths and this degree.
 
-    Raises InputError for a kind that is not there, suggesting the nearest, and for sizes the kind does not take.
+    With an ``embedding`` the field stands behind it. Raises InputError for a kind that is not there, suggesting the
+    nearest, for sizes the kind does not take, and for an embedding of other axes.
     """
     if name not in FIELDS:
         raise unknown_name("field", name, FIELDS)
-    return FIELDS[name].make(widths, degree, domain, seed)
+    if embedding is None:
+        return FIELDS[name].make(widths, degree, domain, seed)
+    if embedding.dimension != widths[0]:
+        raise InputError(f"embedding of {embedding.dimension} axes for widths {list(widths)}: make them equal")
+    inner = FIELDS[name].make([embedding.width, *widths[1:]], degree, None, seed)
+    return EmbeddedField(inner, embedding, domain)

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
-from cpikan.fields.basis_layer import BasisLayer, Inputs, Tape, leaf
+from cpikan.fields.basis_layer import BasisLayer
+from cpikan.fields.layer import Tape, leaf
 from cpikan.fields.layered import ChainField, Degrees, Held, Widths, checked_degrees
 from cpikan.fields.scaling import Domain
+from cpikan.fields.start import Inputs, Start
 from cpikan.fields.streams import Streams
 from cpikan.fields.wavelets import PEAKS, wavelet_named
 
@@ -68,8 +70,8 @@ class WaveletLayer(BasisLayer):
         return Streams(y.value.flatten(-2), first.flatten(-2), second.flatten(-2), x.kind)
 
     @torch.no_grad()
-    def start(self, generator: np.random.Generator, inputs: Inputs, decay: float) -> None:
-        """Draw coefficients, whatever the ``inputs``; there is no degree to ``decay``.
+    def start(self, generator: np.random.Generator, inputs: Inputs, start: Start) -> None:
+        """Draw coefficients, whatever the ``inputs`` and the rule of ``start``.
 
         Shifts are spread evenly over [-1, 1] up to a draw, and scales at which a wave is 3 to 6 long, whatever the mother.
 

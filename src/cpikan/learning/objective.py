@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.func import jacrev
+from torch.func import vjp, vmap
 
 from cpikan.errors import InputError
 from cpikan.fields.functional import functional, named_parameters, parameter_vector
 from cpikan.fields.jet_tape import JetTape
 from cpikan.fields.layered import LayeredField
+from cpikan.fields.module_field import ModuleField
+from cpikan.fields.point_tape import PointTape
 from cpikan.fields.protocol import Jet, LinearOutput, Second
 from cpikan.learning.unknowns import append_unknowns, network_of, unknowns_of
 from cpikan.physics.linearise import contract, jet_at, pullback
 from cpikan.physics.problem import Condition, Problem, Side
 
 _BATCH = 128  # reverse passes at once, for fields that have no tape
+Watch = Callable[[float], None]
 
 
 class PointSet(NamedTuple):
     """Points (n, d) of a term, with what the term may need there.
 
     ``normals`` (n, d) point outwards, ``partner`` (n, d) are the points at the other end of a period, ``data`` (n,) was
-    measured, and ``weight`` (n,) multiplies residuals point by point; for a density it is the quadrature weight.
+    measured, and ``weight`` (n,) multiplies residuals point by point; for a density it is the quadrature weight. A term that
+    couples its points has a ``mix`` (rows, n): its residuals are sums over points. ``shift`` (residuals of the term, rows) is
+    added to residuals: lambda / mu where multipliers lambda complete the square, lambda r + mu r^2 / 2.
     """
 
     points: Tensor
@@ -35,6 +41,25 @@ class PointSet(NamedTuple):
     partner: Tensor | None = None
     data: Tensor | None = None
     weight: Tensor | None = None
+    shift: Tensor | None = None
+    mix: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """Count the residuals of each kind: one per point, unless points are coupled."""
+        return len(self.points) if self.mix is None else len(self.mix)
+
+    def assembled(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """Make residuals (rows,) of what a term is at every point: coupled, shifted and weighed."""
+        found = list(values) if self.mix is None else [self.mix @ value for value in values]
+        if self.shift is not None:
+            found = [value + shift for value, shift in zip(found, self.shift, strict=True)]
+        return found if self.weight is None else [self.weight * value for value in found]
+
+    def slopes(self, rows: Tensor) -> Tensor:
+        """Make rows of a Jacobian (rows, P) of the derivatives at every point (n, P)."""
+        found = rows if self.mix is None else self.mix @ rows
+        return found if self.weight is None else self.weight[:, None] * found
 
 
 @dataclass(frozen=True)
@@ -53,15 +78,18 @@ class Term:
     user_weight: float = 1.0
 
     def at(self, field: nn.Module, at: PointSet) -> list[Tensor]:
-        """Evaluate the term at points, (n,) per residual, times the weights of the points; differentiable."""
+        """Evaluate the term at points, (rows,) per residual, times the weights of the points; differentiable."""
         jet: Any = field.jet
         partner = None if at.partner is None else jet(at.partner, self.second)
         return self.values(jet(at.points, self.second), at, partner)
 
     def values(self, jet: Jet, at: PointSet, partner: Jet | None) -> list[Tensor]:
         """Evaluate the term on jets."""
-        found = self.function(jet, at, partner).values()
-        return list(found) if at.weight is None else [at.weight * value for value in found]
+        return at.assembled(self.pointwise(jet, at, partner))
+
+    def pointwise(self, jet: Jet, at: PointSet, partner: Jet | None) -> list[Tensor]:
+        """Evaluate the term at every point, (n,) per residual: each depends on the jets of its own point alone."""
+        return list(self.function(jet, at, partner).values())
 
 
 class LinearSystem(NamedTuple):
@@ -81,13 +109,30 @@ def half_squares(residuals: Tensor) -> Tensor:
     return 0.5 * residuals.square().sum()
 
 
+class Place(Protocol):
+    """What an objective is where a field is, for some of the field's parameters."""
+
+    def residuals(self, field: nn.Module) -> Tensor: ...
+
+    def cost(self, field: nn.Module) -> Tensor: ...
+
+    def linearise(self, field: nn.Module, subset: Literal["all", "output"] = "all") -> LinearSystem: ...
+
+    def look(self, operations: float = 0.0) -> None: ...
+
+
 @dataclass(frozen=True)
 class Objective:
-    """Terms, and by their names the points they are taken at and the weights of their residuals."""
+    """Terms, and by their names the points they are taken at and the weights of their residuals.
+
+    ``watch``, where there is one, is called before every piece of work with the least number of operations that it takes,
+    and raises where there is no time for them.
+    """
 
     terms: tuple[Term, ...]
     sets: Mapping[str, PointSet]
     weights: Mapping[str, float]
+    watch: Watch | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def count(self) -> int:
@@ -98,6 +143,19 @@ class Objective:
         """Keep the terms with these names."""
         return replace(self, terms=tuple(term for term in self.terms if term.name in names))
 
+    def look(self, operations: float = 0.0) -> None:
+        """Look at the clock before work of so many operations."""
+        if self.watch is not None:
+            self.watch(operations)
+
+    def need_residuals(self) -> None:
+        """Raise InputError for a density, which has no residuals."""
+        for term in self.terms:
+            if term.kind == "density":
+                raise InputError(
+                    f"{term.name} is a density without residuals: use a first-order or quasi-Newton method"
+                )
+
     def residuals(self, field: nn.Module) -> Tensor:
         """Evaluate the weighted residuals (R,), term by term, differentiable by the parameters."""
         chosen = [term for term in self.terms if term.kind == "residual"]
@@ -105,6 +163,7 @@ class Objective:
 
     def cost(self, field: nn.Module) -> Tensor:
         """Evaluate the cost (): half the squares of all residuals, and the integrals of densities."""
+        self.look()
         parts = [self._integral(term, field) for term in self.terms if term.kind == "density"]
         if len(parts) < len(self.terms):
             parts.insert(0, half_squares(self.residuals(field)))
@@ -138,13 +197,15 @@ class Objective:
 
         Raises InputError for a density, which has no residuals, and for a field without such coefficients.
         """
+        return self.stacked(lambda term: linearise_term(field, term, self.sets[term.name], subset, look=self.look))
+
+    def stacked(self, linearised: Callable[[Term], tuple[Tensor, Tensor]]) -> LinearSystem:
+        """Weigh the linearised residuals of all terms, and put them below each other."""
+        self.need_residuals()
         parts = []
         for term in self.terms:
-            if term.kind == "density":
-                raise InputError(
-                    f"{term.name} is a density without residuals: use a first-order or quasi-Newton method"
-                )
-            residuals, jacobian = linearise_term(field, term, self.sets[term.name], subset)
+            self.look()
+            residuals, jacobian = linearised(term)
             weight = self.weights[term.name]
             parts.append((weight * residuals, jacobian.mul_(weight)))
         return LinearSystem(torch.cat([r for r, _ in parts]), torch.cat([j for _, j in parts]))
@@ -165,7 +226,7 @@ class Objective:
 
     def replace_points(self, name: str, at: PointSet) -> Objective:
         """Take other points for a term; the weight is kept per point."""
-        share = (len(self.sets[name].points) / len(at.points)) ** 0.5 if self._term(name).kind == "residual" else 1.0
+        share = (self.sets[name].rows / at.rows) ** 0.5 if self._term(name).kind == "residual" else 1.0
         weights = {**self.weights, name: self.weights[name] * share}
         return replace(self, sets={**self.sets, name: at}, weights=weights)
 
@@ -175,7 +236,7 @@ class Objective:
 
     def per_point(self) -> dict[str, float]:
         """Compute the weight of each term's residuals at a single point."""
-        return {name: weight * len(self.sets[name].points) ** 0.5 for name, weight in self.weights.items()}
+        return {name: weight * self.sets[name].rows ** 0.5 for name, weight in self.weights.items()}
 
     def judged_at(self, sets: Mapping[str, PointSet], terms: tuple[Term, ...]) -> Objective:
         """Replace the points of all terms, densities by residuals, with weights on the same scale."""
@@ -219,28 +280,61 @@ def thinned(term: Term, at: PointSet) -> PointSet:
     return PointSet._make(None if part is None else part[:256] for part in at) if term.inside else at
 
 
-def linearise_term(field: nn.Module, term: Term, at: PointSet, subset: str) -> tuple[Tensor, Tensor]:
-    """Linearise the residuals of one term, without its weight: (R,) and (R, P)."""
-    network = network_of(field)
+def linearise_term(
+    field: nn.Module,
+    term: Term,
+    at: PointSet,
+    subset: str,
+    *,
+    tapes: Sequence[JetTape] = (),
+    look: Callable[[], None] = lambda: None,
+) -> tuple[Tensor, Tensor]:
+    """Linearise the residuals of one term, without its weight: (R,) and (R, P).
+
+    ``tapes`` of the points and of their partners are used where they were made before; ``look`` is called between batches.
+    """
     if subset == "output":
-        return _linearise_output(field, term, at)
-    if isinstance(network, LayeredField) and JetTape.takes(network):
-        return _linearise_taped(field, network, term, at)
-    return linearise_any(field, term, at)
+        return _linearise_output(field, term, at, tapes)
+    if has_tape(field):
+        return _linearise_taped(field, term, at, tapes or make_tapes(field, term, at))
+    if isinstance(network_of(field), ModuleField):
+        return _linearise_taped(field, term, at, [PointTape(network_of(field), x, term.second) for x in _points_of(at)])
+    return linearise_any(field, term, at, look)
 
 
-def linearise_any(field: nn.Module, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
+def has_tape(field: nn.Module) -> bool:
+    """Tell whether all points of a field are linearised in one pass back."""
+    network = network_of(field)
+    return isinstance(network, LayeredField) and JetTape.takes(network)
+
+
+def make_tapes(field: nn.Module, term: Term, at: PointSet) -> list[JetTape]:
+    """Evaluate a field at the points of a term and at their partners."""
+    return [JetTape(network_of(field), x, term.second) for x in _points_of(at)]
+
+
+def _points_of(at: PointSet) -> list[Tensor]:
+    """List the points that a term looks at, and their partners."""
+    return [x for x in (at.points, at.partner) if x is not None]
+
+
+def linearise_any(
+    field: nn.Module, term: Term, at: PointSet, look: Callable[[], None] = lambda: None
+) -> tuple[Tensor, Tensor]:
     """Linearise by a reverse pass per residual, in batches, for any field."""
     jet = functional(field, "jet")
 
-    def twice(vector: Tensor) -> tuple[Tensor, Tensor]:
+    def values_at(vector: Tensor) -> Tensor:
         tensors = named_parameters(field, vector)
         other = None if at.partner is None else jet(tensors, at.partner, term.second)
-        values = torch.cat(term.values(jet(tensors, at.points, term.second), at, other))
-        return values, values
+        return torch.cat(term.values(jet(tensors, at.points, term.second), at, other))
 
-    jacobian, values = jacrev(twice, has_aux=True, chunk_size=_BATCH)(parameter_vector(field))
-    return values.detach(), jacobian.detach()
+    values, pull = vjp(values_at, parameter_vector(field))[:2]
+    rows = []
+    for batch in torch.eye(len(values), dtype=values.dtype, device=values.device).split(_BATCH):
+        look()
+        rows.append(vmap(pull)(batch)[0])
+    return values.detach(), torch.cat(rows).detach()
 
 
 def _condition_term(problem: Problem, name: str, condition: Condition) -> Term:
@@ -280,38 +374,40 @@ def _is_affine(term: Term, at: PointSet, outputs: int) -> bool:
     return all(bool((miss.abs() <= size).all()) for miss in straight)
 
 
-def _linearise_taped(field: nn.Module, network: LayeredField, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
+def _linearise_taped(
+    field: nn.Module, term: Term, at: PointSet, tapes: Sequence[JetTape | PointTape]
+) -> tuple[Tensor, Tensor]:
     """Linearise the term at all points by one backward pass."""
-    tapes = [JetTape(network, x, term.second) for x in (at.points, at.partner) if x is not None]
     unknowns = _unknowns_at(field, at)
     with torch.enable_grad():
         jets = [append_unknowns(tape.jet, unknowns) for tape in tapes]
-        found = term.values(jets[0], at, jets[1] if len(jets) > 1 else None)
+        found = term.pointwise(jets[0], at, jets[1] if len(jets) > 1 else None)
     rows = []
     for value in found:
         parts = [tape.rows(value) for tape in tapes]
         row = sum(parts[1:], parts[0])  # in the order of parameters, where unknowns come first
-        rows.append(row if unknowns is None else torch.cat([_by_unknowns(value, unknowns), row], dim=1))
-    return torch.cat([value.detach() for value in found]), torch.cat(rows)
+        rows.append(at.slopes(row if unknowns is None else torch.cat([_by_unknowns(value, unknowns), row], dim=1)))
+    return torch.cat(at.assembled([value.detach() for value in found])), torch.cat(rows)
 
 
 @torch.no_grad()
-def _linearise_output(field: nn.Module, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
+def _linearise_output(field: nn.Module, term: Term, at: PointSet, tapes: Sequence[JetTape]) -> tuple[Tensor, Tensor]:
     """Linearise by the coefficients of the output, (R, F outputs), and by the unknowns where there are such."""
     network = network_of(field)
     if not isinstance(network, LinearOutput):
         raise InputError(f"last-layer step for {type(network).__name__}: give a field whose output is linear")
-    bases = [network.features_jet(x, term.second) for x in (at.points, at.partner) if x is not None]
+    bases = [tape.features() for tape in tapes]
+    bases = bases or [network.features_jet(x, term.second) for x in _points_of(at)]
     jets = [jet_at(basis, network.output_coefficients()) for basis in bases]
     unknowns = _unknowns_at(field, at)
     with torch.enable_grad():
         full = [append_unknowns(jet, unknowns) for jet in jets]
-        found = term.values(full[0], at, full[1] if len(full) > 1 else None)
+        found = term.pointwise(full[0], at, full[1] if len(full) > 1 else None)
     rows = []
     for value in found:
         row = contract(bases, pullback(value, jets))
-        rows.append(row if unknowns is None else torch.cat([row, _by_unknowns(value, unknowns)], dim=1))
-    return torch.cat([value.detach() for value in found]), torch.cat(rows)
+        rows.append(at.slopes(row if unknowns is None else torch.cat([row, _by_unknowns(value, unknowns)], dim=1)))
+    return torch.cat(at.assembled([value.detach() for value in found])), torch.cat(rows)
 
 
 def _unknowns_at(field: nn.Module, at: PointSet) -> Tensor | None:

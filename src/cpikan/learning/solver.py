@@ -52,14 +52,17 @@ SIDES = {1: 2001, 2: 201, 3: 41}  # test points per axis
 class SolveSettings:
     """What a solve may use, where it looks, and where its state is kept.
 
-    ``seconds`` and ``steps`` bound it, and it ends where the held-out residual is ``rtol`` of that of u = 0. ``points``, a
-    rule, another sampler or the name of one (`SAMPLERS`, which acts every ``sampler_every`` steps on the recipe's points),
-    replaces the recipe's; ``events`` hear the seconds used, and may cancel. ``checkpoint`` is a
-    folder where the state is kept, every ``checkpoint_s`` seconds and after every stage; with ``resume`` a solve goes on
-    from there as if it had not been interrupted (the seconds used before count), or begins where nothing is. ``restarts``
-    replaces the recipe's. ``balancer`` weighs terms or points instead of the recipe's, and ``direction`` combines their
-    gradients in the stages that follow one, each by itself or by its name (`BALANCERS`, `DIRECTIONS`); with points, a balancer
-    or a direction a recipe trains a network, whatever it does without.
+    ``seconds`` (by ``clock``: on the wall, or of the processor) and ``steps`` bound it, and it ends where the held-out
+    residual is ``rtol`` of that of u = 0. ``points``, a rule, another sampler or the name of one (`SAMPLERS`, which acts
+    every ``sampler_every`` steps on the recipe's points), replaces the recipe's; ``events`` hear the seconds used, and
+    may cancel. ``checkpoint`` is a folder where the state is kept, every ``checkpoint_s`` seconds and after every stage;
+    with ``resume`` a solve goes on from there as if it had not been interrupted (the seconds used before count), or
+    begins where nothing is. ``restarts`` replaces the recipe's. ``batch`` interior points are drawn for every step, in
+    the stages that take mini-batches. ``balancer`` weighs terms or points instead of the recipe's, and ``direction``
+    combines their gradients in the stages that follow one, each by itself or by its name (`BALANCERS`, `DIRECTIONS`).
+    ``constraints`` says how conditions are held: "exact" by the form of the solution, where it can (the rest by squares),
+    "penalty" by squares, "augmented-lagrangian" and "al-pinn" by multipliers too. With points or any of these four a
+    recipe trains a network, whatever it does without.
     """
 
     seconds: float = 60.0
@@ -74,6 +77,9 @@ class SolveSettings:
     balancer: Balancer | str | None = None
     direction: Direction | str | None = None
     sampler_every: int | None = None
+    clock: str = "wall"
+    batch: int | None = None
+    constraints: str | None = None
 
     def __post_init__(self) -> None:
         if self.resume and self.checkpoint is None:
@@ -95,23 +101,28 @@ class SolveSettings:
     @property
     def trains(self) -> bool:
         """Tell whether there is something asked for that only the training of a network has."""
-        return any(part is not None for part in (self.points, self.balancer, self.direction))
+        asked = (self.points, self.balancer, self.direction, self.batch, self.constraints)
+        return any(part is not None for part in asked)
 
     def applied(self, recipe: Recipe, problem: Problem) -> Recipe:
-        """Put balancer and direction into a recipe; raises InputError for what does not go together."""
+        """Put balancer, direction and constraints into a recipe; raises InputError for what does not go together."""
+        if self.constraints is not None:
+            recipe = recipe.holding(self.constraints)
         if self.balancer is not None:
             found = balancer_named(self.balancer, problem) if isinstance(self.balancer, str) else self.balancer
             recipe = replace(recipe, balancer=found)
         if self.direction is not None:
             direction = direction_named(self.direction) if isinstance(self.direction, str) else self.direction
             recipe = recipe.along(direction)
+        if self.batch is not None:
+            recipe = recipe.batched(self.batch)
         recipe.check()
         return recipe
 
     @property
     def budget(self) -> Budget:
         """Return the limits on seconds, steps and tolerance."""
-        return Budget(self.seconds, self.steps, self.rtol)
+        return Budget(self.seconds, self.steps, self.rtol, self.clock)
 
 
 def solve(
@@ -205,6 +216,7 @@ def _store(
         "recipe": recipe.name,
         "balancer": None if settings.balancer is None else described(settings.balancer),
         "direction": None if settings.direction is None else described(settings.direction),
+        "constraints": settings.constraints,
         "recipe's settings": described(recipe),
         "seed": seed,
         "points": None if settings.points is None else {k: described(v) for k, v in vars(settings.points).items()},

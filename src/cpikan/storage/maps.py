@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.storage.atomic import refuse_special
 from cpikan.storage.documents import parse_json
-from cpikan.storage.file_kinds import refuse_special
 from cpikan.storage.formats import door_of
 from cpikan.storage.headers import decoding, read_npy_header
 from cpikan.storage.lazy import LazyMap, TiffMap, ZarrMap

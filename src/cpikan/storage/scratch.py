@@ -1,10 +1,14 @@
-"""Arrays on disk that live between two passes over an image: written by rows, read back as memory maps."""
+"""Large arrays on disk while a run lasts: between two passes over an image, or in nameless files."""
 
 from __future__ import annotations
 
+import math
+import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -86,3 +90,24 @@ class ScratchArrays:
         if resume:
             return PreallocatedFile.reopen(path, size)
         return PreallocatedFile.create(path, size, b"")
+
+
+_LEAST_BYTES = 2**18  # smaller arrays stay in memory
+
+
+class Spill:
+    """Makes arrays whose memory is a file without a name in ``folder``; where it cannot hold one, StorageFull is raised."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Make an array of any content, as `numpy.empty` does."""
+        kind = np.dtype(dtype)
+        size = math.prod(shape) * kind.itemsize
+        if size < _LEAST_BYTES:
+            return np.empty(shape, kind)
+        with full_disk_named(self._folder, size), tempfile.TemporaryFile(dir=self._folder) as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk shows now, and not as a signal when a page is written
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, kind, "r+" if hasattr(os, "posix_fallocate") else "w+", shape=shape)

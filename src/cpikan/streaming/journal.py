@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.storage.atomic import full_disk_named
+from cpikan.storage.atomic import full_disk_named, open_unlinked
 from cpikan.storage.checks import hold
 from cpikan.storage.documents import parse_json
-from cpikan.storage.file_kinds import open_unlinked
 
 
 class Journal:

@@ -14,10 +14,9 @@ from cpikan.errors import InputError
 from cpikan.psi.calibration.steps.fit import FitOptions, StepFit, fit_phase_steps
 from cpikan.psi.calibration.steps.fringes import unwrap_scattered
 from cpikan.psi.calibration.steps.iterate import first_spread, solve, start_state
-from cpikan.psi.calibration.steps.layout import Layout
-from cpikan.psi.calibration.steps.model import Samples, State, evaluate
+from cpikan.psi.calibration.steps.model import Layout, Samples, State, evaluate
 from cpikan.psi.calibration.steps.normal import assemble
-from cpikan.psi.calibration.steps.uncertainty import covariance_of
+from cpikan.psi.calibration.steps.selection import covariance_of
 from independent_frames import Faults, make_scene
 
 DATA = Path(os.environ.get("CPIKAN_DATA", Path(__file__).parents[4] / "shared" / "data"))

@@ -17,15 +17,13 @@ from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.calibration.calibrate import CalibrationSettings, Subsample, calibrate
 from cpikan.psi.calibration.steps.carrier import WholeRows
 from cpikan.psi.calibration.surface_fit import fit as whole_fit
-from cpikan.psi.calibration.surface_fit.descent import ROBUST
-from cpikan.psi.calibration.surface_fit.evidence import residual_diagnostics, spread_problem
-from cpikan.psi.calibration.surface_fit.fit import SurfaceFitOptions, fit_surface_to_frames
+from cpikan.psi.calibration.surface_fit.fit import SurfaceFitOptions, fit_surface_to_frames, sample_noise
 from cpikan.psi.calibration.surface_fit.frame_residuals import FrameResiduals
-from cpikan.psi.calibration.surface_fit.noise import sample_noise
 from cpikan.psi.calibration.surface_fit.problem import Degrees, Samples, Spreads, frame_residuals, moved
+from cpikan.psi.calibration.surface_fit.regularise import residual_diagnostics, spread_problem
 from cpikan.psi.calibration.surface_fit.result import SurfaceFit
-from cpikan.psi.calibration.surface_fit.thresholds import Thresholds
-from cpikan.psi.calibration.surface_fit.verdict import judged
+from cpikan.psi.calibration.surface_fit.starts import ROBUST
+from cpikan.psi.calibration.surface_fit.verdict import Thresholds, judged
 from cpikan.psi.model.acquisition import Acquisition
 from small_stacks import stack_of
 

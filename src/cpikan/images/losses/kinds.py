@@ -7,16 +7,11 @@ from dataclasses import fields
 from typing import Any
 
 from cpikan.errors import InputError, unknown_name
-from cpikan.images.losses.base import Loss
-from cpikan.images.losses.height import Height
-from cpikan.images.losses.interface import Interface
-from cpikan.images.losses.interface_al import InterfaceAL
-from cpikan.images.losses.multiscale import Multiscale
-from cpikan.images.losses.options import is_number
-from cpikan.images.losses.orders import Orders
+from cpikan.images.losses.base import Loss, is_number
+from cpikan.images.losses.interface import Interface, InterfaceAL
 from cpikan.images.losses.physics import Physics
 from cpikan.images.losses.smoothness import Smoothness
-from cpikan.images.losses.supervised import Calibration, Supervised
+from cpikan.images.losses.supervised import Calibration, Height, Multiscale, Orders, Supervised
 
 _KINDS: tuple[Any, ...] = (
     Supervised,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,15 +13,43 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from cpikan.images.batch import FramePatches, PatchBatch
-from cpikan.images.features import FeatureSpec, Planes
+from cpikan.images.features import FeatureSpec, FramePatches, PatchBatch, Planes, noise_unit_nm
 from cpikan.images.patches.light import WaveLight
-from cpikan.images.patches.unit import map_unit_nm, sample_windows
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.maps import open_npy
 from cpikan.storage.protocols import FrameReader
-from cpikan.storage.readers.npy import NpyReader
+from cpikan.storage.readers.array import NpyReader
 from cpikan.storage.readers.open import open_frames
+
+_SIDE = 8  # windows down and across
+_WINDOW_PX = 96
+
+MapWindow = Callable[[slice, slice], tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
+def sample_windows(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Choose at most 8 x 8 windows of at most 96 x 96 pixels, evenly spread over an image (H, W): the memory of a sample
+    does not depend on the image."""
+    size = [min(_WINDOW_PX, length) for length in shape]
+    axes = [
+        [slice(start, start + n) for start in np.unique(np.linspace(0, length - n, _SIDE).astype(int)).tolist()]
+        for length, n in zip(shape, size, strict=True)
+    ]
+    return [(rows, columns) for rows, columns in itertools.product(*axes)]
+
+
+def map_unit_nm(window: MapWindow, shape: tuple[int, int], finest_period: float) -> float:
+    """Compute `noise_unit_nm` of a map (H, W), from a sample; ``window(rows, columns)`` gives height_nm, sigma_nm and valid
+    there.
+
+    An empty row between the windows keeps rows that are no neighbours from being compared.
+    """
+    parts: list[list[np.ndarray]] = [[], [], []]
+    for rows, columns in sample_windows(shape):
+        for part, values in zip(parts, window(rows, columns), strict=True):
+            part += [values, np.zeros_like(values[:1])]
+    height_nm, sigma_nm, valid = (torch.from_numpy(np.concatenate(part)) for part in parts)
+    return noise_unit_nm(height_nm, sigma_nm, valid, finest_period)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from cpikan.errors import InputError, unknown_name
 from cpikan.images.features import FeatureSpec
 from cpikan.images.patches.settings import PatchSettings
 from cpikan.images.training.tables import from_table, to_table
+from cpikan.storage.atomic import refuse_special
 from cpikan.storage.documents import parse_toml
-from cpikan.storage.file_kinds import refuse_special
 
 OPTIMIZERS = ("adamw", "soap")
 SCHEDULES = ("cosine", "constant")

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from cpikan.errors import InputError
-from cpikan.images.batch import PatchBatch
+from cpikan.images.features import PatchBatch
 from cpikan.images.losses.base import Loss
-from cpikan.images.patches.dataset import WaferPatchDataset
-from cpikan.images.patches.loader import PatchLoader
+from cpikan.images.patches.dataset import PatchLoader, WaferPatchDataset
 from cpikan.images.patches.settings import PatchSettings
 from cpikan.images.patches.source import PatchSource
 from cpikan.images.training.config import TrainConfig

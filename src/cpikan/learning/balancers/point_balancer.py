@@ -83,10 +83,10 @@ class PointBalancer(MeanSquares, ABC):
 
 
 def present_weights(plain: Objective, state: State, term: Term) -> Tensor:
-    """Give the weights (n,) of a term's points in the state, or ones at the start."""
+    """Give the weights of a term's points in the state, or ones at the start, (n,): of its rows where it couples points."""
     found: Mapping[str, Tensor] = state.get("points", {})
-    points = plain.sets[term.name].points
-    return found.get(term.name, points.new_ones(len(points)))
+    at = plain.sets[term.name]
+    return found.get(term.name, at.points.new_ones(at.rows))
 
 
 def squares(plain: Objective, field: nn.Module, term: Term, *, bare: bool) -> Tensor:

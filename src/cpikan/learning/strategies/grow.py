@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,9 +69,9 @@ class Grow(Strategy):
         done, times = state["done"], state["times"]
         before = run.iterate if done else None
         size = self._next(run, state)
-        started = time.perf_counter()
+        begun = run.seconds
         beyond = self._fit(run, size, state["metric"], None if before is None else before.field)
-        took = time.perf_counter() - started - beyond
+        took = run.seconds - begun - beyond
         now = run.iterate
         metric = torch.from_numpy(gradient_metric(network_of(now.field), now.objective.sets["equation"].points))
         gain = math.inf if before is None else before.relative() / max(now.relative(), 1e-300)

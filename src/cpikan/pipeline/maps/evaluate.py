@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from cpikan.errors import InputError
 from cpikan.masked import without_mask
 from cpikan.metrics import wrong_order_limit_nm
-from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
-from cpikan.pipeline.maps.map_rows import MapRows, check_heights
+from cpikan.pipeline.maps.height_map import HeightMap, MapRows, check_heights, open_height_map
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.maps import open_npy
-from cpikan.streaming.bands import Band
+from cpikan.streaming.engine import Band
 from cpikan.streaming.events import Events
 from cpikan.surface.alignment import Alignment, Block, align
 from cpikan.surface.aperture import Aperture, pupil_of

@@ -11,8 +11,7 @@ from cpikan.errors import InputError
 from cpikan.storage.atomic import full_disk_named, sync_tree
 from cpikan.storage.lazy import ZarrMap
 from cpikan.storage.writers.layout import QUANTITIES, Quantity
-from cpikan.streaming.bands import Band, split_bands
-from cpikan.streaming.engine import ProgressSink, stream
+from cpikan.streaming.engine import Band, ProgressSink, split_bands, stream
 
 if TYPE_CHECKING:
     import zarr

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from cpikan.pipeline.reconstruction.methods import Method
+from cpikan.pipeline.reconstruction.formed import put_slopes
+from cpikan.pipeline.reconstruction.output import RowSink
 from cpikan.pipeline.reconstruction.passes import BandReader, FrameSource, ReadBand
-from cpikan.pipeline.reconstruction.row_sink import RowSink
-from cpikan.pipeline.reconstruction.slope_rows import put_slopes
+from cpikan.pipeline.reconstruction.settings import Method
 from cpikan.psi.kernels.arguments import pack_search
 from cpikan.psi.kernels.cpu import DemodulationKernels
 from cpikan.psi.kernels.model import DemodulatedRows, HeightRows, OrderSearch, empty_demodulated, empty_rows
@@ -22,10 +22,8 @@ from cpikan.psi.refine.ambiguity import CELL_SHARE
 from cpikan.psi.refine.blocks import BlockSums, Empty
 from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows
 from cpikan.storage.writers.layout import SLOPES
-from cpikan.streaming.bands import Band, BufferPool, split_bands
-from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
-from cpikan.streaming.rows import RowPool
-from cpikan.streaming.threads import single_threaded
+from cpikan.streaming.engine import Band, BufferPool, ProgressSink, StreamTimings, split_bands, stream
+from cpikan.streaming.threads import RowPool, single_threaded
 
 _PIXEL_BYTES = 160  # of a pixel on its way: phases and weights of four wavelengths, orders, costs, surface
 _BAND_BYTES = 200 * 2**20

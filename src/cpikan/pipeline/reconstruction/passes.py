@@ -8,14 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cpikan.pipeline.reconstruction.row_sink import RowSink
+from cpikan.pipeline.reconstruction.output import RowSink
 from cpikan.pipeline.stacks.frame_hash import FrameHash
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.kernels.model import HeightRows, OrderSearch, PhaseRows, empty_rows
 from cpikan.psi.kernels.select import PixelKernels
 from cpikan.psi.kernels.statistics import COLUMNS
-from cpikan.streaming.bands import Band, BufferPool, split_bands
-from cpikan.streaming.engine import ProgressSink, StreamTimings, stream
+from cpikan.streaming.engine import Band, BufferPool, ProgressSink, StreamTimings, split_bands, stream
 from cpikan.surface.aperture import Aperture
 
 _MAX_ROWS = 512  # narrow images of a few thousand rows have as many bands in flight as long ones

@@ -13,18 +13,15 @@ import numpy as np
 from cpikan.compiled import compilation_told
 from cpikan.errors import InputError, NothingMeasured, unknown_name
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
-from cpikan.pipeline.reconstruction.arrays import Arrays
 from cpikan.pipeline.reconstruction.calibrate import FirstLook, StackCalibration, calibrated
-from cpikan.pipeline.reconstruction.frame_record import check_finished
-from cpikan.pipeline.reconstruction.height_sample import HeightSample
-from cpikan.pipeline.reconstruction.output import Output
+from cpikan.pipeline.reconstruction.output import HeightSample, Output
 from cpikan.pipeline.reconstruction.passes import flat_bands
 from cpikan.pipeline.reconstruction.plan import Plan, StackInfo, plan_reconstruction
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
-from cpikan.pipeline.reconstruction.stage import Context, Stage
+from cpikan.pipeline.reconstruction.stage import Arrays, Context, Stage
 from cpikan.pipeline.reconstruction.summary import added, document, first_facts
 from cpikan.pipeline.reconstruction.workspace import Workspace, refuse_existing
-from cpikan.pipeline.stacks.frame_hash import sha256_of_frames
+from cpikan.pipeline.stacks.frame_hash import check_finished, sha256_of_frames
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.calibration.planning import check_orders
 from cpikan.psi.kernels.cpu import DemodulationKernels
@@ -34,11 +31,10 @@ from cpikan.psi.warm import warm_up
 from cpikan.storage.atomic import check_disk_space, read_json
 from cpikan.storage.maps import open_map
 from cpikan.storage.scratch import ScratchArrays
-from cpikan.storage.writers.layout import document_path
-from cpikan.storage.writers.open import output_format, required_bytes
+from cpikan.storage.writers.layout import document_path, output_format, required_bytes
 from cpikan.streaming.events import Events, as_events, note
 from cpikan.streaming.memory import PeakMemory
-from cpikan.streaming.rows import RowPool
+from cpikan.streaming.threads import RowPool
 from cpikan.units import pixel_aspect
 from cpikan.version import VERSION
 

@@ -10,8 +10,7 @@ from typing import Any, cast
 
 from cpikan.errors import InputError, unknown_name
 from cpikan.option import option
-from cpikan.psi.model.acquisition import STEP_STATES, Acquisition, FrameOrder, StepState
-from cpikan.psi.model.steps import check_steps
+from cpikan.psi.model.acquisition import STEP_STATES, Acquisition, FrameOrder, StepState, check_steps
 from cpikan.storage.documents import parse_toml
 from cpikan.storage.readers.zarr import is_zarr
 from cpikan.units import parse_length_nm, parse_pixel_um

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpikan.psi.calibration.alignment import Guess, Samples, Search, decode, subset, thin
-from cpikan.psi.calibration.misfits import trimmed_mean
+from cpikan.psi.calibration.alignment import Guess, Samples, Search, decode, subset, thin, trimmed_mean
 
 DEGREE = 4
 _GROWTH = (

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cpikan.storage.atomic import full_disk_named
+from cpikan.storage.protocols import MapWriter
 from cpikan.storage.writers.layout import MapLayout
 
 
@@ -39,3 +40,41 @@ class LayoutWriter(ABC):
     @abstractmethod
     def _flush(self) -> None:
         """Make everything written durable."""
+
+
+class RowAssembler:
+    """Collects consecutive rows for a writer whose ranges must start at multiples of its ``row_align``.
+
+    Compute bands stay small enough for the caches, whatever the chunks of the output are.
+    """
+
+    def __init__(self, writer: MapWriter, shape: tuple[int, int]) -> None:
+        self._writer, self._height, self._width = writer, shape[0], shape[1]
+        self._held: dict[str, np.ndarray] = {}
+        self._start = self._count = 0
+
+    def write(self, start: int, rows: Mapping[str, np.ndarray]) -> int:
+        """Take rows that follow the last ones; returns the row up to which everything was handed to the writer."""
+        align = self._writer.row_align
+        if align == 1:
+            self._writer.write_rows(start, rows)
+            return start + len(next(iter(rows.values())))
+        if self._count == 0:
+            self._start = start
+        taken, total = 0, len(next(iter(rows.values())))
+        while taken < total:
+            piece = min(align - self._count, total - taken)
+            for name, array in rows.items():
+                self._buffer(name, array.dtype)[self._count : self._count + piece] = array[taken : taken + piece]
+            self._count += piece
+            taken += piece
+            if self._count == align or self._start + self._count == self._height:
+                self._writer.write_rows(self._start, {name: self._held[name][: self._count] for name in rows})
+                self._start, self._count = self._start + self._count, 0
+        return self._start
+
+    def _buffer(self, name: str, dtype: np.dtype) -> np.ndarray:
+        if name not in self._held:
+            rows = min(self._writer.row_align, self._height)
+            self._held[name] = np.empty((rows, self._width), dtype)
+        return self._held[name]

@@ -9,8 +9,7 @@ from typing import Any
 
 from cpikan.errors import InputError
 from cpikan.option import option
-from cpikan.pipeline.jobs.job import Job
-from cpikan.pipeline.jobs.verb import Verb
+from cpikan.pipeline.jobs.job import Job, Verb
 from cpikan.storage.formats import picture
 from cpikan.streaming.events import Events
 
@@ -19,11 +18,11 @@ from cpikan.streaming.events import Events
 class SolveOptions:
     """How the problem is solved, and what else is written; ``baseline`` adds what a plain polynomial reaches."""
 
-    recipe: str = option("default", "default, levenberg-marquardt, varpro, soap, ssbroyden, lbfgs, paper, ...")
+    recipe: str = option("default", "default, levenberg-marquardt, varpro, muon, soap, ssbroyden, lbfgs, paper, ...")
     field: str | None = option(
         None,
-        "train a scaled-cpikan, mlp, siren, fourier, wavelet, random-feature, separable or blend network of the "
-        "recipe's size, instead of the network that the recipe finds",
+        "train a scaled-cpikan, mlp, siren, fourier, wavelet, random-feature, separable, blend, residual or gated network "
+        "of the recipe's size, instead of the network that the recipe finds",
         metavar="NAME",
     )
     balancer: str | None = option(
@@ -34,8 +33,8 @@ class SolveOptions:
     )
     direction: str | None = option(
         None,
-        "let adam, soap and gradient-descent follow sum, config, m-config, dcgd, dcgd-projection, dcgd-average or pcgrad of "
-        "the terms' gradients",
+        "let adam, soap, muon and gradient-descent follow sum, config, m-config, dcgd, dcgd-projection, dcgd-average or pcgrad "
+        "of the terms' gradients",
         metavar="NAME",
     )
     sampler: str | None = option(
@@ -45,9 +44,22 @@ class SolveOptions:
         metavar="NAME",
     )
     sampler_every: int | None = option(None, "steps from one choice of points to the next (100)", metavar="N")
+    batch: int | None = option(
+        None,
+        "interior points that adam, soap, muon, gradient-descent or spring draw anew for every step (all)",
+        metavar="N",
+    )
+    constraints: str | None = option(
+        None,
+        "hold conditions by the form of the solution (exact), by squares (penalty), or by multipliers too "
+        "(augmented-lagrangian, al-pinn), while a network is trained",
+        metavar="NAME",
+    )
     seed: int = option(0, "of points and starts")
     seeds: int = option(1, "solve for N seeds from --seed on", metavar="N")
     seconds: float = option(60.0, "time limit of a solve")
+    steps: int | None = option(None, "at most N steps of a solve", metavar="N")
+    clock: str = option("wall", "what seconds are: wall, or processor (of all threads together)")
     restarts: int | None = option(None, "new starts for a solve that ends stuck far from the goal", metavar="N")
     checkpoint: str | None = option(None, "keep the state there, every few seconds, to go on from", metavar="DIR")
     resume: bool = option(False, "go on from --checkpoint, or begin where nothing is there")
@@ -74,6 +86,8 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     for seed in range(options.seed, options.seed + options.seeds):
         settings = SolveSettings(
             seconds=options.seconds,
+            steps=options.steps,
+            clock=options.clock,
             events=events,
             checkpoint=_folder(options, seed),
             resume=options.resume,
@@ -82,6 +96,8 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
             direction=options.direction,
             points=options.sampler,
             sampler_every=options.sampler_every,
+            batch=options.batch,
+            constraints=options.constraints,
         )
         solutions.append(solve(problem, _field(problem, options, seed), options.recipe, seed=seed, settings=settings))
     for warning in dict.fromkeys(text for solution in solutions for text in solution.warnings):
@@ -101,6 +117,8 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
         "direction": options.direction,
         "sampler": options.sampler,
         "sampler_every": options.sampler_every,
+        "batch": options.batch,
+        "constraints": options.constraints,
         "reason_text": first.stop_reason.text,
         **(_baseline(first) if options.baseline else {}),
     }

@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from cpikan.pipeline.reconstruction.arrays import Arrays
-from cpikan.pipeline.reconstruction.frame_record import FrameRecord
 from cpikan.pipeline.reconstruction.order_refinement import (
     OrderGuide,
     fit_guide,
@@ -15,11 +13,12 @@ from cpikan.pipeline.reconstruction.order_refinement import (
     guided_pass,
     survey_pass,
 )
+from cpikan.pipeline.reconstruction.output import RowSink
 from cpikan.pipeline.reconstruction.passes import FrameSource, frame_pass, pixel_bands
-from cpikan.pipeline.reconstruction.row_sink import RowSink
-from cpikan.pipeline.reconstruction.stage import Context, Stage, busy_seconds
+from cpikan.pipeline.reconstruction.stage import Arrays, Context, Stage, busy_seconds
 from cpikan.pipeline.reconstruction.summary import added, map_figures
-from cpikan.storage.spill import Spill
+from cpikan.pipeline.stacks.frame_hash import FrameRecord
+from cpikan.storage.scratch import Spill
 from cpikan.storage.writers.layout import SLOPES
 
 _PHASES = ("phase_rad", "sigma_rad", "modulation", "flags")

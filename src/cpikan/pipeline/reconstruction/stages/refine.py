@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from cpikan.pipeline.reconstruction.arrays import Arrays, DerivedRows
 from cpikan.pipeline.reconstruction.calibrate import SIGMA_CELL_PX
-from cpikan.pipeline.reconstruction.stage import Context, Stage
+from cpikan.pipeline.reconstruction.stage import Arrays, Context, DerivedRows, Stage
 from cpikan.pipeline.reconstruction.summary import told
 from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.flags import Flag
@@ -18,8 +17,7 @@ from cpikan.psi.refine.joining import Joined, join_components
 from cpikan.psi.refine.patches import Candidates, choose, find_candidates
 from cpikan.psi.refine.protocol import BLOCK_PX
 from cpikan.psi.refine.unwrapped import UnwrappedBlocks, UnwrappedRows
-from cpikan.streaming.rows import RowPool
-from cpikan.streaming.threads import single_threaded
+from cpikan.streaming.threads import RowPool, single_threaded
 
 if TYPE_CHECKING:
     from cpikan.psi.refine.layers import LayeredSurface
