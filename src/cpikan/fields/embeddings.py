@@ -157,7 +157,23 @@ class FourierEmbedding(Embedding):
         return side_by_side([phase.through(c, -s, -c), phase.through(s, c, -s)])
 
 
+NAMES = ("periodic", "fourier", "trained-fourier")
 EMBEDDINGS: dict[str, Any] = {kind.__name__: kind for kind in (PeriodicEmbedding, FourierEmbedding)}
+
+
+def embedding_named(name: str, dimension: int, periods: Sequence[int], features: int, seed: int = 0) -> Embedding:
+    """Make ``periodic`` waves of the axes ``periods``, or so many ``fourier`` or ``trained-fourier`` features.
+
+    Raises InputError for another name, and where no axis is periodic.
+    """
+    if name not in NAMES:
+        raise unknown_name("embedding", name, NAMES)
+    if name == "periodic":
+        if not periods:
+            raise InputError("periodic embedding of a problem without periodic conditions: take fourier, or none")
+        return PeriodicEmbedding(dimension, periods)
+    even = max(features + features % 2, 2 * dimension)
+    return FourierEmbedding(dimension, even, trained=name == "trained-fourier", start=Start(seed))
 
 
 def embedding_of(config: dict[str, Any]) -> Embedding:
