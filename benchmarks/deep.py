@@ -1,6 +1,6 @@
 """Deep Chebyshev networks: what starts and gates are worth at equal processor time, and what a start does to slopes with depth.
 
-    python benchmarks/deep.py [--only start|picture|train] [--seconds 7] [--seeds 0 1] [--problems NAME ...]
+    python benchmarks/deep.py [--only start|picture|train] [--seconds 7] [--seeds 0 1] [--problems NAME ...] [--starts RULE ...]
 
 One core, float64. results/deep.csv has a line a solve by recipe `trained` (geodesic Levenberg-Marquardt, the output layer
 solved for at each step, exact values at the ends of a box) in `seconds` of processor time: hidden layers of 6 nodes, degree 5
@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("start", "picture", "train"))
     parser.add_argument("--seconds", type=float, default=7.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--starts", nargs="+", choices=RULES, default=list(RULES))
     parser.add_argument("--csv", type=Path, default=RESULTS / "deep.csv")
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS))
     given = parser.parse_args()
@@ -160,7 +161,7 @@ def main() -> None:
             for seed in given.seeds
             for problem in given.problems
             for depth in DEPTHS
-            for rule in RULES
+            for rule in given.starts
             for gates in (False, True)
         )
         write(given.csv, runs)

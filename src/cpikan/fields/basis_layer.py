@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
+from cpikan.fields.duals import cut
 from cpikan.fields.layer import Layer, Tape, leaf
 from cpikan.fields.start import Inputs, Start
 from cpikan.fields.streams import Streams
@@ -69,9 +70,9 @@ class BasisLayer(Layer):
     def _taped_product(self, basis: Streams) -> tuple[Streams, tuple[Tensor, Callable[[Tensor], Tensor]]]:
         """Compute z = basis W + b, the tensor to differentiate by, and columns (B, P) = basis' dr/dz summed over streams."""
         joined = basis.join()
-        z = joined @ self.weight.detach()
+        z = joined @ self.weight.detach().clone()  # that may be written to before the pass back
         z = leaf(torch.cat([z[:1] + self.bias.detach(), z[1:]]))
-        kept = joined.detach()
+        kept = cut(joined)
 
         def columns(push: Tensor) -> Tensor:
             return torch.cat([torch.einsum("sbk,sbo->bko", kept, push).flatten(1), push[0]], dim=-1)

@@ -15,10 +15,9 @@ from cpikan.pipeline.maps.pyramid import HasPyramid, build_pyramid, pyramid_rows
 from cpikan.pipeline.reconstruction.workspace import OUTPUT_ROWS, Workspace
 from cpikan.psi.kernels.statistics import MapStatistics
 from cpikan.psi.model.flags import Flag
-from cpikan.storage.checks import checks_of
+from cpikan.storage.atomic import checks_of
 from cpikan.storage.protocols import MapWriter
-from cpikan.storage.writers.base import RowAssembler
-from cpikan.storage.writers.layout import QUANTITIES, open_writer
+from cpikan.storage.writers.layout import QUANTITIES, RowAssembler, open_writer
 from cpikan.streaming.events import Events, Progress
 from cpikan.streaming.journal import Journal
 
@@ -74,6 +73,7 @@ class RowSink:
         self._durable = durable
         self._writer, self._journal, self._stage, self._shape = writer, journal, stage, shape
         self._assembler = RowAssembler(writer, shape)
+        self.quantities = tuple(writer.quantities)
         self._pending: list[tuple[int, np.ndarray]] = []
         self._synced_at = time.perf_counter()
         self.statistics = MapStatistics()
@@ -84,11 +84,6 @@ class RowSink:
             self.first_row = int(last["rows"])
             self.statistics = MapStatistics.from_json(last["statistics"])
         self.sample = HeightSample(shape, self.first_row)
-
-    @property
-    def quantities(self) -> tuple[str, ...]:
-        """Name the quantities that the writer stores."""
-        return tuple(self._writer.quantities)
 
     def write(self, start: int, rows: Mapping[str, np.ndarray], table: np.ndarray | None = None) -> None:
         """Take rows that follow the last, of which the stored quantities count; ``table`` holds their row statistics."""
