@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.func import vjp, vmap
+from torch.func import jacrev
 
 from cpikan.errors import InputError
 from cpikan.fields.functional import functional, named_parameters, parameter_vector
@@ -21,7 +21,7 @@ from cpikan.learning.unknowns import append_unknowns, network_of, unknowns_of
 from cpikan.physics.linearise import contract, jet_at, pullback
 from cpikan.physics.problem import Condition, Problem, Side
 
-_BATCH = 128  # reverse passes at once, for fields that have no tape
+_BATCH = 32  # points at once, for fields that have no tape
 Watch = Callable[[float], None]
 
 
@@ -46,6 +46,13 @@ class PointSet(NamedTuple):
     def rows(self) -> int:
         """Count the residuals of each kind: one per point, unless points are coupled."""
         return len(self.points) if self.mix is None else len(self.mix)
+
+    def taken(self, index: Tensor) -> PointSet:
+        """Take some of the points, with what belongs to each of them; the set itself where residuals are sums over points."""
+        if self.mix is not None:
+            return self
+        found = PointSet._make(None if part is None else part[index] for part in self._replace(shift=None))
+        return found if self.shift is None else found._replace(shift=self.shift[:, index])
 
     def assembled(self, values: Sequence[Tensor]) -> list[Tensor]:
         """Make residuals (rows,) of what a term is at every point: coupled, shifted and weighed."""
@@ -312,20 +319,21 @@ def make_tapes(field: nn.Module, term: Term, at: PointSet) -> list[JetTape]:
 def linearise_any(
     field: nn.Module, term: Term, at: PointSet, look: Callable[[], None] = lambda: None
 ) -> tuple[Tensor, Tensor]:
-    """Linearise by a reverse pass per residual, in batches, for any field."""
-    jet = functional(field, "jet")
+    """Linearise by a reverse pass per residual, for any field: every pass goes through a batch of points, not through all."""
+    jet, bare, parts = functional(field, "jet"), at._replace(mix=None, shift=None), []
 
-    def values_at(vector: Tensor) -> Tensor:
+    def values_at(vector: Tensor, some: PointSet) -> tuple[Tensor, Tensor]:
         tensors = named_parameters(field, vector)
-        other = None if at.partner is None else jet(tensors, at.partner, term.second)
-        return torch.cat(term.values(jet(tensors, at.points, term.second), at, other))
+        other = None if some.partner is None else jet(tensors, some.partner, term.second)
+        found = torch.stack(term.pointwise(jet(tensors, some.points, term.second), some, other))
+        return found, found
 
-    values, pull = vjp(values_at, parameter_vector(field))[:2]
-    rows = []
-    for batch in torch.eye(len(values), dtype=values.dtype, device=values.device).split(_BATCH):
+    for index in torch.arange(len(at.points)).split(_BATCH):
         look()
-        rows.append(vmap(pull)(batch)[0])
-    return values.detach(), torch.cat(rows).detach()
+        some = bare.taken(index)
+        parts.append(jacrev(lambda vector, some=some: values_at(vector, some), has_aux=True)(parameter_vector(field)))
+    rows, values = (torch.cat(list(part), dim=1).detach() for part in zip(*parts, strict=True))
+    return torch.cat(at.assembled(list(values))), torch.cat([at.slopes(row) for row in rows])
 
 
 def _condition_term(problem: Problem, name: str, condition: Condition) -> Term:
