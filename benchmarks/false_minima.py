@@ -16,10 +16,8 @@ from threadpoolctl import threadpool_limits
 
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.pipeline.stacks.subsample import take_subsample
-from cpikan.psi.calibration.surface_fit.descent import descend_coarse_to_fine
-from cpikan.psi.calibration.surface_fit.fit import SurfaceFitOptions, fit_surface_to_frames
-from cpikan.psi.calibration.surface_fit.search import RawFrames
-from cpikan.psi.calibration.surface_fit.starts import smooth_candidates
+from cpikan.psi.calibration.surface_fit.fit import RawFrames, SurfaceFitOptions, fit_surface_to_frames
+from cpikan.psi.calibration.surface_fit.starts import descend_coarse_to_fine, smooth_candidates
 from cpikan.psi.model.acquisition import Acquisition
 from frame_fits import FAMILIES, WAVE_NM, error_nm, scene_of
 

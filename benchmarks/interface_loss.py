@@ -22,13 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cpikan.images.batch import PatchBatch
-from cpikan.images.features import Prediction, predict
+from cpikan.images.features import PatchBatch, Prediction, predict
 from cpikan.images.losses.base import right_order
 from cpikan.images.losses.interface import Interface
 from cpikan.images.model_file import load_model
-from cpikan.images.patches.dataset import WaferPatchDataset
-from cpikan.images.patches.loader import PatchLoader
+from cpikan.images.patches.dataset import PatchLoader, WaferPatchDataset
 from cpikan.images.patches.settings import PatchSettings
 from cpikan.images.training.config import DataConfig, OptimizerConfig, TrainConfig, TrainingConfig
 from cpikan.pipeline.training.simulated_stacks import SimulatedSpec, simulated_stacks

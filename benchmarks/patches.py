@@ -23,8 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cpikan.images.patches.dataset import PatchSettings, WaferPatchDataset
-from cpikan.images.patches.loader import PatchLoader
+from cpikan.images.patches.dataset import PatchLoader, PatchSettings, WaferPatchDataset
 from cpikan.pipeline.simulation.simulate import simulate
 from cpikan.pipeline.training.training_stacks import open_training_stacks
 from cpikan.psi.simulate import SimulationSettings

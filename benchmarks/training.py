@@ -29,8 +29,7 @@ def one(settings: dict[str, Any]) -> dict[str, Any]:
     """Train in this process: seconds of a step, peak anonymous memory above that before the first step, the gradient."""
     import torch
 
-    from cpikan.images.batch import PatchBatch, stack_patches
-    from cpikan.images.features import FeatureSpec, Planes
+    from cpikan.images.features import FeatureSpec, PatchBatch, Planes, stack_patches
     from cpikan.images.losses.kinds import build_losses
     from cpikan.images.models.unet import UNet
     from cpikan.images.training.config import config_of

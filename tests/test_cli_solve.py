@@ -83,6 +83,16 @@ def test_balancer_and_direction_are_asked_for_by_name(capsys):
     assert "SelfAdaptive with ssbroyden: weights that climb" in capsys.readouterr().err
 
 
+def test_how_conditions_are_held_is_asked_for_by_name(capsys):
+    more = ["--recipe", "adam", "--constraints", "augmented-lagrangian", "--seconds", "0.3"]
+    assert main(["solve", "poisson-2d", "--json", *more]) == 0
+    assert json.loads(capsys.readouterr().out)["constraints"] == "augmented-lagrangian"
+    assert main(["solve", "poisson-2d", "--constraints", "augmented"]) == 2
+    told = capsys.readouterr().err
+    assert "unknown way to hold conditions 'augmented'" in told
+    assert told.count("\n") == 1
+
+
 def test_a_sampler_is_asked_for_by_name(capsys):
     more = ["--recipe", "soap", "--sampler", "r3", "--sampler-every", "4", "--seconds", "0.5"]
     assert main(["solve", "helmholtz-1d", "--json", *more]) == 0

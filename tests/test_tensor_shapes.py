@@ -21,12 +21,12 @@ CHECKED = """
         from cpikan.fields.kinds import FIELDS, make_field
         from cpikan.fields.scaled_cpikan import ScaledCPIKAN
         from cpikan.fields.tensor_chebyshev import TensorChebyshev
-        from cpikan.images.batch import stack_patches
+        from cpikan.images.features import stack_patches
         from cpikan.images.curriculum import decimate
         from cpikan.images.features import FeatureSpec, predict
         from cpikan.images.losses import LOSSES, mean_loss
         from cpikan.images.models.kinds import build_model
-        from cpikan.images.self_supervision import recorrupt
+        from cpikan.images.training.transform import recorrupt
         from cpikan.partition import Partition
 
     def refused(call):

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from cpikan.images.batch import PatchBatch, stack_patches
-from cpikan.images.features import FeatureSpec, Planes
+from cpikan.images.features import FeatureSpec, PatchBatch, Planes, stack_patches
 from cpikan.images.losses.kinds import build_losses
 from cpikan.images.models.unet import UNet
 from cpikan.images.training.config import TrainConfig, config_of

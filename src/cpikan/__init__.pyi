@@ -2,15 +2,23 @@
 
 from .errors import InputError as InputError
 from .errors import ResumeError as ResumeError
+from .fields.adaptive import AdaptiveCKAN as AdaptiveCKAN
+from .fields.adaptive import AdaptiveMLP as AdaptiveMLP
 from .fields.blend import BlendField as BlendField
 from .fields.decomposed import DecomposedField as DecomposedField
+from .fields.embedded import EmbeddedField as EmbeddedField
+from .fields.embeddings import FourierEmbedding as FourierEmbedding
+from .fields.embeddings import PeriodicEmbedding as PeriodicEmbedding
 from .fields.fourier_ckan import FourierCKAN as FourierCKAN
+from .fields.gated_ckan import GatedCKAN as GatedCKAN
 from .fields.higher import higher_derivatives as higher_derivatives
 from .fields.kinds import make_field as make_field
 from .fields.mlp import MLP as MLP
+from .fields.module_field import ModuleField as ModuleField
 from .fields.protocol import Field as Field
 from .fields.protocol import Jet as Jet
 from .fields.random_feature import RandomFeatureCKAN as RandomFeatureCKAN
+from .fields.residual_ckan import ResidualCKAN as ResidualCKAN
 from .fields.scaled_cpikan import ScaledCPIKAN as ScaledCPIKAN
 from .fields.separable import SeparableCKAN as SeparableCKAN
 from .fields.siren import Siren as Siren
@@ -45,7 +53,7 @@ from .pipeline.maps.height_map import open_height_map as open_height_map
 from .pipeline.reconstruction.reconstruct import reconstruct as reconstruct
 from .pipeline.stacks.stack import FrameStack as FrameStack
 from .pipeline.stacks.stack import open_stack as open_stack
-from .pipeline.training.finetune import finetune as finetune
+from .pipeline.training.train import finetune as finetune
 from .pipeline.training.train import train as train
 from .psi.model.acquisition import Acquisition as Acquisition
 from .streaming.tiling.blend import blend_tiles as blend_tiles
@@ -54,7 +62,7 @@ from .streaming.tiling.infer import TiledResult as TiledResult
 from .streaming.tiling.infer import infer_tiled as infer_tiled
 from .streaming.tiling.model import TileFunction as TileFunction
 from .streaming.tiling.model import TileModel as TileModel
-from .streaming.tiling.settings import TilingSettings as TilingSettings
+from .streaming.tiling.plan import TilingSettings as TilingSettings
 from .streaming.tiling.torch_model import TorchTiles as TorchTiles
 from .surface.aperture import Circle as Circle
 from .surface.aperture import Mask as Mask

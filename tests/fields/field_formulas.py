@@ -91,3 +91,54 @@ def blend(degree):
         return dense(field.output, features)
 
     return formula
+
+
+def toward(gate, new, old):
+    s = mpf(float(gate.scale.detach()[0]))
+    return [z + s * (n - z) for n, z in zip(new, old, strict=True)]
+
+
+def tanhs(nodes):
+    return [mp.tanh(z) for z in nodes]
+
+
+def residual(field, point):
+    z = chebyshev(field.first, scaled(field, point))
+    for layer, gate in zip(field.layers, field.gates, strict=True):
+        z = toward(gate, chebyshev(layer, tanhs(z)), z)
+    return chebyshev(field.output, tanhs(z))
+
+
+def gated(field, point):
+    def between(choice):
+        return [c * a + (1 - c) * b for c, a, b in zip(choice, u, v, strict=True)]
+
+    z = chebyshev(field.first, scaled(field, point))
+    u, v = (chebyshev(view, tanhs(z)) for view in field.views)
+    for block in field.blocks:
+        f = toward(block.inside, between(chebyshev(block.one, tanhs(z))), z)
+        z = toward(block.skip, between(chebyshev(block.two, tanhs(f))), z)
+    return chebyshev(field.output, tanhs(z))
+
+
+def steep(one, between):
+    def formula(field, point):
+        nodes = scaled(field, point)
+        for layer, slope in zip(field.layers, field.steepness, strict=False):
+            factors = [mpf(float(s)) for s in slope.scale.detach().expand(layer.outputs)]
+            nodes = [between(s * z) for s, z in zip(factors, one(layer, nodes), strict=True)]
+        return one(field.layers[-1], nodes)
+
+    return formula
+
+
+def periodic(field, point):
+    x, y = scaled(field, point)
+    waves = [w for k in range(1, field.embedding.waves + 1) for w in (mp.cos(k * mp.pi * y), mp.sin(k * mp.pi * y))]
+    return network(list(field.field.layers), [x, *waves])
+
+
+def frequencies(field, point):
+    columns = numbers(field.embedding.phases.frequencies.detach().mT)
+    phases = [2 * mp.pi * sum(b * x for b, x in zip(c, scaled(field, point), strict=True)) for c in columns]
+    return network(list(field.field.layers), [mp.cos(p) for p in phases] + [mp.sin(p) for p in phases])

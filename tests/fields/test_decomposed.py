@@ -34,7 +34,7 @@ def window_by_torch(partition, box, x):
 
 
 class DecomposedContract(FieldContract):
-    batches = False
+    batches, linear = False, False
     partition = Partition.subdomains(LOWER, UPPER, [3, 2], 0.7)
 
     def parts(self):
@@ -69,6 +69,8 @@ class TestDecomposedTensor(DecomposedContract):
 
 class TestSharedDomain(DecomposedContract):
     """Parts that all see the whole box."""
+
+    compiled = False
 
     def parts(self):
         return ScaledCPIKAN([2, 3, 1], 3, (LOWER, UPPER), networks=6, start=Start(2))

@@ -20,9 +20,12 @@ OTHER = {
     "mother": "dog",
     "spread": 0.5,
     "rank": 3,
+    "gate": 0.3,
+    "slopes": "layer",
+    "rule": "critical",
 }
 COMMON = {
-    "widths": [2, 6, 1],
+    "widths": [2, 6, 6, 1],
     "domain": ([-1.0, -1.0], [1.0, 2.0]),
     "networks": 2,
     "start": Start(1),
@@ -35,7 +38,10 @@ def test_a_setting_changes_the_field(field, name):
     x = torch.tensor([[[0.3, -0.2], [0.1, 0.7]]], dtype=torch.float64)
 
     def result(**changed):
-        return field(**{"widths": [2, 4, 1], **changed})(x if "networks" in changed else x[0]).tolist()
+        made = field(**{"widths": [2, 4, 4, 1], **changed})
+        if name == "slopes":  # all are 1 at first
+            return [p.shape for p in made.parameters()]
+        return made(x if "networks" in changed else x[0]).tolist()
 
     assert result(**{name: {**OTHER, **COMMON}[name]}) != result()
 
@@ -43,7 +49,7 @@ def test_a_setting_changes_the_field(field, name):
 @pytest.mark.parametrize("name", [each.name for each in fields(Start)])
 def test_how_a_field_is_drawn(name):
     field = FIELDS["scaled-cpikan"].field
-    one, other = (field([2, 4, 1], 3, start=start) for start in (Start(), Start(**{name: 7})))
+    one, other = (field([2, 4, 1], 3, start=start) for start in (Start(), Start(**{name: OTHER.get(name, 7)})))
     assert not torch.equal(one.output_coefficients(), other.output_coefficients())
 
 

@@ -12,10 +12,11 @@ from mpmath import tanh
 from test_kinds import sines
 from torch import Tensor, nn
 
-from cpikan.fields.basis_layer import BasisLayer, Inputs
+from cpikan.fields.basis_layer import BasisLayer
 from cpikan.fields.jet_tape import JetTape
 from cpikan.fields.kinds import FIELDS, FieldKind, make_field
-from cpikan.fields.layered import ChainField, Start
+from cpikan.fields.layered import ChainField
+from cpikan.fields.start import Inputs, Start
 from cpikan.fields.streams import Streams
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.methods.quasi_newton import QuasiNewton
@@ -45,7 +46,7 @@ class PowerLayer(BasisLayer):
         )
         return x.expanded(*(torch.stack(part, dim=-2) for part in jets))
 
-    def start(self, generator: np.random.Generator, inputs: Inputs, decay: float) -> None:
+    def start(self, generator: np.random.Generator, inputs: Inputs, start: Start) -> None:
         scale = (1.0 / (1 + len(self.weight))) ** 0.5
         shapes = tuple(self.weight.shape), tuple(self.bias.shape)
         self.draw(*(scale * generator.standard_normal(shape) for shape in shapes))

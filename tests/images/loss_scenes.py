@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cpikan.images.batch import FramePatches, PatchBatch
-from cpikan.images.features import Planes, Prediction
+from cpikan.images.features import FramePatches, PatchBatch, Planes, Prediction
 
 WAVES_NM = (632.8, 650.0)
 

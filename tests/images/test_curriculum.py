@@ -12,9 +12,8 @@ import torch
 from loss_scenes import Setting, guess, scene, steady, surface_nm
 
 from cpikan.errors import InputError
-from cpikan.images.batch import PatchBatch
 from cpikan.images.curriculum import Curriculum, decimate, phasor_means
-from cpikan.images.features import FeatureSpec, Planes, features
+from cpikan.images.features import FeatureSpec, PatchBatch, Planes, features
 from cpikan.images.losses import build_losses
 from cpikan.images.losses.interface import Interface
 

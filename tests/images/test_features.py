@@ -11,8 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpikan.errors import InputError
-from cpikan.images.batch import FramePatches, PatchBatch, stack_patches
-from cpikan.images.features import FeatureSpec, Planes, features, noise_unit_nm, predict, read_answer
+from cpikan.images.features import (
+    FeatureSpec,
+    FramePatches,
+    PatchBatch,
+    Planes,
+    features,
+    noise_unit_nm,
+    predict,
+    read_answer,
+    stack_patches,
+)
 
 SPEC = FeatureSpec()
 

@@ -14,11 +14,9 @@ from loss_scenes import guess, scene, steady
 from torch import Tensor
 
 from cpikan.errors import InputError
-from cpikan.images.batch import PatchBatch
-from cpikan.images.features import Planes, Prediction
+from cpikan.images.features import PatchBatch, Planes, Prediction
 from cpikan.images.losses import mean_loss
-from cpikan.images.losses.interface import Interface
-from cpikan.images.losses.interface_al import InterfaceAL
+from cpikan.images.losses.interface import Interface, InterfaceAL
 
 
 @pytest.fixture(autouse=True)

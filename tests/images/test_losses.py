@@ -17,11 +17,10 @@ from scipy.stats import norm
 from torch import Tensor
 
 from cpikan.errors import InputError
-from cpikan.images.batch import PatchBatch, stack_patches
-from cpikan.images.features import Planes, Prediction
+from cpikan.images.features import PatchBatch, Planes, Prediction, stack_patches
 from cpikan.images.losses import LOSSES, AdaptiveLoss, Loss, PixelLoss, build_losses, mean_loss
-from cpikan.images.losses.orders import Orders
 from cpikan.images.losses.smoothness import Smoothness
+from cpikan.images.losses.supervised import Orders
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from loss_scenes import Setting, arguments_rad, guess, scene, steady, surface_nm
 from scipy.optimize import lsq_linear
 
 from cpikan.images.losses import mean_loss
-from cpikan.images.losses.fringes import fringe, noise_dn, wave
-from cpikan.images.losses.physics import Physics, frame_misfit
+from cpikan.images.losses.physics import Physics, frame_misfit, fringe, noise_dn, wave
 
 FINE = Setting(dtype=torch.float64, size=12)
 

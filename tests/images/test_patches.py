@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from patch_files import A_DN, B_DN, SHAPE, STEPS, known_light, stack_files, surface_nm
 
 from cpikan.errors import InputError
-from cpikan.images.batch import PatchBatch, stack_patches
+from cpikan.images.features import PatchBatch, stack_patches
 from cpikan.images.patches.augment import SYMMETRIES, Symmetry, add_piston, apply_symmetry, corrupt_orders, reorder
 from cpikan.images.patches.dataset import PatchSettings, WaferPatchDataset
 from cpikan.images.patches.light import WaveLight

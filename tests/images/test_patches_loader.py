@@ -17,8 +17,7 @@ import torch
 from patch_files import known_light, stack_files
 
 from cpikan.errors import InputError
-from cpikan.images.patches.dataset import PatchSettings, WaferPatchDataset
-from cpikan.images.patches.loader import PatchLoader
+from cpikan.images.patches.dataset import PatchLoader, PatchSettings, WaferPatchDataset
 from cpikan.images.patches.source import StackSource
 
 SIZE = 16
@@ -131,7 +130,7 @@ _PEAK = """
     import numpy as np
     from patch_files import known_light
     from cpikan.images.patches.dataset import PatchSettings, WaferPatchDataset
-    from cpikan.images.patches.loader import PatchLoader
+    from cpikan.images.patches.dataset import PatchLoader
     from cpikan.images.patches.source import StackFiles, StackSource
     from cpikan.streaming.memory import PeakMemory, anonymous_mib
     wanted = PatchSettings(size=128, count=32, least_valid=0.0, frames=True, phases=True, modulation=True)

@@ -11,12 +11,10 @@ import torch
 from loss_scenes import WAVES_NM, Setting, scene, steady
 
 from cpikan.errors import InputError
-from cpikan.images.batch import PatchBatch
-from cpikan.images.features import FeatureSpec, Prediction, features
+from cpikan.images.features import FeatureSpec, PatchBatch, Prediction, features
 from cpikan.images.losses import mean_loss
-from cpikan.images.losses.fringes import fringe, noise_dn, phase_of_height, wave, wrapped
-from cpikan.images.losses.physics import Physics
-from cpikan.images.self_supervision import recorrupt
+from cpikan.images.losses.physics import Physics, fringe, noise_dn, phase_of_height, wave, wrapped
+from cpikan.images.training.transform import recorrupt
 
 
 @pytest.fixture(autouse=True)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cpikan.images.batch import stack_patches
-from cpikan.images.features import FeatureSpec
+from cpikan.images.features import FeatureSpec, stack_patches
 from cpikan.images.losses.kinds import build_losses
 from cpikan.images.training.engine import Engine
-from cpikan.images.training.metrics import sums
-from cpikan.images.training.step import FeatureModel, evaluate, group_gradient
+from cpikan.images.training.step import FeatureModel, evaluate, group_gradient, sums
 from training_cases import SIZE, config, one_thread, patches, tiny  # noqa: F401 - a fixture
 
 LOSSES = {"supervised": 1.0, "orders": 0.5, "smoothness": 0.1}

@@ -13,11 +13,10 @@ import pytest
 
 from cpikan.cli.compare import VERB
 from cpikan.errors import InputError
-from cpikan.pipeline.maps.compare import compare_maps
 from cpikan.pipeline.maps.height_map import open_height_map
+from cpikan.pipeline.maps.surface import compare_maps
 from cpikan.storage.atomic import plain, write_json
-from cpikan.storage.writers.layout import QUANTITIES, document_path
-from cpikan.storage.writers.open import open_writer
+from cpikan.storage.writers.layout import QUANTITIES, document_path, open_writer
 from cpikan.surface.aperture import Circle
 from cpikan.surface.form import fit_form
 
@@ -99,7 +98,7 @@ def known(numbers: dict) -> dict:
 def test_many_bands_are_one_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = stored(tmp_path / "a.zarr", surface(1)), stored(tmp_path / "b.tif", surface(2))
     whole = compare_maps(a, b, remove="zernike:9").summary()
-    monkeypatch.setattr("cpikan.pipeline.maps.compare._BLOCK_PIXELS", 8 * SHAPE[1])
+    monkeypatch.setattr("cpikan.pipeline.maps.surface._BLOCK_PIXELS", 8 * SHAPE[1])
     parts = compare_maps(a, b, remove="zernike:9").summary()
     for name in ("a", "b", "difference"):
         assert parts[name].pop("removed_nm") == pytest.approx(whole[name].pop("removed_nm"), abs=1e-9)

@@ -10,13 +10,12 @@ import pytest
 from cpikan.cli import main
 from cpikan.cli.evaluate import tell
 from cpikan.errors import InputError
-from cpikan.pipeline.maps import map_rows as module
+from cpikan.pipeline.maps import height_map as module
 from cpikan.pipeline.maps.evaluate import align_to_truth, error_figures, evaluate
-from cpikan.pipeline.maps.height_map import HeightMap
-from cpikan.pipeline.maps.map_rows import MapRows
+from cpikan.pipeline.maps.height_map import HeightMap, MapRows
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.atomic import write_json
-from cpikan.storage.writers.open import open_writer
+from cpikan.storage.writers.layout import open_writer
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
 from cpikan.surface.aperture import Circle, Mask
 from cpikan.surface.zernike import ZernikeBasis

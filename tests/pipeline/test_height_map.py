@@ -13,8 +13,7 @@ from cpikan.pipeline.maps.height_map import open_height_map
 from cpikan.pipeline.maps.pyramid import build_pyramid
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.atomic import write_json
-from cpikan.storage.writers.layout import QUANTITIES, Quantity, document_path
-from cpikan.storage.writers.open import open_writer, output_paths
+from cpikan.storage.writers.layout import QUANTITIES, Quantity, document_path, open_writer, output_paths
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".tif", ".zarr"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cpikan.pipeline.reconstruction.height_sample import HeightSample
+from cpikan.pipeline.reconstruction.output import HeightSample
 
 
 def plane(shape: tuple[int, int]) -> np.ndarray:

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 import cpikan
 from cpikan.errors import InputError
-from cpikan.pipeline.jobs.job import Job, run
-from cpikan.pipeline.jobs.verb import VERBS, verb_named
+from cpikan.pipeline.jobs.job import VERBS, Job, run, verb_named
 from cpikan.streaming.events import Cancelled
 from heard_events import Heard
 from independent_frames import Scene
@@ -42,6 +41,7 @@ JOBS = {
     ),
     "evaluate": Job("evaluate", "out.zarr", settings={"truth": 'a "quoted" näme.npy', "remove": "tilt"}),
     "solve": Job("solve", "poisson-1d", settings={"seconds": 1.5, "seeds": 2}),
+    "ablate": Job("ablate", output="folder", settings={"problems": ["beam"], "parts": ["sampler=rad"], "pairs": True}),
 }
 
 
@@ -87,6 +87,7 @@ def test_none_means_the_default():
         (("finetune", "a", "b", {"steps": 1.5}), "whole number"),
         (("evaluate", "a", "", {"remove": "tlit"}), "did you mean 'tilt'"),
         (("solve", "p", "", {"seeds": 0}), "at least 1"),
+        (("ablate", "", "d", {"parts": ["samler=rad"]}), "did you mean 'sampler'"),
     ],
 )
 def test_refusals_are_one_line(arguments, words):

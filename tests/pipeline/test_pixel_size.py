@@ -13,13 +13,11 @@ import zarr
 
 import cpikan
 from cpikan.errors import InputError
-from cpikan.pipeline.maps.compare import compare_maps
-from cpikan.pipeline.maps.surface import surface_figures
+from cpikan.pipeline.maps.surface import compare_maps, surface_figures
 from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags, build_acquisition
-from cpikan.pipeline.stacks.describe import describe_stack, format_description
-from cpikan.pipeline.stacks.stack import FrameStack
+from cpikan.pipeline.stacks.stack import FrameStack, describe_stack, format_description
 from cpikan.psi.model.acquisition import Acquisition
-from cpikan.report.scales import Lateral
+from cpikan.report.figures import Lateral
 from cpikan.surface.aperture import Circle, Mask, Rectangle
 from cpikan.surface.form import fit_form
 from cpikan.units import parse_pixel_um

@@ -14,14 +14,10 @@ import pytest
 import cpikan
 from cpikan.errors import InputError
 from cpikan.pipeline.reconstruction import reconstruct as module
-from cpikan.pipeline.reconstruction.arrays import Arrays
-from cpikan.pipeline.reconstruction.estimate import estimate_run
-from cpikan.pipeline.reconstruction.methods import METHODS
-from cpikan.pipeline.reconstruction.plan import Plan, StackInfo, plan_reconstruction
-from cpikan.pipeline.reconstruction.settings import ReconstructSettings
-from cpikan.pipeline.reconstruction.stage import Context, Stage
-from cpikan.storage.writers.layout import QUANTITIES, SLOPES, Quantity
-from cpikan.storage.writers.open import output_format
+from cpikan.pipeline.reconstruction.plan import Plan, StackInfo, estimate_run, plan_reconstruction
+from cpikan.pipeline.reconstruction.settings import METHODS, ReconstructSettings
+from cpikan.pipeline.reconstruction.stage import Arrays, Context, Stage
+from cpikan.storage.writers.layout import QUANTITIES, SLOPES, Quantity, output_format
 from cpikan.streaming.events import Silent
 from cpikan.surface.aperture import Circle
 from independent_frames import Faults, Scene, make_scene

@@ -15,8 +15,7 @@ from cpikan.errors import InputError
 from cpikan.pipeline.maps import pyramid
 from cpikan.pipeline.maps.pyramid import build_pyramid, halve, level_shapes, pyramid_rows
 from cpikan.storage.protocols import MapWriter
-from cpikan.storage.writers.layout import QUANTITIES
-from cpikan.storage.writers.open import open_writer, required_bytes
+from cpikan.storage.writers.layout import QUANTITIES, open_writer, required_bytes
 
 SHAPE = (2049, 1111)
 _SMALL = array_shapes(min_dims=2, max_dims=2, max_side=9)

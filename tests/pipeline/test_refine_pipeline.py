@@ -12,8 +12,8 @@ from scipy import ndimage
 
 from cpikan.cli import main
 from cpikan.pipeline.maps.height_map import HeightMap
-from cpikan.pipeline.reconstruction import holes
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
+from cpikan.pipeline.reconstruction.stages import inpaint as holes
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.model.flags import Flag
 from cpikan.psi.refine.inpaint import required_bytes

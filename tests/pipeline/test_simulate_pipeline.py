@@ -14,9 +14,8 @@ import pytest
 
 from cpikan.errors import InputError, ResumeError
 from cpikan.pipeline.simulation import simulate as module
-from cpikan.pipeline.simulation import simulation_files
-from cpikan.pipeline.simulation.simulate import simulate
-from cpikan.pipeline.simulation.simulation_files import SimulationFiles
+from cpikan.pipeline.simulation import simulate as simulation_files
+from cpikan.pipeline.simulation.simulate import SimulationFiles, simulate
 from cpikan.pipeline.stacks.acquisition_file import build_acquisition
 from cpikan.psi.simulate import Instrument, SimulationSettings, simulate_stack
 from cpikan.streaming.journal import Journal

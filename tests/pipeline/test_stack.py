@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 import cpikan
 from cpikan.errors import InputError
-from cpikan.pipeline.stacks.describe import describe_stack, format_description
 from cpikan.pipeline.stacks.frame_hash import hash_frames
-from cpikan.pipeline.stacks.stack import FrameStack, open_stack
+from cpikan.pipeline.stacks.stack import FrameStack, describe_stack, format_description, open_stack
 from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.model.acquisition import Acquisition
 

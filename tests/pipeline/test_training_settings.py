@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from cpikan.errors import InputError
-from cpikan.pipeline.training.finetune import FinetuneSettings, _changed
 from cpikan.pipeline.training.simulated_stacks import SimulatedSpec
+from cpikan.pipeline.training.train import FinetuneSettings, _changed
 
 SPEC: dict[str, Any] = {
     "count": 3,

@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpikan.psi.model.frame_model import FrameModel
-from cpikan.psi.model.fringes import fringe_columns
+from cpikan.psi.model.frame_model import FrameModel, fringe_columns
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(), (2,), (2, 3)]))

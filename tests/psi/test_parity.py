@@ -13,8 +13,7 @@ from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.model import Demodulation, PhaseRows, PixelModel, empty_rows
 from cpikan.psi.kernels.weight_field import model_demodulation
 from cpikan.psi.model.flags import Flag
-from cpikan.psi.model.frame_model import FrameModel
-from cpikan.psi.model.fringes import fringe_columns, parity_vector
+from cpikan.psi.model.frame_model import FrameModel, fringe_columns, parity_vector
 from cpikan.psi.model.noise import NoiseModel
 from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, SCHEMES, phasor_weights
 

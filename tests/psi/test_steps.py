@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpikan.errors import InputError
-from cpikan.psi.model.acquisition import Acquisition
-from cpikan.psi.model.steps import MAX_CONDITION, check_steps, step_condition
+from cpikan.psi.model.acquisition import MAX_CONDITION, Acquisition, check_steps, step_condition
 
 
 def acquisition(*rows: tuple[float, ...]) -> Acquisition:

@@ -8,22 +8,20 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import plain_kernels as reference
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpikan.errors import InputError
-from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.model import LONGEST_SEGMENT, Demodulation, PhaseRows, PixelModel, empty_rows
 from cpikan.psi.kernels.select import make_kernels
 from cpikan.psi.kernels.weight_field import EXTRAS, PHASE_ERROR_RAD, SUMS, WeightField, model_demodulation, node_spacing
 from cpikan.psi.model.flags import Flag
-from cpikan.psi.model.frame_model import FrameModel
+from cpikan.psi.model.frame_model import FrameModel, Response, SmoothField
 from cpikan.psi.model.noise import NoiseModel
-from cpikan.psi.model.response import Response
 from cpikan.psi.model.schemes import LEAST_SQUARES, phasor_weights
-from cpikan.psi.model.smooth_field import SmoothField
 
 ULP = 2.0**-24
 NOISE = NoiseModel(1.0, 0.0, "residuals", 1000)

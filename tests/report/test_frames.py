@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from memory_map import memory_map
 
-from cpikan.psi.model.response import Response
+from cpikan.psi.model.frame_model import Response
 from cpikan.report import content, frame_figures
+from cpikan.report.fits import step_lines
 from cpikan.report.frames import frame_sections
 from cpikan.report.html import write_report
-from cpikan.report.step_lines import step_lines
 
 ATTACK = "<script>alert(1)</script>\"'&$title"
 
@@ -307,6 +307,15 @@ def test_without_a_valid_pixel_tilts_are_told_per_pixel(tmp_path: Path) -> None:
     head, *rows = _rows(_section(page, "Frames"))
     assert head[3] == "tilt / (mrad/px)"
     assert rows[2][3] == "1"
+
+
+def test_blocks_of_a_reduced_picture_count_from_their_middles() -> None:
+    picture = np.full((1200, 20), np.nan)
+    picture[100, 0] = 1.0  # 5 x 5 pixels around row 502, column 2
+    survey = SimpleNamespace(height=picture, shape=(6000, 100))
+    document = _document(FIT | {"tilt_pivot_px": [2.0, 2.0]})
+    told = "".join(map(repr, frame_sections(SimpleNamespace(part=document.__getitem__, survey=survey))))
+    assert "the farthest valid pixel, 500 px from the pivot" in told
 
 
 # --- the figures -----------------------------------------------------------------------------------------------------

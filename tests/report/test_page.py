@@ -16,8 +16,8 @@ from cpikan.errors import InputError
 from cpikan.pipeline.maps.evaluate import align_to_truth, error_figures
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.report import content
+from cpikan.report.content import palette_png
 from cpikan.report.html import write_report
-from cpikan.report.svg import palette_png
 
 VOID = {"meta", "br"}
 

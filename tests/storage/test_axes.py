@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from cpikan.errors import InputError
-from cpikan.storage.readers.axes import is_step_major
+from cpikan.storage.readers.blocks import is_step_major
 from cpikan.storage.readers.open import open_frames
 
 FRAMES = np.random.default_rng(2).integers(0, 250, (2, 5, 19, 13), dtype=np.uint8)  # wavelengths, steps

@@ -10,8 +10,7 @@ import pytest
 
 from cpikan.errors import InputError
 from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags, load_acquisition
-from cpikan.storage.atomic import read_json, write_json, write_text
-from cpikan.storage.file_kinds import open_unlinked, refuse_special
+from cpikan.storage.atomic import open_unlinked, read_json, refuse_special, write_json, write_text
 from cpikan.storage.maps import open_map, open_npy, read_document
 from cpikan.storage.readers.open import open_frames
 from cpikan.streaming.journal import open_locked

@@ -16,9 +16,9 @@ from test_readers import flat, frames_of
 from test_writers import PreallocatedContract
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.pipeline.maps.compare import compare_maps
 from cpikan.pipeline.maps.evaluate import evaluate
 from cpikan.pipeline.maps.height_map import open_height_map
+from cpikan.pipeline.maps.surface import compare_maps
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
 from cpikan.pipeline.stacks.stack import open_stack
 from cpikan.storage import formats
@@ -30,8 +30,7 @@ from cpikan.storage.protocols import FrameReader
 from cpikan.storage.readers.array import ArrayReader
 from cpikan.storage.readers.base import fingerprint_files
 from cpikan.storage.readers.open import open_frames
-from cpikan.storage.writers.layout import QUANTITIES, MapLayout
-from cpikan.storage.writers.open import open_writer, output_paths
+from cpikan.storage.writers.layout import QUANTITIES, MapLayout, open_writer, output_paths
 from cpikan.storage.writers.preallocated import PreallocatedFile
 from independent_frames import make_scene
 from small_stacks import STEPS_DEG, WAVES_NM, folder_of

@@ -16,8 +16,7 @@ from hypothesis.extra.numpy import basic_indices
 from cpikan.errors import InputError
 from cpikan.storage.atomic import write_json
 from cpikan.storage.maps import StoredMap, open_map
-from cpikan.storage.writers.layout import QUANTITIES, document_path
-from cpikan.storage.writers.open import open_writer
+from cpikan.storage.writers.layout import QUANTITIES, document_path, open_writer
 
 SHAPE = (1100, 600)
 SUFFIXES = (".npy", ".tif", ".zarr")

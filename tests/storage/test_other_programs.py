@@ -14,8 +14,7 @@ import zarr
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.pyramid import build_pyramid
 from cpikan.storage.maps import open_map
-from cpikan.storage.writers.layout import QUANTITIES
-from cpikan.storage.writers.open import open_writer
+from cpikan.storage.writers.layout import QUANTITIES, open_writer
 
 SHAPE = (530, 70)
 NAMES = ("height_nm", "sigma_nm", "flags", "component")

@@ -26,8 +26,7 @@ from cpikan.errors import InputError, ResumeError
 from cpikan.storage.atomic import StorageFull
 from cpikan.storage.protocols import MapWriter
 from cpikan.storage.writers import preallocated
-from cpikan.storage.writers.layout import QUANTITIES
-from cpikan.storage.writers.open import open_writer, output_paths, partial_paths, required_bytes
+from cpikan.storage.writers.layout import QUANTITIES, open_writer, output_paths, partial_paths, required_bytes
 
 NAMES = ("height_nm", "flags", "sigma_nm", "component", "modulation")
 TYPES = {name: QUANTITIES[name].dtype for name in NAMES}

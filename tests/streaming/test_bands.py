@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cpikan.streaming.bands import Band, BufferPool, split_bands
+from cpikan.streaming.engine import Band, BufferPool, split_bands
 
 
 @given(st.integers(1, 5000), st.integers(1, 600), st.integers(0, 600))

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpikan.streaming.bands import split_bands
-from cpikan.streaming.engine import stream
+from cpikan.streaming.engine import split_bands, stream
 
 pytestmark = pytest.mark.timeout(60)  # a hang is a failure
 

@@ -11,11 +11,9 @@ import time
 import pytest
 
 from cpikan.streaming import events as module
-from cpikan.streaming.bands import split_bands
-from cpikan.streaming.engine import stream
-from cpikan.streaming.events import SILENT, Cancelled, ProgressLine, as_events, note, report
+from cpikan.streaming.engine import split_bands, stream
+from cpikan.streaming.events import SILENT, Cancelled, Progress, ProgressLine, as_events, note, report
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
-from cpikan.streaming.progress import Progress
 
 
 class Clock:

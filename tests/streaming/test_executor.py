@@ -15,8 +15,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from cpikan.errors import InputError
-from cpikan.streaming.bands import split_bands
-from cpikan.streaming.engine import stream_through
+from cpikan.streaming.engine import split_bands, stream_through
 from cpikan.streaming.executor import ProcessExecutor, SerialExecutor, ThreadExecutor
 
 pytestmark = pytest.mark.timeout(120)  # a hang is a failure

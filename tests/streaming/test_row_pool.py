@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
-from cpikan.streaming.rows import RowPool
-from cpikan.streaming.threads import single_threaded, threads_limited
+from cpikan.streaming.threads import RowPool, single_threaded, threads_limited
 
 
 @given(st.integers(1, 4), st.integers(0, 40), st.one_of(st.none(), st.integers(1, 50)), st.integers(0, 9))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cpikan.errors import InputError
-from cpikan.pipeline.maps.compare import compare_maps
+from cpikan.pipeline.maps.surface import compare_maps
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
 from cpikan.report.html import write_report
 from cpikan.storage.readers.zygo import open_zygo

@@ -21,7 +21,7 @@ from tiled_models import IDENTITY, PAIR, PISTON, SLOW
 import cpikan
 from cpikan.errors import InputError, ResumeError
 from cpikan.storage.maps import open_map
-from cpikan.storage.readers.npy import NpyReader
+from cpikan.storage.readers.array import NpyReader
 from cpikan.streaming.tiling.model import TileFunction
 
 TILES = {"tile": 48, "overlap": 12}

@@ -15,8 +15,7 @@ import cpikan
 from cpikan.errors import InputError
 from cpikan.streaming.tiling.blend import Blender
 from cpikan.streaming.tiling.model import TileFunction
-from cpikan.streaming.tiling.plan import describe, plan_tiles
-from cpikan.streaming.tiling.settings import TilingSettings
+from cpikan.streaming.tiling.plan import TilingSettings, describe, plan_tiles
 
 WINDOWS = ("halo", "hann", "hamming", "smooth")
 

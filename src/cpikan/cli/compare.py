@@ -21,7 +21,7 @@ class CompareOptions:
 
 
 def _run(places: dict[str, str], settings: dict[str, Any]) -> dict[str, Any]:
-    from cpikan.pipeline.maps.compare import compare_maps
+    from cpikan.pipeline.maps.surface import compare_maps
     from cpikan.surface.aperture import aperture_of
 
     options = CompareOptions(**settings)

@@ -10,17 +10,16 @@ from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags
 
 
 def _run(places: dict[str, str], settings: dict[str, Any]) -> dict[str, Any]:
-    from cpikan.pipeline.reconstruction.estimate import estimate_run
-    from cpikan.pipeline.stacks.describe import describe_stack
-    from cpikan.pipeline.stacks.stack import open_stack
+    from cpikan.pipeline.reconstruction.plan import estimate_run
+    from cpikan.pipeline.stacks.stack import describe_stack, open_stack
 
     with open_stack(places["source"], **settings) as stack:
         return {**describe_stack(stack), **estimate_run(stack)}
 
 
 def _tell(result: dict[str, Any]) -> str:
-    from cpikan.pipeline.reconstruction.estimate import format_estimate
-    from cpikan.pipeline.stacks.describe import format_description
+    from cpikan.pipeline.reconstruction.plan import format_estimate
+    from cpikan.pipeline.stacks.stack import format_description
 
     return f"{format_description(result)}\n{format_estimate(result)}"
 

@@ -25,7 +25,7 @@ def tell(result: dict[str, Any]) -> str:
 
 
 def _lines(result: dict[str, Any]) -> str:
-    from cpikan.report.step_lines import step_lines
+    from cpikan.report.fits import step_lines
 
     sigma, robust = result["sigma_nm_median"], result.get("pv_robust_nm")
     inner = "" if robust is None else f" ({robust:.2f} nm without the outermost 0.1 % of the pixels)"

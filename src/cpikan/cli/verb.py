@@ -73,7 +73,7 @@ def job_verb(
     in_words: Mapping[str, Any] | None = None,
 ) -> CommandVerb:
     """Make the verb ``name`` of jobs; places that are no fields of a job are settings."""
-    from cpikan.pipeline.jobs.verb import verb_named
+    from cpikan.pipeline.jobs.job import verb_named
 
     def run(given: dict[str, str], settings: dict[str, Any]) -> Any:
         from cpikan.pipeline.jobs.job import Job

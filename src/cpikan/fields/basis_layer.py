@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
-from cpikan.fields import chebyshev
+from cpikan.fields.duals import cut
+from cpikan.fields.layer import Layer, Tape, leaf
+from cpikan.fields.start import Inputs, Start
 from cpikan.fields.streams import Streams
 
 
-class Tape(NamedTuple):
-    """Tensors to differentiate residuals (B,) by, and columns (B, P) of a layer's parameters from the answers to them."""
-
-    by: tuple[Tensor, ...]
-    columns: Callable[[Sequence[Tensor]], Tensor]
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Moments of what enters a layer: E[T_k(x)^2] for k = 1 ... degree, and E[x^2]."""
-
-    chebyshev: Callable[[int], np.ndarray]
-    mean_square: float
-
-
-UNIFORM = Inputs(chebyshev.mean_squares_uniform, 1 / 3)  # on [-1, 1]
-# tanh of normal sums of deviation 1; the other activations differ from its mean square by less than a half
-AFTER_TANH = Inputs(chebyshev.mean_squares_after_tanh, 0.394)
-
-
-def leaf(tensor: Tensor) -> Tensor:
-    """Return the tensor, made to be differentiated by where it is not yet."""
-    return tensor if tensor.requires_grad else tensor.requires_grad_()
-
-
-class BasisLayer(nn.Module, abc.ABC):
+class BasisLayer(Layer):
     """A layer that is linear in ``weight`` (features, outputs) and ``bias`` (outputs,), behind a basis of its inputs.
 
     With ``networks`` = N both have a leading N and the product is one batched product for all. Coefficients are zero
@@ -75,8 +50,8 @@ class BasisLayer(nn.Module, abc.ABC):
         """Evaluate the features with their derivatives."""
 
     @abc.abstractmethod
-    def start(self, generator: np.random.Generator, inputs: Inputs, decay: float) -> None:
-        """Draw coefficients that give every output variance 1 from such inputs; ``decay`` as in ``Start``."""
+    def start(self, generator: np.random.Generator, inputs: Inputs, start: Start) -> None:
+        """Draw coefficients for such inputs, by the rule of ``start``; the seed is the generator's."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map values (..., B, inputs) to (..., B, outputs); with N networks (N, B, inputs), or (1, B, inputs) for all."""
@@ -97,7 +72,7 @@ class BasisLayer(nn.Module, abc.ABC):
         joined = basis.join()
         z = joined @ self.weight.detach()
         z = leaf(torch.cat([z[:1] + self.bias.detach(), z[1:]]))
-        kept = joined.detach()
+        kept = cut(joined)
 
         def columns(push: Tensor) -> Tensor:
             return torch.cat([torch.einsum("sbk,sbo->bko", kept, push).flatten(1), push[0]], dim=-1)

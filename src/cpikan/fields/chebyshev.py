@@ -57,8 +57,32 @@ def mean_squares_after_tanh(degree: int, deviation: float = 1.0) -> np.ndarray:
 
     Were the density of z sech(z) / pi (deviation pi / 2), tanh z would follow the arcsine law and every mean be 1 / 2.
     """
+    angle, weight = _angles_after_tanh(deviation)
+    waves = np.cos(np.arange(1, degree + 1)[:, None] * angle)
+    return np.asarray((waves * waves) @ weight)
+
+
+def mean_slopes_uniform(degree: int) -> np.ndarray:
+    """Compute E[T_k'(x)^2] for k = 1 ... degree and x uniform on [-1, 1]: k^2 (1 + 1/3 + ... + 1 / (2 k - 1)).
+
+    T_k' = k sin(k t) / sin t with x = cos t, and the integral of sin^2(k t) / sin t is twice that sum.
+    """
+    k = np.arange(1, degree + 1)
+    return np.asarray(k * k * np.cumsum(1 / (2.0 * k - 1)))
+
+
+def mean_slopes_after_tanh(degree: int, deviation: float = 1.0) -> np.ndarray:
+    """Compute E[(d/dz T_k(tanh z))^2] for k = 1 ... degree and z normal with this standard deviation, by quadrature.
+
+    With tanh z = cos t the derivative is k sin t sin(k t): under the arcsine law its mean square is k^2 / 4, for k = 1 3/8.
+    """
+    angle, weight = _angles_after_tanh(deviation)
+    k = np.arange(1, degree + 1)[:, None]
+    return np.asarray((k * np.sin(angle) * np.sin(k * angle)) ** 2 @ weight)
+
+
+def _angles_after_tanh(deviation: float) -> tuple[np.ndarray, np.ndarray]:
+    """Place t with tanh z = cos t, and the weights of a mean over z."""
     z = np.arange(-_REACH, _REACH + _STEP, _STEP)
     weight = np.exp(-0.5 * z * z)
-    angle = np.arccos(np.tanh(deviation * z))
-    waves = np.cos(np.arange(1, degree + 1)[:, None] * angle)
-    return np.asarray((waves * waves) @ weight / weight.sum())
+    return np.arccos(np.tanh(deviation * z)), weight / weight.sum()

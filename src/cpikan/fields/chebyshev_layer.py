@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from torch import Tensor
 
 from cpikan.errors import InputError
 from cpikan.fields import chebyshev
-from cpikan.fields.basis_layer import BasisLayer, Inputs
+from cpikan.fields.basis_layer import BasisLayer
+from cpikan.fields.start import Inputs, Start, variances
 from cpikan.fields.streams import Streams
 
 
@@ -36,16 +35,9 @@ class ChebyshevLayer(BasisLayer):
         """Evaluate the basis with its derivatives: T'' u_a u_b + T' u_ab for every edge."""
         return x.expanded(*chebyshev.polynomials_jet(x.value, self.degree, second=x.kind != "none"))
 
-    def start(self, generator: np.random.Generator, inputs: Inputs, decay: float) -> None:
-        """Draw coefficients that give every output variance 1 over points and draws.
-
-        Independent coefficients of variance v_k give an output
-        variance of v_0 + inputs * sum v_k E[T_k^2]; degree k gets the share (1 + k)^-decay of it, so higher degrees,
-        which oscillate faster, weigh less; the constant has the share of k = 0.
-        """
-        share = (1.0 + np.arange(self.degree + 1)) ** -decay
-        share /= share.sum()
-        deviation = np.sqrt(share[1:] / (self.inputs * inputs.chebyshev(self.degree)))
-        rows = np.repeat(deviation, self.inputs)[:, None]
+    def start(self, generator: np.random.Generator, inputs: Inputs, start: Start) -> None:
+        """Draw coefficients degree by degree (see ``variances``): higher degrees, which oscillate faster, weigh less."""
+        found = np.sqrt(variances(start, inputs, self.degree, (self.inputs, self.outputs)))
+        rows = np.repeat(found[1:], self.inputs)[:, None]
         drawn = generator.standard_normal(tuple(self.weight.shape)) * rows
-        self.draw(drawn, generator.standard_normal(tuple(self.bias.shape)) * math.sqrt(share[0]))
+        self.draw(drawn, generator.standard_normal(tuple(self.bias.shape)) * found[0])

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
-from cpikan.fields.basis_layer import Inputs
 from cpikan.fields.chebyshev_layer import ChebyshevLayer
-from cpikan.fields.layered import ChainField, Degrees, Held, Start, Through, Widths, checked_degrees
+from cpikan.fields.layered import ChainField, Degrees, Held, Through, Widths, checked_degrees
 from cpikan.fields.scaling import Domain
+from cpikan.fields.start import Inputs, Start
 from cpikan.fields.streams import Streams
 
 Scales = float | Sequence[float]
@@ -32,7 +32,8 @@ class FourierCKAN(ChainField):
     """
 
     settings = ("degree", "sigma")
-    entry = Inputs(lambda degree: np.full(degree, 0.5), 0.5)  # cosines of phases spread evenly
+    # cosines of phases spread evenly
+    entry = Inputs(lambda degree: np.full(degree, 0.5), lambda degree: 0.5 * np.arange(1, degree + 1) ** 2)
     frequencies: Tensor
 
     def __init__(

@@ -13,7 +13,7 @@ from numpy.polynomial.chebyshev import chebvander
 from cpikan.errors import InputError
 from cpikan.fields.grid_kernels import add_network, add_tensor
 from cpikan.partition.windows import Profile, window
-from cpikan.streaming.rows import RowPool
+from cpikan.streaming.threads import RowPool
 
 _ROWS = 64  # of a band, per thread: tens of milliseconds of work, and 2.4 MB of a row of 9344 pixels
 

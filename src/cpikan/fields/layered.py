@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypedDict
 
 import numpy as np
@@ -14,21 +13,14 @@ from torch import Tensor, nn
 
 from cpikan.errors import InputError
 from cpikan.fields.activations import TANH, Activation
-from cpikan.fields.basis_layer import AFTER_TANH, UNIFORM, BasisLayer, Inputs
+from cpikan.fields.basis_layer import BasisLayer
+from cpikan.fields.layer import Layer
 from cpikan.fields.protocol import Jet, Second, check_second, flat_points
 from cpikan.fields.scaling import AffineScaling, Domain
+from cpikan.fields.start import AFTER_TANH, START, UNIFORM, Inputs
+from cpikan.fields.start import Start as Start
 from cpikan.fields.streams import Streams, side_by_side, start
 
-
-@dataclass(frozen=True)
-class Start:
-    """How coefficients are drawn: the seed, and the power with which a degree's share of the variance falls."""
-
-    seed: int = 0
-    decay: float = 2.0
-
-
-START = Start()
 Widths = Sequence[int]
 Degrees = int | Sequence[int]  # one, or one per layer
 
@@ -40,7 +32,12 @@ class Held(TypedDict, total=False):
     start: Start | None
 
 
-Through = Callable[[BasisLayer, Streams], Streams]
+Through = Callable[[Layer, Streams], Streams]
+
+
+def plainly(layer: Layer, x: Streams) -> Streams:
+    """Take streams through a layer, and keep nothing."""
+    return layer.streams(x)
 
 
 class LayeredField(nn.Module, abc.ABC):
@@ -54,6 +51,7 @@ class LayeredField(nn.Module, abc.ABC):
     """
 
     settings: ClassVar[tuple[str, ...]] = ()
+    takes_nodes: ClassVar[bool] = True  # whether other functions of the point may stand in place of its coordinates
 
     def __init__(
         self, widths: Widths, domain: Domain, networks: int | None = None, start: Start | None = START
@@ -125,7 +123,7 @@ class LayeredField(nn.Module, abc.ABC):
     def features_jet(self, x: Float[Tensor, "*#points d"], second: Second = "axes") -> Jet:
         """Evaluate ``features`` with their derivatives, (..., F), (..., F, d) and second derivatives as in ``jet``."""
         streams, batch = self.start_streams(x, second)
-        basis = self.output_layer.basis_streams(self._body_streams(streams, BasisLayer.streams))
+        basis = self.output_layer.basis_streams(self._body_streams(streams, plainly))
         one = basis.constant(torch.ones_like(basis.value[..., 0, :, :1]))
         return side_by_side([one, basis]).jet(batch)
 
@@ -163,7 +161,7 @@ class LayeredField(nn.Module, abc.ABC):
 
     def _jet_streams(self, streams: Streams) -> Streams:
         """Compute the output with its derivatives, from the streams of the scaled coordinates."""
-        return self.through(streams, BasisLayer.streams)
+        return self.through(streams, plainly)
 
     def _enter(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """Scale points to (..., B, d), and return them with the shape B came from."""
@@ -212,9 +210,7 @@ def chain(layers: Sequence[BasisLayer], between: Activation, x: Tensor) -> Tenso
     return x
 
 
-def chain_streams(
-    layers: Sequence[BasisLayer], between: Activation, x: Streams, through: Through = BasisLayer.streams
-) -> Streams:
+def chain_streams(layers: Sequence[BasisLayer], between: Activation, x: Streams, through: Through = plainly) -> Streams:
     """Pass streams through hidden layers one after the other, as ``chain`` does values."""
     for layer in layers:
         z = through(layer, x)
@@ -227,7 +223,7 @@ def start_layers(
 ) -> None:
     """Draw the coefficients of layers in a chain, the first for inputs of ``entry``, the others for what tanh leaves."""
     for number, layer in enumerate(layers):
-        layer.start(generator, AFTER_TANH if number else entry, start.decay)
+        layer.start(generator, AFTER_TANH if number else entry, start)
 
 
 def checked_widths(widths: Widths) -> tuple[int, ...]:

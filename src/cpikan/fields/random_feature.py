@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cpikan.fields.basis_layer import Inputs
 from cpikan.fields.chebyshev_layer import ChebyshevLayer
 from cpikan.fields.layered import ChainField, Degrees, Held, Widths, checked_degrees
 from cpikan.fields.scaling import Domain
+from cpikan.fields.start import Inputs, Start
 
 
 class FrozenChebyshevLayer(ChebyshevLayer):
@@ -25,9 +25,9 @@ class FrozenChebyshevLayer(ChebyshevLayer):
         super().__init__(inputs, outputs, degree)
         self.spread = spread
 
-    def start(self, generator: np.random.Generator, inputs: Inputs, decay: float) -> None:
+    def start(self, generator: np.random.Generator, inputs: Inputs, start: Start) -> None:
         """Draw coefficients as every Chebyshev layer, then spread them."""
-        super().start(generator, inputs, decay)
+        super().start(generator, inputs, start)
         self.frozen.mul_(self.spread)
 
     def hold(self, weight: Tensor, bias: Tensor) -> None:

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from cpikan.errors import InputError
 from cpikan.fields import layered
 from cpikan.fields.activations import TANH
-from cpikan.fields.basis_layer import BasisLayer, Inputs
+from cpikan.fields.basis_layer import BasisLayer
 from cpikan.fields.chebyshev_layer import ChebyshevLayer
-from cpikan.fields.layered import Degrees, Held, LayeredField, Start, Through, Widths
+from cpikan.fields.layered import Degrees, Held, LayeredField, Through, Widths
 from cpikan.fields.linear_layer import LinearLayer
 from cpikan.fields.protocol import Second
 from cpikan.fields.scaling import Domain
+from cpikan.fields.start import Inputs, Start
 from cpikan.fields.streams import Streams, along_axis
 
-PRODUCTS = Inputs(np.ones, 1.0)  # of factors of variance 1
+PRODUCTS = Inputs(np.ones, np.ones)  # of factors of variance 1
 
 
 class SeparableCKAN(LayeredField):
@@ -33,6 +34,7 @@ class SeparableCKAN(LayeredField):
     or a rank below 1 and for an empty box. Cho et al., SPINN (2023).
     """
 
+    takes_nodes = False  # a factor is differentiated by its one coordinate
     settings = ("degree", "rank")
 
     def __init__(
@@ -65,7 +67,7 @@ class SeparableCKAN(LayeredField):
         generator = np.random.default_rng(start.seed)
         for layers in self._factors():
             layered.start_layers(layers, start, generator)
-        self.output.start(generator, PRODUCTS, start.decay)
+        self.output.start(generator, PRODUCTS, start)
 
     def _factors(self) -> list[list[ChebyshevLayer]]:
         """List the layers of every axis."""

@@ -59,6 +59,12 @@ class Streams(NamedTuple):
         second = self.second * other.value + self.value * other.second
         return Streams(self.value * other.value, first, second + crossed(self.first, other.first, self.kind), self.kind)
 
+    def plus(self, other: Streams, factor: float = 1.0) -> Streams:
+        """Add ``factor`` times another function."""
+        pairs = zip(self[:3], other[:3], strict=True)
+        value, first, second = (torch.add(one, more, alpha=factor) for one, more in pairs)
+        return Streams(value, first, second, self.kind)
+
     def constant(self, value: Tensor) -> Streams:
         """Make nodes (..., B, n) that do not depend on the point, beside these."""
         shape = value.shape[-1:]

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
-from cpikan.fields.basis_layer import BasisLayer, Inputs, Tape, leaf
+from cpikan.fields.basis_layer import BasisLayer
+from cpikan.fields.duals import cut
+from cpikan.fields.layer import Tape, leaf
 from cpikan.fields.layered import ChainField, Degrees, Held, Widths, checked_degrees
 from cpikan.fields.scaling import Domain
+from cpikan.fields.start import Inputs, Start
 from cpikan.fields.streams import Streams
 from cpikan.fields.wavelets import PEAKS, wavelet_named
 
@@ -51,7 +54,7 @@ class WaveletLayer(BasisLayer):
         y = self._stretched(x, self.shift.detach(), self.log_scale.detach())
         joined = leaf(y.join())
         y = y.split(joined)
-        kept, inverse = joined.detach(), torch.exp(-self.log_scale.detach()).flatten()
+        kept, inverse = cut(joined), torch.exp(-self.log_scale.detach()).flatten()
         z, (sums, columns) = self._taped_product(y.through(*self._mother(y.value)))
 
         def all_columns(pushes: Sequence[Tensor]) -> Tensor:
@@ -68,8 +71,8 @@ class WaveletLayer(BasisLayer):
         return Streams(y.value.flatten(-2), first.flatten(-2), second.flatten(-2), x.kind)
 
     @torch.no_grad()
-    def start(self, generator: np.random.Generator, inputs: Inputs, decay: float) -> None:
-        """Draw coefficients, whatever the ``inputs``; there is no degree to ``decay``.
+    def start(self, generator: np.random.Generator, inputs: Inputs, start: Start) -> None:
+        """Draw coefficients, whatever the ``inputs`` and the rule of ``start``.
 
         Shifts are spread evenly over [-1, 1] up to a draw, and scales at which a wave is 3 to 6 long, whatever the mother.
 

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad, pixel_unshuffle
 
 from cpikan.errors import InputError
-from cpikan.images.batch import PatchBatch
-from cpikan.images.features import FeatureSpec, Planes, noise_unit_nm
+from cpikan.images.features import FeatureSpec, PatchBatch, Planes, noise_unit_nm
 from cpikan.images.losses.base import Loss
 
 LEAST_CONTRAST = 0.5  # of a block's mean phasor: below, its pixels disagree by more than a quarter of a half wave

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from cpikan.errors import InputError, unknown_name
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
+from cpikan.learning.augmented_lagrangian import AugmentedLagrangian
 from cpikan.learning.balancers.balancer import Balancer
 from cpikan.learning.balancers.kernel_traces import KERNEL_TRACES
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
@@ -19,8 +20,11 @@ from cpikan.learning.methods.gradient_descent import GradientDescent
 from cpikan.learning.methods.last_layer import LastLayer
 from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.method import Method
+from cpikan.learning.methods.muon import Muon
+from cpikan.learning.methods.natural_gradient import GaussNewtonCG, NaturalGradient
 from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.methods.soap import Soap
+from cpikan.learning.methods.spring import Spring
 from cpikan.learning.methods.variable_projection import VariableProjection
 from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
 from cpikan.learning.strategies.auto import AutoStrategy
@@ -58,16 +62,36 @@ class Recipe:
         """Let the stages that follow a gradient follow a direction instead; raises InputError where there is none."""
         if not any(method.follows_gradient for method in self.methods()):
             raise InputError(
-                f"recipe {self.name} takes no direction, as none of its methods follows a gradient: give adam, soap or "
-                "gradient-descent"
+                f"recipe {self.name} takes no direction, as none of its methods follows a gradient: give adam, soap, "
+                "muon or gradient-descent"
             )
         return replace(self, stages=tuple(_along(stage, direction) for stage in self.stages))
 
+    def holding(self, constraints: str) -> Recipe:
+        """Let conditions be held in one of the ways of `CONSTRAINTS`; raises InputError for an unknown one."""
+        if constraints not in CONSTRAINTS:
+            raise unknown_name("way to hold conditions", constraints, CONSTRAINTS)
+        recipe = replace(self, exact_values=constraints == "exact")
+        if constraints not in _MULTIPLIERS:
+            return recipe
+        return replace(
+            recipe, stages=tuple(_with_multipliers(stage, **_MULTIPLIERS[constraints]) for stage in self.stages)
+        )
+
+    def batched(self, size: int) -> Recipe:
+        """Let the stages that take mini-batches draw ``size`` interior points a step; raises InputError where there is none."""
+        if not any(method.takes_batches for method in self.methods()):
+            raise InputError(
+                f"recipe {self.name} takes no mini-batches, as its methods compare the costs of steps: give adam, soap, muon, "
+                "gradient-descent or spring"
+            )
+        return replace(self, stages=tuple(_batched(stage, size) for stage in self.stages))
+
     def methods(self) -> Iterator[Method]:
-        """List the methods among the stages, those whose best state is kept too."""
+        """List the methods among the stages, those whose best state is kept or that have multipliers around them too."""
         for stage in self.stages:
-            if isinstance(stage, Method | BestSoFar):
-                yield stage.method if isinstance(stage, BestSoFar) else stage
+            if isinstance(stage, Method | _Around):
+                yield stage.method if isinstance(stage, _Around) else stage
 
     def check(self) -> None:
         """Raise InputError for what is no balancer, and for one that a method of the recipe cannot use."""
@@ -75,6 +99,11 @@ class Recipe:
             raise InputError(
                 f"balancer {self.balancer!r} of recipe {self.name}: give a Balancer, as GradNorm(), or derive one from "
                 "MeanSquares"
+            )
+        if self.balancer.every and any(isinstance(stage, AugmentedLagrangian) for stage in self.stages):
+            raise InputError(
+                f"{type(self.balancer).__name__} with an augmented Lagrangian, whose penalties are the conditions' weights: "
+                "give mean-squares or kernel-traces, which weigh once"
             )
         for method in self.methods():
             if self.balancer.ascends and not method.follows_gradient:
@@ -95,13 +124,30 @@ class Recipe:
         return Points(interior, boundary, self.rule, seed)
 
 
+_Around = BestSoFar | AugmentedLagrangian
+_MULTIPLIERS: dict[str, dict[str, float]] = {"augmented-lagrangian": {}, "al-pinn": {"ascent": 5e-4}}
+CONSTRAINTS = ("exact", "penalty", *_MULTIPLIERS)
+
+
+def _with_multipliers(stage: Method | Strategy, **settings: float) -> Method | Strategy:
+    method = stage.method if isinstance(stage, BestSoFar) else stage
+    return AugmentedLagrangian(method, **settings) if isinstance(method, Method) else stage  # type: ignore[arg-type]
+
+
 def _along(stage: Method | Strategy, direction: Direction) -> Method | Strategy:
-    if isinstance(stage, BestSoFar):
+    if isinstance(stage, _Around):
         return replace(stage, method=stage.method.along(direction)) if stage.method.follows_gradient else stage
     return stage.along(direction) if isinstance(stage, Method) and stage.follows_gradient else stage
 
 
+def _batched(stage: Method | Strategy, size: int) -> Method | Strategy:
+    if isinstance(stage, _Around):
+        return replace(stage, method=stage.method.batched(size)) if stage.method.takes_batches else stage
+    return stage.batched(size) if isinstance(stage, Method) and stage.takes_batches else stage
+
+
 _small = functools.partial(Recipe, hidden=(8,), degree=12, restarts=3)  # cheap, so drawn anew where it is stuck
+_deep = functools.partial(Recipe, hidden=(12, 12), degree=5, rows=2.5, balancer=MEAN_SQUARES, exact_values=True)
 _LINEAR_START = "output layer by least squares"
 RECIPES = {
     one.name: one
@@ -130,30 +176,34 @@ RECIPES = {
             "inner parameters by Levenberg-Marquardt, those of the output eliminated (variable projection)",
             (VariableProjection(1000),),
         ),
-        Recipe(
+        _deep(
             "trained",
             "all parameters of two hidden layers by Levenberg-Marquardt with geodesic acceleration, the output layer solved "
             "for after every step, values at the ends of a box held exactly",
             (GeodesicLevenberg(),),
-            hidden=(12, 12),
-            degree=5,
-            rows=2.5,
-            balancer=MEAN_SQUARES,
-            exact_values=True,
         ),
-        Recipe(
-            "windows",
-            "as trained, in one window of time after the other, with stretched coordinates for fronts",
-            (GeodesicLevenberg(),),
+        replace(
+            _deep(
+                "windows",
+                "as trained, in one window of time after the other, with stretched coordinates for fronts",
+                (GeodesicLevenberg(),),
+            ),
             own=Windows(),
-            hidden=(12, 12),
-            degree=5,
-            rows=2.5,
-            balancer=MEAN_SQUARES,
-            exact_values=True,
         ),
+        _deep(
+            "natural-gradient",
+            "natural gradient in the space of residuals or of parameters, by products of the Jacobian where it is large",
+            (NaturalGradient(),),
+        ),
+        _deep(
+            "gauss-newton-cg",
+            "Gauss-Newton by conjugate gradients, whose Jacobian is never stored",
+            (GaussNewtonCG(),),
+        ),
+        _deep("spring", "natural gradient steps that keep a share of the last one (SPRING)", (Spring(),)),
         Recipe("adam", "Adam alone", (Adam(50_000, 5e-3, decay=0.95),)),
         Recipe("gradient-descent", "steps against a direction", (GradientDescent(50_000, 5e-3, decay=0.95),)),
+        Recipe("muon", "Muon, then self-scaled Broyden", (Muon(300, 1e-2), QuasiNewton("ssbroyden", 20_000))),
         Recipe("soap", "SOAP, then self-scaled Broyden", (Soap(300, 1e-2), QuasiNewton("ssbroyden", 20_000))),
         Recipe("ssbroyden", "Adam, then self-scaled Broyden", (Adam(300, 5e-3), QuasiNewton("ssbroyden", 20_000))),
         Recipe("ssbfgs", "Adam, then self-scaled BFGS", (Adam(300, 5e-3), QuasiNewton("ssbfgs", 20_000))),

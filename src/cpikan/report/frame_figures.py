@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cpikan.psi.model.response import Response
+from cpikan.psi.model.frame_model import Response
 from cpikan.report.figures import ACCENT, FONT_PT, INK, RULE, SECOND, chart_axes
 
 SMALL_IN = (2.55, 2.15)

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpikan.psi.model.response import Response
+from cpikan.psi.model.frame_model import Response
 from cpikan.report import frame_figures, numbers
 from cpikan.report.content import Content, Judged, Part, Section, columns, drawing, legend, remark
 from cpikan.report.fits import FrameFacts, array, effect_name, finite, fits_of
-from cpikan.report.reduce import reduction
-from cpikan.report.survey import MAIN_PIXELS
+from cpikan.report.survey import MAIN_PIXELS, reduction
 from cpikan.units import format_length
 
 

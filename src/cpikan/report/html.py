@@ -17,9 +17,8 @@ from cpikan.report.content import Content, Section
 from cpikan.report.frames import frame_sections
 from cpikan.report.place import check_page
 from cpikan.report.sections import error_sections, height_sections, histogram_section, profile_section, side_sections
-from cpikan.report.surface import surface_sections
 from cpikan.report.survey import survey
-from cpikan.report.tables import numbers_section, provenance_section, timing_section
+from cpikan.report.tables import numbers_section, provenance_section, surface_sections, timing_section
 from cpikan.storage.atomic import write_text
 from cpikan.streaming.events import Events
 from cpikan.units import format_length

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cpikan.errors import InputError
 from cpikan.partition import Partition
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
-from cpikan.streaming.bands import split_bands
+from cpikan.streaming.engine import split_bands
 
 _NEARBY = 24
 _FEWEST_NEARBY = 5  # distances whose scatter is worth a standard deviation

@@ -89,7 +89,7 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "NumPy file",
         (".npy",),
-        frames=_lazy("readers.npy", "NpyReader"),
+        frames=_lazy("readers.array", "NpyReader"),
         heights=_lazy("maps", "open_npy_map"),
         image=_lazy("maps", "open_npy_image"),
         writer=_lazy("writers.npy", "NpyWriter"),

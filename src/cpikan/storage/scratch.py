@@ -1,16 +1,19 @@
-"""Arrays on disk that live between two passes over an image: written by rows, read back as memory maps."""
+"""Large arrays on disk while a run lasts: between two passes over an image, or in nameless files."""
 
 from __future__ import annotations
 
+import math
+import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cpikan.errors import ResumeError
-from cpikan.storage.atomic import full_disk_named
-from cpikan.storage.checks import Check
+from cpikan.storage.atomic import Check, full_disk_named
 from cpikan.storage.writers.preallocated import PreallocatedFile
 
 
@@ -25,6 +28,7 @@ class ScratchArrays:
     def __init__(self, folder: Path, shape: tuple[int, int], dtypes: Mapping[str, np.dtype], *, resume: bool) -> None:
         self.folder, self.shape = folder, shape
         self._dtypes = {name: np.dtype(dtype) for name, dtype in dtypes.items()}
+        self.quantities = tuple(self._dtypes)
         if not resume:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
@@ -38,10 +42,6 @@ class ScratchArrays:
     @staticmethod
     def required_bytes(shape: tuple[int, int], dtypes: Mapping[str, np.dtype]) -> int:
         return shape[0] * shape[1] * sum(np.dtype(dtype).itemsize for dtype in dtypes.values())
-
-    @property
-    def quantities(self) -> tuple[str, ...]:
-        return tuple(self._dtypes)
 
     def write_rows(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
         """Store rows of any of the arrays."""
@@ -86,3 +86,24 @@ class ScratchArrays:
         if resume:
             return PreallocatedFile.reopen(path, size)
         return PreallocatedFile.create(path, size, b"")
+
+
+_LEAST_BYTES = 2**18  # smaller arrays stay in memory
+
+
+class Spill:
+    """Makes arrays whose memory is a file without a name in ``folder``; where it cannot hold one, StorageFull is raised."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Make an array of any content, as `numpy.empty` does."""
+        kind = np.dtype(dtype)
+        size = math.prod(shape) * kind.itemsize
+        if size < _LEAST_BYTES:
+            return np.empty(shape, kind)
+        with full_disk_named(self._folder, size), tempfile.TemporaryFile(dir=self._folder) as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk shows now, and not as a signal when a page is written
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, kind, "r+" if hasattr(os, "posix_fallocate") else "w+", shape=shape)

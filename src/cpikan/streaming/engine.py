@@ -1,29 +1,66 @@
-"""The one loop over image bands: read ahead by a thread, compute here, write behind by a thread, bounded queues."""
+"""The one loop over bands, the runs of image rows: read ahead by a thread, compute here, write behind by a thread."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cpikan.errors import InputError
-from cpikan.streaming.bands import Band
+from cpikan.streaming.events import Progress
+
+Buffer = TypeVar("Buffer")
+
+
+@dataclass(frozen=True)
+class Band:
+    """Rows [start, stop) of an image, the index-th of their list."""
+
+    index: int
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+
+def split_bands(height: int, rows: int, first_row: int = 0) -> tuple[Band, ...]:
+    """Cut the rows from ``first_row`` to ``height`` into bands of ``rows``; the last may be shorter."""
+    step = max(1, rows)
+    return tuple(Band(i, start, min(start + step, height)) for i, start in enumerate(range(first_row, height, step)))
+
+
+class BufferPool(Generic[Buffer]):
+    """Hands out buffers and takes them back from any thread; as many exist as bands were ever in flight.
+
+    So nothing is allocated, and no page is touched for the first time, once the run is warm.
+    """
+
+    def __init__(self, make: Callable[[], Buffer]) -> None:
+        self._make = make
+        self._free: deque[Buffer] = deque()
+
+    def take(self) -> Buffer:
+        try:
+            return self._free.pop()  # the one that came back last is still in the caches
+        except IndexError:
+            return self._make()
+
+    def give(self, buffer: Buffer) -> None:
+        self._free.append(buffer)
+
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _POLL_S = 0.05  # how soon a blocked thread notices that the run has ended
 _END = object()
-
-
-class ProgressSink(Protocol):
-    """Something that is told how many image rows are done."""
-
-    def advance(self, rows: int) -> None: ...
 
 
 @dataclass
@@ -88,7 +125,7 @@ class _Flow:
                 if not self.incoming.put((band, item)):
                     return
 
-    def write(self, write: Callable[[Band, Any], None], progress: ProgressSink | None) -> None:
+    def write(self, write: Callable[[Band, Any], None], progress: Progress | None) -> None:
         """Write all results; the body of a thread."""
         with self._ending():
             for band in self.bands:
@@ -137,7 +174,7 @@ def stream(
     write: Callable[[Band, Result], None],
     *,
     depth: int = 2,
-    progress: ProgressSink | None = None,
+    progress: Progress | None = None,
 ) -> StreamTimings:
     """Carry every band through ``read`` (its own thread), ``compute`` (this thread) and ``write`` (its own thread), in order.
 
@@ -159,7 +196,7 @@ def stream_through(
     write: Callable[[Band, Result], None],
     *,
     depth: int = 2,
-    progress: ProgressSink | None = None,
+    progress: Progress | None = None,
 ) -> StreamTimings:
     """Stream bands as `stream` does; ``transform`` makes one result per band, in order, and may take bands ahead.
 

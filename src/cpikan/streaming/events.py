@@ -142,3 +142,27 @@ def note(events: Events, text: str) -> None:
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
+
+
+class Progress:
+    """Counts the ``rows`` of ``width`` pixels that a stage has done, while its ``with`` block runs.
+
+    ``progress`` is where it is told: Events, or True for a line on stderr. The line ends with the stage.
+    """
+
+    def __init__(self, stage: str, rows: int, width: int, progress: bool | Events) -> None:
+        self._stage, self._rows, self._width, self._done = stage, rows, width, 0
+        self._events = as_events(progress)
+
+    def __enter__(self) -> Progress:
+        self._events.progress(self._stage, 0, self._rows * self._width)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if isinstance(self._events, ProgressLine):
+            self._events.close()
+
+    def advance(self, rows: int) -> None:
+        """Count ``rows`` more image rows as done; raises Cancelled where the caller wants no more."""
+        self._done += rows
+        report(self._events, self._stage, self._done * self._width, self._rows * self._width)

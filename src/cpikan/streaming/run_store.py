@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.storage.atomic import plain, write_bytes, write_json
+from cpikan.storage.atomic import plain, refuse_special, write_bytes, write_json
 from cpikan.storage.documents import parse_json
-from cpikan.storage.file_kinds import refuse_special
 from cpikan.streaming.journal import check_same_plan, open_locked
 from cpikan.version import VERSION
 

@@ -10,7 +10,7 @@ import pytest
 from cpikan.errors import InputError
 from cpikan.psi.calibration.steps.carrier import WholeRows, carrier_of
 from cpikan.psi.calibration.steps.fit import FitOptions, fit_phase_steps
-from cpikan.psi.model.response import Response
+from cpikan.psi.model.frame_model import Response
 
 WIDTH = 960
 LINES = np.array([10, 200, 390, 580])

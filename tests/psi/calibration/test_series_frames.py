@@ -8,8 +8,13 @@ import torch
 
 from cpikan.learning.robust import SQUARES, Huber
 from cpikan.psi.calibration.smooth_terms import features, terms
-from cpikan.psi.calibration.surface_fit.frame_residuals import FrameLayout, FrameResiduals, LinearPhase
-from cpikan.psi.calibration.surface_fit.series_frames import Moments, SeriesFrames
+from cpikan.psi.calibration.surface_fit.frame_residuals import (
+    FrameLayout,
+    FrameResiduals,
+    LinearPhase,
+    Moments,
+    SeriesFrames,
+)
 
 KIND = torch.float64
 

@@ -22,8 +22,8 @@ from cpikan.psi.simulate import (
     simulate_stack,
     surface_rows,
 )
-from cpikan.psi.simulate.instrument import draw_faults
 from cpikan.psi.simulate.random import normal_rows, row_key, sin_quarter
+from cpikan.psi.simulate.settings import draw_faults
 
 INFRARED = (5000.0, 5500.0, 6050.0, 6655.0)
 FLAT = SurfaceSettings(

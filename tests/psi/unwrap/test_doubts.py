@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cpikan.psi.unwrap.doubts import dense_fringes, in_pieces
-from cpikan.psi.unwrap.report import UnwrapReport
+from cpikan.psi.unwrap.report import UnwrapReport, dense_fringes, in_pieces
 
 REPORT = UnwrapReport(0, 1, (1000,), 1, {}, 0, 0, 0.0, 0, 0, 0, 0.0, True)
 

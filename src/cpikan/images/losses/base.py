@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 import abc
+import math
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from cpikan.images.batch import PatchBatch
-from cpikan.images.features import Prediction
+from cpikan.errors import InputError
+from cpikan.images.features import PatchBatch, Prediction
+
+
+def positive(loss: Any, *names: str) -> None:
+    """Raise InputError where an option is no finite number above zero."""
+    _check(loss, names, "a number above zero", lambda value: value > 0)
+
+
+def not_negative(loss: Any, *names: str) -> None:
+    """Raise InputError where an option is no finite number of zero or more."""
+    _check(loss, names, "a number of zero or more", lambda value: value >= 0)
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value is a finite int or float; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check(loss: Any, names: tuple[str, ...], wanted: str, right: Any) -> None:
+    for name in names:
+        value = getattr(loss, name)
+        if not is_number(value) or not right(value):
+            raise InputError(f"{name} {value!r} of the loss {loss.name}: give {wanted}")
 
 
 @runtime_checkable

@@ -11,10 +11,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from cpikan.errors import InputError
-from cpikan.images.batch import PatchBatch
-from cpikan.images.features import Prediction
-from cpikan.images.losses.base import zero_of
-from cpikan.images.losses.options import positive
+from cpikan.images.features import PatchBatch, Prediction
+from cpikan.images.losses.base import positive, zero_of
 
 
 @dataclass(frozen=True)

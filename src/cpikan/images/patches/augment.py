@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cpikan.images.batch import FramePatches, PatchBatch
-from cpikan.images.features import Planes
+from cpikan.images.features import FramePatches, PatchBatch, Planes
 
 SYMMETRIES = 8
 

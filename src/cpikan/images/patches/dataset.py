@@ -1,22 +1,23 @@
-"""Patches of many stacks as a data set: which patch an index means follows from seed, epoch and index alone."""
+"""Patches of many stacks as a data set, which follows from seed, epoch and index alone, and its batches, made ahead."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from cpikan.errors import InputError
-from cpikan.images.batch import PatchBatch, stack_patches
+from cpikan.images.features import PatchBatch, stack_patches
 from cpikan.images.patches.augment import SYMMETRIES, Symmetry, add_piston, apply_symmetry, corrupt_orders, reorder
 from cpikan.images.patches.places import Place, covering_count, joint_of, random_place, regular_places, row_range
 from cpikan.images.patches.settings import PatchSettings
-from cpikan.images.patches.source import PatchSource
+from cpikan.images.patches.source import StackSource
+from cpikan.streaming.executor import ThreadExecutor
 
 __all__ = ["PatchSettings", "WaferPatchDataset"]
 
@@ -33,7 +34,7 @@ class WaferPatchDataset(Dataset[PatchBatch]):
     """
 
     def __init__(
-        self, sources: Sequence[PatchSource], settings: PatchSettings, weights: Sequence[float] | None = None
+        self, sources: Sequence[StackSource], settings: PatchSettings, weights: Sequence[float] | None = None
     ) -> None:
         self.sources, self.settings = list(sources), settings
         if not self.sources:
@@ -105,7 +106,7 @@ class WaferPatchDataset(Dataset[PatchBatch]):
                 self._order = epoch, order
             return self._order[1]
 
-    def _augment(self, batch: PatchBatch, source: PatchSource, draw: np.random.Generator) -> PatchBatch:
+    def _augment(self, batch: PatchBatch, source: StackSource, draw: np.random.Generator) -> PatchBatch:
         """Flip, raise and permute a batch; draws come in one order always, so that one switch does not move the others."""
         settings = self.settings
         number, piston = int(draw.integers(SYMMETRIES)), float(draw.uniform(-1, 1))
@@ -121,7 +122,7 @@ class WaferPatchDataset(Dataset[PatchBatch]):
         return batch
 
 
-def _check_alike(sources: list[PatchSource], settings: PatchSettings) -> None:
+def _check_alike(sources: list[StackSource], settings: PatchSettings) -> None:
     """Check that patches fit one tensor: frames and phases must have the same numbers of wavelengths and steps."""
     asked = [name for name in ("frames", "phases", "modulation") if getattr(settings, name)]
     if not asked:
@@ -151,7 +152,7 @@ def _check_alike(sources: list[PatchSource], settings: PatchSettings) -> None:
             )
 
 
-def _shares(sources: list[PatchSource], settings: PatchSettings, weights: Sequence[float] | None) -> np.ndarray:
+def _shares(sources: list[StackSource], settings: PatchSettings, weights: Sequence[float] | None) -> np.ndarray:
     """Compute how often each stack is drawn, summing to one."""
     if weights is None:
         weights = [float(covering_count(source, settings)) for source in sources]
@@ -163,3 +164,107 @@ def _shares(sources: list[PatchSource], settings: PatchSettings, weights: Sequen
             f"weights {list(weights)} for {len(sources)} stacks: give as many numbers, none negative, not all zero"
         )
     return np.asarray(values / values.sum())
+
+
+_PREFETCH = 2
+
+
+@dataclass(frozen=True)
+class PatchLoader:
+    """Batches of ``dataset``: ``epoch(e, start=n)`` gives batches n, n + 1, ... of epoch e, the last one maybe smaller.
+
+    ``batch`` is the number of patches (or pairs) of this rank; with ``ranks`` processes that train together, batch n of all
+    ranks holds ``batch`` x ``ranks`` patches that follow each other, shared out evenly. What is left at the end of an epoch is
+    one more, smaller batch, unless it has fewer patches than there are ranks.
+
+    ``workers`` threads (or ``processes``) make batches ahead, ``prefetch`` of them in flight (default: 2, and one per worker);
+    0 makes each batch when it is asked for. ``pin`` puts batches into page-locked memory (default: where a CUDA device is).
+    The order of batches depends on neither. Raises InputError for settings that cannot work together.
+    """
+
+    dataset: WaferPatchDataset
+    batch: int
+    workers: int = 2
+    prefetch: int | None = None
+    pin: bool | None = None
+    processes: bool = False
+    rank: int = 0
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise InputError(f"batch {self.batch}: give one patch or more")
+        if self.workers < 0:
+            raise InputError(f"{self.workers} workers: give 0 (each batch when it is asked for) or more")
+        if self.workers == 0 and self.prefetch is not None:
+            raise InputError(
+                f"prefetch {self.prefetch} without workers: nobody is there to read ahead; give workers, or leave it out"
+            )
+        if self.workers == 0 and self.processes:
+            raise InputError("processes without workers: give workers 1 or more, or leave processes out")
+        if self.prefetch is not None and self.prefetch < 1:
+            raise InputError(f"prefetch {self.prefetch}: give 1 batch or more")
+        if self.pin and not torch.cuda.is_available():
+            raise InputError("pin speeds up copies to a CUDA device, and none is there: leave it out")
+        if not 0 <= self.rank < self.ranks:
+            raise InputError(f"rank {self.rank} of {self.ranks}: ranks count from 0")
+        if len(self.dataset) < self.ranks:
+            raise InputError(
+                f"{len(self.dataset)} patches for {self.ranks} processes: give more patches an epoch, or fewer processes"
+            )
+
+    @property
+    def ahead(self) -> int:
+        """Count the batches that exist at most beside the one in use."""
+        return max(_PREFETCH, self.workers) if self.prefetch is None else self.prefetch
+
+    @property
+    def pinned(self) -> bool:
+        """Tell whether batches lie in page-locked memory."""
+        return torch.cuda.is_available() if self.pin is None else self.pin
+
+    def __len__(self) -> int:
+        """Count the batches of an epoch."""
+        whole, left = divmod(len(self.dataset), self.batch * self.ranks)
+        return whole + (left >= self.ranks)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[PatchBatch]:
+        """Yield the batches of ``epoch`` from number ``start`` on; stops its threads or processes when it is closed."""
+        keys = self.keys(epoch)[start:]
+        if self.workers == 0:
+            return (self._make(key) for key in keys)
+        return self._by_processes(keys) if self.processes else self._by_threads(keys)
+
+    def __iter__(self) -> Iterator[PatchBatch]:
+        return self.epoch(0)
+
+    def keys(self, epoch: int) -> list[list[tuple[int, int]]]:
+        """List the (epoch, index) of the patches in each batch of an epoch."""
+        total, group = len(self.dataset), self.batch * self.ranks
+        found = []
+        for number in range(len(self)):
+            first, last = number * group, min((number + 1) * group, total)
+            low, high = (first + (last - first) * part // self.ranks for part in (self.rank, self.rank + 1))
+            found.append([(epoch, index) for index in range(low, high)])
+        return found
+
+    def _make(self, keys: list[tuple[int, int]]) -> PatchBatch:
+        batch = stack_patches([self.dataset[key] for key in keys])
+        return batch.pin_memory() if self.pinned else batch
+
+    def _by_threads(self, keys: list[list[tuple[int, int]]]) -> Iterator[PatchBatch]:
+        # memory maps are shared by threads as they are: nothing is sent between processes
+        with ThreadExecutor(self.workers, "cpikan-patches", self.ahead + 1) as threads:
+            yield from threads.map(self._make, keys)
+
+    def _by_processes(self, keys: list[list[tuple[int, int]]]) -> Iterator[PatchBatch]:
+        loader: DataLoader[PatchBatch] = DataLoader(
+            self.dataset,
+            batch_sampler=keys,  # of (epoch, index), not of index alone
+            num_workers=self.workers,
+            prefetch_factor=max(1, -(-self.ahead // self.workers)),
+            collate_fn=stack_patches,
+            pin_memory=self.pinned,
+            multiprocessing_context="spawn",  # a forked process inherits the locks of threads it does not have
+        )
+        return iter(loader)

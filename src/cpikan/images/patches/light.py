@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.psi.model.frame_model import FrameModel
-from cpikan.psi.model.fringes import fringe_columns
+from cpikan.psi.model.frame_model import FrameModel, fringe_columns
 
 _UNIFORM_RAD = 1e-4  # steps that differ by less over a patch are the same everywhere: below a thousandth of any noise
 

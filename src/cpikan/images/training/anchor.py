@@ -8,8 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from cpikan.images.batch import PatchBatch
-from cpikan.images.features import FeatureSpec, Prediction, predict
+from cpikan.images.features import FeatureSpec, PatchBatch, Prediction, predict
 from cpikan.images.losses.base import PixelLoss
 
 

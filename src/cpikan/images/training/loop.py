@@ -12,16 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
-from cpikan.images.batch import PatchBatch
-from cpikan.images.features import FeatureSpec
-from cpikan.images.training.checkpoint import Parts, Position, State, put, put_weights, take
+from cpikan.images.features import FeatureSpec, PatchBatch
+from cpikan.images.training.checkpoint import Ema, Parts, Position, State, put, put_weights, take
 from cpikan.images.training.config import TrainConfig
-from cpikan.images.training.ema import Ema
 from cpikan.images.training.engine import Engine
 from cpikan.images.training.log import TrainLog
-from cpikan.images.training.metrics import figures, sums
 from cpikan.images.training.optimizers import build_optimizer, rate_at
-from cpikan.images.training.step import FeatureModel, Terms, evaluate, follow_step, group_gradient
+from cpikan.images.training.step import FeatureModel, Terms, evaluate, figures, follow_step, group_gradient, sums
 from cpikan.streaming.events import SILENT, Cancelled, Events, ProgressLine
 from cpikan.streaming.run_store import RunStore
 

@@ -31,7 +31,7 @@ class KernelTraces(MeanSquares):
                 _, jacobian = linearise_term(field, term, thinned(term, at), subset)
                 trace = float(jacobian.square().sum(dim=-1).mean())
                 if trace > 0:
-                    weights[term.name] = (trace * len(at.points)) ** -0.5 * term.user_weight
+                    weights[term.name] = (trace * at.rows) ** -0.5 * term.user_weight
         return objective.reweighted(weights), state
 
 

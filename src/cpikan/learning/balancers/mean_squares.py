@@ -23,10 +23,10 @@ class MeanSquares:
         return self.update(objective, field, {})
 
     def update(self, objective: Objective, field: nn.Module, state: State) -> tuple[Objective, State]:
-        """Weigh each residual term by its user weight / sqrt(number of points); a density is a mean already."""
+        """Weigh each residual term by its user weight / sqrt(number of rows); a density is a mean already."""
         weights = {}
         for term in objective.terms:
-            count = len(objective.sets[term.name].points)
+            count = objective.sets[term.name].rows
             weights[term.name] = term.user_weight * (count**-0.5 if term.kind == "residual" else 1.0)
         return objective.reweighted(weights), state
 

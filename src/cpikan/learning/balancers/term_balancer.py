@@ -70,7 +70,7 @@ def _without_user_weights(objective: Objective) -> Objective:
 
 def _share(term: Term, objective: Objective) -> float:
     """Give what makes a sum over points a mean, for the weight of a residual."""
-    return len(objective.sets[term.name].points) ** -0.5 if term.kind == "residual" else 1.0
+    return objective.sets[term.name].rows ** -0.5 if term.kind == "residual" else 1.0
 
 
 def losses(plain: Objective, field: nn.Module) -> Tensor:

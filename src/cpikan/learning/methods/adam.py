@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cpikan.errors import InputError
 from cpikan.learning.directions.direction import SUM, Direction
 from cpikan.learning.methods.method import Method, State
+from cpikan.learning.mini_batch import check_batch, mini_batch
 from cpikan.learning.objective import Objective
 from cpikan.learning.stop_reason import StopReason
 
@@ -21,10 +22,11 @@ _ROLLBACKS = 3
 
 @dataclass(frozen=True)
 class FirstOrder(Method):
-    """``iterations`` full-batch steps of a torch optimizer at ``rate``, times ``decay`` every thousand.
+    """``iterations`` steps of a torch optimizer at ``rate``, times ``decay`` every thousand, on all points or on ``batch``.
 
-    ``clip`` bounds the gradient's length. A cost that is not finite begins anew at half the rate, three times. What is
-    followed is the gradient of the cost, or another ``direction`` made of the terms' gradients.
+    ``batch`` is the number of interior points that every step draws anew. ``clip`` bounds the gradient's length. A cost that is
+    not finite begins anew at half the rate, three times. What is followed is the gradient of the cost, or another
+    ``direction`` made of the terms' gradients.
     """
 
     iterations: int = 2000
@@ -33,7 +35,9 @@ class FirstOrder(Method):
     clip: float | None = 1.0
     name: str = "first order"
     direction: Direction = SUM
+    batch: int | None = None
     follows_gradient: ClassVar[bool] = True
+    takes_batches: ClassVar[bool] = True
     momentum: ClassVar[bool] = True  # whether the optimizer remembers gradients
 
     def __post_init__(self) -> None:
@@ -41,6 +45,7 @@ class FirstOrder(Method):
             raise InputError(
                 f"{self.iterations} steps of {self.name} at rate {self.rate}: give at least 1, and more than 0"
             )
+        check_batch(self.batch, self.name)
         if not isinstance(self.direction, Direction):
             raise InputError(f"direction {self.direction!r} of {self.name}: give a Direction, as ConFIG()")
         if self.momentum and self.direction.momentum:
@@ -53,6 +58,10 @@ class FirstOrder(Method):
         """Follow another direction."""
         return replace(self, direction=direction)
 
+    def batched(self, size: int) -> FirstOrder:
+        """Draw so many interior points for every step."""
+        return replace(self, batch=size)
+
     @abstractmethod
     def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """Make the torch optimizer."""
@@ -64,6 +73,7 @@ class FirstOrder(Method):
     def step(self, objective: Objective, field: nn.Module, state: State) -> tuple[State, float]:
         """Follow the direction; without a finite cost the field stays, and moments are forgotten."""
         parameters = list(field.parameters())
+        objective = mini_batch(objective, self.batch, state["step"])
         value, direction, kept = self.direction.follow(objective, field, state.get("direction", {}))
         numbers = {name: state[name] for name in ("step", "rate", "rollbacks")}
         numbers["step"] += 1
@@ -88,7 +98,7 @@ class FirstOrder(Method):
 
 @dataclass(frozen=True)
 class Adam(FirstOrder):
-    """Adam (Kingma and Ba 2015) on all points."""
+    """Adam (Kingma and Ba 2015)."""
 
     name: str = "adam"
 

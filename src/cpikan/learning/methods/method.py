@@ -27,6 +27,7 @@ class Method(ABC):
     look_every: ClassVar[int] = 10  # a look is some fifth of a step: that costs 2 %
     patience: int | None = None
     follows_gradient: ClassVar[bool] = False  # alone, and with a direction
+    takes_batches: ClassVar[bool] = False
 
     @abstractmethod
     def init(self, objective: Objective, field: nn.Module) -> State:
@@ -39,8 +40,15 @@ class Method(ABC):
     def along(self, direction: Any) -> Method:
         """Follow another direction than the gradient's; raises InputError where there is no following one."""
         raise InputError(
-            f"{self.name} takes no direction: it solves for its own steps; give Adam, SOAP or GradientDescent (recipes adam, "
-            "soap, gradient-descent)"
+            f"{self.name} takes no direction: it solves for its own steps; give Adam, SOAP, Muon or GradientDescent (recipes "
+            "adam, soap, muon, gradient-descent)"
+        )
+
+    def batched(self, size: int) -> Method:
+        """Take a mini-batch of points for every step; raises InputError for a method whose steps need all of them."""
+        raise InputError(
+            f"{self.name} takes no mini-batches: it compares the costs of steps, which have to be of the same points; give "
+            "Adam, SOAP, Muon, GradientDescent or SPRING (recipes adam, soap, muon, gradient-descent, spring)"
         )
 
     @abstractmethod

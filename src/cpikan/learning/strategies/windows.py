@@ -34,6 +34,8 @@ _WALLS = 60  # points of the conditions that stay residuals
 _MERGED = 1.3  # of a window's length: what is left is no window of its own
 _SHORTEST = 1 / 64  # window, of the whole time
 _SCOUTED, _SCOUT_TIME = 1e-3, 0.3  # relative residual, and share of a window's time, at which its fronts are looked for
+_LEAST = 30  # steps, whatever the time, before a window is called too long
+_SOUND = 0.1  # of the residual at which a window fails: after one with less the next may be longer
 _EASY = 0.7  # of a window's time: one that needed less for its goal is followed by one twice as long
 
 
@@ -88,8 +90,10 @@ class Windows(Strategy):
         run.iterate = placed(run.problem, TimeWindows(found.time, *parts), _POINTS, MEAN_SQUARES)[0]
         run.keep_best()
         early = relative <= self.goal and training.took < _EASY * seconds
-        state = {**state, "now": end, "length": (2.0 if early else 1.0) * (end - now)}
-        return {**state, "windows": [*state["windows"], record]}
+        longest = math.inf if early else self.first * (high - low)  # a length that had been halved comes back
+        grown = 2.0 if early or relative < _SOUND * self.failed else 1.0
+        length = max(end - now, min(grown * (end - now), longest))
+        return {**state, "now": end, "length": length, "windows": [*state["windows"], record]}
 
     def stop(self, run: Runner, state: State) -> StopReason:
         """Stop at the end of time."""
@@ -190,8 +194,9 @@ class _Training:
     def go(self, seconds: float, goal: float) -> None:
         """Train for so long, or until the residual is at the goal, and leave the best state in the network."""
         begun = self._run.seconds
-        while self._run.seconds - begun < seconds and self.relative() > goal:
-            spent = self._most is not None and self.steps >= self._most
+        while self.relative() > goal and self._run.left_s > 0:
+            enough = self._run.seconds - begun >= seconds and self.steps >= _LEAST
+            spent = enough or (self._most is not None and self.steps >= self._most)
             if spent or self._child.stop(self._inner, self._state) is not StopReason.RUNNING:
                 break
             self._state = self._child.step(self._inner, self._state)

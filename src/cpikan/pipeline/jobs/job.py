@@ -1,16 +1,85 @@
-"""A job: what the command line, a batch or a service asks for, as data that files and other processes can carry."""
+"""A job: what the command line, a batch or a service asks for, as data that files and other processes can carry; its verbs."""
 
 from __future__ import annotations
 
+import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cpikan.errors import InputError, unknown_name
-from cpikan.pipeline.jobs.verb import VERBS, verb_named
+from cpikan.errors import InputError, check_name, check_names
+from cpikan.option import option
 from cpikan.storage.documents import parse_json, parse_toml
 from cpikan.streaming.events import Events, as_events
+
+if TYPE_CHECKING:
+    from cpikan.surface.aperture import Aperture
+
+
+_MASK = "pixels that count are nonzero: .npy or a grey image"
+_CIRCLE = "pixels that count lie in this circle or annulus (pixels)"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What may become of an output that exists, finished or not."""
+
+    resume: bool = option(False, "go on with a run that was stopped")
+    overwrite: bool = option(False, "replace an output that exists")
+
+
+@dataclass(frozen=True)
+class AreaOptions:
+    """Which pixels count: those of a mask, within a circle, or both."""
+
+    mask: str | None = option(None, _MASK, metavar="FILE")
+    circle: str | None = option(None, _CIRCLE, metavar="X,Y,R[,INNER]")
+
+    def open(self) -> Aperture | None:
+        """Open the aperture of a circle and of a mask file; InputError where either cannot be read."""
+        from cpikan.surface.aperture import aperture_of  # NumPy: help must not wait for it
+
+        return aperture_of(self.circle, self.mask)
+
+
+@dataclass(frozen=True)
+class OneAreaOptions(AreaOptions):
+    """Which pixels count: those of a mask, or within a circle."""
+
+    mask: str | None = option(None, _MASK, metavar="FILE", group="area")
+    circle: str | None = option(None, _CIRCLE, metavar="X,Y,R[,INNER]", group="area")
+
+    def __post_init__(self) -> None:
+        if self.mask and self.circle:
+            raise InputError("mask and circle exclude each other: give one of them")
+
+
+VERBS = ("reconstruct", "simulate", "train", "finetune", "evaluate", "solve", "ablate")  # files in verbs/
+
+
+@dataclass(frozen=True)
+class Verb:
+    """``settings``: dataclasses whose fields a job of this verb may set; ``needs``: fields of the job that must be given;
+    ``run(job, events, seconds_before)`` does the work and returns its figures; ``check`` refuses settings by an InputError,
+    by default those that their own dataclass refuses."""
+
+    settings: tuple[type[Any], ...]
+    needs: tuple[str, ...]
+    run: Callable[[Job, Events, float], dict[str, Any]]
+    check: Callable[[Job], object] = lambda job: [job.part(kind) for kind in verb_named(job.verb).settings]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """List the settings by name."""
+        return tuple(dict.fromkeys(entry.name for kind in self.settings for entry in fields(kind)))
+
+
+def verb_named(name: str) -> Verb:
+    """Load the verb ``name``, one of `VERBS`."""
+    verb: Verb = importlib.import_module(f"cpikan.pipeline.jobs.verbs.{name}").VERB
+    return verb
+
 
 _KEYS = ("verb", "source", "output", "settings")
 
@@ -31,8 +100,7 @@ class Job:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.verb not in VERBS:
-            raise unknown_name("verb", str(self.verb), VERBS)
+        check_name("verb", str(self.verb), VERBS)
         verb = verb_named(self.verb)
         for key in verb.needs:
             if not isinstance(getattr(self, key), str) or not getattr(self, key):
@@ -40,18 +108,14 @@ class Job:
         if not isinstance(self.settings, Mapping):
             raise InputError(f"settings of {self.verb} are {self.settings!r}: give a table of names and values")
         allowed = verb.names
-        for name in self.settings:
-            if name not in allowed:
-                raise unknown_name(f"setting of {self.verb}", str(name), allowed)
+        check_names(f"setting of {self.verb}", self.settings, allowed)
         object.__setattr__(self, "settings", _plain(self.settings, self.verb))
         verb.check(self)
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Job:
         """Make a job of a table with the keys verb, source, output and settings; InputError for any other key."""
-        for key in table:
-            if key not in _KEYS:
-                raise unknown_name("key of a job", str(key), _KEYS)
+        check_names("key of a job", table, _KEYS)
         if "verb" not in table:
             raise InputError(f"a job without a verb: give one of {', '.join(VERBS)}")
         return cls(**{str(key): value for key, value in table.items()})

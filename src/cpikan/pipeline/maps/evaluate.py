@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from cpikan.errors import InputError
 from cpikan.masked import without_mask
 from cpikan.metrics import wrong_order_limit_nm
-from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
-from cpikan.pipeline.maps.map_rows import MapRows, check_heights
+from cpikan.pipeline.maps.height_map import HeightMap, MapRows, check_heights, open_height_map
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.maps import open_npy
-from cpikan.streaming.bands import Band
+from cpikan.streaming.engine import Band
 from cpikan.streaming.events import Events
 from cpikan.surface.alignment import Alignment, Block, align
-from cpikan.surface.aperture import Aperture, pupil_of
+from cpikan.surface.aperture import Aperture, laid_on, pupil_of
 from cpikan.surface.components import ComponentScan
 from cpikan.surface.form import check_form_terms, form_modes
 from cpikan.surface.tallies import ErrorTally
@@ -139,9 +138,7 @@ def align_to_truth(
     scan = _scan(rows) if height_map.component is None and len(wavelengths) == 1 else None
     limit_nm = wrong_order_limit_nm(wavelengths)
     aspect = pixel_aspect(height_map.pixel_um)
-    if aperture is not None:
-        aperture = aperture.stretched(aspect)
-        aperture.check(rows.shape)
+    aperture = laid_on(aperture, rows.shape, aspect)
     removed = check_form_terms(("piston", *terms))
     alignment = align(
         lambda: _blocks(rows, heights, scan, aperture),

@@ -1,19 +1,66 @@
-"""The result of a reconstruction, as it lies on disk."""
+"""The result of a reconstruction, as it lies on disk: its quantities, and its rows in bands as often as it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cpikan.pipeline.maps.levelled import LevelledHeights
-from cpikan.storage.maps import MapArray, open_map
+import numpy as np
+from numpy.typing import NDArray
+
+from cpikan.errors import InputError
+from cpikan.storage.maps import LazyMap, MapArray, open_map
 from cpikan.storage.writers.layout import QUANTITIES
-from cpikan.surface.aperture import Aperture
-from cpikan.surface.form import check_form_terms
+from cpikan.streaming.engine import Band, split_bands
+from cpikan.streaming.events import Events, Progress
+from cpikan.surface.aperture import Aperture, circle_around, pupil_of
+from cpikan.surface.form import Form, FormFit, check_form_terms, surface_rows
 from cpikan.units import PixelUm, pixel_aspect, pixel_pair
+
+_BAND_ROWS = 512  # the largest unit of rows that a file of ours decodes at once
+
+
+class LevelledHeights(LazyMap):
+    """Heights of a map in nm, float64: NaN outside ``aperture`` (None: nowhere), less the least-squares form of ``terms``.
+
+    The form is fitted when heights are first read, in the aperture's own circle or the one around the valid pixels: one
+    or two sweeps of the map, memory of a band.
+    """
+
+    def __init__(
+        self, stored: MapArray, aperture: Aperture | None, terms: tuple[str, ...], aspect: float = 1.0
+    ) -> None:
+        super().__init__((int(stored.shape[0]), int(stored.shape[1])), np.dtype(np.float64))
+        self._stored, self._aperture, self._terms, self._aspect = stored, aperture, terms, aspect
+
+    @cached_property
+    def form(self) -> Form:
+        """Fit the form that is removed."""
+        masks = ((start, np.isfinite(heights)) for start, heights in self._bands())
+        fit = FormFit(self._terms, pupil_of(self._aperture) or circle_around(masks, self._aspect))
+        for start, heights in self._bands():
+            fit.add(start, heights)
+        return fit.solve()
+
+    def _read(self, rows: range, columns: range) -> np.ndarray:
+        heights = self._cut(rows.start, rows.stop)
+        if self._terms:
+            form = np.array([self.form.coefficients_nm])
+            heights -= surface_rows(self.form.basis, self.form.pupil, form, rows.start, np.isfinite(heights))[0]
+        return heights[:, columns.start : columns.stop]
+
+    def _bands(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        for start in range(0, self.shape[0], _BAND_ROWS):
+            yield start, self._cut(start, min(start + _BAND_ROWS, self.shape[0]))
+
+    def _cut(self, start: int, stop: int) -> NDArray[np.float64]:
+        heights = np.array(self._stored[start:stop], np.float64)
+        if self._aperture is not None:
+            self._aperture.cut(start, heights)
+        return heights
 
 
 @dataclass(frozen=True)
@@ -136,3 +183,63 @@ def open_height_map(path: Path | str) -> HeightMap:
     """Open a height map of any format that holds heights, lazily; InputError when it is missing, unfinished or damaged."""
     stored = open_map(path)
     return HeightMap(stored.path, stored.arrays, stored.document)
+
+
+_HIGHEST_NM = 1e15
+_BLOCK_PIXELS = 1 << 20
+_CHUNK_ROWS = 512  # the largest unit of rows that a file of ours decodes at once
+
+
+def check_heights(heights: NDArray[np.number], name: str) -> None:
+    """Raise InputError for finite heights in nm that no surface has: their powers would leave the range of numbers."""
+    size = np.abs(np.asarray(heights, np.float64))
+    beyond = (size > _HIGHEST_NM) & (size < np.inf)
+    if beyond.any():
+        raise InputError(
+            f"{name} holds a height of {size[beyond].max():.3g} nm: more than {_HIGHEST_NM:g} nm is no height; check the file, "
+            "and that it is in nm"
+        )
+
+
+class MapRows:
+    """The quantities of a height map read in bands of ``block_pixels`` (about a million).
+
+    Every chunk of the file is decoded once per sweep.
+    Bands hold a power of two of rows, so none crosses a chunk; the rows of the last chunk of each quantity are kept.
+    """
+
+    def __init__(
+        self,
+        height_map: HeightMap,
+        label: str = "evaluate",
+        *,
+        progress: bool | Events = False,
+        block_pixels: int | None = None,
+    ) -> None:
+        self.map = height_map
+        self._label, self._progress = label, progress
+        height, width = (int(n) for n in height_map.height_nm.shape)
+        self.shape = (height, width)
+        rows = min(_CHUNK_ROWS, max(1, (block_pixels or _BLOCK_PIXELS) // width))
+        self.bands = split_bands(height, 1 << (rows.bit_length() - 1))
+        self._kept: dict[str, tuple[int, NDArray[Any]]] = {}
+
+    def read(self, name: str, band: Band) -> NDArray[Any] | None:
+        """Read rows of the quantity ``name`` (``height_nm``, ``sigma_nm``, ...), None when the map has none."""
+        source = getattr(self.map, name)
+        if source is None or isinstance(source, np.ndarray):
+            return None if source is None else source[band.start : band.stop]
+        first = band.start // _CHUNK_ROWS * _CHUNK_ROWS
+        if name not in self._kept or self._kept[name][0] != first:
+            self._kept[name] = (first, np.asarray(source[first : first + _CHUNK_ROWS, :]))
+        return self._kept[name][1][band.start - first : band.stop - first]
+
+    def heights(self) -> Iterator[tuple[Band, NDArray[Any]]]:
+        """Yield every band with its heights in nm, from top to bottom."""
+        with Progress(self._label, *self.shape, self._progress) as bar:
+            for band in self.bands:
+                rows = self.read("height_nm", band)
+                assert rows is not None
+                check_heights(rows, str(self.map.path))
+                yield band, rows
+                bar.advance(band.rows)

@@ -10,13 +10,18 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.pipeline.maps.height_map import HeightMap
-from cpikan.pipeline.maps.map_rows import MapRows
+from cpikan.pipeline.maps.height_map import HeightMap, MapRows
 from cpikan.pipeline.maps.pyramid import build_pyramid
 from cpikan.storage.atomic import check_disk_space, write_json
-from cpikan.storage.row_assembler import RowAssembler
-from cpikan.storage.writers.layout import QUANTITIES, document_path
-from cpikan.storage.writers.open import check_document, open_writer, output_paths, required_bytes
+from cpikan.storage.writers.layout import (
+    QUANTITIES,
+    RowAssembler,
+    check_document,
+    document_path,
+    open_writer,
+    output_paths,
+    required_bytes,
+)
 
 
 def save_map(height_map: HeightMap, path: Path, *, overwrite: bool = False) -> None:

@@ -11,8 +11,7 @@ from cpikan.images.features import FeatureSpec
 from cpikan.images.model_file import load_model, shipped_model
 from cpikan.images.tiles import LearnedTiles, MapUnits
 from cpikan.pipeline.stacks.stack import FrameStack
-from cpikan.streaming.tiling.plan import plan_tiles
-from cpikan.streaming.tiling.settings import TilingSettings
+from cpikan.streaming.tiling.plan import TilingSettings, plan_tiles
 from cpikan.streaming.tiling.torch_model import weights_fingerprint
 
 DEFAULT_MODEL = "wafer"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.pipeline.reconstruction.arrays import scratch_files
-from cpikan.pipeline.reconstruction.methods import METHODS, Method
-from cpikan.pipeline.reconstruction.settings import ReconstructSettings
-from cpikan.pipeline.reconstruction.stage import Stage
+from cpikan.pipeline.reconstruction.passes import DEPTH, frame_bands
+from cpikan.pipeline.reconstruction.settings import METHODS, Method, ReconstructSettings
+from cpikan.pipeline.reconstruction.stage import Stage, scratch_files
 from cpikan.pipeline.reconstruction.stages.demodulate import Demodulate
+from cpikan.pipeline.reconstruction.stages.doubt_steps import DoubtSteps
 from cpikan.pipeline.reconstruction.stages.form import RemoveForm
 from cpikan.pipeline.reconstruction.stages.inpaint import Inpaint
 from cpikan.pipeline.reconstruction.stages.learn import Learn
@@ -21,9 +21,12 @@ from cpikan.pipeline.reconstruction.stages.refine import Refine
 from cpikan.pipeline.reconstruction.stages.unwrap import Ripple, Unwrap
 from cpikan.pipeline.reconstruction.stages.write import Write
 from cpikan.pipeline.stacks.stack import FrameStack
+from cpikan.psi.kernels.cpu import CpuKernels
+from cpikan.psi.kernels.select import choose_device
 from cpikan.psi.model.schemes import LEAST_SQUARES
 from cpikan.storage.formats import Format
-from cpikan.storage.writers.layout import QUANTITIES, SLOPES
+from cpikan.storage.scratch import ScratchArrays
+from cpikan.storage.writers.layout import QUANTITIES, SLOPES, output_format, required_bytes
 
 
 class StackInfo(NamedTuple):
@@ -76,14 +79,16 @@ class Plan:
         """List the scratch arrays by file; none where the frames are turned into the output in one pass."""
         return scratch_files(self.stages)
 
-    def settle(self, *, doubtful: bool, varying: bool) -> Plan:
+    def settle(self, *, doubtful: bool, varying: bool, step_reach_px: int = 0) -> Plan:
         """Settle the plan after calibration: neighbours are asked or not, and the frames run where kernels serve them.
 
-        ``doubtful``: orders of single pixels are in doubt; ``varying``: steps vary over the image, which only the CPU serves.
+        ``doubtful``: orders of single pixels are in doubt; ``varying``: steps vary over the image, which only the CPU serves;
+        ``step_reach_px``: how far from a step pixels are to be flagged, 0 for not at all.
         """
         asks = self.neighbours == "always" or (self.neighbours == "in doubt" and doubtful)
         on_cpu = asks or (varying and self.device_is_free)
-        return replace(self, neighbours="always" if asks else "never", device="cpu" if on_cpu else self.device)
+        plan = replace(self, neighbours="always" if asks else "never", device="cpu" if on_cpu else self.device)
+        return replace(plan, stages=_doubting(self.stages, step_reach_px)) if step_reach_px else plan
 
 
 def plan_reconstruction(info: StackInfo, settings: ReconstructSettings, target: Format, accelerator: str) -> Plan:
@@ -121,6 +126,14 @@ def plan_reconstruction(info: StackInfo, settings: ReconstructSettings, target: 
     )
 
 
+def _doubting(stages: tuple[Stage, ...], reach_px: int) -> tuple[Stage, ...]:
+    """Flag pixels beside steps once they are demodulated, which then goes by way of scratch arrays."""
+    first, *rest = stages
+    if isinstance(first, Demodulate) and first.direct:
+        first, rest = first.stored(), [Write()]
+    return first, DoubtSteps(reach_px=reach_px), *rest
+
+
 def _check(info: StackInfo, settings: ReconstructSettings) -> None:
     if settings.fit is not None and info.steps == "trusted":
         raise InputError("--fit estimates what differs between frames, but the steps are trusted: say --steps nominal")
@@ -130,3 +143,69 @@ def _check(info: StackInfo, settings: ReconstructSettings) -> None:
         raise InputError(f"overlap {settings.overlap} is too small to join tiles: give 2 to half a tile")
     if settings.range_nm is not None:
         raise InputError("--range needs two or more wavelengths: one wavelength has no absolute orders; leave it out")
+
+
+_PROCESS_MIB = 160  # interpreter, NumPy, compiled kernels
+_MAP_BYTES = 13  # of a pixel: height, sigma, modulation, flags
+_OUTPUTS = {"npy": ("x.npy", False), "npy_all": ("x.npy", True), "tif": ("x.tif", False), "zarr": ("x.zarr", False)}
+
+
+def estimate_run(
+    stack: FrameStack, settings: ReconstructSettings | None = None, output: str = "x.zarr"
+) -> dict[str, Any]:
+    """Estimate what a run with ``settings`` into ``output`` would do and take.
+
+    By stage, with bands, disk per output format and memory; JSON-able, bytes and MiB. Raises InputError for settings
+    that do not serve the stack.
+    """
+    asked, shape = settings or ReconstructSettings(), stack.shape[2:]
+    accelerator = choose_device(asked.device)
+
+    def plan(path: str, **changes: Any) -> Plan:
+        return plan_reconstruction(StackInfo.of(stack), replace(asked, **changes), output_format(path), accelerator)
+
+    def disk(**changes: Any) -> dict[str, int]:
+        plans = {kind: (path, plan(path, all_quantities=a, **changes)) for kind, (path, a) in _OUTPUTS.items()}
+        return {kind: required_bytes(path, shape, made.quantities) for kind, (path, made) in plans.items()}
+
+    def scratch(**changes: Any) -> int:
+        return ScratchArrays.required_bytes(shape, plan(output, **changes).scratch)
+
+    chosen = plan(output)
+    rows = frame_bands(stack, asked.band_rows, 0, CpuKernels.band_bytes)[0].rows
+    band_mib = (stack.input_bytes // shape[0] + _MAP_BYTES * shape[1]) * rows / 2**20
+    return {
+        "method": "unwrap by tiles" if "unwrap" in chosen.names else "joint orders per pixel",
+        "stages": list(chosen.names),
+        "device": chosen.device,
+        "calibrates_steps": stack.acquisition.steps != "trusted",
+        "band_rows": rows,
+        "disk_bytes": disk(),
+        "disk_bytes_field": disk(method="field", model=None),
+        "scratch_bytes": scratch(),
+        "scratch_bytes_field": scratch(method="field", model=None),
+        "scratch_bytes_learned": scratch(method="learned"),
+        "memory_mib": round(_PROCESS_MIB + (2 * DEPTH + 2) * band_mib),
+    }
+
+
+def format_estimate(estimate: dict[str, Any]) -> str:
+    """Write what `estimate_run` gave as lines for people."""
+    steps = ", steps estimated first" if estimate["calibrates_steps"] else ""
+    return "\n".join(
+        [
+            f"{'would do':<12} {estimate['method']}{steps}, in bands of {estimate['band_rows']} rows",
+            f"{'stages':<12} {', '.join(estimate['stages'])}",
+            f"{'disk':<12} {_sizes(estimate, '')}",
+            f"{'disk, field':<12} {_sizes(estimate, '_field')} (--method field: slopes and curvature too)",
+            f"{'learned':<12} {estimate['scratch_bytes_learned'] / 2**20:.0f} MiB while it runs (--method learned)",
+            f"{'memory':<12} about {estimate['memory_mib']} MiB",
+        ]
+    )
+
+
+def _sizes(estimate: dict[str, Any], method: str) -> str:
+    """Format the disk space per kind of output, and of the scratch files, in MiB."""
+    disk, scratch = estimate[f"disk_bytes{method}"], estimate[f"scratch_bytes{method}"]
+    sizes = ", ".join(f".{kind.replace('_all', ' --all')} {size / 2**20:.0f} MiB" for kind, size in disk.items())
+    return sizes + (f", and {scratch / 2**20:.0f} MiB while it runs" if scratch else "")

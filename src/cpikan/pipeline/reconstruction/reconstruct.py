@@ -11,20 +11,17 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from cpikan.compiled import compilation_told
-from cpikan.errors import InputError, NothingMeasured, unknown_name
+from cpikan.errors import InputError, NothingMeasured, check_names
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
-from cpikan.pipeline.reconstruction.arrays import Arrays
 from cpikan.pipeline.reconstruction.calibrate import FirstLook, StackCalibration, calibrated
-from cpikan.pipeline.reconstruction.frame_record import check_finished
-from cpikan.pipeline.reconstruction.height_sample import HeightSample
-from cpikan.pipeline.reconstruction.output import Output
+from cpikan.pipeline.reconstruction.output import HeightSample, Output
 from cpikan.pipeline.reconstruction.passes import flat_bands
 from cpikan.pipeline.reconstruction.plan import Plan, StackInfo, plan_reconstruction
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
-from cpikan.pipeline.reconstruction.stage import Context, Stage
+from cpikan.pipeline.reconstruction.stage import Arrays, Context, Stage
 from cpikan.pipeline.reconstruction.summary import added, document, first_facts
 from cpikan.pipeline.reconstruction.workspace import Workspace, refuse_existing
-from cpikan.pipeline.stacks.frame_hash import sha256_of_frames
+from cpikan.pipeline.stacks.frame_hash import check_finished, sha256_of_frames
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.calibration.planning import check_orders
 from cpikan.psi.kernels.cpu import DemodulationKernels
@@ -34,11 +31,11 @@ from cpikan.psi.warm import warm_up
 from cpikan.storage.atomic import check_disk_space, read_json
 from cpikan.storage.maps import open_map
 from cpikan.storage.scratch import ScratchArrays
-from cpikan.storage.writers.layout import document_path
-from cpikan.storage.writers.open import output_format, required_bytes
+from cpikan.storage.writers.layout import document_path, output_format, required_bytes
 from cpikan.streaming.events import Events, as_events, note
 from cpikan.streaming.memory import PeakMemory
-from cpikan.streaming.rows import RowPool
+from cpikan.streaming.threads import RowPool
+from cpikan.surface.aperture import laid_on
 from cpikan.units import pixel_aspect
 from cpikan.version import VERSION
 
@@ -71,9 +68,7 @@ def reconstruct(
     """
     if settings is not None and options:
         raise InputError(f"give settings or {', '.join(options)}, not both")
-    for name in options:
-        if name not in ReconstructSettings.__dataclass_fields__:
-            raise unknown_name("setting", name, ReconstructSettings.__dataclass_fields__)
+    check_names("setting", options, ReconstructSettings.__dataclass_fields__)
     run = _Run.prepared(stack, Path(output), settings or ReconstructSettings(**options), as_events(progress))
     finished = run.go(seconds_before, resume=resume, overwrite=overwrite)
     height_map = open_height_map(run.output)
@@ -97,11 +92,8 @@ class _Run:
         """Plan the run and refuse what cannot work before anything is written."""
         accelerator = choose_device(settings.device)
         check_orders(stack.acquisition.wavelengths_nm, settings.range_nm)
-        if settings.mask is not None:
-            aspect = pixel_aspect(stack.acquisition.pixel_um)
-            settings = replace(settings, mask=settings.mask.stretched(aspect))
-            assert settings.mask is not None
-            settings.mask.check(stack.shape[2:])
+        mask = laid_on(settings.mask, stack.shape[2:], pixel_aspect(stack.acquisition.pixel_um))
+        settings = replace(settings, mask=mask)
         plan = plan_reconstruction(StackInfo.of(stack), settings, output_format(output), accelerator)
         _check_not_the_frames(stack, output)
         network = None
@@ -168,7 +160,8 @@ class _Run:
         calibration = calibrated(self.stack, self.settings, self.plan, look)
         used = calibration.calibration.acquisition
         stack = self.stack if used is None else self.stack.in_order(used.order)
-        plan = self.plan.settle(doubtful=calibration.doubtful, varying=calibration.varying)
+        reach = calibration.step_reach_px
+        plan = self.plan.settle(doubtful=calibration.doubtful, varying=calibration.varying, step_reach_px=reach)
         facts = first_facts(self.settings.method, plan.device, calibration)
         again = bool(space.journal.steps)  # then the scratch files must be there: ResumeError if not
         with (

@@ -4,15 +4,45 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name, unknown_name
 from cpikan.option import FORM_HELP, option, options_of
-from cpikan.pipeline.reconstruction.methods import METHODS
-from cpikan.psi.calibration.steps.layout import EFFECTS
+from cpikan.psi.calibration.steps.model import EFFECTS
 from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, SCHEMES
 from cpikan.surface.aperture import Aperture
+
+
+@dataclass(frozen=True)
+class Method:
+    """Who decides the orders of pixels, and what becomes of their heights.
+
+    ``neighbours``: whether several wavelengths ask a pixel's neighbours; a surface fitted to the map guides the orders
+    ``always``, and on cells in doubt where those are asked ``in doubt``. ``refiner``: the name that goes into
+    ``methods_used``. ``surface``: heights are those of the surface itself. ``network``: a learned model corrects them.
+    """
+
+    neighbours: Literal["never", "in doubt", "always"]
+    refiner: str = ""
+    surface: bool = False
+    network: bool = False
+
+    @property
+    def refines(self) -> bool:
+        """Tell whether the orders of one wavelength are set right after unwrapping."""
+        return self.neighbours == "always"
+
+
+METHODS: Mapping[str, Method] = {
+    "auto": Method("in doubt", "hybrid"),
+    "pixel": Method("never"),
+    "field": Method("always", "field", surface=True),
+    "hybrid": Method("always", "hybrid"),
+    "learned": Method("always", "hybrid", network=True),
+}
+
 
 UNWRAP_TILE, UNWRAP_OVERLAP = 512, 64
 FIT = (*EFFECTS, "response")
@@ -65,12 +95,9 @@ class ReconstructSettings:
     def __post_init__(self) -> None:
         from cpikan.surface.form import check_form_terms  # compiled: help must not wait for it
 
-        if self.method not in METHODS:
-            raise unknown_name("method", self.method, METHODS)
-        if self.combine not in COMBINATIONS:
-            raise unknown_name("combination", self.combine, COMBINATIONS)
-        if self.scheme not in (names := (LEAST_SQUARES, CARRE, *SCHEMES)):
-            raise unknown_name("scheme", self.scheme, names)
+        check_name("method", self.method, METHODS)
+        check_name("combination", self.combine, COMBINATIONS)
+        check_name("scheme", self.scheme, (LEAST_SQUARES, CARRE, *SCHEMES))
         if self.fit is not None:
             object.__setattr__(self, "fit", _effects(self.fit))
         object.__setattr__(self, "remove", check_form_terms(self.remove))  # one order, whatever was written

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.storage.atomic import read_json, write_json
-from cpikan.storage.file_kinds import refuse_link
-from cpikan.storage.writers.layout import document_path, partial_of
-from cpikan.storage.writers.open import check_document, output_format, output_paths, partial_paths
+from cpikan.storage.atomic import read_json, refuse_link, write_json
+from cpikan.storage.writers.layout import (
+    check_document,
+    document_path,
+    output_format,
+    output_paths,
+    partial_of,
+    partial_paths,
+)
 from cpikan.streaming.journal import Journal, check_same_plan
 
 State = Literal["new", "unfinished", "finished"]

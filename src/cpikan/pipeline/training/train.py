@@ -1,4 +1,4 @@
-"""Training of image models from stacks on disk: a config in, a model file out, resumable in between."""
+"""Training of image models: stacks, a network and losses as a config says, or a model fitted to one's own frames."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from cpikan.images.losses.kinds import build_losses
 from cpikan.images.model_file import ModelCard, load_model, save_model, shipped_models
 from cpikan.images.models.kinds import build_model, model_settings
 from cpikan.images.models.network import ImageNetwork
-from cpikan.images.patches.source import PatchSource
+from cpikan.images.patches.source import StackSource
+from cpikan.images.training.anchor import Anchor
 from cpikan.images.training.config import TrainConfig, read_config
 from cpikan.images.training.engine import Engine
 from cpikan.images.training.feed import PatchFeed, reads_frames
@@ -28,12 +29,14 @@ from cpikan.images.training.log import TrainLog
 from cpikan.images.training.loop import Task, Trained, Trainer
 from cpikan.images.training.tables import from_table
 from cpikan.images.training.transform import PatchTransform
+from cpikan.pipeline.training.finetune_settings import FinetuneSettings
 from cpikan.pipeline.training.simulated_stacks import SimulatedSpec, simulated_stacks
 from cpikan.pipeline.training.training_stacks import open_training_stacks
 from cpikan.storage.atomic import write_json
 from cpikan.streaming.events import Events
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.run_store import RunStore, remove_state
+from cpikan.streaming.tiling.torch_model import weights_fingerprint
 
 _WRITE_S = 2.0  # states are written no more often than this
 
@@ -82,8 +85,8 @@ class TrainingRun:
     """A training made ready: config, stacks, network to begin with and losses; ``identity`` and the config tell runs apart."""
 
     config: TrainConfig
-    sources: Sequence[PatchSource]
-    held_out: Sequence[PatchSource]
+    sources: Sequence[StackSource]
+    held_out: Sequence[StackSource]
     network: ImageNetwork
     terms: list[tuple[float, Loss]]
     identity: dict[str, Any]
@@ -199,7 +202,7 @@ def _check_task(run: TrainingRun, curriculum: Curriculum | None, engine: Engine)
 
 def _stacks(
     config: TrainConfig, engine: Engine, progress: bool | Events
-) -> tuple[list[PatchSource], list[PatchSource]]:
+) -> tuple[list[StackSource], list[StackSource]]:
     """Prepare stacks to train on and held-out ones; the main process makes missing ones, the others take them."""
     data = config.data
     if not data.folders and not data.simulated:
@@ -220,8 +223,8 @@ def _stacks(
 
 def _open(
     folders: Sequence[str], simulated: dict[str, Any], key: str, config: TrainConfig, progress: bool | Events
-) -> list[PatchSource]:
-    found: list[PatchSource] = []
+) -> list[StackSource]:
+    found: list[StackSource] = []
     frames, cache = reads_frames(config), Path(config.data.cache)
     if folders:
         found += open_training_stacks(
@@ -309,3 +312,62 @@ def _save(run: TrainingRun, place: Place, trained: Trained, summary: dict[str, A
     run.network.load_state_dict(trained.weights)
     kept = {"seed": run.config.seed, "config": run.config.table(), "summary": summary, **run.identity}
     save_model(run.network, ModelCard.of(run.network, run.config.features, kept), place.model)
+
+
+def finetune(
+    model: Path | str,
+    stack: Path | str,
+    output: Path | str,
+    settings: FinetuneSettings | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool | Events = True,
+) -> dict[str, Any]:
+    """Fit a model to the frames of a stack by recorrupted frames, and write it where it explains more than before.
+
+    ``model`` is a file or the name of a shipped one, ``stack`` a stack or a folder of stacks; ``output`` is written
+    where the network explains held-out rows better.
+
+    Returns the summary that `cpikan finetune --json` prints: that of `train`, and ``changed`` with the held-out losses before
+    and after. Raises InputError for bad settings and stacks, and where the model got no better (unless ``keep_worse``); then
+    no model is written.
+    """
+    place, asked = Place(Path(output), resume, overwrite), settings or FinetuneSettings()
+    place.check()
+    network, card = load_model(model)
+    multiple = network.multiple_px
+    with closing(Engine(asked.config(multiple, (512, 512)))) as engine, PeakMemory() as memory:
+        sources = open_training_stacks([stack], asked.cache, progress=progress if engine.main else False, frames=True)
+        for source in sources:
+            card.features.check(source.wavelengths_nm)
+        least = (min(source.shape[0] for source in sources), min(source.shape[1] for source in sources))
+        config = replace(asked.config(multiple, least), features=card.features)
+        terms = build_losses(config.loss)
+        if asked.anchor:
+            terms.append((asked.anchor, Anchor(network, card.features)))
+        identity = {
+            "model": str(model),
+            "began with": weights_fingerprint(network),
+            "anchor": asked.anchor,
+            "stacks": [source.name for source in sources],
+        }
+        run = TrainingRun(config, sources, [], network.train(), terms, identity)
+
+        def judge(trained: Trained) -> dict[str, Any]:
+            return {"model": str(model), "settings": asdict(asked), "changed": _changed(trained, asked.keep_worse)}
+
+        return run_training(run, place, engine, memory, progress=progress, judge=judge)
+
+
+def _changed(trained: Trained, keep_worse: bool) -> dict[str, Any]:
+    """Compare held-out losses before and after; InputError where the physics loss did not fall."""
+    before, after = trained.position.first_validation, trained.position.best_validation or trained.position.validation
+    was, now = before["physics"], after["physics"]
+    if not now < was and not keep_worse:
+        raise InputError(
+            f"the held-out physics loss went from {was:.6g} to {now:.6g} in {trained.position.step} steps: the model got no "
+            "better, nothing is written; give more frames or a lower rate, or keep it by --keep-worse"
+        )
+    keys = [key for key in before if key not in ("step", "resolution", "pixels")]
+    return {key: {"before": before[key], "after": after[key]} for key in keys}

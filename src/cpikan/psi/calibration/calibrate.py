@@ -13,7 +13,7 @@ from cpikan.psi.calibration.alignment import Alignment
 from cpikan.psi.calibration.order_model import MeasuredPhases, order_model
 from cpikan.psi.calibration.stack_steps import StackSteps, stack_steps
 from cpikan.psi.calibration.steps.carrier import WholeRows
-from cpikan.psi.calibration.steps.ripple import ripple_before_and_after
+from cpikan.psi.calibration.steps.fringes import ripple_before_and_after
 from cpikan.psi.calibration.steps.step_fit import demodulated
 from cpikan.psi.calibration.steps.structure import plain_structure
 from cpikan.psi.kernels import reference

@@ -11,8 +11,7 @@ from scipy.special import gammainccinv
 from cpikan.errors import InputError
 from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.agreement import Agreement, agreement
-from cpikan.psi.calibration.alignment import Alignment, Ranges, Samples, align
-from cpikan.psi.calibration.misfits import worst_region
+from cpikan.psi.calibration.alignment import Alignment, Ranges, Samples, align, worst_region
 from cpikan.psi.calibration.smooth_errors import blamed, polynomial, smooth_errors
 from cpikan.psi.kernels.cpu import search_orders
 from cpikan.psi.kernels.model import LEAST_MARGIN, OrderSearch

@@ -15,8 +15,7 @@ import numpy as np
 
 from cpikan.errors import InputError
 from cpikan.psi.calibration import planning
-from cpikan.psi.calibration.alignment import Guess, decode, improve, thin
-from cpikan.psi.calibration.misfits import trimmed_mean
+from cpikan.psi.calibration.alignment import Guess, decode, improve, thin, trimmed_mean
 from cpikan.psi.calibration.order_model import MeasuredPhases
 from cpikan.psi.kernels.cpu import search_orders
 from cpikan.psi.model.acquisition import Acquisition

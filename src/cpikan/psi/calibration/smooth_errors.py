@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from cpikan.psi.calibration.alignment import Guess, Samples, Search, decode, subset, thin
-from cpikan.psi.calibration.misfits import trimmed_mean
 
 DEGREE = 4
 _GROWTH = (
@@ -136,8 +135,3 @@ def _terms(samples: Samples, residual: np.ndarray, degree: int, scale: float) ->
     for values, (i, j) in zip(found.T, some, strict=True):
         out[:, i, j] = values
     return out
-
-
-def mean_misfit(misfit: np.ndarray, wavelengths: int) -> float:
-    """Compute the mean misfit per degree of freedom."""
-    return trimmed_mean(misfit) / max(wavelengths - 1, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 
-from cpikan.psi.model.smooth_field import SmoothField
+from cpikan.psi.model.frame_model import SmoothField
 
 Box = tuple[tuple[float, float], tuple[float, float]]
 

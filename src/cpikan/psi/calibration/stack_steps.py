@@ -10,7 +10,7 @@ import numpy as np
 from cpikan.errors import InputError
 from cpikan.psi.calibration.steps.carrier import Carrier, WholeRows, carrier_of
 from cpikan.psi.calibration.steps.fit import FitOptions, fit_phase_steps
-from cpikan.psi.calibration.steps.layout import EFFECTS
+from cpikan.psi.calibration.steps.model import EFFECTS
 from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.steps.structure import Structure, fitted_structure
 from cpikan.psi.calibration.steps.two_frames import fit_two_frames

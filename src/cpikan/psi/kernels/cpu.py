@@ -11,7 +11,7 @@ from cpikan.psi.kernels.arguments import Found, NodeRows, Range, Span, Waves, as
 from cpikan.psi.kernels.model import DemodulatedRows, HeightRows, PhaseRows, PixelModel, empty_demodulated
 from cpikan.psi.kernels.statistics import row_sums
 from cpikan.psi.kernels.weight_field import WeightField
-from cpikan.streaming.rows import RowPool
+from cpikan.streaming.threads import RowPool
 
 
 def search_orders(ratio: np.ndarray) -> Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, ...]]:

@@ -16,9 +16,8 @@ from cpikan.compiled import compiled
 from cpikan.errors import InputError
 from cpikan.psi.kernels.arguments import Curve, NodeRows
 from cpikan.psi.kernels.model import LONGEST_SEGMENT, Demodulation
-from cpikan.psi.model.frame_model import FrameModel
+from cpikan.psi.model.frame_model import HIGHEST, FrameModel
 from cpikan.psi.model.noise import NoiseModel
-from cpikan.psi.model.response import HIGHEST
 
 PHASE_ERROR_RAD = 1e-5  # the most that interpolated weights may move a phase
 _BUDGET_RAD = 0.8 * PHASE_ERROR_RAD  # what is left is for terms beyond the second order and for the probes' gaps

@@ -5,10 +5,101 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.polynomial import chebyshev, legendre
 
-from cpikan.psi.model.fringes import fringe_columns, parity_vector
-from cpikan.psi.model.response import Response
-from cpikan.psi.model.smooth_field import SmoothField
+_TRIALS = 256
+
+
+def fringe_columns(steps_rad: np.ndarray, harmonics: tuple[int, ...] = ()) -> np.ndarray:
+    """Build the columns 1, cos(h d), -sin(h d), h = 1 and ``harmonics``, of steps d (..., K): (..., K, 3 + 2 H).
+
+    Frames are these columns times A, B cos(phi), B sin(phi) and the two numbers of each further harmonic.
+    """
+    columns = [np.ones_like(steps_rad)]
+    for order in (1, *harmonics):
+        columns += [np.cos(order * steps_rad), -np.sin(order * steps_rad)]
+    return np.stack(columns, axis=-1)
+
+
+def parity_vector(columns: np.ndarray) -> np.ndarray:
+    """Find a unit vector (K,) that none of the ``columns`` (K, M) reaches; zeros where they reach everything.
+
+    The sum of K frames that it weighs is free of A, B and phi: noise alone, unless the frames contradict each other. Among the
+    vectors of that kind, the parity space of fault detection, one is taken whose smallest entry is large, so that a fault in
+    any one frame is seen.
+    """
+    reached, _, _ = np.linalg.svd(columns)
+    free = reached[:, np.linalg.matrix_rank(columns) :]
+    if free.shape[1] == 0:
+        return np.zeros(len(columns))
+    trials = free @ np.random.default_rng(0).standard_normal((free.shape[1], _TRIALS))
+    trials /= np.linalg.norm(trials, axis=0)
+    return np.asarray(trials[:, np.abs(trials).min(axis=0).argmax()])
+
+
+_BEYOND = 1.1  # of the box, as the segments of interpolated weights reach across its edge
+
+
+@dataclass(frozen=True)
+class SmoothField:
+    """sum_ij ``coefficients``[i, j] T_i(y') T_j(x'), y' and x' in [-1, 1] as y and x go over ``box``, (low, high) of each."""
+
+    box: tuple[tuple[float, float], tuple[float, float]]
+    coefficients: np.ndarray
+
+    def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Evaluate the field at pixels (y, x) of any common shape; well beyond the box, the values near its edge."""
+        scaled = [
+            np.clip((2 * np.asarray(v, float) - (low + high)) / max(high - low, 1e-12), -_BEYOND, _BEYOND)
+            for v, (low, high) in zip((y, x), self.box, strict=True)
+        ]
+        rows, columns = np.broadcast_arrays(*scaled)
+        return np.asarray(chebyshev.chebval2d(rows, columns, self.coefficients))
+
+
+HIGHEST = 5  # degree of the Legendre polynomials; degree 0 is background
+
+
+@dataclass(frozen=True)
+class Response:
+    """Light in DN = sample + sum_j coefficients_dn[j] P_(j + 1)(t), t in [-1, 1] as the sample goes from ``low_dn`` to
+    ``high_dn``; beyond them the curve goes on straight."""
+
+    low_dn: float
+    high_dn: float
+    coefficients_dn: tuple[float, ...]
+
+    def light_dn(self, samples: np.ndarray) -> np.ndarray:
+        """Convert samples of any shape to linear light in DN; NaN stays NaN."""
+        values = np.asarray(samples, np.float64)
+        inside = np.clip(values, self.low_dn, self.high_dn)
+        bent = values + np.tensordot(self.coefficients_dn, bends(self.at(inside), len(self.coefficients_dn)), 1)
+        return bent + (self.slope(inside) - 1) * (values - inside)
+
+    def slope(self, samples: np.ndarray) -> np.ndarray:
+        """Differentiate the light by the sample."""
+        inside = np.clip(np.asarray(samples, np.float64), self.low_dn, self.high_dn)
+        series = legendre.legder([0.0, *self.coefficients_dn])
+        return 1 + legendre.legval(self.at(inside), series) * 2 / (self.high_dn - self.low_dn)
+
+    def at(self, samples: np.ndarray) -> np.ndarray:
+        """Convert samples to t."""
+        return (2 * samples - (self.low_dn + self.high_dn)) / (self.high_dn - self.low_dn)
+
+    @property
+    def is_rising(self) -> bool:
+        return bool(self.slope(np.linspace(self.low_dn, self.high_dn, 257)).min() > 0)
+
+    def monomials(self) -> np.ndarray:
+        """Compute the factors of 1, t, t^2, ... t^5 of what is added to a sample inside the range."""
+        found = legendre.leg2poly([0.0, *self.coefficients_dn])
+        return np.pad(found, (0, HIGHEST + 1 - len(found)))
+
+
+def bends(t: np.ndarray, count: int) -> np.ndarray:
+    """Evaluate P_1 .. P_count at t: (count, ...)."""
+    return np.moveaxis(legendre.legvander(t, count)[..., 1:], -1, 0)
+
 
 _LEAST_PARITY = 0.3  # of one pixel's vector beside that of the pivot: what is left of it then has no direction
 UNLOCK_ROUNDS = 6  # harmonics of a tenth of the modulation are then taken off to 1e-6 or so

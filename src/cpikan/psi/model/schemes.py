@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cpikan.errors import InputError, unknown_name
-from cpikan.psi.model.fringes import fringe_columns, parity_vector
+from cpikan.psi.model.frame_model import fringe_columns, parity_vector
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Surfaces, instruments and faults: frames and their truth, row by row, from a seed."""
 
-from cpikan.psi.simulate.instrument import Instrument
-from cpikan.psi.simulate.settings import SURFACE_KINDS, SimulationSettings, SurfaceSettings, surface_preset
+from cpikan.psi.simulate.settings import SURFACE_KINDS, Instrument, SimulationSettings, SurfaceSettings, surface_preset
 from cpikan.psi.simulate.simulator import Simulator, frame_rows, simulate_stack, surface_rows
 
 __all__ = [

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cpikan.compiled import compiled
-from cpikan.psi.simulate.instrument import FrameFaults
 from cpikan.psi.simulate.random import DEAD, GAUSSIAN, cos_turns, f32, i32, normal_rows, row_key, u32, u64, uniform_bits
-from cpikan.psi.simulate.settings import SimulationSettings
+from cpikan.psi.simulate.settings import FrameFaults, SimulationSettings
 from cpikan.psi.simulate.wafer import Grid
 
 _OUTSIDE_LIGHT = 0.15  # of the background: the chuck beside the wafer

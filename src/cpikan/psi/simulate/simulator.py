@@ -6,8 +6,7 @@ import numpy as np
 
 from cpikan.errors import InputError
 from cpikan.psi.simulate.frames import expose_rows, make_light, make_optics
-from cpikan.psi.simulate.instrument import draw_faults
-from cpikan.psi.simulate.settings import SimulationSettings
+from cpikan.psi.simulate.settings import SimulationSettings, draw_faults
 from cpikan.psi.simulate.surface import Surface
 
 

@@ -10,7 +10,7 @@ from cpikan.compiled import compiled
 from cpikan.psi.unwrap.nodes import ComponentNames
 from cpikan.psi.unwrap.raster import order_step
 from cpikan.psi.unwrap.report import OrderMaps
-from cpikan.streaming.rows import RowPool
+from cpikan.streaming.threads import RowPool
 
 _BAND_ROWS = 128
 _TURN = 2 * np.pi

@@ -11,9 +11,8 @@ import numpy as np
 from cpikan.errors import InputError, unknown_name
 from cpikan.storage.headers import check_compressed_size, check_raw_size, decoding
 from cpikan.storage.readers.array import layout_of
-from cpikan.storage.readers.axes import StepMajor, is_step_major
 from cpikan.storage.readers.base import BaseReader, fingerprint_files
-from cpikan.storage.readers.blocks import ChunkedRows, read_frames
+from cpikan.storage.readers.blocks import ChunkedRows, StepMajor, is_step_major, read_frames
 
 _MAX_LISTED = 8
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cpikan.errors import InputError
 from cpikan.storage import formats
-from cpikan.storage.file_kinds import refuse_special
+from cpikan.storage.atomic import refuse_special
 from cpikan.storage.formats import IMAGE_SUFFIXES, door_of, format_of, suffixes_of
 from cpikan.storage.protocols import FrameReader
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,12 +15,115 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.storage.headers import check_compressed_size, check_frame_size, check_pixel_type, check_raw_size, decoding
+from cpikan.storage.headers import (
+    MAX_FRAMES,
+    check_compressed_size,
+    check_frame_size,
+    check_pixel_type,
+    check_raw_size,
+    decoding,
+)
 from cpikan.storage.readers.base import BaseReader, FrameLayout, fingerprint_files
+from cpikan.storage.readers.blocks import STEPS, WAVELENGTH
 from cpikan.storage.readers.grey import to_grey
 from cpikan.storage.readers.scratch import ScratchFrames
-from cpikan.storage.readers.tiff_axes import PageOrder, page_order
-from cpikan.storage.readers.tiff_chain import count_pages
+
+_CLASSIC, _BIG = 42, 43
+
+
+def count_pages(path: Path) -> int:
+    """Count the page directories of a TIFF or BigTIFF file (TIFF 6.0, section 2).
+
+    Raises InputError when the chain leaves the file or runs in a circle (decoders end it silently), or for no TIFF.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        header = file.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(header[:2])
+        if order is None or len(header) < 16:
+            raise InputError(f"{path} is not a TIFF file: its first bytes say otherwise")
+        version = struct.unpack(order + "H", header[2:4])[0]
+        if version not in (_CLASSIC, _BIG):
+            raise InputError(f"{path} is a TIFF of unknown version {version}: 42 and 43 (BigTIFF) are read")
+        big = version == _BIG
+        count_format, link_format, entry = (order + "Q", order + "Q", 20) if big else (order + "H", order + "I", 12)
+        count_bytes, link_bytes = struct.calcsize(count_format), struct.calcsize(link_format)
+        place = struct.unpack(link_format, header[8:16] if big else header[4:8])[0]
+        seen: set[int] = set()
+        while place:
+            if place in seen or place + count_bytes > size:
+                raise InputError(
+                    f"{path} loses its pages after {len(seen)}: it is truncated or damaged, write it again"
+                )
+            seen.add(place)
+            if len(seen) > MAX_FRAMES:
+                raise InputError(f"{path} has more than {MAX_FRAMES} pages: it is damaged")
+            file.seek(place)
+            entries = struct.unpack(count_format, file.read(count_bytes))[0]
+            link = place + count_bytes + entries * entry
+            if link + link_bytes > size:
+                raise InputError(f"{path} ends within page {len(seen) - 1}: it is truncated or damaged, write it again")
+            file.seek(link)
+            place = struct.unpack(link_format, file.read(link_bytes))[0]
+    if not seen:
+        raise InputError(f"{path} has no pages: write the frames again")
+    return len(seen)
+
+
+@dataclass(frozen=True)
+class PageOrder:
+    """The pages of a file as frames, wavelength by wavelength: ``pages`` are their numbers in the file.
+
+    ``groups`` is the number of wavelengths where the file says so, ``axes`` its letters where they decided.
+    """
+
+    pages: tuple[int, ...]
+    groups: int | None = None
+    axes: str | None = None
+
+
+def page_order(label: str, file: Any, count: int) -> PageOrder:
+    """Order the ``count`` frames of an open tifffile.TiffFile by the axes that it names.
+
+    C is the wavelength and Z or T the step, whichever comes first. Axes without these names are taken as they lie,
+    wavelength-major. Raises InputError for Z and T side by side, for more than two axes of frames, and for frames that
+    the file looks for in other files.
+    """
+    stored = tuple(range(count))
+    if len(file.series) != 1:
+        return PageOrder(stored)
+    series = file.series[0]
+    if file.is_ome and count > 1:
+        stored = _listed(label, series, count)
+    axes, shape = series.axes, tuple(series.shape)
+    leading = [(name, size) for name, size in zip(axes, shape, strict=True) if name not in "YXS" and size > 1]
+    names = [name for name, _ in leading]
+    if math.prod(size for _, size in leading) != count or not set(names) & set(WAVELENGTH + STEPS):
+        groups = shape[0] if file.is_shaped and len(shape) == 4 and shape[0] * shape[1] == count else None
+        return PageOrder(stored, groups)
+    if len(leading) < 2:
+        return PageOrder(stored)
+    if len(leading) > 2 or WAVELENGTH not in names:
+        raise InputError(
+            f"{label} has frames along {' and '.join(names)} (axes {axes}): a stack has one axis of wavelengths, called "
+            "C, and one of steps, Z or T; write it so"
+        )
+    first, second = (size for _, size in leading)
+    if names[0] == WAVELENGTH:
+        return PageOrder(stored, first, axes)
+    return PageOrder(
+        tuple(stored[step * second + wave] for wave in range(second) for step in range(first)), second, axes
+    )
+
+
+def _listed(label: str, series: Any, count: int) -> tuple[int, ...]:
+    """List the pages in the order that OME metadata give them."""
+    if series.is_multifile or any(page is None for page in series.pages) or len(series.pages) != count:
+        raise InputError(
+            f"{label} names frames that are not in it (OME-TIFF of several files, or a part of one): write all frames "
+            "into one file"
+        )
+    return tuple(int(page.index) for page in series.pages)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from cpikan.errors import InputError
 from cpikan.storage.atomic import read_json
 from cpikan.storage.headers import check_compressed_size, decoding
 from cpikan.storage.readers.array import layout_of
-from cpikan.storage.readers.axes import StepMajor, in_stored_order, is_step_major
 from cpikan.storage.readers.base import BaseReader, fingerprint_files
-from cpikan.storage.readers.blocks import ChunkedRows, read_frames
+from cpikan.storage.readers.blocks import ChunkedRows, StepMajor, in_stored_order, is_step_major, read_frames
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup")
 _ABSENT = 2**64 - 1  # offset and length of an inner chunk that a shard does not hold

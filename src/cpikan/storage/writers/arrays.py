@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.storage.atomic import full_disk_named, sync_path, sync_tree
-from cpikan.storage.checks import Check
+from cpikan.storage.atomic import Check, full_disk_named, sync_path, sync_tree
 from cpikan.storage.protocols import MapWriter
-from cpikan.storage.writers.layout import partial_of
-from cpikan.storage.writers.npy_array import NpyArrayFile, array_bytes
-from cpikan.storage.writers.open import open_writer, output_format
+from cpikan.storage.writers.layout import open_writer, output_format, partial_of
+from cpikan.storage.writers.npy import NpyArrayFile, array_bytes
 
 _TYPE = np.dtype("<f4")
 

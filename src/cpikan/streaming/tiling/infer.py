@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -12,23 +14,111 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.partition import Intervals
 from cpikan.storage.maps import open_map
-from cpikan.storage.writers.open import output_format
-from cpikan.streaming.bands import Band
-from cpikan.streaming.engine import stream_through
+from cpikan.storage.writers.layout import output_format
+from cpikan.streaming.engine import Band, StreamTimings, stream_through
+from cpikan.streaming.events import Progress
 from cpikan.streaming.executor import Executor, ProcessExecutor, SerialExecutor
 from cpikan.streaming.memory import PeakMemory
-from cpikan.streaming.progress import Progress
 from cpikan.streaming.threads import threads_limited
-from cpikan.streaming.tiling.blend import Blender
-from cpikan.streaming.tiling.buffers import RowBuffers
+from cpikan.streaming.tiling.blend import Blender, Disagreement
 from cpikan.streaming.tiling.model import TileModel, as_model, model_name
-from cpikan.streaming.tiling.plan import TilePlan, describe, plan_tiles
-from cpikan.streaming.tiling.report import Figures
-from cpikan.streaming.tiling.row import RowFeed, RowFigures, RowTask, RowWork
-from cpikan.streaming.tiling.settings import TilingSettings
+from cpikan.streaming.tiling.plan import TilePlan, TilingSettings, describe, plan_tiles
+from cpikan.streaming.tiling.row import RowBuffers, RowFeed, RowFigures, RowTask, RowWork
 from cpikan.streaming.tiling.sink import ArrayOut, FileOut, RowsOut
 from cpikan.streaming.tiling.source import ImageSource, open_source
+
+
+class Figures:
+    """Collects what a run measures of itself."""
+
+    def __init__(self, plan: TilePlan, resumed_from_row: int) -> None:
+        self._plan, self._resumed = plan, resumed_from_row
+        self._model_s = self._seconds = self._others_mib = 0.0
+        self._tile_s: list[float] = []
+        self._started = time.perf_counter()
+        self.disagreement: Disagreement | None = None
+        self.timings = StreamTimings()
+
+    def start_clock(self) -> None:
+        """Count from here: processes have been started."""
+        self._started = time.perf_counter()
+
+    def add(self, row: RowFigures) -> None:
+        """Take the figures of one row of tiles."""
+        self._model_s += row.model_s
+        self._tile_s += row.tile_s
+        self._others_mib = max(self._others_mib, row.anonymous_mib)
+        if self.disagreement is not None:
+            self.disagreement.merge(row.disagreement)
+
+    def report(self, memory: PeakMemory, processes: int, buffers: RowBuffers) -> dict[str, Any]:
+        """Make the report, JSON-like. ``seconds`` runs to the durable output, without the start of processes.
+
+        ``overlap_l2`` is the relative L2 difference of neighbouring tiles before they are blended, on the pixels of the
+        ramps (for ``halo``, a few around each cut), modulo the period where there is one. ``exact`` says whether the
+        receptive field guarantees the untiled result. ``tile_ms`` is cutting, model and blending of one tile.
+        """
+        plan, shared_mib = self._plan, buffers.mib if processes > 1 else 0.0
+        seconds = time.perf_counter() - self._started
+        shares = np.asarray(self._tile_s or [0.0])
+        pixels = (plan.shape[0] - self._resumed) * plan.shape[1]
+        differs = self.disagreement or Disagreement()
+        return {
+            "shape": list(plan.shape),
+            "channels": [plan.channels_in, plan.channels_out],
+            "tiles": len(plan.partition),
+            "tiles_run": len(self._tile_s),
+            "tile": list(plan.tile),
+            "overlap": [_least_overlap(axis) for axis in plan.partition.axes],
+            "ramp": [plan.rows.ramp, plan.columns.ramp] if plan.window != "halo" else [0, 0],
+            "cuts": [list(plan.rows.cuts), list(plan.columns.cuts)],
+            "window": plan.window,
+            "exact": exactness(plan),
+            "overlap_l2": differs.relative_l2,
+            "overlap_rms": differs.rms,
+            "overlap_max": differs.largest if differs.pixels else None,
+            "overlap_pixels": differs.pixels,
+            "seconds": seconds,
+            "seconds_model": self._model_s,
+            "seconds_read": self.timings.read,
+            "seconds_compute": self.timings.compute,
+            "seconds_write": self.timings.write,
+            "tiles_per_second": len(self._tile_s) / seconds,
+            "megapixels_per_second": pixels / 1e6 / seconds,
+            "tile_ms_p50": 1e3 * float(np.percentile(shares, 50)),
+            "tile_ms_p95": 1e3 * float(np.percentile(shares, 95)),
+            "peak_anonymous_mib": memory.peak() + processes * self._others_mib + shared_mib,
+            "peak_device_mib": _device_mib(),
+            "buffer_mib": buffers.mib,
+            "processes": processes,
+            "batch": plan.batch,
+            "resumed_from_row": self._resumed,
+        }
+
+
+def _least_overlap(axis: Intervals[int]) -> int:
+    """Find the smallest overlap of neighbours on an axis, in pixels; 0 where there is one tile only."""
+    return min((stop - later for stop, later in zip(axis.stops, axis.starts[1:], strict=False)), default=0)
+
+
+def _device_mib() -> float | None:
+    """Sum the peak memory in MiB that torch has held on CUDA devices in this process; None where it uses none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return float(sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count())) / 2**20)
+
+
+def exactness(plan: TilePlan) -> str:
+    """Tell whether the tiled result is the untiled one by construction, or only as measured on the overlaps."""
+    if len(plan.partition) == 1:
+        return "one tile"
+    if plan.finite:
+        return "guaranteed by the receptive field"
+    return "not guaranteed, the model sees the whole tile: see overlap_l2"
+
 
 _DEPTH = 1  # rows of tiles that wait before the work and after it
 
@@ -196,7 +286,7 @@ class _Loop:
 
     def copies(self, band: Band) -> int:
         """Copy image rows to a place of the buffers, and return its number."""
-        place = self._buffers.take_input()
+        place = self._buffers.free_inputs.pop()
         self._feed.fill(band.index, self._buffers.inputs[place])
         return place
 
@@ -204,7 +294,7 @@ class _Loop:
         """Yield rows of tiles with room for their bands, as the executor takes them."""
         for band, rows in items:
             top, bottom = self._blender.rows_of(band.index)
-            place = self._buffers.take_band() if self._in_place is None else self._in_place[:, top:bottom]
+            place = self._buffers.free_bands.pop() if self._in_place is None else self._in_place[:, top:bottom]
             self._under_way.append(RowTask(band.index, bottom - top, rows, place))
             yield self._under_way[-1]
 
@@ -216,11 +306,11 @@ class _Loop:
                 task = self._under_way.popleft()
                 self._figures.add(figures)
                 if not isinstance(task.rows, np.ndarray):
-                    self._buffers.give_input(task.rows)
+                    self._buffers.free_inputs.append(task.rows)
                 rows, carry = self._blender.down(task.i, carry, work.band(task))
                 yield _Done(rows, task)
 
     def give_band(self, done: _Done) -> None:
         """Free the place of a band that is written."""
         if not isinstance(done.task.band, np.ndarray):
-            self._buffers.give_band(done.task.band)
+            self._buffers.free_bands.append(done.task.band)

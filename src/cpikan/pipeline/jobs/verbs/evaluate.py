@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpikan.option import FORM_HELP, option
-from cpikan.pipeline.jobs.job import Job
-from cpikan.pipeline.jobs.options import AreaOptions
-from cpikan.pipeline.jobs.verb import Verb
+from cpikan.pipeline.jobs.job import AreaOptions, Job, Verb
 from cpikan.streaming.events import Events
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cpikan.pipeline.jobs.job import Job
-from cpikan.pipeline.jobs.options import RunOptions
-from cpikan.pipeline.jobs.verb import Verb
+from cpikan.pipeline.jobs.job import Job, RunOptions, Verb
 from cpikan.pipeline.training.finetune_settings import FinetuneSettings
 from cpikan.streaming.events import Events
 
@@ -21,7 +19,7 @@ class FinetuneOptions:
 
 def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     """Fit the model and return the summary."""
-    from cpikan.pipeline.training.finetune import finetune
+    from cpikan.pipeline.training.train import finetune
 
     how, model, settings = job.part(RunOptions), job.part(FinetuneOptions).model, job.part(FinetuneSettings)
     return finetune(

@@ -8,14 +8,11 @@ from typing import Any
 
 from cpikan.errors import InputError
 from cpikan.option import option
-from cpikan.pipeline.jobs.job import Job
-from cpikan.pipeline.jobs.options import OneAreaOptions, RunOptions
-from cpikan.pipeline.jobs.verb import Verb
+from cpikan.pipeline.jobs.job import Job, OneAreaOptions, RunOptions, Verb
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags
 from cpikan.report.place import check_page
-from cpikan.storage.writers.layout import document_path
-from cpikan.storage.writers.open import output_paths
+from cpikan.storage.writers.layout import document_path, output_paths
 from cpikan.streaming.events import Events
 from cpikan.surface.aperture import Aperture
 from cpikan.units import parse_length_nm

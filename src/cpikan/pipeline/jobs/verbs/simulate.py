@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cpikan.pipeline.jobs.job import Job
-from cpikan.pipeline.jobs.options import RunOptions
-from cpikan.pipeline.jobs.verb import Verb
+from cpikan.pipeline.jobs.job import Job, RunOptions, Verb
 from cpikan.pipeline.simulation.simulation_flags import SimulationFlags
 from cpikan.psi.simulate import Instrument, SimulationSettings
 from cpikan.streaming.events import Events

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from cpikan.pipeline.reconstruction.arrays import Arrays, DerivedRows
 from cpikan.pipeline.reconstruction.calibrate import SIGMA_CELL_PX
-from cpikan.pipeline.reconstruction.stage import Context, Stage
+from cpikan.pipeline.reconstruction.stage import Arrays, Context, DerivedRows, Stage
 from cpikan.pipeline.reconstruction.summary import told
 from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.flags import Flag
@@ -18,11 +17,10 @@ from cpikan.psi.refine.joining import Joined, join_components
 from cpikan.psi.refine.patches import Candidates, choose, find_candidates
 from cpikan.psi.refine.protocol import BLOCK_PX
 from cpikan.psi.refine.unwrapped import UnwrappedBlocks, UnwrappedRows
-from cpikan.streaming.rows import RowPool
-from cpikan.streaming.threads import single_threaded
+from cpikan.streaming.threads import RowPool, single_threaded
 
 if TYPE_CHECKING:
-    from cpikan.psi.refine.layers import LayeredSurface
+    from cpikan.psi.refine.slopes import LayeredSurface
 
 _BAND_PIXELS = 1 << 21  # not the user's bands: sums and fits must not depend on them
 _PART_ROWS = 2 * BLOCK_PX  # of a thread's work
@@ -92,7 +90,7 @@ class Refine(Stage):
 
 def _slopes(fitted: JoinedSurface, component: np.ndarray) -> DerivedRows:
     """Make a reader of slopes and curvature by quantity, of the surface of each joined component."""
-    from cpikan.psi.refine.layers import LayeredSlopes
+    from cpikan.psi.refine.slopes import LayeredSlopes
 
     with single_threaded():
         maps = LayeredSlopes(fitted.surface)
@@ -114,7 +112,7 @@ class _Refinement:
 
     def fit(self) -> JoinedSurface:
         """Join the components of the unwrapped map and fit their surfaces; the same bits whenever it is asked."""
-        from cpikan.psi.refine.layers import fit_layers
+        from cpikan.psi.refine.slopes import fit_layers
 
         blocks = self.blocks()
         with single_threaded():

@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cpikan.pipeline.reconstruction.arrays import Arrays
-from cpikan.pipeline.reconstruction.stage import Context, Stage
+from cpikan.pipeline.reconstruction.stage import Arrays, Context, Stage
 from cpikan.pipeline.reconstruction.summary import told
 from cpikan.psi.model.caution import Caution
 
@@ -29,7 +28,7 @@ class Unwrap(Stage):
 
     def run(self, arrays: Arrays, context: Context) -> dict[str, Any]:
         """Unwrap by tiles."""
-        from cpikan.psi.unwrap.doubts import in_pieces
+        from cpikan.psi.unwrap.report import in_pieces
         from cpikan.psi.unwrap.unwrap import unwrap
 
         with context.progress(self.name) as progress:
@@ -58,7 +57,7 @@ class Unwrap(Stage):
 
 def _dense(arrays: Arrays) -> Caution | None:
     """Look for fringes as dense as pixels in bands spread over the wrapped phases."""
-    from cpikan.psi.unwrap.doubts import dense_fringes
+    from cpikan.psi.unwrap.report import dense_fringes
 
     phase = arrays.current("phase_rad")
     last = phase.shape[0] - _LOOKED_ROWS

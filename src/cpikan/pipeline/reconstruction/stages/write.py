@@ -7,17 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cpikan.pipeline.reconstruction.arrays import Arrays, DerivedRows
-from cpikan.pipeline.reconstruction.formed import FormedMap
 from cpikan.pipeline.reconstruction.passes import flat_bands
-from cpikan.pipeline.reconstruction.slope_rows import put_slopes
-from cpikan.pipeline.reconstruction.stage import Context, Stage
+from cpikan.pipeline.reconstruction.stage import Arrays, Context, DerivedRows, FormedMap, Stage, put_slopes
 from cpikan.pipeline.reconstruction.summary import map_figures
 from cpikan.psi.kernels.statistics import COLUMNS, row_sums
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.writers.layout import QUANTITIES
-from cpikan.streaming.bands import Band
-from cpikan.streaming.engine import stream
+from cpikan.streaming.engine import Band, stream
 
 _Rows = dict[str, np.ndarray]
 

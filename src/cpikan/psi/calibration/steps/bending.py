@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cpikan.psi.calibration.steps.iterate import Solution, solve
-from cpikan.psi.calibration.steps.layout import Effect, Layout
-from cpikan.psi.calibration.steps.model import Samples
-from cpikan.psi.model.fringes import fringe_columns
-from cpikan.psi.model.response import HIGHEST, Response, bends
+from cpikan.psi.calibration.steps.model import Effect, Layout, Samples
+from cpikan.psi.model.frame_model import HIGHEST, Response, bends, fringe_columns
 
 FEWEST_FRAMES = 6  # two samples more than a pixel's unknowns are too few to tell a bent curve from noise
 _ROUNDS = 4  # the curve's own change is then below a thousandth of it

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpikan.psi.calibration.planes import weighted_plane
+from cpikan.psi.calibration.regression import weighted_plane
 
 _LOWEST = 8  # fringes across a row: below that background and modulation are in the way
 _SEGMENTS = 12  # of a row, each of which gives one step

@@ -1,4 +1,4 @@
-"""Wrapped phases at scattered pixels, unwrapped: how many fringes lie in the field."""
+"""Wrapped phases at scattered pixels, unwrapped: how many fringes lie in the field, and how far they print through."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from scipy.spatial import cKDTree
+
+from cpikan.surface.ripple import ripple_of_points
 
 _NEIGHBOURS = 7  # the pixel itself among them; with fewer, pixels in rows farther apart than along them fall apart
 _TAILS = (0.002, 0.998)  # single pixels do not count
@@ -47,3 +49,29 @@ def unwrap_scattered(phase_rad: np.ndarray, position: np.ndarray) -> ScatteredPh
         above = unwrapped[before]
         unwrapped[pixel] = above + (unwrapped[pixel] - above + math.pi) % (2 * math.pi) - math.pi
     return ScatteredPhase(np.array(unwrapped), order, resolved)
+
+
+_LARGEST_REST = 1.5  # rad about the smooth form: beyond it the orders of a pixel are wrong
+_SHARE_WRONG = 0.01
+_FEWEST = 1000
+
+
+def ripple_before_and_after(
+    before_rad: np.ndarray, after_rad: np.ndarray, position: np.ndarray
+) -> tuple[dict[int, float], dict[int, float]] | None:
+    """Measure amplitudes in mrad at 1 to 4 times the fringes of two wrapped phases (P,) of the same pixels.
+
+    Both refer to the smooth form left by the second; None where the pixels are too few or too far apart to unwrap.
+    """
+    if len(after_rad) < _FEWEST:
+        return None
+    scattered = unwrap_scattered(after_rad, position)
+    kept = scattered.reached
+    change = np.angle(np.exp(1j * (before_rad - after_rad)))[kept]
+    if not scattered.resolved or len(kept) < _FEWEST or (np.abs(change) > _LARGEST_REST).mean() > _SHARE_WRONG:
+        return None
+    after, where = scattered.unwrapped_rad[kept], position[kept]
+    return (
+        ripple_of_points(where, after + change, after),
+        ripple_of_points(where, after, after),
+    )

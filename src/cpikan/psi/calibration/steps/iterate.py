@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpikan.psi.calibration.steps.layout import Layout
-from cpikan.psi.calibration.steps.model import Samples, State, evaluate, pixels_of
+from cpikan.psi.calibration.steps.model import Layout, Samples, State, evaluate, pixels_of
 from cpikan.psi.calibration.steps.normal import Normal, Spread, assemble
 
 

@@ -17,8 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cpikan.psi.calibration.steps.layout import Layout
-from cpikan.psi.calibration.steps.model import Evaluation, Samples, State
+from cpikan.psi.calibration.steps.model import Evaluation, Layout, Samples, State
 
 
 @dataclass(frozen=True)

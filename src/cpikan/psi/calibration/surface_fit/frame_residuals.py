@@ -13,13 +13,16 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.polynomial.chebyshev import chebvander
 from torch import Tensor
 
 from cpikan.errors import InputError
 from cpikan.fields.functional import functional, named_parameters
 from cpikan.fields.parameter_jacobian import parameter_jacobian
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
+from cpikan.learning.robust import Loss
 from cpikan.psi.calibration.parameter_vector import ParameterVector, stacked
+from cpikan.psi.calibration.smooth_terms import terms
 
 
 class PhaseForm(Protocol):
@@ -155,14 +158,6 @@ class LinearFrame(NamedTuple):
     sharp: Tensor
 
 
-class RobustLoss(Protocol):
-    """rho(r) and its weight rho'(r) / r, as in `cpikan.learning.robust`."""
-
-    def value(self, residuals: Tensor) -> Tensor: ...
-
-    def weight(self, residuals: Tensor) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class FrameResiduals:
     """Residuals of raw frames under the model, in units of their noise, and normal equations frame by frame.
@@ -225,11 +220,11 @@ class FrameResiduals:
         """Compute half the sum of squared departures from the prior in its units, (n,)."""
         return 0.5 * (self.precision * (parameters - self.mean) ** 2).sum(dim=-1)
 
-    def cost(self, parameters: Tensor, loss: RobustLoss) -> Tensor:
+    def cost(self, parameters: Tensor, loss: Loss) -> Tensor:
         """Compute the loss of each problem with its prior, (n,)."""
         return loss.value(self.residuals(parameters)).sum(dim=(-2, -1)) + self.prior(parameters)
 
-    def normal(self, parameters: Tensor, loss: RobustLoss) -> tuple[Tensor, Tensor, Tensor]:
+    def normal(self, parameters: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
         """Compute cost (n,), gradient (n, P) and J'WJ (n, P, P), the prior included."""
         n, blocks = len(parameters), self.layout.blocks
         parts = self.layout.split(parameters)
@@ -249,3 +244,87 @@ class FrameResiduals:
             matrix[:, place[:, None], place] += rows.mT @ (weighted * frame.sharp.unsqueeze(-1))
             cost = cost + loss.value(frame.rest).sum(dim=-1)
         return cost, gradient, matrix
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums of weighted products of series terms at ``points`` (B, 2) up to ``degree``."""
+
+    points: Tensor
+    degree: int
+    _tables: tuple[Tensor, Tensor] = field(init=False, repr=False)
+    _places: tuple[Tensor, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        y, x = (torch.from_numpy(chebvander(axis, 2 * self.degree)) for axis in self.points.numpy().T)
+        object.__setattr__(self, "_tables", (y.mT.contiguous(), x))
+        rows = terms(self.degree)
+        size = 2 * self.degree + 1
+        i, j = (torch.from_numpy(np.stack([part[:, None] + part, abs(part[:, None] - part)])) for part in rows.T)
+        object.__setattr__(self, "_places", tuple(i[a] * size + j[b] for a in (0, 1) for b in (0, 1)))
+
+    def sums(self, weights: Tensor) -> Tensor:
+        """Compute moments (n, (2 degree + 1)^2) of weights (n, B)."""
+        y, x = self._tables
+        rows = (weights.mT.unsqueeze(-1) * x.unsqueeze(1)).flatten(1)
+        return (y @ rows).unflatten(1, (len(weights), -1)).transpose(0, 1).flatten(1)
+
+    def block(self, sums: Tensor, rows: int, columns: int) -> Tensor:
+        """Compute weighted products of the first ``rows`` with the first ``columns`` terms, (n, rows, columns)."""
+        total = sum(sums[:, place[:rows, :columns]] for place in self._places)
+        assert isinstance(total, Tensor)
+        return 0.25 * total
+
+
+@dataclass(frozen=True)
+class SeriesFrames(FrameResiduals):
+    """`FrameResiduals` of a `LinearPhase` whose features, and those of the light, are `features` of the points."""
+
+    moments: Moments | None = None
+
+    def normal(self, parameters: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute cost (n,), gradient (n, P) and J'WJ (n, P, P), the prior included."""
+        if self.moments is None:
+            return super().normal(parameters, loss)
+        n, blocks = len(parameters), self.layout.blocks
+        parts = self.layout.split(parameters)
+        phase, slopes = self.form.value(parts.form), self.form.jacobian(parts.form[:1])[1][0]
+        cost = self.prior(parameters)
+        gradient = self.precision * (parameters - self.mean)
+        matrix = torch.diag(self.precision).expand(n, -1, -1).clone()
+        bases = {"background": self.light, "modulation": self.light, "phase": slopes}
+        spans = [(slice(blocks[name][0], blocks[name][-1] + 1), basis) for name, basis in bases.items()]
+        squares = parameters.new_zeros(6, n, len(self.points))
+        slants = parameters.new_zeros(3, n, len(self.points))
+        for frame in self.linearised(parts, phase):
+            cost = cost + loss.value(frame.rest).sum(dim=-1)
+            weight = loss.weight(frame.rest) * frame.sharp
+            pull, weight = weight * frame.rest, weight * frame.sharp
+            leaning = [weight * one for one in frame.lead]
+            for i, one in enumerate(frame.lead):
+                slants[i].addcmul_(pull, one)
+            for i, (a, b) in enumerate(_PAIRS):
+                squares[i].addcmul_(leaning[a], frame.lead[b])
+            if not frame.own:
+                continue
+            extra, place = torch.stack(frame.own, dim=1), torch.from_numpy(frame.place)
+            weighted = extra * weight.unsqueeze(1)
+            gradient[:, place] += (extra @ pull.unsqueeze(-1)).squeeze(-1)
+            matrix[:, place[:, None], place] += extra @ weighted.mT
+            for one, (span, basis) in zip(frame.lead, spans, strict=True):
+                cross = (weighted * one.unsqueeze(1)) @ basis
+                matrix[:, place, span] += cross
+                matrix[:, span, place] += cross.mT
+        sums = self.moments.sums(squares.flatten(0, 1)).unflatten(0, (6, n))
+        for i, (a, b) in enumerate(_PAIRS):
+            (down, rows), (across, columns) = spans[a], spans[b]
+            block = self.moments.block(sums[i], rows.shape[1], columns.shape[1])
+            matrix[:, down, across] += block
+            if a != b:
+                matrix[:, across, down] += block.mT
+        for one, (span, basis) in zip(slants, spans, strict=True):
+            gradient[:, span] += one @ basis
+        return cost, gradient, matrix
+
+
+_PAIRS = ((0, 0), (0, 1), (1, 1), (0, 2), (1, 2), (2, 2))

@@ -11,8 +11,14 @@ from torch import Tensor
 from cpikan.learning.normal_equations import NormalEquations
 from cpikan.learning.robust import SQUARES, Loss
 from cpikan.psi.calibration.smooth_terms import features, terms
-from cpikan.psi.calibration.surface_fit.frame_residuals import FrameLayout, FrameResiduals, LinearPhase, PhaseForm
-from cpikan.psi.calibration.surface_fit.series_frames import Moments, SeriesFrames
+from cpikan.psi.calibration.surface_fit.frame_residuals import (
+    FrameLayout,
+    FrameResiduals,
+    LinearPhase,
+    Moments,
+    PhaseForm,
+    SeriesFrames,
+)
 
 # standard deviations of Gaussian priors: they only bound what the frames leave open
 _LIGHT_SHARE = 0.5  # of a first-degree mode of A and B, as a share of its mean; degree d has a share / d^1.5

@@ -14,8 +14,7 @@ from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.surface_fit.frame_residuals import FrameLayout, FrameParts, LinearPhase, NetworkPhase
 from cpikan.psi.calibration.surface_fit.problem import Degrees
 from cpikan.psi.model.caution import Caution
-from cpikan.psi.model.frame_model import FrameModel
-from cpikan.psi.model.smooth_field import SmoothField
+from cpikan.psi.model.frame_model import FrameModel, SmoothField
 
 Verdict = Literal["converged", "not determined"]
 BACKGROUND_TRUST = 1e4  # samples that the fitted background counts as where pixels rest on it
