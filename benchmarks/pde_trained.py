@@ -3,9 +3,9 @@
     python benchmarks/pde_trained.py [--problems NAME ...] [--recipes NAME ...] [--seeds 0 1 2] [--seconds 60] [--add]
     python benchmarks/pde_trained.py --problems burgers allen-cahn --recipes windows --seeds 0 --add
 
-One core, float64, `seconds` of the processor for each solve; --add keeps the lines that are there. results/pde_trained.csv has a line a solve: the
-relative L2 error, processor seconds, steps, parameters, and what `cpikan.learning.trained` says: the share of the output
-coefficients, and how much worse the drawn hidden layers are with the output layer alone solved for.
+One core, float64, `seconds` of the processor for each solve; --add keeps the lines that are there. results/pde_trained.csv
+has a line a solve: the relative L2 error, processor seconds, steps, parameters, and what `cpikan.learning.trained` says: the
+share of the output coefficients, and how much worse the drawn hidden layers are with the output layer alone solved for.
 """
 
 from __future__ import annotations
