@@ -171,6 +171,7 @@ def solve(
     metrics = _metrics(problem, found, run, missed, seconds)
     if drawn and len(recipe.hidden) > 1:
         metrics |= trained(recipe.network(problem, seed), iterate)
+    metrics |= run.figures
     trust, known = assess(plain, iterate, run.levels, missed)
     if known is not None:
         metrics["standard_errors"] = list(known.standard_errors)
@@ -344,7 +345,7 @@ def _metrics(
         "seconds": seconds,
         "iterations": run.iterations,
         "collocation_points": run.iterate.objective.count,
-        "parameters": sum(p.numel() for p in field.parameters()),
+        "parameters": sum(p.numel() for p in field.parameters() if p.requires_grad),
         "heldout_residual": _root_mean_square(field, heldout),
         "heldout_relative": _relative(field, heldout),
         "boundary_violation": max((one.largest for one in missed), default=0.0),
