@@ -26,7 +26,7 @@ from cpikan.learning.directions.kinds import direction_named
 from cpikan.learning.iterate import Iterate, placed
 from cpikan.learning.objective import Objective
 from cpikan.learning.recipes import Recipe, recipe_named
-from cpikan.learning.runner import Budget, Runner
+from cpikan.learning.runner import Budget, Callback, Runner
 from cpikan.learning.samplers.kinds import SAMPLERS, make_sampler
 from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
 from cpikan.learning.samplers.sampler import Sampler, check_sampler
@@ -55,14 +55,15 @@ class SolveSettings:
     ``seconds`` (by ``clock``: on the wall, or of the processor) and ``steps`` bound it, and it ends where the held-out
     residual is ``rtol`` of that of u = 0. ``points``, a rule, another sampler or the name of one (`SAMPLERS`, which acts
     every ``sampler_every`` steps on the recipe's points), replaces the recipe's; ``events`` hear the seconds used, and
-    may cancel. ``checkpoint`` is a folder where the state is kept, every ``checkpoint_s`` seconds and after every stage;
-    with ``resume`` a solve goes on from there as if it had not been interrupted (the seconds used before count), or
-    begins where nothing is. ``restarts`` replaces the recipe's. ``batch`` interior points are drawn for every step, in
-    the stages that take mini-batches. ``balancer`` weighs terms or points instead of the recipe's, and ``direction``
-    combines their gradients in the stages that follow one, each by itself or by its name (`BALANCERS`, `DIRECTIONS`).
-    ``constraints`` says how conditions are held: "exact" by the form of the solution, where it can (the rest by squares),
-    "penalty" by squares, "augmented-lagrangian" and "al-pinn" by multipliers too. With points or any of these four a
-    recipe trains a network, whatever it does without.
+    may cancel. ``callback(field, record)`` is called with the field as it is and a record of the history, every ten
+    steps; it ends the solve by returning True. ``checkpoint`` is a folder where the state is kept, every ``checkpoint_s``
+    seconds and after every stage; with ``resume`` a solve goes on from there as if it had not been interrupted (the
+    seconds used before count), or begins where nothing is. ``restarts`` replaces the recipe's. ``batch`` interior points
+    are drawn for every step, in the stages that take mini-batches. ``balancer`` weighs terms or points instead of the
+    recipe's, and ``direction`` combines their gradients in the stages that follow one, each by itself or by its name
+    (`BALANCERS`, `DIRECTIONS`). ``constraints`` says how conditions are held: "exact" by the form of the solution, where
+    it can (the rest by squares), "penalty" by squares, "augmented-lagrangian" and "al-pinn" by multipliers too. With
+    points or any of these four a recipe trains a network, whatever it does without.
     """
 
     seconds: float = 60.0
@@ -78,6 +79,7 @@ class SolveSettings:
     direction: Direction | str | None = None
     sampler_every: int | None = None
     clock: str = "wall"
+    callback: Callback | None = None
     batch: int | None = None
     constraints: str | None = None
 
@@ -87,6 +89,8 @@ class SolveSettings:
         if not self.checkpoint_s >= 0:
             raise InputError(f"checkpoints every {self.checkpoint_s} s: give 0 or more")
         check_restarts(self.restarts or 0)
+        if self.callback is not None and not callable(self.callback):
+            raise InputError(f"callback {self.callback!r}: give a function of (field, record)")
         if self.points is not None and not isinstance(self.points, str):
             check_sampler(self.points)
         if self.sampler_every is not None and not isinstance(self.points, str):
@@ -151,7 +155,7 @@ def solve(
         settings = settings.sampling(_points(recipe, problem, field, seed))
     store = _store(problem, field, recipe, seed, settings)
     posed, ansatz = with_exact_conditions(problem) if drawn and recipe.exact_values else (problem, None)
-    run = Runner(posed, settings.budget, seed, settings.events, store)
+    run = Runner(posed, settings.budget, seed, settings.events, store, _callback(settings.callback, ansatz))
     with nullcontext() if store is None else store:
         reason = _run(run, field, recipe, settings)
     seconds, warnings = run.seconds, _warnings(problem, run, own is None)
@@ -170,6 +174,13 @@ def solve(
     return Solution(
         problem, network_of(found.field), run.history, reason, metrics, seed, *trust, recipe.name, tuple(warnings)
     )
+
+
+def _callback(callback: Callback | None, ansatz: Ansatz | None) -> Callback | None:
+    """Give the callback the field that the user asked for: the network behind its ansatz, where there is one."""
+    if callback is None or ansatz is None:
+        return callback
+    return lambda network, record: callback(ConstrainedField(network, ansatz), record)
 
 
 def _behind(problem: Problem, ansatz: Ansatz, run: Runner, recipe: Recipe) -> Iterate:

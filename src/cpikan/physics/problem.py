@@ -106,12 +106,12 @@ class Problem:
 
     ``residuals(jet, x)`` gives the equation at interior points x (B, d): one residual (B,), or several by name; the jet
     holds value (B, outputs), gradient (B, outputs, d) and ``second`` as named there. ``exact(x)`` (B,) or (B, outputs) is
-    what errors are measured against, ``reference`` says where it comes from. ``unknowns`` are coefficients to be found with
-    the field: the residuals are then called as ``residuals(jet, x, {name: (B,)})``. ``constants`` names outputs that stand
-    for such coefficients, with their true values: their gradient is made to vanish. ``energy(jet, x) -> (B,)`` is a density
-    whose mean over the region, with half the squares of the conditions, is minimised in place of the equation's residuals,
-    which then judge the field at held-out points (Deep Ritz; E and Yu 2018). Raises InputError for a condition on a part
-    that the region does not have, and for one at points of other axes.
+    what errors are measured against, ``reference`` says where it comes from. ``unknowns`` are coefficients to be found
+    with the field: the residuals are then called as ``residuals(jet, x, {name: (B,)})``. ``constants`` names outputs that
+    stand for such coefficients, with their true values (None where unknown): their gradient is made to vanish.
+    ``energy(jet, x) -> (B,)`` is a density whose mean over the region, with half the squares of the conditions, is
+    minimised in place of the equation's residuals, which then judge the field at held-out points (Deep Ritz; E and Yu
+    2018). Raises InputError for a condition on a part that the region does not have, and for one at points of other axes.
     """
 
     name: str
@@ -123,7 +123,7 @@ class Problem:
     summary: str = ""
     outputs: int = 1
     second: Second = "axes"
-    constants: Mapping[int, float] = field(default_factory=dict)
+    constants: Mapping[int, float | None] = field(default_factory=dict)
     unknowns: Sequence[Unknown] = ()
     energy: Callable[[Jet, Tensor], Tensor] | None = None
 
