@@ -39,6 +39,9 @@ VALUES = {
     "--precision": "bf16",
     "--recipe": "paper",
     "--field": "mlp",
+    "--hidden": "6,6",
+    "--degree": "4,3,4",
+    "--embedding": "fourier",
     "--clock": "processor",
     "--problems": "beam",
     "--seeds": "4",
@@ -46,7 +49,11 @@ VALUES = {
     "--plain": "recipe=adam",
     "--plot": "p.png",
 }
-NEEDED = {"--model": ["--method", "learned"], "--resume": ["--checkpoint", "folder"]}
+NEEDED = {
+    "--model": ["--method", "learned"],
+    "--resume": ["--checkpoint", "folder"],
+    **{flag: ["--field", "residual"] for flag in ("--hidden", "--degree", "--embedding")},
+}
 
 
 def parser_of(verb: str) -> argparse.ArgumentParser:

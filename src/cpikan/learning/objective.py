@@ -16,6 +16,8 @@ from cpikan.errors import InputError
 from cpikan.fields.functional import functional, named_parameters, parameter_vector
 from cpikan.fields.jet_tape import JetTape
 from cpikan.fields.layered import LayeredField
+from cpikan.fields.module_field import ModuleField
+from cpikan.fields.point_tape import PointTape
 from cpikan.fields.protocol import Jet, LinearOutput, Second
 from cpikan.learning.unknowns import append_unknowns, network_of, unknowns_of
 from cpikan.physics.linearise import contract, jet_at, pullback
@@ -294,7 +296,9 @@ def linearise_term(
     if subset == "output":
         return _linearise_output(field, term, at, tapes)
     if has_tape(field):
-        return _linearise_taped(field, term, at, tapes)
+        return _linearise_taped(field, term, at, tapes or make_tapes(field, term, at))
+    if isinstance(network_of(field), ModuleField):
+        return _linearise_taped(field, term, at, [PointTape(network_of(field), x, term.second) for x in _points_of(at)])
     return linearise_any(field, term, at, look)
 
 
@@ -306,7 +310,12 @@ def has_tape(field: nn.Module) -> bool:
 
 def make_tapes(field: nn.Module, term: Term, at: PointSet) -> list[JetTape]:
     """Evaluate a field at the points of a term and at their partners."""
-    return [JetTape(network_of(field), x, term.second) for x in (at.points, at.partner) if x is not None]
+    return [JetTape(network_of(field), x, term.second) for x in _points_of(at)]
+
+
+def _points_of(at: PointSet) -> list[Tensor]:
+    """List the points that a term looks at, and their partners."""
+    return [x for x in (at.points, at.partner) if x is not None]
 
 
 def linearise_any(
@@ -365,9 +374,10 @@ def _is_affine(term: Term, at: PointSet, outputs: int) -> bool:
     return all(bool((miss.abs() <= size).all()) for miss in straight)
 
 
-def _linearise_taped(field: nn.Module, term: Term, at: PointSet, tapes: Sequence[JetTape]) -> tuple[Tensor, Tensor]:
+def _linearise_taped(
+    field: nn.Module, term: Term, at: PointSet, tapes: Sequence[JetTape | PointTape]
+) -> tuple[Tensor, Tensor]:
     """Linearise the term at all points by one backward pass."""
-    tapes = tapes or make_tapes(field, term, at)
     unknowns = _unknowns_at(field, at)
     with torch.enable_grad():
         jets = [append_unknowns(tape.jet, unknowns) for tape in tapes]
@@ -387,7 +397,7 @@ def _linearise_output(field: nn.Module, term: Term, at: PointSet, tapes: Sequenc
     if not isinstance(network, LinearOutput):
         raise InputError(f"last-layer step for {type(network).__name__}: give a field whose output is linear")
     bases = [tape.features() for tape in tapes]
-    bases = bases or [network.features_jet(x, term.second) for x in (at.points, at.partner) if x is not None]
+    bases = bases or [network.features_jet(x, term.second) for x in _points_of(at)]
     jets = [jet_at(basis, network.output_coefficients()) for basis in bases]
     unknowns = _unknowns_at(field, at)
     with torch.enable_grad():
