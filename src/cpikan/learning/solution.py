@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cpikan.errors import InputError
+from cpikan.errors import InputError, check_path
 from cpikan.fields.constrained import ConstrainedField
 from cpikan.fields.files import load_field, save_field
 from cpikan.learning.history import History, StageEnd
@@ -151,6 +151,7 @@ def load_solution(path: Path | str, problem: Problem | str | None = None) -> Sol
     Raises:
         InputError: for files that are missing or damaged, and for another problem.
     """
+    check_path("the solution", path)
     weights, document = _paths(path)
     if not document.is_file():
         raise InputError(f"no file {document}: give the name that a solution was saved by")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cpikan.errors import InputError
+from cpikan.errors import NUMBER, WHOLE, InputError, check_type
 from cpikan.fields.constrained import Ansatz, ConstrainedField
 from cpikan.learning.balancers.balancer import Balancer
 from cpikan.learning.balancers.kinds import balancer_named
@@ -88,7 +88,10 @@ class SolveSettings:
             raise InputError("resume without a checkpoint: name its folder")
         if not self.checkpoint_s >= 0:
             raise InputError(f"checkpoints every {self.checkpoint_s} s: give 0 or more")
+        check_type("seconds", self.seconds, NUMBER, "a number above 0")
+        check_type("clock", self.clock, str, "wall or processor")
         check_restarts(self.restarts or 0)
+        assert self.budget  # refuses limits that are none
         if self.callback is not None and not callable(self.callback):
             raise InputError(f"callback {self.callback!r}: give a function of (field, record)")
         if self.points is not None and not isinstance(self.points, str):
@@ -144,6 +147,10 @@ def solve(
     residuals of a wrong shape or not finite at the start; ResumeError for a checkpoint of another solve. A solve that fails
     raises nothing: the reason says so.
     """
+    check_type("problem", problem, (Problem, str), "a Problem, or the name of one; cpikan.problems() lists them")
+    check_type("recipe", recipe, (Recipe, str), "the name of a recipe, or a Recipe")
+    check_type("settings", settings, SolveSettings, "SolveSettings(...)")
+    check_seed(seed)
     problem = problem_named(problem) if isinstance(problem, str) else problem
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
     recipe = settings.applied(recipe, problem)
@@ -259,8 +266,17 @@ def _warnings(problem: Problem, run: Runner, given: bool) -> list[str]:
     return found
 
 
+def check_seed(seed: int) -> None:
+    """Raise InputError for what is no whole number from 0 on."""
+    check_type("seed", seed, WHOLE, "a whole number from 0 on")
+    if seed < 0:
+        raise InputError(f"seed {seed}: give 0 or more")
+
+
 def check_field(problem: Problem, field: nn.Module) -> None:
     """Raise InputError for a field that cannot hold a solution of the problem."""
+    if not all(hasattr(field, part) for part in ("dimension", "outputs", "jet", "networks")):
+        raise InputError(f"field is a {type(field).__name__}: give a field, as ScaledCPIKAN, or ModuleField(module)")
     if field.dimension != problem.dimension or field.outputs != problem.outputs:
         raise InputError(
             f"field with {field.dimension} axes and {field.outputs} outputs for {problem.name}: "

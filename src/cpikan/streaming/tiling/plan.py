@@ -47,6 +47,8 @@ class TilingSettings:
     progress: bool | Events = field(default=False, metadata=_TOLD)
 
     def __post_init__(self) -> None:
+        for name, least in (("tile", 1), ("overlap", 0)):
+            per_axis(getattr(self, name), 2, name, least)
         if self.window not in ("auto", *WINDOWS):
             raise unknown_name("window", self.window, ("auto", *WINDOWS))
         if self.values not in VALUES:
