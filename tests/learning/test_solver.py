@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from posed_least_squares import equations
 
 import cpikan
 from cpikan.errors import InputError
@@ -23,7 +24,6 @@ from cpikan.learning.methods.adam import Adam
 from cpikan.learning.methods.last_layer import LastLayer
 from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.quasi_newton import QuasiNewton
-from cpikan.learning.normal_equations import equations
 from cpikan.learning.objective import LinearSystem, linearise_any, make_objective
 from cpikan.learning.qr_equations import QREquations, StackedQR
 from cpikan.learning.recipes import RECIPES, Recipe

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import plain_kernels as reference
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.model import (
     LOW_SIGMA_RAD,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import plain_kernels as reference
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.arguments import pack_search
 from cpikan.psi.kernels.model import DemodulatedRows, HeightRows, OrderSearch, empty_rows
 from cpikan.psi.model.flags import Flag

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpikan.errors import InputError, check_type, unknown_name
+from cpikan.errors import InputError, check_name, check_type
 from cpikan.masked import without_mask
 from cpikan.partition import Box, Partition
 
@@ -96,8 +96,7 @@ def blend_tiles(tiles: Iterable[np.ndarray], partition: Partition[int], window: 
     InputError for an unknown window, too few or too many tiles, and tiles of another shape.
     """
     check_type("partition", partition, Partition, "that of tile_image")
-    if window not in WINDOWS:
-        raise unknown_name("window", window, WINDOWS)
+    check_name("window", window, WINDOWS)
     shape = partition.shape[0], partition.shape[1]
     blender, whole, carry = Blender(partition, shape, window), None, None
     source = iter(tiles)
