@@ -35,7 +35,7 @@ class Waves(nn.Module):
 
 
 class TestModuleField(FieldContract):
-    batches = False
+    batches, linear = False, False
 
     def make(self, networks=None):
         return ModuleField(Waves(), BOX)

@@ -67,9 +67,12 @@ class JetTape:
         """
         layers = [self._last] if last_only else self._layers
         by = [tensor for layer in layers for tensor in self._tapes[layer].by]
-        answers = iter(
-            torch.autograd.grad(residual.sum(), by, retain_graph=True, allow_unused=True, materialize_grads=True)
-        )
+        if residual.requires_grad:
+            total = residual.sum()
+            found = torch.autograd.grad(total, by, retain_graph=True, allow_unused=True, materialize_grads=True)
+        else:  # a function of the point alone
+            found = tuple(torch.zeros_like(tensor) for tensor in by)
+        answers = iter(found)
         columns = [tape.columns([next(answers) for _ in tape.by]) for tape in (self._tapes[one] for one in layers)]
         if last_only:
             return columns[0][:, : self._last.weight.numel() + self._last.bias.numel()]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from cpikan.fields.duals import cut
 from cpikan.fields.layer import Layer, Tape, leaf
 from cpikan.fields.streams import Streams
 
@@ -43,7 +44,7 @@ class PhaseLayer(Layer):
         """Compute phases as ``streams``; a frequency answers with 2 pi of its coordinate, summed over streams."""
         joined = x.join()
         z = leaf(joined @ self.weight.detach())
-        kept = 2 * math.pi * joined.detach()
+        kept = 2 * math.pi * cut(joined)
 
         def columns(pushes: Sequence[Tensor]) -> Tensor:
             return torch.einsum("sbd,sbm->bdm", kept, pushes[0]).flatten(1)

@@ -24,6 +24,8 @@ from cpikan.learning.combinators import Restarts, Sequential, check_restarts
 from cpikan.learning.directions.direction import Direction
 from cpikan.learning.directions.kinds import direction_named
 from cpikan.learning.iterate import Iterate, placed
+from cpikan.learning.losses.kinds import loss_mode_of
+from cpikan.learning.losses.loss_mode import LossMode
 from cpikan.learning.objective import Objective
 from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.runner import Budget, Callback, Runner
@@ -55,15 +57,17 @@ class SolveSettings:
     ``seconds`` (by ``clock``: on the wall, or of the processor) and ``steps`` bound it, and it ends where the held-out
     residual is ``rtol`` of that of u = 0. ``points``, a rule, another sampler or the name of one (`SAMPLERS`, which acts
     every ``sampler_every`` steps on the recipe's points), replaces the recipe's; ``events`` hear the seconds used, and
-    may cancel. ``callback(field, record)`` is called with the field as it is and a record of the history, every ten
-    steps; it ends the solve by returning True. ``checkpoint`` is a folder where the state is kept, every ``checkpoint_s``
-    seconds and after every stage; with ``resume`` a solve goes on from there as if it had not been interrupted (the
-    seconds used before count), or begins where nothing is. ``restarts`` replaces the recipe's. ``batch`` interior points
-    are drawn for every step, in the stages that take mini-batches. ``balancer`` weighs terms or points instead of the
-    recipe's, and ``direction`` combines their gradients in the stages that follow one, each by itself or by its name
-    (`BALANCERS`, `DIRECTIONS`). ``constraints`` says how conditions are held: "exact" by the form of the solution, where
-    it can (the rest by squares), "penalty" by squares, "augmented-lagrangian" and "al-pinn" by multipliers too. With
-    points or any of these four a recipe trains a network, whatever it does without.
+    may cancel. ``checkpoint`` is a folder where the state is kept, every ``checkpoint_s`` seconds and after every stage;
+    with ``resume`` a solve goes on from there as if it had not been interrupted (the seconds used before count), or
+    begins where nothing is. ``restarts`` replaces the recipe's. ``batch`` interior points are drawn for every step, in
+    the stages that take mini-batches. ``balancer`` weighs terms or points instead of the recipe's, and ``direction``
+    combines their gradients in the stages that follow one, each by itself or by its name (`BALANCERS`, `DIRECTIONS`).
+    ``constraints`` says how conditions are held: "exact" by the form of the solution, where it can (the rest by squares),
+    "penalty" by squares, "augmented-lagrangian" and "al-pinn" by multipliers too. ``loss_mode`` says what stands in the cost
+    for the equation, by itself or by its name (`LOSS_MODES`). With points or any of these five a recipe trains a network,
+    whatever it does without.
+    ``callback(field, record)`` is called with the field as it is and a record of the history, every ten steps; it ends
+    the solve by returning True.
     """
 
     seconds: float = 60.0
@@ -82,6 +86,7 @@ class SolveSettings:
     callback: Callback | None = None
     batch: int | None = None
     constraints: str | None = None
+    loss_mode: LossMode | str = "strong"
 
     def __post_init__(self) -> None:
         if self.resume and self.checkpoint is None:
@@ -109,10 +114,11 @@ class SolveSettings:
     def trains(self) -> bool:
         """Tell whether there is something asked for that only the training of a network has."""
         asked = (self.points, self.balancer, self.direction, self.batch, self.constraints)
-        return any(part is not None for part in asked)
+        return any(part is not None for part in asked) or loss_mode_of(self.loss_mode).trains
 
     def applied(self, recipe: Recipe, problem: Problem) -> Recipe:
-        """Put balancer, direction and constraints into a recipe; raises InputError for what does not go together."""
+        """Put all that is asked for into a recipe; raises InputError for what does not go together."""
+        recipe = loss_mode_of(self.loss_mode).applied(recipe)
         if self.constraints is not None:
             recipe = recipe.holding(self.constraints)
         if self.balancer is not None:
@@ -153,25 +159,30 @@ def solve(
     check_seed(seed)
     problem = problem_named(problem) if isinstance(problem, str) else problem
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
-    recipe = settings.applied(recipe, problem)
+    mode, recipe = loss_mode_of(settings.loss_mode), settings.applied(recipe, problem)
     own = None if settings.trains or field is not None else recipe.own
     drawn = own is None and field is None
     if own is None:
         field = recipe.network(problem, seed) if field is None else field
         check_field(problem, field)
         settings = settings.sampling(_points(recipe, problem, field, seed))
+        mode.check_points(settings.points)
     store = _store(problem, field, recipe, seed, settings)
-    posed, ansatz = with_exact_conditions(problem) if drawn and recipe.exact_values else (problem, None)
+    exact = drawn and recipe.exact_values
+    posed, ansatz = with_exact_conditions(mode.pose(problem)) if exact else (mode.pose(problem), None)
+    mode.check(posed)
     run = Runner(posed, settings.budget, seed, settings.events, store, _callback(settings.callback, ansatz))
     with nullcontext() if store is None else store:
         reason = _run(run, field, recipe, settings)
     seconds, warnings = run.seconds, _warnings(problem, run, own is None)
-    found = run.iterate if ansatz is None else _behind(problem, ansatz, run, recipe)
+    plain = with_exact_conditions(problem)[0] if exact else problem
+    iterate = _by_equation(plain, run, recipe) if mode.trains else run.iterate
+    found = iterate if ansatz is None else _behind(problem, ansatz, iterate, recipe, seed)
     missed = violations(found.field, found.heldout)
     metrics = _metrics(problem, found, run, missed, seconds)
     if drawn and len(recipe.hidden) > 1:
-        metrics |= trained(recipe.network(problem, seed), run.iterate)
-    trust, known = assess(run.problem, run.iterate, run.levels, missed)
+        metrics |= trained(recipe.network(problem, seed), iterate)
+    trust, known = assess(plain, iterate, run.levels, missed)
     if known is not None:
         metrics["standard_errors"] = list(known.standard_errors)
         warnings += [known.open] if known.open else []
@@ -190,11 +201,22 @@ def _callback(callback: Callback | None, ansatz: Ansatz | None) -> Callback | No
     return lambda network, record: callback(ConstrainedField(network, ansatz), record)
 
 
-def _behind(problem: Problem, ansatz: Ansatz, run: Runner, recipe: Recipe) -> Iterate:
-    """Put the network of a run behind its ansatz, to be judged by the problem as it was given."""
-    field = ConstrainedField(network_of(run.iterate.field), ansatz)
-    parameters = sum(p.numel() for p in field.parameters())
-    return placed(problem, field, recipe.points(problem, parameters, run.seed), MEAN_SQUARES)[0]
+def _behind(problem: Problem, ansatz: Ansatz, iterate: Iterate, recipe: Recipe, seed: int) -> Iterate:
+    """Put the network of an iterate behind its ansatz, to be judged by the problem as it was given."""
+    field = ConstrainedField(network_of(iterate.field), ansatz)
+    return placed(problem, field, _points(recipe, problem, field, seed), MEAN_SQUARES)[0]
+
+
+def _by_equation(problem: Problem, run: Runner, recipe: Recipe) -> Iterate:
+    """Judge the field of a run by the equation's own residuals, whatever it was fitted to."""
+    network, before = network_of(run.iterate.field), unknowns_of(run.iterate.field)
+    found = placed(problem, network, _points(recipe, problem, network, run.seed), MEAN_SQUARES)[0]
+    beside = unknowns_of(found.field)
+    if beside is not None and before is not None:
+        beside.data.copy_(before)
+        found.scale = found.zero_cost()
+    found.keep_best()
+    return found
 
 
 def _run(run: Runner, field: nn.Module | None, recipe: Recipe, settings: SolveSettings) -> StopReason:
@@ -235,6 +257,7 @@ def _store(
         "balancer": None if settings.balancer is None else described(settings.balancer),
         "direction": None if settings.direction is None else described(settings.direction),
         "constraints": settings.constraints,
+        "loss mode": described(settings.loss_mode),
         "recipe's settings": described(recipe),
         "seed": seed,
         "points": None if settings.points is None else {k: described(v) for k, v in vars(settings.points).items()},

@@ -64,6 +64,7 @@ def with_exact_conditions(problem: Problem) -> tuple[Problem, Ansatz | None]:
         conditions=[bound(condition) for condition in rest],
         exact=None,
         energy=None if energy is None else lambda jet, x: energy(jet_of(jet, x), x),
+        form=None if problem.form is None else problem.form.behind(jet_of),
     )
     return posed, ansatz
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from cpikan.errors import NUMBER, WHOLE, InputError, check_type, unknown_name
 from cpikan.fields.protocol import Jet, Second, check_second
+from cpikan.physics.form import Form
 from cpikan.physics.regions import Box, Region, break_name
 
 Data = float | Tensor | Callable[[Tensor], Tensor]
@@ -108,10 +109,11 @@ class Problem:
     holds value (B, outputs), gradient (B, outputs, d) and ``second`` as named there. ``exact(x)`` (B,) or (B, outputs) is
     what errors are measured against, ``reference`` says where it comes from. ``unknowns`` are coefficients to be found
     with the field: the residuals are then called as ``residuals(jet, x, {name: (B,)})``. ``constants`` names outputs that
-    stand for such coefficients, with their true values (None where unknown): their gradient is made to vanish.
-    ``energy(jet, x) -> (B,)`` is a density whose mean over the region, with half the squares of the conditions, is
-    minimised in place of the equation's residuals, which then judge the field at held-out points (Deep Ritz; E and Yu
-    2018). Raises InputError for a condition on a part that the region does not have, and for one at points of other axes.
+    stand for such coefficients, with their true values (or None): their gradient is made to vanish. ``energy(jet, x) ->
+    (B,)`` is a density whose mean over the region, with half the squares of the conditions, is minimised in place of the
+    equation's residuals, which then judge the field at held-out points (Deep Ritz; E and Yu 2018). ``form`` stands for
+    the equation in the cost as a loss mode put it. Raises InputError for a condition on a part that the region does not
+    have, and for one at points of other axes.
     """
 
     name: str
@@ -126,6 +128,7 @@ class Problem:
     constants: Mapping[int, float | None] = field(default_factory=dict)
     unknowns: Sequence[Unknown] = ()
     energy: Callable[[Jet, Tensor], Tensor] | None = None
+    form: Form | None = None
 
     def __post_init__(self) -> None:
         self._check_arguments()

@@ -45,10 +45,16 @@ class SolveOptions:
     sampler: str | None = option(
         None,
         "let points follow the residuals by rad, rad-unbiased, rar-g, rar-d, r3, quantile or causal-slabs, take few first by "
-        "multi-resolution, or weigh them by volume, while a network is trained",
+        "multi-resolution, be drawn anew (fresh), or be weighed by volume, while a network is trained",
         metavar="NAME",
     )
-    sampler_every: int | None = option(None, "steps from one choice of points to the next (100)", metavar="N")
+    sampler_every: int | None = option(None, "steps from one choice of points to the next (100, fresh 1)", metavar="N")
+    loss_mode: str = option(
+        "strong",
+        "train a network by the equation's residuals (strong or residual), its energy (ritz), integrals against test functions "
+        "(weak), or residuals with their slopes (sobolev)",
+        metavar="NAME",
+    )
     batch: int | None = option(
         None,
         "interior points that adam, soap, muon, gradient-descent or spring draw anew for every step (all)",
@@ -104,6 +110,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
             direction=options.direction,
             points=options.sampler,
             sampler_every=options.sampler_every,
+            loss_mode=options.loss_mode,
             batch=options.batch,
             constraints=options.constraints,
         )
@@ -126,6 +133,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
         "direction": options.direction,
         "sampler": options.sampler,
         "sampler_every": options.sampler_every,
+        "loss_mode": options.loss_mode,
         "batch": options.batch,
         "constraints": options.constraints,
         "reason_text": first.stop_reason.text,

@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
-from cpikan.pipeline.reconstruction.arrays import Arrays
 from cpikan.pipeline.reconstruction.passes import flat_bands
-from cpikan.pipeline.reconstruction.stage import Context, Stage
+from cpikan.pipeline.reconstruction.stage import Arrays, Context, Stage
 from cpikan.psi.model.flags import Flag
 
 _LOOKS = 24  # rows in which the slopes of the surface are looked at
