@@ -236,8 +236,8 @@ TABLE: dict[str, Wrong] = {
     "TileFunction": Wrong(
         lambda: cpikan.infer_tiled(cpikan.TileFunction(lambda a: a[..., :3], 2), HEIGHT),
         lambda: cpikan.TileFunction("function"),
-        lambda: cpikan.TileFunction(np.sin, "globl"),
-        lambda: cpikan.TileFunction(np.sin, multiple_px=0),
+        lambda: cpikan.infer_tiled(cpikan.TileFunction(np.sin, "globl"), HEIGHT),
+        lambda: cpikan.infer_tiled(cpikan.TileFunction(np.sin, multiple_px=0), HEIGHT),
         lambda: cpikan.TileFunction(),
     ),
     "TilingSettings": Wrong(

@@ -48,7 +48,6 @@ class TileFunction:
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise InputError(f"function {self.function!r} cannot be called: give a function of (N, C, h, w) arrays")
-        check_attributes(self.receptive_field_px, self.multiple_px, self.batch)
 
     def __call__(self, tiles: np.ndarray, /) -> np.ndarray:
         return self.function(tiles)
