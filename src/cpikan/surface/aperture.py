@@ -166,10 +166,10 @@ class Rectangle(Aperture):
     def __post_init__(self) -> None:
         for name in ("left", "top", "right", "bottom"):
             check_type(f"{name} of a rectangle", getattr(self, name), NUMBER, "a number of pixels")
-        if not (self.left < self.right and self.top < self.bottom):
+        if self.left > self.right or self.top > self.bottom:
             raise InputError(
-                f"rectangle of columns {self.left} to {self.right} and rows {self.top} to {self.bottom} is empty: give left "
-                "below right and top below bottom"
+                f"rectangle of columns {self.left} to {self.right} and rows {self.top} to {self.bottom} ends before it begins: "
+                "give left below right and top below bottom"
             )
 
     @property
@@ -193,7 +193,7 @@ class Mask(Aperture):
         shape = np.shape(self.array)
         if len(shape) != 2 or min(shape) < 1:
             raise InputError(
-                f"mask {self.label} has the shape {shape}: give an array (H, W), nonzero where pixels count"
+                f"mask {self.label} has the shape {shape}: give a 2-D array, (H, W), nonzero where pixels count"
             )
 
     @classmethod
