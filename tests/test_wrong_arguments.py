@@ -115,6 +115,13 @@ TABLE: dict[str, Wrong] = {
         lambda: cpikan.DecomposedField(halves(), cpikan.ScaledCPIKAN([1, 4, 1], 3, networks=3)),
         lambda: cpikan.DecomposedField(halves()),
     ),
+    "DeepGalerkinField": Wrong(
+        lambda: cpikan.DeepGalerkinField([2, 4, 1], ([0.0], [1.0])),
+        lambda: cpikan.DeepGalerkinField(5),
+        lambda: cpikan.DeepGalerkinField([2, 4, 1], networkz=1),
+        lambda: cpikan.DeepGalerkinField([2, 0, 1]),
+        lambda: cpikan.DeepGalerkinField(),
+    ),
     "EmbeddedField": Wrong(
         lambda: cpikan.EmbeddedField(cpikan.MLP([3, 4, 1]), cpikan.PeriodicEmbedding(1, [0])),
         lambda: cpikan.EmbeddedField("field", cpikan.PeriodicEmbedding(1, [0])),
@@ -129,6 +136,13 @@ TABLE: dict[str, Wrong] = {
         "no argument is a name",
         lambda: cpikan.FourierEmbedding(2, 7),
         lambda: cpikan.FourierEmbedding(2),
+    ),
+    "FreshPoints": Wrong(
+        "no argument has a shape",
+        lambda: cpikan.FreshPoints("points"),
+        "no argument is a name",
+        lambda: cpikan.FreshPoints(POINTS, every=0),
+        lambda: cpikan.FreshPoints(),
     ),
     "GatedCKAN": network(cpikan.GatedCKAN),
     "Job": Wrong(
@@ -217,6 +231,13 @@ TABLE: dict[str, Wrong] = {
         lambda: cpikan.Rectangle(1, 2, 3),
     ),
     "ResidualCKAN": network(cpikan.ResidualCKAN),
+    "Ritz": Wrong(
+        "no argument has a shape",
+        lambda: cpikan.Ritz("six"),
+        lambda: cpikan.Ritz(quadrature="gaus-legendre"),
+        lambda: cpikan.Ritz(penalty=-1.0),
+        "every argument has a default",
+    ),
     "ScaledCPIKAN": network(cpikan.ScaledCPIKAN),
     "SeparableCKAN": network(cpikan.SeparableCKAN),
     "Siren": Wrong(
@@ -225,6 +246,13 @@ TABLE: dict[str, Wrong] = {
         lambda: cpikan.Siren([2, 4, 1], networkz=1),
         lambda: cpikan.Siren([2]),
         lambda: cpikan.Siren(),
+    ),
+    "Sobolev": Wrong(
+        "no argument has a shape",
+        lambda: cpikan.Sobolev("heavy"),
+        "no argument is a name",
+        lambda: cpikan.Sobolev(-0.1),
+        "the weight has a default",
     ),
     "SolveSettings": Wrong(
         "no argument has a shape",
@@ -276,6 +304,15 @@ TABLE: dict[str, Wrong] = {
         lambda: cpikan.WaferPatchDataset(),
     ),
     "WaveletKAN": network(cpikan.WaveletKAN),
+    "Weak": Wrong(
+        lambda: cpikan.solve(
+            "poisson-1d", recipe="adam", settings=cpikan.SolveSettings(loss_mode=cpikan.Weak(elements=(2, 2)))
+        ),
+        lambda: cpikan.Weak("six"),
+        lambda: cpikan.Weak(quadrature="gaus-legendre"),
+        lambda: cpikan.Weak(0),
+        "every argument has a default",
+    ),
     "blend_tiles": Wrong(
         lambda: cpikan.blend_tiles([np.zeros(3)] * 4, tiles()[1]),
         lambda: cpikan.blend_tiles(tiles()[0], "partition"),
