@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from cpikan.errors import InputError, NUMBER, WHOLE, check_type
+from cpikan.errors import NUMBER, WHOLE, InputError, check_type
 from cpikan.learning.balancers.kernel_traces import KERNEL_TRACES
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.losses.definite import check_definite

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from cpikan.errors import InputError, NUMBER, check_type
+from cpikan.errors import NUMBER, InputError, check_type
 from cpikan.learning.losses.loss_mode import LossMode
 from cpikan.physics.form import Form
 from cpikan.physics.problem import Problem
