@@ -25,6 +25,8 @@ def higher_derivatives(field: Any, x: Tensor, order: int = 3) -> Tensor:
     if not hasattr(field, "jet"):
         raise InputError(f"field {type(field).__name__} has no jet: give a field of this package, or one made like it")
     check_type("x", x, Tensor, "points (..., d) as a tensor")
+    if x.shape[-1:] != (field.dimension,):
+        raise InputError(f"points of shape {tuple(x.shape)} for {field.dimension} axes: give (..., {field.dimension})")
     if order not in range(3, _MOST + 1):
         raise InputError(f"derivatives of order {order}: give 3 or 4, jet(x) has the lower ones")
 
