@@ -176,6 +176,7 @@ def filled(text: str, rows: list[Row], peers: list[Row]) -> str:
 def picture() -> None:
     """The solution that the README shows."""
     from cpikan.learning.solver import solve
+
     solve("helmholtz-2d-1-4").plot(PICTURE)
 
 
