@@ -9,6 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError, ResumeError, unknown_name
@@ -22,7 +23,7 @@ from cpikan.learning.iterate import Iterate, placed, restored
 from cpikan.learning.methods.method import Method, State, stored
 from cpikan.learning.samplers.points import Points
 from cpikan.learning.samplers.sampler import Sampler
-from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.stop_reason import OutOfTime, StopReason
 from cpikan.learning.trust.levels import Level, noted
 from cpikan.learning.unknowns import network_of, unknowns_of
 from cpikan.physics.problem import Problem
@@ -31,6 +32,8 @@ from cpikan.streaming.run_store import RunStore
 
 # steps from one look at the held-out residuals to the next: counted and not timed, so that equal runs end with equal bits
 _LOOK_EVERY = 10
+# multiplications a second on one core: more than any has, so that what is refused would not have fitted
+_FASTEST = 1e11
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "processor": time.process_time}
 # called with the network as it is and a record of the history; True ends the solve
 Callback = Callable[[nn.Module, dict[str, Any]], "bool | None"]
@@ -81,10 +84,12 @@ class Runner:
         self.started = self._now()
         self._iterate: Iterate | None = None
         self.levels: tuple[Level, ...] = ()  # left behind, the latest last
+        self.figures: dict[str, Any] = {}  # that a strategy adds to the metrics
         self._sampler: Sampler | None = None
         self._balancer: Balancer | None = None
         self._hooks: State = {"sampler": {}, "balancer": {}}
         self._state: State | None = None  # of the strategy, as a checkpoint kept it
+        self._late = False  # whether the next step would not fit into the time that is left
         self._given = False  # whether the field was, so that it need not be stored as a whole
         self._looked, self._cost = 0, math.inf
         self._stage, self._since, self._since_s = "", 0, 0.0
@@ -116,6 +121,15 @@ class Runner:
         """Return the seconds until the time limit."""
         return self.budget.seconds - self.seconds
 
+    def watch(self, operations: float = 0.0) -> None:
+        """Raise OutOfTime where the time is used up, or too short for so many operations."""
+        if self.left_s < operations / (_FASTEST * torch.get_num_threads()):
+            raise OutOfTime
+
+    def end_early(self) -> None:
+        """End the run as one whose time is used up: what comes next takes longer than the time that is left."""
+        self._late = True
+
     @property
     def converged(self) -> bool:
         """Tell whether the relative held-out residual is within the budget's ``rtol``."""
@@ -145,17 +159,17 @@ class Runner:
 
     def minimise(self, method: Method) -> StopReason:
         """Step a method as a part of a strategy's step, and leave the best state."""
-        inner = BestSoFar(method)
+        inner = BestSoFar(method, watched=False)  # the strategy knows what fits
         return self._loop(inner, inner.init(self), lambda state: None)
 
     def _loop(self, strategy: Strategy, state: State, write: Callable[[State], None]) -> StopReason:
-        ended = StopReason.RUNNING
+        ended = StopReason.TIME if self._late else StopReason.RUNNING
         while ended is StopReason.RUNNING:
             ended = strategy.stop(self, state)
             if ended is StopReason.RUNNING:
                 stages, steps = len(self.history.ends), self.iterations
                 state = strategy.step(self, state)
-                state = self._refreshed(state) if self.iterations > steps else state
+                state = self._refreshed(state) if self.placed and self.iterations > steps else state
                 ended = self._used_up()
                 if len(self.history.ends) > stages or (self._store is not None and self._store.due):
                     write(state)
@@ -165,7 +179,7 @@ class Runner:
     def _used_up(self) -> StopReason:
         if self._asked:
             return StopReason.ASKED
-        if self.left_s < 0:
+        if self.left_s < 0 or self._late:
             return StopReason.TIME
         spent = self.budget.steps is not None and self.iterations >= self.budget.steps
         return StopReason.BUDGET if spent else StopReason.RUNNING

@@ -48,6 +48,7 @@ from cpikan.streaming.run_store import RunStore
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _CHUNK = 4096  # points evaluated at once
 SIDES = {1: 2001, 2: 201, 3: 41}  # test points per axis
+_MOST = 70_000  # test points in four dimensions and more
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,7 @@ def solve(
     metrics = _metrics(problem, found, run, missed, seconds)
     if drawn and len(recipe.hidden) > 1:
         metrics |= trained(recipe.network(problem, seed), iterate)
+    metrics |= run.figures
     trust, known = assess(plain, iterate, run.levels, missed)
     if known is not None:
         metrics["standard_errors"] = list(known.standard_errors)
@@ -323,7 +325,8 @@ def check_field(problem: Problem, field: nn.Module) -> None:
 
 def test_points(problem: Problem) -> Tensor:
     """Make an even grid over the region, ends included, (n, d)."""
-    ticks = np.linspace(0, 1, SIDES.get(problem.dimension, 12))
+    side = SIDES.get(problem.dimension, max(2, int(_MOST ** (1 / problem.dimension))))
+    ticks = np.linspace(0, 1, side)
     unit = np.stack(np.meshgrid(*[ticks] * problem.dimension, indexing="ij"), axis=-1).reshape(-1, problem.dimension)
     return torch.from_numpy(problem.region.inside(unit, clustered=False))
 
@@ -370,7 +373,7 @@ def _metrics(
         "seconds": seconds,
         "iterations": run.iterations,
         "collocation_points": run.iterate.objective.count,
-        "parameters": sum(p.numel() for p in field.parameters()),
+        "parameters": sum(p.numel() for p in field.parameters() if p.requires_grad),
         "heldout_residual": _root_mean_square(field, heldout),
         "heldout_relative": _relative(field, heldout),
         "boundary_violation": max((one.largest for one in missed), default=0.0),
