@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,8 @@ _LOOK_EVERY = 10
 # multiplications a second on one core: more than any has, so that what is refused would not have fitted
 _FASTEST = 1e11
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "processor": time.process_time}
+# called with the network as it is and a record of the history; True ends the solve
+Callback = Callable[[nn.Module, dict[str, Any]], "bool | None"]
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,18 @@ class Runner:
         seed: int = 0,
         events: Events = SILENT,
         store: RunStore | None = None,
+        callback: Callback | None = None,
     ) -> None:
         self.problem, self.budget, self.seed = problem, budget, seed
         self._events, self._store = events, store
+        self._callback, self._asked = callback, False
         self.history = History()
         self.iterations = 0
         self._now = CLOCKS[budget.clock]
         self.started = self._now()
         self._iterate: Iterate | None = None
         self.levels: tuple[Level, ...] = ()  # left behind, the latest last
+        self.figures: dict[str, Any] = {}  # that a strategy adds to the metrics
         self._sampler: Sampler | None = None
         self._balancer: Balancer | None = None
         self._hooks: State = {"sampler": {}, "balancer": {}}
@@ -163,7 +169,7 @@ class Runner:
             if ended is StopReason.RUNNING:
                 stages, steps = len(self.history.ends), self.iterations
                 state = strategy.step(self, state)
-                state = self._refreshed(state) if self.iterations > steps else state
+                state = self._refreshed(state) if self.placed and self.iterations > steps else state
                 ended = self._used_up()
                 if len(self.history.ends) > stages or (self._store is not None and self._store.due):
                     write(state)
@@ -171,6 +177,8 @@ class Runner:
         return strategy.close(self, state, ended)
 
     def _used_up(self) -> StopReason:
+        if self._asked:
+            return StopReason.ASKED
         if self.left_s < 0 or self._late:
             return StopReason.TIME
         spent = self.budget.steps is not None and self.iterations >= self.budget.steps
@@ -231,6 +239,10 @@ class Runner:
         self._looked, now = self.iterations, self.seconds
         record = {"stage": self._stage, "iteration": self.iterations, "seconds": now}
         self.history.records.append({**record, "cost": self._cost, "heldout": heldout})
+        if self._callback is not None and self._callback(
+            network_of(self.iterate.field), dict(self.history.records[-1])
+        ):
+            self._asked = True
         self.report_progress(residual=heldout**0.5)
 
     def resume(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from cpikan.fields.constrained import Ansatz
+from cpikan.fields.end_distance import EndDistance
 from cpikan.fields.protocol import Jet
 from cpikan.physics.problem import Condition, Problem, Side
 from cpikan.physics.regions import Box
@@ -24,18 +26,21 @@ class _End:
     condition: Condition
 
 
-def with_exact_conditions(problem: Problem) -> tuple[Problem, Ansatz | None]:
+def with_exact_conditions(
+    problem: Problem, through: Callable[[Ansatz], Ansatz] = lambda ansatz: ansatz
+) -> tuple[Problem, Ansatz | None]:
     """Pose a problem on a box for v in u = lift + distance v, where values at ends of axes hold whatever v is.
 
     Those conditions are left out; all others stay. The lift is the transfinite interpolation of the values (Gordon and Hall,
     Numer. Math. 21, 109, 1973), the distance a product of t, 1 - t or 4 t (1 - t) over the axes, t from 0 to 1. The problem
     itself and None where no condition is of that kind. Values that differ at a corner are met by one of the two there.
+    ``through`` may exchange the ansatz for one of the same distance, as a lift by series.
     """
     ends, rest = _split(problem)
     if not any(ends):
         return problem, None
     assert isinstance(problem.region, Box)
-    ansatz = _ansatz(problem.region, ends)
+    ansatz = through(_ansatz(problem.region, ends))
 
     def jet_of(jet: Jet, x: Tensor) -> Jet:
         second = "none" if jet.second.ndim == 3 and jet.second.shape[-1] == 0 else problem.second
@@ -45,13 +50,18 @@ def with_exact_conditions(problem: Problem) -> tuple[Problem, Ansatz | None]:
         return problem.residuals(jet_of(jet, x), x, *unknown)
 
     def bound(condition: Condition) -> Condition:
+        across = WeakTensorKeyDictionary()  # the same points again, so that the ansatz is known there
+
         def residual(jet: Jet, side: Side) -> Tensor:
             partner = None
             if side.partner is not None and condition.period is not None:
                 assert isinstance(problem.region, Box)
                 axis = problem.region.axes.index(condition.period)
-                there = side.points.clone()
-                there[:, axis] = problem.region.upper[axis]
+                there = across.get(side.points)
+                if there is None:
+                    there = side.points.clone()
+                    there[:, axis] = problem.region.upper[axis]
+                    across[side.points] = there
                 partner = jet_of(side.partner, there)
             return condition.residual(jet_of(jet, side.points), replace(side, partner=partner))
 
@@ -115,17 +125,9 @@ def _bound_output(problem: Problem, condition: Condition) -> int | None:
 
 
 def _ansatz(region: Box, ends: Sequence[Sequence[_End]]) -> Ansatz:
+    bound = tuple(tuple((end.axis, end.upper) for end in of) for of in ends)
+    distance = EndDistance(region.lower, region.upper, bound)
     lower, upper = (torch.tensor(bound, dtype=torch.float64) for bound in (region.lower, region.upper))
-
-    def share(x: Tensor, axis: int) -> Tensor:
-        return (x[:, axis] - lower[axis]) / (upper[axis] - lower[axis])
-
-    def distance_of(x: Tensor, of: Sequence[_End]) -> Tensor:
-        found = torch.ones_like(x[:, 0])
-        for axis in sorted({end.axis for end in of}):
-            t, sides = share(x, axis), {end.upper for end in of if end.axis == axis}
-            found = found * (4 * t * (1 - t) if len(sides) == 2 else 1 - t if True in sides else t)
-        return found
 
     def lift_of(x: Tensor, of: Sequence[_End], axes: Sequence[int], outputs: int, output: int) -> Tensor:
         """Interpolate between the ends of the last axis what those of the others leave."""
@@ -136,12 +138,9 @@ def _ansatz(region: Box, ends: Sequence[Sequence[_End]]) -> Ansatz:
         for end in here:
             there = torch.where(torch.arange(x.shape[1]) == axis, (upper if end.upper else lower)[axis], x)
             missed = _values(end.condition, there, outputs) - lift_of(there, of, others, outputs, output)
-            t = share(x, axis)
+            t = distance.share(x, axis)
             found = found + (1 if len(here) == 1 else t if end.upper else 1 - t) * missed
         return found
-
-    def distance(x: Tensor) -> Tensor:
-        return torch.stack([distance_of(x, of) for of in ends], dim=-1)
 
     def lift(x: Tensor) -> Tensor:
         parts = [lift_of(x, of, sorted({end.axis for end in of}), len(ends), output) for output, of in enumerate(ends)]
