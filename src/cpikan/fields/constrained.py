@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from torch.func import vjp
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cpikan.fields.protocol import Jet, Second
+
+if TYPE_CHECKING:
+    from cpikan.fields.embedded import Embedding
 
 Function = Callable[[Tensor], Tensor]
 
@@ -21,11 +24,13 @@ class Ansatz:
     """u = lift(x) + distance(x) v(x), output by output: both functions take points (B, d) and give (B, outputs).
 
     The distance vanishes where u is bound to the lift (Lagaris, Likas and Fotiadis, IEEE Trans. Neural Netw. 9, 987, 1998);
-    outputs without such a bound have the lift 0 and the distance 1.
+    outputs without such a bound have the lift 0 and the distance 1. Where slopes or periods are held, v is a network of the
+    functions of an ``embedding`` (`EmbeddedCPIKAN`).
     """
 
     lift: Function
     distance: Function
+    embedding: Embedding | None = None
     # what both functions are at points that come again, as those of an objective do, while these live
     _known: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary, compare=False, repr=False)
 

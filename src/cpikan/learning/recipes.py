@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.fields.embedded import EmbeddedCPIKAN, Embedding
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.augmented_lagrangian import AugmentedLagrangian
 from cpikan.learning.balancers.balancer import Balancer
@@ -38,8 +39,8 @@ class Recipe:
 
     Without a field from the user, ``own`` (where there is one) finds the network and nothing follows; else the network has
     the ``hidden`` widths and ``degree``. Points follow ``rule``, ``rows`` of residuals for each parameter, and ``balancer``
-    weighs the terms. With ``exact_values`` a network that the recipe draws stands behind an ansatz that holds the values at
-    the ends of a box. A network that ends stuck far from the goal while time is left is drawn anew up to ``restarts``
+    weighs the terms. With ``exact_values`` a network that the recipe draws stands behind an ansatz that holds conditions
+    (`with_exact_conditions`). A network that ends stuck far from the goal while time is left is drawn anew up to ``restarts``
     times, and the best of all stays.
     """
 
@@ -109,8 +110,11 @@ class Recipe:
                     "method that follows the gradient; give recipe adam, gradient-descent, or residual-attention"
                 )
 
-    def network(self, problem: Problem, seed: int) -> ScaledCPIKAN:
-        """Make a fresh network on the box around the problem's region."""
+    def network(self, problem: Problem, seed: int, embedding: Embedding | None = None) -> ScaledCPIKAN:
+        """Make a fresh network on the box around the problem's region, or of an ``embedding`` of it."""
+        if embedding is not None:
+            widths = [len(embedding.lower), *self.hidden, problem.outputs]
+            return EmbeddedCPIKAN(widths, self.degree, embedding, start=Start(seed))
         widths = [problem.dimension, *self.hidden, problem.outputs]
         return ScaledCPIKAN(widths, self.degree, (problem.region.lower, problem.region.upper), start=Start(seed))
 

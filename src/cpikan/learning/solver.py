@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cpikan.errors import InputError
 from cpikan.fields.constrained import Ansatz, ConstrainedField
+from cpikan.fields.embedded import EmbeddedCPIKAN
 from cpikan.learning.balancers.balancer import Balancer
 from cpikan.learning.balancers.kinds import balancer_named
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
@@ -118,6 +119,21 @@ class SolveSettings:
         recipe.check()
         return recipe
 
+    def posed(self, problem: Problem, recipe: Recipe, *, drawn: bool) -> tuple[Problem, Ansatz | None]:
+        """Take conditions that are held exactly out of a problem, for a field that is drawn, or given with "exact" asked for.
+
+        Raises InputError where that was asked for and there is none.
+        """
+        if not recipe.exact_values or not (drawn or self.constraints == "exact"):
+            return problem, None
+        found = with_exact_conditions(problem, embedded=drawn)
+        if found[1] is None and self.constraints == "exact":
+            raise InputError(
+                f"no condition of {problem.name} can be held by the form of the solution: give constraints='penalty' or "
+                "'augmented-lagrangian'"
+            )
+        return found
+
     @property
     def budget(self) -> Budget:
         """Return the limits on seconds, steps and tolerance."""
@@ -144,12 +160,13 @@ def solve(
     recipe = settings.applied(recipe, problem)
     own = None if settings.trains or field is not None else recipe.own
     drawn = own is None and field is None
+    posed, ansatz = settings.posed(problem, recipe, drawn=drawn) if own is None else (problem, None)
+    embedding = None if ansatz is None else ansatz.embedding
     if own is None:
-        field = recipe.network(problem, seed) if field is None else field
+        field = recipe.network(problem, seed, embedding) if field is None else field
         check_field(problem, field)
         settings = settings.sampling(_points(recipe, problem, field, seed))
     store = _store(problem, field, recipe, seed, settings)
-    posed, ansatz = with_exact_conditions(problem) if drawn and recipe.exact_values else (problem, None)
     run = Runner(posed, settings.budget, seed, settings.events, store)
     with nullcontext() if store is None else store:
         reason = _run(run, field, recipe, settings)
@@ -158,8 +175,10 @@ def solve(
     missed = violations(found.field, found.heldout)
     metrics = _metrics(problem, found, run, missed, seconds)
     if drawn and len(recipe.hidden) > 1:
-        metrics |= trained(recipe.network(problem, seed), run.iterate)
-    trust, known = assess(run.problem, run.iterate, run.levels, missed)
+        metrics |= trained(recipe.network(problem, seed, embedding), run.iterate)
+    # what a network of embedded coordinates cannot do is not known to the equation that is posed for it
+    judged = (run.problem, run.iterate) if embedding is None else (problem, found)
+    trust, known = assess(*judged, run.levels, missed)
     if known is not None:
         metrics["standard_errors"] = list(known.standard_errors)
         warnings += [known.open] if known.open else []
@@ -260,7 +279,7 @@ def check_field(problem: Problem, field: nn.Module) -> None:
     if dtypes != {torch.float64}:
         raise InputError(f"field is {dtypes.pop()}: equations are solved in float64, convert it with .double()")
     scaling = getattr(field, "scaling", None)
-    if scaling is not None:
+    if scaling is not None and not isinstance(field, EmbeddedCPIKAN):
         low, high = (torch.tensor(v, dtype=torch.float64) for v in (problem.region.lower, problem.region.upper))
         slack = 1e-9 * (high - low)
         if bool((scaling.lower > low + slack).any()) or bool((scaling.upper < high - slack).any()):

@@ -74,7 +74,7 @@ class Outline:
         found = []
         for after in straight:
             for before in straight:
-                if math.dist(before.end, after.start) < _NEAR * self._size:
+                if math.dist(before.end, after.start) < _NEAR * self.size:
                     out, back = _direction(after), _direction(before.reversed())
                     opening = (back - out) % (2 * math.pi)
                     if math.pi * (1 + 1e-9) < opening < 2 * math.pi * (1 - 1e-9):
@@ -113,7 +113,7 @@ class Outline:
 
     def contains(self, points: np.ndarray) -> np.ndarray:
         """Tell which points (n, 2) lie in the closed region."""
-        return np.asarray(self._within(points) | (self._distances(points) <= _NEAR * self._size))
+        return np.asarray(self._within(points) | (self._distances(points) <= _NEAR * self.size))
 
     def signed_distance(self, points: np.ndarray) -> np.ndarray:
         """Measure how far points (n, 2) are from the boundary, above 0 inside and below 0 outside, (n,)."""
@@ -150,7 +150,7 @@ class Outline:
     def _shares(self) -> tuple[np.ndarray, np.ndarray]:
         """Tabulate shares of the area, and the coordinates x that have as much to their left."""
         knots = np.unique([end for _, low, high in self._pieces for end in (low, high)])
-        knots = knots[np.concatenate([[True], np.diff(knots) > _NEAR * self._size])]
+        knots = knots[np.concatenate([[True], np.diff(knots) > _NEAR * self.size])]
         angle = np.linspace(0, np.pi, _TICKS)  # roots at the ends of arcs are smooth in it
         areas, places, total = [np.zeros(1)], [knots[:1]], 0.0
         for low, high in pairwise(knots):
@@ -177,7 +177,8 @@ class Outline:
             yield from edge.monotone()
 
     @cached_property
-    def _size(self) -> float:
+    def size(self) -> float:
+        """Give the longer side of the bounding box."""
         return float(np.max(self._extremes.max(axis=0) - self._extremes.min(axis=0)))
 
 
@@ -263,7 +264,7 @@ def difference(one: Region, other: Region) -> Outline:
 def _combined(one: Region, other: Region, keeps: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Outline:
     """Keep the pieces of both outlines that have the result on one side alone, with that side on their left."""
     first, second = outline_of(one), _renamed(outline_of(other), outline_of(one).parts)
-    step, found, middles = 1e-7 * max(first._size, second._size), list[tuple[str, Edge]](), list[np.ndarray]()
+    step, found, middles = 1e-7 * max(first.size, second.size), list[tuple[str, Edge]](), list[np.ndarray]()
     for mine, its in ((first, second), (second, first)):
         for name, edge in mine.edges:
             for piece in _split(edge, its.edges):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from cpikan.errors import InputError, unknown_name
 from cpikan.fields.protocol import Jet, Second
-from cpikan.physics.regions import Box, Region, break_name
+from cpikan.physics.regions import Box, Region, break_name, inner_parts
 
 Data = float | Tensor | Callable[[Tensor], Tensor]
 Residuals = Callable[..., "Tensor | Mapping[str, Tensor]"]  # of (jet, x), and the unknowns where there are such
@@ -137,7 +137,7 @@ class Problem:
             for part in condition.on or ():
                 if part not in self.region.parts:
                     raise unknown_name("part of the boundary", part, self.region.parts)
-            inner = getattr(self.region, "inner", {})
+            inner = inner_parts(self.region)
             if any(part in inner for part in condition.on or ()) and not set(condition.on or ()) <= set(inner):
                 raise InputError(f"condition {condition.name} is on breaks and walls: give one condition for each")
             if condition.period is not None and not isinstance(self.region, Box):

@@ -18,7 +18,7 @@ from cpikan.learning.methods.method import State
 from cpikan.learning.objective import Objective, PointSet
 from cpikan.learning.samplers.sampler import check_whole
 from cpikan.physics.problem import Condition, Problem
-from cpikan.physics.regions import Box
+from cpikan.physics.regions import Box, inner_parts
 
 RULES = ("chebyshev", "grid", "latin-hypercube", "sobol", "random")
 _HELD_OUT_EVERY = 4  # of measured values
@@ -114,7 +114,7 @@ def _condition_points(problem: Problem, condition: Condition, points: Points) ->
         axis = problem.region.axes.index(condition.period)
         partner = positions.clone()
         partner[:, axis] = problem.region.upper[axis]
-    inner = [getattr(problem.region, "inner", {}).get(part) for part in condition.on or ()]
+    inner = [inner_parts(problem.region).get(part) for part in condition.on or ()]
     if any(inner):  # the upper side of a break begins one number above it
         axis = next(place[0] for place in inner if place is not None)
         partner = positions.clone()
