@@ -95,6 +95,23 @@ class Outline:
         local = np.clip(0.5 * (1 - np.cos(np.pi * local)) if clustered else local, 0, 1)
         return np.stack([x, ends[rows, 2 * chord] + local * lengths[rows, chord]], axis=1)
 
+    def quadrature(self, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+        """Place points (n, 2) with weights (n,): Gauss-Legendre on the chords at Gauss-Legendre angles between two knots."""
+        at, weights = np.polynomial.legendre.leggauss(nodes)
+        angle, half_pi = 0.5 * np.pi * (at + 1), 0.5 * np.pi
+        points, shares = [], []
+        for low, high in pairwise(self._knots):
+            middle, half = 0.5 * (low + high), 0.5 * (high - low)
+            x = middle - half * np.cos(angle)
+            across = half_pi * weights * half * np.sin(angle)
+            ends = self._heights(x)
+            for bottom, top in zip(ends[:, ::2].T, ends[:, 1::2].T, strict=True):
+                if np.isfinite(bottom).all():
+                    y = bottom[:, None] + 0.5 * (at + 1) * (top - bottom)[:, None]
+                    points.append(np.stack([np.broadcast_to(x[:, None], y.shape), y], axis=-1).reshape(-1, 2))
+                    shares.append((across[:, None] * 0.5 * weights * (top - bottom)[:, None]).ravel())
+        return np.concatenate(points), np.concatenate(shares)
+
     def on(self, part: str, unit: np.ndarray, clustered: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """Spread points along the edges of a part; clustered towards the ends of each that is not a full circle."""
         if part not in self.parts:
@@ -147,10 +164,15 @@ class Outline:
         return found
 
     @cached_property
+    def _knots(self) -> np.ndarray:
+        """List the coordinates x where a piece begins or ends."""
+        found = np.unique([end for _, low, high in self._pieces for end in (low, high)])
+        return np.asarray(found[np.concatenate([[True], np.diff(found) > _NEAR * self.size])])
+
+    @cached_property
     def _shares(self) -> tuple[np.ndarray, np.ndarray]:
         """Tabulate shares of the area, and the coordinates x that have as much to their left."""
-        knots = np.unique([end for _, low, high in self._pieces for end in (low, high)])
-        knots = knots[np.concatenate([[True], np.diff(knots) > _NEAR * self.size])]
+        knots = self._knots
         angle = np.linspace(0, np.pi, _TICKS)  # roots at the ends of arcs are smooth in it
         areas, places, total = [np.zeros(1)], [knots[:1]], 0.0
         for low, high in pairwise(knots):

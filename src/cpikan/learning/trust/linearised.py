@@ -189,7 +189,7 @@ def _in_pieces(region: Box, count: int) -> Tensor:
 
 def _thinned(at: PointSet) -> PointSet:
     """Keep an even choice of very many points, such as measured ones."""
-    every = -(-len(at.points) // _MOST_POINTS)
+    every = -(-len(at.points) // _MOST_POINTS) if at.mix is None else 1
     return PointSet._make(None if part is None else part[::every] for part in at)
 
 
@@ -212,11 +212,11 @@ def _linearised(
     places = [x for x in (at.points, at.partner) if x is not None]
     jets, bases = [_leaves(field, x, term) for x in places], [basis.jet(x, term.second) for x in places]
     with torch.enable_grad():
-        found = term.values(jets[0], at, jets[1] if len(jets) > 1 else None)
+        found = term.pointwise(jets[0], at, jets[1] if len(jets) > 1 else None)
     residuals, rows, made_of = [], [], 0.0
-    for value in found:
+    for value, left in zip(found, at.assembled([value.detach() for value in found]), strict=True):
         pushes = pullback(value, jets)
-        row, left = contract(bases, pushes)[:, keep], value.detach()
+        row = at.slopes(contract(bases, pushes)[:, keep])
         if not bool(
             row.any()
         ):  # no correction has to do with it, as with the slopes of a coefficient: its size is enough
@@ -225,7 +225,10 @@ def _linearised(
         residuals.append(left)
         streams = [pair for jet, push in zip(jets, pushes, strict=True) for pair in zip(jet, push, strict=True)]
         parts = [(part * slope).abs().flatten(1).sum(1) for part, slope in streams]
-        made_of += float(half_squares(weight * sum(parts[1:], parts[0])).detach())
+        size = at._replace(shift=None, mix=None if at.mix is None else at.mix.abs()).assembled(
+            [sum(parts[1:], parts[0])]
+        )[0]
+        made_of += float(half_squares(weight * size).detach())
     return weight * torch.cat(residuals), weight * torch.cat(rows), made_of
 
 
