@@ -26,10 +26,11 @@ warm: $(VENV)/.installed
 	$(BIN)/python tests/warm_kernels.py
 
 # mypy works on one core: kernels are compiled beside it
+# files keep their order: one long test alone in its file would come last, and one core idle
 # one BLAS thread: its threads spin against those of the tests on a small machine
 test: $(VENV)/.installed
 	@$(MAKE) --no-print-directory --jobs=2 lint warm
-	EXAMPLES=$(EXAMPLES) OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	EXAMPLES=$(EXAMPLES) OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # what answers within a minute once kernels are compiled: contracts, arrays, documents; no process of its own is started
 QUICK := tests/partition tests/storage/test_formats.py tests/storage/test_maps.py tests/storage/test_headers.py \

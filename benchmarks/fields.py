@@ -39,10 +39,9 @@ from cpikan.partition import Partition
 from cpikan.partition.windows import window
 from cpikan.psi.kernels.cpu import DemodulationKernels
 from cpikan.psi.kernels.model import PixelModel, empty_demodulated
-from cpikan.psi.refine.closed_form import OVERLAP, TILE, ClosedForm
+from cpikan.psi.refine.closed_form import OVERLAP, TILE, ClosedForm, posterior_sigma
 from cpikan.psi.refine.coarse import coarse_heights
 from cpikan.psi.refine.field import FittedSurface, measuring_surface
-from cpikan.psi.refine.posterior import posterior_sigma
 from cpikan.psi.refine.slopes import SLOPE_SIGMAS, SLOPES, SlopeMaps
 
 RESULTS = Path(__file__).resolve().parent / "results" / "fields.csv"

@@ -1,10 +1,11 @@
 """Change places of the package drawn by a seed, one at a time, and see whether the tests notice.
 
-    python benchmarks/mutations.py [--count 60] [--seed 1] [--workers 1] [--only N ...] [--near] [--list] [--csv FILE]
+    python benchmarks/mutations.py [--count 60] [--seed 1] [--workers 1] [--only N ...] [--again] [--near] [--list] [--csv FILE]
 
 Places are drawn in equal numbers over the rooms: operators, comparisons, signs, constants, dropped terms. Every change is made
 in a copy of the tree; first the tests run that name the changed module, then those of its room, then all of them, each to the
 first failure. results/mutations.csv has a line a place: what was changed and which test noticed ("none": to be explained).
+``--again`` draws nothing: places of that file are looked for in the code as it stands, and their lines are written anew.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,12 +143,32 @@ def draw(count: int, seed: int) -> list[Place]:
     return [big[i % len(big)][i // len(big)] for i in range(count)]
 
 
+def again(rows: Sequence[dict[str, str]]) -> list[tuple[int, Place]]:
+    """Find the places of rows of the CSV in the code as it stands: the same change of the same text, nearest to its line."""
+    found = []
+    for row in rows:
+        alike = [
+            place
+            for place in places(ROOT / row["file"])
+            if (place.kind, " ".join(place.old.split()), place.new) == (row["kind"], row["old"], row["new"])
+        ]
+        if not alike:
+            sys.exit(f"{row['old']!r} is no longer in {row['file']}: draw places anew")
+        found.append((int(row["number"]), min(alike, key=lambda place: abs(place.line - int(row["line"])))))
+    return found
+
+
 def tests_of(place: Place, tree: Path) -> list[list[str]]:
     """Three sets of tests: that name the changed module, of its room, and all."""
     module = Path(place.file).relative_to("src").with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
     tests = sorted((tree / "tests").rglob("test_*.py"))
     near = [str(t.relative_to(tree)) for t in tests if module in t.read_text(encoding="utf-8")]
-    room = [str(t.relative_to(tree)) for t in tests if place.room in t.relative_to(tree / "tests").parts[:1]]
+    rooms = (
+        Path(place.file).relative_to(PACKAGE).with_suffix("").parts[::-1]
+    )  # the innermost first, as far as tests have it
+    room = [
+        str(t.relative_to(tree)) for inner in rooms for t in tests if inner in t.relative_to(tree / "tests").parts[:1]
+    ]
     return [group for group in (near, [t for t in room if t not in near], ["tests"]) if group]
 
 
@@ -193,11 +214,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--only", type=int, nargs="+", metavar="N")
+    parser.add_argument(
+        "--again", action="store_true", help="change places of the CSV once more, in the code as it stands"
+    )
     parser.add_argument("--near", action="store_true", help="run the tests of the module and of its room only")
     parser.add_argument("--list", action="store_true", help="show the places and change nothing")
     parser.add_argument("--csv", type=Path, default=CSV)
     given = parser.parse_args()
-    drawn = list(enumerate(draw(given.count, given.seed)))
+    kept = list(csv.DictReader(given.csv.open(newline=""))) if given.again else []
+    wanted = [row for row in kept if given.only is None or int(row["number"]) in given.only]
+    drawn = again(wanted) if given.again else list(enumerate(draw(given.count, given.seed)))
     drawn = [one for one in drawn if given.only is None or one[0] in given.only]
     if given.list:
         for number, place in drawn:
@@ -222,6 +248,7 @@ def main() -> None:
 
         with ThreadPoolExecutor(given.workers) as pool:
             rows = list(pool.map(one, drawn))
+    rows = sorted([*rows, *(row for row in kept if row not in wanted)], key=lambda row: int(str(row["number"])))
     with given.csv.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()

@@ -39,9 +39,21 @@ VALUES = {
     "--precision": "bf16",
     "--recipe": "paper",
     "--field": "mlp",
+    "--hidden": "6,6",
+    "--degree": "4,3,4",
+    "--embedding": "fourier",
+    "--clock": "processor",
+    "--problems": "beam",
+    "--seeds": "4",
+    "--parts": "sampler=r3",
+    "--plain": "recipe=adam",
     "--plot": "p.png",
 }
-NEEDED = {"--model": ["--method", "learned"], "--resume": ["--checkpoint", "folder"]}
+NEEDED = {
+    "--model": ["--method", "learned"],
+    "--resume": ["--checkpoint", "folder"],
+    **{flag: ["--field", "residual"] for flag in ("--hidden", "--degree", "--embedding")},
+}
 
 
 def parser_of(verb: str) -> argparse.ArgumentParser:
@@ -71,7 +83,11 @@ def given_by(verb: str, *words: str) -> dict[str, Any]:
 def words_of(verb: str, flag: str) -> list[str]:
     action = flags_of(verb)[flag]
     value = VALUES.get(flag, "unknown" if verb == "reconstruct" and flag == "--steps" else "3")
-    return [flag] if action.nargs == 0 else [flag, "nominal" if flag == "--steps" and verb != "finetune" else value]
+    return (
+        [flag]
+        if action.nargs == 0
+        else [flag, "nominal" if flag == "--steps" and verb in ("reconstruct", "simulate") else value]
+    )
 
 
 @pytest.mark.parametrize(("verb", "flag"), EVERY)
@@ -90,7 +106,7 @@ def test_a_flag_sets_fields_of_its_own_to_something_else(verb: str, flag: str) -
         assert after[name] != entry.default
 
 
-JOBS = ("reconstruct", "simulate", "evaluate", "solve", "finetune")
+JOBS = ("reconstruct", "simulate", "evaluate", "solve", "finetune", "ablate")
 
 
 def plan_of(verb: str, settings: dict[str, Any]) -> Any:

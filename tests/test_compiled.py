@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import runpy
-import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from cpikan.compiled import _Entries, kernel_sources
+from cpikan.compiled import _CacheImpl, _Entries, _PrivateLocator, kernel_sources
 from cpikan.psi.kernels import cpu_blocks, cpu_phasors
 from cpikan.psi.model import flags
 from forked import exit_code_of_fork
@@ -128,9 +128,6 @@ def test_a_named_tuple_that_is_gone_does_not_stop_its_successor(tmp_path):
 
 
 ALONE = """
-import os, sys, tempfile
-from numba.core import caching
-caching.CompileResultCacheImpl._locator_classes = []  # neither the package nor the home can be written to
 from cpikan.compiled import compilation_told, compiled
 
 @compiled
@@ -145,14 +142,20 @@ print(*value, len(told))
 
 
 def _alone(place: Path, temporary: Path) -> str:
+    """What a kernel's process tells where neither the package nor the home can be written to."""
+
+    def run() -> None:
+        tempfile.tempdir = str(temporary)
+        _CacheImpl._locator_classes = [_PrivateLocator]
+        runpy.run_path(str(place / "alone.py"))
+
     (place / "alone.py").write_text(ALONE)
-    command = [sys.executable, "alone.py"]
-    more = {"TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, cwd=place, env={**os.environ, **more}, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    told = place / "told"
+    assert exit_code_of_fork(run, told) == 0, told.read_text()
+    return told.read_text().strip()
 
 
+@FORK
 def test_a_private_cache_where_nothing_else_can_be_written(tmp_path):
     """A container: the first process says that it compiles, once; the second loads; damage is compiled anew."""
     temporary = tmp_path / "tmp"
@@ -168,6 +171,7 @@ def test_a_private_cache_where_nothing_else_can_be_written(tmp_path):
     assert _alone(tmp_path, temporary) == "3.0 6.0 0"
 
 
+@FORK
 def test_a_cache_that_others_may_write_to_is_not_used(tmp_path):
     temporary = tmp_path / "tmp"
     temporary.mkdir()

@@ -66,6 +66,17 @@ def test_every_key_of_the_other_verbs_is_explained(wafer_folder, tmp_path, capsy
         ["evaluate", out],
         ["compare", out, truth],
         ["solve", "helmholtz-1d"],
+        [
+            "ablate",
+            "-o",
+            str(tmp_path / "ablation"),
+            "--problems",
+            "poisson-1d",
+            "--parts",
+            "recipe=adam",
+            "--steps",
+            "2",
+        ],
         ["simulate", str(tmp_path / "sim"), "--shape", "24x24", "--frames", "4", "--wavelength", "632.8nm"],
     ]
     for verb in verbs:

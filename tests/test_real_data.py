@@ -56,7 +56,7 @@ def test_opencsp_screen_coordinates(axis: str, tmp_path: Path) -> None:
     acquisition = cpikan.Acquisition(
         tuple(float(2 / f) for f in frequencies), ((0.0, -90.0, -180.0, -270.0),) * 4, "trusted"
     )
-    stack = cpikan.FrameStack.from_array(np.interp(frames.astype(float), camera, display), acquisition)
+    stack = cpikan.FrameStack.from_array(np.interp(frames, camera, display).astype(np.float32), acquisition)
     result = cpikan.reconstruct(
         stack,
         tmp_path / "x.npy",

@@ -18,7 +18,6 @@ KINDS = (
     (1, 5, "u1", True, False),
     (2, 4, "u1", True, True),
     (4, 4, "f4", False, True),
-    (2, 4, "u2", True, False),
     (1, 4, "f4", True, False),
 )
 

@@ -2,13 +2,19 @@
 
 from .errors import InputError as InputError
 from .errors import ResumeError as ResumeError
+from .fields.adaptive import AdaptiveCKAN as AdaptiveCKAN
+from .fields.adaptive import AdaptiveMLP as AdaptiveMLP
 from .fields.blend import BlendField as BlendField
 from .fields.decomposed import DecomposedField as DecomposedField
+from .fields.embedded import EmbeddedField as EmbeddedField
+from .fields.embeddings import FourierEmbedding as FourierEmbedding
+from .fields.embeddings import PeriodicEmbedding as PeriodicEmbedding
 from .fields.fourier_ckan import FourierCKAN as FourierCKAN
 from .fields.gated_ckan import GatedCKAN as GatedCKAN
 from .fields.higher import higher_derivatives as higher_derivatives
 from .fields.kinds import make_field as make_field
 from .fields.mlp import MLP as MLP
+from .fields.module_field import ModuleField as ModuleField
 from .fields.protocol import Field as Field
 from .fields.protocol import Jet as Jet
 from .fields.random_feature import RandomFeatureCKAN as RandomFeatureCKAN

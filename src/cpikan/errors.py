@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class InputError(ValueError):
@@ -18,6 +18,18 @@ class ResumeError(InputError):
 
 class NothingMeasured(InputError):
     """The frames were read to their end and gave no height of any pixel."""
+
+
+def check_name(what: str, given: str, allowed: Collection[str]) -> None:
+    """Refuse a name that is not among the allowed ones: InputError that suggests the nearest."""
+    if given not in allowed:
+        raise unknown_name(what, given, allowed)
+
+
+def check_names(what: str, given: Iterable[object], allowed: Collection[str]) -> None:
+    """Refuse names of which one is not among the allowed ones."""
+    for name in given:
+        check_name(what, str(name), allowed)
 
 
 def unknown_name(what: str, given: str, allowed: Iterable[str]) -> InputError:

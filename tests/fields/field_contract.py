@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from field_formulas import DIGITS
-from mpmath import mp, mpf
+from mpmath import mp
 from torch.func import functional_call, hessian, jacrev, vmap
 
 from cpikan.errors import InputError
@@ -33,9 +33,22 @@ TORCH_WARNS = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecate
 
 @TORCH_WARNS
 class FieldContract:
-    """Subclasses define ``make(networks)``; fields that hold no batches of networks set ``batches`` to False."""
+    """Subclasses define ``make(networks)``; ``batches`` is False for fields that hold no batches of networks, ``linear`` for
+    those that are linear in no parameters, ``compiled`` for those whose parts are all compiled inside other fields (seconds
+    each). What a field does not promise is no test of its class."""
 
-    batches = True
+    batches = linear = compiled = True
+
+    def __init_subclass__(cls):
+        if cls.formula is FieldContract.formula:
+            cls.test_jets_are_those_of_the_formula_in_sixty_digits = None
+        if not cls.batches:
+            cls.test_networks_in_a_batch_are_what_they_are_alone = None
+            cls.test_a_file_gives_a_batch_back_bit_for_bit = None
+        if not cls.linear:
+            cls.test_features_carry_the_value = None
+        if not cls.compiled:
+            cls.test_it_compiles_to_one_graph = None
 
     def make(self, networks=None):
         raise AssertionError
@@ -49,8 +62,8 @@ class FieldContract:
         return (x,)
 
     def formula(self, field, point):
-        """The outputs at a point of mpmath numbers, written independently; None where there is no formula."""
-        return
+        """The outputs at a point of mpmath numbers, written independently, by fields that have a formula."""
+        raise AssertionError
 
     @pytest.fixture
     def field(self):
@@ -66,6 +79,7 @@ class FieldContract:
 
     def test_it_is_a_field(self, field):
         assert isinstance(field, Field)
+        assert isinstance(field, LinearOutput) is self.linear
         assert field.dimension == 2
         assert all(parameter.dtype == torch.float64 for parameter in field.parameters())
 
@@ -90,8 +104,6 @@ class FieldContract:
 
     def test_jets_are_those_of_the_formula_in_sixty_digits(self, field):
         corner, inside = (LOWER[0], UPPER[1]), (0.3, 2.2)
-        if self.formula(field, [mpf(x) for x in inside]) is None:
-            pytest.skip("no formula")
         jet = field.jet(torch.tensor([corner, inside], dtype=torch.float64), "full")
         with mp.workdps(DIGITS):
             for number, point in enumerate((corner, inside)):
@@ -175,8 +187,6 @@ class FieldContract:
             assert same(found, truth) <= 1e-12
 
     def test_features_carry_the_value(self, field, points):
-        if not isinstance(field, LinearOutput):
-            pytest.skip("no linear output")
         coefficients = field.output_coefficients()
         assert same(field.features(points) @ coefficients, field(points)) <= 1e-12
         basis, jet = field.features_jet(points, "full"), field.jet(points, "full")
@@ -188,8 +198,6 @@ class FieldContract:
             field.set_output_coefficients(coefficients[1:])
 
     def test_networks_in_a_batch_are_what_they_are_alone(self, points):
-        if not self.batches:
-            pytest.skip("holds no batches of networks")
         field, alone = self.make(3), self.make()
         assert field.networks == 3
         assert alone.networks is None
@@ -209,11 +217,16 @@ class FieldContract:
         with pytest.raises(InputError, match=r"for 3 networks: give \(3 or 1"):
             field(points.expand(2, -1, -1))
 
-    @pytest.mark.parametrize("networks", [None, 2])
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-    def test_a_file_gives_the_field_back_bit_for_bit(self, points, tmp_path, networks, dtype):
-        if networks is not None and not self.batches:
-            pytest.skip("holds no batches of networks")
+    def test_a_file_gives_the_field_back_bit_for_bit(self, points, tmp_path, dtype):
+        self.comes_back(points, tmp_path, None, dtype)
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+    def test_a_file_gives_a_batch_back_bit_for_bit(self, points, tmp_path, dtype):
+        self.comes_back(points, tmp_path, 2, dtype)
+
+    def comes_back(self, points, tmp_path, networks, dtype):
+        """A field of so many networks is the same after it was saved and loaded."""
         field = self.make(networks).to(dtype)
         path = tmp_path / "field.safetensors"
         save_field(field, path)

@@ -119,3 +119,26 @@ def gated(field, point):
         f = toward(block.inside, between(chebyshev(block.one, tanhs(z))), z)
         z = toward(block.skip, between(chebyshev(block.two, tanhs(f))), z)
     return chebyshev(field.output, tanhs(z))
+
+
+def steep(one, between):
+    def formula(field, point):
+        nodes = scaled(field, point)
+        for layer, slope in zip(field.layers, field.steepness, strict=False):
+            factors = [mpf(float(s)) for s in slope.scale.detach().expand(layer.outputs)]
+            nodes = [between(s * z) for s, z in zip(factors, one(layer, nodes), strict=True)]
+        return one(field.layers[-1], nodes)
+
+    return formula
+
+
+def periodic(field, point):
+    x, y = scaled(field, point)
+    waves = [w for k in range(1, field.embedding.waves + 1) for w in (mp.cos(k * mp.pi * y), mp.sin(k * mp.pi * y))]
+    return network(list(field.field.layers), [x, *waves])
+
+
+def frequencies(field, point):
+    columns = numbers(field.embedding.phases.frequencies.detach().mT)
+    phases = [2 * mp.pi * sum(b * x for b, x in zip(c, scaled(field, point), strict=True)) for c in columns]
+    return network(list(field.field.layers), [mp.cos(p) for p in phases] + [mp.sin(p) for p in phases])

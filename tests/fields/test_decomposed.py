@@ -34,7 +34,7 @@ def window_by_torch(partition, box, x):
 
 
 class DecomposedContract(FieldContract):
-    batches = False
+    batches, linear = False, False
     partition = Partition.subdomains(LOWER, UPPER, [3, 2], 0.7)
 
     def parts(self):

@@ -21,6 +21,7 @@ OTHER = {
     "spread": 0.5,
     "rank": 3,
     "gate": 0.3,
+    "slopes": "layer",
     "rule": "critical",
 }
 COMMON = {
@@ -37,7 +38,10 @@ def test_a_setting_changes_the_field(field, name):
     x = torch.tensor([[[0.3, -0.2], [0.1, 0.7]]], dtype=torch.float64)
 
     def result(**changed):
-        return field(**{"widths": [2, 4, 4, 1], **changed})(x if "networks" in changed else x[0]).tolist()
+        made = field(**{"widths": [2, 4, 4, 1], **changed})
+        if name == "slopes":  # all are 1 at first
+            return [p.shape for p in made.parameters()]
+        return made(x if "networks" in changed else x[0]).tolist()
 
     assert result(**{name: {**OTHER, **COMMON}[name]}) != result()
 

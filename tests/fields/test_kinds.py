@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -38,6 +39,9 @@ def points(count=7):
 @pytest.mark.parametrize("name", FIELDS)
 def test_the_tape_gives_the_jacobian_that_autograd_finds(name):
     field, x = make_field(name, [2, 3, 4, 2], 3, BOX, 2), points()
+    with torch.no_grad():  # away from the start, where gates are closed
+        for parameter in field.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(8)))
 
     def residual(jet):
         return jet.value[:, 0] * jet.gradient[:, 1, 0] + jet.second.flatten(1).sum(-1) + jet.value[:, 1] ** 2
@@ -91,6 +95,24 @@ def test_the_command_line_names_the_field(capsys):
     assert '"field": "mlp"' in capsys.readouterr().out
     assert main(["solve", "poisson-1d", "--field", "sirene"]) == 2
     assert "unknown field 'sirene'" in capsys.readouterr().err
+
+
+def test_the_command_line_sizes_the_network_and_puts_waves_before_it(capsys):
+    arguments = ["solve", "advection", "--field", "residual", "--hidden", "4,4,4", "--degree", "3,2,2,3"]
+    arguments += ["--embedding", "periodic", "--recipe", "adam", "--seconds", "0.01", "--json"]
+    assert main(arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["hidden"], found["degree"], found["embedding"]) == ("4,4,4", "3,2,2,3", "periodic")
+    # three nodes (x itself became two waves), first 3 x 3 x 4 + 4, twice 2 x 4 x 4 + 4 and a gate, last 3 x 4 + 1
+    assert found["parameters"] == 40 + 2 * 37 + 13
+    for more, text in (
+        (["--field", "mlp", "--degree", "3,2"], "degrees [3, 2] for field mlp: give one number"),
+        (["--field", "mlp", "--hidden", "4;4"], "--hidden 4;4: give whole numbers with commas between them"),
+        (["--field", "mlp", "--embedding", "periodic"], "periodic embedding of a problem without periodic conditions"),
+        (["--embedding", "fourier"], "--embedding without a network: name one with --field"),
+    ):
+        assert main(["solve", "poisson-1d", *more]) == 2
+        assert text in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["scaled-cpikan", "siren", "blend"])

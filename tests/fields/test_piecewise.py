@@ -27,7 +27,7 @@ def tiled(rows=(0.0, 0.4, 1.0)):
 
 
 class TestPiecewise(FieldContract):
-    batches = False
+    batches, linear = False, False
 
     def make(self, networks=None):
         return tiled()

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from cpikan.images.curriculum import Curriculum
+from cpikan.images.training.checkpoint import Ema
 from cpikan.images.training.config import OptimizerConfig
-from cpikan.images.training.ema import Ema
 from cpikan.images.training.log import TrainLog
 from cpikan.images.training.optimizers import build_optimizer, rate_at
 from training_cases import config, one_thread, trainer, without_held_out  # noqa: F401 - a fixture

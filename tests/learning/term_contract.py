@@ -60,13 +60,20 @@ class TermContract:
         with torch.no_grad():
             once, double = (Objective((term,), {term.name: one}, {term.name: 1.0}).cost(field) for one in (at, twice))
         mean = term.kind == "density" and at.weight is None
-        assert float(double) == pytest.approx((1.0 if mean else 2.0) * float(once), rel=1e-12)
+        counted = 1.0 if mean else 4.0 if at.tests is not None else 2.0  # integrals are doubled, then squared
+        assert float(double) == pytest.approx(counted * float(once), rel=1e-12)
 
     def test_weights_of_points_multiply_what_is_there(self):
         term, at = self.make()
         _, field = self.start()
-        chosen = torch.zeros(len(at.points), dtype=D)
+        chosen = torch.zeros(at.rows, dtype=D)
         chosen[3] = 1.5
+        if at.mix is not None or at.tests is not None:  # of rows, where points are coupled
+            with torch.no_grad():
+                cost = Objective((term,), {term.name: at._replace(weight=chosen)}, {term.name: 1.0}).cost(field)
+                row = torch.cat(term.at(field, at))[3]
+            assert float(cost) == pytest.approx(0.5 * float(1.5 * row) ** 2, rel=1e-12)
+            return
         alone = PointSet._make(None if part is None else part[3:4] for part in at)._replace(weight=chosen[3:4])
         with torch.no_grad():
             some, one = (

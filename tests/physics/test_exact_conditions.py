@@ -13,7 +13,7 @@ from torch.func import jacrev, vmap
 
 from cpikan.errors import InputError
 from cpikan.fields.constrained import ConstrainedField, function_jet
-from cpikan.fields.embedded import EmbeddedCPIKAN
+from cpikan.fields.mapped import MappedCPIKAN
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.objective import linearise_any, linearise_term, make_terms
 from cpikan.learning.samplers.points import Points
@@ -66,10 +66,10 @@ def behind(one, seed=1):
     rest, ansatz = with_exact_conditions(one)
     assert ansatz is not None
     widths = [4, 4, one.outputs]
-    if ansatz.embedding is None:
+    if ansatz.point_map is None:
         network = ScaledCPIKAN([one.dimension, *widths], 3, (one.region.lower, one.region.upper), start=Start(seed))
     else:
-        network = EmbeddedCPIKAN([len(ansatz.embedding.lower), *widths], 3, ansatz.embedding, start=Start(seed))
+        network = MappedCPIKAN([len(ansatz.point_map.lower), *widths], 3, ansatz.point_map, start=Start(seed))
     return ConstrainedField(network, ansatz), rest
 
 
@@ -194,9 +194,9 @@ def test_a_form_may_be_any_function_that_satisfies_the_conditions(one, function)
     rest, ansatz = with_exact_conditions(one)
     assert rest.conditions == ()
     x = torch.from_numpy(one.region.inside(np.random.default_rng(5).random((900, one.dimension)), False))
-    embedding = ansatz.embedding
-    low, high = (torch.tensor(end, dtype=x.dtype) for end in (embedding.lower, embedding.upper))
-    scaled = (2 * (embedding.function(x) - low) / (high - low) - 1).clamp(-1, 1)
+    point_map = ansatz.point_map
+    low, high = (torch.tensor(end, dtype=x.dtype) for end in (point_map.lower, point_map.upper))
+    scaled = (2 * (point_map.function(x) - low) / (high - low) - 1).clamp(-1, 1)
     wanted, errors = function(x) - ansatz.lift(x)[:, 0], []
     for degree in (4, 9):
         powers = [p for p in itertools.product(range(degree), repeat=len(low)) if sum(p) < degree]
@@ -290,6 +290,6 @@ def test_a_region_may_give_its_own_distance():
 def test_what_needs_other_coordinates_is_left_where_the_network_is_given():
     one = BOXES["a slope at an end"]
     rest, ansatz = with_exact_conditions(one, embedded=False)
-    assert ansatz.embedding is None
+    assert ansatz.point_map is None
     assert [condition.name for condition in rest.conditions] == ["neumann"]
     assert with_exact_conditions(replace(one, constants={0: 1.0})) == (replace(one, constants={0: 1.0}), None)

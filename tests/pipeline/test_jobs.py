@@ -41,6 +41,7 @@ JOBS = {
     ),
     "evaluate": Job("evaluate", "out.zarr", settings={"truth": 'a "quoted" näme.npy', "remove": "tilt"}),
     "solve": Job("solve", "poisson-1d", settings={"seconds": 1.5, "seeds": 2}),
+    "ablate": Job("ablate", output="folder", settings={"problems": ["beam"], "parts": ["sampler=rad"], "pairs": True}),
 }
 
 
@@ -86,6 +87,7 @@ def test_none_means_the_default():
         (("finetune", "a", "b", {"steps": 1.5}), "whole number"),
         (("evaluate", "a", "", {"remove": "tlit"}), "did you mean 'tilt'"),
         (("solve", "p", "", {"seeds": 0}), "at least 1"),
+        (("ablate", "", "d", {"parts": ["samler=rad"]}), "did you mean 'sampler'"),
     ],
 )
 def test_refusals_are_one_line(arguments, words):

@@ -14,7 +14,7 @@ from cpikan.cli import main
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.storage.atomic import write_json
-from cpikan.storage.lazy import LazyMap
+from cpikan.storage.maps import LazyMap
 from cpikan.storage.writers.layout import QUANTITIES
 from cpikan.surface.aperture import Circle, Mask, Rectangle
 from cpikan.surface.form import fit_form

@@ -17,7 +17,7 @@ from cpikan.pipeline.maps.surface import compare_maps, surface_figures
 from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags, build_acquisition
 from cpikan.pipeline.stacks.stack import FrameStack, describe_stack, format_description
 from cpikan.psi.model.acquisition import Acquisition
-from cpikan.report.scales import Lateral
+from cpikan.report.figures import Lateral
 from cpikan.surface.aperture import Circle, Mask, Rectangle
 from cpikan.surface.form import fit_form
 from cpikan.units import parse_pixel_um

@@ -240,24 +240,24 @@ def test_float_frames_with_nan(waves, tmp_path):
 
 @pytest.mark.parametrize("bits", [10, 12])
 def test_sixteen_bit_files_of_ten_and_twelve_bits(bits, tmp_path):
-    scene = make_scene(25, (120, 140), WAVES_NM[:2], STEPS_DEG, replace(READ_NOISE, bits=bits))
+    scene = make_scene(25, (120, 140), (632.8,), FIVE_DEG, replace(READ_NOISE, bits=bits))
     frames = scene.frames.copy()
     assert frames.dtype == np.uint16
     hot = np.zeros(scene.mask.shape, bool)
     hot[30:40, 50:60] = True
-    frames[1, 1, hot] = 2**bits - 1
-    result = _run(stack_of(frames, bit_depth=bits), tmp_path / "out.npy")
+    frames[0, 1, hot] = 2**bits - 1
+    result = _run(stack_of(frames, (632.8,), FIVE_DEG, bit_depth=bits), tmp_path / "out.npy")
     maps = _maps(result)
     assert (maps.flags[hot] & (INVALID | SATURATED) == INVALID | SATURATED).all()
     assert result.summary["saturated_fraction"] == (maps.flags & SATURATED > 0).mean() == hot.mean()
-    _against_truth(replace(scene, mask=~hot), maps, WAVES_NM[0] / 4)
+    _against_truth(replace(scene, mask=~hot), maps, 632.8 / 4)
 
 
 def test_without_its_bit_depth_the_same_file_shows_its_ceiling(tmp_path):
-    scene = make_scene(25, (60, 70), WAVES_NM[:2], STEPS_DEG, replace(READ_NOISE, bits=10))
+    scene = make_scene(25, (60, 70), (632.8,), FIVE_DEG, replace(READ_NOISE, bits=10))
     frames = scene.frames.copy()
-    frames[1, 1, 10:20, 10:20] = 1023
-    result = _run(stack_of(frames), tmp_path / "out.npy")
+    frames[0, 1, 10:20, 10:20] = 1023
+    result = _run(stack_of(frames, (632.8,), FIVE_DEG), tmp_path / "out.npy")
     assert result.summary["saturated_fraction"] == pytest.approx(100 / (60 * 70))  # the samples pile up at 1023
 
 

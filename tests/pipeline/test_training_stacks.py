@@ -100,12 +100,13 @@ def test_guides_are_made_once(four: StackSource, cache: Path):
 
 def test_tilts_pistons_and_steps_that_were_found_explain_the_frames(cache: Path, tmp_path: Path):
     """Nominal steps that are wrong, frames that tilt, wavelengths with pistons of their own: an independent generator."""
-    faults = Faults(step_error_deg=6.0, tilt_rad=0.8, piston_rad=0.5, read_noise=0.01, fringes=6.0, bits=12)
+    faults = Faults(step_error_deg=6.0, tilt_rad=0.8, piston_rad=0.5, read_noise=0.01, fringes=6.0)
     scene = make_scene(5, (144, 160), (632.8, 589.0), FIVE_DEG, faults)
     folder = folder_of(tmp_path / "tilted", np.asarray(scene.frames), scene.wavelengths_nm, FIVE_DEG, steps="nominal")
     np.save(folder / "truth.npy", scene.height_nm)
     batch = whole(open_training_stacks([folder], cache, frames=True, **QUIET)[0])
-    noise_dn = 0.01 * 4095  # read noise is 1 % of full scale; the fitted steps are off by what 2e4 pixels leave
+    # read noise is 1 % of full scale, and whole numbers; the fitted steps are off by what 2e4 pixels leave
+    noise_dn = math.hypot(0.01 * 255, math.sqrt(1 / 12))
     assert unexplained_over_noise(batch, noise_dn) == pytest.approx(1.0, abs=0.1)
     assert batch.frames is not None
     wrong = replace(batch, frames=replace(batch.frames, tilt_rad_px=torch.zeros_like(batch.frames.tilt_rad_px)))
@@ -208,7 +209,9 @@ def test_simulated_stacks_have_the_noise_that_was_asked_for(waves, cache: Path):
         pytest.approx(1.0, abs=0.1)
     )
     folders = {path: path.stat().st_mtime_ns for path in cache.glob("simulated-4-*/frames.npy")}
-    simulated_stacks(cache, spec, **QUIET)
+    again = simulated_stacks(cache, spec, **QUIET)[0]
+    assert source.frame_shape == (len(waves), 4)
+    assert again.frame_shape is None  # patches come without frames where none are asked for
     assert {path: path.stat().st_mtime_ns for path in cache.glob("simulated-4-*/frames.npy")} == folders
 
 

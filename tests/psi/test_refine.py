@@ -24,9 +24,10 @@ from cpikan.psi.model.schemes import LEAST_SQUARES, phasor_weights
 from cpikan.psi.refine import orders
 from cpikan.psi.refine.ambiguity import is_doubtful
 from cpikan.psi.refine.blocks import BlockSums
+from cpikan.psi.refine.closed_form import posterior_sigma
 from cpikan.psi.refine.coarse import coarse_heights
 from cpikan.psi.refine.field import FittedSurface, guiding_surface, measuring_surface
-from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows
+from cpikan.psi.refine.protocol import BLOCK_PX, NoSurface, Refiner, SurfaceRows
 from small_stacks import STEPS_DEG, WAVES_NM
 
 HALF_NM = WAVES_NM[0] / 2
@@ -229,7 +230,8 @@ def test_measured_surface_slopes_and_sigmas(noisy):
         "curvature": np.full((25, 25), 24000 * per_px**2),
     }
     gradient, curvature = fitted.slopes()
-    sigma = fitted.slope_sigmas()
+    sigma = posterior_sigma(fitted.closed, ("slope_y", "slope_x", "curvature"))
+    sigma /= np.array([BLOCK_PX, BLOCK_PX, BLOCK_PX**2], float)[:, None, None]
     for found, s, expected in zip((*gradient, curvature), sigma, truth.values(), strict=True):
         assert (np.abs(found - expected) < 2 * s).mean() > 0.9
     height = fitted.rows(0, SIZE, fitted.sigma_nm())

@@ -8,8 +8,8 @@ from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
 from cpikan.psi.refine.joining import Joined, _levels, join_components, offset_across
-from cpikan.psi.refine.layers import fit_layers
 from cpikan.psi.refine.patches import choose, find_candidates
+from cpikan.psi.refine.slopes import fit_layers
 from cpikan.psi.refine.unwrapped import UnwrappedBlocks, UnwrappedRows
 
 SHAPE = (160, 200)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import plain_kernels as reference
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cpikan.errors import InputError
-from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.model import Demodulation
 from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, SCHEMES, PhasorWeights, design_matrix, phasor_weights
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import plain_kernels as reference
 import pytest
 import torch
 
 from cpikan.errors import InputError
-from cpikan.psi.kernels import reference, torch_compute, torch_formula
+from cpikan.psi.kernels import torch_compute, torch_formula
 from cpikan.psi.kernels.cuda import TorchKernels
 from cpikan.psi.kernels.model import (
     LOW_SIGMA_RAD,

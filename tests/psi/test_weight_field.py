@@ -8,12 +8,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import plain_kernels as reference
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpikan.errors import InputError
-from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.model import LONGEST_SEGMENT, Demodulation, PhaseRows, PixelModel, empty_rows
 from cpikan.psi.kernels.select import make_kernels

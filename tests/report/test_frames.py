@@ -309,6 +309,15 @@ def test_without_a_valid_pixel_tilts_are_told_per_pixel(tmp_path: Path) -> None:
     assert rows[2][3] == "1"
 
 
+def test_blocks_of_a_reduced_picture_count_from_their_middles() -> None:
+    picture = np.full((1200, 20), np.nan)
+    picture[100, 0] = 1.0  # 5 x 5 pixels around row 502, column 2
+    survey = SimpleNamespace(height=picture, shape=(6000, 100))
+    document = _document(FIT | {"tilt_pivot_px": [2.0, 2.0]})
+    told = "".join(map(repr, frame_sections(SimpleNamespace(part=document.__getitem__, survey=survey))))
+    assert "the farthest valid pixel, 500 px from the pivot" in told
+
+
 # --- the figures -----------------------------------------------------------------------------------------------------
 
 

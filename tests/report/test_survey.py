@@ -8,7 +8,7 @@ from memory_map import memory_map
 
 from cpikan.pipeline.maps.evaluate import align_to_truth
 from cpikan.report import numbers
-from cpikan.report.scales import Lateral, error_scale, height_scale
+from cpikan.report.figures import Lateral, error_scale, height_scale
 from cpikan.report.survey import BlockMean, BlockOr, reduction, survey
 
 

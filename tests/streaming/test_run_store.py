@@ -6,9 +6,7 @@ import errno
 import json
 import math
 import os
-import subprocess
-import sys
-import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -20,6 +18,7 @@ from cpikan.errors import InputError, ResumeError
 from cpikan.storage import atomic
 from cpikan.storage.atomic import StorageFull
 from cpikan.streaming.run_store import RunStore, remove_state
+from forked import fork_that_tells
 
 IDENTITY = {"problem": "heat", "settings": {"seed": 3, "layers": (16, 16)}}
 
@@ -179,64 +178,33 @@ def test_processes_that_read_need_no_lock_and_save_nothing(tmp_path):
     assert not (tmp_path / "nothing").exists()
 
 
-_WORK = """
-    import sys
-    import torch
-    from cpikan.streaming.run_store import RunStore
-    store = RunStore(sys.argv[1], {"run": "long"}, resume=True)
+def _work(folder):
+    store = RunStore(folder, {"run": "long"}, resume=True)
     step = 0 if store.saved is None else int(store.saved.state["step"])
     while True:
         step += 1
         state = {"step": step, "wide": torch.full((1000,), float(step)), "other": [torch.tensor(step)]}
-        store.save(state, {"field": lambda path: path.write_text(str(step))})
+        store.save(state, {"field": lambda path, text=str(step): path.write_text(text)})
         print(step, flush=True)
-"""
 
 
-# One interpreter that has everything imported forks a child for every kill.
-_KILLS = """
-    import os, signal, sys, time
-    import torch
-    from cpikan.streaming.run_store import RunStore
+FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="a fork is killed")
+
+
+@FORK
+def test_a_kill_at_any_time_leaves_a_whole_state(tmp_path):
+    """Killed after a growing share of a save, so that kills fall between all of its writes."""
     for attempt in range(6):
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.dup2(writing, 1)
-            os.close(reading)
-            work()
-        os.close(writing)
-        with os.fdopen(reading) as told:
+        with fork_that_tells(lambda: _work(tmp_path)) as told:
             for _ in range(3):
                 step = int(told.readline())
             time.sleep(0.002 * attempt)
-            os.kill(child, signal.SIGKILL)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-        print(step, flush=True)
-        sys.stdin.readline()
-"""
-
-
-def _process(script, folder):
-    work = "def work():\n" + textwrap.indent(textwrap.dedent(_WORK), "    ")
-    command = [sys.executable, "-c", work + textwrap.dedent(script), str(folder)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def test_a_kill_at_any_time_leaves_a_whole_state(tmp_path):
-    """Killed after a growing share of a save, so that kills fall between all of its writes."""
-    killer = _process(_KILLS, tmp_path)
-    for _ in range(6):
-        told = int(killer.stdout.readline())
         saved = _resumed(tmp_path, {"run": "long"})  # the lock died with the process
+        assert saved.state["step"] >= step
         step = saved.state["step"]
-        assert step >= told
         assert torch.equal(saved.state["wide"], torch.full((1000,), float(step)))
         assert saved.state["other"] == [torch.tensor(step)]
         assert saved.files["field"].read_text() == str(step)
-        print(file=killer.stdin, flush=True)
-    killer.communicate()
-    assert killer.returncode == 0
 
 
 @pytest.mark.parametrize("written", [0, 1, 2])
@@ -260,16 +228,13 @@ def test_a_kill_between_two_writes_leaves_the_state_before(tmp_path, monkeypatch
     assert saved.files["field"].read_text() == "1"
 
 
+@FORK
 def test_a_second_process_is_refused_in_one_line(tmp_path):
-    worker = _process("work()", tmp_path)
-    try:
-        worker.stdout.readline()
+    with fork_that_tells(lambda: _work(tmp_path)) as told:
+        told.readline()
         with pytest.raises(InputError, match="another run is writing here") as caught:
             RunStore(tmp_path, {"run": "long"}, resume=True)
         assert "\n" not in str(caught.value)
-    finally:
-        worker.kill()
-        worker.communicate()
     assert _resumed(tmp_path, {"run": "long"}).state["step"] >= 1
 
 

@@ -28,6 +28,7 @@ VERBS = {
     "ripple",
     "compare": "surface numbers of two height maps and of their difference",
     "solve": "solve a differential equation of the catalogue with a Chebyshev network",
+    "ablate": "which parts of a solve help: problems and seeds with and without each, at equal processor time",
     "train": "train an image model as a config file says (for reconstruct --method learned)",
     "finetune": "fit an image model to one's own frames; no truth is needed",
 }

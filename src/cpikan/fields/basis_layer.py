@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
+from cpikan.fields.duals import cut
 from cpikan.fields.layer import Layer, Tape, leaf
 from cpikan.fields.start import Inputs, Start
 from cpikan.fields.streams import Streams
@@ -71,7 +72,7 @@ class BasisLayer(Layer):
         joined = basis.join()
         z = joined @ self.weight.detach()
         z = leaf(torch.cat([z[:1] + self.bias.detach(), z[1:]]))
-        kept = joined.detach()
+        kept = cut(joined)
 
         def columns(push: Tensor) -> Tensor:
             return torch.cat([torch.einsum("sbk,sbo->bko", kept, push).flatten(1), push[0]], dim=-1)

@@ -14,7 +14,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from cpikan.fields.protocol import Jet, Second
 
 if TYPE_CHECKING:
-    from cpikan.fields.embedded import Embedding
+    from cpikan.fields.mapped import PointMap
 
 Function = Callable[[Tensor], Tensor]
 
@@ -25,12 +25,12 @@ class Ansatz:
 
     The distance vanishes where u is bound to the lift (Lagaris, Likas and Fotiadis, IEEE Trans. Neural Netw. 9, 987, 1998);
     outputs without such a bound have the lift 0 and the distance 1. Where slopes or periods are held, v is a network of the
-    functions of an ``embedding`` (`EmbeddedCPIKAN`).
+    functions of a ``point_map`` (`MappedCPIKAN`).
     """
 
     lift: Function
     distance: Function
-    embedding: Embedding | None = None
+    point_map: PointMap | None = None
     # what both functions are at points that come again, as those of an objective do, while these live
     _known: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary, compare=False, repr=False)
 

@@ -1,94 +1,76 @@
-"""EmbeddedCPIKAN: a Chebyshev network of functions of the coordinates, such as cosine and sine of a period."""
+"""EmbeddedField: any layered field behind an embedding of its coordinates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from cpikan.errors import InputError
-from cpikan.fields.constrained import function_jet
-from cpikan.fields.layered import START, Degrees, Start, Widths
-from cpikan.fields.protocol import Jet, Second, check_second, flat_points
-from cpikan.fields.scaled_cpikan import ScaledCPIKAN
+from cpikan.fields.basis_layer import BasisLayer
+from cpikan.fields.embeddings import Embedding, embedding_of
+from cpikan.fields.layered import LayeredField, Through, plainly
+from cpikan.fields.scaling import Domain
+from cpikan.fields.start import Start
 from cpikan.fields.streams import Streams
 
 
-@dataclass(frozen=True)
-class Embedding:
-    """A smooth map of points (B, ``dimension``) to (B, m), which lie between ``lower`` and ``upper`` (m,)."""
+class EmbeddedField(LayeredField):
+    """u(x) = field(embedding(scaled x)): ``field`` takes the nodes of the embedding as they are, in place of coordinates.
 
-    function: Callable[[Tensor], Tensor]
-    dimension: int
-    lower: tuple[float, ...]
-    upper: tuple[float, ...]
-    # its jets at points that come again, as those of an objective do, while these live
-    _known: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary, compare=False, repr=False)
+    ``domain`` is the box of u; that of ``field`` plays no part. Raises InputError for a field of other axes than the
+    embedding has nodes, and for a separable one. For example
 
-    def jet(self, x: Tensor, second: Second) -> Jet:
-        """Compute the jet of the map, (B, m) with its derivatives."""
-        known = self._known.setdefault(x, {})
-        if second not in known:
-            known[second] = Jet(*(part.detach() for part in function_jet(self.function, x, second)))
-        found: Jet = known[second]
-        return found
-
-
-class EmbeddedCPIKAN(ScaledCPIKAN):
-    """u(x) = network(E(x)): what E cannot tell apart, u is equal for, and where E has no slope, u has none.
-
-    ``widths`` begin with the number of functions of E, not of coordinates. Derivatives are by the coordinates. Raises
-    InputError for widths that begin otherwise.
+        EmbeddedField(ScaledCPIKAN([3, 12, 12, 1]), PeriodicEmbedding(2, [0]), ([-1, 0], [1, 1]))
     """
 
-    def __init__(self, widths: Widths, degree: Degrees, embedding: Embedding, *, start: Start | None = START) -> None:
-        if widths[0] != len(embedding.lower):
-            raise InputError(f"widths {list(widths)} behind {len(embedding.lower)} functions: begin with as many")
-        super().__init__(widths, degree, (embedding.lower, embedding.upper), start=start)
-        self.embedding = embedding
+    def __init__(self, field: LayeredField, embedding: Embedding, domain: Domain = None) -> None:
+        if not field.takes_nodes:
+            raise InputError(
+                f"{type(field).__name__} behind an embedding: its parts are functions of one coordinate each; give a field "
+                "of another kind"
+            )
+        if field.dimension != embedding.width:
+            raise InputError(
+                f"field of {field.dimension} axes behind an embedding with {embedding.width} nodes: give widths "
+                f"[{embedding.width}, ...]"
+            )
+        self._parts = (field, embedding)
+        super().__init__((embedding.dimension, *field.widths[1:]), domain, field.networks, start=None)
 
-    @classmethod
-    def around(cls, network: Any, embedding: Embedding) -> EmbeddedCPIKAN:
-        """Take over the coefficients of a network of the functions' values."""
-        found = cls(network.widths, network.degree, embedding, start=None)
-        found.load_state_dict(network.state_dict())
-        return found
-
-    def bare(self) -> ScaledCPIKAN:
-        """Give the network of the functions' values, with these coefficients."""
-        found = ScaledCPIKAN(self.widths, self.degree, (self.embedding.lower, self.embedding.upper), start=None)
-        found.load_state_dict(self.state_dict())
-        return found
+    def build(self, networks: int | None) -> None:
+        """Take the field and the embedding as they are."""
+        del networks
+        self.field, self.embedding = self._parts
+        del self._parts
 
     @property
-    def dimension(self) -> int:
-        """Count the coordinates of a point."""
-        return self.embedding.dimension
+    def output_layer(self) -> BasisLayer:
+        """Return the last layer of the field."""
+        return self.field.output_layer
 
-    def _enter(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        flat, batch = flat_points(x, None, self.scaling.lower.dtype)
-        return self.scaling(self.embedding.function(flat)), batch
+    def restart(self, start: Start) -> None:
+        """Draw the field and the embedding anew."""
+        self.field.restart(start)
+        self.embedding.restart(start)
 
-    def start_streams(self, x: Tensor, second: Second) -> tuple[Streams, tuple[int, ...]]:
-        """Start streams: the scaled functions with their derivatives by the physical coordinates."""
-        check_second(second)
-        flat, batch = flat_points(x, None, self.scaling.lower.dtype)
-        jet, slopes = self.embedding.jet(flat, second), self.scaling.slopes()
-        bends = {
-            "axes": lambda part: part.movedim(-1, 0),
-            "laplacian": lambda part: part[None],
-            "none": lambda part: part.movedim(-1, 0),
-            "full": lambda part: _pairs(part),
-        }[second](jet.second)
-        first = jet.gradient.movedim(-1, 0)
-        return Streams(self.scaling(jet.value)[None], first * slopes, bends * slopes, second), batch
+    def config(self) -> dict[str, Any]:
+        """Write down the box and the embedding; the field stands beside them."""
+        return {"domain": self.scaling.config(), "embedding": self.embedding.config()}
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any], field: LayeredField | None = None) -> EmbeddedField:
+        """Build the field around another one."""
+        box = config["domain"]
+        if field is None:
+            raise InputError("an embedded field needs the field behind it: load it with load_field")
+        return cls(field, embedding_of(config["embedding"]), (box["lower"], box["upper"]))
 
-def _pairs(second: Tensor) -> Tensor:
-    """Lay a Hessian (B, m, d, d) out by pairs of axes, (d (d + 1) / 2, B, m)."""
-    rows, columns = torch.triu_indices(second.shape[-1], second.shape[-1])
-    return second[..., rows, columns].movedim(-1, 0)
+    def _body(self, scaled: Tensor) -> Tensor:
+        return self.field._body(self.embedding(scaled))
+
+    def _body_streams(self, scaled: Streams, through: Through) -> Streams:
+        return self.field._body_streams(self.embedding.streams(scaled, through), through)
+
+    def _jet_streams(self, streams: Streams) -> Streams:
+        return self.field._jet_streams(self.embedding.streams(streams, plainly))

@@ -14,7 +14,9 @@ from torch import nn
 from cpikan.errors import InputError, unknown_name
 from cpikan.fields.corner import CornerField
 from cpikan.fields.decomposed import DecomposedField
+from cpikan.fields.embedded import EmbeddedField
 from cpikan.fields.kinds import FIELDS
+from cpikan.fields.module_field import ModuleField
 from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.fields.product_chebyshev import ProductChebyshev
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
@@ -25,6 +27,7 @@ _FORMAT = 1
 _NESTED: dict[str, tuple[Any, str]] = {  # a field around another, and the attribute that holds the other one
     "DecomposedField": (DecomposedField, "parts"),
     "CornerField": (CornerField, "field"),
+    "EmbeddedField": (EmbeddedField, "field"),
 }
 
 
@@ -39,8 +42,8 @@ def save_field(field: nn.Module, path: Path | str) -> None:
     write_bytes(path, data)
 
 
-def load_field(path: Path | str) -> nn.Module:
-    """Read a field written by ``save_field``, bit for bit.
+def load_field(path: Path | str, module: nn.Module | None = None) -> nn.Module:
+    """Read a field written by ``save_field``, bit for bit; for a `ModuleField` give a ``module`` as it was made of.
 
     Nothing is allocated from the description: the field is built without memory and takes over the tensors of the file,
     whose shapes must match. Raises InputError for a file that is absent, damaged or not a field.
@@ -57,8 +60,8 @@ def load_field(path: Path | str) -> nn.Module:
     if header.get("format") != str(_FORMAT):
         raise InputError(f"{path} holds no field of format {_FORMAT}: give a file written by save_field")
     try:
-        with torch.device("meta"):
-            field = _build(parse_json(header["field"]))
+        described = parse_json(header["field"])
+        field = _around(described, module) if described["kind"] == "ModuleField" else _bare(described)
         field.load_state_dict(tensors, strict=True, assign=True)
     except InputError:
         raise
@@ -68,6 +71,20 @@ def load_field(path: Path | str) -> nn.Module:
     if len({tensor.dtype for tensor in tensors.values()}) != 1:
         raise InputError(f"{path} mixes precisions: write it again")
     return field
+
+
+def _around(description: dict[str, Any], module: nn.Module | None) -> nn.Module:
+    """Build the field of a module, whose code is no part of a file."""
+    if module is None:
+        raise InputError("the field was made of a torch module: give one of the same layers, load_field(path, module)")
+    box = description["config"]["domain"]
+    return ModuleField(module, (box["lower"], box["upper"]))
+
+
+def _bare(description: dict[str, Any]) -> nn.Module:
+    """Build a field without memory."""
+    with torch.device("meta"):
+        return _build(description)
 
 
 def _describe(field: Any) -> dict[str, Any]:
@@ -91,5 +108,11 @@ def _build(description: dict[str, Any]) -> nn.Module:
 
 def _classes() -> dict[str, Any]:
     """List the classes of fields that have a file form, by name."""
-    plain = [*(kind.field for kind in FIELDS.values()), TensorChebyshev, ProductChebyshev, PiecewiseChebyshev]
+    plain = [
+        *(kind.field for kind in FIELDS.values()),
+        TensorChebyshev,
+        ProductChebyshev,
+        PiecewiseChebyshev,
+        ModuleField,
+    ]
     return {field.__name__: field for field in plain} | {name: field for name, (field, _) in _NESTED.items()}

@@ -35,7 +35,10 @@ WIDE, LEAST = 96, 2**19  # features of the widest layer, and numbers in its basi
 
 
 def wins(x: Streams, layers: Sequence[ChebyshevLayer]) -> bool:
-    """Tell whether fused jets are the faster: much work on a CPU, and nobody who traces or differentiates by points."""
+    """Tell whether fused jets are the faster: much work on a CPU, and nobody who traces or differentiates by points.
+
+    Single precision is left to the plain path: equations are solved in double, and its kernels would take seconds to compile.
+    """
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return False
     parts = (x.value, x.first, x.second)
@@ -44,7 +47,7 @@ def wins(x: Streams, layers: Sequence[ChebyshevLayer]) -> bool:
     streams = sum(part.shape[-3] for part in parts)
     widest = max(layer.degree * layer.inputs for layer in layers)
     large = widest >= WIDE and streams * x.value.shape[-2] * widest >= LEAST
-    return large and x.value.device.type == "cpu" and len(layers) > 1
+    return large and x.value.dtype == torch.float64 and x.value.device.type == "cpu" and len(layers) > 1
 
 
 def fused_jet(x: Streams, layers: Sequence[ChebyshevLayer]) -> Streams:

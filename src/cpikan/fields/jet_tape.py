@@ -9,7 +9,7 @@ from cpikan.errors import InputError
 from cpikan.fields.layer import Layer, Tape
 from cpikan.fields.layered import LayeredField
 from cpikan.fields.protocol import Jet, Second
-from cpikan.fields.streams import Streams
+from cpikan.fields.streams import Streams, side_by_side
 
 
 class JetTape:
@@ -32,9 +32,24 @@ class JetTape:
             one for one in field.modules() if isinstance(one, Layer) and any(True for _ in one.parameters())
         ]
         self._last = field.output_layer
+        self._features: Jet | None = None
         with torch.enable_grad():
-            streams, batch = field.start_streams(x, second)
-            self.jet: Jet = field.through(streams, self._record).jet(batch)
+            streams, self._batch = field.start_streams(x, second)
+            self.jet: Jet = field.through(streams, self._record).jet(self._batch)
+
+    def features(self) -> Jet:
+        """Return what the output is linear in, as ``LayeredField.features_jet``; with no graph."""
+        with torch.no_grad():
+            if self._features is None:
+                basis = self._last.basis_streams(self._entry)
+                one = basis.constant(torch.ones_like(basis.value[..., 0, :, :1]))
+                self._features = side_by_side([one, basis]).jet(self._batch)
+            return self._features
+
+    def renew(self) -> None:
+        """Evaluate the output layer anew, with the coefficients that it has now."""
+        with torch.enable_grad():
+            self.jet = self._record(self._last, self._entry).jet(self._batch)
 
     @staticmethod
     def takes(field: nn.Module) -> bool:
@@ -52,9 +67,12 @@ class JetTape:
         """
         layers = [self._last] if last_only else self._layers
         by = [tensor for layer in layers for tensor in self._tapes[layer].by]
-        answers = iter(
-            torch.autograd.grad(residual.sum(), by, retain_graph=True, allow_unused=True, materialize_grads=True)
-        )
+        if residual.requires_grad:
+            total = residual.sum()
+            found = torch.autograd.grad(total, by, retain_graph=True, allow_unused=True, materialize_grads=True)
+        else:  # a function of the point alone
+            found = tuple(torch.zeros_like(tensor) for tensor in by)
+        answers = iter(found)
         columns = [tape.columns([next(answers) for _ in tape.by]) for tape in (self._tapes[one] for one in layers)]
         if last_only:
             return columns[0][:, : self._last.weight.numel() + self._last.bias.numel()]
@@ -62,6 +80,8 @@ class JetTape:
 
     def _record(self, layer: Layer, x: Streams) -> Streams:
         """Pass streams through a layer, keeping what a residual is differentiated by."""
+        if layer is self._last:
+            self._entry = x
         if layer not in self._layers:
             return layer.streams(x)
         z, self._tapes[layer] = layer.taped(x)

@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from cpikan.errors import unknown_name
+from cpikan.errors import InputError, unknown_name
+from cpikan.fields.adaptive import AdaptiveCKAN, AdaptiveMLP
 from cpikan.fields.blend import BlendField
+from cpikan.fields.embedded import EmbeddedField
+from cpikan.fields.embeddings import Embedding
 from cpikan.fields.fourier_ckan import FourierCKAN
 from cpikan.fields.gated_ckan import GatedCKAN
-from cpikan.fields.layered import LayeredField, Start
+from cpikan.fields.layered import Degrees, LayeredField, Start
 from cpikan.fields.mlp import MLP
 from cpikan.fields.random_feature import RandomFeatureCKAN
 from cpikan.fields.residual_ckan import ResidualCKAN
@@ -20,20 +23,24 @@ from cpikan.fields.separable import SeparableCKAN
 from cpikan.fields.siren import Siren
 from cpikan.fields.wavelet_kan import WaveletKAN
 
-Maker = Callable[[Sequence[int], int, Domain, int], LayeredField]
+Maker = Callable[[Sequence[int], Any, Domain, int], LayeredField]
 
 
 class FieldKind(NamedTuple):
-    """A class of fields, and how one is made from the widths and the degree of a Chebyshev network, a box and a seed."""
+    """A class of fields, and how one is made from the widths and the degree of a Chebyshev network, a box and a seed.
+
+    With ``each`` there may be a degree for each layer.
+    """
 
     field: type[LayeredField]
     make: Maker
+    each: bool = False
 
 
 def _alike(field: Any, **settings: Any) -> FieldKind:
     """Make a kind that takes widths and degree as they are."""
     return FieldKind(
-        field, lambda widths, degree, domain, seed: field(widths, degree, domain, start=Start(seed), **settings)
+        field, lambda widths, degree, domain, seed: field(widths, degree, domain, start=Start(seed), **settings), True
     )
 
 
@@ -68,16 +75,17 @@ def _random(widths: Sequence[int], degree: int, domain: Domain, seed: int) -> Ra
 
 
 def _deep(field: Any, layers: int, degree: int) -> FieldKind:
-    """Make a kind that is worth its depth: at least so many hidden layers, of the most nodes, the inner ones of low degree."""
+    """Make a kind that needs depth: one hidden layer becomes ``layers``; one degree is that of the ends, inner ones lower."""
 
-    def make(widths: Sequence[int], outer: int, domain: Domain, seed: int) -> LayeredField:
-        count = max(layers, len(widths) - 2)
-        nodes = max(widths[1:-1], default=_FEWEST)
-        degrees = (outer, *(min(outer, degree) for _ in range(count - 1)), outer)
-        box: LayeredField = field([widths[0], *[nodes] * count, widths[-1]], degrees, domain, start=Start(seed))
-        return box
+    def make(widths: Sequence[int], outer: Degrees, domain: Domain, seed: int) -> LayeredField:
+        hidden = list(widths[1:-1]) or [_FEWEST]
+        hidden = hidden * layers if len(hidden) == 1 else hidden
+        inner = outer if isinstance(outer, Sequence) else min(outer, degree)
+        degrees = inner if isinstance(inner, Sequence) else (outer, *[inner] * (len(hidden) - 1), outer)
+        made: LayeredField = field([widths[0], *hidden, widths[-1]], degrees, domain, start=Start(seed))
+        return made
 
-    return FieldKind(field, make)
+    return FieldKind(field, make, True)
 
 
 _RANDOM_NODES = 5
@@ -96,14 +104,33 @@ FIELDS: dict[str, FieldKind] = {
     "blend": _alike(BlendField),
     "residual": _deep(ResidualCKAN, 4, 3),
     "gated": _deep(GatedCKAN, 3, 3),
+    "adaptive": _alike(AdaptiveCKAN),
+    "adaptive-mlp": _dense(AdaptiveMLP),
 }
 
 
-def make_field(name: str, widths: Sequence[int], degree: int, domain: Domain, seed: int = 0) -> LayeredField:
+def make_field(
+    name: str,
+    widths: Sequence[int],
+    degree: Degrees,
+    domain: Domain,
+    seed: int = 0,
+    *,
+    embedding: Embedding | None = None,
+) -> LayeredField:
     """Make a fresh field of a kind on a box, of about the size of a Chebyshev network with these widths and this degree.
 
-    Raises InputError for a kind that is not there, suggesting the nearest, and for sizes the kind does not take.
+    With an ``embedding`` the field stands behind it. Kinds of Chebyshev layers and of wavelets take a degree for each layer
+    as well. Raises InputError for a kind that is not there, suggesting the nearest, for sizes the kind does not take, and
+    for an embedding of other axes.
     """
     if name not in FIELDS:
         raise unknown_name("field", name, FIELDS)
-    return FIELDS[name].make(widths, degree, domain, seed)
+    if isinstance(degree, Sequence) and not FIELDS[name].each:
+        raise InputError(f"degrees {list(degree)} for field {name}: give one number")
+    if embedding is None:
+        return FIELDS[name].make(widths, degree, domain, seed)
+    if embedding.dimension != widths[0]:
+        raise InputError(f"embedding of {embedding.dimension} axes for widths {list(widths)}: make them equal")
+    inner = FIELDS[name].make([embedding.width, *widths[1:]], degree, None, seed)
+    return EmbeddedField(inner, embedding, domain)

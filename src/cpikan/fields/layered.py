@@ -51,6 +51,7 @@ class LayeredField(nn.Module, abc.ABC):
     """
 
     settings: ClassVar[tuple[str, ...]] = ()
+    takes_nodes: ClassVar[bool] = True  # whether other functions of the point may stand in place of its coordinates
 
     def __init__(
         self, widths: Widths, domain: Domain, networks: int | None = None, start: Start | None = START

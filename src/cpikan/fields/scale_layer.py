@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from cpikan.fields.duals import cut
 from cpikan.fields.layer import Layer, Tape, leaf
 from cpikan.fields.streams import Streams
 
@@ -31,7 +32,7 @@ class ScaleLayer(Layer):
         """Multiply as ``streams``; a factor answers with what entered, summed over streams and over its nodes."""
         joined = x.join()
         out = leaf(joined * self.scale.detach())
-        kept, factors = joined.detach(), self.scale.shape[-1]
+        kept, factors = cut(joined), self.scale.shape[-1]
 
         def columns(pushes: Sequence[Tensor]) -> Tensor:
             found = (pushes[0] * kept).sum(dim=0)

@@ -34,6 +34,7 @@ class SeparableCKAN(LayeredField):
     or a rank below 1 and for an empty box. Cho et al., SPINN (2023).
     """
 
+    takes_nodes = False  # a factor is differentiated by its one coordinate
     settings = ("degree", "rank")
 
     def __init__(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cpikan.errors import InputError
 from cpikan.fields.basis_layer import BasisLayer
+from cpikan.fields.duals import cut
 from cpikan.fields.layer import Tape, leaf
 from cpikan.fields.layered import ChainField, Degrees, Held, Widths, checked_degrees
 from cpikan.fields.scaling import Domain
@@ -53,7 +54,7 @@ class WaveletLayer(BasisLayer):
         y = self._stretched(x, self.shift.detach(), self.log_scale.detach())
         joined = leaf(y.join())
         y = y.split(joined)
-        kept, inverse = joined.detach(), torch.exp(-self.log_scale.detach()).flatten()
+        kept, inverse = cut(joined), torch.exp(-self.log_scale.detach()).flatten()
         z, (sums, columns) = self._taped_product(y.through(*self._mother(y.value)))
 
         def all_columns(pushes: Sequence[Tensor]) -> Tensor:

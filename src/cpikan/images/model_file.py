@@ -19,7 +19,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name
 from cpikan.images.features import OUTPUTS, FeatureSpec
 from cpikan.images.models.kinds import build_model
 from cpikan.images.models.network import ImageNetwork
@@ -180,8 +180,7 @@ def _card(document: dict[str, Any], path: Path) -> ModelCard:
     try:
         for name in document["features"]:
             known = [each.name for each in fields(FeatureSpec)]
-            if name not in known:
-                raise unknown_name("feature of a model", name, known)
+            check_name("feature of a model", name, known)
         spec = FeatureSpec(**document["features"])
         if not isinstance(spec.modulation, bool):
             raise TypeError(f"modulation {spec.modulation!r}")

@@ -1,4 +1,4 @@
-"""The damped linear systems of a least-squares step, for batches of problems: normal and dual form."""
+"""The damped linear systems of a least-squares step, for batches of problems."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
-
-from cpikan.learning.robust import Loss, Squares
 
 
 class Equations(Protocol):
@@ -69,48 +67,6 @@ class NormalEquations(ProblemParts):
 
     def __add__(self, other: NormalEquations) -> NormalEquations:
         return NormalEquations(self.cost + other.cost, self.gradient + other.gradient, self.matrix + other.matrix)
-
-
-@dataclass(frozen=True)
-class DualEquations(ProblemParts):
-    """With J (n, R, P) and r (n, R) themselves: for fewer residuals than parameters.
-
-    (J'J + m D)^-1 J'r = D^-1 J' (J D^-1 J' + m)^-1 r, a system of R unknowns instead of P.
-    """
-
-    cost: Tensor
-    gradient: Tensor
-    jacobian: Tensor
-    residuals: Tensor
-
-    @property
-    def diagonal(self) -> Tensor:
-        """Compute diag(J'J), (n, P)."""
-        return (self.jacobian * self.jacobian).sum(dim=-2)
-
-    def step(self, damping: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
-        """Solve the dual system by batched Cholesky."""
-        scale = metric.rsqrt()
-        scaled = self.jacobian * scale[:, None, :]
-        factor, info = torch.linalg.cholesky_ex(_add_diagonal(scaled @ scaled.mT, damping))
-        solved = torch.cholesky_solve(self.residuals[..., None], factor)
-        return -scale * (scaled.mT @ solved).squeeze(-1), info == 0
-
-
-def equations(residuals: Tensor, jacobian: Tensor, loss: Loss) -> NormalEquations | DualEquations:
-    """Linearise from r (n, R) and J (n, R, P): rows weighted by the square root of the loss's weight.
-
-    The gradient is that of the loss; J'WJ leaves out its curvature, as iteratively reweighted least squares does.
-    """
-    rows, weighted = jacobian, residuals
-    if not isinstance(loss, Squares):
-        root = loss.weight(residuals).sqrt()
-        rows, weighted = jacobian * root[..., None], residuals * root
-    cost = loss.value(residuals).sum(dim=-1)
-    gradient = (rows.mT @ weighted[..., None]).squeeze(-1)
-    if rows.shape[-2] < rows.shape[-1]:
-        return DualEquations(cost, gradient, rows, weighted)
-    return NormalEquations(cost, gradient, rows.mT @ rows)
 
 
 def _add_diagonal(system: Tensor, damping: Tensor) -> Tensor:

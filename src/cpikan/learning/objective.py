@@ -2,90 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.func import jacrev
 
 from cpikan.errors import InputError
-from cpikan.fields.functional import functional, named_parameters, parameter_vector
-from cpikan.fields.jet_tape import JetTape
-from cpikan.fields.layered import LayeredField
-from cpikan.fields.protocol import Jet, LinearOutput, Second
-from cpikan.learning.unknowns import append_unknowns, network_of, unknowns_of
-from cpikan.physics.linearise import contract, jet_at, pullback
+from cpikan.fields.protocol import Jet
+from cpikan.learning.linearise_term import has_tape as has_tape
+from cpikan.learning.linearise_term import linearise_any as linearise_any
+from cpikan.learning.linearise_term import linearise_term as linearise_term
+from cpikan.learning.linearise_term import make_tapes as make_tapes
+from cpikan.learning.term import PointSet as PointSet
+from cpikan.learning.term import Term as Term
+from cpikan.physics.form import Form
 from cpikan.physics.problem import Condition, Problem, Side
 
-_BATCH = 128  # reverse passes at once, for fields that have no tape
-
-
-class PointSet(NamedTuple):
-    """Points (n, d) of a term, with what the term may need there.
-
-    ``normals`` (n, d) point outwards, ``partner`` (n, d) are the points at the other end of a period, ``data`` (n,) was
-    measured, and ``weight`` (n,) multiplies residuals point by point; for a density it is the quadrature weight. A term that
-    couples its points has a ``mix`` (rows, n): its residuals are sums over points. ``shift`` (residuals of the term, rows) is
-    added to residuals: lambda / mu where multipliers lambda complete the square, lambda r + mu r^2 / 2.
-    """
-
-    points: Tensor
-    normals: Tensor | None = None
-    partner: Tensor | None = None
-    data: Tensor | None = None
-    weight: Tensor | None = None
-    shift: Tensor | None = None
-    mix: Tensor | None = None
-
-    @property
-    def rows(self) -> int:
-        """Count the residuals of each kind: one per point, unless points are coupled."""
-        return len(self.points) if self.mix is None else len(self.mix)
-
-    def assembled(self, values: Sequence[Tensor]) -> list[Tensor]:
-        """Make residuals (rows,) of what a term is at every point: coupled, shifted and weighed."""
-        found = list(values) if self.mix is None else [self.mix @ value for value in values]
-        if self.shift is not None:
-            found = [value + shift for value, shift in zip(found, self.shift, strict=True)]
-        return found if self.weight is None else [self.weight * value for value in found]
-
-    def slopes(self, rows: Tensor) -> Tensor:
-        """Make rows of a Jacobian (rows, P) of the derivatives at every point (n, P)."""
-        found = rows if self.mix is None else self.mix @ rows
-        return found if self.weight is None else self.weight[:, None] * found
-
-
-@dataclass(frozen=True)
-class Term:
-    """One summand of the cost: ``function(jet, at, jet at partner) -> {name: (n,)}``.
-
-    A "residual" is squared and summed. A "density" is integrated as it is, by the weights of its points or else as a mean:
-    the energy of Deep Ritz (E and Yu 2018). ``user_weight`` multiplies what balancing finds; ``inside`` marks the equation.
-    """
-
-    name: str
-    function: Callable[[Jet, PointSet, Jet | None], Mapping[str, Tensor]]
-    second: Second = "none"
-    kind: Literal["residual", "density"] = "residual"
-    inside: bool = False
-    user_weight: float = 1.0
-
-    def at(self, field: nn.Module, at: PointSet) -> list[Tensor]:
-        """Evaluate the term at points, (rows,) per residual, times the weights of the points; differentiable."""
-        jet: Any = field.jet
-        partner = None if at.partner is None else jet(at.partner, self.second)
-        return self.values(jet(at.points, self.second), at, partner)
-
-    def values(self, jet: Jet, at: PointSet, partner: Jet | None) -> list[Tensor]:
-        """Evaluate the term on jets."""
-        return at.assembled(self.pointwise(jet, at, partner))
-
-    def pointwise(self, jet: Jet, at: PointSet, partner: Jet | None) -> list[Tensor]:
-        """Evaluate the term at every point, (n,) per residual: each depends on the jets of its own point alone."""
-        return list(self.function(jet, at, partner).values())
+Watch = Callable[[float], None]
 
 
 class LinearSystem(NamedTuple):
@@ -105,13 +42,30 @@ def half_squares(residuals: Tensor) -> Tensor:
     return 0.5 * residuals.square().sum()
 
 
+class Place(Protocol):
+    """What an objective is where a field is, for some of the field's parameters."""
+
+    def residuals(self, field: nn.Module) -> Tensor: ...
+
+    def cost(self, field: nn.Module) -> Tensor: ...
+
+    def linearise(self, field: nn.Module, subset: Literal["all", "output"] = "all") -> LinearSystem: ...
+
+    def look(self, operations: float = 0.0) -> None: ...
+
+
 @dataclass(frozen=True)
 class Objective:
-    """Terms, and by their names the points they are taken at and the weights of their residuals."""
+    """Terms, and by their names the points they are taken at and the weights of their residuals.
+
+    ``watch``, where there is one, is called before every piece of work with the least number of operations that it takes,
+    and raises where there is no time for them.
+    """
 
     terms: tuple[Term, ...]
     sets: Mapping[str, PointSet]
     weights: Mapping[str, float]
+    watch: Watch | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def count(self) -> int:
@@ -122,6 +76,19 @@ class Objective:
         """Keep the terms with these names."""
         return replace(self, terms=tuple(term for term in self.terms if term.name in names))
 
+    def look(self, operations: float = 0.0) -> None:
+        """Look at the clock before work of so many operations."""
+        if self.watch is not None:
+            self.watch(operations)
+
+    def need_residuals(self) -> None:
+        """Raise InputError for a density, which has no residuals."""
+        for term in self.terms:
+            if term.kind == "density":
+                raise InputError(
+                    f"{term.name} is a density without residuals: use a first-order or quasi-Newton method"
+                )
+
     def residuals(self, field: nn.Module) -> Tensor:
         """Evaluate the weighted residuals (R,), term by term, differentiable by the parameters."""
         chosen = [term for term in self.terms if term.kind == "residual"]
@@ -129,6 +96,7 @@ class Objective:
 
     def cost(self, field: nn.Module) -> Tensor:
         """Evaluate the cost (): half the squares of all residuals, and the integrals of densities."""
+        self.look()
         parts = [self._integral(term, field) for term in self.terms if term.kind == "density"]
         if len(parts) < len(self.terms):
             parts.insert(0, half_squares(self.residuals(field)))
@@ -162,13 +130,15 @@ class Objective:
 
         Raises InputError for a density, which has no residuals, and for a field without such coefficients.
         """
+        return self.stacked(lambda term: linearise_term(field, term, self.sets[term.name], subset, look=self.look))
+
+    def stacked(self, linearised: Callable[[Term], tuple[Tensor, Tensor]]) -> LinearSystem:
+        """Weigh the linearised residuals of all terms, and put them below each other."""
+        self.need_residuals()
         parts = []
         for term in self.terms:
-            if term.kind == "density":
-                raise InputError(
-                    f"{term.name} is a density without residuals: use a first-order or quasi-Newton method"
-                )
-            residuals, jacobian = linearise_term(field, term, self.sets[term.name], subset)
+            self.look()
+            residuals, jacobian = linearised(term)
             weight = self.weights[term.name]
             parts.append((weight * residuals, jacobian.mul_(weight)))
         return LinearSystem(torch.cat([r for r, _ in parts]), torch.cat([j for _, j in parts]))
@@ -178,14 +148,9 @@ class Objective:
         return all(t.kind == "residual" and _is_affine(t, self.sets[t.name], outputs) for t in self.terms)
 
     def check(self, field: nn.Module) -> None:
-        """Raise InputError for values that are not finite, naming the term."""
+        """Raise InputError for values that are not finite, or that do not follow the field, naming the term."""
         for term in self.terms:
-            with torch.no_grad():
-                found = torch.cat(term.at(field, self.sets[term.name]))
-            if not bool(torch.isfinite(found).all()):
-                raise InputError(
-                    f"residuals of {term.name!r} are not finite at the start: check the formula at the region's ends"
-                )
+            term.check(field, self.sets[term.name])
 
     def replace_points(self, name: str, at: PointSet) -> Objective:
         """Take other points for a term; the weight is kept per point."""
@@ -198,7 +163,7 @@ class Objective:
         return replace(self, weights={**self.weights, **weights})
 
     def per_point(self) -> dict[str, float]:
-        """Compute the weight of each term's residuals at a single point."""
+        """Compute the weight of each term's residuals at a single point, or of a single row."""
         return {name: weight * self.sets[name].rows ** 0.5 for name, weight in self.weights.items()}
 
     def judged_at(self, sets: Mapping[str, PointSet], terms: tuple[Term, ...]) -> Objective:
@@ -207,7 +172,7 @@ class Objective:
         for term in self.terms:
             found = found.replace_points(term.name, sets[term.name])
             if term.kind == "density":
-                share = len(sets[term.name].points) ** -0.5
+                share = sets[term.name].rows ** -0.5
                 found = found.reweighted({term.name: term.user_weight * share})
         return replace(found, terms=terms)
 
@@ -221,8 +186,11 @@ class Objective:
 
 
 def make_terms(problem: Problem, *, fitted: bool = True) -> tuple[Term, ...]:
-    """Make the terms of a problem: its equation, or the energy to be fitted in place of it, and its conditions."""
-    if problem.energy is not None and fitted:
+    """Make the terms of a problem: its equation, or what is fitted in place of it, and its conditions."""
+    form = problem.form if fitted or problem.form is None else problem.form.judge
+    if form is not None:
+        equation = _form_term(form)
+    elif problem.energy is not None and fitted:
         equation = Term(
             "equation", lambda jet, at, _: problem.energies(jet, at.points), problem.second, "density", True
         )
@@ -230,6 +198,12 @@ def make_terms(problem: Problem, *, fitted: bool = True) -> tuple[Term, ...]:
         equation = Term("equation", lambda jet, at, _: problem.interior(jet, at.points), problem.second, inside=True)
     conditions = zip(problem.condition_names, problem.conditions, strict=True)
     return (equation, *(_condition_term(problem, name, condition) for name, condition in conditions))
+
+
+def _form_term(form: Form) -> Term:
+    return Term(
+        "equation", lambda jet, at, _: form.values(jet, at.points), form.second, form.kind, True, slopes=form.slopes
+    )
 
 
 def make_objective(problem: Problem, sets: Mapping[str, PointSet]) -> Objective:
@@ -241,30 +215,6 @@ def make_objective(problem: Problem, sets: Mapping[str, PointSet]) -> Objective:
 def thinned(term: Term, at: PointSet) -> PointSet:
     """Keep the first points where they are in low-discrepancy order: a mean of rows needs no more."""
     return PointSet._make(None if part is None else part[:256] for part in at) if term.inside else at
-
-
-def linearise_term(field: nn.Module, term: Term, at: PointSet, subset: str) -> tuple[Tensor, Tensor]:
-    """Linearise the residuals of one term, without its weight: (R,) and (R, P)."""
-    network = network_of(field)
-    if subset == "output":
-        return _linearise_output(field, term, at)
-    if isinstance(network, LayeredField) and JetTape.takes(network):
-        return _linearise_taped(field, network, term, at)
-    return linearise_any(field, term, at)
-
-
-def linearise_any(field: nn.Module, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
-    """Linearise by a reverse pass per residual, in batches, for any field."""
-    jet = functional(field, "jet")
-
-    def twice(vector: Tensor) -> tuple[Tensor, Tensor]:
-        tensors = named_parameters(field, vector)
-        other = None if at.partner is None else jet(tensors, at.partner, term.second)
-        values = torch.cat(term.values(jet(tensors, at.points, term.second), at, other))
-        return values, values
-
-    jacobian, values = jacrev(twice, has_aux=True, chunk_size=_BATCH)(parameter_vector(field))
-    return values.detach(), jacobian.detach()
 
 
 def _condition_term(problem: Problem, name: str, condition: Condition) -> Term:
@@ -302,50 +252,3 @@ def _is_affine(term: Term, at: PointSet, outputs: int) -> bool:
     size = 1e-9 * (1 + zero.abs().amax() + a.abs().amax() + b.abs().amax())
     straight = (residual(1, 1) + zero - a - b, residual(3, 0) + 2 * zero - 3 * a, residual(-2, 0) - 3 * zero + 2 * a)
     return all(bool((miss.abs() <= size).all()) for miss in straight)
-
-
-def _linearise_taped(field: nn.Module, network: LayeredField, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
-    """Linearise the term at all points by one backward pass."""
-    tapes = [JetTape(network, x, term.second) for x in (at.points, at.partner) if x is not None]
-    unknowns = _unknowns_at(field, at)
-    with torch.enable_grad():
-        jets = [append_unknowns(tape.jet, unknowns) for tape in tapes]
-        found = term.pointwise(jets[0], at, jets[1] if len(jets) > 1 else None)
-    rows = []
-    for value in found:
-        parts = [tape.rows(value) for tape in tapes]
-        row = sum(parts[1:], parts[0])  # in the order of parameters, where unknowns come first
-        rows.append(at.slopes(row if unknowns is None else torch.cat([_by_unknowns(value, unknowns), row], dim=1)))
-    return torch.cat(at.assembled([value.detach() for value in found])), torch.cat(rows)
-
-
-@torch.no_grad()
-def _linearise_output(field: nn.Module, term: Term, at: PointSet) -> tuple[Tensor, Tensor]:
-    """Linearise by the coefficients of the output, (R, F outputs), and by the unknowns where there are such."""
-    network = network_of(field)
-    if not isinstance(network, LinearOutput):
-        raise InputError(f"last-layer step for {type(network).__name__}: give a field whose output is linear")
-    bases = [network.features_jet(x, term.second) for x in (at.points, at.partner) if x is not None]
-    jets = [jet_at(basis, network.output_coefficients()) for basis in bases]
-    unknowns = _unknowns_at(field, at)
-    with torch.enable_grad():
-        full = [append_unknowns(jet, unknowns) for jet in jets]
-        found = term.pointwise(full[0], at, full[1] if len(full) > 1 else None)
-    rows = []
-    for value in found:
-        row = contract(bases, pullback(value, jets))
-        rows.append(at.slopes(row if unknowns is None else torch.cat([row, _by_unknowns(value, unknowns)], dim=1)))
-    return torch.cat(at.assembled([value.detach() for value in found])), torch.cat(rows)
-
-
-def _unknowns_at(field: nn.Module, at: PointSet) -> Tensor | None:
-    """Repeat the unknowns at every point, (n, unknowns), as leaves to derive by; None where there are none."""
-    found = unknowns_of(field)
-    return None if found is None else found.detach().expand(len(at.points), -1).clone().requires_grad_()
-
-
-def _by_unknowns(residual: Tensor, unknowns: Tensor) -> Tensor:
-    """Differentiate residuals by the unknowns at their points, (n, unknowns)."""
-    with torch.enable_grad():
-        total = residual.sum()
-    return torch.autograd.grad(total, unknowns, retain_graph=True, allow_unused=True, materialize_grads=True)[0]

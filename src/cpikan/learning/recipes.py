@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from cpikan.errors import InputError, unknown_name
-from cpikan.fields.embedded import EmbeddedCPIKAN, Embedding
+from cpikan.fields.mapped import MappedCPIKAN, PointMap
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.augmented_lagrangian import AugmentedLagrangian
 from cpikan.learning.balancers.balancer import Balancer
@@ -22,8 +22,10 @@ from cpikan.learning.methods.last_layer import LastLayer
 from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.method import Method
 from cpikan.learning.methods.muon import Muon
+from cpikan.learning.methods.natural_gradient import GaussNewtonCG, NaturalGradient
 from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.methods.soap import Soap
+from cpikan.learning.methods.spring import Spring
 from cpikan.learning.methods.variable_projection import VariableProjection
 from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
 from cpikan.learning.strategies.auto import AutoStrategy
@@ -110,11 +112,11 @@ class Recipe:
                     "method that follows the gradient; give recipe adam, gradient-descent, or residual-attention"
                 )
 
-    def network(self, problem: Problem, seed: int, embedding: Embedding | None = None) -> ScaledCPIKAN:
-        """Make a fresh network on the box around the problem's region, or of an ``embedding`` of it."""
-        if embedding is not None:
-            widths = [len(embedding.lower), *self.hidden, problem.outputs]
-            return EmbeddedCPIKAN(widths, self.degree, embedding, start=Start(seed))
+    def network(self, problem: Problem, seed: int, point_map: PointMap | None = None) -> ScaledCPIKAN:
+        """Make a fresh network on the box around the problem's region, or of a ``point_map`` of it."""
+        if point_map is not None:
+            widths = [len(point_map.lower), *self.hidden, problem.outputs]
+            return MappedCPIKAN(widths, self.degree, point_map, start=Start(seed))
         widths = [problem.dimension, *self.hidden, problem.outputs]
         return ScaledCPIKAN(widths, self.degree, (problem.region.lower, problem.region.upper), start=Start(seed))
 
@@ -148,6 +150,7 @@ def _batched(stage: Method | Strategy, size: int) -> Method | Strategy:
 
 
 _small = functools.partial(Recipe, hidden=(8,), degree=12, restarts=3)  # cheap, so drawn anew where it is stuck
+_deep = functools.partial(Recipe, hidden=(12, 12), degree=5, rows=2.5, balancer=MEAN_SQUARES, exact_values=True)
 _LINEAR_START = "output layer by least squares"
 RECIPES = {
     one.name: one
@@ -176,17 +179,23 @@ RECIPES = {
             "inner parameters by Levenberg-Marquardt, those of the output eliminated (variable projection)",
             (VariableProjection(1000),),
         ),
-        Recipe(
+        _deep(
             "trained",
             "all parameters of two hidden layers by Levenberg-Marquardt with geodesic acceleration, the output layer solved "
             "for after every step, values at the ends of a box held exactly",
             (GeodesicLevenberg(),),
-            hidden=(12, 12),
-            degree=5,
-            rows=2.5,
-            balancer=MEAN_SQUARES,
-            exact_values=True,
         ),
+        _deep(
+            "natural-gradient",
+            "natural gradient in the space of residuals or of parameters, by products of the Jacobian where it is large",
+            (NaturalGradient(),),
+        ),
+        _deep(
+            "gauss-newton-cg",
+            "Gauss-Newton by conjugate gradients, whose Jacobian is never stored",
+            (GaussNewtonCG(),),
+        ),
+        _deep("spring", "natural gradient steps that keep a share of the last one (SPRING)", (Spring(),)),
         Recipe("adam", "Adam alone", (Adam(50_000, 5e-3, decay=0.95),)),
         Recipe("gradient-descent", "steps against a direction", (GradientDescent(50_000, 5e-3, decay=0.95),)),
         Recipe("muon", "Muon, then self-scaled Broyden", (Muon(300, 1e-2), QuasiNewton("ssbroyden", 20_000))),

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from cpikan.errors import InputError
 from cpikan.fields.constrained import ConstrainedField
-from cpikan.fields.embedded import EmbeddedCPIKAN
 from cpikan.fields.files import load_field, save_field
+from cpikan.fields.mapped import MappedCPIKAN
 from cpikan.learning.history import History, StageEnd
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.trust.verdict import Word
@@ -93,7 +93,7 @@ class Solution:
         weights, document = _paths(path)
         constrained = isinstance(self.field, ConstrainedField)
         field = self.field.network if isinstance(self.field, ConstrainedField) else self.field
-        save_field(field.bare() if isinstance(field, EmbeddedCPIKAN) else field, weights)
+        save_field(field.bare() if isinstance(field, MappedCPIKAN) else field, weights)
         known = {
             "format": _FORMAT,
             "problem": self.problem.name,
@@ -151,9 +151,9 @@ def _behind(network: Any, posed: Problem, document: str) -> ConstrainedField:
     """Put a network behind the form that holds the conditions of a problem; raises InputError where it has none like that."""
     for embedded in (True, False):
         ansatz = with_exact_conditions(posed, embedded=embedded)[1]
-        functions = posed.dimension if ansatz is None or ansatz.embedding is None else len(ansatz.embedding.lower)
+        functions = posed.dimension if ansatz is None or ansatz.point_map is None else len(ansatz.point_map.lower)
         if ansatz is not None and network.dimension == functions:
-            inner = network if ansatz.embedding is None else EmbeddedCPIKAN.around(network, ansatz.embedding)
+            inner = network if ansatz.point_map is None else MappedCPIKAN.around(network, ansatz.point_map)
             return ConstrainedField(inner, ansatz)
     raise InputError(f"{document} holds conditions that this problem {posed.name!r} has not: give its own problem")
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cpikan.errors import InputError
 from cpikan.fields.constrained import Ansatz, ConstrainedField
-from cpikan.fields.embedded import EmbeddedCPIKAN
+from cpikan.fields.mapped import MappedCPIKAN
 from cpikan.learning.balancers.balancer import Balancer
 from cpikan.learning.balancers.kinds import balancer_named
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
@@ -25,6 +25,8 @@ from cpikan.learning.combinators import Restarts, Sequential, check_restarts
 from cpikan.learning.directions.direction import Direction
 from cpikan.learning.directions.kinds import direction_named
 from cpikan.learning.iterate import Iterate, placed
+from cpikan.learning.losses.kinds import loss_mode_of
+from cpikan.learning.losses.loss_mode import LossMode
 from cpikan.learning.objective import Objective
 from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.runner import Budget, Runner
@@ -40,6 +42,7 @@ from cpikan.learning.violations import Violation, violations, zero_cost
 from cpikan.physics.catalogue import problem as problem_named
 from cpikan.physics.exact_conditions import with_exact_conditions
 from cpikan.physics.problem import Problem
+from cpikan.physics.regions import Box
 from cpikan.physics.resonance import near_resonance
 from cpikan.streaming.events import SILENT, Events
 from cpikan.streaming.run_store import RunStore
@@ -53,16 +56,17 @@ SIDES = {1: 2001, 2: 201, 3: 41}  # test points per axis
 class SolveSettings:
     """What a solve may use, where it looks, and where its state is kept.
 
-    ``seconds`` and ``steps`` bound it, and it ends where the held-out residual is ``rtol`` of that of u = 0. ``points``, a
-    rule, another sampler or the name of one (`SAMPLERS`, which acts every ``sampler_every`` steps on the recipe's points),
-    replaces the recipe's; ``events`` hear the seconds used, and may cancel. ``checkpoint`` is a
-    folder where the state is kept, every ``checkpoint_s`` seconds and after every stage; with ``resume`` a solve goes on
-    from there as if it had not been interrupted (the seconds used before count), or begins where nothing is. ``restarts``
-    replaces the recipe's. ``batch`` interior points are drawn for every step, in the stages that take mini-batches.
-    ``balancer`` weighs terms or points instead of the recipe's, and ``direction`` combines their
-    gradients in the stages that follow one, each by itself or by its name (`BALANCERS`, `DIRECTIONS`). ``constraints`` says how
-    conditions are held: "exact" by the form of the solution, where it can (the rest by squares), "penalty" by squares,
-    "augmented-lagrangian" and "al-pinn" by multipliers too. With points or any of these four a recipe trains a network,
+    ``seconds`` (by ``clock``: on the wall, or of the processor) and ``steps`` bound it, and it ends where the held-out
+    residual is ``rtol`` of that of u = 0. ``points``, a rule, another sampler or the name of one (`SAMPLERS`, which acts
+    every ``sampler_every`` steps on the recipe's points), replaces the recipe's; ``events`` hear the seconds used, and
+    may cancel. ``checkpoint`` is a folder where the state is kept, every ``checkpoint_s`` seconds and after every stage;
+    with ``resume`` a solve goes on from there as if it had not been interrupted (the seconds used before count), or
+    begins where nothing is. ``restarts`` replaces the recipe's. ``batch`` interior points are drawn for every step, in
+    the stages that take mini-batches. ``balancer`` weighs terms or points instead of the recipe's, and ``direction``
+    combines their gradients in the stages that follow one, each by itself or by its name (`BALANCERS`, `DIRECTIONS`).
+    ``constraints`` says how conditions are held: "exact" by the form of the solution, where it can (the rest by squares),
+    "penalty" by squares, "augmented-lagrangian" and "al-pinn" by multipliers too. ``loss_mode`` says what stands in the cost
+    for the equation, by itself or by its name (`LOSS_MODES`). With points or any of these five a recipe trains a network,
     whatever it does without.
     """
 
@@ -78,8 +82,10 @@ class SolveSettings:
     balancer: Balancer | str | None = None
     direction: Direction | str | None = None
     sampler_every: int | None = None
+    clock: str = "wall"
     batch: int | None = None
     constraints: str | None = None
+    loss_mode: LossMode | str = "strong"
 
     def __post_init__(self) -> None:
         if self.resume and self.checkpoint is None:
@@ -102,10 +108,11 @@ class SolveSettings:
     def trains(self) -> bool:
         """Tell whether there is something asked for that only the training of a network has."""
         asked = (self.points, self.balancer, self.direction, self.batch, self.constraints)
-        return any(part is not None for part in asked)
+        return any(part is not None for part in asked) or loss_mode_of(self.loss_mode).trains
 
     def applied(self, recipe: Recipe, problem: Problem) -> Recipe:
-        """Put balancer, direction and constraints into a recipe; raises InputError for what does not go together."""
+        """Put all that is asked for into a recipe; raises InputError for what does not go together."""
+        recipe = loss_mode_of(self.loss_mode).applied(recipe)
         if self.constraints is not None:
             recipe = recipe.holding(self.constraints)
         if self.balancer is not None:
@@ -119,15 +126,17 @@ class SolveSettings:
         recipe.check()
         return recipe
 
-    def posed(self, problem: Problem, recipe: Recipe, *, drawn: bool) -> tuple[Problem, Ansatz | None]:
+    def posed(self, problem: Problem, recipe: Recipe, drawn: bool) -> tuple[Problem, Ansatz | None]:
         """Take conditions that are held exactly out of a problem, for a field that is drawn, or given with "exact" asked for.
 
-        Raises InputError where that was asked for and there is none.
+        Unasked a recipe holds values on boxes: functions of coordinates that have slopes or periods train more slowly. Raises
+        InputError where "exact" was asked for and there is nothing to hold.
         """
-        if not recipe.exact_values or not (drawn or self.constraints == "exact"):
+        asked = self.constraints == "exact"
+        if not recipe.exact_values or not (asked or (drawn and isinstance(problem.region, Box))):
             return problem, None
-        found = with_exact_conditions(problem, embedded=drawn)
-        if found[1] is None and self.constraints == "exact":
+        found = with_exact_conditions(problem, embedded=drawn and asked)
+        if found[1] is None and asked:
             raise InputError(
                 f"no condition of {problem.name} can be held by the form of the solution: give constraints='penalty' or "
                 "'augmented-lagrangian'"
@@ -137,7 +146,7 @@ class SolveSettings:
     @property
     def budget(self) -> Budget:
         """Return the limits on seconds, steps and tolerance."""
-        return Budget(self.seconds, self.steps, self.rtol)
+        return Budget(self.seconds, self.steps, self.rtol, self.clock)
 
 
 def solve(
@@ -157,27 +166,31 @@ def solve(
     """
     problem = problem_named(problem) if isinstance(problem, str) else problem
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
-    recipe = settings.applied(recipe, problem)
+    mode, recipe = loss_mode_of(settings.loss_mode), settings.applied(recipe, problem)
     own = None if settings.trains or field is not None else recipe.own
     drawn = own is None and field is None
-    posed, ansatz = settings.posed(problem, recipe, drawn=drawn) if own is None else (problem, None)
-    embedding = None if ansatz is None else ansatz.embedding
+    plain, ansatz = settings.posed(problem, recipe, drawn) if own is None else (problem, None)
+    posed = mode.pose(problem) if ansatz is None else settings.posed(mode.pose(problem), recipe, drawn)[0]
+    point_map = None if ansatz is None else ansatz.point_map
     if own is None:
-        field = recipe.network(problem, seed, embedding) if field is None else field
+        field = recipe.network(problem, seed, point_map) if field is None else field
         check_field(problem, field)
         settings = settings.sampling(_points(recipe, problem, field, seed))
+        mode.check_points(settings.points)
     store = _store(problem, field, recipe, seed, settings)
+    mode.check(posed)
     run = Runner(posed, settings.budget, seed, settings.events, store)
     with nullcontext() if store is None else store:
         reason = _run(run, field, recipe, settings)
     seconds, warnings = run.seconds, _warnings(problem, run, own is None)
-    found = run.iterate if ansatz is None else _behind(problem, ansatz, run, recipe)
+    iterate = _by_equation(plain, run, recipe) if mode.trains else run.iterate
+    found = iterate if ansatz is None else _behind(problem, ansatz, iterate, recipe, seed)
     missed = violations(found.field, found.heldout)
     metrics = _metrics(problem, found, run, missed, seconds)
     if drawn and len(recipe.hidden) > 1:
-        metrics |= trained(recipe.network(problem, seed, embedding), run.iterate)
-    # what a network of embedded coordinates cannot do is not known to the equation that is posed for it
-    judged = (run.problem, run.iterate) if embedding is None else (problem, found)
+        metrics |= trained(recipe.network(problem, seed, point_map), iterate)
+    # what a network of mapped coordinates cannot do is not known to the equation that is posed for it
+    judged = (plain, iterate) if point_map is None else (problem, found)
     trust, known = assess(*judged, run.levels, missed)
     if known is not None:
         metrics["standard_errors"] = list(known.standard_errors)
@@ -190,11 +203,22 @@ def solve(
     )
 
 
-def _behind(problem: Problem, ansatz: Ansatz, run: Runner, recipe: Recipe) -> Iterate:
-    """Put the network of a run behind its ansatz, to be judged by the problem as it was given."""
-    field = ConstrainedField(network_of(run.iterate.field), ansatz)
-    parameters = sum(p.numel() for p in field.parameters())
-    return placed(problem, field, recipe.points(problem, parameters, run.seed), MEAN_SQUARES)[0]
+def _behind(problem: Problem, ansatz: Ansatz, iterate: Iterate, recipe: Recipe, seed: int) -> Iterate:
+    """Put the network of an iterate behind its ansatz, to be judged by the problem as it was given."""
+    field = ConstrainedField(network_of(iterate.field), ansatz)
+    return placed(problem, field, _points(recipe, problem, field, seed), MEAN_SQUARES)[0]
+
+
+def _by_equation(problem: Problem, run: Runner, recipe: Recipe) -> Iterate:
+    """Judge the field of a run by the equation's own residuals, whatever it was fitted to."""
+    network, before = network_of(run.iterate.field), unknowns_of(run.iterate.field)
+    found = placed(problem, network, _points(recipe, problem, network, run.seed), MEAN_SQUARES)[0]
+    beside = unknowns_of(found.field)
+    if beside is not None and before is not None:
+        beside.data.copy_(before)
+        found.scale = found.zero_cost()
+    found.keep_best()
+    return found
 
 
 def _run(run: Runner, field: nn.Module | None, recipe: Recipe, settings: SolveSettings) -> StopReason:
@@ -235,6 +259,7 @@ def _store(
         "balancer": None if settings.balancer is None else described(settings.balancer),
         "direction": None if settings.direction is None else described(settings.direction),
         "constraints": settings.constraints,
+        "loss mode": described(settings.loss_mode),
         "recipe's settings": described(recipe),
         "seed": seed,
         "points": None if settings.points is None else {k: described(v) for k, v in vars(settings.points).items()},
@@ -279,7 +304,7 @@ def check_field(problem: Problem, field: nn.Module) -> None:
     if dtypes != {torch.float64}:
         raise InputError(f"field is {dtypes.pop()}: equations are solved in float64, convert it with .double()")
     scaling = getattr(field, "scaling", None)
-    if scaling is not None and not isinstance(field, EmbeddedCPIKAN):
+    if scaling is not None and not isinstance(field, MappedCPIKAN):
         low, high = (torch.tensor(v, dtype=torch.float64) for v in (problem.region.lower, problem.region.upper))
         slack = 1e-9 * (high - low)
         if bool((scaling.lower > low + slack).any()) or bool((scaling.upper < high - slack).any()):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import grad
 
 from cpikan.fields.constrained import Ansatz
-from cpikan.fields.embedded import Embedding
+from cpikan.fields.mapped import PointMap
 from cpikan.physics.bound_condition import Bound
 from cpikan.physics.regions import Box
 
@@ -146,11 +146,11 @@ def box_ansatz(region: Box, lines: Sequence[Sequence[Line]]) -> Ansatz:
     return Ansatz(
         lambda x: torch.stack([form.lift(x) for form in forms], dim=-1),
         lambda x: torch.stack([form.distance(x) for form in forms], dim=-1),
-        _embedding(region, [line.kind for line in lines[0]]),
+        _point_map(region, [line.kind for line in lines[0]]),
     )
 
 
-def _embedding(region: Box, kinds: Sequence[str]) -> Embedding | None:
+def _point_map(region: Box, kinds: Sequence[str]) -> PointMap | None:
     """Embed every axis by the functions of its kind; None where all are the coordinates themselves."""
     if all(kind == "plain" for kind in kinds):
         return None
@@ -161,4 +161,4 @@ def _embedding(region: Box, kinds: Sequence[str]) -> Embedding | None:
         return torch.stack([one for axis, kind in enumerate(kinds) for one in _FUNCTIONS[kind](t[:, axis])], dim=-1)
 
     count = sum(len(_FUNCTIONS[kind](torch.zeros(1))) for kind in kinds)
-    return Embedding(function, len(kinds), (-1.0,) * count, (1.0,) * count)
+    return PointMap(function, len(kinds), (-1.0,) * count, (1.0,) * count)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cpikan.errors import InputError
 from cpikan.fields.constrained import Ansatz, ConstrainedField
-from cpikan.fields.embedded import EmbeddedCPIKAN
+from cpikan.fields.mapped import MappedCPIKAN
 from cpikan.fields.protocol import Jet
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.physics.bound_condition import Bound, bound, side_points
@@ -128,7 +128,7 @@ def _is_period(problem: Problem, condition: Condition, axis: int, output: int) -
 
 
 def _drop_half(line: Line, embedded: bool) -> None:
-    """Leave out what needs an embedding that others do not share, and periods of values or of slopes alone."""
+    """Leave out what needs a point map that others do not share, and periods of values or of slopes alone."""
     if len(line.periods) != 2 or not embedded:
         line.periods.clear()
     if line.periods and (line.values or line.slopes):
@@ -206,12 +206,12 @@ def _inside(problem: Problem) -> Tensor:
 
 def _missed(problem: Problem, form: _Form) -> frozenset[int]:
     """Find the conditions that the form does not hold for some network, or whose data are not finite where it needs them."""
-    size = len(form.ansatz.embedding.lower) if form.ansatz.embedding is not None else problem.dimension
+    size = len(form.ansatz.point_map.lower) if form.ansatz.point_map is not None else problem.dimension
     box, widths = (problem.region.lower, problem.region.upper), [size, 3, problem.outputs]
     network = (
         ScaledCPIKAN(widths, 2, box, start=Start(9))
-        if form.ansatz.embedding is None
-        else EmbeddedCPIKAN(widths, 2, form.ansatz.embedding, start=Start(9))
+        if form.ansatz.point_map is None
+        else MappedCPIKAN(widths, 2, form.ansatz.point_map, start=Start(9))
     )
     field, found = ConstrainedField(network, form.ansatz), set()
     with torch.no_grad():
@@ -268,4 +268,5 @@ def _posed(problem: Problem, ansatz: Ansatz, held: frozenset[int]) -> Problem:
         conditions=[bound_to(one) for number, one in enumerate(problem.conditions) if number not in held],
         exact=None,
         energy=None if energy is None else lambda jet, x: energy(jet_of(jet, x), x),
+        form=None if problem.form is None else problem.form.behind(jet_of),
     )

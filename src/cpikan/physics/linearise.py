@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cpikan.fields.duals import cut
 from cpikan.fields.protocol import Jet
 
 
@@ -15,12 +16,14 @@ def jet_at(basis: Jet, coefficients: Tensor) -> Jet:
     parts = (torch.einsum("...bks,...ko->...bos", _flat(part, basis), coefficients) for part in basis)
     shapes = (part.shape[basis.value.ndim :] for part in basis)
     leaves = (part.reshape(*part.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=True))
-    return Jet(*(leaf.detach().requires_grad_() for leaf in leaves))
+    return Jet(*(cut(leaf).requires_grad_() for leaf in leaves))
 
 
 def pullback(residual: Tensor, jets: Sequence[Jet]) -> list[Jet]:
     """Differentiate residuals by the streams of jets, dr/djet, for residuals that each belong to one point."""
     leaves = [part for jet in jets for part in jet]
+    if not residual.requires_grad:  # a function of the point alone
+        return [Jet(*(torch.zeros_like(part) for part in jet)) for jet in jets]
     with torch.enable_grad():
         total = residual.sum()
     found = torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True, materialize_grads=True)

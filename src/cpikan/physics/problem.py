@@ -21,7 +21,8 @@ from torch import Tensor
 
 from cpikan.errors import InputError, unknown_name
 from cpikan.fields.protocol import Jet, Second
-from cpikan.physics.quadrature import quadrature
+from cpikan.physics.form import Form
+from cpikan.physics.region_quadrature import quadrature
 from cpikan.physics.regions import Box, Region, break_name, inner_parts
 
 Data = float | Tensor | Callable[[Tensor], Tensor]
@@ -119,8 +120,9 @@ class Problem:
     the field: the residuals are then called as ``residuals(jet, x, {name: (B,)})``. ``constants`` names outputs that stand
     for such coefficients, with their true values: their gradient is made to vanish. ``energy(jet, x) -> (B,)`` is a density
     whose mean over the region, with half the squares of the conditions, is minimised in place of the equation's residuals,
-    which then judge the field at held-out points (Deep Ritz; E and Yu 2018). Raises InputError for a condition on a part
-    that the region does not have, and for one at points of other axes.
+    which then judge the field at held-out points (Deep Ritz; E and Yu 2018). ``form`` stands for the equation in the cost
+    as a loss mode put it. Raises InputError for a condition on a part that the region does not have, and for one at points
+    of other axes.
     """
 
     name: str
@@ -135,6 +137,7 @@ class Problem:
     constants: Mapping[int, float] = field(default_factory=dict)
     unknowns: Sequence[Unknown] = ()
     energy: Callable[[Jet, Tensor], Tensor] | None = None
+    form: Form | None = None
 
     def __post_init__(self) -> None:
         varying = [output for output in range(self.outputs) if output not in self.constants]

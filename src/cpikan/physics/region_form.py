@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import grad
 
 from cpikan.fields.constrained import Ansatz
-from cpikan.fields.embedded import Embedding
+from cpikan.fields.mapped import PointMap
 from cpikan.physics.bound_condition import Bound
 from cpikan.physics.distances import Distance, edge_distance, joined, shares
 from cpikan.physics.edges import Arc, Edge, Segment
@@ -38,7 +38,7 @@ class _Piece:
 
 
 class RegionForm:
-    """Lift, distance and embedding of one output on an outline; see ``region_ansatz``."""
+    """Lift, distance and point_map of one output on an outline; see ``region_ansatz``."""
 
     def __init__(self, outline: Outline, bounds: Sequence[tuple[str, Bound]]) -> None:
         self._outline = outline
@@ -79,7 +79,7 @@ class RegionForm:
         c = sum((w * piece.flux(x)[1] for w, piece in zip(weights, self._slopes, strict=True)), torch.zeros_like(near))
         return found * torch.where(c >= 0, 1 + c * near, 1 / (1 - torch.where(c >= 0, 0 * near, c * near)))
 
-    def embedding(self) -> Embedding | None:
+    def point_map(self) -> PointMap | None:
         """Make the map to x - s grad s, s^2 and s^3, s = phi exp(-phi / reach) with the distance phi of the edges with slopes.
 
         None where there are none. By phi all of it has the slope 0 on those edges, where s is 0 and has the slope 1.
@@ -100,15 +100,15 @@ class RegionForm:
         found = function(points)
         low, high = found.amin(dim=0), found.amax(dim=0)
         margin = 0.02 * (high - low)
-        return Embedding(function, 2, tuple((low - margin).tolist()), tuple((high + margin).tolist()))
+        return PointMap(function, 2, tuple((low - margin).tolist()), tuple((high + margin).tolist()))
 
     def tells_apart(self) -> bool:
-        """Tell whether v of the embedding may be any function inside: whether its Jacobian has full rank there."""
-        embedding = self.embedding()
-        if embedding is None:
+        """Tell whether v of the map may be any function inside: whether its Jacobian has full rank there."""
+        point_map = self.point_map()
+        if point_map is None:
             return True
         points = torch.from_numpy(self._outline.inside(_unit(_INSIDE), clustered=False))
-        slopes = embedding.jet(points, "none").gradient
+        slopes = point_map.jet(points, "none").gradient
         return bool(torch.linalg.svdvals(slopes)[:, -1].min() > 1e-3)
 
     def _near(self, x: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ def region_ansatz(outline: Outline, bounds: Sequence[Sequence[tuple[str, Bound]]
     ansatz = Ansatz(
         lambda x: torch.stack([form.lift(x) for form in forms], dim=-1),
         lambda x: torch.stack([form.distance(x) for form in forms], dim=-1),
-        forms[0].embedding(),
+        forms[0].point_map(),
     )
     return ansatz, forms[0].tells_apart()
 

@@ -14,8 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from cpikan.report import numbers
-from cpikan.report.figures import ACCENT, INK, RULE, SECOND
-from cpikan.report.scales import Lateral
+from cpikan.report.figures import ACCENT, INK, RULE, SECOND, Lateral
 from cpikan.report.survey import Survey
 from cpikan.units import pixel_pair
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from cpikan.report import figures, numbers, scales
+from cpikan.report import figures, numbers
 from cpikan.report.content import Content, Judged, Part, Section, columns, drawing, legend
 from cpikan.report.seams import SeamCheck
 from cpikan.report.survey import SIDE_PIXELS
@@ -24,7 +24,7 @@ def height_sections(content: Content) -> Iterable[Section]:
     gathered, lateral = content.survey, content.lateral
     flat = content.tilted
     values = gathered.levelled if flat else gathered.height
-    scale = scales.height_scale(values, "height")
+    scale = figures.height_scale(values, "height")
     figure = figures.map_figure(values, scale, lateral, width_in=_WIDE_IN, cross=True)
     tilt = f"Piston and tilt removed ({content.slope} nm per pixel along x and y). " if flat else ""
     note = f"{tilt}{_reduced(values.shape, gathered.shape)} The dashed lines mark the profiles below."
@@ -34,7 +34,7 @@ def height_sections(content: Content) -> Iterable[Section]:
         every = -(-values.size // SIDE_PIXELS)
         step = max(1, round(every**0.5))
         small = gathered.height[::step, ::step]
-        figure = figures.map_figure(small, scales.height_scale(small, "height"), lateral, width_in=_HALF_IN)
+        figure = figures.map_figure(small, figures.height_scale(small, "height"), lateral, width_in=_HALF_IN)
         drawn = drawing(figure, "delivered", "map of the height with its tilt")
         yield Section("Height, as delivered", "With piston and tilt.", [drawn])
 
@@ -49,7 +49,7 @@ def side_sections(content: Content) -> Iterable[Section]:
     ):
         if values is None or not np.isfinite(values).any():
             continue
-        scale = scales.quantity_scale(values, unit, label, colours)
+        scale = figures.quantity_scale(values, unit, label, colours)
         figure = figures.map_figure(values, scale, lateral, width_in=_HALF_IN)
         name = "sigma" if label == "σ" else label
         yield Section(title, _SIDE_NOTES[label], [drawing(figure, name, f"map of {title.lower()}")])
@@ -79,7 +79,7 @@ def profile_section(content: Content) -> Iterable[Section]:
         column = column - gathered.plane.at(np.arange(height), np.full(height, width // 2))
         kind = "levelled"
     if np.isfinite(row).any() or np.isfinite(column).any():
-        scale = scales.height_scale(np.concatenate([row, column]), "height")
+        scale = figures.height_scale(np.concatenate([row, column]), "height")
         figure = figures.profiles_figure(row, column, scale, content.lateral, width_in=_WIDE_IN)
         note = f"Row and column through the centre, {kind}."
         if max(gathered.shape) > figures.PROFILE_POINTS:
@@ -91,7 +91,7 @@ def histogram_section(content: Content) -> Iterable[Section]:
     """Yield the histogram of the heights as delivered."""
     gathered = content.survey
     if gathered.histogram is not None:
-        scale = scales.height_scale(gathered.height, "height")
+        scale = figures.height_scale(gathered.height, "height")
         figure = figures.histogram_figure(gathered.histogram, scale, width_in=_HALF_IN)
         outside = gathered.histogram.outside
         note = f"As delivered; {outside} pixels lie outside the axis." if outside else "As delivered, all valid pixels."
@@ -104,7 +104,7 @@ def error_sections(content: Content) -> Iterable[Section]:
     assert error is not None
     if not np.isfinite(error.picture).any():
         return
-    scale = scales.error_scale(error.picture, error.limit_nm)
+    scale = figures.error_scale(error.picture, error.limit_nm)
     figure = figures.map_figure(error.picture, scale, content.lateral, width_in=_HALF_IN)
     note = f"Height minus truth, piston removed. Beyond ±{numbers.digits(error.limit_nm)} nm an order is wrong."
     if _is_reduced(error.picture.shape, content.survey.shape):
@@ -112,8 +112,8 @@ def error_sections(content: Content) -> Iterable[Section]:
     yield Section("Error", note, [drawing(figure, "error", "map of the error")])
     if error.histogram is not None and error.histogram.counts.sum():
         edges = np.array([error.histogram.edges[0], error.histogram.edges[-1]])
-        factor, unit = scales.length_unit(float(np.abs(edges).max()))
-        scale = scales.Scale(edges[0] * factor, edges[1] * factor, unit, "error", factor=factor)
+        factor, unit = figures.length_unit(float(np.abs(edges).max()))
+        scale = figures.Scale(edges[0] * factor, edges[1] * factor, unit, "error", factor=factor)
         figure = figures.histogram_figure(error.histogram, scale, width_in=_HALF_IN)
         drawn = drawing(figure, "errors", "histogram of the error")
         yield Section("Histogram of the error", "Right-order pixels, an even sample.", [drawn])

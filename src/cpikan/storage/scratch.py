@@ -29,6 +29,7 @@ class ScratchArrays:
     def __init__(self, folder: Path, shape: tuple[int, int], dtypes: Mapping[str, np.dtype], *, resume: bool) -> None:
         self.folder, self.shape = folder, shape
         self._dtypes = {name: np.dtype(dtype) for name, dtype in dtypes.items()}
+        self.quantities = tuple(self._dtypes)
         if not resume:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
@@ -42,10 +43,6 @@ class ScratchArrays:
     @staticmethod
     def required_bytes(shape: tuple[int, int], dtypes: Mapping[str, np.dtype]) -> int:
         return shape[0] * shape[1] * sum(np.dtype(dtype).itemsize for dtype in dtypes.values())
-
-    @property
-    def quantities(self) -> tuple[str, ...]:
-        return tuple(self._dtypes)
 
     def write_rows(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
         """Store rows of any of the arrays."""

@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cpikan.errors import InputError
+from cpikan.streaming.events import Progress
 
 Buffer = TypeVar("Buffer")
 
@@ -60,12 +61,6 @@ Result = TypeVar("Result")
 
 _POLL_S = 0.05  # how soon a blocked thread notices that the run has ended
 _END = object()
-
-
-class ProgressSink(Protocol):
-    """Something that is told how many image rows are done."""
-
-    def advance(self, rows: int) -> None: ...
 
 
 @dataclass
@@ -130,7 +125,7 @@ class _Flow:
                 if not self.incoming.put((band, item)):
                     return
 
-    def write(self, write: Callable[[Band, Any], None], progress: ProgressSink | None) -> None:
+    def write(self, write: Callable[[Band, Any], None], progress: Progress | None) -> None:
         """Write all results; the body of a thread."""
         with self._ending():
             for band in self.bands:
@@ -179,7 +174,7 @@ def stream(
     write: Callable[[Band, Result], None],
     *,
     depth: int = 2,
-    progress: ProgressSink | None = None,
+    progress: Progress | None = None,
 ) -> StreamTimings:
     """Carry every band through ``read`` (its own thread), ``compute`` (this thread) and ``write`` (its own thread), in order.
 
@@ -201,7 +196,7 @@ def stream_through(
     write: Callable[[Band, Result], None],
     *,
     depth: int = 2,
-    progress: ProgressSink | None = None,
+    progress: Progress | None = None,
 ) -> StreamTimings:
     """Stream bands as `stream` does; ``transform`` makes one result per band, in order, and may take bands ahead.
 

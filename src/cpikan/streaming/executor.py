@@ -62,8 +62,8 @@ class SerialExecutor:
 class ThreadExecutor:
     """Works in ``size`` threads of this process, for work that releases the interpreter's lock."""
 
-    def __init__(self, size: int, name: str = "cpikan-work") -> None:
-        self.size, self.in_flight = size, size + 1
+    def __init__(self, size: int, name: str = "cpikan-work", in_flight: int | None = None) -> None:
+        self.size, self.in_flight = size, in_flight or size + 1
         self._pool = ThreadPoolExecutor(size, thread_name_prefix=name)
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:

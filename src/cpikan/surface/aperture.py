@@ -274,6 +274,15 @@ def aperture_of(circle: str | None, mask: str | Path | None) -> Aperture | None:
     return disc & drawn if disc is not None and drawn is not None else disc or drawn
 
 
+def laid_on(aperture: Aperture | None, shape: tuple[int, int], aspect: float) -> Aperture | None:
+    """Stretch an aperture to the pixels of an image; InputError where it lets none of them in."""
+    if aperture is None:
+        return None
+    aperture = aperture.stretched(aspect)
+    aperture.check(shape)
+    return aperture
+
+
 def pupil_of(aperture: Aperture | None) -> Circle | None:
     """Return the circle that an aperture brings along for polynomials, None where it brings none."""
     return None if aperture is None else aperture.pupil

@@ -18,7 +18,7 @@ class ComponentScan:
         self._first: dict[int, int] = {}  # row where a band starts -> label before its first one
         self._total = 0
         self._last_row: NDArray[np.int64] | None = None
-        self._pairs: list[NDArray[np.int64]] = []
+        self._pairs = [np.zeros((2, 0), np.int64)]  # labels of the whole that touch, one above the other
         self._final: NDArray[np.int64] = np.zeros(1, np.int64)
         self.count = 0
 
@@ -39,7 +39,7 @@ class ComponentScan:
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
-        pairs = np.concatenate(self._pairs, axis=1) if self._pairs else np.zeros((2, 0), np.int64)
+        pairs = np.concatenate(self._pairs, axis=1)
         size = self._total + 1
         links = coo_array((np.ones(pairs.shape[1], np.int8), (pairs[0], pairs[1])), shape=(size, size))
         parts, owner = connected_components(links, directed=False)

@@ -17,7 +17,6 @@ from cpikan.surface.zernike import Mode, ZernikeBasis, noll_index
 
 FloatArray = NDArray[np.float64]
 
-_PISTON: Mode = (0, 0)
 _LISTED = 100  # pistons in a summary
 _WORK_VALUES = 1 << 21  # series of the modes along the chords held at once: 16 MiB
 

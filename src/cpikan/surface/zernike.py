@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 from numpy.typing import NDArray
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name
 
 Mode = tuple[int, int]  # (n, m): radial order, azimuthal frequency; m >= 0 is cos(m theta), m < 0 is sin(|m| theta)
 Normalisation = Literal["rms", "peak"]
@@ -106,8 +106,7 @@ def modes_up_to(numbering: str, last: int) -> tuple[Mode, ...]:
 
     Raises InputError for another convention, an index below the first, or an order above 30.
     """
-    if numbering not in NUMBERINGS:
-        raise unknown_name("Zernike numbering", numbering, NUMBERINGS)
+    check_name("Zernike numbering", numbering, NUMBERINGS)
     convention = NUMBERINGS[numbering]
     _checked_index(last, convention.first, numbering)
     if last > 10_000:  # far beyond any allowed order: do not list them first
@@ -136,8 +135,7 @@ class ZernikeBasis:
             _checked(mode)
         if not 0 <= self.obscuration < 1:
             raise InputError(f"obscuration {self.obscuration} is not a ratio of radii: give 0 (a disc) to below 1")
-        if self.normalisation not in ("rms", "peak"):
-            raise unknown_name("normalisation", self.normalisation, ("rms", "peak"))
+        check_name("normalisation", self.normalisation, ("rms", "peak"))
 
     def values(self, y: Float[np.ndarray, ...], x: Float[np.ndarray, ...]) -> Float64[np.ndarray, "modes ..."]:
         """Evaluate modes at coordinates in units of the outer radius, (modes, *points) float64; theta = atan2(y, x).

@@ -12,6 +12,7 @@ from cpikan.psi.model.schemes import LEAST_SQUARES, phasor_weights
 
 STEPS = (0.0, 72.0, 144.0, 216.0, 288.0)
 SHAPE = (96, 256)
+PLACE = tuple(np.mgrid[: SHAPE[0], : SHAPE[1]])
 
 
 def stack(noise: np.ndarray, second: float = 0.0) -> np.ndarray:
@@ -41,7 +42,7 @@ def expected(width: int, side: int) -> float:
 
 @pytest.mark.parametrize("width", [1, 3, 5])
 def test_the_factor_is_that_of_the_noise(width: int) -> None:
-    found = average_factors(stack(blurred(width, width)), model(), (0, 0))
+    found = average_factors(stack(blurred(width, width)), model(), PLACE)
     assert found is not None
     assert tuple(found) == SIDES_PX
     for side, factor in found.items():
@@ -55,7 +56,7 @@ def test_struck_samples_dark_pixels_and_harmonics_are_no_shared_noise() -> None:
     rng = np.random.default_rng(8)
     frames[0, 2][rng.random(SHAPE) < 0.002] = 250.0
     frames[..., 40:60, 100:130] = 5.0  # no fringes, and noise of its own
-    found = average_factors(frames, model(), (0, 0))
+    found = average_factors(frames, model(), PLACE)
     assert found is not None
     for side, factor in found.items():
         squares = 0.4 * SHAPE[0] // side * (SHAPE[1] // side)  # whole ones
@@ -63,7 +64,7 @@ def test_struck_samples_dark_pixels_and_harmonics_are_no_shared_noise() -> None:
 
 
 def test_three_frames_and_few_pixels_say_nothing() -> None:
-    assert average_factors(stack(blurred(9, 1, 3)), model(3), (0, 0)) is None
-    assert average_factors(stack(blurred(9, 1))[..., :20, :20], model(), (0, 0)) is None
-    assert average_factors(np.full((1, 5, 96, 96), 40.0), model(), (0, 0)) is None  # no noise at all
+    assert average_factors(stack(blurred(9, 1, 3)), model(3), PLACE) is None
+    assert average_factors(stack(blurred(9, 1))[..., :20, :20], model(), PLACE) is None
+    assert average_factors(np.full((1, 5, 96, 96), 40.0), model(), PLACE) is None  # no noise at all
     assert shared_noise(None) == ()

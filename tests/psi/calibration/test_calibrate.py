@@ -137,7 +137,7 @@ def test_what_happens_without_any_noise() -> None:
 
 
 def test_float_frames_without_noise_still_work() -> None:
-    scene = make_scene(6, 0.0, dtype="f8")
+    scene = make_scene(6, 0.0, dtype="f4")
     out = run(scene, calibrated(scene, CalibrationSettings(range_nm=27_000.0), saturation=np.inf))
     assert (out.flags & Flag.INVALID == 0).all()
     # float32 phases of 3e-8 turns and more, combined: 2500 nm * 3e-7

@@ -14,8 +14,8 @@ from scipy import ndimage
 from cpikan.errors import InputError
 from cpikan.psi.unwrap import unwrap as door
 from cpikan.psi.unwrap.integer_least_squares import OffsetSolution, solve_offsets
+from cpikan.psi.unwrap.merger import unwrap_tile
 from cpikan.psi.unwrap.residues import count_residues
-from cpikan.psi.unwrap.tile import unwrap_tile
 from cpikan.psi.unwrap.unwrap import unwrap
 from cpikan.streaming.memory import PeakMemory
 
@@ -314,7 +314,7 @@ def test_a_wrong_offset_between_tiles_is_noticed(monkeypatch: pytest.MonkeyPatch
 
 
 def test_residue_free_tile_needs_no_quality_and_agrees_with_the_flow() -> None:
-    from cpikan.psi.unwrap.tile import _by_flow
+    from cpikan.psi.unwrap.merger import _by_flow
 
     _, wrapped = wafer(200, 9, 0.1)
     scanned = unwrap_tile(wrapped)

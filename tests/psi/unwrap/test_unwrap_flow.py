@@ -13,9 +13,9 @@ from cpikan.psi.unwrap.edges import edge_costs
 from cpikan.psi.unwrap.faces import edge_ends, follow_steps, number_faces, windings
 from cpikan.psi.unwrap.flow import balance
 from cpikan.psi.unwrap.guide import guide_phasors, patched_phase
+from cpikan.psi.unwrap.merger import unwrap_tile
 from cpikan.psi.unwrap.phasor import box_sum, relative_quality
 from cpikan.psi.unwrap.residues import count_residues
-from cpikan.psi.unwrap.tile import unwrap_tile
 from cpikan.psi.unwrap.unwrap import unwrap
 
 TURN = 2 * np.pi

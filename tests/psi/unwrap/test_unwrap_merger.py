@@ -12,8 +12,15 @@ from scipy import ndimage
 
 from cpikan.psi.unwrap import unwrap as door
 from cpikan.psi.unwrap.integer_least_squares import OffsetSolution, solve_offsets
-from cpikan.psi.unwrap.overlap import OverlapStrip, Votes, compare_strips, count_votes
-from cpikan.psi.unwrap.rectangles import Rectangle, contested_pairs, join_rectangles
+from cpikan.psi.unwrap.overlap import (
+    OverlapStrip,
+    Rectangle,
+    Votes,
+    compare_strips,
+    contested_pairs,
+    count_votes,
+    join_rectangles,
+)
 from cpikan.psi.unwrap.report import UnwrapResult
 from cpikan.psi.unwrap.unwrap import unwrap
 

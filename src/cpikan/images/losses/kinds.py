@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name, check_names
 from cpikan.images.losses.base import Loss, is_number
 from cpikan.images.losses.interface import Interface, InterfaceAL
 from cpikan.images.losses.physics import Physics
@@ -39,16 +39,13 @@ def build_losses(config: Mapping[str, Any], kinds: Mapping[str, Any] = LOSSES) -
     """
     built = []
     for name, given in config.items():
-        if name not in kinds:
-            raise unknown_name("loss", name, kinds)
+        check_name("loss", name, kinds)
         options = _options(name, given)
         weight = options.pop("weight", 1.0)
         if not is_number(weight) or weight < 0:
             raise InputError(f"weight {weight!r} of the loss {name}: give a number of zero or more")
         allowed = [field.name for field in fields(kinds[name])]
-        for option in options:
-            if option not in allowed:
-                raise unknown_name(f"option of the loss {name}", option, ["weight", *allowed])
+        check_names(f"option of the loss {name}", options, ["weight", *allowed])
         loss: Loss = kinds[name](**options)
         if weight > 0:
             built.append((float(weight), loss))

@@ -68,11 +68,6 @@ def as_complex(numbers: Tensor, last: tuple[int, ...]) -> Tensor:
     return torch.view_as_complex(numbers.unflatten(-1, (*last, 2)).contiguous())
 
 
-def as_real(numbers: Tensor, axes: int) -> Tensor:
-    """Invert `as_complex`, of ``axes`` last axes."""
-    return torch.view_as_real(numbers.contiguous()).flatten(-axes - 1)
-
-
 class FourierLayer(nn.Module):
     """GELU(W v + F^-1(R . F v)); the last layer of a network goes without the GELU."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_names, unknown_name
 from cpikan.images.models.fno import FNO
 from cpikan.images.models.multigrid import MultigridTFNO
 from cpikan.images.models.network import ImageNetwork
@@ -34,9 +34,7 @@ def build_model(kind: str, config: Mapping[str, Any]) -> ImageNetwork:
     for a value of the wrong type or size.
     """
     defaults = model_settings(kind)
-    for name in config:
-        if name not in defaults:
-            raise unknown_name(f"setting of model {kind!r}", str(name), defaults)
+    check_names(f"setting of model {kind!r}", config, defaults)
     for name, default in defaults.items():
         if default is None and name not in config:
             raise InputError(f"model {kind!r} needs {name}: give it, one of {', '.join(defaults)}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
-from cpikan.images.models.fno import FNO, SpectralConv, as_complex, as_real
+from cpikan.images.models.fno import FNO, SpectralConv, as_complex
 
 
 def tucker_ranks(shape: tuple[int, ...], rank: float) -> tuple[int, ...]:
@@ -62,24 +62,6 @@ class TuckerConv(SpectralConv):
         small = torch.einsum("abcy,xc->abxy", torch.einsum("abcd,yd->abcy", core, columns), rows)
         reduced = torch.einsum("nixy,ia->naxy", spectrum, inner)
         return torch.einsum("nbxy,ob->noxy", torch.einsum("naxy,abxy->nbxy", reduced, small), outer)
-
-    @torch.no_grad()
-    def set_from_dense(self, kernel: Tensor) -> None:
-        """Take over a dense complex kernel (in, out, 2 modes, modes), truncated to the ranks.
-
-        Higher-order singular value decomposition (De Lathauwer, De Moor & Vandewalle, SIAM J. Matrix Anal. Appl. 21, 1253
-        (2000)): the squared error is at most the sum of the squared singular values cut off, over all four axes.
-        """
-        factors = []
-        for axis, rank in enumerate(self.ranks):
-            unfolded = kernel.movedim(axis, 0).flatten(1)
-            basis = torch.linalg.svd(unfolded, full_matrices=False).U[:, :rank]
-            # where an axis has more entries than the others have together: fewer singular vectors than ranks
-            factors.append(torch.nn.functional.pad(basis, (0, rank - basis.shape[1])))
-        core = torch.einsum("ioxy,ia,ob,xc,yd->abcd", kernel, *(factor.conj() for factor in factors))
-        self.core.copy_(as_real(core, 2))
-        for parameter, factor in zip(self.factors, factors, strict=True):
-            parameter.copy_(as_real(factor, 1))
 
 
 class TFNO(FNO):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +16,8 @@ from cpikan.images.features import PatchBatch, stack_patches
 from cpikan.images.patches.augment import SYMMETRIES, Symmetry, add_piston, apply_symmetry, corrupt_orders, reorder
 from cpikan.images.patches.places import Place, covering_count, joint_of, random_place, regular_places, row_range
 from cpikan.images.patches.settings import PatchSettings
-from cpikan.images.patches.source import PatchSource
+from cpikan.images.patches.source import StackSource
+from cpikan.streaming.executor import ThreadExecutor
 
 __all__ = ["PatchSettings", "WaferPatchDataset"]
 
@@ -36,7 +34,7 @@ class WaferPatchDataset(Dataset[PatchBatch]):
     """
 
     def __init__(
-        self, sources: Sequence[PatchSource], settings: PatchSettings, weights: Sequence[float] | None = None
+        self, sources: Sequence[StackSource], settings: PatchSettings, weights: Sequence[float] | None = None
     ) -> None:
         self.sources, self.settings = list(sources), settings
         if not self.sources:
@@ -108,7 +106,7 @@ class WaferPatchDataset(Dataset[PatchBatch]):
                 self._order = epoch, order
             return self._order[1]
 
-    def _augment(self, batch: PatchBatch, source: PatchSource, draw: np.random.Generator) -> PatchBatch:
+    def _augment(self, batch: PatchBatch, source: StackSource, draw: np.random.Generator) -> PatchBatch:
         """Flip, raise and permute a batch; draws come in one order always, so that one switch does not move the others."""
         settings = self.settings
         number, piston = int(draw.integers(SYMMETRIES)), float(draw.uniform(-1, 1))
@@ -124,7 +122,7 @@ class WaferPatchDataset(Dataset[PatchBatch]):
         return batch
 
 
-def _check_alike(sources: list[PatchSource], settings: PatchSettings) -> None:
+def _check_alike(sources: list[StackSource], settings: PatchSettings) -> None:
     """Check that patches fit one tensor: frames and phases must have the same numbers of wavelengths and steps."""
     asked = [name for name in ("frames", "phases", "modulation") if getattr(settings, name)]
     if not asked:
@@ -154,7 +152,7 @@ def _check_alike(sources: list[PatchSource], settings: PatchSettings) -> None:
             )
 
 
-def _shares(sources: list[PatchSource], settings: PatchSettings, weights: Sequence[float] | None) -> np.ndarray:
+def _shares(sources: list[StackSource], settings: PatchSettings, weights: Sequence[float] | None) -> np.ndarray:
     """Compute how often each stack is drawn, summing to one."""
     if weights is None:
         weights = [float(covering_count(source, settings)) for source in sources]
@@ -256,18 +254,8 @@ class PatchLoader:
 
     def _by_threads(self, keys: list[list[tuple[int, int]]]) -> Iterator[PatchBatch]:
         # memory maps are shared by threads as they are: nothing is sent between processes
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="cpikan-patches") as pool:
-            waiting: deque[Future[PatchBatch]] = deque()
-            rest = iter(keys)
-            try:
-                waiting.extend(pool.submit(self._make, key) for key in itertools.islice(rest, self.ahead))
-                while waiting:
-                    batch = waiting.popleft().result()
-                    waiting.extend(pool.submit(self._make, key) for key in itertools.islice(rest, 1))
-                    yield batch
-            finally:
-                for job in waiting:
-                    job.cancel()
+        with ThreadExecutor(self.workers, "cpikan-patches", self.ahead + 1) as threads:
+            yield from threads.map(self._make, keys)
 
     def _by_processes(self, keys: list[list[tuple[int, int]]]) -> Iterator[PatchBatch]:
         loader: DataLoader[PatchBatch] = DataLoader(

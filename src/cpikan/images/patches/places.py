@@ -9,7 +9,7 @@ import numpy as np
 
 from cpikan.errors import InputError
 from cpikan.images.patches.settings import PatchSettings
-from cpikan.images.patches.source import PatchSource
+from cpikan.images.patches.source import StackSource
 from cpikan.partition.intervals import spread_tiles
 
 _TRIES = 64  # random places looked at before the best of them is taken
@@ -23,7 +23,7 @@ class Place(NamedTuple):
     corners: tuple[tuple[int, int], ...]
 
 
-def row_range(source: PatchSource, settings: PatchSettings) -> tuple[int, int]:
+def row_range(source: StackSource, settings: PatchSettings) -> tuple[int, int]:
     """Find the image rows that patches of ``source`` may show; InputError where no patch, or pair, fits."""
     height, width = source.shape
     first, last = (round(share * height) for share in settings.rows)
@@ -36,7 +36,7 @@ def row_range(source: PatchSource, settings: PatchSettings) -> tuple[int, int]:
     return first, last
 
 
-def regular_places(sources: list[PatchSource], settings: PatchSettings) -> list[Place]:
+def regular_places(sources: list[StackSource], settings: PatchSettings) -> list[Place]:
     """List all patches (or pairs of neighbours) of an evenly spread grid that show enough measured pixels."""
     found = []
     for number, source in enumerate(sources):
@@ -55,14 +55,14 @@ def regular_places(sources: list[PatchSource], settings: PatchSettings) -> list[
     return found
 
 
-def covering_count(source: PatchSource, settings: PatchSettings) -> int:
+def covering_count(source: StackSource, settings: PatchSettings) -> int:
     """Count patches that cover the image once."""
     first, last = row_range(source, settings)
     side = settings.size
     return -(-(last - first) // side) * -(-source.shape[1] // side)
 
 
-def random_place(source: PatchSource, number: int, settings: PatchSettings, draw: np.random.Generator) -> Place:
+def random_place(source: StackSource, number: int, settings: PatchSettings, draw: np.random.Generator) -> Place:
     """Choose a random patch or pair with enough measured pixels; after 64 tries the best of those seen."""
     first, last = row_range(source, settings)
     best, best_share = None, -1.0
@@ -105,7 +105,7 @@ def random_corners(
     return (row, column), (row + down, column + right)
 
 
-def _share(source: PatchSource, corner: tuple[int, int], size: int) -> float:
+def _share(source: StackSource, corner: tuple[int, int], size: int) -> float:
     """Compute the share of measured pixels of a patch, from every fourth pixel of every fourth row."""
     (row, column), step = corner, _CHECK_EVERY
     return float(source.valid(slice(row, row + size, step), slice(column, column + size, step)).mean())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name
 from cpikan.images.features import FeatureSpec
 from cpikan.images.patches.source import Wanted
 
@@ -47,8 +47,7 @@ class PatchSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", tuple(float(share) for share in self.rows))
-        if self.order not in ORDERS:
-            raise unknown_name("order of patches", self.order, ORDERS)
+        check_name("order of patches", self.order, ORDERS)
         if self.size < 8:
             raise InputError(f"patch size {self.size} is too small: give 8 pixels or more, such as 256")
         if not 0 <= self.overlap < self.size:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,45 +67,6 @@ class Wanted:
         return self.frames or self.phases or self.modulation
 
 
-class PatchSource(Protocol):
-    """A map that patches are cut from; ``shape`` is (H, W) and ``frame_shape`` (L, K), None where there are no frames.
-
-    Calls may come from several threads at once.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-
-    @property
-    def wavelengths_nm(self) -> tuple[float, ...]: ...
-
-    @property
-    def half_wave_nm(self) -> float: ...
-
-    @property
-    def frame_shape(self) -> tuple[int, int] | None: ...
-
-    @property
-    def has_truth(self) -> bool: ...
-
-    def unit_nm(self, finest_period: float) -> float: ...
-
-    def prepare(self, wanted: Wanted) -> None:
-        """Read what all patches share (unit, median modulation), so that threads and workers find it."""
-        ...
-
-    def valid(self, rows: slice, columns: slice) -> np.ndarray:
-        """Tell which pixels of a window were measured, bool."""
-        ...
-
-    def patch(self, row: int, column: int, size: int, wanted: Wanted, number: int = 0) -> PatchBatch:
-        """Cut the square patch whose first pixel is (row, column), as a batch of one; ``number`` goes into its place."""
-        ...
-
-
 @dataclass(frozen=True)
 class TruthFile:
     """A .npy of true heights in nm; ``sign`` and ``offset_nm`` (one per component number, NaN where it is not known how
@@ -146,7 +107,7 @@ class _Opened:
 
 
 class StackSource:
-    """A stack on disk as a `PatchSource`: opened when first read, again in every process, windows only.
+    """A stack on disk that patches are cut from: opened when first read, again in every process, windows only.
 
     Of a .npy the pixels of a window are all that is copied; other files are read by image rows. Raises InputError for
     files that are missing or damaged, when they are opened.
@@ -158,21 +119,17 @@ class StackSource:
         self._units: dict[float, float] = {}
         self._median: float | None = None
         height, width = self._maps().height.shape
-        self._shape = (int(height), int(width))
+        self.shape = (int(height), int(width))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
 
     def __repr__(self) -> str:
-        return f"StackSource({self.name}, {self._shape[0]} x {self._shape[1]})"
+        return f"StackSource({self.name}, {self.shape[0]} x {self.shape[1]})"
 
     @property
     def name(self) -> str:
         return self.files.name
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self._shape
 
     @property
     def wavelengths_nm(self) -> tuple[float, ...]:
@@ -194,18 +151,21 @@ class StackSource:
     def unit_nm(self, finest_period: float) -> float:
         """Compute the noise of the whole map that periods are counted in, read once."""
         if finest_period not in self._units:
-            self._units[finest_period] = map_unit_nm(self._guide, self._shape, finest_period)
+            self._units[finest_period] = map_unit_nm(self._guide, self.shape, finest_period)
         return self._units[finest_period]
 
     def prepare(self, wanted: Wanted) -> None:
+        """Read what all patches share (unit, median modulation), so that threads and workers find it."""
         self.unit_nm(wanted.finest_period)
         if wanted.modulation:
             self._median_modulation()
 
     def valid(self, rows: slice, columns: slice) -> np.ndarray:
+        """Tell which pixels of a window were measured, bool."""
         return self._guide(rows, columns)[2]
 
     def patch(self, row: int, column: int, size: int, wanted: Wanted, number: int = 0) -> PatchBatch:
+        """Cut the square patch whose first pixel is (row, column), as a batch of one; ``number`` goes into its place."""
         rows, columns = slice(row, row + size), slice(column, column + size)
         height, sigma, valid = self._guide(rows, columns)
         frames, phase, modulation = None, None, None
@@ -286,7 +246,7 @@ class StackSource:
         is."""
         if self._median is None:
             seen = []
-            for window in sample_windows(self._shape):
+            for window in sample_windows(self.shape):
                 rows, columns = window
                 phasors = self._phasors(self._light(rows, columns), rows.start, columns.start)
                 seen.append(np.abs(phasors).mean(axis=0)[self.valid(rows, columns)])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name
 from cpikan.images.features import FeatureSpec
 from cpikan.images.patches.settings import PatchSettings
-from cpikan.images.training.tables import from_table, to_table
-from cpikan.storage.atomic import refuse_special
+from cpikan.images.training.tables import from_table
+from cpikan.storage.atomic import plain, refuse_special
 from cpikan.storage.documents import parse_toml
 
 OPTIMIZERS = ("adamw", "soap")
@@ -78,8 +78,8 @@ class OptimizerConfig:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        _one_of("optimizer", self.name, OPTIMIZERS)
-        _one_of("schedule", self.schedule, SCHEDULES)
+        check_name("optimizer", self.name, OPTIMIZERS)
+        check_name("schedule", self.schedule, SCHEDULES)
         _at_least("warmup_steps", self.warmup_steps, 0, "[optimizer]")
         _within("final_share", self.final_share, 0, 1, "[optimizer]")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
@@ -121,12 +121,11 @@ class TrainingConfig:
             _at_least(name, getattr(self, name), 1, "[training]")
         for name in ("patience", "rollbacks", "seconds", "recorrupt", "least_gain", "threads"):
             _at_least(name, getattr(self, name), 0, "[training]")
-        _one_of("precision", self.precision, PRECISIONS)
-        _one_of("engine", self.engine, ENGINES)
+        check_name("precision", self.precision, PRECISIONS)
+        check_name("engine", self.engine, ENGINES)
         if not 0 <= self.ema < 1:
             raise InputError(f"[training] ema = {self.ema}: give 0 (off) or a share below 1, such as 0.999")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise unknown_name("device", self.device, ("auto", "cpu", "cuda"))
+        check_name("device", self.device, ("auto", "cpu", "cuda"))
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class TrainConfig:
 
     def table(self) -> dict[str, Any]:
         """Write the config down for JSON; `config_of` gives it back."""
-        table = to_table(self)
+        table: dict[str, Any] = plain(asdict(self))
         for name in _DERIVED:
             del table["patches"][name]
         return table
@@ -178,11 +177,6 @@ def read_config(path: Path | str) -> TrainConfig:
     except ValueError as failure:
         raise InputError(f"{path} is no TOML: {failure}") from failure
     return config_of(table)
-
-
-def _one_of(what: str, given: str, allowed: tuple[str, ...]) -> None:
-    if given not in allowed:
-        raise unknown_name(what, given, allowed)
 
 
 def _at_least(name: str, value: float, least: int, where: str) -> None:

@@ -33,39 +33,21 @@ class Engine:
 
         _forget_earlier_runs()
         training = config.training
-        self._deepspeed = training.engine == "deepspeed"
+        # DeepSpeed alone holds the moments of the optimizer: no state can be gone on from
+        self.owns_moments = training.engine == "deepspeed"
         self._accelerator = Accelerator(
             # said of a machine without CUDA too: processes that a launcher started would not find each other otherwise
-            cpu=not self._deepspeed and (training.device == "cpu" or not torch.cuda.is_available()),
+            cpu=not self.owns_moments and (training.device == "cpu" or not torch.cuda.is_available()),
             mixed_precision={"off": "no"}.get(training.precision, training.precision),
-            deepspeed_plugin=_zero_plugin(config) if self._deepspeed else None,
+            deepspeed_plugin=_zero_plugin(config) if self.owns_moments else None,
         )
+        self.processes, self.rank = int(self._accelerator.num_processes), int(self._accelerator.process_index)
+        self.main = bool(self._accelerator.is_main_process)  # the process that writes files and messages
+        self.device = torch.device(self._accelerator.device)
         self._networks: list[nn.Module] = []
         self._threads = torch.get_num_threads()
         if training.threads:
             torch.set_num_threads(training.threads)
-
-    @property
-    def processes(self) -> int:
-        return int(self._accelerator.num_processes)
-
-    @property
-    def rank(self) -> int:
-        return int(self._accelerator.process_index)
-
-    @property
-    def main(self) -> bool:
-        """Tell whether this is the process that writes files and messages."""
-        return bool(self._accelerator.is_main_process)
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device(self._accelerator.device)
-
-    @property
-    def owns_moments(self) -> bool:
-        """Tell whether the engine alone holds the optimizer's moments, so that no state can be gone on from."""
-        return self._deepspeed
 
     @property
     def scaler(self) -> Any:

@@ -10,7 +10,7 @@ from cpikan.images.features import PatchBatch
 from cpikan.images.losses.base import Loss
 from cpikan.images.patches.dataset import PatchLoader, WaferPatchDataset
 from cpikan.images.patches.settings import PatchSettings
-from cpikan.images.patches.source import PatchSource
+from cpikan.images.patches.source import StackSource
 from cpikan.images.training.config import TrainConfig
 from cpikan.images.training.engine import Engine
 
@@ -24,7 +24,7 @@ class PatchFeed:
     """
 
     def __init__(
-        self, sources: Sequence[PatchSource], held_out: Sequence[PatchSource], config: TrainConfig, engine: Engine
+        self, sources: Sequence[StackSource], held_out: Sequence[StackSource], config: TrainConfig, engine: Engine
     ) -> None:
         data, settings = config.data, patch_settings(config)
         shared = not held_out and data.validation_patches > 0

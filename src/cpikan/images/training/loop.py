@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from cpikan.errors import InputError
 from cpikan.images.features import FeatureSpec, PatchBatch
-from cpikan.images.training.checkpoint import Parts, Position, State, put, put_weights, take
+from cpikan.images.training.checkpoint import Ema, Parts, Position, State, put, put_weights, take
 from cpikan.images.training.config import TrainConfig
-from cpikan.images.training.ema import Ema
 from cpikan.images.training.engine import Engine
 from cpikan.images.training.log import TrainLog
 from cpikan.images.training.optimizers import build_optimizer, rate_at

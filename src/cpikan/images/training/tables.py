@@ -9,7 +9,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar, Union
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name
 
 Made = TypeVar("Made")
 
@@ -25,24 +25,10 @@ def from_table(kind: type[Made], table: object, where: str) -> Made:
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     values = {}
     for key, value in table.items():
-        if key not in names:
-            raise unknown_name(f"key of {where}", str(key), names)
+        check_name(f"key of {where}", str(key), names)
         inside = f"[{key}]" if where == "the config" else f"{where} {key}"
         values[key] = _value(hints[key], value, inside)
     return kind(**values)
-
-
-def to_table(made: Any) -> dict[str, Any]:
-    """Write down the keys and values of a dataclass, JSON-able; `from_table` gives the dataclass back."""
-    return {field.name: _plain(getattr(made, field.name)) for field in dataclasses.fields(made)}
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return to_table(value)
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _value(hint: Any, value: object, where: str) -> Any:

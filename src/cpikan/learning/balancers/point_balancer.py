@@ -33,11 +33,16 @@ class PointBalancer(MeanSquares, ABC):
     start: ClassVar[MeanSquares] = KERNEL_TRACES
 
     def init(self, objective: Objective, field: nn.Module) -> tuple[Objective, State]:
-        """Weigh the terms, and their points, at the start; raises InputError for a density."""
+        """Weigh the terms, and their points, at the start; raises InputError for densities and integrals."""
         for term in objective.terms:
             if term.kind == "density":
                 raise InputError(
                     f"{term.name} is a density, which has no residuals at points: {type(self).__name__} cannot weigh it, "
+                    "give a balancer of terms"
+                )
+            if objective.sets[term.name].tests is not None:
+                raise InputError(
+                    f"{term.name} is made of integrals over elements, not of points: {type(self).__name__} cannot weigh it, "
                     "give a balancer of terms"
                 )
         plain = self.start.init(objective, field)[0]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cpikan.errors import InputError
 from cpikan.learning.methods.gauss_newton import backtracked
 from cpikan.learning.methods.method import Method, State
-from cpikan.learning.objective import Objective, half_squares
+from cpikan.learning.objective import Objective, Place, half_squares
 from cpikan.learning.qr_equations import StackedQR
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.unknowns import is_linear, output_vector, outputs_of, set_output_vector, zero_output
@@ -23,7 +23,7 @@ _REFINEMENTS = 2
 class OutputProblem:
     """An objective as a least-squares problem of what a field's output is linear in; ``damping`` as of ``StackedQR``."""
 
-    def __init__(self, objective: Objective, field: nn.Module, damping: float) -> None:
+    def __init__(self, objective: Place, field: nn.Module, damping: float) -> None:
         self._objective, self._field, self._damping = objective, field, damping
 
     def position(self) -> Tensor:

@@ -65,7 +65,7 @@ class Points:
 
     def init(self, problem: Problem) -> tuple[Mapping[str, PointSet], State]:
         """Draw the points of all terms."""
-        sets = {"equation": PointSet(_tensor(interior_points(problem, self)))}
+        sets = {"equation": equation_points(problem, self)}
         for name, condition in zip(problem.condition_names, problem.conditions, strict=True):
             sets[name] = _condition_points(problem, condition, self)
         return sets, {}
@@ -79,10 +79,20 @@ class Points:
         return Points(max(200, self.interior // 2), max(8, self.boundary // 2), "random", self.seed + 7919, True)
 
 
+def equation_points(problem: Problem, points: Points) -> PointSet:
+    """Place the points of the equation, or of the form that stands for it or judges in its place."""
+    form = problem.form.judge if problem.form is not None and points.held_out else problem.form
+    if form is None or form.place is None:
+        return PointSet(_tensor(interior_points(problem, points)))
+    found = form.place(points.interior, points.seed, points.held_out)
+    return PointSet(found.points, weight=found.weight, tests=found.tests, element=found.element)
+
+
 def interior_points(problem: Problem, points: Points) -> np.ndarray:
     """Place points (n, d) inside the region; a grid has the nearest full number at or above what was asked for."""
     unit = unit_points(points.interior, problem.dimension, points.rule, points.seed)
-    clustered = points.rule == "chebyshev" and problem.energy is None  # means over even points are integrals
+    density = problem.energy is not None or (problem.form is not None and problem.form.kind == "density")
+    clustered = points.rule == "chebyshev" and not density  # means over even points are integrals
     return problem.region.inside(unit, clustered)
 
 

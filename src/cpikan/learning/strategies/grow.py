@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from cpikan.fields.corner import CornerField
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
 from cpikan.learning.combinators import Strategy
+from cpikan.learning.iterate import Iterate
 from cpikan.learning.methods.method import State
 from cpikan.learning.qr_equations import StackedQR
 from cpikan.learning.runner import Runner
@@ -28,6 +28,7 @@ from cpikan.physics.regions import corners
 _INTERIOR = {1: 3000, 2: 3000}  # most interior points, by dimension, of networks below _LARGE parameters
 _LARGE = 2400
 _FLOOR, _GAIN = 1e-7, 2.0  # below this relative residual, a level that gains less than this factor is the last
+_SETTLED = 1.1  # times by which a level lowers the misfit of data that have more to tell than their noise
 _HOPELESS = 1e-2  # relative residual of the third level, where a smooth solution is far below
 _SMALL = 700  # parameters of levels that always fit; their times say little about longer ones
 _SHARE = 0.8  # of the time that is left: what a level may be expected to take
@@ -63,24 +64,28 @@ class Grow(Strategy):
 
     def init(self, run: Runner) -> State:
         """Begin with the lowest degree."""
-        return {"metric": None, "degree": 0, "times": [], "done": 0, "reason": int(StopReason.RUNNING)}
+        running = int(StopReason.RUNNING)
+        return {"metric": None, "degree": 0, "times": [], "done": 0, "misfit": math.nan, "reason": running}
 
     def step(self, run: Runner, state: State) -> State:
         """Go through a level; the runner is left with the best of all levels so far."""
         done, times = state["done"], state["times"]
         before = run.iterate if done else None
         size = self._next(run, state)
-        started = time.perf_counter()
+        begun = run.seconds
         beyond = self._fit(run, size, state["metric"], None if before is None else before.field)
-        took = time.perf_counter() - started - beyond
+        took = run.seconds - begun - beyond
         now = run.iterate
         metric = torch.from_numpy(gradient_metric(network_of(now.field), now.objective.sets["equation"].points))
         gain = math.inf if before is None else before.relative() / max(now.relative(), 1e-300)
         if before is not None and gain <= 1:
             run.iterate = before
-        reason = self._reason(run, done, gain, run.iterate.relative())
+        reason, misfit = self._reason(run, done, gain, run.iterate.relative()), data_misfit(run.problem, now)
+        if reason is StopReason.RUNNING and gain < _GAIN and state["misfit"] < _SETTLED * misfit:
+            reason = StopReason.COST  # what is left of the data is their noise
         times = [*times, [float(size.parameters(run.problem.outputs)), took]][-2:]
-        return {"metric": metric, "degree": size.degree, "times": times, "done": done + 1, "reason": int(reason)}
+        kept = {"degree": size.degree, "done": done + 1, "misfit": misfit, "reason": int(reason)}
+        return {"metric": metric, "times": times, **kept}
 
     def stop(self, run: Runner, state: State) -> StopReason:
         """Stop when the residual says so, at the largest size, or before a level that would not fit into the time."""
@@ -152,6 +157,17 @@ class Grow(Strategy):
         else:
             took = solve_last_layer(run, before is None)
         return run.seconds - begun - took
+
+
+def data_misfit(problem: Problem, iterate: Iterate) -> float:
+    """Compute the root mean square of what the field leaves of measured data; NaN where nothing was measured."""
+    measured = {
+        name for name, given in zip(problem.condition_names, problem.conditions, strict=True) if given.at is not None
+    }
+    terms = [term for term in iterate.objective.terms if term.name in measured]
+    with torch.no_grad():
+        left = [value for term in terms for value in term.at(iterate.field, iterate.objective.sets[term.name])]
+    return float(torch.cat(left).square().mean().sqrt()) if left else math.nan
 
 
 def expected_s(times: list[list[float]], parameters: int) -> float:

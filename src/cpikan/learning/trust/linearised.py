@@ -214,16 +214,17 @@ def _linearised(
     with torch.enable_grad():
         found = term.pointwise(jets[0], at, jets[1] if len(jets) > 1 else None)
     residuals, rows, made_of = [], [], 0.0
-    for value, left in zip(found, at.assembled([value.detach() for value in found]), strict=True):
-        pushes = pullback(value, jets)
-        row = at.slopes(contract(bases, pushes)[:, keep])
+    pushes = [pullback(value, jets) for value in found]
+    slopes = at.slopes([contract(bases, push)[:, keep] for push in pushes])
+    lefts = at.assembled([value.detach() for value in found])
+    for left, row, push in zip(lefts, slopes, pushes, strict=True):
         if not bool(
             row.any()
         ):  # no correction has to do with it, as with the slopes of a coefficient: its size is enough
             row, left = row[:1], left.norm()[None]
         rows.append(row)
         residuals.append(left)
-        streams = [pair for jet, push in zip(jets, pushes, strict=True) for pair in zip(jet, push, strict=True)]
+        streams = [pair for jet, slope in zip(jets, push, strict=True) for pair in zip(jet, slope, strict=True)]
         parts = [(part * slope).abs().flatten(1).sum(1) for part, slope in streams]
         size = at._replace(shift=None, mix=None if at.mix is None else at.mix.abs()).assembled(
             [sum(parts[1:], parts[0])]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name, check_names
 from cpikan.option import option
 from cpikan.storage.documents import parse_json, parse_toml
 from cpikan.streaming.events import Events, as_events
@@ -55,7 +55,7 @@ class OneAreaOptions(AreaOptions):
             raise InputError("mask and circle exclude each other: give one of them")
 
 
-VERBS = ("reconstruct", "simulate", "train", "finetune", "evaluate", "solve")  # files in verbs/
+VERBS = ("reconstruct", "simulate", "train", "finetune", "evaluate", "solve", "ablate")  # files in verbs/
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,7 @@ class Job:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.verb not in VERBS:
-            raise unknown_name("verb", str(self.verb), VERBS)
+        check_name("verb", str(self.verb), VERBS)
         verb = verb_named(self.verb)
         for key in verb.needs:
             if not isinstance(getattr(self, key), str) or not getattr(self, key):
@@ -109,18 +108,14 @@ class Job:
         if not isinstance(self.settings, Mapping):
             raise InputError(f"settings of {self.verb} are {self.settings!r}: give a table of names and values")
         allowed = verb.names
-        for name in self.settings:
-            if name not in allowed:
-                raise unknown_name(f"setting of {self.verb}", str(name), allowed)
+        check_names(f"setting of {self.verb}", self.settings, allowed)
         object.__setattr__(self, "settings", _plain(self.settings, self.verb))
         verb.check(self)
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Job:
         """Make a job of a table with the keys verb, source, output and settings; InputError for any other key."""
-        for key in table:
-            if key not in _KEYS:
-                raise unknown_name("key of a job", str(key), _KEYS)
+        check_names("key of a job", table, _KEYS)
         if "verb" not in table:
             raise InputError(f"a job without a verb: give one of {', '.join(VERBS)}")
         return cls(**{str(key): value for key, value in table.items()})

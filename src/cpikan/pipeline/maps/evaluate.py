@@ -19,7 +19,7 @@ from cpikan.storage.maps import open_npy
 from cpikan.streaming.engine import Band
 from cpikan.streaming.events import Events
 from cpikan.surface.alignment import Alignment, Block, align
-from cpikan.surface.aperture import Aperture, pupil_of
+from cpikan.surface.aperture import Aperture, laid_on, pupil_of
 from cpikan.surface.components import ComponentScan
 from cpikan.surface.form import check_form_terms, form_modes
 from cpikan.surface.tallies import ErrorTally
@@ -138,9 +138,7 @@ def align_to_truth(
     scan = _scan(rows) if height_map.component is None and len(wavelengths) == 1 else None
     limit_nm = wrong_order_limit_nm(wavelengths)
     aspect = pixel_aspect(height_map.pixel_um)
-    if aperture is not None:
-        aperture = aperture.stretched(aspect)
-        aperture.check(rows.shape)
+    aperture = laid_on(aperture, rows.shape, aspect)
     removed = check_form_terms(("piston", *terms))
     alignment = align(
         lambda: _blocks(rows, heights, scan, aperture),

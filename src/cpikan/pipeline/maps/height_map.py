@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
-from cpikan.storage.lazy import LazyMap
-from cpikan.storage.maps import MapArray, open_map
+from cpikan.storage.maps import LazyMap, MapArray, open_map
 from cpikan.storage.writers.layout import QUANTITIES
 from cpikan.streaming.engine import Band, split_bands
 from cpikan.streaming.events import Events, Progress

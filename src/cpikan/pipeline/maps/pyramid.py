@@ -9,9 +9,10 @@ import numpy as np
 
 from cpikan.errors import InputError
 from cpikan.storage.atomic import full_disk_named, sync_tree
-from cpikan.storage.lazy import ZarrMap
+from cpikan.storage.maps import ZarrMap
 from cpikan.storage.writers.layout import QUANTITIES, Quantity
-from cpikan.streaming.engine import Band, ProgressSink, split_bands, stream
+from cpikan.streaming.engine import Band, split_bands, stream
+from cpikan.streaming.events import Progress
 
 if TYPE_CHECKING:
     import zarr
@@ -28,7 +29,7 @@ class HasPyramid(Protocol):
     pyramid_root: Path
 
 
-def build_pyramid(target: object, *, progress: ProgressSink | None = None) -> None:
+def build_pyramid(target: object, *, progress: Progress | None = None) -> None:
     """Write the pyramid levels of every quantity of a writer's partial output, or of a Zarr folder given by its path.
 
     Nothing is done for a writer whose format has no pyramids. Call it when all rows are written, before ``finish``. It
@@ -99,7 +100,7 @@ def _quarters(fine: np.ndarray, pad: float) -> list[np.ndarray]:
     return [even[y::2, x::2] for y in (0, 1) for x in (0, 1)]
 
 
-def _build_quantity(root: Path, quantity: Quantity, progress: ProgressSink | None) -> None:
+def _build_quantity(root: Path, quantity: Quantity, progress: Progress | None) -> None:
     from cpikan.storage.writers.zarr import create_level, describe_levels, open_level, sweep
 
     sweep(root / quantity.name)
@@ -115,7 +116,7 @@ def _build_quantity(root: Path, quantity: Quantity, progress: ProgressSink | Non
         sync_tree(root / quantity.name)
 
 
-def _fill(fine: ZarrMap, coarse: zarr.Array[Any], quantity: Quantity, progress: ProgressSink | None) -> None:
+def _fill(fine: ZarrMap, coarse: zarr.Array[Any], quantity: Quantity, progress: Progress | None) -> None:
     """Write one level, whole shards at a time; a missing chunk of the finer one raises."""
 
     def read(band: Band) -> np.ndarray:

@@ -15,7 +15,7 @@ from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_map import HeightMap, MapRows, open_height_map
 from cpikan.streaming.engine import Band
 from cpikan.streaming.events import Events, Progress
-from cpikan.surface.aperture import Aperture, Circle, pupil_of
+from cpikan.surface.aperture import Aperture, Circle, laid_on, pupil_of
 from cpikan.surface.form import Form, check_form_terms
 from cpikan.surface.measure import Measurement, MeasureSettings, measure
 from cpikan.surface.ripple import fringe_ripple, sample_step
@@ -44,9 +44,7 @@ def surface_figures(
     """
     terms = check_form_terms(remove)
     height_map = source if isinstance(source, HeightMap) else open_height_map(source)
-    if aperture is not None:
-        aperture = aperture.stretched(pixel_aspect(height_map.pixel_um))
-        aperture.check(height_map.shape)
+    aperture = laid_on(aperture, height_map.shape, pixel_aspect(height_map.pixel_um))
     sweeps = _Sweeps(height_map, aperture, progress)
     try:
         found = measure(
@@ -228,9 +226,7 @@ class _Pair:
                 f"{one.path} has pixels of {_told(sizes[0])} um, {two.path} of {_told(sizes[-1])} um: compare maps of one "
                 "scale, resample one of them"
             )
-        if self.aperture is not None:
-            self.aperture = self.aperture.stretched(pixel_aspect(sizes[0] if sizes else None))
-            self.aperture.check(one.shape)
+        self.aperture = laid_on(self.aperture, one.shape, pixel_aspect(sizes[0] if sizes else None))
         return sizes[0] if sizes else None
 
     def sweep(self) -> Iterator[tuple[int, NDArray[np.floating]]]:

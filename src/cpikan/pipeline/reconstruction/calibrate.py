@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.averages import average_factors, shared_noise
 from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, Subsample, calibrate
 from cpikan.psi.calibration.questioned import calibrate_questioned, step_major
+from cpikan.psi.calibration.registration import ImageShift, Window, image_shifts
 from cpikan.psi.calibration.saturation import Ceiling, find_ceiling
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 SIGMA_CELL_PX = 32
 _WINDOW = (96, 256)  # rows and columns that shared noise is looked for in
+_BESIDE = 4  # further windows of the same rows, of several wavelengths, where they find place side by side
 _ENOUGH = 5  # frames of which closed forms find steps, tilts and gains on their own
 
 
@@ -44,8 +47,8 @@ class SurfaceFit:
 @dataclass(frozen=True)
 class StackCalibration:
     """The calibration of a stack, the surface fitted to its frames where one was, whether pixels of the subsample are in
-    doubt of their orders (asked where the plan wants to know), the seconds that reading and computing took, and what averages
-    over squares of pixels are worth (None: not known)."""
+    doubt of their orders (asked where the plan wants to know), the seconds that reading and computing took, what averages
+    over squares of pixels are worth (None: not known), and the wavelengths whose image lies elsewhere."""
 
     calibration: Calibration
     surface: SurfaceFit | None
@@ -53,6 +56,12 @@ class StackCalibration:
     seconds_read: float
     seconds_calibrate: float
     average_factors: dict[int, float] | None = None
+    moved: tuple[ImageShift, ...] = ()
+
+    @property
+    def step_reach_px(self) -> int:
+        """Give the pixels from a step within which the phases of a pixel may be those of different places; 0 where none are."""
+        return math.ceil(max(one.size for one in self.moved)) + 1 if self.moved else 0
 
     @property
     def varying(self) -> bool:
@@ -94,24 +103,35 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
             may_reorder=stack.may_be_step_major and stack.acquisition.order == "wavelength-major",
         )
     used = calibration.acquisition
-    factors = _average_factors(stack if used is None else stack.in_order(used.order), sample, calibration)
-    told = (*_of_frames(stack, inside, ceiling), *calibration.warnings, *shared_noise(factors))
-    calibration = replace(calibration, warnings=told)
     if used is not None and used.order != stack.acquisition.order:
         sample = step_major(sample)
-    doubtful = plan.neighbours == "in doubt" and _is_doubtful(calibration, sample)
-    return StackCalibration(calibration, surface, doubtful, look.seconds, time.perf_counter() - read, factors)
-
-
-def _average_factors(stack: FrameStack, sample: Subsample, calibration: Calibration) -> dict[int, float] | None:
-    """Look at a window in the middle of what is inside the mask."""
-    middle = np.median(sample.position[sample.valid], axis=0).astype(int)
-    corner = [
-        int(np.clip(m - w // 2, 0, max(side - w, 0))) for m, w, side in zip(middle, _WINDOW, sample.shape, strict=True)
-    ]
-    window = stack.window(*(slice(c, c + w) for c, w in zip(corner, _WINDOW, strict=True)))
+    model = calibration.model.demodulation
+    windows = _windows(stack if used is None else stack.in_order(used.order), sample)
     with single_threaded():
-        return average_factors(window, calibration.model.demodulation, (corner[0], corner[1]))
+        factors = average_factors(windows[0].frames, model, windows[0].position)
+        moved = image_shifts(windows, model) if len(windows[0].frames) > 1 else ()
+    seen = (*shared_noise(factors), *(one.caution() for one in moved))
+    calibration = replace(calibration, warnings=(*_of_frames(stack, inside, ceiling), *calibration.warnings, *seen))
+    doubtful = plan.neighbours == "in doubt" and _is_doubtful(calibration, sample)
+    return StackCalibration(calibration, surface, doubtful, look.seconds, time.perf_counter() - read, factors, moved)
+
+
+def _windows(stack: FrameStack, sample: Subsample) -> list[Window]:
+    """Read windows of the rows in the middle of what is inside the mask: the middle one first, then some beside it."""
+    middle = np.median(sample.position[sample.valid], axis=0).astype(int)
+    top, left = (
+        int(np.clip(m - w // 2, 0, max(side - w, 0))) for m, w, side in zip(middle, _WINDOW, sample.shape, strict=True)
+    )
+    height, width = _WINDOW
+    band, columns = stack.rows(top, min(top + height, sample.shape[0])), [left]
+    if sample.shape[1] >= _BESIDE * width:
+        columns += np.linspace(0, sample.shape[1] - width, _BESIDE).astype(int).tolist()
+    windows = []
+    for column in columns:
+        frames = np.array(band[..., column : column + width])
+        y, x = np.mgrid[top : top + frames.shape[2], column : column + frames.shape[3]]
+        windows.append(Window(frames, (y, x)))
+    return windows
 
 
 def _of_frames(stack: FrameStack, frames: np.ndarray, ceiling: Ceiling) -> tuple[Caution, ...]:

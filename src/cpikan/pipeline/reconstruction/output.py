@@ -74,6 +74,7 @@ class RowSink:
         self._durable = durable
         self._writer, self._journal, self._stage, self._shape = writer, journal, stage, shape
         self._assembler = RowAssembler(writer, shape)
+        self.quantities = tuple(writer.quantities)
         self._pending: list[tuple[int, np.ndarray]] = []
         self._synced_at = time.perf_counter()
         self.statistics = MapStatistics()
@@ -84,11 +85,6 @@ class RowSink:
             self.first_row = int(last["rows"])
             self.statistics = MapStatistics.from_json(last["statistics"])
         self.sample = HeightSample(shape, self.first_row)
-
-    @property
-    def quantities(self) -> tuple[str, ...]:
-        """Name the quantities that the writer stores."""
-        return tuple(self._writer.quantities)
 
     def write(self, start: int, rows: Mapping[str, np.ndarray], table: np.ndarray | None = None) -> None:
         """Take rows that follow the last, of which the stored quantities count; ``table`` holds their row statistics."""

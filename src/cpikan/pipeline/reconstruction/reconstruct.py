@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from cpikan.compiled import compilation_told
-from cpikan.errors import InputError, NothingMeasured, unknown_name
+from cpikan.errors import InputError, NothingMeasured, check_names
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.reconstruction.calibrate import FirstLook, StackCalibration, calibrated
 from cpikan.pipeline.reconstruction.output import HeightSample, Output
@@ -35,6 +35,7 @@ from cpikan.storage.writers.layout import document_path, output_format, required
 from cpikan.streaming.events import Events, as_events, note
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.threads import RowPool
+from cpikan.surface.aperture import laid_on
 from cpikan.units import pixel_aspect
 from cpikan.version import VERSION
 
@@ -67,9 +68,7 @@ def reconstruct(
     """
     if settings is not None and options:
         raise InputError(f"give settings or {', '.join(options)}, not both")
-    for name in options:
-        if name not in ReconstructSettings.__dataclass_fields__:
-            raise unknown_name("setting", name, ReconstructSettings.__dataclass_fields__)
+    check_names("setting", options, ReconstructSettings.__dataclass_fields__)
     run = _Run.prepared(stack, Path(output), settings or ReconstructSettings(**options), as_events(progress))
     finished = run.go(seconds_before, resume=resume, overwrite=overwrite)
     height_map = open_height_map(run.output)
@@ -93,11 +92,8 @@ class _Run:
         """Plan the run and refuse what cannot work before anything is written."""
         accelerator = choose_device(settings.device)
         check_orders(stack.acquisition.wavelengths_nm, settings.range_nm)
-        if settings.mask is not None:
-            aspect = pixel_aspect(stack.acquisition.pixel_um)
-            settings = replace(settings, mask=settings.mask.stretched(aspect))
-            assert settings.mask is not None
-            settings.mask.check(stack.shape[2:])
+        mask = laid_on(settings.mask, stack.shape[2:], pixel_aspect(stack.acquisition.pixel_um))
+        settings = replace(settings, mask=mask)
         plan = plan_reconstruction(StackInfo.of(stack), settings, output_format(output), accelerator)
         _check_not_the_frames(stack, output)
         network = None
@@ -164,7 +160,8 @@ class _Run:
         calibration = calibrated(self.stack, self.settings, self.plan, look)
         used = calibration.calibration.acquisition
         stack = self.stack if used is None else self.stack.in_order(used.order)
-        plan = self.plan.settle(doubtful=calibration.doubtful, varying=calibration.varying)
+        reach = calibration.step_reach_px
+        plan = self.plan.settle(doubtful=calibration.doubtful, varying=calibration.varying, step_reach_px=reach)
         facts = first_facts(self.settings.method, plan.device, calibration)
         again = bool(space.journal.steps)  # then the scratch files must be there: ResumeError if not
         with (

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name, unknown_name
 from cpikan.option import FORM_HELP, option, options_of
 from cpikan.psi.calibration.steps.model import EFFECTS
 from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, SCHEMES
@@ -95,12 +95,9 @@ class ReconstructSettings:
     def __post_init__(self) -> None:
         from cpikan.surface.form import check_form_terms  # compiled: help must not wait for it
 
-        if self.method not in METHODS:
-            raise unknown_name("method", self.method, METHODS)
-        if self.combine not in COMBINATIONS:
-            raise unknown_name("combination", self.combine, COMBINATIONS)
-        if self.scheme not in (names := (LEAST_SQUARES, CARRE, *SCHEMES)):
-            raise unknown_name("scheme", self.scheme, names)
+        check_name("method", self.method, METHODS)
+        check_name("combination", self.combine, COMBINATIONS)
+        check_name("scheme", self.scheme, (LEAST_SQUARES, CARRE, *SCHEMES))
         if self.fit is not None:
             object.__setattr__(self, "fit", _effects(self.fit))
         object.__setattr__(self, "remove", check_form_terms(self.remove))  # one order, whatever was written

@@ -14,6 +14,7 @@ from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.calibration.calibrate import Calibration
 from cpikan.psi.kernels.statistics import MapStatistics
 from cpikan.psi.model.caution import Caution
+from cpikan.storage.atomic import plain
 from cpikan.version import VERSION
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 # parts overlap: their sum may exceed the whole
 _SECONDS = ("read", "calibrate", "demodulate", "orders", "refine", "write")
+_OF_FIT = (
+    *("effects", "omitted", "determined", "reason", "conditioning", "circle_coverage", "fringes"),
+    *("residual_dn", "residual_over_three_dn"),
+)
 _REPORTS = ("unwrapping", "refining", "learned", "inpainting", "ripple_mrad", "form", "surface", "field_fit")
 
 
@@ -41,7 +46,7 @@ def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[
         "components": 1,
         "sigma_nm_median": calibration.sigma_nm_median,
         "sigma_systematic_share": calibration.systematic_share,
-        "sigma_average_factors": _by_side(calibrated.average_factors),
+        "sigma_average_factors": plain(calibrated.average_factors),
         "range_nm": calibration.range_nm,
         "expected_wrong_order_rate": calibration.wrong_order_rate,
         "fit_across_wavelengths": calibration.fit_across_wavelengths,
@@ -51,10 +56,6 @@ def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[
         "field_fit": None if surface is None else surface.summary,
         **told(calibration.warnings),
     }
-
-
-def _by_side(factors: dict[int, float] | None) -> dict[str, float] | None:
-    return None if factors is None else {str(side): factor for side, factor in factors.items()}
 
 
 def told(cautions: Iterable[Caution]) -> dict[str, list[str]]:
@@ -160,46 +161,29 @@ def describe_fits(calibration: Calibration) -> list[dict[str, Any]] | None:
     if fits is None:
         return None
     before, after = calibration.ripple_before_mrad, calibration.ripple_after_mrad
-    found = []
-    for i, fit in enumerate(fits):
-        model = fit.model
-        found.append(
+    found: list[dict[str, Any]] = plain(
+        [
             {
-                "phase_steps_deg": list(fit.steps_deg),
-                "step_error_deg": np.degrees(fit.step_error_rad).tolist(),
-                "tilt_rad_px": model.tilt_rad_px.tolist(),
-                "tilt_pivot_px": list(model.pivot),
-                "defocus_rad_px2": model.defocus_rad_px2.tolist(),
-                "gain": model.gain.tolist(),
-                "offset_dn": model.offset_dn.tolist(),
-                "contrast": model.fringe_contrast.tolist(),
-                "harmonic_ratio": {str(order): ratio for order, ratio in fit.harmonic_ratio.items()},
-                "harmonics_per_pixel": list(model.harmonics),
-                "response": None if model.response is None else asdict(model.response),
-                "effects": list(fit.effects),
-                "omitted": dict(fit.omitted),
-                "determined": fit.determined,
-                "reason": fit.reason,
-                "conditioning": fit.conditioning,
-                "circle_coverage": fit.circle_coverage,
-                "fringes": fit.fringes,
-                "residual_dn": _finite(fit.residual_dn),
-                "residual_over_three_dn": _finite(fit.residual_over_three_dn),
+                "phase_steps_deg": fit.steps_deg,
+                "step_error_deg": np.degrees(fit.step_error_rad),
+                "tilt_rad_px": fit.model.tilt_rad_px,
+                "tilt_pivot_px": fit.model.pivot,
+                "defocus_rad_px2": fit.model.defocus_rad_px2,
+                "gain": fit.model.gain,
+                "offset_dn": fit.model.offset_dn,
+                "contrast": fit.model.fringe_contrast,
+                "harmonic_ratio": fit.harmonic_ratio,
+                "harmonics_per_pixel": fit.model.harmonics,
+                "response": fit.model.response and asdict(fit.model.response),
+                **{name: getattr(fit, name) for name in _OF_FIT},
                 "ripple_expected_mrad": 1e3 * fit.ripple_rad,
-                "ripple_before_mrad": _keyed(before, i),
-                "ripple_after_mrad": _keyed(after, i),
+                "ripple_before_mrad": before and before[i],
+                "ripple_after_mrad": after and after[i],
                 "iterations": fit.iterations,
                 "converged": fit.converged,
                 "sign": fit.sign,
             }
-        )
+            for i, fit in enumerate(fits)
+        ]
+    )
     return found
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
-
-
-def _keyed(ripple: tuple[dict[int, float] | None, ...] | None, i: int) -> dict[str, float] | None:
-    one = None if ripple is None else ripple[i]
-    return None if one is None else {str(k): value for k, value in one.items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name, check_names
 from cpikan.option import option
 from cpikan.psi.model.acquisition import STEP_STATES, Acquisition, FrameOrder, StepState, check_steps
 from cpikan.storage.documents import parse_toml
@@ -70,9 +70,7 @@ def read_acquisition_file(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not valid TOML: {error}; write lines such as {_EXAMPLE} in UTF-8") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check its rights") from error
-    for key in values:
-        if key not in ACQUISITION_KEYS:
-            raise unknown_name(f"key in {path}", key, ACQUISITION_KEYS)
+    check_names(f"key in {path}", values, ACQUISITION_KEYS)
     return values
 
 
@@ -113,8 +111,7 @@ def build_acquisition(values: Mapping[str, Any], where: str = "the flags") -> Ac
     steps_deg = _phase_steps(values.get("phase_steps"), len(wavelengths))
     said = values.get("steps") is not None
     state = values["steps"] if said else "unknown" if steps_deg is None else "trusted"
-    if state not in STEP_STATES:
-        raise unknown_name("state of the steps", str(state), STEP_STATES)
+    check_name("state of the steps", str(state), STEP_STATES)
     if state == "unknown":
         steps_deg = None
     pixel = values.get("pixel_size")

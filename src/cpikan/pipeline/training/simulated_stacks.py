@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_names
 from cpikan.images.patches.source import StackSource
 from cpikan.pipeline.simulation.simulate import simulate
 from cpikan.pipeline.training.training_stacks import open_training_stack
@@ -66,9 +66,7 @@ class SimulatedSpec:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.count < 1:
             raise InputError(f"{self.count} simulated stacks: give 1 or more")
-        for kind in self.surfaces:
-            if kind not in (kinds := (*SURFACE_KINDS, VARIED)):
-                raise unknown_name("kind of surface", kind, kinds)
+        check_names("kind of surface", self.surfaces, (*SURFACE_KINDS, VARIED))
         if self.pixel_um and VARIED in self.surfaces:
             raise InputError(
                 f"pixel_um and {VARIED!r} surfaces, which have pixel sizes of their own: leave one of them out"

@@ -20,7 +20,7 @@ from cpikan.images.losses.kinds import build_losses
 from cpikan.images.model_file import ModelCard, load_model, save_model, shipped_models
 from cpikan.images.models.kinds import build_model, model_settings
 from cpikan.images.models.network import ImageNetwork
-from cpikan.images.patches.source import PatchSource
+from cpikan.images.patches.source import StackSource
 from cpikan.images.training.anchor import Anchor
 from cpikan.images.training.config import TrainConfig, read_config
 from cpikan.images.training.engine import Engine
@@ -85,8 +85,8 @@ class TrainingRun:
     """A training made ready: config, stacks, network to begin with and losses; ``identity`` and the config tell runs apart."""
 
     config: TrainConfig
-    sources: Sequence[PatchSource]
-    held_out: Sequence[PatchSource]
+    sources: Sequence[StackSource]
+    held_out: Sequence[StackSource]
     network: ImageNetwork
     terms: list[tuple[float, Loss]]
     identity: dict[str, Any]
@@ -202,7 +202,7 @@ def _check_task(run: TrainingRun, curriculum: Curriculum | None, engine: Engine)
 
 def _stacks(
     config: TrainConfig, engine: Engine, progress: bool | Events
-) -> tuple[list[PatchSource], list[PatchSource]]:
+) -> tuple[list[StackSource], list[StackSource]]:
     """Prepare stacks to train on and held-out ones; the main process makes missing ones, the others take them."""
     data = config.data
     if not data.folders and not data.simulated:
@@ -223,8 +223,8 @@ def _stacks(
 
 def _open(
     folders: Sequence[str], simulated: dict[str, Any], key: str, config: TrainConfig, progress: bool | Events
-) -> list[PatchSource]:
-    found: list[PatchSource] = []
+) -> list[StackSource]:
+    found: list[StackSource] = []
     frames, cache = reads_frames(config), Path(config.data.cache)
     if folders:
         found += open_training_stacks(

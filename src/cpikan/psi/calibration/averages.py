@@ -18,17 +18,18 @@ _MULTIPLES = (1, 2, 3, 4)  # of the fringe
 _TOLD = 1.5  # times sigma / k, of a square of eight pixels
 
 
-def average_factors(frames: np.ndarray, model: Demodulation, corner: tuple[int, int]) -> dict[int, float] | None:
+def average_factors(
+    frames: np.ndarray, model: Demodulation, position: tuple[np.ndarray, np.ndarray]
+) -> dict[int, float] | None:
     """Measure how much larger than sigma / k the standard deviation of the mean of k x k pixels is.
 
-    ``frames`` (L, K, rows, columns) begin at ``corner`` of the image. What they hold beside background and fringes is noise,
+    ``frames`` (L, K, rows, columns) lie at ``position``, rows and columns of the image. What they hold beside light is noise,
     pixel by pixel; its means over squares scatter more where neighbours share it. None where frames leave nothing beside
     (three of them), or too few squares are whole.
     """
     if not model.parity.any():
         return None
-    place = np.mgrid[: frames.shape[2], : frames.shape[3]] + np.array(corner)[:, None, None]
-    noise, phasor = reference.noise_image(frames, model, (place[0], place[1]))
+    noise, phasor = reference.noise_image(frames, model, position)
     lit = np.abs(phasor) > np.median(np.abs(phasor), axis=(1, 2), keepdims=True) / 2
     usable = np.isfinite(noise) & lit & (np.asarray(frames) < model.saturation_dn).all(axis=1)
     if min(one.sum() for one in usable) < _FEWEST_PIXELS:

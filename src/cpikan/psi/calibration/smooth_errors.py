@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpikan.psi.calibration.alignment import Guess, Samples, Search, decode, subset, thin, trimmed_mean
+from cpikan.psi.calibration.alignment import Guess, Samples, Search, decode, subset, thin
 
 DEGREE = 4
 _GROWTH = (
@@ -135,8 +135,3 @@ def _terms(samples: Samples, residual: np.ndarray, degree: int, scale: float) ->
     for values, (i, j) in zip(found.T, some, strict=True):
         out[:, i, j] = values
     return out
-
-
-def mean_misfit(misfit: np.ndarray, wavelengths: int) -> float:
-    """Compute the mean misfit per degree of freedom."""
-    return trimmed_mean(misfit) / max(wavelengths - 1, 1)

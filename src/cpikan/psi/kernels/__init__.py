@@ -1,1 +1,1 @@
-"""The fused pixel pass: a plain reference and two fast paths with one signature."""
+"""The fused pixel pass: two fast paths with one signature, and plain demodulation for a subsample."""

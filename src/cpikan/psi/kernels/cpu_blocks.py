@@ -177,7 +177,7 @@ def _search_far(model, n, snr_min, quality, waves, found, lone_waves, lone):  # 
                 lone_waves.weight[i, 0] = waves.weight[i, x]
             lone.start[0] = np.ceil(model.whole.low - waves.phase_cycles[0, x])
             lone.variance[0] = found.variance[x]
-            search(lone_waves, model.ratio, model.whole, lone, 1)
+            search(lone_waves, model.ratio, model.whole, lone, np.intp(1))  # no literal: see `phase_rows`
             found.best[x], found.second[x] = lone.best[0], lone.second[0]
             found.order[x], found.shift[x] = lone.order[0], lone.shift[0]
 

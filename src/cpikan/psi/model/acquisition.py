@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name
 from cpikan.units import PixelUm, pixel_pair
 
 StepState = Literal["trusted", "nominal", "unknown"]
@@ -51,11 +51,9 @@ class Acquisition:
             raise InputError(f"wavelengths {list(self.wavelengths_nm)} nm repeat one: give each wavelength once")
         if self.pixel_um is not None and pixel_pair(self.pixel_um) is None:
             raise InputError(f"pixel size {self.pixel_um} um is not positive: give one above zero, or (y, x)")
-        if self.order not in FRAME_ORDERS:
-            raise unknown_name("order of the frames", str(self.order), FRAME_ORDERS)
+        check_name("order of the frames", str(self.order), FRAME_ORDERS)
         self._check_pistons()
-        if self.steps not in STEP_STATES:
-            raise unknown_name("state of the steps", self.steps, STEP_STATES)
+        check_name("state of the steps", self.steps, STEP_STATES)
         if self.phase_steps_deg is None:
             if self.steps != "unknown":
                 raise InputError(

@@ -13,6 +13,7 @@ CAUTIONS: dict[str, str] = {
     "frames-unexplained": "what the model leaves of the frames is no noise",
     "fringes-dense": "fringes above 0.4 cycles per pixel in places",
     "fringes-faint": "fringes are only a few steps of the camera high",
+    "images-moved": "the image of one wavelength lies elsewhere than that of another",
     "light-uneven": "the background that was fitted to raw frames varies as much as fringes do",
     "map-in-pieces": "the map falls into many parts, whose relative heights are not known",
     "noise-shared": "neighbouring pixels share noise: averages are less certain than their number says",

@@ -11,11 +11,10 @@ import torch
 from cpikan.fields.grid_evaluator import GridEvaluator
 from cpikan.psi.kernels.model import DemodulatedRows
 from cpikan.psi.refine.blocks import Empty
-from cpikan.psi.refine.closed_form import DONE, ClosedForm, fit_closed_form, on_blocks
+from cpikan.psi.refine.closed_form import DONE, ClosedForm, fit_closed_form, on_blocks, posterior_sigma
 from cpikan.psi.refine.coarse import CoarseHeights, joint, shifted
 from cpikan.psi.refine.footprint import Derivatives
 from cpikan.psi.refine.network import NetworkFit, fit_networks
-from cpikan.psi.refine.posterior import posterior_sigma
 from cpikan.psi.refine.protocol import BLOCK_PX, SurfaceRows
 
 STEP_NM = 150.0  # a pixel may lie this far from the surface of its blocks: etched steps of 120 nm are no order errors
@@ -83,11 +82,6 @@ class FittedSurface:
             return gradient, curvature
         more = self.networks.slopes()
         return gradient + more[0] / BLOCK_PX, curvature + more[1] / BLOCK_PX**2
-
-    def slope_sigmas(self) -> np.ndarray:
-        """Estimate sigmas of the closed form's `slopes`: (3, Hb, Wb), slope in y and x (nm per pixel) and curvature."""
-        sigma = posterior_sigma(self.closed, ("slope_y", "slope_x", "curvature"))
-        return sigma / np.array([BLOCK_PX, BLOCK_PX, BLOCK_PX**2], float)[:, None, None]
 
     def summary(self) -> dict[str, Any]:
         """Count what became of the tiles, JSON-able."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name
 from cpikan.option import option
 from cpikan.psi.model.acquisition import Acquisition, check_steps
 from cpikan.psi.simulate.random import generator
@@ -189,8 +189,7 @@ def surface_preset(kind: str, wavelengths_nm: Sequence[float]) -> SurfaceSetting
     Several wavelengths: bow up to 10.5 um, less where the widest beat of a pair is short. One wavelength: slopes stay
     below an eighth of a wavelength per pixel and the wafer has no etched steps. Raises InputError for an unknown kind.
     """
-    if kind not in SURFACE_KINDS:
-        raise unknown_name("kind of surface", kind, SURFACE_KINDS)
+    check_name("kind of surface", kind, SURFACE_KINDS)
     waves = sorted(Acquisition(tuple(wavelengths_nm)).wavelengths_nm)  # checks them
     base = SurfaceSettings()
     if len(waves) == 1:

@@ -30,7 +30,7 @@ def edge_costs(real: np.ndarray, imag: np.ndarray, valid: np.ndarray) -> tuple[n
     turns = np.empty((height, width), np.float32)
     for y in range(height):
         fill_phase_cycles(real[y], imag[y], turns[y], width)
-    slope = np.empty(width, np.float32)
+    slope, next_pixel = np.empty(width, np.float32), np.intp(1)  # no literal: `box_sum` would be compiled once more
     for direction in range(2):
         dy, dx = direction, 1 - direction
         cosine, sine = lag_products(real, imag, dy, dx)
@@ -38,7 +38,8 @@ def edge_costs(real: np.ndarray, imag: np.ndarray, valid: np.ndarray) -> tuple[n
         mean_cosine, mean_sine, total = _means(cosine, sine, modulus)
         scale = 25 * _PRIOR / max(total, 1e-30)
         prior_cosine, prior_sine = np.float32(mean_cosine * scale), np.float32(mean_sine * scale)
-        box_cosine, box_sine, box_modulus = box_sum(cosine, 1), box_sum(sine, 1), box_sum(modulus, 1)
+        box_cosine, box_sine = box_sum(cosine, next_pixel), box_sum(sine, next_pixel)
+        box_modulus = box_sum(modulus, next_pixel)
         for y in range(height - dy):
             first = direction * pixels + y * width
             row = slice(first, first + width - dx)

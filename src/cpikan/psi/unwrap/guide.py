@@ -111,8 +111,8 @@ def _take(
     out_imag: np.ndarray,
 ) -> int:
     """Fill in the missing pixels around which the coherence is above ``enough``; returns how many stay missing."""
-    modulus = _modulus(real, imag)
-    around, weights = box_sum(modulus, 1), box_sum(weight, 1)
+    modulus, next_pixel = _modulus(real, imag), np.intp(1)  # no literal: `box_sum` would be compiled once more
+    around, weights = box_sum(modulus, next_pixel), box_sum(weight, next_pixel)
     left = 0
     for y in range(missing.shape[0]):
         for x in range(missing.shape[1]):

@@ -94,11 +94,12 @@ def smooth(
     ``weight`` is summed alike, so that modulus over weight is the coherence: 1 where all neighbours agree. Several
     passes at growing spacings are a pyramid without decimation.
     """
-    across = local_slope(real, imag, 0, spacing, spacing)
-    down = local_slope(real, imag, spacing, 0, spacing)
-    real, imag = _add_neighbours(real, imag, across, 0, spacing)
-    real, imag = _add_neighbours(real, imag, down, spacing, 0)
-    weight = _add_weights(_add_weights(weight, 0, spacing), spacing, 0)
+    here = np.intp(0)  # no literal: for one everything below would be compiled once more, along x and along y
+    across = local_slope(real, imag, here, spacing, spacing)
+    down = local_slope(real, imag, spacing, here, spacing)
+    real, imag = _add_neighbours(real, imag, across, here, spacing)
+    real, imag = _add_neighbours(real, imag, down, spacing, here)
+    weight = _add_weights(_add_weights(weight, here, spacing), spacing, here)
     return real, imag, weight
 
 
@@ -109,19 +110,26 @@ def box_sum(plane: np.ndarray, spacing: int) -> np.ndarray:
     out = np.empty((height, width), np.float32)
     sums = np.empty(width, np.float32)
     for y in range(height):
-        sums[:] = plane[y]
+        _copy(plane[y], sums)
         for step in range(1, _RADIUS + 1):
             if y >= step * spacing:
                 _add(sums, plane[y - step * spacing])
             if y + step * spacing < height:
                 _add(sums, plane[y + step * spacing])
         row = out[y]
-        row[:] = sums
+        _copy(sums, row)
         for step in range(1, _RADIUS + 1):
             if step * spacing < width:
                 _add(row[step * spacing :], sums[: width - step * spacing])
                 _add(row[: width - step * spacing], sums[step * spacing :])
     return out
+
+
+@compiled(inline="always")
+def _copy(given: np.ndarray, out: np.ndarray) -> None:
+    """Copy by a loop: an assignment of arrays takes seconds to compile for the words it would refuse other lengths with."""
+    for x in range(out.size):
+        out[x] = given[x]
 
 
 @compiled(inline="always")

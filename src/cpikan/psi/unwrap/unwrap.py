@@ -7,16 +7,16 @@ from functools import partial
 
 import numpy as np
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name
 from cpikan.masked import without_mask
 from cpikan.partition.partition import Partition
 from cpikan.psi.unwrap.audit import apply_names, audit_map
 from cpikan.psi.unwrap.integer_least_squares import OffsetSolution, solve_offsets
 from cpikan.psi.unwrap.merger import TileMerger, unwrap_box, unwrap_window
 from cpikan.psi.unwrap.nodes import NodeCounts, name_components
-from cpikan.psi.unwrap.rectangles import LARGEST_REGION
+from cpikan.psi.unwrap.overlap import LARGEST_REGION
 from cpikan.psi.unwrap.report import OrderMaps, UnwrapReport, UnwrapResult
-from cpikan.streaming.engine import ProgressSink
+from cpikan.streaming.events import Progress
 from cpikan.streaming.executor import ThreadExecutor
 
 _ROUNDS = 8  # of joining tiles that disagree; a region may disagree with its new neighbours
@@ -31,7 +31,7 @@ def unwrap(
     overlap: int = 64,
     threads: int = 2,
     out: Mapping[str, np.ndarray] | None = None,
-    progress: ProgressSink | None = None,
+    progress: Progress | None = None,
 ) -> UnwrapResult:
     """Find the integer orders k that make ``phase_rad + 2 pi k`` continuous within each connected component.
 
@@ -138,8 +138,7 @@ def _order_maps(shape: tuple[int, ...], given: Mapping[str, np.ndarray]) -> Orde
     smallest = np.int16 if sum(shape) < _INT16_PIXELS else np.int32
     allowed = {"orders": (np.int16, np.int32), "component": (np.int32,), "ambiguous": (np.bool_,)}
     for name, array in given.items():
-        if name not in allowed:
-            raise unknown_name("array to fill", name, tuple(allowed))
+        check_name("array to fill", name, allowed)
         if array.shape != shape or array.dtype not in allowed[name]:
             names = " or ".join(np.dtype(kind).name for kind in allowed[name])
             raise InputError(f"{name} is {array.dtype} {array.shape}: give {names} of shape {tuple(shape)}")

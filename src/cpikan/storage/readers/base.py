@@ -33,28 +33,8 @@ class BaseReader(ABC):
     """The part of a FrameReader that does not depend on the file; a reader supplies ``_rows`` and ``fingerprint``."""
 
     def __init__(self, layout: FrameLayout) -> None:
-        self._layout = layout
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self._layout.shape
-
-    @property
-    def groups(self) -> int | None:
-        return self._layout.groups
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self._layout.dtype
-
-    @property
-    def stored_dtype(self) -> np.dtype:
-        """Return the type of the pixels in the file, in native byte order."""
-        return self.dtype if self._layout.stored is None else self._layout.stored.newbyteorder("=")
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return self._layout.labels
+        self.shape, self.dtype, self.labels, self.groups = layout.shape, layout.dtype, layout.labels, layout.groups
+        self.stored_dtype = (layout.stored or layout.dtype).newbyteorder("=")  # of the pixels in the file
 
     def files(self) -> list[Path]:
         """List the files that hold the frames; none where they are in memory."""

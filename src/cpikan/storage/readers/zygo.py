@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from cpikan.errors import InputError
 from cpikan.storage.headers import check_frame_size, decoding
-from cpikan.storage.lazy import LazyMap
-from cpikan.storage.maps import StoredMap
+from cpikan.storage.maps import LazyMap, StoredMap
 
 INVALID_PHASE = 2147483640  # codes from here on mark pixels without a phase
 INVALID_INTENSITY = 65412  # and from here on pixels without an intensity

@@ -18,11 +18,7 @@ class LayoutWriter(ABC):
     row_align = 1
 
     def __init__(self, layout: MapLayout) -> None:
-        self._layout = layout
-
-    @property
-    def quantities(self) -> tuple[str, ...]:
-        return self._layout.quantities
+        self._layout, self.quantities = layout, layout.quantities
 
     def write_rows(self, start: int, rows: Mapping[str, np.ndarray]) -> None:
         with full_disk_named(self._layout.path, self._layout.remaining_bytes(start)):

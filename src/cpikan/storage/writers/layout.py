@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name
 from cpikan.storage.atomic import read_json
 from cpikan.storage.checks import PARTIAL
 from cpikan.storage.formats import Format, require_format, suffixes_of
@@ -67,8 +67,7 @@ class MapLayout:
         if len(shape) != 2 or min(shape) < 1:
             raise InputError(f"a map of shape {shape} cannot be written: give (H, W), each at least 1")
         for name, dtype in quantities.items():
-            if name not in QUANTITIES:
-                raise unknown_name("quantity", name, QUANTITIES)
+            check_name("quantity", name, QUANTITIES)
             if np.dtype(dtype) != QUANTITIES[name].dtype:
                 raise InputError(f"{name} of type {np.dtype(dtype)} cannot be written: use {QUANTITIES[name].dtype}")
         if "height_nm" not in quantities:

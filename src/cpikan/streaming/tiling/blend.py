@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name
 from cpikan.masked import without_mask
 from cpikan.partition import Box, Partition
 
@@ -94,8 +94,7 @@ def blend_tiles(tiles: Iterable[np.ndarray], partition: Partition[int], window: 
     tiles do; ``halo`` keeps the type. Blend phasors or heights whose orders agree, never wrapped phase. Raises
     InputError for an unknown window, too few or too many tiles, and tiles of another shape.
     """
-    if window not in WINDOWS:
-        raise unknown_name("window", window, WINDOWS)
+    check_name("window", window, WINDOWS)
     shape = partition.shape[0], partition.shape[1]
     blender, whole, carry = Blender(partition, shape, window), None, None
     source = iter(tiles)

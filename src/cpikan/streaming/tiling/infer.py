@@ -286,7 +286,7 @@ class _Loop:
 
     def copies(self, band: Band) -> int:
         """Copy image rows to a place of the buffers, and return its number."""
-        place = self._buffers.take_input()
+        place = self._buffers.free_inputs.pop()
         self._feed.fill(band.index, self._buffers.inputs[place])
         return place
 
@@ -294,7 +294,7 @@ class _Loop:
         """Yield rows of tiles with room for their bands, as the executor takes them."""
         for band, rows in items:
             top, bottom = self._blender.rows_of(band.index)
-            place = self._buffers.take_band() if self._in_place is None else self._in_place[:, top:bottom]
+            place = self._buffers.free_bands.pop() if self._in_place is None else self._in_place[:, top:bottom]
             self._under_way.append(RowTask(band.index, bottom - top, rows, place))
             yield self._under_way[-1]
 
@@ -306,11 +306,11 @@ class _Loop:
                 task = self._under_way.popleft()
                 self._figures.add(figures)
                 if not isinstance(task.rows, np.ndarray):
-                    self._buffers.give_input(task.rows)
+                    self._buffers.free_inputs.append(task.rows)
                 rows, carry = self._blender.down(task.i, carry, work.band(task))
                 yield _Done(rows, task)
 
     def give_band(self, done: _Done) -> None:
         """Free the place of a band that is written."""
         if not isinstance(done.task.band, np.ndarray):
-            self._buffers.give_band(done.task.band)
+            self._buffers.free_bands.append(done.task.band)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name, check_names
 from cpikan.partition import Intervals, Partition
 from cpikan.partition.partition import per_axis
 from cpikan.streaming.events import Events
@@ -47,10 +47,8 @@ class TilingSettings:
     progress: bool | Events = field(default=False, metadata=_TOLD)
 
     def __post_init__(self) -> None:
-        if self.window not in ("auto", *WINDOWS):
-            raise unknown_name("window", self.window, ("auto", *WINDOWS))
-        if self.values not in VALUES:
-            raise unknown_name("kind of values", self.values, VALUES)
+        check_name("window", self.window, ("auto", *WINDOWS))
+        check_name("kind of values", self.values, VALUES)
         if self.period is not None and not 0 < self.period < float("inf"):
             raise InputError(
                 f"period {self.period} is no length: give a positive number, such as 316.4 (half of 632.8 nm)"
@@ -65,9 +63,7 @@ class TilingSettings:
     def changed(self, options: dict[str, Any]) -> TilingSettings:
         """Copy the settings with some replaced; raises InputError for an unknown name, with the nearest one."""
         names = [entry.name for entry in fields(self)]
-        for name in options:
-            if name not in names:
-                raise unknown_name("option", name, names)
+        check_names("option", options, names)
         return replace(self, **options)
 
 

@@ -39,7 +39,8 @@ class RowBuffers:
             _check_shared_memory(size)
             self.memory = SharedMemory(create=True, size=size)
         self._lay_out()
-        self._free = deque(range(counts[0])), deque(range(counts[1]))
+        # places for image rows, as many as rows of tiles can be under way, and for bands
+        self.free_inputs, self.free_bands = deque(range(counts[0])), deque(range(counts[1]))
 
     def _lay_out(self) -> None:
         if self.memory is None:
@@ -50,20 +51,6 @@ class RowBuffers:
         first = 4 * math.prod(self._shapes[0])
         self.inputs = np.ndarray(self._shapes[0], np.float32, self.memory.buf)
         self.bands = np.ndarray(self._shapes[1], np.float32, self.memory.buf, first)
-
-    def take_input(self) -> int:
-        """Take a place for image rows; there are as many as rows of tiles can be under way."""
-        return self._free[0].pop()
-
-    def take_band(self) -> int:
-        """Take a place for a band."""
-        return self._free[1].pop()
-
-    def give_input(self, place: int) -> None:
-        self._free[0].append(place)
-
-    def give_band(self, place: int) -> None:
-        self._free[1].append(place)
 
     def __getstate__(self) -> dict[str, Any]:
         assert self.memory is not None, "memory of one process cannot be sent to another"

@@ -21,9 +21,14 @@ class SolveOptions:
     recipe: str = option("default", "default, levenberg-marquardt, varpro, muon, soap, ssbroyden, lbfgs, paper, ...")
     field: str | None = option(
         None,
-        "train a scaled-cpikan, mlp, siren, fourier, wavelet, random-feature, separable, blend, residual or gated network "
-        "of the recipe's size, instead of the network that the recipe finds",
+        "train a scaled-cpikan, adaptive, residual, gated, mlp, adaptive-mlp, siren, fourier, wavelet, random-feature, "
+        "separable or blend network of the recipe's size, instead of the network that the recipe finds",
         metavar="NAME",
+    )
+    hidden: str | None = option(None, "nodes of the hidden layers of --field, as 12,12,12", metavar="NODES")
+    degree: str | None = option(None, "degree of --field, or one for each layer, as 5,3,3,5", metavar="DEGREES")
+    embedding: str | None = option(
+        None, "put periodic, fourier or trained-fourier waves of the coordinates in front of --field", metavar="NAME"
     )
     balancer: str | None = option(
         None,
@@ -40,10 +45,16 @@ class SolveOptions:
     sampler: str | None = option(
         None,
         "let points follow the residuals by rad, rad-unbiased, rar-g, rar-d, r3, quantile or causal-slabs, take few first by "
-        "multi-resolution, or weigh them by volume, while a network is trained",
+        "multi-resolution, be drawn anew (fresh), or be weighed by volume, while a network is trained",
         metavar="NAME",
     )
-    sampler_every: int | None = option(None, "steps from one choice of points to the next (100)", metavar="N")
+    sampler_every: int | None = option(None, "steps from one choice of points to the next (100, fresh 1)", metavar="N")
+    loss_mode: str = option(
+        "strong",
+        "train a network by the equation's residuals (strong or residual), its energy (ritz), integrals against test functions "
+        "(weak), or residuals with their slopes (sobolev)",
+        metavar="NAME",
+    )
     batch: int | None = option(
         None,
         "interior points that adam, soap, muon, gradient-descent or spring draw anew for every step (all)",
@@ -58,6 +69,8 @@ class SolveOptions:
     seed: int = option(0, "of points and starts")
     seeds: int = option(1, "solve for N seeds from --seed on", metavar="N")
     seconds: float = option(60.0, "time limit of a solve")
+    steps: int | None = option(None, "at most N steps of a solve", metavar="N")
+    clock: str = option("wall", "what seconds are: wall, or processor (of all threads together)")
     restarts: int | None = option(None, "new starts for a solve that ends stuck far from the goal", metavar="N")
     checkpoint: str | None = option(None, "keep the state there, every few seconds, to go on from", metavar="DIR")
     resume: bool = option(False, "go on from --checkpoint, or begin where nothing is there")
@@ -68,6 +81,9 @@ class SolveOptions:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise InputError(f"{self.seeds} seeds: give at least 1")
+        for flag in ("hidden", "degree", "embedding"):
+            if getattr(self, flag) is not None and self.field is None:
+                raise InputError(f"--{flag} without a network: name one with --field")
         if self.plot:
             picture(self.plot)
 
@@ -84,6 +100,8 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     for seed in range(options.seed, options.seed + options.seeds):
         settings = SolveSettings(
             seconds=options.seconds,
+            steps=options.steps,
+            clock=options.clock,
             events=events,
             checkpoint=_folder(options, seed),
             resume=options.resume,
@@ -92,6 +110,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
             direction=options.direction,
             points=options.sampler,
             sampler_every=options.sampler_every,
+            loss_mode=options.loss_mode,
             batch=options.batch,
             constraints=options.constraints,
         )
@@ -109,10 +128,14 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
         **_median(solutions),
         "recipe": options.recipe,
         "field": options.field,
+        "hidden": options.hidden,
+        "degree": options.degree,
+        "embedding": options.embedding,
         "balancer": options.balancer,
         "direction": options.direction,
         "sampler": options.sampler,
         "sampler_every": options.sampler_every,
+        "loss_mode": options.loss_mode,
         "batch": options.batch,
         "constraints": options.constraints,
         "reason_text": first.stop_reason.text,
@@ -131,13 +154,32 @@ def _field(problem: str, options: SolveOptions, seed: int) -> Any:
     """Make a fresh network of the kind asked for, of the recipe's size; None leaves the network to the recipe."""
     if options.field is None:
         return None
+    from cpikan.fields.embeddings import embedding_named
     from cpikan.fields.kinds import make_field
     from cpikan.learning.recipes import recipe_named
     from cpikan.physics.catalogue import problem as problem_named
+    from cpikan.physics.regions import Box
 
     posed, size = problem_named(problem), recipe_named(options.recipe)
     box = (posed.region.lower, posed.region.upper)
-    return make_field(options.field, [posed.dimension, *size.hidden, posed.outputs], size.degree, box, seed)
+    hidden = size.hidden if options.hidden is None else _whole(options.hidden, "--hidden")
+    degrees = (size.degree,) if options.degree is None else _whole(options.degree, "--degree")
+    degree = degrees[0] if len(degrees) == 1 else degrees
+    embedding = None
+    if options.embedding is not None:
+        axes = posed.region.axes if isinstance(posed.region, Box) else ()
+        periods = sorted({axes.index(c.period) for c in posed.conditions if c.period is not None})
+        embedding = embedding_named(options.embedding, posed.dimension, periods, hidden[0], seed)
+    widths = [posed.dimension, *hidden, posed.outputs]
+    return make_field(options.field, widths, degree, box, seed, embedding=embedding)
+
+
+def _whole(text: str, flag: str) -> tuple[int, ...]:
+    """Read whole numbers with commas between them."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{flag} {text}: give whole numbers with commas between them, as 12,12,12") from None
 
 
 def _median(solutions: list[Any]) -> dict[str, Any]:

@@ -6,15 +6,17 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from cpikan.pipeline.reconstruction.order_refinement import (
+from cpikan.pipeline.reconstruction.output import RowSink
+from cpikan.pipeline.reconstruction.passes import (
+    FrameSource,
     OrderGuide,
     fit_guide,
+    frame_pass,
     guided_bands,
     guided_pass,
+    pixel_bands,
     survey_pass,
 )
-from cpikan.pipeline.reconstruction.output import RowSink
-from cpikan.pipeline.reconstruction.passes import FrameSource, frame_pass, pixel_bands
 from cpikan.pipeline.reconstruction.stage import Arrays, Context, Stage, busy_seconds
 from cpikan.pipeline.reconstruction.summary import added, map_figures
 from cpikan.pipeline.stacks.frame_hash import FrameRecord
@@ -50,6 +52,10 @@ class Demodulate(Stage):
         if direct:
             return cls(derives=(*_HEIGHTS, *slopes), direct=True, method="pixel")
         return cls(writes=_HEIGHTS, derives=slopes, method="pixel")
+
+    def stored(self) -> Demodulate:
+        """Make the stage for several wavelengths that leaves heights to later stages."""
+        return self.to_heights(tuple(name for name in self.derives if name in SLOPES), direct=False)
 
     def run(self, arrays: Arrays, context: Context) -> dict[str, Any]:
         """Demodulate the rows that an earlier run has not."""

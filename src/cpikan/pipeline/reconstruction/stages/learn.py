@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from cpikan.pipeline.reconstruction.formed import FormedMap
-from cpikan.pipeline.reconstruction.order_refinement import wrapped_phases
 from cpikan.pipeline.reconstruction.output import RowSink
+from cpikan.pipeline.reconstruction.passes import wrapped_phases
 from cpikan.pipeline.reconstruction.stage import Arrays, Context, Stage
 from cpikan.pipeline.reconstruction.stages.demodulate import frame_source
 from cpikan.psi.model.flags import Flag
-from cpikan.streaming.engine import Band, ProgressSink
+from cpikan.streaming.engine import Band
+from cpikan.streaming.events import Progress
 
 if TYPE_CHECKING:
     from cpikan.images.sigma_scale import SigmaScale
@@ -120,7 +121,7 @@ def sampled_noise(rows: MapRows, height: int, period: float) -> tuple[float, flo
 class NetworkRows:
     """Rows of the network's answer on their way into scratch arrays, journaled."""
 
-    def __init__(self, stage: Learn, arrays: Arrays, context: Context, progress: ProgressSink) -> None:
+    def __init__(self, stage: Learn, arrays: Arrays, context: Context, progress: Progress) -> None:
         self._progress = progress
         self._files = [arrays.file(stage, name) for name in stage.writes]
         label = f"{stage.name} rows"

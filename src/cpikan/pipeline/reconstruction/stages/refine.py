@@ -20,7 +20,7 @@ from cpikan.psi.refine.unwrapped import UnwrappedBlocks, UnwrappedRows
 from cpikan.streaming.threads import RowPool, single_threaded
 
 if TYPE_CHECKING:
-    from cpikan.psi.refine.layers import LayeredSurface
+    from cpikan.psi.refine.slopes import LayeredSurface
 
 _BAND_PIXELS = 1 << 21  # not the user's bands: sums and fits must not depend on them
 _PART_ROWS = 2 * BLOCK_PX  # of a thread's work
@@ -90,7 +90,7 @@ class Refine(Stage):
 
 def _slopes(fitted: JoinedSurface, component: np.ndarray) -> DerivedRows:
     """Make a reader of slopes and curvature by quantity, of the surface of each joined component."""
-    from cpikan.psi.refine.layers import LayeredSlopes
+    from cpikan.psi.refine.slopes import LayeredSlopes
 
     with single_threaded():
         maps = LayeredSlopes(fitted.surface)
@@ -112,7 +112,7 @@ class _Refinement:
 
     def fit(self) -> JoinedSurface:
         """Join the components of the unwrapped map and fit their surfaces; the same bits whenever it is asked."""
-        from cpikan.psi.refine.layers import fit_layers
+        from cpikan.psi.refine.slopes import fit_layers
 
         blocks = self.blocks()
         with single_threaded():

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name
 from cpikan.psi.calibration.calibrate import Subsample
 from cpikan.psi.calibration.surface_fit.frame_residuals import NetworkPhase
 from cpikan.psi.calibration.surface_fit.problem import Samples
@@ -178,8 +178,7 @@ class SurfaceFitOptions:
     search: MinimumSearch = find_minima
 
     def __post_init__(self) -> None:
-        if self.field not in FIELDS:
-            raise unknown_name("field", self.field, FIELDS)
+        check_name("field", self.field, FIELDS)
 
 
 def fit_surface_to_frames(

@@ -20,6 +20,7 @@ from cpikan.errors import InputError
 from cpikan.fields.functional import functional, named_parameters
 from cpikan.fields.parameter_jacobian import parameter_jacobian
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
+from cpikan.learning.robust import Loss
 from cpikan.psi.calibration.parameter_vector import ParameterVector, stacked
 from cpikan.psi.calibration.smooth_terms import terms
 
@@ -157,14 +158,6 @@ class LinearFrame(NamedTuple):
     sharp: Tensor
 
 
-class RobustLoss(Protocol):
-    """rho(r) and its weight rho'(r) / r, as in `cpikan.learning.robust`."""
-
-    def value(self, residuals: Tensor) -> Tensor: ...
-
-    def weight(self, residuals: Tensor) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class FrameResiduals:
     """Residuals of raw frames under the model, in units of their noise, and normal equations frame by frame.
@@ -227,11 +220,11 @@ class FrameResiduals:
         """Compute half the sum of squared departures from the prior in its units, (n,)."""
         return 0.5 * (self.precision * (parameters - self.mean) ** 2).sum(dim=-1)
 
-    def cost(self, parameters: Tensor, loss: RobustLoss) -> Tensor:
+    def cost(self, parameters: Tensor, loss: Loss) -> Tensor:
         """Compute the loss of each problem with its prior, (n,)."""
         return loss.value(self.residuals(parameters)).sum(dim=(-2, -1)) + self.prior(parameters)
 
-    def normal(self, parameters: Tensor, loss: RobustLoss) -> tuple[Tensor, Tensor, Tensor]:
+    def normal(self, parameters: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
         """Compute cost (n,), gradient (n, P) and J'WJ (n, P, P), the prior included."""
         n, blocks = len(parameters), self.layout.blocks
         parts = self.layout.split(parameters)
@@ -289,7 +282,7 @@ class SeriesFrames(FrameResiduals):
 
     moments: Moments | None = None
 
-    def normal(self, parameters: Tensor, loss: RobustLoss) -> tuple[Tensor, Tensor, Tensor]:
+    def normal(self, parameters: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
         """Compute cost (n,), gradient (n, P) and J'WJ (n, P, P), the prior included."""
         if self.moments is None:
             return super().normal(parameters, loss)

@@ -1,0 +1,1 @@
+"""Which parts of a solve help: the same problems and seeds with and without each."""
