@@ -104,7 +104,7 @@ def draw() -> None:
         "wafer with a notch": wafer(2.0, 0.25),
         "L-shape": outline_of(LShape()),
         "plate with a hole": difference(box([0, 0], [2, 1.4]), circle((0.8, 0.7), 0.3)),
-        "two discs joined": difference(circle((0, 0), 1.0), circle((0.9, 0), 0.6)),
+        "disc with a bite": difference(circle((0, 0), 1.0), circle((0.9, 0), 0.6)),
     }
     for axis, (name, region) in zip(axes[2:], regions.items(), strict=True):
         _distance(axis, name, region)
