@@ -782,7 +782,7 @@ CLASSES: dict[str, dict[str, Callable[[str], Problem]]] = {
 def run(kind: str, problem: Problem, seed: int, seconds: float) -> dict[str, Any]:
     """Solve a problem; gives a row of the table."""
     began = time.process_time()
-    found = solve(problem, seed=seed, settings=SolveSettings(seconds=seconds))
+    found = solve(problem, seed=seed, settings=SolveSettings(seconds=seconds, clock="processor"))
     took, m = time.process_time() - began, found.summary()
     pairs = zip(m.get("coefficients", ()), m.get("coefficients_true", ()), strict=True)
     off = max((abs(one / truth - 1) for one, truth in pairs), default=0.0)
@@ -806,7 +806,6 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     given = parser.parse_args()
-    time.perf_counter = time.process_time  # the solver's clock: other work on the machine does not count
     rows = []
     for kind, problems in CLASSES.items():
         for name, make in problems.items():

@@ -2,7 +2,7 @@
 
     python benchmarks/trust_matrix.py [--waves 1 2 3 4] [--seeds 0 1 2 3 4] [--methods pixel auto hybrid learned]
                                       [--faults NAME ...] [--sizes 0 1 2] [--workers 2] [--csv FILE] [--picture FILE]
-    python benchmarks/trust_matrix.py --alarms 200          clean stacks alone: how many warn or flag?
+    python benchmarks/trust_matrix.py --alarms 200          clean stacks alone: how many warn or flag? (false_alarms.csv)
     python benchmarks/trust_matrix.py --known CSV ...       judge and draw the rows of an earlier run
 
 `benchmarks/faulty_stacks.py` makes the frames. Heights are compared after removing the median of every connected component. A
@@ -39,6 +39,7 @@ from cpikan.psi.calibration.planning import widest_range_nm
 from faulty_stacks import FAULTS, FaultyStack, clean_bench, decided_bench, take
 
 CSV = Path(__file__).parent / "results" / "trust_matrix.csv"
+ALARMS = CSV.with_name("false_alarms.csv")
 METHODS = ("pixel", "auto", "hybrid", "learned")
 SILENT = 1e-3  # share of wrong pixels without a word that a cell may have
 KEPT = 0.98
@@ -180,7 +181,18 @@ def alarm(seed: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         found = reconstructed(stack, "auto", Path(folder))
     flagged = 0.0 if found.flags is None else float(((found.flags & DOUBTED) > 0)[stack.mask].mean())
-    return {"seed": seed, "waves": waves, "flagged": flagged, "names": "+".join(found.names), "refused": found.refused}
+    row = {"seed": seed, "waves": waves, "flagged": flagged, "names": "+".join(found.names), "refused": found.refused}
+    return {**row, "false_alarm": int(bool(row["names"] or row["refused"] or flagged > SILENT))}
+
+
+def written(rows: list[dict[str, object]], path: Path) -> None:
+    """Write the clean stacks and tell those of which something was said."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    loud = [row for row in rows if row["false_alarm"]]
+    print(*loud, f"{len(loud)} of {len(rows)} clean stacks warn, are flagged or refused", sep="\n")
 
 
 FIELDS = (
@@ -291,11 +303,7 @@ def main() -> None:
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     with ProcessPoolExecutor(given.workers) as pool:
         if given.alarms:
-            found = list(pool.map(alarm, range(given.alarms)))
-            loud = [one for one in found if one["names"] or one["refused"] or one["flagged"] > 1e-3]
-            for one in loud:
-                print(one)
-            print(f"{len(loud)} of {len(found)} clean stacks warn, are flagged or refused")
+            written(list(pool.map(alarm, range(given.alarms))), ALARMS if given.csv == CSV else given.csv)
             return
         rows: list[dict[str, object]] = []
         parts = [

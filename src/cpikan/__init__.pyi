@@ -6,6 +6,7 @@ from .fields.adaptive import AdaptiveCKAN as AdaptiveCKAN
 from .fields.adaptive import AdaptiveMLP as AdaptiveMLP
 from .fields.blend import BlendField as BlendField
 from .fields.decomposed import DecomposedField as DecomposedField
+from .fields.deep_galerkin import DeepGalerkinField as DeepGalerkinField
 from .fields.embedded import EmbeddedField as EmbeddedField
 from .fields.embeddings import FourierEmbedding as FourierEmbedding
 from .fields.embeddings import PeriodicEmbedding as PeriodicEmbedding
@@ -26,9 +27,13 @@ from .fields.wavelet_kan import WaveletKAN as WaveletKAN
 from .images.model_file import load_model as load_model
 from .images.patches.dataset import WaferPatchDataset as WaferPatchDataset
 from .images.training.config import TrainConfig as TrainConfig
+from .learning.losses.ritz import Ritz as Ritz
+from .learning.losses.sobolev import Sobolev as Sobolev
+from .learning.losses.weak import Weak as Weak
 from .learning.recipes import Recipe as Recipe
 from .learning.samplers.adaptive_residual import AdaptiveResidualSampler as AdaptiveResidualSampler
 from .learning.samplers.causal_slab import CausalSlabSampler as CausalSlabSampler
+from .learning.samplers.fresh import FreshPoints as FreshPoints
 from .learning.samplers.multi_resolution import MultiResolution as MultiResolution
 from .learning.samplers.points import Points as Points
 from .learning.samplers.volume_weighted import VolumeWeightedSampler as VolumeWeightedSampler

@@ -121,6 +121,17 @@ def gated(field, point):
     return chebyshev(field.output, tanhs(z))
 
 
+def deep_galerkin(field, point):
+    x = scaled(field, point)
+    s = tanhs(dense(field.first, x))
+    for block in field.blocks:
+        every, n = tanhs(dense(block.gates, [*x, *s])), len(s)
+        z, g, r = every[:n], every[n : 2 * n], every[2 * n :]
+        h = tanhs(dense(block.proposal, [*x, *(a * b for a, b in zip(r, s, strict=True))]))
+        s = [(1 - g) * h + z * s for z, g, h, s in zip(z, g, h, s, strict=True)]
+    return dense(field.output, s)
+
+
 def steep(one, between):
     def formula(field, point):
         nodes = scaled(field, point)

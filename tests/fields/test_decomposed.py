@@ -70,6 +70,8 @@ class TestDecomposedTensor(DecomposedContract):
 class TestSharedDomain(DecomposedContract):
     """Parts that all see the whole box."""
 
+    compiled = False
+
     def parts(self):
         return ScaledCPIKAN([2, 3, 1], 3, (LOWER, UPPER), networks=6, start=Start(2))
 

@@ -8,6 +8,7 @@ from field_contract import LOWER, TORCH_WARNS, UPPER, FieldContract
 
 from cpikan.fields.adaptive import AdaptiveCKAN, AdaptiveMLP
 from cpikan.fields.blend import BlendField
+from cpikan.fields.deep_galerkin import DeepGalerkinField
 from cpikan.fields.embedded import EmbeddedField
 from cpikan.fields.embeddings import FourierEmbedding, PeriodicEmbedding
 from cpikan.fields.fourier_ckan import FourierCKAN
@@ -90,6 +91,13 @@ class TestGatedCKAN(FieldContract):
         for block in field.blocks:
             block.inside.fill(0.7)
         return field
+
+
+class TestDeepGalerkinField(FieldContract):
+    formula = staticmethod(field_formulas.deep_galerkin)
+
+    def make(self, networks=None):
+        return DeepGalerkinField([2, 3, 3, 2], BOX, networks=networks, start=Start(1))
 
 
 def with_slopes(field):

@@ -35,11 +35,15 @@ class TestScaledCPIKAN(FieldContract):
 
 
 class TestOneLayer(FieldContract):
+    compiled = False  # one class of field is compiled once
+
     def make(self, networks=None):
         return ScaledCPIKAN([2, 1], 5, (LOWER, UPPER), networks=networks)
 
 
 class TestDegreeOneInside(FieldContract):
+    compiled = False
+
     def make(self, networks=None):
         return ScaledCPIKAN([2, 6, 2], (1, 3), (LOWER, UPPER), networks=networks, start=Start(seed=1))
 

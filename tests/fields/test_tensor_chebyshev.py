@@ -29,6 +29,8 @@ class TestTensorChebyshev(FieldContract):
 
 
 class TestOneModeOnAnAxis(FieldContract):
+    compiled = False
+
     def make(self, networks=None):
         return drawn((1, 3), (LOWER, UPPER), networks)
 

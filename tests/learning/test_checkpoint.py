@@ -214,7 +214,7 @@ def test_more_seconds_go_on_where_time_was_up(tmp_path):
     kept = {"points": POINTS, "checkpoint": tmp_path, "resume": True}
     first = solve("helmholtz-1d", network(), recipe, settings=SolveSettings(1e-6, **kept))
     assert first.stop_reason.name == "TIME"
-    assert first.metrics["iterations"] == 1
+    assert first.metrics["iterations"] == 0  # no step fits into a microsecond
     same(whole, solve("helmholtz-1d", network(), recipe, settings=SolveSettings(1e4, **kept)))
     again = solve("helmholtz-1d", network(), recipe, settings=SolveSettings(1e4, **kept))
     same(whole, again)

@@ -233,6 +233,31 @@ def test_a_network_under_an_energy_is_held_by_conditions_where_values_are_no_end
     assert found.metrics["max_error"] <= 3e-3
 
 
+def test_multipliers_take_the_place_of_a_large_penalty_beside_an_energy():
+    """A penalty leaves u = -du/dn ends / length / penalty^2 at the ends; multipliers leave a small share of that."""
+    recipe = replace(SMALL, stages=(QuasiNewton("ssbroyden", 100),))
+    missed = []
+    for constraints in ("penalty", "augmented-lagrangian"):
+        settings = SolveSettings(1e4, Points(150, 2), loss_mode=Ritz(penalty=10.0), constraints=constraints)
+        missed.append(solve(line(), None, recipe, settings=settings).metrics["boundary_violation"])
+    assert missed[0] == pytest.approx(2 * math.pi / 10**2, rel=0.02)  # the next power of 1 / penalty^2
+    assert missed[1] <= 0.01 * missed[0]
+
+
+def test_fresh_points_are_others_every_time_and_those_that_judge_stay():
+    one, sampler = problem("poisson-2d"), FreshPoints(Points(40, 8, "random", seed=2), 3)
+    sets, state = sampler.init(one)
+    objective, seen = make_objective(one, sets), [sets["equation"].points]
+    for _ in range(2):
+        objective, state = sampler.update(one, objective, ScaledCPIKAN([2, 3, 1], 3), state)
+        seen.append(objective.sets["equation"].points)
+        assert not torch.equal(objective.sets["dirichlet"].points, sets["dirichlet"].points)
+    rows = {tuple(point) for points in seen for point in points.tolist()}
+    assert len(rows) == 3 * 40
+    held = [sampler.held_out_sampler().init(one)[0]["equation"].points for _ in range(2)]
+    assert torch.equal(*held)
+
+
 def test_the_command_line_takes_a_loss_mode(capsys):
     flags = ["--json", "--recipe", "adam", "--seconds", "0.05"]
     assert main(["solve", "helmholtz-1d", "--loss-mode", "weak", *flags]) == 0

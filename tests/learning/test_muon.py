@@ -149,3 +149,16 @@ def test_what_goes_with_batches():
         Adam(batch=0)
     with pytest.raises(InputError, match="inertia 1"):
         Muon(inertia=1.0)
+
+
+def test_batches_keep_multipliers_beside_their_points_and_leave_sums_whole():
+    objective, _ = started()
+    at = objective.sets["equation"]
+    shifted = at._replace(shift=at.points[:, 0][None].clone(), weight=at.points[:, 1].abs())
+    sums = at._replace(mix=torch.ones(1, len(at.points), dtype=D))
+    part = mini_batch(replace(objective, sets={**objective.sets, "equation": shifted}), 20, 3).sets["equation"]
+    assert torch.equal(part.shift[0], part.points[:, 0])
+    assert torch.equal(part.weight, part.points[:, 1].abs())
+    whole = mini_batch(replace(objective, sets={**objective.sets, "equation": sums}), 20, 3)
+    assert torch.equal(whole.sets["equation"].points, at.points)
+    assert whole.weights["equation"] == objective.weights["equation"]

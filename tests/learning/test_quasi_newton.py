@@ -11,9 +11,16 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize, rosen, rosen_der
 
 from cpikan.errors import InputError
+from cpikan.fields.functional import parameter_vector, set_parameters
+from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
+from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.methods.line_search import trial_at, with_slope, wolfe
+from cpikan.learning.methods.method import stored
 from cpikan.learning.methods.quasi_newton import UPDATES, Dense, QuasiNewton
+from cpikan.learning.objective import make_objective
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.stop_reason import StopReason
+from cpikan.physics.catalogue import problem
 
 D = torch.float64
 
@@ -129,7 +136,7 @@ def test_broyden_becomes_bfgs_and_dfp_in_its_limits(seed):
         if factors is not None:
             matrix._factors = lambda *_: factors
         matrix.update(s, y, gradient, 1.0)
-        return matrix.matrix
+        return whole(matrix)
 
     ys, hy = s @ y, h @ y
     left = torch.eye(6, dtype=D) - torch.outer(s, y) / ys
@@ -161,10 +168,80 @@ def test_the_secant_equation_holds_and_the_matrix_stays_definite(seed, kind):
             return
         matrix.update(s, y, gradient, 0.7)
         # H y = s by construction, to rounding amplified by the condition of H
-        condition = float(torch.linalg.cond(matrix.matrix))
+        condition = float(torch.linalg.cond(whole(matrix)))
         assert float((matrix.times(y) - s).norm()) <= 1e-13 * max(1.0, condition) * float(s.norm())
         assert float(torch.linalg.eigvalsh(matrix.matrix).min()) > -1e-12 * float(matrix.matrix.norm())
         gradient = gradient + y
+
+
+def whole(matrix):
+    """The symmetric matrix of which the lower triangle is kept."""
+    return torch.tril(matrix.matrix) + torch.tril(matrix.matrix, -1).mT
+
+
+@pytest.mark.parametrize("kind", ["bfgs", "ssbfgs", "ssbroyden"])
+def test_updates_in_place_are_those_of_the_formula(kind):
+    """Written out with whole matrices; memory stays the same, and what stands above the diagonal is never read."""
+    generator = torch.Generator().manual_seed(5)
+
+    def draw():
+        return torch.randn(12, dtype=D, generator=generator)
+
+    matrix, gradient, scaled = Dense(kind, torch.eye(12, dtype=D)), draw(), set()
+    at = matrix.matrix.data_ptr()
+    for _ in range(8):
+        h = whole(matrix)
+        s = -0.7 * (h @ gradient)
+        y = s + 0.1 * draw() * s.norm()
+        matrix.matrix += torch.triu(torch.full((12, 12), torch.nan, dtype=D), 1)
+        hy, ys = h @ y, float(y @ s)
+        yhy = float(y @ hy)
+        phi, tau = matrix._factors(yhy / ys, -0.7 * float(s @ gradient) / ys, 12)
+        v = s / ys - hy / yhy
+        wanted = (h - torch.outer(hy, hy) / yhy + phi * yhy * torch.outer(v, v)) / tau + torch.outer(s, s) / ys
+        matrix.update(s, y, gradient, 0.7)
+        assert torch.allclose(whole(matrix), wanted, rtol=0, atol=1e-13 * float(wanted.abs().max()))
+        assert torch.allclose(matrix.times(y), s, rtol=0, atol=1e-12 * float(s.norm()))
+        assert matrix.matrix.data_ptr() == at
+        gradient = gradient + y
+        scaled.add((phi != 1, tau != 1))
+    assert (kind == "ssbroyden", kind != "bfgs") in scaled
+
+
+def test_curvature_outlives_the_points_it_was_found_at():
+    """Other points every ten steps: the matrix goes on where it was, with pairs of the new cost, and beats a fresh one."""
+    one = problem("helmholtz-1d")
+    points = [Points(60, 2, "random", seed) for seed in range(2)]
+    first, second = (MEAN_SQUARES.init(make_objective(one, p.init(one)[0]), field_of())[0] for p in points)
+    method, field = QuasiNewton("ssbroyden", 500), field_of()
+    state = method.init(first, field)
+    for _ in range(60):
+        state, _ = method.step(first, field, state)
+    state = stored(state)
+    kept, at = Dense("ssbroyden", state["matrix"].clone()), parameter_vector(field)
+    costs = {}
+    for name, begin in (("kept", {**state, "matrix": state["matrix"].clone()}), ("fresh", None)):
+        set_parameters(field, at)
+        begin = begin or method.init(second, field)
+        before = second.gradient(field)[1]
+        now, cost = method.step(second, field, begin)
+        assert not now["fresh"]
+        if name == "kept":
+            s, y = parameter_vector(field) - at, second.gradient(field)[1] - before
+            along = kept.times(before)
+            length = float(s @ along) / float(along @ along)
+            assert length < 0
+            assert float((s - length * along).norm()) < 1e-9 * float(s.norm())  # along the kept matrix
+            matrix = Dense("ssbroyden", now["matrix"])
+            assert float((matrix.times(y) - s).norm()) < 1e-8 * float(s.norm())
+        for _ in range(9):
+            now, cost = method.step(second, field, now)
+        costs[name] = cost
+    assert costs["kept"] < 0.3 * costs["fresh"]
+
+
+def field_of():
+    return ScaledCPIKAN([1, 5, 1], 5, start=Start(2))
 
 
 def test_bfgs_is_the_textbook_update():
@@ -175,7 +252,7 @@ def test_bfgs_is_the_textbook_update():
     matrix.update(s, y, gradient, 1.0)
     rho = 1 / (s @ y)
     left = torch.eye(5, dtype=D) - rho * torch.outer(s, y)
-    assert torch.allclose(matrix.matrix, left @ left.mT + rho * torch.outer(s, s), atol=1e-14)
+    assert torch.allclose(whole(matrix), left @ left.mT + rho * torch.outer(s, s), atol=1e-14)
 
 
 @pytest.mark.parametrize("first", [1e-4, 1.0, 50.0])

@@ -14,7 +14,7 @@ import cpikan
 from cpikan.errors import ResumeError
 from cpikan.pipeline.reconstruction import output as output_module
 from cpikan.pipeline.reconstruction.output import RowSink
-from cpikan.storage.checks import Check
+from cpikan.storage.atomic import Check
 from cpikan.streaming.journal import Journal
 from independent_frames import Scene
 from small_stacks import contents, leftovers, stack_of

@@ -522,8 +522,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Stacks whose runs take long enough to be hit: four wavelengths, and one of them."""
     place = tmp_path_factory.mktemp("large")
     faults = Faults(read_noise=0.004, fringes=6.0, holes=2)
-    frames, _, _ = make_stack(5, (1200, 300), WAVES_NM, STEPS_DEG, faults)
-    one, _, _ = make_stack(6, (1200, 300), (632.8,), FIVE_DEG, faults)
+    frames, _, _ = make_stack(5, (900, 240), WAVES_NM, STEPS_DEG, faults)
+    one, _, _ = make_stack(6, (900, 240), (632.8,), FIVE_DEG, faults)
     return {
         "several": folder_of(place / "several", frames),
         "one": folder_of(place / "one", one, (632.8,), FIVE_DEG),
@@ -554,7 +554,7 @@ def test_killed_at_a_random_moment(kind, suffix, seed, server, large, tmp_path):
         output = folder / f"out.{suffix}"
         child = server.begin(*base, "-o", str(output), "--resume")
         if attempt == 1:  # in the midst of the rows
-            _when_rows_are_done(output, draw.randint(1, 140))
+            _when_rows_are_done(output, draw.randint(1, 105))
         else:
             time.sleep(draw.uniform(0.0, took))
         os.kill(child, signal.SIGKILL)
@@ -632,7 +632,7 @@ def test_two_processes_do_not_write_the_same_output(server, large, tmp_path):
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.parametrize(("suffix", "limit"), [("npy", 1_000_000), ("zarr", 200_000)])
+@pytest.mark.parametrize(("suffix", "limit"), [("npy", 600_000), ("zarr", 200_000)])
 def test_a_full_disk_is_told_and_the_run_goes_on_later(suffix, limit, server, large, tmp_path):
     """The limit on the size of a file stands for the disk: both end a write in the middle."""
     output = tmp_path / f"out.{suffix}"

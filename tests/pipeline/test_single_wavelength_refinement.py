@@ -221,7 +221,7 @@ class Stop(Exception):
     [("field", "before"), ("field", "amid"), ("hybrid", "amid"), ("hybrid", "after"), ("field", "form")],
 )
 def test_a_stopped_run_goes_on_to_the_same_bytes(method, place, tmp_path, monkeypatch):
-    from cpikan.pipeline.reconstruction.formed import FormedMap
+    from cpikan.pipeline.reconstruction.stage import FormedMap
     from cpikan.pipeline.reconstruction.stages import refine, unwrap
 
     stack = one_wave(bowl()[SMALL], (np.abs(RADIUS - 60) < 20)[SMALL])

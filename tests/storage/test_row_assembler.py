@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpikan.storage.writers.base import RowAssembler
+from cpikan.storage.writers.layout import RowAssembler
 
 
 class Sheet:

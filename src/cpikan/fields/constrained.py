@@ -82,7 +82,7 @@ class ConstrainedField(nn.Module):
 
     def jet(self, x: Tensor, second: Second = "axes") -> Jet:
         """Evaluate u with its derivatives, as `Field.jet`."""
-        flat = x.reshape(-1, x.shape[-1])
+        flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])  # itself: the ansatz knows points that come again
         found = self.ansatz.jet(self.network.jet(flat, second), flat, second)
         return Jet(*(part.reshape(*x.shape[:-1], *part.shape[1:]) for part in found))
 

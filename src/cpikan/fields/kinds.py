@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from cpikan.errors import InputError, unknown_name
 from cpikan.fields.adaptive import AdaptiveCKAN, AdaptiveMLP
 from cpikan.fields.blend import BlendField
+from cpikan.fields.deep_galerkin import DeepGalerkinField
 from cpikan.fields.embedded import EmbeddedField
 from cpikan.fields.embeddings import Embedding
 from cpikan.fields.fourier_ckan import FourierCKAN
@@ -88,6 +89,13 @@ def _deep(field: Any, layers: int, degree: int) -> FieldKind:
     return FieldKind(field, make, True)
 
 
+def _galerkin(widths: Sequence[int], degree: int, domain: Domain, seed: int) -> DeepGalerkinField:
+    """Make two hidden widths at least, one block of four dense layers: half the nodes of a dense network."""
+    hidden = widths[1:-1] or [_FEWEST]
+    width = math.ceil(0.5 * max(hidden) * math.sqrt(degree)) + 1
+    return DeepGalerkinField([widths[0], *[width] * max(2, len(hidden)), widths[-1]], domain=domain, start=Start(seed))
+
+
 _RANDOM_NODES = 5
 _FEWEST = 8
 FIELDS: dict[str, FieldKind] = {
@@ -106,6 +114,7 @@ FIELDS: dict[str, FieldKind] = {
     "gated": _deep(GatedCKAN, 3, 3),
     "adaptive": _alike(AdaptiveCKAN),
     "adaptive-mlp": _dense(AdaptiveMLP),
+    "deep-galerkin": FieldKind(DeepGalerkinField, _galerkin),
 }
 
 

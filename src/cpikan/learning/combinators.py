@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from cpikan.errors import InputError
-from cpikan.fields.functional import parameter_vector
+from cpikan.fields.functional import parameter_vector, set_parameters
 from cpikan.fields.layered import Start
 from cpikan.learning.methods.method import Method, State
-from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.objective import Objective
+from cpikan.learning.stop_reason import OutOfTime, StopReason
 from cpikan.learning.unknowns import network_of
 
 if TYPE_CHECKING:
@@ -57,10 +58,12 @@ class Strategy(ABC):
 class BestSoFar(Strategy):
     """Let a method work on the field, look at held-out residuals now and then, and leave the best state of all looks.
 
-    A cost that is not finite brings the best state back.
+    A cost that is not finite brings the best state back. Where it is ``watched``, a step that is not done when the time is
+    used up is undone, and none begins that would take longer than the time left: as long as the shorter of the last two.
     """
 
     method: Method
+    watched: bool = True
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -71,27 +74,48 @@ class BestSoFar(Strategy):
         """Begin with the field as it is."""
         if run.iterate.best is None:
             run.keep_best()
-        inner = self.method.init(run.iterate.objective, run.iterate.field)
-        return {"inner": inner, "best": run.iterate.best_cost, "since": 0}
+        return self._begun(run, {"inner": None, "best": run.iterate.best_cost, "since": 0})
 
     def step(self, run: Runner, state: State) -> State:
-        """Take a step of the method, and look."""
+        """Take a step of the method, and look; begin it where there was no time for that."""
+        if state["inner"] is None:
+            return self._begun(run, state)
         field, method, since = run.iterate.field, self.method, state["since"]
-        before = None if method.patience is None else parameter_vector(field)
-        inner, cost = method.step(run.iterate.objective, field, state["inner"])
+        before, begun = parameter_vector(field), run.seconds
+        try:
+            inner, cost = method.step(self._objective(run), field, state["inner"])
+        except OutOfTime:
+            set_parameters(field, before)
+            run.end_early()
+            return state
         if not math.isfinite(cost):
             run.iterate.restore_best()
-        moved = before is None or not torch.equal(before, parameter_vector(field))
+        moved = not torch.equal(before, parameter_vector(field))
         run.step_done(cost, look=method.look_every == 1 and moved)
         if method.patience is not None and moved:
             since = 0 if run.iterate.best_cost < state["best"] else since + 1
-        return {"inner": inner, "best": run.iterate.best_cost, "since": since}
+        took = [*state.get("_took", []), run.seconds - begun][-2:]
+        if self.watched and len(took) > 1 and min(took) > run.left_s:
+            run.end_early()
+        return {"inner": inner, "best": run.iterate.best_cost, "since": since, "_took": took}
 
     def stop(self, run: Runner, state: State) -> StopReason:
         """Stop with the method, or when the method's patience is over."""
         if self.method.patience is not None and state["since"] >= self.method.patience:
             return StopReason.HELD_OUT
-        return self.method.stop(state["inner"])
+        return StopReason.RUNNING if state["inner"] is None else self.method.stop(state["inner"])
+
+    def _begun(self, run: Runner, state: State) -> State:
+        before = parameter_vector(run.iterate.field)
+        try:
+            return {**state, "inner": self.method.init(self._objective(run), run.iterate.field)}
+        except OutOfTime:
+            set_parameters(run.iterate.field, before)
+            run.end_early()
+            return state
+
+    def _objective(self, run: Runner) -> Objective:
+        return replace(run.iterate.objective, watch=run.watch) if self.watched else run.iterate.objective
 
     def close(self, run: Runner, state: State, reason: StopReason) -> StopReason:
         """Put the best state back."""

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.func import vjp, vmap
+from torch.func import jacrev, vjp, vmap
 
 from cpikan.errors import InputError
 from cpikan.fields.duals import cut
@@ -23,6 +23,7 @@ from cpikan.learning.unknowns import append_unknowns, network_of, unknowns_of
 from cpikan.physics.linearise import contract, jet_at, pullback
 
 _BATCH = 128  # reverse passes at once, for fields that have no tape
+_POINTS = 32  # at once, for the same
 
 
 def linearise_term(
@@ -87,7 +88,27 @@ def _points_of(at: PointSet) -> list[Tensor]:
 def linearise_any(
     field: nn.Module, term: Term, at: PointSet, look: Callable[[], None] = lambda: None
 ) -> tuple[Tensor, Tensor]:
-    """Linearise by a reverse pass per residual, in batches, for any field."""
+    """Linearise by a reverse pass per residual, for any field: every pass goes through a batch of points, not through all."""
+    if term.slopes:
+        return _linearise_whole(field, term, at, look)
+    jet, parts = functional(field, "jet"), []
+    bare = at._replace(shift=None, mix=None, tests=None, element=None, weight=None)
+
+    def values_at(vector: Tensor, some: PointSet) -> tuple[Tensor, Tensor]:
+        jets = [jet(named_parameters(field, vector), x, term.second) for x in _points_of(some)]
+        found = torch.stack(term.pointwise(jets[0], some, jets[1] if len(jets) > 1 else None))
+        return found, found
+
+    for index in torch.arange(len(at.points)).split(_POINTS):
+        look()
+        some = bare.taken(index)
+        parts.append(jacrev(partial(values_at, some=some), has_aux=True)(parameter_vector(field)))
+    rows, values = (torch.cat(list(part), dim=1).detach() for part in zip(*parts, strict=True))
+    return torch.cat(at.assembled(list(values))), torch.cat(at.slopes(list(rows)))
+
+
+def _linearise_whole(field: nn.Module, term: Term, at: PointSet, look: Callable[[], None]) -> tuple[Tensor, Tensor]:
+    """Linearise by a reverse pass per residual through all points, where residuals are differentiated by the points too."""
     jet = functional(field, "jet")
 
     def values_at(vector: Tensor) -> Tensor:

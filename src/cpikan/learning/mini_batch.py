@@ -7,11 +7,13 @@ import math
 import torch
 
 from cpikan.errors import InputError
-from cpikan.learning.objective import Objective, PointSet
+from cpikan.learning.objective import Objective
 
 
 def mini_batch(objective: Objective, size: int | None, number: int) -> Objective:
     """Take ``size`` interior points, and as large a share of those of every other term, without replacement.
+
+    Of a term whose residuals are sums over points all points stay.
 
     The cost is scaled so that its mean over batches is that of all points. Equal ``number`` give equal points, so that a
     resumed solve draws what it would have drawn. The objective itself for None, and where it has no more points.
@@ -25,8 +27,8 @@ def mini_batch(objective: Objective, size: int | None, number: int) -> Objective
         count = len(at.points)
         keep = math.ceil(size * count / inside)
         index = torch.randperm(count, generator=generator)[:keep]
-        part = PointSet._make(None if one is None else one[index] for one in at)
-        if term.kind == "density" and part.weight is not None:
+        part = at.taken(index)
+        if term.kind == "density" and part.weight is not None and part is not at:
             part = part._replace(weight=part.weight * (count / keep))
         found = found.replace_points(term.name, part)
     return found

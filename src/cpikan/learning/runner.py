@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError, ResumeError, unknown_name
@@ -21,7 +22,7 @@ from cpikan.learning.iterate import Iterate, placed, restored
 from cpikan.learning.methods.method import Method, State, stored
 from cpikan.learning.samplers.points import Points
 from cpikan.learning.samplers.sampler import Sampler
-from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.stop_reason import OutOfTime, StopReason
 from cpikan.learning.trust.levels import Level, noted
 from cpikan.learning.unknowns import network_of, unknowns_of
 from cpikan.physics.problem import Problem
@@ -30,6 +31,8 @@ from cpikan.streaming.run_store import RunStore
 
 # steps from one look at the held-out residuals to the next: counted and not timed, so that equal runs end with equal bits
 _LOOK_EVERY = 10
+# multiplications a second on one core: more than any has, so that what is refused would not have fitted
+_FASTEST = 1e11
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "processor": time.process_time}
 
 
@@ -80,6 +83,7 @@ class Runner:
         self._balancer: Balancer | None = None
         self._hooks: State = {"sampler": {}, "balancer": {}}
         self._state: State | None = None  # of the strategy, as a checkpoint kept it
+        self._late = False  # whether the next step would not fit into the time that is left
         self._given = False  # whether the field was, so that it need not be stored as a whole
         self._looked, self._cost = 0, math.inf
         self._stage, self._since, self._since_s = "", 0, 0.0
@@ -111,6 +115,15 @@ class Runner:
         """Return the seconds until the time limit."""
         return self.budget.seconds - self.seconds
 
+    def watch(self, operations: float = 0.0) -> None:
+        """Raise OutOfTime where the time is used up, or too short for so many operations."""
+        if self.left_s < operations / (_FASTEST * torch.get_num_threads()):
+            raise OutOfTime
+
+    def end_early(self) -> None:
+        """End the run as one whose time is used up: what comes next takes longer than the time that is left."""
+        self._late = True
+
     @property
     def converged(self) -> bool:
         """Tell whether the relative held-out residual is within the budget's ``rtol``."""
@@ -140,11 +153,11 @@ class Runner:
 
     def minimise(self, method: Method) -> StopReason:
         """Step a method as a part of a strategy's step, and leave the best state."""
-        inner = BestSoFar(method)
+        inner = BestSoFar(method, watched=False)  # the strategy knows what fits
         return self._loop(inner, inner.init(self), lambda state: None)
 
     def _loop(self, strategy: Strategy, state: State, write: Callable[[State], None]) -> StopReason:
-        ended = StopReason.RUNNING
+        ended = StopReason.TIME if self._late else StopReason.RUNNING
         while ended is StopReason.RUNNING:
             ended = strategy.stop(self, state)
             if ended is StopReason.RUNNING:
@@ -158,7 +171,7 @@ class Runner:
         return strategy.close(self, state, ended)
 
     def _used_up(self) -> StopReason:
-        if self.left_s < 0:
+        if self.left_s < 0 or self._late:
             return StopReason.TIME
         spent = self.budget.steps is not None and self.iterations >= self.budget.steps
         return StopReason.BUDGET if spent else StopReason.RUNNING

@@ -21,7 +21,7 @@ class SharedTape:
     def __init__(self, objective: Objective, field: nn.Module) -> None:
         self._objective = objective
         self._tapes = {term.name: make_tapes(field, term, objective.sets[term.name]) for term in objective.terms}
-        self._taped_at = self._output_at = output_vector(field)
+        self._output_at = output_vector(field)
         self._output: LinearSystem | None = None
         self.look, self.affine = objective.look, objective.affine
 
@@ -45,10 +45,8 @@ class SharedTape:
             if self._output is None or not torch.equal(now, self._output_at):
                 self._output, self._output_at = self._stacked(field, subset), now
             return self._output
-        if not torch.equal(now, self._taped_at):
-            for tape in (tape for tapes in self._tapes.values() for tape in tapes):
-                tape.renew()
-            self._taped_at = now
+        for tape in (tape for tapes in self._tapes.values() for tape in tapes):
+            tape.renew()  # even for equal coefficients: torch refuses a graph through what was written to since
         return self._stacked(field, subset)
 
     def _stacked(self, field: nn.Module, subset: str) -> LinearSystem:

@@ -50,6 +50,7 @@ from cpikan.streaming.run_store import RunStore
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _CHUNK = 4096  # points evaluated at once
 SIDES = {1: 2001, 2: 201, 3: 41}  # test points per axis
+_MOST = 70_000  # test points in four dimensions and more
 
 
 @dataclass(frozen=True)
@@ -316,7 +317,8 @@ def check_field(problem: Problem, field: nn.Module) -> None:
 
 def test_points(problem: Problem) -> Tensor:
     """Make an even grid over the region, ends included, (n, d)."""
-    ticks = np.linspace(0, 1, SIDES.get(problem.dimension, 12))
+    side = SIDES.get(problem.dimension, max(2, int(_MOST ** (1 / problem.dimension))))
+    ticks = np.linspace(0, 1, side)
     unit = np.stack(np.meshgrid(*[ticks] * problem.dimension, indexing="ij"), axis=-1).reshape(-1, problem.dimension)
     return torch.from_numpy(problem.region.inside(unit, clustered=False))
 

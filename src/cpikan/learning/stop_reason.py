@@ -5,6 +5,10 @@ from __future__ import annotations
 from enum import IntEnum
 
 
+class OutOfTime(Exception):
+    """There is no time left for the work that was to be done."""
+
+
 class StopReason(IntEnum):
     """Name why a solver stopped; the value of ``Solution.stop_reason``."""
 

@@ -42,6 +42,13 @@ class PointSet(NamedTuple):
             return len(self.element.unique()) * self.tests.shape[2]
         return len(self.points) if self.mix is None else len(self.mix)
 
+    def taken(self, index: Tensor) -> PointSet:
+        """Take some of the points, with what belongs to each of them; the set itself where residuals are sums over points."""
+        if self.mix is not None or self.tests is not None:
+            return self
+        found = PointSet._make(None if part is None else part[index] for part in self._replace(shift=None))
+        return found if self.shift is None else found._replace(shift=self.shift[:, index])
+
     def assembled(self, values: Sequence[Tensor]) -> list[Tensor]:
         """Make residuals (rows,) of what a term is at every point: coupled, shifted and weighed."""
         found = self._coupled(values)

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import ResumeError
-from cpikan.storage.atomic import full_disk_named
-from cpikan.storage.checks import Check
+from cpikan.storage.atomic import Check, full_disk_named
 from cpikan.storage.writers.preallocated import PreallocatedFile
 
 

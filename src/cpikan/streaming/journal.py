@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.storage.atomic import full_disk_named, open_unlinked
-from cpikan.storage.checks import hold
+from cpikan.storage.atomic import full_disk_named, hold, open_unlinked
 from cpikan.storage.documents import parse_json
 
 
@@ -65,7 +64,7 @@ class Journal:
     def drop_damaged(self) -> int:
         """Forget the first step whose data on disk have changed, and all after it; tells how many steps these are.
 
-        A step may carry ``checks`` of what it wrote (`cpikan.storage.checks`), relative to the folder of the journal.
+        A step may carry ``checks`` of what it wrote (`cpikan.storage.atomic`), relative to the folder of the journal.
         """
         folder = self.path.parent
         good = next((i for i, step in enumerate(self.steps) if not hold(step.get("checks", ()), folder)), None)

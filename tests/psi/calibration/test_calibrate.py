@@ -19,7 +19,7 @@ from cpikan.psi.model.flags import Flag
 
 WAVES = (5000.0, 5500.0, 6050.0, 6655.0)
 STEPS = (0.0, 90.0, 180.0, 270.0)
-SHAPE = (300, 1000)
+SHAPE = (180, 600)
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ def make_scene(
 
 
 def calibrated(scene: Scene, settings: CalibrationSettings | None = None, saturation: float = 255.0) -> Calibration:
-    """Calibration from every fifth pixel of every fifth row."""
-    rows, columns = np.arange(2, SHAPE[0], 5), np.arange(1, SHAPE[1], 5)
+    """Calibration from every third pixel of every third row."""
+    rows, columns = np.arange(2, SHAPE[0], 3), np.arange(1, SHAPE[1], 3)
     part = scene.frames[:, :, rows][..., columns]
     position = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
     flat = part.reshape(*part.shape[:2], -1)
-    whole = WholeRows(scene.frames[:, :, rows[::20]], rows[::20])
+    whole = WholeRows(scene.frames[:, :, rows[::12]], rows[::12])
     sample = Subsample(flat, position, whole, np.ones(flat.shape[-1], bool), SHAPE)
     return calibrate(sample, scene.acquisition, saturation, settings or CalibrationSettings())
 

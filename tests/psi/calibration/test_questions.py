@@ -16,7 +16,7 @@ from cpikan.psi.model.acquisition import Acquisition
 
 WAVES = (640.0, 615.0, 690.0)
 STEPS = (0.0, 90.0, 180.0, 270.0, 360.0)
-SHAPE = (72, 96)
+SHAPE = (54, 72)
 
 
 def surface_nm() -> np.ndarray:

@@ -51,7 +51,9 @@ class AllParameters:
     def linearise(self, parameters: Tensor) -> Equations:
         """Linearise, and factor."""
         self.put(parameters)
-        return factored(self._objective.linearise(self._field))
+        system = self._objective.linearise(self._field)
+        self._objective.look(system.jacobian.numel() * min(system.jacobian.shape))
+        return factored(system)
 
     def take(self, index: Tensor) -> AllParameters:
         """Return the problem itself: there is but one."""

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from scipy.linalg.blas import dsymv, dsyr, dsyr2
 from torch import Tensor, nn
 
 from cpikan.errors import unknown_name
@@ -76,11 +78,13 @@ class Dense:
     """BFGS, or its self-scaled forms (Al-Baali 1998; Urban, Stefanou and Pons 2025), as a dense inverse Hessian (P, P)."""
 
     kind: str
-    matrix: Tensor | None = None
+    matrix: Tensor | None = None  # the lower triangle; what stands above it is not read
 
     def times(self, vector: Tensor) -> Tensor:
         """Multiply a vector by H; the identity at first."""
-        return vector.clone() if self.matrix is None else self.matrix @ vector
+        if self.matrix is None:
+            return vector.clone()
+        return torch.from_numpy(dsymv(1.0, self._columns(), vector.numpy(), lower=0))
 
     def update(self, s: Tensor, y: Tensor, gradient: Tensor, length: float) -> None:
         """Update H <- (H - Hy y'H / y'Hy + phi y'Hy v v') / tau + s s' / y's, with v = s / y's - Hy / y'Hy.
@@ -88,27 +92,36 @@ class Dense:
         ``gradient`` is that before the step and ``length`` the step along -H g, so that B s = -length g. BFGS has
         phi = tau = 1, self-scaled BFGS tau = min(1, 1 / b) with b = s'Bs / y's. In this inverse form H is divided by tau.
 
-        H begins as the identity, or more where the first pair shows less curvature: what is too large is put right by one
-        update each, what is too small takes many (y's / y'y, the usual first scale, is 1e-8 of what the flattest
-        direction of a quadratic of that condition needs, and makes BFGS ten times as slow there).
+        What is added lies in the span of s and Hy: s w' + w s' + c Hy y'H, added in place to one triangle, without a
+        matrix besides. H begins as the identity, or more where the first pair shows less curvature: what is too large is put
+        right by one update each, what is too small takes many (y's / y'y, the usual first scale, is 1e-8 of what the
+        flattest direction of a quadratic of that condition needs, and makes BFGS ten times as slow there).
         """
         ys = float(y @ s)
         if self.matrix is None:
             scale = max(1.0, float(s @ s) / ys)
-            self.matrix = torch.eye(len(s), dtype=s.dtype, device=s.device) * scale
+            self.matrix = torch.eye(len(s), dtype=s.dtype) * scale
             sbs = float(s @ s) / scale
         else:
             sbs = -length * float(s @ gradient)
-        hy = self.matrix @ y
+        hy = self.times(y)
         yhy = float(y @ hy)
         phi, tau = self._factors(yhy / ys, sbs / ys, len(s))
-        v = s / ys - hy / yhy
-        self.matrix = (self.matrix - torch.outer(hy, hy / yhy) + phi * yhy * torch.outer(v, v)) / tau
-        self.matrix += torch.outer(s, s / ys)
-        self.matrix = 0.5 * (self.matrix + self.matrix.mT)
+        if tau != 1:
+            self.matrix /= tau
+        columns = self._columns()
+        w = (0.5 * (phi * yhy / tau + ys) / ys**2) * s - (phi / (ys * tau)) * hy
+        dsyr2(1.0, s.numpy(), w.numpy(), lower=0, a=columns, overwrite_a=1)
+        if phi != 1:
+            dsyr((phi - 1) / (yhy * tau), hy.numpy(), lower=0, a=columns, overwrite_a=1)
+
+    def _columns(self) -> np.ndarray:
+        """View the matrix as BLAS wants it, column by column: our lower triangle is its upper one."""
+        assert self.matrix is not None
+        return self.matrix.numpy().T
 
     def state(self) -> dict[str, Tensor]:
-        """Return the inverse Hessian (P, P) for a checkpoint, once there is one."""
+        """Return the inverse Hessian (P, P) for a checkpoint, once there is one; the next update changes it in place."""
         return {} if self.matrix is None else {"matrix": self.matrix}
 
     def _factors(self, h: float, b: float, count: int) -> tuple[float, float]:
@@ -138,7 +151,8 @@ def inverse_of(update: str, state: Mapping[str, Any]) -> Inverse:
 class QuasiNewton(Method):
     """Minimise from where the field is, with a strong Wolfe line search; ``update`` is one of ``UPDATES``.
 
-    ``gradient`` is the length of the gradient, relative to the first one, at which the minimisation ends.
+    ``gradient`` is the length of the gradient, relative to the first one, at which the minimisation ends. Points and weights
+    may change on the way: the curvature that was found stays.
     """
 
     update: str = "ssbroyden"
@@ -157,7 +171,13 @@ class QuasiNewton(Method):
         now = trial_at(field_cost(objective, field), parameter_vector(field))
         finite = now.finite and bool(torch.isfinite(now.gradient).all())
         reason = StopReason.RUNNING if finite else StopReason.BAD_START
-        numbers = {"taken": 0, "fresh": True, "before": None, "first_size": float(now.gradient.norm())}
+        numbers = {
+            "taken": 0,
+            "fresh": True,
+            "before": None,
+            "cost": now.cost,
+            "first_size": float(now.gradient.norm()),
+        }
         return self._ended({**numbers, "reason": int(reason), "_now": now}, now)
 
     def step(self, objective: Objective, field: nn.Module, state: State) -> tuple[State, float]:
@@ -168,6 +188,8 @@ class QuasiNewton(Method):
         """
         cost = field_cost(objective, field)
         now = state.get("_now") or trial_at(cost, parameter_vector(field))
+        if now.cost != state["cost"]:  # other points or weights: the fall of the last step is that of another cost
+            state = {**state, "before": None}
         matrix, fresh, taken = inverse_of(self.update, state), state["fresh"], state["taken"]
         while True:
             taken += 1
@@ -190,7 +212,7 @@ class QuasiNewton(Method):
         if float(s @ y) > 1e-14 * float(s.norm() * y.norm()):
             matrix.update(s, y, now.gradient, found.length)
         kept = {name: state[name] for name in ("taken", "first_size", "reason")}
-        state = {**kept, "fresh": False, "before": now.cost, **matrix.state(), "_now": found}
+        state = {**kept, "fresh": False, "before": now.cost, "cost": found.cost, **matrix.state(), "_now": found}
         return self._ended(state, found), found.cost
 
     def stop(self, state: State) -> StopReason:

@@ -84,6 +84,7 @@ class Projected:
         self._coefficients = self._best
         self.put(parameters)
         residuals, jacobian = self._objective.linearise(self._field)
+        self._objective.look(jacobian.numel() * jacobian.shape[1])
         columns = jacobian[:, self._outer]
         length = columns.norm(dim=0)
         basis = torch.linalg.qr(columns / torch.where(length > 0, length, 1.0))[0]

@@ -27,6 +27,7 @@ from cpikan.physics.regions import corners
 
 _INTERIOR = {1: 3000, 2: 3000}  # most interior points, by dimension, of networks below _LARGE parameters
 _LARGE = 2400
+_MOST_BOUNDARY = 4  # boundary points per parameter: sides of many axes would have more than any network needs
 _FLOOR, _GAIN = 1e-7, 2.0  # below this relative residual, a level that gains less than this factor is the last
 _SETTLED = 1.1  # times by which a level lowers the misfit of data that have more to tell than their noise
 _HOPELESS = 1e-2  # relative residual of the third level, where a smooth solution is far below
@@ -105,7 +106,11 @@ class Grow(Strategy):
 
         def fits(size: Size) -> bool:
             parameters = size.parameters(run.problem.outputs)
-            return parameters <= _SMALL or expected_s(state["times"], parameters) <= _SHARE * run.left_s
+            return (
+                parameters <= _SMALL
+                or not state["times"]
+                or expected_s(state["times"], parameters) <= _SHARE * run.left_s
+            )
 
         return [size for size in self._sizes(run, state) if fits(size)]
 
@@ -199,8 +204,8 @@ def level_points(problem: Problem, size: Size, seed: int) -> Points:
     """Choose points for a network of this size: enough rows for its parameters, boundaries as dense as the inside."""
     sides = len(problem.region.parts)
     per_side = {1: 1, 2: 2.5 * (size.degree + 4)}.get(problem.dimension, (size.degree + 4.0) ** (problem.dimension - 1))
-    boundary = sides * math.ceil(per_side)
     parameters = size.parameters(problem.outputs) / problem.outputs
+    boundary = sides * math.ceil(min(per_side, _MOST_BOUNDARY * parameters / sides))
     wanted = max(1.5 * parameters, MIN_ROWS_PER_PARAMETER * parameters - 0.5 * boundary)
     most = _INTERIOR.get(problem.dimension, 10**6) if parameters <= _LARGE else 10**6
     interior = min(max(240, math.ceil(wanted)), most)
@@ -222,4 +227,6 @@ def take_over(field: nn.Module, before: nn.Module, points: Tensor) -> None:
 def _degrees(dimension: int) -> tuple[int, ...]:
     if dimension == 1:
         return (12, 20, 32, 48, 72, 108)
-    return (8, 14, 22, 32, 44, 56) if dimension == 2 else (6, 9, 12, 14)
+    if dimension == 2:
+        return (8, 14, 22, 32, 44, 56)
+    return (6, 9, 12, 14) if dimension == 3 else (3, 4, 5, 6, 7, 8, 10)

@@ -13,9 +13,9 @@ from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_map import HeightMap, MapRows
 from cpikan.pipeline.maps.pyramid import build_pyramid
 from cpikan.storage.atomic import check_disk_space, write_json
-from cpikan.storage.writers.base import RowAssembler
 from cpikan.storage.writers.layout import (
     QUANTITIES,
+    RowAssembler,
     check_document,
     document_path,
     open_writer,

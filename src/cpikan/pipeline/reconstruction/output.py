@@ -15,10 +15,9 @@ from cpikan.pipeline.maps.pyramid import HasPyramid, build_pyramid, pyramid_rows
 from cpikan.pipeline.reconstruction.workspace import OUTPUT_ROWS, Workspace
 from cpikan.psi.kernels.statistics import MapStatistics
 from cpikan.psi.model.flags import Flag
-from cpikan.storage.checks import checks_of
+from cpikan.storage.atomic import checks_of
 from cpikan.storage.protocols import MapWriter
-from cpikan.storage.writers.base import RowAssembler
-from cpikan.storage.writers.layout import QUANTITIES, open_writer
+from cpikan.storage.writers.layout import QUANTITIES, RowAssembler, open_writer
 from cpikan.streaming.events import Events, Progress
 from cpikan.streaming.journal import Journal
 

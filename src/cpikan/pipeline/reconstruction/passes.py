@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from cpikan.pipeline.reconstruction.formed import put_slopes
 from cpikan.pipeline.reconstruction.output import RowSink
 from cpikan.pipeline.reconstruction.settings import Method
+from cpikan.pipeline.reconstruction.stage import put_slopes
 from cpikan.pipeline.stacks.frame_hash import FrameHash
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.kernels.arguments import pack_search

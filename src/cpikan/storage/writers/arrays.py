@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.storage.atomic import full_disk_named, sync_path, sync_tree
-from cpikan.storage.checks import Check
+from cpikan.storage.atomic import Check, full_disk_named, sync_path, sync_tree
 from cpikan.storage.protocols import MapWriter
 from cpikan.storage.writers.layout import open_writer, output_format, partial_of
 from cpikan.storage.writers.npy import NpyArrayFile, array_bytes

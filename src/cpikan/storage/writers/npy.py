@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from cpikan.errors import ResumeError
-from cpikan.storage.atomic import full_disk_named, sync_path
-from cpikan.storage.checks import Check
-from cpikan.storage.writers.base import LayoutWriter
-from cpikan.storage.writers.layout import QUANTITIES, MapLayout, npy_path, partial_of
+from cpikan.storage.atomic import Check, full_disk_named, sync_path
+from cpikan.storage.writers.layout import QUANTITIES, LayoutWriter, MapLayout, npy_path, partial_of
 from cpikan.storage.writers.preallocated import PreallocatedFile
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cpikan.errors import ResumeError
-from cpikan.storage.atomic import sync_path
-from cpikan.storage.checks import Check
+from cpikan.storage.atomic import Check, sync_path
 
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 _sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)

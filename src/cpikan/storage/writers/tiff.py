@@ -11,12 +11,10 @@ import numpy as np
 import tifffile
 
 from cpikan.errors import ResumeError
-from cpikan.storage.atomic import full_disk_named, sync_path
-from cpikan.storage.checks import Check
+from cpikan.storage.atomic import Check, full_disk_named, sync_path
 from cpikan.storage.documents import parse_json
-from cpikan.storage.writers.base import LayoutWriter
 from cpikan.storage.writers.bigtiff import TILE, TiffPage, head_of
-from cpikan.storage.writers.layout import QUANTITIES, MapLayout
+from cpikan.storage.writers.layout import QUANTITIES, LayoutWriter, MapLayout
 from cpikan.storage.writers.preallocated import PreallocatedFile
 
 # what broken headers may raise; TiffFileError and JSONDecodeError are ValueErrors

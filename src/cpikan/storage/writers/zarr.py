@@ -16,10 +16,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.errors import BaseZarrError
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.storage.atomic import full_disk_named, plain, read_json, sync_path, sync_tree, write_bytes
-from cpikan.storage.checks import Check
-from cpikan.storage.writers.base import LayoutWriter
-from cpikan.storage.writers.layout import QUANTITIES, MapLayout, Quantity, pixel_um
+from cpikan.storage.atomic import Check, full_disk_named, plain, read_json, sync_path, sync_tree, write_bytes
+from cpikan.storage.writers.layout import QUANTITIES, LayoutWriter, MapLayout, Quantity, pixel_um
 
 _SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _FLOATS = {"float32": "float", "float64": "double"}  # integers have the names of NumPy

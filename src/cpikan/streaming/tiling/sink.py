@@ -11,11 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from cpikan.errors import InputError, ResumeError
-from cpikan.storage.atomic import read_json, write_json
-from cpikan.storage.checks import checks_of
+from cpikan.storage.atomic import checks_of, read_json, write_json
 from cpikan.storage.writers.arrays import check_replaceable, open_array_writer, remove_finished
-from cpikan.storage.writers.base import RowAssembler
-from cpikan.storage.writers.layout import check_document, document_path, output_paths, partial_of
+from cpikan.storage.writers.layout import RowAssembler, check_document, document_path, output_paths, partial_of
 from cpikan.streaming.journal import Journal, check_same_plan
 from cpikan.streaming.tiling.plan import TilingSettings
 

@@ -22,7 +22,7 @@ class SolveOptions:
     field: str | None = option(
         None,
         "train a scaled-cpikan, adaptive, residual, gated, mlp, adaptive-mlp, siren, fourier, wavelet, random-feature, "
-        "separable or blend network of the recipe's size, instead of the network that the recipe finds",
+        "separable, blend or deep-galerkin network of the recipe's size, instead of the network that the recipe finds",
         metavar="NAME",
     )
     hidden: str | None = option(None, "nodes of the hidden layers of --field, as 12,12,12", metavar="NODES")

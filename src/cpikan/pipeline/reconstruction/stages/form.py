@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.pipeline.reconstruction.formed import FormedMap, levelled_slopes
-from cpikan.pipeline.reconstruction.stage import Arrays, Context, Stage
+from cpikan.pipeline.reconstruction.stage import Arrays, Context, FormedMap, Stage, levelled_slopes
 from cpikan.storage.writers.layout import SLOPES
 from cpikan.surface.aperture import Circle, ExtentScan, pupil_of
 from cpikan.surface.form import form_modes

@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import ndimage
 
-from cpikan.pipeline.reconstruction.formed import FormedMap
-from cpikan.pipeline.reconstruction.stage import Arrays, Context, Stage
+from cpikan.pipeline.reconstruction.stage import Arrays, Context, FormedMap, Stage
 from cpikan.psi.refine.inpaint import inpaint, required_bytes
 from cpikan.streaming.engine import Band
 

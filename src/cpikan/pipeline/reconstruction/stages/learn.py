@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from cpikan.pipeline.reconstruction.formed import FormedMap
 from cpikan.pipeline.reconstruction.output import RowSink
 from cpikan.pipeline.reconstruction.passes import wrapped_phases
-from cpikan.pipeline.reconstruction.stage import Arrays, Context, Stage
+from cpikan.pipeline.reconstruction.stage import Arrays, Context, FormedMap, Stage
 from cpikan.pipeline.reconstruction.stages.demodulate import frame_source
 from cpikan.psi.model.flags import Flag
 from cpikan.streaming.engine import Band

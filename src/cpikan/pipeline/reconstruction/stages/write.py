@@ -7,9 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cpikan.pipeline.reconstruction.formed import FormedMap, put_slopes
 from cpikan.pipeline.reconstruction.passes import flat_bands
-from cpikan.pipeline.reconstruction.stage import Arrays, Context, DerivedRows, Stage
+from cpikan.pipeline.reconstruction.stage import Arrays, Context, DerivedRows, FormedMap, Stage, put_slopes
 from cpikan.pipeline.reconstruction.summary import map_figures
 from cpikan.psi.kernels.statistics import COLUMNS, row_sums
 from cpikan.psi.model.flags import Flag
