@@ -35,7 +35,7 @@ def posed(*conditions, outputs=1, region=SQUARE, second="axes"):
 
 def behind(one, seed=1):
     """A drawn network behind the ansatz of a problem, of its coordinates alone, and the problem that is left."""
-    rest, ansatz = with_exact_conditions(one, embedded=False)
+    rest, ansatz = with_exact_conditions(one)
     assert ansatz is not None
     ends = (one.region.lower, one.region.upper)
     network = ScaledCPIKAN([one.dimension, 4, 4, one.outputs], 3, ends, start=Start(seed))
@@ -126,7 +126,7 @@ def test_a_second_value_for_the_same_end_stays_a_condition():
     ids=["slopes", "periods", "constants"],
 )
 def test_a_problem_without_such_values_is_left_as_it_is(one):
-    assert with_exact_conditions(one, embedded=False) == (one, None)
+    assert with_exact_conditions(one) == (one, None)
 
 
 def test_an_energy_sees_the_whole_field():

@@ -281,23 +281,23 @@ def test_data_that_were_measured_stay_squares():
 
 
 def test_exact_is_asked_for_and_refused_where_there_is_nothing_to_hold():
-    small = Recipe("mine", "", (Levenberg(2),), hidden=(3, 3), degree=2)
-    settings = SolveSettings(1e4, constraints="exact")
-    found = solve("poisson-disc", recipe=small, settings=settings)
-    assert found.metrics["boundary_violation"] < 1e-13
-    mine = ScaledCPIKAN([2, 3, 1], 3, ([-1.0, -1.0], [1.0, 1.0]), start=Start(1))
-    given = solve("poisson-disc", mine, small, settings=settings)
+    small, settings = Recipe("mine", "", (Levenberg(2),)), SolveSettings(1e4, Points(30, 2), constraints="exact")
+    mine = line()
+    given = solve("poisson-1d", mine, small, settings=settings)
     assert given.metrics["boundary_violation"] < 1e-13
     assert given.field.network is mine
-    nothing = replace(problem("poisson-disc"), conditions=[])
-    with pytest.raises(InputError, match="no condition of poisson-disc can be held by the form of the solution"):
+    nothing = replace(fitted(), conditions=noisy().conditions)
+    with pytest.raises(InputError, match="no condition of fit can be held by the form of the solution"):
         solve(nothing, recipe=small, settings=settings)
 
 
 def test_a_solution_with_slopes_held_is_saved_and_loaded(tmp_path):
-    small = Recipe("mine", "", (Levenberg(2),), hidden=(3, 3), degree=2)
-    found = solve("poisson-3d-mixed", recipe=small, settings=SolveSettings(1e4, constraints="exact"))
-    assert max(one["violation"] for one in found.metrics["conditions"]) < 1e-13
-    again = load_solution(found.save(tmp_path / "s"))
-    x = torch.rand(5, 3, dtype=torch.float64)
+    small, one = (
+        Recipe("mine", "", (Levenberg(2),), hidden=(3,), degree=2),
+        replace(fitted(), conditions=[neumann(1.0)]),
+    )
+    found = solve(one, recipe=small, settings=SolveSettings(1e4, Points(30, 2), constraints="exact"))
+    assert found.metrics["boundary_violation"] < 1e-13
+    again = load_solution(found.save(tmp_path / "s"), one)
+    x = torch.rand(5, 1, dtype=torch.float64)
     assert torch.equal(again(x), found(x))

@@ -63,7 +63,7 @@ def posed(*conditions, region=SQUARE, outputs=1, second="axes"):
 
 def behind(one, seed=1):
     """A drawn network behind the form of a problem's solutions, and what is left of the problem."""
-    rest, ansatz = with_exact_conditions(one)
+    rest, ansatz = with_exact_conditions(one, embedded=True)
     assert ansatz is not None
     widths = [4, 4, one.outputs]
     if ansatz.point_map is None:
@@ -191,7 +191,7 @@ FREE = [
 @pytest.mark.parametrize(("one", "function"), FREE, ids=["an end", "both ends", "ring"])
 def test_a_form_may_be_any_function_that_satisfies_the_conditions(one, function):
     """Fit a function with these data by polynomials of the form's coordinates: the error falls with the degree."""
-    rest, ansatz = with_exact_conditions(one)
+    rest, ansatz = with_exact_conditions(one, embedded=True)
     assert rest.conditions == ()
     x = torch.from_numpy(one.region.inside(np.random.default_rng(5).random((900, one.dimension)), False))
     point_map = ansatz.point_map
@@ -289,7 +289,7 @@ def test_a_region_may_give_its_own_distance():
 
 def test_what_needs_other_coordinates_is_left_where_the_network_is_given():
     one = BOXES["a slope at an end"]
-    rest, ansatz = with_exact_conditions(one, embedded=False)
+    rest, ansatz = with_exact_conditions(one)
     assert ansatz.point_map is None
     assert [condition.name for condition in rest.conditions] == ["neumann"]
     assert with_exact_conditions(replace(one, constants={0: 1.0})) == (replace(one, constants={0: 1.0}), None)

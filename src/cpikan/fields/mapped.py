@@ -77,6 +77,7 @@ class MappedCPIKAN(ScaledCPIKAN):
         """Start streams: the scaled functions with their derivatives by the physical coordinates."""
         check_second(second)
         flat, batch = flat_points(x, None, self.scaling.lower.dtype)
+        flat = x if x.ndim == 2 else flat  # itself: the map knows points that come again
         jet, slopes = self.point_map.jet(flat, second), self.scaling.slopes()
         bends = {
             "axes": lambda part: part.movedim(-1, 0),

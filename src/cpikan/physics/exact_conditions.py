@@ -35,13 +35,13 @@ class _Form:
     held: frozenset[int]
 
 
-def with_exact_conditions(problem: Problem, *, embedded: bool = True) -> tuple[Problem, Ansatz | None]:
+def with_exact_conditions(problem: Problem, *, embedded: bool = False) -> tuple[Problem, Ansatz | None]:
     """Pose a problem for v in u = lift + distance v, where conditions hold whatever v is; those are left out, others stay.
 
     On boxes (`box_ansatz`): values, slopes (Neumann, Robin), both at the start of time, and periods; on outlines of the plane
     (`region_ansatz`): values and slopes on their parts. Whether a condition is of that kind is tried on jets drawn at random,
     and whether the form holds it on networks drawn at random: of values that differ at a corner, not both are held. The
-    problem itself and None where none is. ``embedded`` False takes those alone whose v is any network of the coordinates:
+    problem itself and None where none is. Without ``embedded`` those are taken alone whose v is any network of the coordinates:
     values, and both at the start of time. Raises InputError for a distance of a region of yours that vanishes inside.
     """
     left = frozenset(range(len(problem.conditions)))
