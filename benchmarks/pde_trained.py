@@ -1,10 +1,11 @@
 """Train two hidden layers on problems of the catalogue: errors of the recipe `trained` and of others, seed by seed.
 
-    python benchmarks/pde_trained.py [--problems NAME ...] [--recipes NAME ...] [--seeds 0 1 2] [--seconds 60]
+    python benchmarks/pde_trained.py [--problems NAME ...] [--recipes NAME ...] [--seeds 0 1 2] [--seconds 60] [--add]
+    python benchmarks/pde_trained.py --problems burgers allen-cahn --recipes windows --seeds 0 --add
 
-One core, float64, `seconds` of wall clock on an idle machine for each solve. results/pde_trained.csv has a line a solve: the
-relative L2 error, processor seconds, steps, parameters, and what `cpikan.learning.trained` says: the share of the output
-coefficients, and how much worse the drawn hidden layers are with the output layer alone solved for.
+One core, float64, `seconds` of the processor for each solve; --add keeps the lines that are there. results/pde_trained.csv
+has a line a solve: the relative L2 error, processor seconds, steps, parameters, and what `cpikan.learning.trained` says: the
+share of the output coefficients, and how much worse the drawn hidden layers are with the output layer alone solved for.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ FIELDS = (
 def row(problem: str, recipe: str, seed: int, seconds: float) -> dict[str, object]:
     """Solve once."""
     begun = time.process_time()
-    found = solve(problem, recipe=recipe, seed=seed, settings=SolveSettings(seconds=seconds))
+    found = solve(problem, recipe=recipe, seed=seed, settings=SolveSettings(seconds=seconds, clock="processor"))
     took, metrics = time.process_time() - begun, found.metrics
     return {
         "problem": problem,
@@ -55,12 +56,14 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["trained"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--add", action="store_true")
     parser.add_argument("--csv", type=Path, default=CSV)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    with given.csv.open("w", newline="") as file:
+    with given.csv.open("a" if given.add else "w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
+        if not given.add:
+            writer.writeheader()
         for problem in given.problems:
             for recipe in given.recipes:
                 for seed in given.seeds:

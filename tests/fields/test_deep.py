@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -17,6 +18,14 @@ from cpikan.fields.gated_ckan import GatedCKAN
 from cpikan.fields.residual_ckan import ResidualCKAN
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
 from cpikan.fields.start import AFTER_TANH, UNIFORM, Start, critical_decay, shares, slope_gain, variances
+from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
+from cpikan.learning.methods.geodesic import GeodesicLevenberg
+from cpikan.learning.methods.last_layer import LastLayer
+from cpikan.learning.recipes import Recipe
+from cpikan.learning.samplers.points import Points
+from cpikan.learning.solver import SolveSettings, solve
+from cpikan.physics.problem import Problem, dirichlet
+from cpikan.physics.regions import box
 
 DEEP = (ResidualCKAN, GatedCKAN)
 POINTS = 2 * torch.rand(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(4)) - 1
@@ -122,6 +131,30 @@ def test_gradients_do_not_change_with_depth_and_every_gate_has_one(kind):
         moved = [size for size in gates if size > 0]
         assert len(moved) == depth - 1  # skips; what is inside a closed block has none yet
         assert max(moved) < 1e3 * min(moved)
+
+
+def bump():
+    """u'' = f on [0, 1] with u = sin(pi x), zero at both ends."""
+
+    def residual(u, x):
+        return u.second[..., 0, 0] + math.pi**2 * torch.sin(math.pi * x[..., 0])
+
+    return Problem("bump", box([0], [1]), residual, [dirichlet(0.0)], lambda x: torch.sin(math.pi * x[..., 0]))
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_least_squares_start_a_deep_network_and_steps_open_its_gates(kind):
+    found = []
+    for stages in ((LastLayer(),), (LastLayer(), GeodesicLevenberg(4))):
+        field = kind([1, 4, 4, 4, 1], 3, ([0.0], [1.0]))
+        settings = SolveSettings(seconds=600, points=Points(60, 2))
+        found.append(solve(bump(), field, Recipe("mine", "", stages, balancer=MEAN_SQUARES), settings=settings))
+        gates = torch.stack([p.detach() for name, p in field.named_parameters() if name.endswith("scale")])
+        skips = gates if kind is ResidualCKAN else gates[1::2]
+        assert bool((skips != 0).all()) == (len(stages) > 1)
+    started, stepped = (one.metrics["heldout_relative"] for one in found)
+    assert started < 0.2  # of u = 0, by nine drawn features
+    assert stepped < 0.5 * started
 
 
 @pytest.mark.parametrize("kind", DEEP)

@@ -70,6 +70,19 @@ def test_scales_come_in_turn():
     assert float(drawn[1::2].std()) == pytest.approx(10.0, rel=0.1)
 
 
+def test_forty_waves_are_fitted_where_the_scale_matches_and_not_where_it_is_1():
+    x = torch.linspace(-1, 1, 801, dtype=torch.float64)[:, None]
+    wave = torch.sin(2 * math.pi * 20 * x)  # 20 cycles a unit of the scaled coordinate
+    missed = []
+    for sigma in (20.0, 1.0):
+        features = FourierEmbedding(1, 400, sigma, start=Start(1))(x)
+        missed.append(
+            float((features @ torch.linalg.lstsq(features, wave, driver="gelsd").solution - wave).norm() / wave.norm())
+        )
+    assert missed[0] < 1e-3
+    assert missed[1] > 0.9
+
+
 def test_trained_frequencies_have_columns_on_the_tape():
     embedding = FourierEmbedding(2, 6, 0.4, trained=True)
     field = make_field("residual", [2, 4, 2], 3, BOX, 2, embedding=embedding)

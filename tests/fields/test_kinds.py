@@ -15,7 +15,7 @@ from torch.func import jacrev
 import cpikan
 from cpikan.cli import main
 from cpikan.errors import InputError
-from cpikan.fields.functional import functional, named_parameters, parameter_vector
+from cpikan.fields.functional import functional, named_parameters, parameter_vector, set_parameters
 from cpikan.fields.higher import higher_derivatives
 from cpikan.fields.jet_tape import JetTape
 from cpikan.fields.kinds import FIELDS, make_field
@@ -38,7 +38,7 @@ def points(count=7):
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_the_tape_gives_the_jacobian_that_autograd_finds(name):
-    field, x = make_field(name, [2, 3, 4, 2], 3, BOX, 2), points()
+    field, x = make_field(name, [2, 4, 4, 2], 3, BOX, 2), points()
     with torch.no_grad():  # away from the start, where gates are closed
         for parameter in field.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(8)))
@@ -48,6 +48,7 @@ def test_the_tape_gives_the_jacobian_that_autograd_finds(name):
 
     for kind in ("axes", "full", "none"):
         tape = JetTape(field, x, kind)
+        set_parameters(field, parameter_vector(field))  # tried elsewhere and put back: the tape does not mind
         found = tape.rows(residual(tape.jet))
 
         def again(vector, kind=kind):

@@ -13,24 +13,24 @@ from cpikan.psi.kernels.model import Demodulation, HeightRows, OrderSearch, Pixe
 from cpikan.psi.kernels.statistics import COLUMNS
 from cpikan.psi.model.schemes import LEAST_SQUARES, phasor_weights
 
-WAVES = (5900.0, 5300.0, 6500.0)
+WAVES = (5900.0, 5300.0)
 STEPS = (0.0, 90.0, 180.0, 270.0)
 SHAPE, FIRST_ROW = (24, 70), 6
 TURN = 2 * np.pi
 
 
 def model() -> PixelModel:
-    weights = [phasor_weights(LEAST_SQUARES, STEPS)] * 3
-    demodulation = Demodulation.of_weights(weights, np.tile([1.0, 0.0], (3, 1)), snr_min=30.0)
-    order = (1, 0, 2)
+    weights = [phasor_weights(LEAST_SQUARES, STEPS)] * 2
+    demodulation = Demodulation.of_weights(weights, np.tile([1.0, 0.0], (2, 1)), snr_min=30.0)
+    order = (1, 0)
     ratio = 5300.0 / np.array(WAVES)[list(order)]
     rng = np.random.default_rng(1)
     powers = np.add.outer(np.arange(5), np.arange(5))
-    bow = rng.uniform(-0.6, 0.6, (3, 5, 5)) / 36.0**powers * (powers <= 4)
-    plane = np.array([0.0, 0.2, -0.1]), np.array([[0, 0], [0.01, 0.002], [0, -0.004]])
+    bow = rng.uniform(-0.6, 0.6, (2, 5, 5)) / 36.0**powers * (powers <= 4)
+    plane = np.array([0.0, 0.2]), np.array([[0, 0], [0.01, 0.002]])
     return PixelModel(
         demodulation,
-        OrderSearch(order, ratio, 2650.0, *plane, (18.0, 34.0), -16e3, 32e3, -16e3, 32e3, 40.0, bow_turns=bow),
+        OrderSearch(order, ratio, 2650.0, *plane, (18.0, 34.0), -5e3, 22e3, -5e3, 22e3, 40.0, bow_turns=bow),
     )
 
 
@@ -39,7 +39,7 @@ def frames_of(found: PixelModel) -> tuple[np.ndarray, np.ndarray]:
     assert search is not None
     y, x = np.indices(SHAPE)
     height = 150.0 * x + 4000 * np.sin(y / 9)
-    turns = np.empty((3, *SHAPE))
+    turns = np.empty((2, *SHAPE))
     off = search.relative_turns(y + FIRST_ROW, x)
     turns[list(search.order)] = search.ratio[:, None, None] * height / search.half_wave_nm + off
     frames = 120 + 90 * np.cos(TURN * turns[:, None] + np.radians(STEPS)[:, None, None])

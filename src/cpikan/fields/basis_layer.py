@@ -70,7 +70,7 @@ class BasisLayer(Layer):
     def _taped_product(self, basis: Streams) -> tuple[Streams, tuple[Tensor, Callable[[Tensor], Tensor]]]:
         """Compute z = basis W + b, the tensor to differentiate by, and columns (B, P) = basis' dr/dz summed over streams."""
         joined = basis.join()
-        z = joined @ self.weight.detach()
+        z = joined @ self.weight.detach().clone()  # that may be written to before the pass back
         z = leaf(torch.cat([z[:1] + self.bias.detach(), z[1:]]))
         kept = cut(joined)
 

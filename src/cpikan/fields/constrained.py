@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import vjp
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from cpikan.fields.protocol import Jet, Second
+from cpikan.fields.protocol import Field, Jet, Second
 
 if TYPE_CHECKING:
     from cpikan.fields.mapped import PointMap
@@ -78,7 +78,7 @@ class ConstrainedField(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Evaluate u (..., outputs) at points (..., d)."""
         flat = x.reshape(-1, x.shape[-1])
-        return self.ansatz.value(self.network(flat), flat).reshape(*x.shape[:-1], -1)
+        return self.ansatz.value(self.network(flat), flat).reshape(*x.shape[:-1], self.outputs)
 
     def jet(self, x: Tensor, second: Second = "axes") -> Jet:
         """Evaluate u with its derivatives, as `Field.jet`."""
@@ -88,7 +88,10 @@ class ConstrainedField(nn.Module):
 
 
 def function_jet(function: Function, x: Tensor, second: Second = "axes") -> Jet:
-    """Compute the jet of a function (B, d) -> (B, outputs), whose rows are each of their own point."""
+    """Compute the jet of a function (B, d) -> (B, outputs), whose rows are each of their own point; a field has its own."""
+    if isinstance(function, nn.Module) and isinstance(function, Field):
+        with torch.no_grad():
+            return function.jet(x, second)
     value, gradient = function(x), _slopes(function, x)
     if second == "none":
         return Jet(value, gradient, value.new_zeros(*value.shape, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,24 @@ from cpikan.errors import InputError, unknown_name
 from cpikan.fields.corner import CornerField
 from cpikan.fields.decomposed import DecomposedField
 from cpikan.fields.embedded import EmbeddedField
+from cpikan.fields.front_ckan import FrontCKAN
 from cpikan.fields.kinds import FIELDS
+from cpikan.fields.lifted import LiftedField
 from cpikan.fields.module_field import ModuleField
 from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.fields.product_chebyshev import ProductChebyshev
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
+from cpikan.fields.time_windows import TimeWindows
 from cpikan.storage.atomic import write_bytes
 from cpikan.storage.documents import parse_json
 
 _FORMAT = 1
-_NESTED: dict[str, tuple[Any, str]] = {  # a field around another, and the attribute that holds the other one
-    "DecomposedField": (DecomposedField, "parts"),
-    "CornerField": (CornerField, "field"),
-    "EmbeddedField": (EmbeddedField, "field"),
+_NESTED: dict[str, tuple[Any, Callable[[Any], Sequence[Any]]]] = {  # a field around others, and which others
+    "DecomposedField": (DecomposedField, lambda field: [field.parts]),
+    "CornerField": (CornerField, lambda field: [field.field]),
+    "EmbeddedField": (EmbeddedField, lambda field: [field.field]),
+    "LiftedField": (LiftedField, lambda field: [field.network, field.lift]),
+    "TimeWindows": (TimeWindows, lambda field: list(field.parts)),
 }
 
 
@@ -93,7 +99,8 @@ def _describe(field: Any) -> dict[str, Any]:
         raise unknown_name("kind of field", kind, _classes())
     description = {"kind": kind, "config": field.config()}
     if kind in _NESTED:
-        description["parts"] = _describe(getattr(field, _NESTED[kind][1]))
+        parts = [_describe(part) for part in _NESTED[kind][1](field)]
+        description["parts"] = parts[0] if len(parts) == 1 else parts
     return description
 
 
@@ -101,18 +108,14 @@ def _build(description: dict[str, Any]) -> nn.Module:
     kind, config, classes = description["kind"], description["config"], _classes()
     if kind not in classes:
         raise unknown_name("kind of field", str(kind), classes)
-    inner = [_build(description["parts"])] if kind in _NESTED else []
+    parts = description["parts"] if kind in _NESTED else []
+    inner = [_build(part) for part in (parts if isinstance(parts, list) else [parts])]
     field: nn.Module = classes[kind].from_config(config, *inner)
     return field
 
 
 def _classes() -> dict[str, Any]:
     """List the classes of fields that have a file form, by name."""
-    plain = [
-        *(kind.field for kind in FIELDS.values()),
-        TensorChebyshev,
-        ProductChebyshev,
-        PiecewiseChebyshev,
-        ModuleField,
-    ]
+    alone: tuple[Any, ...] = (FrontCKAN, TensorChebyshev, ProductChebyshev, PiecewiseChebyshev, ModuleField)
+    plain = [*(kind.field for kind in FIELDS.values()), *alone]
     return {field.__name__: field for field in plain} | {name: field for name, (field, _) in _NESTED.items()}

@@ -31,7 +31,7 @@ class ScaleLayer(Layer):
     def taped(self, x: Streams) -> tuple[Streams, Tape]:
         """Multiply as ``streams``; a factor answers with what entered, summed over streams and over its nodes."""
         joined = x.join()
-        out = leaf(joined * self.scale.detach())
+        out = leaf(joined * self.scale.detach().clone())  # that may be written to before the pass back
         kept, factors = cut(joined), self.scale.shape[-1]
 
         def columns(pushes: Sequence[Tensor]) -> Tensor:

@@ -19,7 +19,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 
-from cpikan.errors import InputError, check_name
+from cpikan.errors import InputError, check_names
 from cpikan.images.features import OUTPUTS, FeatureSpec
 from cpikan.images.models.kinds import build_model
 from cpikan.images.models.network import ImageNetwork
@@ -178,9 +178,7 @@ def _read_card(path: Path) -> dict[str, Any]:
 
 def _card(document: dict[str, Any], path: Path) -> ModelCard:
     try:
-        for name in document["features"]:
-            known = [each.name for each in fields(FeatureSpec)]
-            check_name("feature of a model", name, known)
+        check_names("feature of a model", document["features"], [each.name for each in fields(FeatureSpec)])
         spec = FeatureSpec(**document["features"])
         if not isinstance(spec.modulation, bool):
             raise TypeError(f"modulation {spec.modulation!r}")

@@ -16,6 +16,7 @@ from cpikan.learning.methods.method import State
 from cpikan.learning.objective import Objective, PointSet, make_objective, make_terms
 from cpikan.learning.samplers.sampler import Sampler
 from cpikan.learning.unknowns import is_linear, output_vector, set_output_vector, with_unknowns, zero_output
+from cpikan.learning.violations import zero_cost
 from cpikan.physics.problem import Problem
 
 _SAME = 1e-6  # relative difference of a cost that rounding on another machine can make
@@ -38,12 +39,12 @@ class Iterate:
             return float(self.heldout.cost(self.field))
 
     def zero_cost(self) -> float:
-        """Evaluate the held-out cost of u = 0; of the field as it is, where its output cannot be made zero.
+        """Evaluate the held-out cost of u = 0.
 
         Terms that are not finite there, as where u divides, are left out.
         """
         if not (is_linear(self.field) or isinstance(self.field, PiecewiseChebyshev)):
-            return self.heldout_cost()
+            return zero_cost(self.field, self.heldout)
         before = output_vector(self.field)
         zero_output(self.field)
         cost = self.heldout.finite_cost(self.field)

@@ -32,6 +32,7 @@ from cpikan.learning.strategies.auto import AutoStrategy
 from cpikan.learning.strategies.grow import Grow
 from cpikan.learning.strategies.march import March
 from cpikan.learning.strategies.pieces import Pieces
+from cpikan.learning.strategies.windows import Windows
 from cpikan.physics.problem import Problem
 
 
@@ -184,6 +185,14 @@ RECIPES = {
             "all parameters of two hidden layers by Levenberg-Marquardt with geodesic acceleration, the output layer solved "
             "for after every step, values at the ends of a box held exactly",
             (GeodesicLevenberg(),),
+        ),
+        replace(
+            _deep(
+                "windows",
+                "as trained, in one window of time after the other, with stretched coordinates for fronts",
+                (GeodesicLevenberg(),),
+            ),
+            own=Windows(),
         ),
         _deep(
             "natural-gradient",

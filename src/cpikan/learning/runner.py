@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +80,7 @@ class Runner:
         self.started = self._now()
         self._iterate: Iterate | None = None
         self.levels: tuple[Level, ...] = ()  # left behind, the latest last
+        self.figures: dict[str, Any] = {}  # that a strategy adds to the metrics
         self._sampler: Sampler | None = None
         self._balancer: Balancer | None = None
         self._hooks: State = {"sampler": {}, "balancer": {}}
@@ -163,7 +165,7 @@ class Runner:
             if ended is StopReason.RUNNING:
                 stages, steps = len(self.history.ends), self.iterations
                 state = strategy.step(self, state)
-                state = self._refreshed(state) if self.iterations > steps else state
+                state = self._refreshed(state) if self.placed and self.iterations > steps else state
                 ended = self._used_up()
                 if len(self.history.ends) > stages or (self._store is not None and self._store.due):
                     write(state)

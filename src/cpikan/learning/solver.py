@@ -190,6 +190,7 @@ def solve(
     metrics = _metrics(problem, found, run, missed, seconds)
     if drawn and len(recipe.hidden) > 1:
         metrics |= trained(recipe.network(problem, seed, point_map), iterate)
+    metrics |= run.figures
     # what a network of mapped coordinates cannot do is not known to the equation that is posed for it
     judged = (plain, iterate) if point_map is None else (problem, found)
     trust, known = assess(*judged, run.levels, missed)
@@ -365,7 +366,7 @@ def _metrics(
         "seconds": seconds,
         "iterations": run.iterations,
         "collocation_points": run.iterate.objective.count,
-        "parameters": sum(p.numel() for p in field.parameters()),
+        "parameters": sum(p.numel() for p in field.parameters() if p.requires_grad),
         "heldout_residual": _root_mean_square(field, heldout),
         "heldout_relative": _relative(field, heldout),
         "boundary_violation": max((one.largest for one in missed), default=0.0),

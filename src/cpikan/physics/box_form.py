@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import grad
 
 from cpikan.fields.constrained import Ansatz
+from cpikan.fields.end_distance import EndDistance
 from cpikan.fields.mapped import PointMap
 from cpikan.physics.bound_condition import Bound
 from cpikan.physics.regions import Box
@@ -143,9 +144,12 @@ def box_ansatz(region: Box, lines: Sequence[Sequence[Line]]) -> Ansatz:
     at one end, as at the start of a wave, need t^2 alone.
     """
     forms = [BoxForm(region, one) for one in lines]
+    bound = tuple(tuple((a, bool(end)) for a, one in enumerate(line) for end in one.values) for line in lines)
+    values = EndDistance(region.lower, region.upper, bound)
+    plain = not any(one.slopes for line in lines for one in line)
     return Ansatz(
         lambda x: torch.stack([form.lift(x) for form in forms], dim=-1),
-        lambda x: torch.stack([form.distance(x) for form in forms], dim=-1),
+        values if plain else lambda x: torch.stack([form.distance(x) for form in forms], dim=-1),
         _point_map(region, [line.kind for line in lines[0]]),
     )
 

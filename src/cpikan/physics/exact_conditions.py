@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from cpikan.errors import InputError
 from cpikan.fields.constrained import Ansatz, ConstrainedField
@@ -24,6 +25,7 @@ from cpikan.physics.region_form import region_ansatz
 from cpikan.physics.regions import Box
 
 _HELD = 1e-8  # of the size of what is asked for: what misses it by more is not held
+_ABOUT = 1e-2  # the same of values alone: those handed on from a window of time differ a little from the walls' in its corners
 _TRIED = 12  # points per part where it is tried
 
 
@@ -35,23 +37,27 @@ class _Form:
     held: frozenset[int]
 
 
-def with_exact_conditions(problem: Problem, *, embedded: bool = False) -> tuple[Problem, Ansatz | None]:
+def with_exact_conditions(
+    problem: Problem, through: Callable[[Ansatz], Ansatz] = lambda ansatz: ansatz, *, embedded: bool = False
+) -> tuple[Problem, Ansatz | None]:
     """Pose a problem for v in u = lift + distance v, where conditions hold whatever v is; those are left out, others stay.
 
     On boxes (`box_ansatz`): values, slopes (Neumann, Robin), both at the start of time, and periods; on outlines of the plane
     (`region_ansatz`): values and slopes on their parts. Whether a condition is of that kind is tried on jets drawn at random,
     and whether the form holds it on networks drawn at random: of values that differ at a corner, not both are held. The
-    problem itself and None where none is. Without ``embedded`` those are taken alone whose v is any network of the coordinates:
-    values, and both at the start of time. Raises InputError for a distance of a region of yours that vanishes inside.
+    problem itself and None where none is. Without ``embedded`` values are taken alone: v is any network of the coordinates.
+    ``through`` may exchange the ansatz for one of the same distance, as a lift by series. Raises InputError for a distance of a
+    region of yours that vanishes inside.
     """
     left = frozenset(range(len(problem.conditions)))
     while left:
         form = _form(problem, left, embedded)
         if form is None:
             return problem, None
-        missed = _missed(problem, form)
+        missed = _missed(problem, form, _HELD if embedded else _ABOUT)
         if not missed:
-            return _posed(problem, form.ansatz, form.held), form.ansatz
+            ansatz = through(form.ansatz)
+            return _posed(problem, ansatz, form.held), ansatz
         left = form.held - missed
     return problem, None
 
@@ -91,7 +97,7 @@ def _box_form(problem: Problem, region: Box, among: frozenset[int], embedded: bo
         together = [line[axis] for line in lines]
         alike = len({one.kind for one in together}) == 1
         for one in together:
-            _drop_half(one, alike and embedded)
+            _drop_half(one, alike, embedded)
     held = frozenset(
         int(name)
         for line in lines
@@ -127,13 +133,15 @@ def _is_period(problem: Problem, condition: Condition, axis: int, output: int) -
     return any(torch.allclose(sign * found, one) for one in (values, slopes) for sign in (1, -1))
 
 
-def _drop_half(line: Line, embedded: bool) -> None:
+def _drop_half(line: Line, alike: bool, embedded: bool) -> None:
     """Leave out what needs a point map that others do not share, and periods of values or of slopes alone."""
-    if len(line.periods) != 2 or not embedded:
+    if len(line.periods) != 2 or not (alike and embedded):
         line.periods.clear()
     if line.periods and (line.values or line.slopes):
         line.periods.clear()
     if not embedded:
+        line.slopes.clear()
+    elif not alike:
         for end in line.free:
             del line.slopes[end]
 
@@ -204,7 +212,7 @@ def _inside(problem: Problem) -> Tensor:
     return torch.from_numpy(problem.region.inside(unit, False))
 
 
-def _missed(problem: Problem, form: _Form) -> frozenset[int]:
+def _missed(problem: Problem, form: _Form, least: float) -> frozenset[int]:
     """Find the conditions that the form does not hold for some network, or whose data are not finite where it needs them."""
     size = len(form.ansatz.point_map.lower) if form.ansatz.point_map is not None else problem.dimension
     box, widths = (problem.region.lower, problem.region.upper), [size, 3, problem.outputs]
@@ -229,7 +237,7 @@ def _missed(problem: Problem, form: _Form) -> frozenset[int]:
                 partner = field.jet(there, "none")
             residual = condition.residual(jet, Side(points, normals, partner))
             scale = 1 + float(jet.value.abs().max()) + float(jet.gradient.abs().max())
-            if not float(residual.abs().max()) <= _HELD * scale:
+            if not float(residual.abs().max()) <= least * scale:
                 found.add(number)
     return frozenset(found)
 
@@ -249,13 +257,18 @@ def _posed(problem: Problem, ansatz: Ansatz, held: frozenset[int]) -> Problem:
         return problem.residuals(jet_of(jet, x), x, *unknown)
 
     def bound_to(condition: Condition) -> Condition:
+        across = WeakTensorKeyDictionary()  # the same points again, so that the ansatz is known there
+
         def residual(jet: Jet, side: Side) -> Tensor:
             partner = None
             if side.partner is not None and condition.period is not None:
                 assert isinstance(problem.region, Box)
                 axis = problem.region.axes.index(condition.period)
-                there = side.points.clone()
-                there[:, axis] = problem.region.upper[axis]
+                there = across.get(side.points)
+                if there is None:
+                    there = side.points.clone()
+                    there[:, axis] = problem.region.upper[axis]
+                    across[side.points] = there
                 partner = jet_of(side.partner, there)
             return condition.residual(jet_of(jet, side.points), replace(side, partner=partner))
 

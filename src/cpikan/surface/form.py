@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Shaped
 from numpy.typing import NDArray
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name, unknown_name
 from cpikan.masked import without_mask
 from cpikan.surface.aperture import Circle, circle_around
 from cpikan.surface.chords import Chords, chord_moments, chord_values, degree, node_weights
@@ -56,8 +56,7 @@ def _checked_term(name: str) -> str:
         if head not in FORM_TERMS:
             raise unknown_name("term to remove", name, [*FORM_TERMS, *(f"{kind}:N" for kind in (*FORM_SETS, "order"))])
         return head
-    if head not in FORM_SETS and head != "order":
-        raise unknown_name("set of terms", head, (*FORM_SETS, "order"))
+    check_name("set of terms", head, (*FORM_SETS, "order"))
     numbers = _RANGE.fullmatch(count)
     if numbers is None:
         raise InputError(f"term to remove {name!r} has no count: write {head}:N or {head}:A-B, such as zernike:36")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import InputError, check_name
 from cpikan.psi.model.frame_model import fringe_columns, parity_vector
 
 
@@ -91,8 +91,7 @@ def phasor_weights(name: str, steps_deg: tuple[float, ...]) -> PhasorWeights:
         return _least_squares(steps_deg)
     if name == CARRE:
         return _carre(steps_deg)
-    if name not in SCHEMES:
-        raise unknown_name("scheme", name, SCHEME_NAMES)
+    check_name("scheme", name, SCHEME_NAMES)
     scheme = SCHEMES[name]
     _check_steps(scheme, steps_deg)
     delta = np.radians(steps_deg)

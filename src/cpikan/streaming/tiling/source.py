@@ -13,7 +13,7 @@ import numpy as np
 from cpikan.errors import InputError
 from cpikan.masked import without_mask
 from cpikan.storage.formats import format_of
-from cpikan.storage.headers import decoding
+from cpikan.storage.headers import decoding, read_npy_header
 from cpikan.storage.maps import open_map, open_npy
 from cpikan.storage.protocols import FrameReader
 from cpikan.storage.readers.base import fingerprint_files
@@ -108,9 +108,7 @@ def _sampled(array: Any) -> str:
 
 def _axes(path: Path) -> int:
     with decoding(str(path)), open(path, "rb") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return len(read(file)[0])
+        return len(read_npy_header(file)[0])
 
 
 def _files(folder: Path) -> list[Path]:

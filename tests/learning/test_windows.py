@@ -1,0 +1,226 @@
+"""Windows of time: fronts, points in them, lifts that hold the start, and networks that train one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cpikan.errors import InputError
+from cpikan.fields.front_ckan import Front
+from cpikan.fields.functional import parameter_vector
+from cpikan.fields.time_windows import TimeWindows
+from cpikan.learning.recipes import RECIPES, Recipe
+from cpikan.learning.runner import Budget, Runner
+from cpikan.learning.samplers.front_points import FrontPoints
+from cpikan.learning.samplers.points import Points
+from cpikan.learning.solution import load_solution
+from cpikan.learning.solver import SolveSettings, solve
+from cpikan.learning.strategies.fronts import fronts_of, merged
+from cpikan.learning.strategies.line_series import line_series
+from cpikan.learning.strategies.window import Window
+from cpikan.learning.strategies.windows import Windows
+from cpikan.physics.catalogue import problem
+from cpikan.physics.evolution import evolution
+from cpikan.physics.exact_conditions import with_exact_conditions
+from cpikan.streaming.events import Cancelled
+from heard_events import Heard
+
+# torch warns about its own use of torch.jit when forward-mode derivatives are first asked for
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+NAME = "reaction-diffusion"  # its values at the walls change in time
+SMALL = Windows(hidden=(4, 4), degree=3, first=0.5, failed=1.0, steps=12)
+
+
+def series(function, low=-1.0, high=1.0, tolerance=1e-12):
+    return line_series(lambda x: np.stack([function(x)], axis=-1), low, high, tolerance)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return solve(NAME, recipe=Recipe("small", "", (), own=SMALL), settings=SolveSettings(1e4))
+
+
+def test_a_series_in_pieces_has_the_values_and_derivatives():
+    line = series(lambda x: np.tanh((x - 0.2) / 0.01), -1.0, 3.0)
+    x = line.places(7)
+    t = np.tanh((x - 0.2) / 0.01)
+    assert np.abs(line.derivatives(0, 7)[..., 0] - t).max() < 1e-11
+    # a derivative of a series of 16 terms on h / 2 multiplies its error by at most 15^2 / (h / 2)
+    narrow = np.diff(line.knots).min()
+    assert np.abs(line.derivatives(1, 7)[..., 0] - (1 - t * t) / 0.01).max() < 1e-11 * 225 * 2 / narrow
+    assert narrow < 0.02 < 0.4 < np.diff(line.knots).max()
+
+
+def test_rounding_is_not_halved_for_ever():
+    noise = np.random.default_rng(1)
+    line = series(lambda x: np.sin(x) + 1e-11 * noise.standard_normal(len(x)))
+    assert len(line.knots) < 100
+
+
+def test_fronts_are_found_with_their_widths():
+    both = series(lambda x: np.tanh((x - 0.3) / 0.004) - 0.5 * np.tanh((x + 0.5) / 0.02))
+    first, second = fronts_of(both, 0)
+    assert (first.axis, first.centre, first.width) == (0, pytest.approx(0.3, abs=1e-3), pytest.approx(0.004, rel=0.02))
+    assert (second.centre, second.width) == (pytest.approx(-0.5, abs=5e-3), pytest.approx(0.02, rel=0.05))
+    assert fronts_of(series(lambda x: np.sin(math.pi * x)), 0) == []
+    wide = series(lambda x: np.tanh((x - 7) / 0.04), 0.0, 20.0)  # scaled: half the axis is 1
+    (one,) = fronts_of(wide, 1)
+    assert (one.axis, one.centre, one.width) == (1, pytest.approx(-0.3, abs=1e-3), pytest.approx(0.004, rel=0.02))
+
+
+def test_a_rounded_kink_is_a_front_and_a_ripple_is_none():
+    kink = series(lambda x: np.sqrt((x + 1) ** 2 + 0.01**2))
+    (front,) = fronts_of(kink, 0)
+    assert front.centre == pytest.approx(-1, abs=1e-9)
+    assert 0.003 < front.width < 0.03
+    assert fronts_of(series(lambda x: x + 1e-3 * np.sin(200 * x)), 0) == []
+
+
+def test_known_fronts_stand_for_others_like_them():
+    known = (Front(0, 0.0, 0.01), Front(0, 0.5, 0.05))
+    assert merged(known, [Front(0, 0.004, 0.006)]) is known
+    assert merged(known, [Front(0, 0.5, 0.001)]) == (Front(0, 0.5, 0.001), Front(0, 0.0, 0.01))  # far sharper
+    assert Front(0, -0.6, 0.02) in merged(known, [Front(0, -0.6, 0.02)])
+    assert Front(1, 0.0, 0.01) in merged(known, [Front(1, 0.0, 0.01)])  # another axis
+    assert len(merged(known, [Front(0, c, 0.03) for c in np.linspace(-1, -0.1, 9)])) == 6
+
+
+def test_points_are_as_dense_in_a_front_as_outside():
+    box_ = problem("burgers")
+    front = Front(0, 0.0, 0.003)
+    sampler = FrontPoints(600, 80, "chebyshev", 1, fronts=(front,))
+    inside = sampler.init(box_)[0]["equation"].points
+    plain = Points(600, 80, "chebyshev", 1).init(box_)[0]
+    z = (inside[:, 0] + front.stretched(inside[:, 0])[0]) / 2
+    # the mean coordinate has the distribution of the plain one without fronts; the table has steps h = 24 / 400 of asinh, and
+    # linear interpolation is off by h^2 / 8 of it, a seventh of the axis to one of asinh
+    assert torch.allclose(z.sort().values, plain["equation"].points[:, 0].sort().values, atol=1e-4)
+    assert torch.equal(inside[:, 1], plain["equation"].points[:, 1])
+    assert (
+        float((inside[:, 0].abs() < 0.01).double().mean())
+        > 0.05
+        > float((plain["equation"].points[:, 0].abs() < 0.01).double().mean())
+    )
+    held = sampler.held_out_sampler()
+    assert held.fronts == (front,)
+    assert not np.isin(held.init(box_)[0]["equation"].points[:, 0].numpy(), inside[:, 0].numpy()).any()
+    walls = sampler.init(box_)[0]["dirichlet"].points
+    assert torch.equal(walls[:, 0].abs(), torch.ones_like(walls[:, 0]))
+
+
+def test_a_lift_has_the_values_of_the_exact_ansatz():
+    one = problem(NAME)
+    window = Window(one, evolution(one), None, 0.0, 1.5)
+    _, ansatz = with_exact_conditions(dataclasses.replace(one, region=window.box))
+    x = torch.rand(200, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    low, high = (torch.tensor(v, dtype=torch.float64) for v in (window.box.lower, window.box.upper))
+    x = low + (high - low) * x
+    assert torch.allclose(window.lift(x), ansatz.lift(x), atol=1e-12)
+    assert torch.allclose(window.distance(x), ansatz.distance(x), atol=1e-15)
+    jet, truth = window.lift.jet(x), ansatz.jet(ansatz_zero(x), x)
+    assert torch.allclose(jet.gradient, truth.gradient, atol=1e-10)
+    assert torch.allclose(jet.second, truth.second, atol=1e-8)
+
+
+def ansatz_zero(x):
+    from cpikan.fields.protocol import Jet
+
+    return Jet(x.new_zeros(len(x), 1), x.new_zeros(len(x), 1, 2), x.new_zeros(len(x), 1, 2))
+
+
+def test_a_start_that_misses_a_condition_begins_with_layers():
+    """Allen-Cahn's start has a kink where the period closes; Burgers' has none at its walls."""
+    one = problem("allen-cahn")
+    fronts = Window(one, evolution(one), None, 0.0, 0.1).starting_fronts()
+    assert {(f.axis, f.centre) for f in fronts} == {(0, -1.0), (0, 1.0), (1, -1.0)}
+    other = problem("burgers")
+    assert Window(other, evolution(other), None, 0.0, 0.1).starting_fronts() == []
+
+
+def test_each_window_begins_where_the_one_before_ends(found):
+    field = found.field
+    assert isinstance(field, TimeWindows)
+    assert len(field.parts) == 2
+    x = torch.linspace(-5, 10, 50, dtype=torch.float64)
+    edge = torch.stack([x, torch.full_like(x, 1.5)], dim=-1)
+    assert torch.allclose(field.parts[0](edge), field.parts[1](edge), atol=1e-11)
+    assert found.metrics["boundary_violation"] < 1e-11
+    still = solve(
+        NAME,
+        recipe=Recipe("none", "", (), own=dataclasses.replace(SMALL, steps=1, first=1.0)),
+        settings=SolveSettings(1e4),
+    )
+    assert found.metrics["relative_l2"] < 0.5 * still.metrics["relative_l2"]
+
+
+def test_the_figures_are_those_of_the_worst_window(found):
+    metrics, windows = found.metrics, found.metrics["windows"]
+    assert [(one["begin"], one["end"]) for one in windows] == [(0.0, 1.5), (1.5, 3.0)]
+    assert metrics["frozen_over_found"] == min(one["frozen_over_found"] for one in windows)
+    assert metrics["trained"] == all(one["trained"] for one in windows)
+    networks = sum(p.numel() for part in found.field.parts for p in part.network.parameters())
+    assert metrics["parameters"] == networks  # the lifts are data
+    assert metrics["iterations"] >= sum(one["steps"] for one in windows)
+
+
+def test_it_is_saved_and_loaded_to_the_bit(found, tmp_path):
+    found.save(tmp_path / "w")
+    back = load_solution(tmp_path / "w")
+    x = np.random.default_rng(2).uniform([-5, 0], [10, 3.5], (200, 2))
+    assert np.array_equal(back(x), found(x))
+    assert back.metrics["windows"] == found.metrics["windows"]
+
+
+def test_a_solve_goes_on_at_the_next_window(found, tmp_path):
+    recipe = Recipe("small", "", (), own=SMALL)
+    events = Heard(cancel_at=found.metrics["windows"][0]["steps"] + 4)
+    with pytest.raises(Cancelled):
+        solve(NAME, recipe=recipe, settings=SolveSettings(1e4, events=events, checkpoint=tmp_path, checkpoint_s=0))
+    resumed = solve(NAME, recipe=recipe, settings=SolveSettings(1e4, checkpoint=tmp_path, resume=True))
+    assert torch.equal(parameter_vector(resumed.field), parameter_vector(found.field))
+    assert resumed.metrics["windows"] == found.metrics["windows"]
+
+
+def test_a_window_that_does_not_train_is_halved():
+    one = problem("burgers")
+    strategy = dataclasses.replace(SMALL, steps=1, first=1.0, failed=0.03)
+    run = Runner(one, Budget(1e4))
+    state = strategy.step(run, strategy.init(run))
+    assert state["windows"] == []
+    assert (state["now"], state["length"]) == (0.0, 0.5)
+    assert not run.placed
+    # and is taken as it is where no shorter one is allowed
+    short = {**state, "length": 1 / 64}
+    taken = strategy.step(run, short)
+    assert taken["now"] == 1 / 64
+    assert len(taken["windows"]) == 1
+
+
+def test_a_window_at_its_goal_early_is_followed_by_a_longer_one():
+    strategy = dataclasses.replace(SMALL, goal=0.5, first=0.25)
+    run = Runner(problem(NAME), Budget(1e4))
+    state = strategy.step(run, strategy.init(run))
+    assert state["now"] == 0.75
+    assert state["length"] == 1.5
+
+
+@pytest.mark.parametrize("name", ["kovasznay", "wave", "diffusion-inverse"])
+def test_what_does_not_evolve_is_refused(name):
+    with pytest.raises(InputError, match=f"{name} cannot be trained in windows: give a box with an axis t"):
+        solve(name, recipe=RECIPES["windows"], settings=SolveSettings(1e4))
+
+
+def test_weights_are_volumes():
+    """A mean with them is that of even points: the front is worth its volume, not its points."""
+    one = problem("burgers")
+    at = FrontPoints(4000, 80, "sobol", 1, fronts=(Front(0, 0.0, 0.003), Front(1, -1.0, 0.1))).init(one)[0]["equation"]
+    inside = (at.points[:, 0].abs() < 0.05).double()
+    assert float(inside.mean()) > 0.25
+    weights = at.weight.square()
+    assert float(weights.mean()) == pytest.approx(1.0)
+    # 4000 points of a low-discrepancy set, a quarter of them inside: the share 0.05 to a hundredth of it
+    assert float((weights * inside).mean()) == pytest.approx(0.05, rel=1e-2)
