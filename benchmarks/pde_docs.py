@@ -176,9 +176,8 @@ def filled(text: str, rows: list[Row], peers: list[Row]) -> str:
 def picture() -> None:
     """The solution that the README shows."""
     from cpikan.learning.solver import solve
-    from cpikan.report.solution_figures import save_solution_figures
 
-    save_solution_figures(solve("helmholtz-2d-1-4"), PICTURE)
+    solve("helmholtz-2d-1-4").plot(PICTURE)
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cpikan.cli import main
+from cpikan.cli import load_verb, main
 
 KEYS = {
     *("problem", "relative_l2", "max_error", "seconds", "iterations", "collocation_points", "parameters"),
@@ -111,3 +111,12 @@ def test_a_sampler_is_asked_for_by_name(capsys):
         told = capsys.readouterr()
         assert text in told.err
         assert told.err.count("\n") == 1
+
+
+def test_a_coefficient_that_nobody_knows_is_told_alone():
+    told = load_verb("solve").tell
+    row = {"problem": "p", "relative_l2": None, "max_error": None, "trust": "undetermined", "trust_reason": "?"}
+    row |= {"heldout_residual": 1e-9, "boundary_violation": 0.0, "parameters": 3, "collocation_points": 9}
+    row |= {"iterations": 1, "seconds": 0.1, "reason_text": "done", "coefficients": [2.0, 3.0]}
+    found = told({**row, "coefficients_true": [None, 3.5], "standard_errors": [0.25, None]})
+    assert "found       2 +- 0.25, 3 (true 3.5)\n" in found

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Collection, Iterable
+from numbers import Integral, Real
 
 
 class InputError(ValueError):
@@ -38,3 +40,19 @@ def unknown_name(what: str, given: str, allowed: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return InputError(f"unknown {what} {given!r}: allowed are {', '.join(names)}{hint}")
+
+
+PATH, NUMBER, WHOLE = (str, os.PathLike), Real, Integral
+
+
+def check_type(what: str, given: object, kinds: type | tuple[type, ...], give: str) -> None:
+    """Raise InputError for an argument that is none of the ``kinds``; True and False are no numbers."""
+    allowed = kinds if isinstance(kinds, tuple) else (kinds,)
+    if not isinstance(given, allowed) or (isinstance(given, bool) and not {bool, object} & set(allowed)):
+        told = " ".join(repr(given).split())
+        raise InputError(f"{what} is {told if len(told) < 60 else type(given).__name__}: give {give}")
+
+
+def check_path(what: str, given: object) -> None:
+    """Raise InputError for what is no path."""
+    check_type(what, given, PATH, "a path, as text or a pathlib.Path")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.objective import LinearSystem, linearise_any, make_objective
 from cpikan.learning.qr_equations import QREquations, StackedQR
-from cpikan.learning.recipes import Recipe
+from cpikan.learning.recipes import RECIPES, Recipe
 from cpikan.learning.robust import SQUARES
 from cpikan.learning.runner import Runner
 from cpikan.learning.samplers.points import Points
@@ -333,3 +334,30 @@ def test_the_doors_open():
     assert "burgers" in cpikan.problems()
     assert cpikan.problem("beam").outputs == 2
     assert np.isfinite(cpikan.solve("beam").metrics["relative_l2"])
+
+
+def test_a_callback_gets_the_field_and_may_end_the_solve():
+    heard = []
+
+    def callback(field, record):
+        heard.append((float(field(torch.zeros(1, 1, dtype=torch.float64)).detach()), record))
+        return len(heard) == 3
+
+    found = solve("poisson-1d", recipe="adam", settings=SolveSettings(1e4, callback=callback))
+    assert found.stop_reason is StopReason.ASKED
+    assert [record for _, record in heard] == found.history.records
+    assert len(heard) == 3
+    assert found.metrics["iterations"] == heard[-1][1]["iteration"] < 100
+    assert len({value for value, _ in heard}) > 1  # the field as it is then
+    with pytest.raises(InputError, match="give a function of"):
+        SolveSettings(callback="print")  # type: ignore[arg-type]
+
+
+def test_a_callback_gets_the_solution_where_walls_are_exact():
+    walls = torch.tensor([[0.0, 0.3], [0.7, 1.0]], dtype=torch.float64)
+    heard = []
+    small = replace(RECIPES["trained"], hidden=(4, 4), degree=3)
+    callback = lambda field, record: heard.append(float(field(walls).detach().abs().max()))  # noqa: E731
+    solve("poisson-2d", recipe=small, settings=SolveSettings(1e4, steps=2, callback=callback))
+    assert heard
+    assert max(heard) < 1e-15  # u = 0 there, whatever the network

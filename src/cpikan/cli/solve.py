@@ -36,8 +36,8 @@ def _tell(result: Any) -> str:
         every = ", ".join(_number(run["relative_l2"]) for run in result["runs"])
         lines.append(f"seeds       {result['seeds']}; relative L2 {every}; the median run is shown")
     if "coefficients" in result:
-        pairs = zip(result["coefficients"], _errors(result), result["coefficients_true"], strict=True)
-        lines.append("found       " + ", ".join(f"{found:.6g}{error} (true {true:g})" for found, error, true in pairs))
+        pairs = zip(result["coefficients"], _errors(result), map(_truth, result["coefficients_true"]), strict=True)
+        lines.append("found       " + ", ".join(f"{found:.6g}{error}{true}" for found, error, true in pairs))
     lines += [
         f"trust       {result['trust']}: {result['trust_reason']}",
         f"held out    {result['heldout_residual']:.2e} residual, {result['boundary_violation']:.2e} at the boundary",
@@ -58,6 +58,10 @@ def _errors(result: dict[str, Any]) -> list[str]:
     """Write the standard error behind each coefficient, nothing where there is none."""
     errors = result.get("standard_errors", [None] * len(result["coefficients"]))
     return ["" if error is None else f" +- {error:.2g}" for error in errors]
+
+
+def _truth(value: float | None) -> str:
+    return "" if value is None else f" (true {value:g})"
 
 
 def _number(value: float | None) -> str:

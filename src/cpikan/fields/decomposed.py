@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cpikan.errors import InputError
+from cpikan.errors import InputError, check_type
 from cpikan.fields.cover import Cover, Group, cover
 from cpikan.fields.functional import functional
 from cpikan.fields.protocol import Jet, Second, check_second
@@ -35,6 +35,8 @@ class DecomposedField(nn.Module):
 
     def __init__(self, partition: Partition[Any], parts: nn.Module) -> None:
         super().__init__()
+        check_type("partition", partition, Partition, "a Partition, as Partition.subdomains makes it")
+        check_type("parts", parts, nn.Module, "a field of as many networks as the partition has subdomains")
         if parts.networks != len(partition):
             raise InputError(f"{parts.networks} networks for {len(partition)} subdomains: give one each")
         if parts.dimension != len(partition.axes):

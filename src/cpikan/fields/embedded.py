@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cpikan.errors import InputError
+from cpikan.errors import InputError, check_type
 from cpikan.fields.basis_layer import BasisLayer
 from cpikan.fields.embeddings import Embedding, embedding_of
 from cpikan.fields.layered import LayeredField, Through, plainly
@@ -25,6 +25,8 @@ class EmbeddedField(LayeredField):
     """
 
     def __init__(self, field: LayeredField, embedding: Embedding, domain: Domain = None) -> None:
+        check_type("field", field, LayeredField, "a field of this package, as MLP([2, 8, 1])")
+        check_type("embedding", embedding, Embedding, "a PeriodicEmbedding or FourierEmbedding")
         if not field.takes_nodes:
             raise InputError(
                 f"{type(field).__name__} behind an embedding: its parts are functions of one coordinate each; give a field "

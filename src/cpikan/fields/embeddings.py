@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import WHOLE, InputError, check_type, unknown_name
 from cpikan.fields.layered import Through
 from cpikan.fields.phase_layer import PhaseLayer
 from cpikan.fields.start import START, Start
@@ -60,6 +60,8 @@ class PeriodicEmbedding(Embedding):
 
     def __init__(self, dimension: int, axes: Sequence[int], waves: int = 1) -> None:
         super().__init__()
+        for axis in axes:
+            check_type("a periodic axis", axis, WHOLE, "numbers of axes, as [0]")
         self.dimension, self.axes, self.waves = dimension, tuple(int(a) for a in axes), int(waves)
         if not self.axes or len({*self.axes}) < len(self.axes) or not {*self.axes} <= {*range(dimension)}:
             raise InputError(f"periodic axes {list(axes)} of {dimension}: give some of 0 to {dimension - 1}, each once")
@@ -121,6 +123,8 @@ class FourierEmbedding(Embedding):
         start: Start | None = START,
     ) -> None:
         super().__init__()
+        for what, number in (("dimension", dimension), ("features", features)):
+            check_type(what, number, WHOLE, "a whole number")
         scales = tuple(float(s) for s in (sigma if isinstance(sigma, Sequence) else (sigma,)))
         if not scales or not all(s > 0 and math.isfinite(s) for s in scales):
             raise InputError(f"sigma {sigma} of Fourier features: give positive numbers, such as 0.5 or [0.3, 3]")

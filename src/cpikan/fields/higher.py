@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
-from cpikan.errors import InputError
+from cpikan.errors import InputError, check_type
 
 _MOST = 4
 
@@ -22,6 +22,11 @@ def higher_derivatives(field: Any, x: Tensor, order: int = 3) -> Tensor:
     nothing is recorded by x; third orders cost d Hessians, fourth d^2. They can be differentiated by the parameters.
     Equations of fourth order are better posed as two of second order. Raises InputError for an order other than 3 or 4.
     """
+    if not hasattr(field, "jet"):
+        raise InputError(f"field {type(field).__name__} has no jet: give a field of this package, or one made like it")
+    check_type("x", x, Tensor, "points (..., d) as a tensor")
+    if x.shape[-1:] != (field.dimension,):
+        raise InputError(f"points of shape {tuple(x.shape)} for {field.dimension} axes: give (..., {field.dimension})")
     if order not in range(3, _MOST + 1):
         raise InputError(f"derivatives of order {order}: give 3 or 4, jet(x) has the lower ones")
 

@@ -14,7 +14,7 @@ from cpikan.fields.embedded import EmbeddedField
 from cpikan.fields.embeddings import Embedding
 from cpikan.fields.fourier_ckan import FourierCKAN
 from cpikan.fields.gated_ckan import GatedCKAN
-from cpikan.fields.layered import Degrees, LayeredField, Start
+from cpikan.fields.layered import Degrees, LayeredField, Start, checked_widths
 from cpikan.fields.mlp import MLP
 from cpikan.fields.random_feature import RandomFeatureCKAN
 from cpikan.fields.residual_ckan import ResidualCKAN
@@ -135,6 +135,7 @@ def make_field(
     """
     if name not in FIELDS:
         raise unknown_name("field", name, FIELDS)
+    widths = checked_widths(widths)
     if isinstance(degree, Sequence) and not FIELDS[name].each:
         raise InputError(f"degrees {list(degree)} for field {name}: give one number")
     if embedding is None:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cpikan.errors import InputError
+from cpikan.errors import WHOLE, InputError, check_type
 from cpikan.fields.activations import TANH, Activation
 from cpikan.fields.basis_layer import BasisLayer
 from cpikan.fields.layer import Layer
@@ -228,6 +228,9 @@ def start_layers(
 
 def checked_widths(widths: Widths) -> tuple[int, ...]:
     """Check widths, as whole numbers; raises InputError for fewer than two and for one below 1."""
+    check_type("widths", widths, (Sequence, np.ndarray), "whole numbers, as [2, 8, 8, 1]")
+    for width in widths:
+        check_type(f"one of widths {list(widths)}", width, WHOLE, "whole numbers, as [2, 8, 8, 1]")
     sizes = tuple(int(width) for width in widths)
     if len(sizes) < 2 or min(sizes) < 1:
         raise InputError(
@@ -238,6 +241,8 @@ def checked_widths(widths: Widths) -> tuple[int, ...]:
 
 def checked_degrees(degree: Degrees, layers: int) -> tuple[int, ...]:
     """Spread a degree over the layers; raises InputError for another number of degrees than layers."""
+    for one in degree if isinstance(degree, Sequence) else [degree]:
+        check_type("degree", one, WHOLE, "a whole number, or one per layer")
     degrees = tuple(int(k) for k in degree) if isinstance(degree, Sequence) else (int(degree),) * layers
     if len(degrees) != layers:
         raise InputError(

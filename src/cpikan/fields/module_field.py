@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cpikan.errors import InputError
+from cpikan.errors import InputError, check_type
 from cpikan.fields.constrained import function_jet
 from cpikan.fields.protocol import Jet, Second, check_second, flat_points
 from cpikan.fields.scaling import AffineScaling, Domain
@@ -33,6 +33,7 @@ class ModuleField(nn.Module):
 
     def __init__(self, module: nn.Module, domain: Domain) -> None:
         super().__init__()
+        check_type("module", module, nn.Module, "a torch module of points (B, d) to values (B, outputs)")
         if domain is None:
             raise InputError("a module's field without a box: give domain=(lower, upper), one number per axis each")
         self.scaling = AffineScaling(*domain)

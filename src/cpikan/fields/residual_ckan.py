@@ -12,7 +12,7 @@ from cpikan.fields.activations import TANH
 from cpikan.fields.basis_layer import BasisLayer
 from cpikan.fields.chebyshev_layer import ChebyshevLayer
 from cpikan.fields.layer import Layer
-from cpikan.fields.layered import Degrees, Held, LayeredField, Through, Widths, checked_degrees
+from cpikan.fields.layered import Degrees, Held, LayeredField, Through, Widths, checked_degrees, checked_widths
 from cpikan.fields.scale_layer import ScaleLayer
 from cpikan.fields.scaling import Domain
 from cpikan.fields.start import AFTER_TANH, UNIFORM, Start
@@ -91,7 +91,7 @@ def mixed(gate: Layer, new: Streams, old: Streams, through: Through) -> Streams:
 
 def check_one_width(widths: Widths) -> None:
     """Raise InputError for a network without hidden layers, and for hidden layers that a skip cannot join."""
-    hidden = list(widths[1:-1])
+    hidden = checked_widths(widths)[1:-1]
     if not hidden or len(set(hidden)) > 1:
         raise InputError(
             f"widths {list(widths)}: skips need hidden layers, all of one width; give such as [2, 12, 12, 12, 1]"

@@ -7,7 +7,7 @@ from typing import Unpack
 
 import numpy as np
 
-from cpikan.errors import InputError
+from cpikan.errors import NUMBER, InputError, check_type
 from cpikan.fields.activations import sine
 from cpikan.fields.layered import Held, Start, Widths
 from cpikan.fields.mlp import DenseField
@@ -27,6 +27,7 @@ class Siren(DenseField):
     settings = ("frequency",)
 
     def __init__(self, widths: Widths, frequency: float = 6.0, domain: Domain = None, **held: Unpack[Held]) -> None:
+        check_type("frequency", frequency, NUMBER, "a positive number, 1 to 30")
         if not (frequency > 0 and math.isfinite(frequency)):
             raise InputError(f"frequency {frequency} of a SIREN: give a positive number, 1 to 30")
         self.frequency, self.between = float(frequency), sine(float(frequency))

@@ -19,7 +19,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 
-from cpikan.errors import InputError, check_names
+from cpikan.errors import InputError, check_names, check_path
 from cpikan.images.features import OUTPUTS, FeatureSpec
 from cpikan.images.models.kinds import build_model
 from cpikan.images.models.network import ImageNetwork
@@ -106,6 +106,7 @@ def load_model(path: Path | str) -> tuple[ImageNetwork, ModelCard]:
     The network is built without memory and takes over the weights, whose number, shapes and checksum must be those of the
     card. Raises InputError for files that are missing, altered, damaged, of a newer format, or no model.
     """
+    check_path("the model", path)
     weights, description = _find(path)
     document = _read_card(description)
     card = _card(document, description)

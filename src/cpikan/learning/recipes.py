@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import WHOLE, InputError, check_type, unknown_name
 from cpikan.fields.mapped import MappedCPIKAN, PointMap
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.augmented_lagrangian import AugmentedLagrangian
@@ -27,7 +27,7 @@ from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.methods.soap import Soap
 from cpikan.learning.methods.spring import Spring
 from cpikan.learning.methods.variable_projection import VariableProjection
-from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
+from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, RULES, Points
 from cpikan.learning.strategies.auto import AutoStrategy
 from cpikan.learning.strategies.grow import Grow
 from cpikan.learning.strategies.march import March
@@ -58,6 +58,23 @@ class Recipe:
     restarts: int = 0
     rows: float = MIN_ROWS_PER_PARAMETER
     exact_values: bool = False
+
+    def __post_init__(self) -> None:
+        check_type("name of a recipe", self.name, str, "text")
+        check_type(f"stages of recipe {self.name}", self.stages, Sequence, "methods and strategies, as (Adam(300),)")
+        for stage in self.stages:
+            check_type(
+                f"a stage of recipe {self.name}", stage, (Method, Strategy), "a method or strategy, as Adam(300)"
+            )
+        for width in self.hidden:
+            check_type(f"hidden widths of recipe {self.name}", width, WHOLE, "whole numbers, as (16, 16)")
+        if not self.hidden or min(self.hidden) < 1 or self.degree < 1:
+            raise InputError(
+                f"hidden widths {self.hidden} of degree {self.degree} of recipe {self.name}: give one width and more, "
+                "and a degree, from 1 on"
+            )
+        if self.rule not in RULES:
+            raise unknown_name("rule of points", str(self.rule), RULES)
 
     def along(self, direction: Direction) -> Recipe:
         """Let the stages that follow a gradient follow a direction instead; raises InputError where there is none."""

@@ -35,6 +35,8 @@ _LOOK_EVERY = 10
 # multiplications a second on one core: more than any has, so that what is refused would not have fitted
 _FASTEST = 1e11
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "processor": time.process_time}
+# called with the network as it is and a record of the history; True ends the solve
+Callback = Callable[[nn.Module, dict[str, Any]], "bool | None"]
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,11 @@ class Runner:
         seed: int = 0,
         events: Events = SILENT,
         store: RunStore | None = None,
+        callback: Callback | None = None,
     ) -> None:
         self.problem, self.budget, self.seed = problem, budget, seed
         self._events, self._store = events, store
+        self._callback, self._asked = callback, False
         self.history = History()
         self.iterations = 0
         self._now = CLOCKS[budget.clock]
@@ -173,6 +177,8 @@ class Runner:
         return strategy.close(self, state, ended)
 
     def _used_up(self) -> StopReason:
+        if self._asked:
+            return StopReason.ASKED
         if self.left_s < 0 or self._late:
             return StopReason.TIME
         spent = self.budget.steps is not None and self.iterations >= self.budget.steps
@@ -233,6 +239,10 @@ class Runner:
         self._looked, now = self.iterations, self.seconds
         record = {"stage": self._stage, "iteration": self.iterations, "seconds": now}
         self.history.records.append({**record, "cost": self._cost, "heldout": heldout})
+        if self._callback is not None and self._callback(
+            network_of(self.iterate.field), dict(self.history.records[-1])
+        ):
+            self._asked = True
         self.report_progress(residual=heldout**0.5)
 
     def resume(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cpikan.errors import InputError
+from cpikan.errors import InputError, check_path
 from cpikan.fields.constrained import ConstrainedField
 from cpikan.fields.files import load_field, save_field
 from cpikan.fields.mapped import MappedCPIKAN
@@ -22,6 +23,10 @@ from cpikan.physics.exact_conditions import with_exact_conditions
 from cpikan.physics.problem import Problem
 from cpikan.storage.atomic import write_json
 from cpikan.storage.documents import parse_json
+from cpikan.storage.formats import picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FORMAT = 1
 
@@ -85,6 +90,30 @@ class Solution:
             found = self.field(points.reshape(-1, axes)).reshape(*points.shape[:-1], -1)
         return found if isinstance(x, Tensor) else found.numpy()
 
+    def plot(self, path: Path | str | None = None, *, output: int = 0, at: Mapping[str, float] | None = None) -> Figure:
+        """Draw the solution, its error where a reference is known, the equation's residual and the history.
+
+        Arguments:
+            path: also writes the picture there, as .png, .svg or .pdf.
+            output: which output is shown.
+            at: where axes are cut, by name; two that are not named are shown, others are cut in the middle.
+
+        Returns:
+            A Matplotlib figure.
+
+        Raises:
+            InputError: for an output or an axis that is not there, a cut outside the region, another ending of the path.
+        """
+        from cpikan.learning.solution_figure import (
+            solution_figure,
+        )  # Matplotlib: who draws nothing must not wait for it
+
+        place = None if path is None else picture(path)
+        figure = solution_figure(self, output, at)
+        if place is not None:
+            figure.savefig(place, dpi=130)
+        return figure
+
     def save(self, path: Path | str) -> Path:
         """Write NAME.safetensors, the field, and NAME.json, what is known of it; ``path`` is NAME, with either ending or none.
 
@@ -124,6 +153,7 @@ def load_solution(path: Path | str, problem: Problem | str | None = None) -> Sol
     Raises:
         InputError: for files that are missing or damaged, and for another problem.
     """
+    check_path("the solution", path)
     weights, document = _paths(path)
     if not document.is_file():
         raise InputError(f"no file {document}: give the name that a solution was saved by")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cpikan.errors import InputError
+from cpikan.errors import NUMBER, WHOLE, InputError, check_type
 from cpikan.fields.constrained import Ansatz, ConstrainedField
 from cpikan.fields.mapped import MappedCPIKAN
 from cpikan.learning.balancers.balancer import Balancer
@@ -29,7 +29,7 @@ from cpikan.learning.losses.kinds import loss_mode_of
 from cpikan.learning.losses.loss_mode import LossMode
 from cpikan.learning.objective import Objective
 from cpikan.learning.recipes import Recipe, recipe_named
-from cpikan.learning.runner import Budget, Runner
+from cpikan.learning.runner import Budget, Callback, Runner
 from cpikan.learning.samplers.kinds import SAMPLERS, make_sampler
 from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
 from cpikan.learning.samplers.sampler import Sampler, check_sampler
@@ -69,6 +69,8 @@ class SolveSettings:
     "penalty" by squares, "augmented-lagrangian" and "al-pinn" by multipliers too. ``loss_mode`` says what stands in the cost
     for the equation, by itself or by its name (`LOSS_MODES`). With points or any of these five a recipe trains a network,
     whatever it does without.
+    ``callback(field, record)`` is called with the field as it is and a record of the history, every ten steps; it ends
+    the solve by returning True.
     """
 
     seconds: float = 60.0
@@ -84,6 +86,7 @@ class SolveSettings:
     direction: Direction | str | None = None
     sampler_every: int | None = None
     clock: str = "wall"
+    callback: Callback | None = None
     batch: int | None = None
     constraints: str | None = None
     loss_mode: LossMode | str = "strong"
@@ -93,7 +96,12 @@ class SolveSettings:
             raise InputError("resume without a checkpoint: name its folder")
         if not self.checkpoint_s >= 0:
             raise InputError(f"checkpoints every {self.checkpoint_s} s: give 0 or more")
+        check_type("seconds", self.seconds, NUMBER, "a number above 0")
+        check_type("clock", self.clock, str, "wall or processor")
         check_restarts(self.restarts or 0)
+        assert self.budget  # refuses limits that are none
+        if self.callback is not None and not callable(self.callback):
+            raise InputError(f"callback {self.callback!r}: give a function of (field, record)")
         if self.points is not None and not isinstance(self.points, str):
             check_sampler(self.points)
         if self.sampler_every is not None and not isinstance(self.points, str):
@@ -165,6 +173,10 @@ def solve(
     residuals of a wrong shape or not finite at the start; ResumeError for a checkpoint of another solve. A solve that fails
     raises nothing: the reason says so.
     """
+    check_type("problem", problem, (Problem, str), "a Problem, or the name of one; cpikan.problems() lists them")
+    check_type("recipe", recipe, (Recipe, str), "the name of a recipe, or a Recipe")
+    check_type("settings", settings, SolveSettings, "SolveSettings(...)")
+    check_seed(seed)
     problem = problem_named(problem) if isinstance(problem, str) else problem
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
     mode, recipe = loss_mode_of(settings.loss_mode), settings.applied(recipe, problem)
@@ -180,7 +192,7 @@ def solve(
         mode.check_points(settings.points)
     store = _store(problem, field, recipe, seed, settings)
     mode.check(posed)
-    run = Runner(posed, settings.budget, seed, settings.events, store)
+    run = Runner(posed, settings.budget, seed, settings.events, store, _callback(settings.callback, ansatz))
     with nullcontext() if store is None else store:
         reason = _run(run, field, recipe, settings)
     seconds, warnings = run.seconds, _warnings(problem, run, own is None)
@@ -203,6 +215,13 @@ def solve(
     return Solution(
         problem, network_of(found.field), run.history, reason, metrics, seed, *trust, recipe.name, tuple(warnings)
     )
+
+
+def _callback(callback: Callback | None, ansatz: Ansatz | None) -> Callback | None:
+    """Give the callback the field that the user asked for: the network behind its ansatz, where there is one."""
+    if callback is None or ansatz is None:
+        return callback
+    return lambda network, record: callback(ConstrainedField(network, ansatz), record)
 
 
 def _behind(problem: Problem, ansatz: Ansatz, iterate: Iterate, recipe: Recipe, seed: int) -> Iterate:
@@ -293,8 +312,17 @@ def _warnings(problem: Problem, run: Runner, given: bool) -> list[str]:
     return found
 
 
+def check_seed(seed: int) -> None:
+    """Raise InputError for what is no whole number from 0 on."""
+    check_type("seed", seed, WHOLE, "a whole number from 0 on")
+    if seed < 0:
+        raise InputError(f"seed {seed}: give 0 or more")
+
+
 def check_field(problem: Problem, field: nn.Module) -> None:
     """Raise InputError for a field that cannot hold a solution of the problem."""
+    if not all(hasattr(field, part) for part in ("dimension", "outputs", "jet", "networks")):
+        raise InputError(f"field is a {type(field).__name__}: give a field, as ScaledCPIKAN, or ModuleField(module)")
     if field.dimension != problem.dimension or field.outputs != problem.outputs:
         raise InputError(
             f"field with {field.dimension} axes and {field.outputs} outputs for {problem.name}: "

@@ -25,6 +25,7 @@ class StopReason(IntEnum):
     TIME = 10
     HELD_OUT = 11
     NEXT_LEVEL = 12
+    ASKED = 13
 
     @property
     def converged(self) -> bool:
@@ -51,6 +52,7 @@ _TEXTS = {
     StopReason.LINE_SEARCH: "the line search found no lower cost along the direction: float64, a new start, or "
     "Levenberg-Marquardt go further",
     StopReason.TIME: "the time is used up: continue from here with more",
+    StopReason.ASKED: "the callback asked for the end: continue from here without it",
     StopReason.NEXT_LEVEL: "the next level was judged not to fit into the time that is left: give more seconds for another",
     StopReason.HELD_OUT: "the residual at held-out points has stopped falling, the best state is kept: more points or a "
     "larger network go further",

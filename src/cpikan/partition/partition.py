@@ -72,6 +72,14 @@ class Partition(Generic[Number]):
 
     axes: tuple[Intervals[Number], ...]
 
+    def __post_init__(self) -> None:
+        if (
+            not isinstance(self.axes, tuple)
+            or not self.axes
+            or not all(isinstance(one, Intervals) for one in self.axes)
+        ):
+            raise InputError(f"axes {self.axes!r} of a partition: make one by Partition.tiles or Partition.subdomains")
+
     @staticmethod
     def tiles(
         shape: Sequence[int],

@@ -19,8 +19,8 @@ from itertools import chain, count
 import torch
 from torch import Tensor
 
-from cpikan.errors import InputError, unknown_name
-from cpikan.fields.protocol import Jet, Second
+from cpikan.errors import NUMBER, WHOLE, InputError, check_type, unknown_name
+from cpikan.fields.protocol import Jet, Second, check_second
 from cpikan.physics.form import Form
 from cpikan.physics.region_quadrature import quadrature
 from cpikan.physics.regions import Box, Region, break_name, inner_parts
@@ -116,13 +116,13 @@ class Problem:
 
     ``residuals(jet, x)`` gives the equation at interior points x (B, d): one residual (B,), or several by name; the jet
     holds value (B, outputs), gradient (B, outputs, d) and ``second`` as named there. ``exact(x)`` (B,) or (B, outputs) is
-    what errors are measured against, ``reference`` says where it comes from. ``unknowns`` are coefficients to be found with
-    the field: the residuals are then called as ``residuals(jet, x, {name: (B,)})``. ``constants`` names outputs that stand
-    for such coefficients, with their true values: their gradient is made to vanish. ``energy(jet, x) -> (B,)`` is a density
-    whose mean over the region, with half the squares of the conditions, is minimised in place of the equation's residuals,
-    which then judge the field at held-out points (Deep Ritz; E and Yu 2018). ``form`` stands for the equation in the cost
-    as a loss mode put it. Raises InputError for a condition on a part that the region does not have, and for one at points
-    of other axes.
+    what errors are measured against, ``reference`` says where it comes from. ``unknowns`` are coefficients to be found
+    with the field: the residuals are then called as ``residuals(jet, x, {name: (B,)})``. ``constants`` names outputs that
+    stand for such coefficients, with their true values (or None): their gradient is made to vanish. ``energy(jet, x) ->
+    (B,)`` is a density whose mean over the region, with half the squares of the conditions, is minimised in place of the
+    equation's residuals, which then judge the field at held-out points (Deep Ritz; E and Yu 2018). ``form`` stands for
+    the equation in the cost as a loss mode put it. Raises InputError for a condition on a part that the region does not
+    have, and for one at points of other axes.
     """
 
     name: str
@@ -134,12 +134,13 @@ class Problem:
     summary: str = ""
     outputs: int = 1
     second: Second = "axes"
-    constants: Mapping[int, float] = field(default_factory=dict)
+    constants: Mapping[int, float | None] = field(default_factory=dict)
     unknowns: Sequence[Unknown] = ()
     energy: Callable[[Jet, Tensor], Tensor] | None = None
     form: Form | None = None
 
     def __post_init__(self) -> None:
+        self._check_arguments()
         varying = [output for output in range(self.outputs) if output not in self.constants]
         expanded = tuple(one for condition in self.conditions for one in condition.for_outputs(varying))
         object.__setattr__(self, "conditions", expanded)
@@ -154,6 +155,23 @@ class Problem:
                 raise InputError(f"condition {condition.name} is on breaks and walls: give one condition for each")
             if condition.period is not None and not isinstance(self.region, Box):
                 raise InputError(f"condition {condition.name} is periodic: that needs a box")
+
+    def _check_arguments(self) -> None:
+        """Raise InputError for arguments of other types than they are declared with, and names that there are not."""
+        check_type("name of the problem", self.name, str, "text")
+        if not all(hasattr(self.region, part) for part in ("lower", "upper", "parts", "inside", "on")):
+            raise InputError(f"region of {self.name} is {self.region!r}: give one, as box([0, 0], [1, 1]) or disc(1.0)")
+        for what in ("residuals", "exact", "energy"):
+            given = getattr(self, what)
+            if not (callable(given) or (given is None and what != "residuals")):
+                raise InputError(f"{what} of {self.name} is {given!r}: give a function")
+        check_type(f"conditions of {self.name}", self.conditions, Sequence, "a list of conditions, as [dirichlet(0.0)]")
+        for one in self.conditions:
+            check_type(f"a condition of {self.name}", one, Condition, "a Condition, as dirichlet(0.0) makes it")
+        check_type(f"outputs of {self.name}", self.outputs, WHOLE, "how many there are, a whole number")
+        if self.outputs < 1:
+            raise InputError(f"{self.outputs} outputs of {self.name}: give at least 1")
+        check_second(self.second)
 
     def _check_points(self, name: str, at: Tensor) -> None:
         """Raise InputError for points of other axes than the region's, or outside the box around it."""
@@ -226,6 +244,7 @@ def dirichlet(
     value: Data = 0.0, on: str | Sequence[str] | None = None, *, output: int = 0, name: str = ""
 ) -> Condition:
     """Impose u = value on walls (one name or several): a number, or a function of the points."""
+    _check_data("value", value, output)
     return Condition(
         name or "dirichlet",
         lambda jet, side: jet.value[..., output] - _data(value, side.points),
@@ -235,6 +254,7 @@ def dirichlet(
 
 def neumann(slope: Data = 0.0, on: str | Sequence[str] | None = None, *, output: int = 0, name: str = "") -> Condition:
     """Impose du/dn = slope on walls, n the outward normal."""
+    _check_data("slope", slope, output)
     return Condition(
         name or "neumann",
         lambda jet, side: (jet.gradient[..., output, :] * side.normals).sum(-1) - _data(slope, side.points),
@@ -249,6 +269,7 @@ def initial(value: Data, *, output: int = 0) -> Condition:
 
 def initial_rate(rate: Data, *, output: int = 0) -> Condition:
     """Impose du/dt = rate at the beginning of time (the outward normal points to the past)."""
+    _check_data("rate", rate, output)
     return Condition(
         "initial rate",
         lambda jet, side: -(jet.gradient[..., output, :] * side.normals).sum(-1) - _data(rate, side.points),
@@ -261,6 +282,9 @@ def periodic(region: Box, axis: str = "x", *, slope: bool = True, output: int | 
 
     Of every output; of one alone where ``output`` is given.
     """
+    check_type("region", region, Box, "the box of the problem")
+    if output is not None:
+        _check_data("period", 0.0, output)
     if axis not in region.axes:
         raise unknown_name("axis of the region", axis, region.axes)
     number = region.axes.index(axis)
@@ -355,5 +379,22 @@ def _parts(on: str | Sequence[str] | None) -> tuple[str, ...] | None:
     return None if on is None else (on,) if isinstance(on, str) else tuple(on)
 
 
+def _check_data(what: str, value: Data, output: int) -> None:
+    """Raise InputError for what is no number, tensor or function, and for an output that cannot be."""
+    if not callable(value):
+        check_type(what, value, (NUMBER, Tensor), "a number, or a function of the points")
+    check_type("output", output, WHOLE, "a whole number")
+    if output < 0:
+        raise InputError(f"output {output}: give 0 or more")
+
+
 def _data(value: Data, points: Tensor) -> Tensor | float:
-    return value(points) if callable(value) else value
+    """Evaluate data at points (B, d); raises InputError where a function of the user gives another shape than (B,)."""
+    if not callable(value):
+        return value
+    found = value(points)
+    if isinstance(found, Tensor) and found.shape not in ((), points.shape[:-1]):
+        raise InputError(
+            f"data of a condition have the shape {tuple(found.shape)} at {len(points)} points: give ({len(points)},)"
+        )
+    return found

@@ -6,13 +6,13 @@ A region is filled from points of the unit cube, so that every sampling rule wor
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from cpikan.errors import InputError, unknown_name
+from cpikan.errors import NUMBER, InputError, check_type, unknown_name
 
 _AXES = ("x", "y", "z")
 
@@ -64,7 +64,10 @@ class Box:
     breaks: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
-        low, high = tuple(float(v) for v in self.lower), tuple(float(v) for v in self.upper)
+        try:
+            low, high = tuple(float(v) for v in self.lower), tuple(float(v) for v in self.upper)
+        except (TypeError, ValueError):
+            raise InputError(f"box from {self.lower} to {self.upper}: give numbers, one per axis in both") from None
         if len(low) != len(high) or not low or not all(math.isfinite(v) for v in low + high):
             raise InputError(f"box from {self.lower} to {self.upper}: give one finite number per axis in both")
         if any(a >= b for a, b in zip(low, high, strict=True)):
@@ -216,6 +219,7 @@ def inner_parts(region: Region) -> dict[str, tuple[int, float]]:
 
 def disc(radius: float = 1.0) -> Annulus:
     """Make a disc about the origin."""
+    check_type("radius", radius, NUMBER, "a positive number")
     return Annulus(0.0, radius)
 
 
@@ -281,6 +285,8 @@ def box(
     breaks: Mapping[str, Sequence[float]] | None = None,
 ) -> Box:
     """Make the box between two corners, with ``breaks`` by the names of axes; see ``Box``."""
+    for what, corner in (("lower", lower), ("upper", upper)):
+        check_type(f"{what} corner of a box", corner, Iterable, "a number per axis, as [0, 1]")
     found = tuple((axis, place) for axis, places in (breaks or {}).items() for place in places)
     return Box(tuple(lower), tuple(upper), tuple(axes), found)
 

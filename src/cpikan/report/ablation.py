@@ -86,7 +86,7 @@ def heat_map(found: Ablation) -> Figure:
     axes.set_xticks(range(len(columns)), [*heads, "all problems\nsign test"], fontsize=8)
     axes.set_yticks(range(len(parts)), parts, fontsize=8)
     axes.axvline(len(columns) - 1.5, color=INK, lw=1.2)
-    axes.set_title(f"error over that of {found.plain} (its median below each problem)\n{found.limit}", fontsize=9)
+    figure.suptitle(f"error over that of {found.plain}\n(its median below each problem), {found.limit}", fontsize=9)
     bar = figure.colorbar(image, ax=axes, ticks=[-2, -1, 0, 1, 2], fraction=0.04, pad=0.02)
     bar.ax.set_yticklabels(["1/100", "1/10", "1", "10", "100"], fontsize=8)
     return figure
@@ -99,4 +99,4 @@ def _cell(found: Contrast, with_test: bool) -> str:
 
 def number(ratio: float) -> str:
     """Write a ratio with two digits."""
-    return f"{ratio:.2g}" if 1e-3 <= ratio < 1e4 else f"{ratio:.0e}"
+    return f"{float(f'{ratio:.2g}'):g}" if 1e-3 <= ratio < 1e5 else f"{ratio:.0e}"

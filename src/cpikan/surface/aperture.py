@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy.typing import NDArray
 
-from cpikan.errors import InputError
+from cpikan.errors import NUMBER, InputError, check_type
 from cpikan.storage.formats import format_of
 
 EDGE = 1 + 1e-9  # the farthest pixel of a circle drawn around pixels stays inside after rounding
@@ -82,6 +82,8 @@ class Circle(Aperture):
     aspect: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("x", "y", "radius", "inner", "aspect"):
+            check_type(f"{name} of a circle", getattr(self, name), NUMBER, "a number of pixels")
         within = all(abs(number) <= _FARTHEST_PX for number in self.numbers)  # false for what is no number, too
         if not (within and 0 < self.aspect < math.inf) or self.radius <= 0 or not 0 <= self.inner < self.radius:
             raise InputError(
@@ -161,6 +163,15 @@ class Rectangle(Aperture):
     right: int
     bottom: int
 
+    def __post_init__(self) -> None:
+        for name in ("left", "top", "right", "bottom"):
+            check_type(f"{name} of a rectangle", getattr(self, name), NUMBER, "a number of pixels")
+        if self.left > self.right or self.top > self.bottom:
+            raise InputError(
+                f"rectangle of columns {self.left} to {self.right} and rows {self.top} to {self.bottom} ends before it begins: "
+                "give left below right and top below bottom"
+            )
+
     @property
     def identity(self) -> str:
         return f"rectangle {self.left},{self.top},{self.right},{self.bottom}"
@@ -177,6 +188,13 @@ class Mask(Aperture):
 
     array: np.ndarray = field(repr=False)
     label: str = "array"
+
+    def __post_init__(self) -> None:
+        shape = np.shape(self.array)
+        if len(shape) != 2 or min(shape) < 1:
+            raise InputError(
+                f"mask {self.label} has the shape {shape}: give a 2-D array, (H, W), nonzero where pixels count"
+            )
 
     @classmethod
     def open(cls, path: str | Path) -> Mask:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from cpikan.errors import InputError
+from cpikan.errors import InputError, check_type
 from cpikan.masked import without_mask
 from cpikan.surface.aperture import Circle, circle_around
 from cpikan.surface.form import Form, ModeSums, check_form_terms, fitted_modes, form_modes, surface_rows
@@ -17,7 +17,7 @@ from cpikan.surface.registry import Sums, SurfaceParameters
 from cpikan.surface.tallies import PVR_MODES, FitTally, HeightTally, SlopeTally
 from cpikan.surface.tally_kernels import combine
 from cpikan.surface.zernike import Mode, ZernikeBasis, ansi_index
-from cpikan.units import PixelUm, pixel_aspect
+from cpikan.units import PixelUm, pixel_aspect, pixel_pair
 
 FloatArray = NDArray[np.float64]
 
@@ -39,6 +39,12 @@ class MeasureSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "remove", check_form_terms(self.remove))
+        if self.pupil is not None:
+            check_type("pupil", self.pupil, Circle, "a Circle")
+        if not self.combinations or not all(len(row) == len(self.combinations[0]) > 0 for row in self.combinations):
+            raise InputError(f"combinations {self.combinations}: give one row per surface, each with a number per map")
+        if self.pixel_um is not None and pixel_pair(self.pixel_um) is None:
+            raise InputError(f"pixel size {self.pixel_um} um is not positive: give one above zero, or (y, x)")
 
 
 @dataclass(frozen=True)

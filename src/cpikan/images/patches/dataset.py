@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from cpikan.errors import InputError
+from cpikan.errors import InputError, check_type
 from cpikan.images.features import PatchBatch, stack_patches
 from cpikan.images.patches.augment import SYMMETRIES, Symmetry, add_piston, apply_symmetry, corrupt_orders, reorder
 from cpikan.images.patches.places import Place, covering_count, joint_of, random_place, regular_places, row_range
@@ -37,6 +37,9 @@ class WaferPatchDataset(Dataset[PatchBatch]):
         self, sources: Sequence[StackSource], settings: PatchSettings, weights: Sequence[float] | None = None
     ) -> None:
         self.sources, self.settings = list(sources), settings
+        check_type("settings", settings, PatchSettings, "PatchSettings(...)")
+        for source in self.sources:
+            check_type("a source", source, StackSource, "an opened stack")
         if not self.sources:
             raise InputError("no stacks to take patches from: give one or more")
         _check_alike(self.sources, settings)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cpikan.errors import InputError, check_name
+from cpikan.errors import WHOLE, InputError, check_name, check_type
 from cpikan.images.features import FeatureSpec
 from cpikan.images.patches.settings import PatchSettings
 from cpikan.images.training.tables import from_table
@@ -143,6 +143,12 @@ class TrainConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
+        check_type("seed", self.seed, WHOLE, "a whole number from 0 on")
+        _at_least("seed", self.seed, 0, "the config:")
+        parts = {"data": DataConfig, "patches": PatchSettings, "model": dict, "loss": dict, "curriculum": dict}
+        parts |= {"features": FeatureSpec, "optimizer": OptimizerConfig, "training": TrainingConfig}
+        for name, kind in parts.items():
+            check_type(f"[{name}]", getattr(self, name), kind, "a table" if kind is dict else f"a {kind.__name__}")
         if not isinstance(self.model.get("kind", "unet"), str):
             raise InputError(f'[model] kind = {self.model["kind"]!r}: give a name, such as "unet"')
 

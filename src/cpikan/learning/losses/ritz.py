@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from cpikan.errors import InputError
+from cpikan.errors import NUMBER, WHOLE, InputError, check_type
 from cpikan.learning.balancers.kernel_traces import KERNEL_TRACES
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.losses.definite import check_definite
@@ -42,6 +42,8 @@ class Ritz(LossMode):
     recipe: ClassVar[str] = "ssbroyden"
 
     def __post_init__(self) -> None:
+        check_type("nodes of ritz", self.nodes, WHOLE, "a whole number per axis, as 6")
+        check_type("penalty of ritz", self.penalty, NUMBER, "a number above 0, as 100")
         rule(self.quadrature, self.nodes)
         if not self.penalty > 0:
             raise InputError(f"penalty {self.penalty} of ritz: give more than 0, as 100")

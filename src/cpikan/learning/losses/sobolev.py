@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from cpikan.errors import InputError
+from cpikan.errors import NUMBER, InputError, check_type
 from cpikan.learning.losses.loss_mode import LossMode
 from cpikan.physics.form import Form
 from cpikan.physics.problem import Problem
@@ -25,6 +25,7 @@ class Sobolev(LossMode):
     recipe: ClassVar[str] = "trained"
 
     def __post_init__(self) -> None:
+        check_type("weight of slopes", self.weight, NUMBER, "a number above 0, as 0.1")
         if not self.weight > 0:
             raise InputError(f"weight {self.weight} of slopes: give more than 0, as 0.1, or use --loss-mode strong")
 

@@ -34,7 +34,8 @@ class Weak(LossMode):
     recipe: ClassVar[str] = "trained"
 
     def __post_init__(self) -> None:
-        check_whole("Weak", functions=self.functions, by_parts=self.by_parts, nodes=self._nodes)
+        check_whole("Weak", functions=self.functions)
+        check_whole("Weak", by_parts=self.by_parts, nodes=self._nodes)
         if self.functions < 1:
             raise InputError(f"{self.functions} test functions per axis: give at least 1")
         rule(self.quadrature, self._nodes)

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from cpikan.errors import unknown_name
+from cpikan.errors import check_type, unknown_name
 from cpikan.physics.problem import Problem
 
 _FAMILIES = (
@@ -31,6 +31,7 @@ def problems() -> tuple[str, ...]:
 
 def problem(name: str) -> Problem:
     """Make a problem by name; raises InputError for an unknown name, suggesting the nearest."""
+    check_type("problem", name, str, "a name; cpikan.problems() lists them")
     makers = _makers()
     if name not in makers:
         raise unknown_name("problem", name, makers)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from cpikan.errors import InputError, check_name, check_names
+from cpikan.errors import InputError, check_name, check_names, check_type
 from cpikan.option import option
 from cpikan.storage.documents import parse_json, parse_toml
 from cpikan.streaming.events import Events, as_events
@@ -170,6 +170,7 @@ def run(job: Job, events: Events | None = None, *, seconds_before: float = 0.0) 
     spent before, counted in ``seconds_start`` of a reconstruction. Raises InputError for input that cannot be used, and
     `Cancelled` where ``events`` wants no more; what is finished stays, and the job goes on with the setting ``resume``.
     """
+    check_type("job", job, Job, 'a Job, as Job("solve", "beam")')
     return verb_named(job.verb).run(job, as_events(True) if events is None else events, seconds_before)
 
 

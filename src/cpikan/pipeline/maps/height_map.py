@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpikan.errors import InputError
+from cpikan.errors import InputError, check_path
 from cpikan.storage.maps import LazyMap, MapArray, open_map
 from cpikan.storage.writers.layout import QUANTITIES
 from cpikan.streaming.engine import Band, split_bands
@@ -181,6 +181,7 @@ class HeightMap:
 
 def open_height_map(path: Path | str) -> HeightMap:
     """Open a height map of any format that holds heights, lazily; InputError when it is missing, unfinished or damaged."""
+    check_path("the map", path)
     stored = open_map(path)
     return HeightMap(stored.path, stored.arrays, stored.document)
 

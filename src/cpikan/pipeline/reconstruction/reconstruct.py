@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from cpikan.compiled import compilation_told
-from cpikan.errors import InputError, NothingMeasured, check_names
+from cpikan.errors import InputError, NothingMeasured, check_names, check_path, check_type
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.reconstruction.calibrate import FirstLook, StackCalibration, calibrated
 from cpikan.pipeline.reconstruction.output import HeightSample, Output
@@ -66,6 +66,8 @@ def reconstruct(
     ``.summary`` of the result. Raises InputError for input that cannot be measured, an output that exists, too little disk;
     ResumeError for other settings; `Cancelled` where the Events want no more.
     """
+    check_type("stack", stack, FrameStack, "what open_stack opens")
+    check_path("the output", output)
     if settings is not None and options:
         raise InputError(f"give settings or {', '.join(options)}, not both")
     check_names("setting", options, ReconstructSettings.__dataclass_fields__)

@@ -12,7 +12,7 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from cpikan.errors import InputError, check_names
+from cpikan.errors import InputError, check_names, check_path
 from cpikan.pipeline.stacks.acquisition_file import ACQUISITION_KEYS, AcquisitionFlags, load_acquisition
 from cpikan.psi.model.acquisition import Acquisition, FrameOrder, check_steps
 from cpikan.storage.protocols import FrameReader
@@ -46,6 +46,7 @@ def open_stack(path: str | Path, **given: Unpack[AcquisitionKeywords]) -> FrameS
     ``bit_depth``, ``order`` wavelength-major or step-major, ``pistons`` in degrees. Raises InputError when the frames
     cannot be read, are not as many as wavelengths x steps, or the metadata is missing or contradicts itself.
     """
+    check_path("the stack", path)
     check_names("keyword", given, ACQUISITION_KEYS)
     started = time.perf_counter()
     opened = open_frames(path)

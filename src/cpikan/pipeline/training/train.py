@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cpikan.errors import InputError
+from cpikan.errors import PATH, InputError, check_path, check_type
 from cpikan.images.curriculum import Curriculum
 from cpikan.images.features import OUTPUTS
 from cpikan.images.losses.base import Loss
@@ -106,6 +106,8 @@ def train(
     from. Folders in a config file are relative to it. Returns the summary that `cpikan train --json` prints. Raises
     InputError for bad settings and stacks, ResumeError for the state of another run.
     """
+    check_type("config", config, (TrainConfig, *PATH), "a TrainConfig, or the path of a TOML file")
+    check_path("the output", output)
     place = Place(Path(output), resume, overwrite)
     place.check()
     told = config if isinstance(config, TrainConfig) else _anchored(read_config(config), Path(config).parent)
@@ -333,6 +335,8 @@ def finetune(
     and after. Raises InputError for bad settings and stacks, and where the model got no better (unless ``keep_worse``); then
     no model is written.
     """
+    for what, path in (("model", model), ("stack", stack), ("output", output)):
+        check_path(f"the {what}", path)
     place, asked = Place(Path(output), resume, overwrite), settings or FinetuneSettings()
     place.check()
     network, card = load_model(model)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from cpikan.errors import InputError, check_name
+from cpikan.errors import NUMBER, InputError, check_name, check_type
 from cpikan.units import PixelUm, pixel_pair
 
 StepState = Literal["trusted", "nominal", "unknown"]
@@ -45,6 +45,7 @@ class Acquisition:
                 'no wavelength given: say which, such as wavelengths = ["632.8 nm"] or --wavelength 632.8nm'
             )
         for value in self.wavelengths_nm:
+            check_type("a wavelength", value, NUMBER, "numbers of nm, as (632.8,)")
             if not math.isfinite(value) or value <= 0:
                 raise InputError(f"wavelength {value} nm is not positive: give one above zero")
         if len(set(self.wavelengths_nm)) != len(self.wavelengths_nm):

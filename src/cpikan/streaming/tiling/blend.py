@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpikan.errors import InputError, check_name
+from cpikan.errors import InputError, check_name, check_type
 from cpikan.masked import without_mask
 from cpikan.partition import Box, Partition
 
@@ -80,6 +80,7 @@ def tile_image(
     tile is one tile. ``tile`` and ``overlap`` are pixels, one number or (rows, columns). Nothing is copied, also of a
     memory map. Raises InputError for an overlap that is not below the tile, and arrays without pixels.
     """
+    check_type("array", array, np.ndarray, "an array (H, W) or (C, H, W)")
     if array.ndim < 2 or min(array.shape) < 1:
         raise InputError(f"an array of shape {array.shape} is no image: give (H, W) or (C, H, W)")
     partition = Partition.tiles(array.shape[-2:], tile, overlap)
@@ -94,6 +95,7 @@ def blend_tiles(tiles: Iterable[np.ndarray], partition: Partition[int], window: 
     tiles do; ``halo`` keeps the type. Blend phasors or heights whose orders agree, never wrapped phase. Raises
     InputError for an unknown window, too few or too many tiles, and tiles of another shape.
     """
+    check_type("partition", partition, Partition, "that of tile_image")
     check_name("window", window, WINDOWS)
     shape = partition.shape[0], partition.shape[1]
     blender, whole, carry = Blender(partition, shape, window), None, None

@@ -45,6 +45,10 @@ class TileFunction:
     batch: int = 4
     name: str = ""
 
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise InputError(f"function {self.function!r} cannot be called: give a function of (N, C, h, w) arrays")
+
     def __call__(self, tiles: np.ndarray, /) -> np.ndarray:
         return self.function(tiles)
 
@@ -59,13 +63,18 @@ def as_model(given: Any) -> TileModel:
         defaults = TileFunction(given)
         stated = {key: getattr(given, key, getattr(defaults, key)) for key in _ATTRIBUTES}
         given = replace(defaults, name=model_name(given), **stated)
-    field, multiple = given.receptive_field_px, given.multiple_px
+    check_attributes(given.receptive_field_px, given.multiple_px, given.batch)
+    return given
+
+
+def check_attributes(receptive_field_px: object, multiple_px: object, batch: object) -> None:
+    """Raise InputError for attributes of a model that are no numbers of pixels or of tiles."""
+    field = receptive_field_px
     if field != "global" and (not isinstance(field, int) or field < 1):
         raise InputError(f"receptive_field_px {field!r} of the model is no size: give 1 or more pixels, or 'global'")
-    for key, number in (("multiple_px", multiple), ("batch", given.batch)):
+    for key, number in (("multiple_px", multiple_px), ("batch", batch)):
         if not isinstance(number, int) or number < 1:
             raise InputError(f"{key} {number!r} of the model is not a count: give 1 or more")
-    return given
 
 
 def model_name(model: Any) -> str:

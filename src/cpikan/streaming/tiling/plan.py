@@ -47,6 +47,8 @@ class TilingSettings:
     progress: bool | Events = field(default=False, metadata=_TOLD)
 
     def __post_init__(self) -> None:
+        for name, least in (("tile", 1), ("overlap", 0)):
+            per_axis(getattr(self, name), 2, name, least)
         check_name("window", self.window, ("auto", *WINDOWS))
         check_name("kind of values", self.values, VALUES)
         if self.period is not None and not 0 < self.period < float("inf"):

@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 import torch
 
-from cpikan.streaming.tiling.model import ReceptiveField
+from cpikan.errors import InputError, check_type
+from cpikan.streaming.tiling.model import ReceptiveField, check_attributes
 
 
 class TorchTiles:
@@ -29,10 +30,14 @@ class TorchTiles:
         device: str = "cpu",
         channels_last: bool = True,
     ) -> None:
+        check_type("module", module, torch.nn.Module, "a torch module")
+        check_attributes(receptive_field_px, multiple_px, batch)
+        if len(channels) != 2:
+            raise InputError(f"channels {channels}: give how many go in and how many come out")
         self.receptive_field_px, self.multiple_px, self.batch = receptive_field_px, multiple_px, batch
         self.channels_in: int | None = channels[0]
         self.channels_out: int | None = channels[1]
-        self._device = torch.device(device)
+        self._device = _device(device)
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         self._module = module.eval().to(self._device, memory_format=self._format)  # type: ignore[call-overload]
         self.fingerprint = weights_fingerprint(module)
@@ -48,6 +53,14 @@ class TorchTiles:
         with torch.inference_mode():
             given = torch.from_numpy(tiles).to(self._device).contiguous(memory_format=self._format)
             return self._module(given).float().cpu().numpy()
+
+
+def _device(name: str) -> torch.device:
+    """Find a device of torch; raises InputError for none of its names."""
+    try:
+        return torch.device(name)
+    except (RuntimeError, TypeError):
+        raise InputError(f"device {name!r} is none of torch's: give cpu, cuda or cuda:0") from None
 
 
 def weights_fingerprint(module: torch.nn.Module) -> str:

@@ -75,7 +75,7 @@ class SolveOptions:
     checkpoint: str | None = option(None, "keep the state there, every few seconds, to go on from", metavar="DIR")
     resume: bool = option(False, "go on from --checkpoint, or begin where nothing is there")
     history: str | None = option(None, "also write what happened, one JSON object per line", metavar="FILE.jsonl")
-    plot: str | None = option(None, "also draw solution, error and history", metavar="FILE.png")
+    plot: str | None = option(None, "also draw solution, error, residual and history", metavar="FILE.png")
     baseline: bool = False
 
     def __post_init__(self) -> None:
@@ -121,9 +121,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     if options.history:
         first.history.save(options.history)
     if options.plot:
-        from cpikan.report.solution_figures import save_solution_figures
-
-        save_solution_figures(first, options.plot)
+        first.plot(options.plot)
     return {
         **_median(solutions),
         "recipe": options.recipe,
