@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.func import vjp
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cpikan.fields.protocol import Field, Jet, Second
+
+if TYPE_CHECKING:
+    from cpikan.fields.mapped import PointMap
 
 Function = Callable[[Tensor], Tensor]
 
@@ -21,11 +25,13 @@ class Ansatz:
     """u = lift(x) + distance(x) v(x), output by output: both functions take points (B, d) and give (B, outputs).
 
     The distance vanishes where u is bound to the lift (Lagaris, Likas and Fotiadis, IEEE Trans. Neural Netw. 9, 987, 1998);
-    outputs without such a bound have the lift 0 and the distance 1.
+    outputs without such a bound have the lift 0 and the distance 1. Where slopes or periods are held, v is a network of the
+    functions of a ``point_map`` (`MappedCPIKAN`).
     """
 
     lift: Function
     distance: Function
+    point_map: PointMap | None = None
     # what both functions are at points that come again, as those of an objective do, while these live
     _known: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary, compare=False, repr=False)
 
@@ -44,11 +50,30 @@ class Ansatz:
         )
 
     def _jets(self, x: Tensor, second: Second) -> tuple[Jet, Jet]:
+        primal, tangent = forward_ad.unpack_dual(x)
+        if tangent is not None:
+            return self._dual_jets(x, primal, tangent, second)
         known = self._known.setdefault(x, {})
         if second not in known:
-            known[second] = function_jet(self.lift, x, second), function_jet(self.distance, x, second)
+            known[second] = self._made(x, second)
         found: tuple[Jet, Jet] = known[second]
         return found
+
+    def _made(self, x: Tensor, second: Second) -> tuple[Jet, Jet]:
+        return function_jet(self.lift, x, second), function_jet(self.distance, x, second)
+
+    def _dual_jets(self, x: Tensor, primal: Tensor, tangent: Tensor, second: Second) -> tuple[Jet, Jet]:
+        """Give the jets with tangents: kept too, for points that are, where all go along one direction."""
+        kept = next((k for k in self._known if k.data_ptr() == primal.data_ptr() and k.shape == primal.shape), None)
+        if kept is None or not bool((tangent == tangent[:1]).all()):
+            return self._made(x, second)
+        plain, known, key = self._jets(kept, second), self._known[kept], (second, *tangent[0].tolist())
+        if key not in known:
+            pairs = [[forward_ad.unpack_dual(part) for part in jet] for jet in self._made(x, second)]
+            known[key] = [[torch.zeros_like(part) if slope is None else slope for part, slope in jet] for jet in pairs]
+        found = zip(plain, known[key], strict=True)
+        lift, distance = (Jet(*map(forward_ad.make_dual, jet, slopes)) for jet, slopes in found)
+        return lift, distance
 
 
 class ConstrainedField(nn.Module):

@@ -7,18 +7,17 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.func import jacrev, vjp, vmap
 
 from cpikan.errors import InputError
-from cpikan.fields.duals import cut
+from cpikan.fields.duals import along_axis, cut
 from cpikan.fields.functional import functional, named_parameters, parameter_vector
 from cpikan.fields.jet_tape import JetTape
 from cpikan.fields.layered import LayeredField
 from cpikan.fields.module_field import ModuleField
 from cpikan.fields.point_tape import PointTape
 from cpikan.fields.protocol import LinearOutput
-from cpikan.learning.term import PointSet, Term, steps
+from cpikan.learning.term import PointSet, Term
 from cpikan.learning.unknowns import append_unknowns, network_of, unknowns_of
 from cpikan.physics.linearise import contract, jet_at, pullback
 
@@ -61,11 +60,8 @@ def _with_slopes(
         return linearise(at, tapes)
     parts = [linearise(at, tapes)]
     for axis, weight in enumerate(term.slopes):
-        with forward_ad.dual_level():
-            x = forward_ad.make_dual(at.points, steps(at.points, axis))
-            pairs = [forward_ad.unpack_dual(found) for found in linearise(at._replace(points=x), ())]
-            slopes = [torch.zeros_like(p) if t is None else weight * t for p, t in pairs]
-            parts.append((slopes[0], slopes[1]))
+        residuals, rows = along_axis(lambda x: list(linearise(at._replace(points=x), ())), at.points, axis)
+        parts.append((weight * residuals, weight * rows))
     return torch.cat([r for r, _ in parts]), torch.cat([j for _, j in parts])
 
 

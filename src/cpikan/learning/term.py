@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import jvp
 
 from cpikan.errors import InputError
+from cpikan.fields.duals import along_axis
 from cpikan.fields.protocol import Jet, Second
 
 
@@ -109,7 +109,7 @@ class Term:
 
         found = values(at.points)
         for axis, weight in enumerate(self.slopes):
-            found += [weight * slope for slope in jvp(values, (at.points,), (steps(at.points, axis),))[1]]
+            found += [weight * slope for slope in along_axis(values, at.points, axis)]
         return found
 
     def values(self, jet: Jet, at: PointSet, partner: Jet | None) -> list[Tensor]:
@@ -138,10 +138,3 @@ class Term:
             raise InputError(
                 f"residuals of {self.name!r} are not finite at the start: check the formula at the region's ends"
             )
-
-
-def steps(x: Tensor, axis: int) -> Tensor:
-    """Make unit steps along an axis at all points (n, d)."""
-    step = torch.zeros_like(x)
-    step[:, axis] = 1.0
-    return step
