@@ -34,7 +34,7 @@ def posed(*conditions, outputs=1, region=SQUARE, second="axes"):
 
 
 def behind(one, seed=1):
-    """A drawn network behind the ansatz of a problem, and the problem that is left."""
+    """A drawn network behind the ansatz of a problem, of its coordinates alone, and the problem that is left."""
     rest, ansatz = with_exact_conditions(one)
     assert ansatz is not None
     ends = (one.region.lower, one.region.upper)
@@ -121,10 +121,9 @@ def test_a_second_value_for_the_same_end_stays_a_condition():
     [
         posed(neumann(0.0)),
         posed(*periodic(SQUARE)),
-        problem("poisson-disc"),
         dataclasses.replace(posed(dirichlet(0.0)), constants={0: 1.0}),
     ],
-    ids=["slopes", "periods", "disc", "constants"],
+    ids=["slopes", "periods", "constants"],
 )
 def test_a_problem_without_such_values_is_left_as_it_is(one):
     assert with_exact_conditions(one) == (one, None)

@@ -25,6 +25,7 @@ from cpikan.learning.objective import PointSet, linearise_any, make_objective
 from cpikan.learning.recipes import CONSTRAINTS, Recipe
 from cpikan.learning.runner import Budget, Runner
 from cpikan.learning.samplers.points import Points
+from cpikan.learning.solution import load_solution
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.stop_reason import StopReason
 from cpikan.physics.catalogue import problem
@@ -277,3 +278,26 @@ def test_data_that_were_measured_stay_squares():
     run, _ = solved(one, AugmentedLagrangian(Levenberg(), every=4), 30)
     assert set(multipliers(run)) == {"dirichlet"}
     assert isinstance(one.conditions[1], Condition)
+
+
+def test_exact_is_asked_for_and_refused_where_there_is_nothing_to_hold():
+    small, settings = Recipe("mine", "", (Levenberg(2),)), SolveSettings(1e4, Points(30, 2), constraints="exact")
+    mine = line()
+    given = solve("poisson-1d", mine, small, settings=settings)
+    assert given.metrics["boundary_violation"] < 1e-13
+    assert given.field.network is mine
+    nothing = replace(fitted(), conditions=noisy().conditions)
+    with pytest.raises(InputError, match="no condition of fit can be held by the form of the solution"):
+        solve(nothing, recipe=small, settings=settings)
+
+
+def test_a_solution_with_slopes_held_is_saved_and_loaded(tmp_path):
+    small, one = (
+        Recipe("mine", "", (Levenberg(2),), hidden=(3,), degree=2),
+        replace(fitted(), conditions=[neumann(1.0)]),
+    )
+    found = solve(one, recipe=small, settings=SolveSettings(1e4, Points(30, 2), constraints="exact"))
+    assert found.metrics["boundary_violation"] < 1e-13
+    again = load_solution(found.save(tmp_path / "s"), one)
+    x = torch.rand(5, 1, dtype=torch.float64)
+    assert torch.equal(again(x), found(x))

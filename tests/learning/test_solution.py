@@ -110,5 +110,5 @@ def test_what_is_no_solution_is_told_in_one_line(tmp_path, found, trained):
         load_solution(tmp_path / "b", bar())
     trained.save(tmp_path / "t")
     free = dataclasses.replace(trained.problem, conditions=[])
-    with pytest.raises(InputError, match="values on walls that this problem 'poisson-2d' has not"):
+    with pytest.raises(InputError, match="conditions that this problem 'poisson-2d' has not"):
         load_solution(tmp_path / "t", free)

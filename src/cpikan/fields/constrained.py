@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from cpikan.fields.protocol import Field, Jet, Second
 
+if TYPE_CHECKING:
+    from cpikan.fields.mapped import PointMap
+
 Function = Callable[[Tensor], Tensor]
 
 
@@ -22,11 +25,13 @@ class Ansatz:
     """u = lift(x) + distance(x) v(x), output by output: both functions take points (B, d) and give (B, outputs).
 
     The distance vanishes where u is bound to the lift (Lagaris, Likas and Fotiadis, IEEE Trans. Neural Netw. 9, 987, 1998);
-    outputs without such a bound have the lift 0 and the distance 1.
+    outputs without such a bound have the lift 0 and the distance 1. Where slopes or periods are held, v is a network of the
+    functions of a ``point_map`` (`MappedCPIKAN`).
     """
 
     lift: Function
     distance: Function
+    point_map: PointMap | None = None
     # what both functions are at points that come again, as those of an objective do, while these live
     _known: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary, compare=False, repr=False)
 

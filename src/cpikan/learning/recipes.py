@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cpikan.errors import WHOLE, InputError, check_type, unknown_name
+from cpikan.fields.mapped import MappedCPIKAN, PointMap
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.augmented_lagrangian import AugmentedLagrangian
 from cpikan.learning.balancers.balancer import Balancer
@@ -41,8 +42,8 @@ class Recipe:
 
     Without a field from the user, ``own`` (where there is one) finds the network and nothing follows; else the network has
     the ``hidden`` widths and ``degree``. Points follow ``rule``, ``rows`` of residuals for each parameter, and ``balancer``
-    weighs the terms. With ``exact_values`` a network that the recipe draws stands behind an ansatz that holds the values at
-    the ends of a box. A network that ends stuck far from the goal while time is left is drawn anew up to ``restarts``
+    weighs the terms. With ``exact_values`` a network that the recipe draws stands behind an ansatz that holds conditions
+    (`with_exact_conditions`). A network that ends stuck far from the goal while time is left is drawn anew up to ``restarts``
     times, and the best of all stays.
     """
 
@@ -129,8 +130,11 @@ class Recipe:
                     "method that follows the gradient; give recipe adam, gradient-descent, or residual-attention"
                 )
 
-    def network(self, problem: Problem, seed: int) -> ScaledCPIKAN:
-        """Make a fresh network on the box around the problem's region."""
+    def network(self, problem: Problem, seed: int, point_map: PointMap | None = None) -> ScaledCPIKAN:
+        """Make a fresh network on the box around the problem's region, or of a ``point_map`` of it."""
+        if point_map is not None:
+            widths = [len(point_map.lower), *self.hidden, problem.outputs]
+            return MappedCPIKAN(widths, self.degree, point_map, start=Start(seed))
         widths = [problem.dimension, *self.hidden, problem.outputs]
         return ScaledCPIKAN(widths, self.degree, (problem.region.lower, problem.region.upper), start=Start(seed))
 

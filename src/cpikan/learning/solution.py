@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cpikan.errors import InputError, check_path
 from cpikan.fields.constrained import ConstrainedField
 from cpikan.fields.files import load_field, save_field
+from cpikan.fields.mapped import MappedCPIKAN
 from cpikan.learning.history import History, StageEnd
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.trust.verdict import Word
@@ -120,7 +121,8 @@ class Solution:
         """
         weights, document = _paths(path)
         constrained = isinstance(self.field, ConstrainedField)
-        save_field(self.field.network if isinstance(self.field, ConstrainedField) else self.field, weights)
+        field = self.field.network if isinstance(self.field, ConstrainedField) else self.field
+        save_field(field.bare() if isinstance(field, MappedCPIKAN) else field, weights)
         known = {
             "format": _FORMAT,
             "problem": self.problem.name,
@@ -171,13 +173,19 @@ def load_solution(path: Path | str, problem: Problem | str | None = None) -> Sol
         raise InputError(f"{document} is a solution of {name!r}, not of {posed.name!r}: give its own problem")
     field: nn.Module = load_field(weights)
     if exact:
-        ansatz = with_exact_conditions(posed)[1]
-        if ansatz is None:
-            raise InputError(
-                f"{document} holds values on walls that this problem {name!r} has not: give its own problem"
-            )
-        field = ConstrainedField(field, ansatz)
+        field = _behind(field, posed, str(document))
     return Solution(posed, field, history, reason, *rest)
+
+
+def _behind(network: Any, posed: Problem, document: str) -> ConstrainedField:
+    """Put a network behind the form that holds the conditions of a problem; raises InputError where it has none like that."""
+    for embedded in (True, False):
+        ansatz = with_exact_conditions(posed, embedded=embedded)[1]
+        functions = posed.dimension if ansatz is None or ansatz.point_map is None else len(ansatz.point_map.lower)
+        if ansatz is not None and network.dimension == functions:
+            inner = network if ansatz.point_map is None else MappedCPIKAN.around(network, ansatz.point_map)
+            return ConstrainedField(inner, ansatz)
+    raise InputError(f"{document} holds conditions that this problem {posed.name!r} has not: give its own problem")
 
 
 def _paths(path: Path | str) -> tuple[Path, Path]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cpikan.errors import NUMBER, WHOLE, InputError, check_type
 from cpikan.fields.constrained import Ansatz, ConstrainedField
+from cpikan.fields.mapped import MappedCPIKAN
 from cpikan.learning.balancers.balancer import Balancer
 from cpikan.learning.balancers.kinds import balancer_named
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
@@ -41,6 +42,7 @@ from cpikan.learning.violations import Violation, violations, zero_cost
 from cpikan.physics.catalogue import problem as problem_named
 from cpikan.physics.exact_conditions import with_exact_conditions
 from cpikan.physics.problem import Problem
+from cpikan.physics.regions import Box
 from cpikan.physics.resonance import near_resonance
 from cpikan.streaming.events import SILENT, Events
 from cpikan.streaming.run_store import RunStore
@@ -133,6 +135,23 @@ class SolveSettings:
         recipe.check()
         return recipe
 
+    def posed(self, problem: Problem, recipe: Recipe, drawn: bool) -> tuple[Problem, Ansatz | None]:
+        """Take conditions that are held exactly out of a problem, for a field that is drawn, or given with "exact" asked for.
+
+        Unasked a recipe holds values on boxes: functions of coordinates that have slopes or periods train more slowly. Raises
+        InputError where "exact" was asked for and there is nothing to hold.
+        """
+        asked = self.constraints == "exact"
+        if not recipe.exact_values or not (asked or (drawn and isinstance(problem.region, Box))):
+            return problem, None
+        found = with_exact_conditions(problem, embedded=drawn and asked)
+        if found[1] is None and asked:
+            raise InputError(
+                f"no condition of {problem.name} can be held by the form of the solution: give constraints='penalty' or "
+                "'augmented-lagrangian'"
+            )
+        return found
+
     @property
     def budget(self) -> Budget:
         """Return the limits on seconds, steps and tolerance."""
@@ -163,28 +182,30 @@ def solve(
     mode, recipe = loss_mode_of(settings.loss_mode), settings.applied(recipe, problem)
     own = None if settings.trains or field is not None else recipe.own
     drawn = own is None and field is None
+    plain, ansatz = settings.posed(problem, recipe, drawn) if own is None else (problem, None)
+    posed = mode.pose(problem) if ansatz is None else settings.posed(mode.pose(problem), recipe, drawn)[0]
+    point_map = None if ansatz is None else ansatz.point_map
     if own is None:
-        field = recipe.network(problem, seed) if field is None else field
+        field = recipe.network(problem, seed, point_map) if field is None else field
         check_field(problem, field)
         settings = settings.sampling(_points(recipe, problem, field, seed))
         mode.check_points(settings.points)
     store = _store(problem, field, recipe, seed, settings)
-    exact = drawn and recipe.exact_values
-    posed, ansatz = with_exact_conditions(mode.pose(problem)) if exact else (mode.pose(problem), None)
     mode.check(posed)
     run = Runner(posed, settings.budget, seed, settings.events, store, _callback(settings.callback, ansatz))
     with nullcontext() if store is None else store:
         reason = _run(run, field, recipe, settings)
     seconds, warnings = run.seconds, _warnings(problem, run, own is None)
-    plain = with_exact_conditions(problem)[0] if exact else problem
     iterate = _by_equation(plain, run, recipe) if mode.trains else run.iterate
     found = iterate if ansatz is None else _behind(problem, ansatz, iterate, recipe, seed)
     missed = violations(found.field, found.heldout)
     metrics = _metrics(problem, found, run, missed, seconds)
     if drawn and len(recipe.hidden) > 1:
-        metrics |= trained(recipe.network(problem, seed), iterate)
+        metrics |= trained(recipe.network(problem, seed, point_map), iterate)
     metrics |= run.figures
-    trust, known = assess(plain, iterate, run.levels, missed)
+    # what a network of mapped coordinates cannot do is not known to the equation that is posed for it
+    judged = (plain, iterate) if point_map is None else (problem, found)
+    trust, known = assess(*judged, run.levels, missed)
     if known is not None:
         metrics["standard_errors"] = list(known.standard_errors)
         warnings += [known.open] if known.open else []
@@ -313,7 +334,7 @@ def check_field(problem: Problem, field: nn.Module) -> None:
     if dtypes != {torch.float64}:
         raise InputError(f"field is {dtypes.pop()}: equations are solved in float64, convert it with .double()")
     scaling = getattr(field, "scaling", None)
-    if scaling is not None:
+    if scaling is not None and not isinstance(field, MappedCPIKAN):
         low, high = (torch.tensor(v, dtype=torch.float64) for v in (problem.region.lower, problem.region.upper))
         slack = 1e-9 * (high - low)
         if bool((scaling.lower > low + slack).any()) or bool((scaling.upper < high - slack).any()):

@@ -96,5 +96,6 @@ def _response(field: nn.Module, term: Term, at: PointSet, seen: Tensor) -> float
     for value in found:
         push = pullback(value, jets[:1])[0]  # a period compares two ends of one size
         parts = [(slope.abs() * size).flatten(1).sum(dim=1) for slope, size in zip(push, sizes, strict=True)]
-        total = max(total, float(sum(parts[1:], parts[0]).max()))
+        size_at = sum(parts[1:], parts[0])
+        total = max(total, float(size_at.max() if at.mix is None else size_at.sum()))
     return total

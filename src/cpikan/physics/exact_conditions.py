@@ -1,4 +1,4 @@
-"""Conditions that hold exactly: values on the ends of a box taken out of a problem and put into the form of its solution."""
+"""Conditions that hold exactly: those that a form of the solution satisfies whatever the network is, taken out of a problem."""
 
 from __future__ import annotations
 
@@ -6,41 +6,248 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from cpikan.fields.constrained import Ansatz
-from cpikan.fields.end_distance import EndDistance
+from cpikan.errors import InputError
+from cpikan.fields.constrained import Ansatz, ConstrainedField
+from cpikan.fields.mapped import MappedCPIKAN
 from cpikan.fields.protocol import Jet
+from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
+from cpikan.physics.bound_condition import Bound, bound, side_points
+from cpikan.physics.box_form import Line, box_ansatz
+from cpikan.physics.distances import Distance, check_distance, distance_to
+from cpikan.physics.outline import Outline, outline_of
 from cpikan.physics.problem import Condition, Problem, Side
+from cpikan.physics.region_form import region_ansatz
 from cpikan.physics.regions import Box
+
+_HELD = 1e-8  # of the size of what is asked for: what misses it by more is not held
+_ABOUT = 1e-2  # the same of values alone: those handed on from a window of time differ a little from the walls' in its corners
+_TRIED = 12  # points per part where it is tried
 
 
 @dataclass(frozen=True)
-class _End:
-    """One end of an axis where an output has the values that a condition asks for."""
+class _Form:
+    """A form of solutions, and the numbers of the conditions that it is made for."""
 
-    axis: int
-    upper: bool
-    condition: Condition
+    ansatz: Ansatz
+    held: frozenset[int]
 
 
 def with_exact_conditions(
-    problem: Problem, through: Callable[[Ansatz], Ansatz] = lambda ansatz: ansatz
+    problem: Problem, through: Callable[[Ansatz], Ansatz] = lambda ansatz: ansatz, *, embedded: bool = False
 ) -> tuple[Problem, Ansatz | None]:
-    """Pose a problem on a box for v in u = lift + distance v, where values at ends of axes hold whatever v is.
+    """Pose a problem for v in u = lift + distance v, where conditions hold whatever v is; those are left out, others stay.
 
-    Those conditions are left out; all others stay. The lift is the transfinite interpolation of the values (Gordon and Hall,
-    Numer. Math. 21, 109, 1973), the distance a product of t, 1 - t or 4 t (1 - t) over the axes, t from 0 to 1. The problem
-    itself and None where no condition is of that kind. Values that differ at a corner are met by one of the two there.
-    ``through`` may exchange the ansatz for one of the same distance, as a lift by series.
+    On boxes (`box_ansatz`): values, slopes (Neumann, Robin), both at the start of time, and periods; on outlines of the plane
+    (`region_ansatz`): values and slopes on their parts. Whether a condition is of that kind is tried on jets drawn at random,
+    and whether the form holds it on networks drawn at random: of values that differ at a corner, not both are held. The
+    problem itself and None where none is. Without ``embedded`` values are taken alone: v is any network of the coordinates.
+    ``through`` may exchange the ansatz for one of the same distance, as a lift by series. Raises InputError for a distance of a
+    region of yours that vanishes inside.
     """
-    ends, rest = _split(problem)
-    if not any(ends):
-        return problem, None
+    left = frozenset(range(len(problem.conditions)))
+    while left:
+        form = _form(problem, left, embedded)
+        if form is None:
+            return problem, None
+        missed = _missed(problem, form, _HELD if embedded else _ABOUT)
+        if not missed:
+            ansatz = through(form.ansatz)
+            return _posed(problem, ansatz, form.held), ansatz
+        left = form.held - missed
+    return problem, None
+
+
+def _form(problem: Problem, among: frozenset[int], embedded: bool) -> _Form | None:
+    """Make the form that holds as many of some conditions as there is one for; None where it holds none."""
+    region = problem.region
+    if problem.unknowns or problem.constants or getattr(region, "breaks", ()):
+        return None
+    if isinstance(region, Box):
+        return _box_form(problem, region, among, embedded)
+    if hasattr(region, "distance"):
+        return _own_form(problem, among)
+    try:
+        outline = outline_of(region)
+    except InputError:
+        return None
+    return _region_form(problem, outline, among, embedded)
+
+
+def _box_form(problem: Problem, region: Box, among: frozenset[int], embedded: bool) -> _Form | None:
+    lines = [[Line() for _ in region.axes] for _ in range(problem.outputs)]
+    for number in sorted(among):
+        condition = problem.conditions[number]
+        if condition.period is not None:
+            _take_period(problem, condition, number, lines)
+            continue
+        found = bound(problem, condition, str(number))
+        if found is None:
+            continue
+        places = [region.side(part) for part in _parts(problem, condition)]
+        kept = [(line.slopes if found.slope else line.values) for line in lines[found.output]]
+        if not any(end in kept[axis] for axis, end in places):
+            for axis, end in places:
+                kept[axis][end] = found
+    for axis in range(len(region.axes)):
+        together = [line[axis] for line in lines]
+        alike = len({one.kind for one in together}) == 1
+        for one in together:
+            _drop_half(one, alike, embedded)
+    held = frozenset(
+        int(name)
+        for line in lines
+        for one in line
+        for name in (*(b.name for b in (*one.values.values(), *one.slopes.values())), *one.periods)
+    )
+    held = _whole(problem, lines, held)
+    return _Form(box_ansatz(region, lines), held) if held else None
+
+
+def _take_period(problem: Problem, condition: Condition, number: int, lines: Sequence[Sequence[Line]]) -> None:
+    """Note a period of values or slopes of one output along an axis."""
     assert isinstance(problem.region, Box)
-    ansatz = through(_ansatz(problem.region, ends))
+    axis = problem.region.axes.index(condition.period or "")
+    for output in range(problem.outputs):
+        if _is_period(problem, condition, axis, output):
+            lines[output][axis].periods.append(str(number))
+
+
+def _is_period(problem: Problem, condition: Condition, axis: int, output: int) -> bool:
+    """Tell whether a condition is a difference of values, or of slopes along the axis, of one output at both ends."""
+    generator = torch.Generator().manual_seed(5)
+    d, outputs = problem.dimension, problem.outputs
+
+    def drawn() -> Jet:
+        return Jet(*(torch.randn(4, outputs, *t, generator=generator, dtype=torch.float64) for t in ((), (d,), (0,))))
+
+    low, high = drawn(), drawn()
+    points = torch.zeros(4, d, dtype=torch.float64)
+    found = condition.residual(low, Side(points, points, high))
+    values = low.value[:, output] - high.value[:, output]
+    slopes = low.gradient[:, output, axis] - high.gradient[:, output, axis]
+    return any(torch.allclose(sign * found, one) for one in (values, slopes) for sign in (1, -1))
+
+
+def _drop_half(line: Line, alike: bool, embedded: bool) -> None:
+    """Leave out what needs a point map that others do not share, and periods of values or of slopes alone."""
+    if len(line.periods) != 2 or not (alike and embedded):
+        line.periods.clear()
+    if line.periods and (line.values or line.slopes):
+        line.periods.clear()
+    if not embedded:
+        line.slopes.clear()
+    elif not alike:
+        for end in line.free:
+            del line.slopes[end]
+
+
+def _whole(problem: Problem, lines: Sequence[Sequence[Line]], held: frozenset[int]) -> frozenset[int]:
+    """Keep conditions whose parts are all held."""
+    found = set()
+    for number in held:
+        condition = problem.conditions[number]
+        ends = sum(
+            one.name == str(number)
+            for line in lines
+            for each in line
+            for one in (*each.values.values(), *each.slopes.values())
+        )
+        if condition.period is not None or ends == len(_parts(problem, condition)):
+            found.add(number)
+    return frozenset(found)
+
+
+def _region_form(problem: Problem, outline: Outline, among: frozenset[int], embedded: bool) -> _Form | None:
+    bounds: list[list[tuple[str, Bound]]] = [[] for _ in range(problem.outputs)]
+    held = set()
+    for number in sorted(among):
+        found = bound(problem, problem.conditions[number], str(number))
+        if found is None or (found.slope and (problem.outputs > 1 or not embedded)):
+            continue
+        parts = _parts(problem, problem.conditions[number])
+        if not {part for part, _ in bounds[found.output]} & set(parts):
+            bounds[found.output] += [(part, found) for part in parts]
+            held.add(number)
+    if not held:
+        return None
+    ansatz, free = region_ansatz(outline, bounds)
+    if not free:
+        return _region_form(problem, outline, among, False)
+    distance = distance_to(outline)
+    _check(problem, distance)
+    return _Form(ansatz, frozenset(held))
+
+
+def _own_form(problem: Problem, among: frozenset[int]) -> _Form | None:
+    """Hold values on parts of a region of the user's, which gives ``distance(parts)``: points (B, d) to (B,)."""
+    region: Any = problem.region
+    for number in sorted(among):
+        found = bound(problem, problem.conditions[number], str(number))
+        if found is not None and not found.slope and problem.outputs == 1:
+            distance = region.distance(_parts(problem, problem.conditions[number]))
+            points, _ = side_points(problem, problem.conditions[number], _TRIED)
+            check_distance(distance, _inside(problem), points, problem.name)
+            return _Form(_own_ansatz(found, distance), frozenset([number]))
+    return None
+
+
+def _own_ansatz(given: Bound, distance: Distance) -> Ansatz:
+    """Take what is given where a point is, with a distance of the user's."""
+    return Ansatz(lambda x: given.value(x, torch.zeros_like(x))[:, None], lambda x: distance(x)[:, None])
+
+
+def _check(problem: Problem, distance: Distance) -> None:
+    units = np.random.default_rng(1).random((_TRIED, problem.dimension - 1))
+    on = np.concatenate([problem.region.on(part, units, False)[0] for part in problem.region.walls])
+    check_distance(distance, _inside(problem), torch.from_numpy(on), problem.name)
+
+
+def _inside(problem: Problem) -> Tensor:
+    unit = np.random.default_rng(2).random((200, problem.dimension))
+    return torch.from_numpy(problem.region.inside(unit, False))
+
+
+def _missed(problem: Problem, form: _Form, least: float) -> frozenset[int]:
+    """Find the conditions that the form does not hold for some network, or whose data are not finite where it needs them."""
+    size = len(form.ansatz.point_map.lower) if form.ansatz.point_map is not None else problem.dimension
+    box, widths = (problem.region.lower, problem.region.upper), [size, 3, problem.outputs]
+    network = (
+        ScaledCPIKAN(widths, 2, box, start=Start(9))
+        if form.ansatz.point_map is None
+        else MappedCPIKAN(widths, 2, form.ansatz.point_map, start=Start(9))
+    )
+    field, found = ConstrainedField(network, form.ansatz), set()
+    with torch.no_grad():
+        if not all(bool(part.isfinite().all()) for part in field.jet(_inside(problem)[:50], problem.second)):
+            return form.held
+        for number in form.held:
+            condition = problem.conditions[number]
+            points, normals = side_points(problem, condition, _TRIED)
+            jet, partner = field.jet(points, "none"), None
+            if condition.period is not None:
+                assert isinstance(problem.region, Box)
+                axis = problem.region.axes.index(condition.period)
+                there = points.clone()
+                there[:, axis] = problem.region.upper[axis]
+                partner = field.jet(there, "none")
+            residual = condition.residual(jet, Side(points, normals, partner))
+            scale = 1 + float(jet.value.abs().max()) + float(jet.gradient.abs().max())
+            if not float(residual.abs().max()) <= least * scale:
+                found.add(number)
+    return frozenset(found)
+
+
+def _parts(problem: Problem, condition: Condition) -> Sequence[str]:
+    return problem.region.walls if condition.on is None else condition.on
+
+
+def _posed(problem: Problem, ansatz: Ansatz, held: frozenset[int]) -> Problem:
+    """Pose a problem for v, without the conditions that are held."""
 
     def jet_of(jet: Jet, x: Tensor) -> Jet:
         second = "none" if jet.second.ndim == 3 and jet.second.shape[-1] == 0 else problem.second
@@ -49,7 +256,7 @@ def with_exact_conditions(
     def residuals(jet: Jet, x: Tensor, *unknown: Any) -> Any:
         return problem.residuals(jet_of(jet, x), x, *unknown)
 
-    def bound(condition: Condition) -> Condition:
+    def bound_to(condition: Condition) -> Condition:
         across = WeakTensorKeyDictionary()  # the same points again, so that the ansatz is known there
 
         def residual(jet: Jet, side: Side) -> Tensor:
@@ -68,88 +275,11 @@ def with_exact_conditions(
         return replace(condition, residual=residual)
 
     energy = problem.energy
-    posed = replace(
+    return replace(
         problem,
         residuals=residuals,
-        conditions=[bound(condition) for condition in rest],
+        conditions=[bound_to(one) for number, one in enumerate(problem.conditions) if number not in held],
         exact=None,
         energy=None if energy is None else lambda jet, x: energy(jet_of(jet, x), x),
         form=None if problem.form is None else problem.form.behind(jet_of),
     )
-    return posed, ansatz
-
-
-def _split(problem: Problem) -> tuple[list[list[_End]], list[Condition]]:
-    """Find for every output the ends where its values are given, and the conditions that are of another kind."""
-    ends: list[list[_End]] = [[] for _ in range(problem.outputs)]
-    if not isinstance(problem.region, Box) or problem.region.breaks or problem.unknowns or problem.constants:
-        return ends, list(problem.conditions)
-    names = {
-        f"{axis}={end}": (number, end == "max")
-        for number, axis in enumerate(problem.region.axes)
-        for end in ("min", "max")
-    }
-    rest = []
-    for condition in problem.conditions:
-        output = _bound_output(problem, condition)
-        parts = problem.region.walls if condition.on is None else condition.on
-        taken = set() if output is None else {(end.axis, end.upper) for end in ends[output]}
-        places = [names[part] for part in parts]
-        if output is None or taken & set(places):
-            rest.append(condition)
-        else:
-            ends[output] += [_End(axis, upper, condition) for axis, upper in places]
-    return ends, rest
-
-
-def _bound_output(problem: Problem, condition: Condition) -> int | None:
-    """Tell whose values a condition gives, if its residual is u_k - data and nothing else; tried on jets drawn at random."""
-    if condition.at is not None or condition.period is not None:
-        return None
-    generator = torch.Generator().manual_seed(3)
-    d = problem.dimension
-    low, high = (torch.tensor(bound, dtype=torch.float64) for bound in (problem.region.lower, problem.region.upper))
-    points = low + (high - low) * torch.rand(6, d, generator=generator, dtype=torch.float64)
-
-    def drawn() -> Jet:
-        return Jet(*(torch.randn(6, problem.outputs, *tail, generator=generator).double() for tail in ((), (d,), (0,))))
-
-    side = Side(points, torch.ones_like(points))
-    jets = [drawn(), drawn()]
-    found = [condition.residual(jet, side) for jet in jets]
-    for output in range(problem.outputs):
-        data = [value - jet.value[:, output] for value, jet in zip(found, jets, strict=True)]
-        if torch.allclose(data[0], data[1], rtol=1e-12, atol=1e-12):
-            return output
-    return None
-
-
-def _ansatz(region: Box, ends: Sequence[Sequence[_End]]) -> Ansatz:
-    bound = tuple(tuple((end.axis, end.upper) for end in of) for of in ends)
-    distance = EndDistance(region.lower, region.upper, bound)
-    lower, upper = (torch.tensor(bound, dtype=torch.float64) for bound in (region.lower, region.upper))
-
-    def lift_of(x: Tensor, of: Sequence[_End], axes: Sequence[int], outputs: int, output: int) -> Tensor:
-        """Interpolate between the ends of the last axis what those of the others leave."""
-        if not axes:
-            return torch.zeros_like(x[:, 0])
-        *others, axis = axes
-        found, here = lift_of(x, of, others, outputs, output), [end for end in of if end.axis == axis]
-        for end in here:
-            there = torch.where(torch.arange(x.shape[1]) == axis, (upper if end.upper else lower)[axis], x)
-            missed = _values(end.condition, there, outputs) - lift_of(there, of, others, outputs, output)
-            t = distance.share(x, axis)
-            found = found + (1 if len(here) == 1 else t if end.upper else 1 - t) * missed
-        return found
-
-    def lift(x: Tensor) -> Tensor:
-        parts = [lift_of(x, of, sorted({end.axis for end in of}), len(ends), output) for output, of in enumerate(ends)]
-        return torch.stack(parts, dim=-1)
-
-    return Ansatz(lift, distance)
-
-
-def _values(condition: Condition, x: Tensor, outputs: int) -> Tensor:
-    """Evaluate the values that a condition asks for, (B,): what its residual takes off the output."""
-    zero = Jet(x.new_zeros(len(x), outputs), x.new_zeros(len(x), outputs, x.shape[1]), x.new_zeros(len(x), outputs, 0))
-    return -condition.residual(zero, Side(x, torch.zeros_like(x)))

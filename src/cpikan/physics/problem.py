@@ -22,7 +22,8 @@ from torch import Tensor
 from cpikan.errors import NUMBER, WHOLE, InputError, check_type, unknown_name
 from cpikan.fields.protocol import Jet, Second, check_second
 from cpikan.physics.form import Form
-from cpikan.physics.regions import Box, Region, break_name
+from cpikan.physics.region_quadrature import quadrature
+from cpikan.physics.regions import Box, Region, break_name, inner_parts
 
 Data = float | Tensor | Callable[[Tensor], Tensor]
 Residuals = Callable[..., "Tensor | Mapping[str, Tensor]"]  # of (jet, x), and the unknowns where there are such
@@ -45,8 +46,10 @@ class Condition:
     ``period`` names an axis: the points are then those of its lower end, and ``side.partner`` is the jet at its upper
     end. On a break of a box the points are those of its lower side and ``side.partner`` is the jet at its upper side.
     ``at`` (n, d) gives fixed points instead of a part and ``data`` (n,) what was measured there; of four points or
-    more every fourth is held out. ``weight`` multiplies the one that the solver finds: noisy data, which no solution fits,
-    weigh less than what must hold. With ``every_output`` the residual takes the number of an output as a third argument,
+    more every fourth is held out. With a ``mix`` (rows, n) these points are coupled: ``residual`` gives what is summed over
+    them, and the residuals are ``mix`` times that (`integral`). ``weight`` multiplies the one that the solver finds: noisy
+    data, which no solution fits, weigh less than what must hold. With ``every_output`` the residual takes the number of an
+    output as a third argument,
     and a problem has such a condition for each. Raises InputError for points or data of a wrong shape or not finite.
     """
 
@@ -58,10 +61,16 @@ class Condition:
     data: Tensor | None = None
     weight: float = 1.0
     every_output: bool = False
+    mix: Tensor | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.on, str):  # one part alone
             object.__setattr__(self, "on", (self.on,))
+        if self.mix is not None and (self.at is None or self.mix.ndim != 2 or self.mix.shape[1] != len(self.at)):
+            count = 0 if self.at is None else len(self.at)
+            raise InputError(
+                f"condition {self.name!r} mixes {count} points by {tuple(self.mix.shape)}: give at= and (rows, n)"
+            )
         if self.at is None:
             if self.data is not None:
                 raise InputError(f"condition {self.name!r} has data but no points: give at=, where they were measured")
@@ -74,7 +83,7 @@ class Condition:
             raise InputError(
                 f"condition {self.name!r}: {tuple(self.data.shape)} data at {len(self.at)} points: give (n,)"
             )
-        for what, given in (("points", self.at), ("data", self.data)):
+        for what, given in (("points", self.at), ("data", self.data), ("mix", self.mix)):
             if given is not None and not bool(torch.isfinite(given).all()):
                 raise InputError(f"condition {self.name!r} has {what} that are not finite: leave those out")
 
@@ -141,7 +150,7 @@ class Problem:
             for part in condition.on or ():
                 if part not in self.region.parts:
                     raise unknown_name("part of the boundary", part, self.region.parts)
-            inner = getattr(self.region, "inner", {})
+            inner = inner_parts(self.region)
             if any(part in inner for part in condition.on or ()) and not set(condition.on or ()) <= set(inner):
                 raise InputError(f"condition {condition.name} is on breaks and walls: give one condition for each")
             if condition.period is not None and not isinstance(self.region, Box):
@@ -294,22 +303,29 @@ def periodic(region: Box, axis: str = "x", *, slope: bool = True, output: int | 
 
 
 def interface(
-    region: Box, axis: str, place: float, flux: tuple[float, float] = (1.0, 1.0), *, output: int = 0
+    region: Box,
+    axis: str,
+    place: float,
+    flux: tuple[float, float] = (1.0, 1.0),
+    *,
+    output: int = 0,
+    jumps: tuple[Data, Data] = (0.0, 0.0),
 ) -> list[Condition]:
     """Impose at a break equal values and a flux without a jump: ``flux`` times the slope, by the coefficients below and
-    above it. Raises InputError where the region has no such break."""
+    above it. With ``jumps`` value and flux rise by so much from below to above. Raises InputError where the region has no
+    such break."""
     part, number = break_name(axis, place), region.axes.index(axis) if axis in region.axes else -1
     if part not in region.inner:
         raise unknown_name("break of the region", part, region.inner)
 
     def values(jet: Jet, side: Side) -> Tensor:
         assert side.partner is not None
-        return jet.value[..., output] - side.partner.value[..., output]
+        return jet.value[..., output] - side.partner.value[..., output] + _data(jumps[0], side.points)
 
     def fluxes(jet: Jet, side: Side) -> Tensor:
         assert side.partner is not None
         above = side.partner.gradient[..., output, number]
-        return flux[0] * jet.gradient[..., output, number] - flux[1] * above
+        return flux[0] * jet.gradient[..., output, number] - flux[1] * above + _data(jumps[1], side.points)
 
     return [Condition(f"value at {part}", values, (part,)), Condition(f"flux at {part}", fluxes, (part,))]
 
@@ -327,6 +343,35 @@ def measured(points: Tensor, values: Tensor, *, output: int = 0, weight: float =
 
     points, values = points.detach().double(), values.detach().double()  # equations are solved in float64
     return Condition("measured", residual, at=points, data=values, weight=weight)
+
+
+def pinned(point: Sequence[float], value: float = 0.0, *, output: int = 0) -> Condition:
+    """Impose u = value at one point: what fixes the constant of a solution whose slopes alone are given."""
+    at = torch.tensor([[float(v) for v in point]], dtype=torch.float64)
+    return Condition("pinned", lambda jet, side: jet.value[..., output] - value, at=at)
+
+
+def integral(
+    region: Region,
+    total: float,
+    of: Callable[[Jet, Tensor], Tensor] | None = None,
+    *,
+    on: str | None = None,
+    nodes: int = 16,
+) -> Condition:
+    """Impose that the integral of ``of(jet, x) -> (n,)``, by default the first output, is ``total``: over a region, or a part.
+
+    ``nodes`` is the number of Gauss-Legendre nodes per axis, or per chord of an outline (`quadrature`). The integrand may be
+    any function of the jet's value and gradient, such as its square. Raises InputError for a part that is none.
+    """
+    points, weights = (torch.from_numpy(part) for part in quadrature(region, nodes, on))
+    share = total / float(weights.sum())
+
+    def residual(jet: Jet, side: Side) -> Tensor:
+        return (jet.value[..., 0] if of is None else of(jet, side.points)) - share
+
+    name = "integral" if on is None else f"integral over {on}"
+    return Condition(name, residual, at=points, mix=weights[None])
 
 
 def _parts(on: str | Sequence[str] | None) -> tuple[str, ...] | None:

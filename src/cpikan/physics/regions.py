@@ -212,6 +212,11 @@ def corners(region: Region) -> tuple[Corner, ...]:
     return found
 
 
+def inner_parts(region: Region) -> dict[str, tuple[int, float]]:
+    """Give the axis and the coordinate of every break of a box, by the name of the part; other regions have none."""
+    return region.inner if isinstance(region, Box) else {}
+
+
 def disc(radius: float = 1.0) -> Annulus:
     """Make a disc about the origin."""
     check_type("radius", radius, NUMBER, "a positive number")

@@ -18,7 +18,7 @@ from cpikan.learning.methods.method import State
 from cpikan.learning.objective import Objective, PointSet
 from cpikan.learning.samplers.sampler import check_whole
 from cpikan.physics.problem import Condition, Problem
-from cpikan.physics.regions import Box
+from cpikan.physics.regions import Box, inner_parts
 
 RULES = ("chebyshev", "grid", "latin-hypercube", "sobol", "random")
 _HELD_OUT_EVERY = 4  # of measured values
@@ -99,7 +99,8 @@ def interior_points(problem: Problem, points: Points) -> np.ndarray:
 def boundary_points(problem: Problem, condition: Condition, points: Points) -> tuple[np.ndarray, np.ndarray]:
     """Place points and normals (n, d) of a condition: its share of the boundary points, one per end in 1-D."""
     if condition.at is not None:
-        given = condition.at.double().numpy()[measured_part(len(condition.at), points)]
+        given = condition.at.double().numpy()
+        given = given if condition.mix is not None else given[measured_part(len(given), points)]
         return given, np.zeros_like(given)
     parts = problem.region.walls if condition.on is None else condition.on
     if not parts:
@@ -124,12 +125,12 @@ def _condition_points(problem: Problem, condition: Condition, points: Points) ->
         axis = problem.region.axes.index(condition.period)
         partner = positions.clone()
         partner[:, axis] = problem.region.upper[axis]
-    inner = [getattr(problem.region, "inner", {}).get(part) for part in condition.on or ()]
+    inner = [inner_parts(problem.region).get(part) for part in condition.on or ()]
     if any(inner):  # the upper side of a break begins one number above it
         axis = next(place[0] for place in inner if place is not None)
         partner = positions.clone()
         partner[:, axis] = torch.nextafter(positions[:, axis], torch.full_like(positions[:, axis], torch.inf))
-    return PointSet(positions, normals, partner, data)
+    return PointSet(positions, normals, partner, data, mix=condition.mix)
 
 
 def _tensor(points: np.ndarray) -> torch.Tensor:

@@ -90,8 +90,9 @@ class Pieces(Strategy):
 
 
 def can_piece(problem: Problem) -> bool:
-    """Tell whether a problem is posed on a box of one or two axes, by residuals."""
-    return isinstance(problem.region, Box) and problem.dimension <= 2 and problem.energy is None
+    """Tell whether a problem is posed on a box of one or two axes, by residuals that each belong to one point."""
+    coupled = any(condition.mix is not None for condition in problem.conditions)
+    return isinstance(problem.region, Box) and problem.dimension <= 2 and problem.energy is None and not coupled
 
 
 def _onward(run: Runner, place: Place) -> Slab:

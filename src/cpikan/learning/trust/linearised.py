@@ -189,7 +189,7 @@ def _in_pieces(region: Box, count: int) -> Tensor:
 
 def _thinned(at: PointSet) -> PointSet:
     """Keep an even choice of very many points, such as measured ones."""
-    every = -(-len(at.points) // _MOST_POINTS)
+    every = -(-len(at.points) // _MOST_POINTS) if at.mix is None else 1
     return PointSet._make(None if part is None else part[::every] for part in at)
 
 
@@ -212,20 +212,24 @@ def _linearised(
     places = [x for x in (at.points, at.partner) if x is not None]
     jets, bases = [_leaves(field, x, term) for x in places], [basis.jet(x, term.second) for x in places]
     with torch.enable_grad():
-        found = term.values(jets[0], at, jets[1] if len(jets) > 1 else None)
+        found = term.pointwise(jets[0], at, jets[1] if len(jets) > 1 else None)
     residuals, rows, made_of = [], [], 0.0
-    for value in found:
-        pushes = pullback(value, jets)
-        row, left = contract(bases, pushes)[:, keep], value.detach()
+    pushes = [pullback(value, jets) for value in found]
+    slopes = at.slopes([contract(bases, push)[:, keep] for push in pushes])
+    lefts = at.assembled([value.detach() for value in found])
+    for left, row, push in zip(lefts, slopes, pushes, strict=True):
         if not bool(
             row.any()
         ):  # no correction has to do with it, as with the slopes of a coefficient: its size is enough
             row, left = row[:1], left.norm()[None]
         rows.append(row)
         residuals.append(left)
-        streams = [pair for jet, push in zip(jets, pushes, strict=True) for pair in zip(jet, push, strict=True)]
+        streams = [pair for jet, slope in zip(jets, push, strict=True) for pair in zip(jet, slope, strict=True)]
         parts = [(part * slope).abs().flatten(1).sum(1) for part, slope in streams]
-        made_of += float(half_squares(weight * sum(parts[1:], parts[0])).detach())
+        size = at._replace(shift=None, mix=None if at.mix is None else at.mix.abs()).assembled(
+            [sum(parts[1:], parts[0])]
+        )[0]
+        made_of += float(half_squares(weight * size).detach())
     return weight * torch.cat(residuals), weight * torch.cat(rows), made_of
 
 

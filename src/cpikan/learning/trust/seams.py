@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.learning.unknowns import network_of
-from cpikan.physics.regions import Region
+from cpikan.physics.regions import Region, inner_parts
 
 _ASIDE = 1e-9  # of the extent: how far beside a face both sides are looked at
 _PLACES = (0.5, 0.113, 0.887)  # along a face
@@ -26,7 +26,7 @@ def seams(region: Region, field: nn.Module, unit: Tensor) -> float | None:
     jumps = []
     for axis in range(lower.shape[1]):
         smooth = torch.ones(len(lower), dtype=torch.bool)
-        for broken, place in getattr(region, "inner", {}).values():
+        for broken, place in inner_parts(region).values():
             smooth &= (upper[:, axis] - place).abs() > _ASIDE * (1 + abs(place)) if broken == axis else smooth
         jumps.append(_jumps(network, lower[smooth], upper[smooth], axis))
     behind = len(lower) ** (1 / lower.shape[1])
