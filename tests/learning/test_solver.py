@@ -19,6 +19,7 @@ from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.fields.protocol import Jet
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
+from cpikan.learning import runner
 from cpikan.learning.baseline import collocation_baseline
 from cpikan.learning.methods.adam import Adam
 from cpikan.learning.methods.last_layer import LastLayer
@@ -361,3 +362,12 @@ def test_a_callback_gets_the_solution_where_walls_are_exact():
     solve("poisson-2d", recipe=small, settings=SolveSettings(1e4, steps=2, callback=callback))
     assert heard
     assert max(heard) < 1e-15  # u = 0 there, whatever the network
+
+
+def test_seconds_are_those_of_the_clock(monkeypatch):
+    ticks = iter(range(10_000))
+    monkeypatch.setitem(runner.CLOCKS, "processor", lambda: float(next(ticks)))
+    found = solve("poisson-1d", recipe="adam", settings=SolveSettings(50.0, clock="processor"))
+    assert found.stop_reason is StopReason.TIME
+    assert 50 < found.metrics["seconds"] < 100  # a second each time that somebody looks
+    assert found.metrics["seconds"] == int(found.metrics["seconds"])

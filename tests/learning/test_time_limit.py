@@ -9,6 +9,7 @@ import torch
 
 from cpikan.fields.functional import parameter_vector
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
+from cpikan.learning.combinators import BestSoFar
 from cpikan.learning.methods.adam import Adam
 from cpikan.learning.methods.geodesic import GeodesicLevenberg
 from cpikan.learning.methods.levenberg import Levenberg
@@ -140,3 +141,22 @@ def test_many_axes_begin_with_what_a_second_takes(d):
     assert first == level_size(one, first.degree, None)
     assert level_points(one, first, 0).boundary <= 4 * parameters + 2 * d
     assert 40_000 <= len(points_of(one)) <= 70_000
+
+
+def test_a_field_that_the_limit_finds_on_trial_is_put_back():
+    class Trying(Adam):
+        def step(self, objective, field, state):
+            with torch.no_grad():
+                for parameter in field.parameters():
+                    parameter += 1
+            objective.look()
+            return state, 1.0
+
+    run = started(0.5)
+    before = parameter_vector(run.iterate.field)
+    one = BestSoFar(Trying(9))
+    state = one.init(run)
+    assert one.step(run, state) is state
+    assert run.looks == 1
+    assert torch.equal(parameter_vector(run.iterate.field), before)
+    assert run.iterations == 0
