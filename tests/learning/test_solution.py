@@ -15,7 +15,7 @@ from cpikan.fields.constrained import ConstrainedField
 from cpikan.learning.recipes import RECIPES
 from cpikan.learning.solution import load_solution
 from cpikan.learning.solver import SolveSettings, solve
-from cpikan.physics.problem import Problem, dirichlet
+from cpikan.physics.problem import Problem, dirichlet, neumann
 from cpikan.physics.regions import box
 
 
@@ -91,6 +91,23 @@ def test_exact_walls_are_those_of_the_problem(tmp_path, trained):
     assert isinstance(again.field, ConstrainedField)
     x = np.random.default_rng(1).uniform(0, 1, (30, 2))
     assert np.array_equal(again(x), trained(x))
+
+
+def test_the_form_that_held_the_conditions_is_the_one_that_is_loaded(tmp_path):
+    """A value and a slope at one end can be held both, or the value alone: by networks of the same shape."""
+
+    def residual(jet, x):
+        return jet.second[..., 0, 0] + jet.value[..., 0]
+
+    slope = dataclasses.replace(neumann(1.0, "x=min"), name="slope")
+    swing = Problem("swing", box([0.0], [2.0]), residual, [dirichlet(0.5, "x=min"), slope])
+    small = dataclasses.replace(RECIPES["trained"], hidden=(4, 4), degree=3)
+    x = np.linspace(0, 2, 9)
+    for asked in (None, "exact"):
+        one = solve(swing, recipe=small, settings=SolveSettings(1e4, steps=1, constraints=asked))
+        assert len(one.metrics["conditions"]) == 2
+        one.save(tmp_path / "s")
+        assert np.array_equal(load_solution(tmp_path / "s", swing)(x), one(x))
 
 
 def test_what_is_no_solution_is_told_in_one_line(tmp_path, found, trained):

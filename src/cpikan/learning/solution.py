@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,6 +127,7 @@ class Solution:
             "format": _FORMAT,
             "problem": self.problem.name,
             "exact_values": constrained,
+            "embedded": isinstance(self.field, ConstrainedField) and self.field.ansatz.embedded,
             "metrics": self.metrics,
             "stop_reason": int(self.stop_reason),
             "seed": self.seed,
@@ -164,6 +165,7 @@ def load_solution(path: Path | str, problem: Problem | str | None = None) -> Sol
         rest = (known["metrics"], known["seed"], *known["trust"], known["recipe_used"], tuple(known["warnings"]))
         history, reason = History(known["records"], ends), StopReason(known["stop_reason"])
         exact = bool(known["exact_values"])
+        ways = (bool(known["embedded"]),) if "embedded" in known else (True, False)  # old files do not tell
     except (KeyError, TypeError, ValueError) as failure:
         raise InputError(f"{document} describes no solution ({failure!r}): save it again") from failure
     if number != _FORMAT:
@@ -173,13 +175,16 @@ def load_solution(path: Path | str, problem: Problem | str | None = None) -> Sol
         raise InputError(f"{document} is a solution of {name!r}, not of {posed.name!r}: give its own problem")
     field: nn.Module = load_field(weights)
     if exact:
-        field = _behind(field, posed, str(document))
+        field = _behind(field, posed, ways, str(document))
     return Solution(posed, field, history, reason, *rest)
 
 
-def _behind(network: Any, posed: Problem, document: str) -> ConstrainedField:
-    """Put a network behind the form that holds the conditions of a problem; raises InputError where it has none like that."""
-    for embedded in (True, False):
+def _behind(network: Any, posed: Problem, ways: Sequence[bool], document: str) -> ConstrainedField:
+    """Put a network behind the form that holds the conditions of a problem; raises InputError where it has none like that.
+
+    ``ways`` are those to try: embedded or not.
+    """
+    for embedded in ways:
         ansatz = with_exact_conditions(posed, embedded=embedded)[1]
         functions = posed.dimension if ansatz is None or ansatz.point_map is None else len(ansatz.point_map.lower)
         if ansatz is not None and network.dimension == functions:

@@ -69,8 +69,8 @@ class SolveSettings:
     "penalty" by squares, "augmented-lagrangian" and "al-pinn" by multipliers too. ``loss_mode`` says what stands in the cost
     for the equation, by itself or by its name (`LOSS_MODES`). With points or any of these five a recipe trains a network,
     whatever it does without.
-    ``callback(field, record)`` is called with the field as it is and a record of the history, every ten steps; it ends
-    the solve by returning True.
+    ``callback(field, record)`` is called with the field as it is and a record of the history, every ten steps, or for each
+    field that a strategy has made as a whole (a window of time, a passage); it ends the solve by returning True.
     """
 
     seconds: float = 60.0
