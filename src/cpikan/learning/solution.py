@@ -141,12 +141,13 @@ class Solution:
         return document
 
 
-def load_solution(path: Path | str, problem: Problem | str | None = None) -> Solution:
+def load_solution(path: Path | str, problem: Problem | str | None = None, module: nn.Module | None = None) -> Solution:
     """Read a solution that ``Solution.save`` wrote.
 
     Arguments:
         path: NAME, with the ending of either file or none.
         problem: the problem that it solves; None takes the one of that name from the catalogue.
+        module: for a solution of a `ModuleField`, a torch module of the same layers, whose parameters are replaced.
 
     Returns:
         The solution, which has the values of the one that was saved to the last bit.
@@ -173,7 +174,7 @@ def load_solution(path: Path | str, problem: Problem | str | None = None) -> Sol
     posed = problem_named(name if problem is None else problem) if not isinstance(problem, Problem) else problem
     if posed.name != name:
         raise InputError(f"{document} is a solution of {name!r}, not of {posed.name!r}: give its own problem")
-    field: nn.Module = load_field(weights)
+    field: nn.Module = load_field(weights, module)
     if exact:
         field = _behind(field, posed, ways, str(document))
     return Solution(posed, field, history, reason, *rest)
