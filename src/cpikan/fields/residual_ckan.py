@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Unpack
 
 import numpy as np
@@ -52,9 +53,9 @@ class SkippingField(LayeredField):
         self.output.start(generator, AFTER_TANH, start)
         self.restart_skipped(generator, start)
 
+    @abstractmethod
     def restart_skipped(self, generator: np.random.Generator, start: Start) -> None:
         """Draw the layers that can be skipped, and set their gates."""
-        raise NotImplementedError
 
 
 class ResidualCKAN(SkippingField):
