@@ -102,7 +102,7 @@ def test_a_sampler_is_asked_for_by_name(capsys):
     assert json.loads(capsys.readouterr().out)["sampler_every"] is None
     for arguments, text in (
         (["--sampler", "rat"], "sampler 'rat'"),
-        (["--sampler-every", "5"], "a sampler every 5 steps: name one of causal-slabs, multi-resolution"),
+        (["--sampler-every", "5"], "a sampler every 5 steps: name one of causal-slabs, fresh, multi-resolution"),
         (["--sampler", "rad", "--sampler-every", "0"], "every 0 steps: give 1 or more"),
         (["--sampler", "volume", "--sampler-every", "9"], "its points stay"),
         (["--sampler", "causal-slabs"], "poisson-2d has no axis of time"),

@@ -66,6 +66,11 @@ class SolveOptions:
         "(augmented-lagrangian, al-pinn), while a network is trained",
         metavar="NAME",
     )
+    start_from: str | None = option(
+        None,
+        "begin with the network of a saved solution (of this or another problem) on the region of this one",
+        metavar="SOLUTION",
+    )
     seed: int = option(0, "of points and starts")
     seeds: int = option(1, "solve for N seeds from --seed on", metavar="N")
     seconds: float = option(60.0, "time limit of a solve")
@@ -84,6 +89,8 @@ class SolveOptions:
         for flag in ("hidden", "degree", "embedding"):
             if getattr(self, flag) is not None and self.field is None:
                 raise InputError(f"--{flag} without a network: name one with --field")
+        if self.start_from is not None and self.field is not None:
+            raise InputError("--field and --start-from: give one of them, whose network is the start")
         if self.plot:
             picture(self.plot)
 
@@ -113,6 +120,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
             loss_mode=options.loss_mode,
             batch=options.batch,
             constraints=options.constraints,
+            start_from=options.start_from,
         )
         solutions.append(solve(problem, _field(problem, options, seed), options.recipe, seed=seed, settings=settings))
     for warning in dict.fromkeys(text for solution in solutions for text in solution.warnings):
@@ -136,6 +144,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
         "loss_mode": options.loss_mode,
         "batch": options.batch,
         "constraints": options.constraints,
+        "start_from": options.start_from,
         "reason_text": first.stop_reason.text,
         **(_baseline(first) if options.baseline else {}),
     }
