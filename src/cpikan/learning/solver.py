@@ -73,8 +73,8 @@ class SolveSettings:
     for the equation, by itself or by its name (`LOSS_MODES`). ``start_from`` is a solution, or where one was saved, of this
     or another problem: a copy of its network is the start (`transferred`). With points or any of these six a recipe trains a
     network, whatever it does without.
-    ``callback(field, record)`` is called with the field as it is and a record of the history, every ten steps; it ends
-    the solve by returning True.
+    ``callback(field, record)`` is called with the field as it is and a record of the history, every ten steps, or for each
+    field that a strategy has made as a whole (a window of time, a passage); it ends the solve by returning True.
     """
 
     seconds: float = 60.0
