@@ -208,6 +208,18 @@ def test_a_killed_solve_ends_with_the_same_bits(tmp_path):
     assert ends[0][0] == 70
 
 
+@pytest.mark.parametrize("stages", [(Adam(50),), (Grow(),)], ids=["adam", "grow"])
+def test_a_solve_whose_steps_are_used_up_takes_no_further_one(tmp_path, stages):
+    settings = SolveSettings(1e4, steps=3, checkpoint=tmp_path, resume=True)
+    recipe = Recipe("r", "", stages) if isinstance(stages[0], Adam) else Recipe("r", "", (), own=stages[0])
+    with unjudged():
+        first, again = (solve("helmholtz-1d", recipe=recipe, settings=settings) for _ in range(2))
+    assert first.metrics["iterations"] == again.metrics["iterations"] == 3
+    assert torch.equal(parameter_vector(first.field), parameter_vector(again.field))
+    assert [r["iteration"] for r in again.history.records] == [r["iteration"] for r in first.history.records]
+    assert any("nothing was left to do" in text for text in again.warnings)
+
+
 def test_more_seconds_go_on_where_time_was_up(tmp_path):
     recipe = Recipe("mine", "", (QuasiNewton("bfgs", 120),))
     whole = solve("helmholtz-1d", network(), recipe, settings=SolveSettings(1e4, POINTS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -12,10 +13,15 @@ import torch
 import cpikan
 from cpikan.errors import InputError
 from cpikan.fields.constrained import ConstrainedField
+from cpikan.learning.losses.sobolev import Sobolev
+from cpikan.learning.losses.weak import Weak
+from cpikan.learning.objective import make_objective
 from cpikan.learning.recipes import RECIPES
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.solution import load_solution
 from cpikan.learning.solver import SolveSettings, solve
-from cpikan.physics.problem import Problem, dirichlet
+from cpikan.physics.exact_conditions import with_exact_conditions
+from cpikan.physics.problem import Problem, dirichlet, neumann
 from cpikan.physics.regions import box
 
 
@@ -91,6 +97,58 @@ def test_exact_walls_are_those_of_the_problem(tmp_path, trained):
     assert isinstance(again.field, ConstrainedField)
     x = np.random.default_rng(1).uniform(0, 1, (30, 2))
     assert np.array_equal(again(x), trained(x))
+
+
+def test_the_form_that_held_the_conditions_is_the_one_that_is_loaded(tmp_path):
+    """A value and a slope at one end can be held both, or the value alone: by networks of the same shape."""
+
+    def residual(jet, x):
+        return jet.second[..., 0, 0] + jet.value[..., 0]
+
+    slope = dataclasses.replace(neumann(1.0, "x=min"), name="slope")
+    swing = Problem("swing", box([0.0], [2.0]), residual, [dirichlet(0.5, "x=min"), slope])
+    small = dataclasses.replace(RECIPES["trained"], hidden=(4, 4), degree=3)
+    x = np.linspace(0, 2, 9)
+    for asked in (None, "exact"):
+        one = solve(swing, recipe=small, settings=SolveSettings(1e4, steps=1, constraints=asked))
+        assert len(one.metrics["conditions"]) == 2
+        one.save(tmp_path / "s")
+        assert np.array_equal(load_solution(tmp_path / "s", swing)(x), one(x))
+
+
+def module():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+
+
+@pytest.mark.parametrize("asked", ["penalty", "exact"])
+def test_a_solution_of_a_module_is_loaded_into_one_of_the_same_layers(tmp_path, asked):
+    field = cpikan.ModuleField(module(), ((0.0,), (2.0,)))
+    one = solve(bar(), field, "adam", settings=SolveSettings(1e4, steps=2, constraints=asked))
+    one.save(tmp_path / "m")
+    x = np.linspace(0, 2, 9)
+    assert np.array_equal(load_solution(tmp_path / "m", bar(), module())(x), one(x))
+    with pytest.raises(InputError, match="give one of the same layers by module="):
+        load_solution(tmp_path / "m", bar())
+
+
+@pytest.mark.parametrize("mode", [Weak(functions=2, elements=(2,)), Sobolev()], ids=lambda mode: mode.name)
+def test_rows_of_a_module_are_those_of_reverse_passes(mode):
+    """Those of a weak form's part that has the data alone, and of slopes behind a form of the solution, too."""
+    field = cpikan.ModuleField(module(), ((0.0,), (2.0,)))
+    posed = mode.pose(with_exact_conditions(bar())[0] if mode.name == "sobolev" else bar())
+    sets, _ = Points(12, 2).init(posed)
+    objective = make_objective(posed, sets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own
+        found = objective.linearise(field)
+    with torch.enable_grad():
+        residuals = objective.residuals(field)
+        rows = [torch.autograd.grad(one, list(field.parameters()), retain_graph=True) for one in residuals]
+    wanted = torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+    # sums of some 100 products of numbers below 1e3
+    assert torch.allclose(found.residuals, residuals.detach(), rtol=1e-12, atol=1e-11)
+    assert torch.allclose(found.jacobian, wanted, rtol=1e-12, atol=1e-11)
 
 
 def test_what_is_no_solution_is_told_in_one_line(tmp_path, found, trained):

@@ -19,6 +19,7 @@ from cpikan.learning.samplers.front_points import FrontPoints
 from cpikan.learning.samplers.points import Points
 from cpikan.learning.solution import load_solution
 from cpikan.learning.solver import SolveSettings, solve
+from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.strategies.fronts import fronts_of, merged
 from cpikan.learning.strategies.line_series import line_series
 from cpikan.learning.strategies.window import Window
@@ -183,6 +184,29 @@ def test_a_solve_goes_on_at_the_next_window(found, tmp_path):
     resumed = solve(NAME, recipe=recipe, settings=SolveSettings(1e4, checkpoint=tmp_path, resume=True))
     assert torch.equal(parameter_vector(resumed.field), parameter_vector(found.field))
     assert resumed.metrics["windows"] == found.metrics["windows"]
+
+
+def test_steps_are_those_of_all_windows_together():
+    posed = dataclasses.replace(problem(NAME), exact=None)
+    recipe = Recipe("small", "", (), own=dataclasses.replace(SMALL, steps=None, failed=1e-9))
+    found = solve(posed, recipe=recipe, settings=SolveSettings(1e4, steps=3))
+    assert found.metrics["iterations"] == 3
+    assert found.stop_reason is StopReason.BUDGET
+    assert len(found.metrics["windows"]) == 1  # taken as it is, since there is no step left for a shorter one
+
+
+def test_each_window_is_in_the_history_and_the_callback_may_end_there(found):
+    assert len(found.history.records) == 2
+    assert all(math.isfinite(one["cost"]) for one in found.history.records)
+    seen = []
+
+    def callback(field, record):
+        seen.append((type(field), record["iteration"]))
+        return True
+
+    ended = solve(NAME, recipe=Recipe("small", "", (), own=SMALL), settings=SolveSettings(1e4, callback=callback))
+    assert ended.stop_reason is StopReason.ASKED
+    assert seen == [(TimeWindows, found.history.records[0]["iteration"])]
 
 
 def test_a_window_that_does_not_train_is_halved():

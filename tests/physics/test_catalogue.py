@@ -9,7 +9,7 @@ import torch
 from cpikan.errors import InputError
 from cpikan.fields.protocol import Jet
 from cpikan.learning.samplers.points import Points, boundary_points, interior_points
-from cpikan.physics.catalogue import describe_problems, problem, problems
+from cpikan.physics.catalogue import describe_problems, number, parameters_of, problem, problems
 from cpikan.physics.problem import Problem, Side, dirichlet, measured
 from cpikan.physics.regions import Box, box, disc
 
@@ -103,6 +103,79 @@ def test_the_reference_satisfies_the_conditions(name):
         # five sigma of the noise; the integral of Burgers' is taken to 1e-12
         tolerance = 0.25 if noisy else _AT_WALLS.get(name, 1e-8) * scale
         assert float(residual.abs().max()) <= tolerance, condition.name
+
+
+# by a name with other parameters than usual, what stands for the reference there
+FAMILIES = [
+    "helmholtz-1d:k=2pi,kappa=3,upper=1.5",
+    "helmholtz-1d-k4pi:k=2pi,upper=1.1",
+    "helmholtz-2d-1-4:a=2,b=3",
+    "diffusion:half=2,diffusivity=0.05,end=2",
+    "advection:speed=3,end=2",
+    "kovasznay:reynolds=20",
+    "reaction-diffusion:end=1",
+]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_has_its_reference_for_other_parameters_too(name):
+    test_the_reference_satisfies_the_equation(name)
+    test_the_reference_satisfies_the_conditions(name)
+    family, _, written = name.partition(":")
+    values = {key: number(value) for key, value in (part.split("=") for part in written.split(","))}
+    one = problem(family, **values)
+    assert problem(one.name).name == one.name  # which says all that it takes to make it again
+    x = torch.from_numpy(interior_points(one, Points(20, 4, "random", 3)))
+    assert torch.equal(problem(name).reference_values(x), one.reference_values(x))
+    assert one.region != problem(family).region or not torch.equal(
+        one.reference_values(x), problem(family).reference_values(x)
+    )
+
+
+def test_burgers_with_more_viscosity_satisfies_its_equation():
+    """At 0.1 there is no front: differences are right to rounding, 1e-13 / h^2 with steps of 1 / 500 and a longer time."""
+    one = problem("burgers", nu=0.1, end=2)
+    assert one.region.upper == (1.0, 2.0)
+    low, high = torch.tensor(one.region.lower), torch.tensor(one.region.upper)
+    x = low + (high - low) * (
+        0.05 + 0.9 * torch.rand(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    )
+    residual = one.interior(by_differences(one, x), x)["equation"]
+    assert float(residual.abs().max()) < 1e-6
+
+
+def test_parameters_have_their_usual_values():
+    assert parameters_of("helmholtz-1d") == {"kappa": 1.0, "upper": 1.0, "k": 4 * np.pi}
+    assert problem("helmholtz-1d", k=4 * np.pi).name == "helmholtz-1d"
+    assert problem("helmholtz-1d", k=np.pi, upper=1).name == f"helmholtz-1d:k={np.pi!r}"
+    assert problem("allen-cahn", end=0.5).region.upper == (1.0, 0.5)
+    assert parameters_of("beam") == {}
+    assert [number(text) for text in ("pi", "-pi", "2*pi", "0.5pi", "1e-3", "-2")] == [
+        *(np.pi, -np.pi, 2 * np.pi, 0.5 * np.pi, 1e-3, -2.0)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "text"),
+    [
+        ("helmholtz-1d", {"kapa": 2.0}, "unknown parameter of helmholtz-1d 'kapa': allowed are kappa, .*mean 'kappa'"),
+        ("beam", {"k": 2.0}, "beam has no parameter 'k', and no other: give the name alone"),
+        ("burgers", {"nu": "thin"}, "nu of burgers is 'thin': give a number"),
+        ("burgers", {"nu": float("nan")}, "nu=nan of burgers: give a finite number"),
+        ("burgers", {"nu": 0.0}, "burgers of viscosity 0: give more than 0"),
+        ("kovasznay", {"reynolds": -1.0}, "kovasznay at Reynolds number -1: give more than 0"),
+        ("burgers", {"end": -1.0}, "give"),
+        ("helmholtz-2d-1-4", {"a": 1.5}, "1.5 and 4 half waves of .*: give whole numbers"),
+        ("allen-cahn", {"end": 2.0}, "allen-cahn until t = 2: give 1 at most"),
+        ("burgers:nu", {}, "problem 'burgers:nu': give parameters behind the colon"),
+        ("burgers:nu=thin", {}, "'thin' is no number: give one, as 0.5, 2pi or pi"),
+        ("burger:nu=1", {}, "did you mean 'burgers'"),
+    ],
+)
+def test_parameters_that_are_none(name, parameters, text):
+    with pytest.raises(InputError, match=text) as told:
+        problem(name, **parameters)
+    assert "\n" not in str(told.value)
 
 
 def _values(one: Problem, x: torch.Tensor) -> Jet:

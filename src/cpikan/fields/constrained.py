@@ -26,12 +26,13 @@ class Ansatz:
 
     The distance vanishes where u is bound to the lift (Lagaris, Likas and Fotiadis, IEEE Trans. Neural Netw. 9, 987, 1998);
     outputs without such a bound have the lift 0 and the distance 1. Where slopes or periods are held, v is a network of the
-    functions of a ``point_map`` (`MappedCPIKAN`).
+    functions of a ``point_map`` (`MappedCPIKAN`). ``embedded`` tells that it was made to hold slopes and periods too.
     """
 
     lift: Function
     distance: Function
     point_map: PointMap | None = None
+    embedded: bool = False
     # what both functions are at points that come again, as those of an objective do, while these live
     _known: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary, compare=False, repr=False)
 
@@ -64,7 +65,8 @@ class Ansatz:
 
     def _dual_jets(self, x: Tensor, primal: Tensor, tangent: Tensor, second: Second) -> tuple[Jet, Jet]:
         """Give the jets with tangents: kept too, for points that are, where all go along one direction."""
-        kept = next((k for k in self._known if k.data_ptr() == primal.data_ptr() and k.shape == primal.shape), None)
+        place = _place(primal)
+        kept = next((k for k in self._known if place and _place(k) == place and k.shape == primal.shape), None)
         if kept is None or not bool((tangent == tangent[:1]).all()):
             return self._made(x, second)
         plain, known, key = self._jets(kept, second), self._known[kept], (second, *tangent[0].tolist())
@@ -74,6 +76,14 @@ class Ansatz:
         found = zip(plain, known[key], strict=True)
         lift, distance = (Jet(*map(forward_ad.make_dual, jet, slopes)) for jet, slopes in found)
         return lift, distance
+
+
+def _place(x: Tensor) -> int | None:
+    """Give where the numbers of a tensor are; None within a transform of ``torch.func``, where they have no place."""
+    try:
+        return x.data_ptr()
+    except RuntimeError:
+        return None
 
 
 class ConstrainedField(nn.Module):

@@ -82,7 +82,7 @@ def load_field(path: Path | str, module: nn.Module | None = None) -> nn.Module:
 def _around(description: dict[str, Any], module: nn.Module | None) -> nn.Module:
     """Build the field of a module, whose code is no part of a file."""
     if module is None:
-        raise InputError("the field was made of a torch module: give one of the same layers, load_field(path, module)")
+        raise InputError("the field was made of a torch module: give one of the same layers by module=")
     box = description["config"]["domain"]
     return ModuleField(module, (box["lower"], box["upper"]))
 

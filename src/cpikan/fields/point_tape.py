@@ -31,6 +31,8 @@ class PointTape:
 
     def rows(self, residual: Tensor) -> Tensor:
         """Compute dr/dparameters (B, P) of residuals (B,) made from ``jet``, in the order of ``parameter_vector``."""
+        if not residual.requires_grad:  # as a part of a weak form that has the data alone
+            return torch.zeros_like(self._copies)
         return torch.autograd.grad(
             residual.sum(), self._copies, retain_graph=True, allow_unused=True, materialize_grads=True
         )[0]

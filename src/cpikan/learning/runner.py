@@ -131,6 +131,11 @@ class Runner:
         self._late = True
 
     @property
+    def spent(self) -> bool:
+        """Tell whether time or steps are used up, or the callback has asked for an end."""
+        return self._used_up() is not StopReason.RUNNING
+
+    @property
     def converged(self) -> bool:
         """Tell whether the relative held-out residual is within the budget's ``rtol``."""
         return self.iterate.relative() <= self.budget.rtol
@@ -146,24 +151,31 @@ class Runner:
         beside = unknowns_of(self.iterate.field)
         if unknowns is not None and beside is not None:
             beside.data.copy_(unknowns)
-        self._cost = self.keep_best()
-        self._record(self._cost)
+        self.note()
         if before is not None and self.iterate.relative() >= before.relative():
             self.iterate = before
+
+    def note(self) -> None:
+        """Keep and record a field that a strategy has put in place as a whole: its cost is the held-out one."""
+        self._cost = self.keep_best()
+        self._record(self._cost)
 
     def run(self, strategy: Strategy | Method) -> StopReason:
         """Step a strategy, from where a checkpoint left it, to its end; gives the reason that stands for all."""
         strategy = strategy if isinstance(strategy, Strategy) else Sequential((strategy,))
+        resumed = self._state is not None
         state, self._state = strategy.init(self) if self._state is None else self._state, None
-        return self._loop(strategy, state, self._write)
+        # a solve that had used up what it may takes no further step
+        ended = self._used_up() if resumed or self._late else StopReason.RUNNING
+        return self._loop(strategy, state, self._write, ended)
 
     def minimise(self, method: Method) -> StopReason:
         """Step a method as a part of a strategy's step, and leave the best state."""
         inner = BestSoFar(method, watched=False)  # the strategy knows what fits
-        return self._loop(inner, inner.init(self), lambda state: None)
+        state = inner.init(self)
+        return self._loop(inner, state, lambda state: None, StopReason.TIME if self._late else StopReason.RUNNING)
 
-    def _loop(self, strategy: Strategy, state: State, write: Callable[[State], None]) -> StopReason:
-        ended = StopReason.TIME if self._late else StopReason.RUNNING
+    def _loop(self, strategy: Strategy, state: State, write: Callable[[State], None], ended: StopReason) -> StopReason:
         while ended is StopReason.RUNNING:
             ended = strategy.stop(self, state)
             if ended is StopReason.RUNNING:

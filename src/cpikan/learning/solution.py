@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,6 +127,7 @@ class Solution:
             "format": _FORMAT,
             "problem": self.problem.name,
             "exact_values": constrained,
+            "embedded": isinstance(self.field, ConstrainedField) and self.field.ansatz.embedded,
             "metrics": self.metrics,
             "stop_reason": int(self.stop_reason),
             "seed": self.seed,
@@ -140,12 +141,13 @@ class Solution:
         return document
 
 
-def load_solution(path: Path | str, problem: Problem | str | None = None) -> Solution:
+def load_solution(path: Path | str, problem: Problem | str | None = None, module: nn.Module | None = None) -> Solution:
     """Read a solution that ``Solution.save`` wrote.
 
     Arguments:
         path: NAME, with the ending of either file or none.
         problem: the problem that it solves; None takes the one of that name from the catalogue.
+        module: for a solution of a `ModuleField`, a torch module of the same layers, whose parameters are replaced.
 
     Returns:
         The solution, which has the values of the one that was saved to the last bit.
@@ -164,6 +166,7 @@ def load_solution(path: Path | str, problem: Problem | str | None = None) -> Sol
         rest = (known["metrics"], known["seed"], *known["trust"], known["recipe_used"], tuple(known["warnings"]))
         history, reason = History(known["records"], ends), StopReason(known["stop_reason"])
         exact = bool(known["exact_values"])
+        ways = (bool(known["embedded"]),) if "embedded" in known else (True, False)  # old files do not tell
     except (KeyError, TypeError, ValueError) as failure:
         raise InputError(f"{document} describes no solution ({failure!r}): save it again") from failure
     if number != _FORMAT:
@@ -171,15 +174,18 @@ def load_solution(path: Path | str, problem: Problem | str | None = None) -> Sol
     posed = problem_named(name if problem is None else problem) if not isinstance(problem, Problem) else problem
     if posed.name != name:
         raise InputError(f"{document} is a solution of {name!r}, not of {posed.name!r}: give its own problem")
-    field: nn.Module = load_field(weights)
+    field: nn.Module = load_field(weights, module)
     if exact:
-        field = _behind(field, posed, str(document))
+        field = _behind(field, posed, ways, str(document))
     return Solution(posed, field, history, reason, *rest)
 
 
-def _behind(network: Any, posed: Problem, document: str) -> ConstrainedField:
-    """Put a network behind the form that holds the conditions of a problem; raises InputError where it has none like that."""
-    for embedded in (True, False):
+def _behind(network: Any, posed: Problem, ways: Sequence[bool], document: str) -> ConstrainedField:
+    """Put a network behind the form that holds the conditions of a problem; raises InputError where it has none like that.
+
+    ``ways`` are those to try: embedded or not.
+    """
+    for embedded in ways:
         ansatz = with_exact_conditions(posed, embedded=embedded)[1]
         functions = posed.dimension if ansatz is None or ansatz.point_map is None else len(ansatz.point_map.lower)
         if ansatz is not None and network.dimension == functions:

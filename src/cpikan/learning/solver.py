@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from cpikan.errors import NUMBER, WHOLE, InputError, check_type
 from cpikan.fields.constrained import Ansatz, ConstrainedField
+from cpikan.fields.functional import parameter_vector
+from cpikan.fields.layered import Start
 from cpikan.fields.mapped import MappedCPIKAN
 from cpikan.learning.balancers.balancer import Balancer
 from cpikan.learning.balancers.kinds import balancer_named
@@ -36,6 +38,7 @@ from cpikan.learning.samplers.sampler import Sampler, check_sampler
 from cpikan.learning.solution import Solution
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.trained import trained
+from cpikan.learning.transfer import check_start, transferred
 from cpikan.learning.trust.assess import assess
 from cpikan.learning.unknowns import network_of, outputs_of, unknowns_of
 from cpikan.learning.violations import Violation, violations, zero_cost
@@ -67,10 +70,11 @@ class SolveSettings:
     combines their gradients in the stages that follow one, each by itself or by its name (`BALANCERS`, `DIRECTIONS`).
     ``constraints`` says how conditions are held: "exact" by the form of the solution, where it can (the rest by squares),
     "penalty" by squares, "augmented-lagrangian" and "al-pinn" by multipliers too. ``loss_mode`` says what stands in the cost
-    for the equation, by itself or by its name (`LOSS_MODES`). With points or any of these five a recipe trains a network,
-    whatever it does without.
-    ``callback(field, record)`` is called with the field as it is and a record of the history, every ten steps; it ends
-    the solve by returning True.
+    for the equation, by itself or by its name (`LOSS_MODES`). ``start_from`` is a solution, or where one was saved, of this
+    or another problem: a copy of its network is the start (`transferred`). With points or any of these six a recipe trains a
+    network, whatever it does without.
+    ``callback(field, record)`` is called with the field as it is and a record of the history, every ten steps, or for each
+    field that a strategy has made as a whole (a window of time, a passage); it ends the solve by returning True.
     """
 
     seconds: float = 60.0
@@ -90,6 +94,7 @@ class SolveSettings:
     batch: int | None = None
     constraints: str | None = None
     loss_mode: LossMode | str = "strong"
+    start_from: Solution | Path | str | None = None
 
     def __post_init__(self) -> None:
         if self.resume and self.checkpoint is None:
@@ -104,6 +109,8 @@ class SolveSettings:
             raise InputError(f"callback {self.callback!r}: give a function of (field, record)")
         if self.points is not None and not isinstance(self.points, str):
             check_sampler(self.points)
+        if self.start_from is not None:
+            check_start(self.start_from)
         if self.sampler_every is not None and not isinstance(self.points, str):
             raise InputError(f"a sampler every {self.sampler_every} steps: name one of {', '.join(SAMPLERS)}")
 
@@ -116,7 +123,7 @@ class SolveSettings:
     @property
     def trains(self) -> bool:
         """Tell whether there is something asked for that only the training of a network has."""
-        asked = (self.points, self.balancer, self.direction, self.batch, self.constraints)
+        asked = (self.points, self.balancer, self.direction, self.batch, self.constraints, self.start_from)
         return any(part is not None for part in asked) or loss_mode_of(self.loss_mode).trains
 
     def applied(self, recipe: Recipe, problem: Problem) -> Recipe:
@@ -182,11 +189,13 @@ def solve(
     mode, recipe = loss_mode_of(settings.loss_mode), settings.applied(recipe, problem)
     own = None if settings.trains or field is not None else recipe.own
     drawn = own is None and field is None
+    if field is not None and settings.start_from is not None:
+        raise InputError("a field and a solution to start from: give one of them, whose network is the start")
     plain, ansatz = settings.posed(problem, recipe, drawn) if own is None else (problem, None)
     posed = mode.pose(problem) if ansatz is None else settings.posed(mode.pose(problem), recipe, drawn)[0]
     point_map = None if ansatz is None else ansatz.point_map
     if own is None:
-        field = recipe.network(problem, seed, point_map) if field is None else field
+        field = _start(problem, ansatz, recipe, seed, settings) if field is None else field
         check_field(problem, field)
         settings = settings.sampling(_points(recipe, problem, field, seed))
         mode.check_points(settings.points)
@@ -200,8 +209,10 @@ def solve(
     found = iterate if ansatz is None else _behind(problem, ansatz, iterate, recipe, seed)
     missed = violations(found.field, found.heldout)
     metrics = _metrics(problem, found, run, missed, seconds)
-    if drawn and len(recipe.hidden) > 1:
-        metrics |= trained(recipe.network(problem, seed, point_map), iterate)
+    fresh = _start(problem, ansatz, recipe, seed, settings) if drawn else None
+    if fresh is not None and len(fresh.widths) > 3:
+        fresh.restart(Start(seed))
+        metrics |= trained(fresh, iterate)
     metrics |= run.figures
     # what a network of mapped coordinates cannot do is not known to the equation that is posed for it
     judged = (plain, iterate) if point_map is None else (problem, found)
@@ -215,6 +226,13 @@ def solve(
     return Solution(
         problem, network_of(found.field), run.history, reason, metrics, seed, *trust, recipe.name, tuple(warnings)
     )
+
+
+def _start(problem: Problem, ansatz: Ansatz | None, recipe: Recipe, seed: int, settings: SolveSettings) -> Any:
+    """Make the network that a recipe begins with: a fresh one, or that of the solution to start from."""
+    if settings.start_from is not None:
+        return transferred(settings.start_from, problem, ansatz)
+    return recipe.network(problem, seed, None if ansatz is None else ansatz.point_map)
 
 
 def _callback(callback: Callback | None, ansatz: Ansatz | None) -> Callback | None:
@@ -287,6 +305,8 @@ def _store(
         "restarts": settings.restarts,
         "field": shape,
     }
+    if settings.start_from is not None and field is not None:
+        identity["start"] = sha256(parameter_vector(field).numpy().tobytes()).hexdigest()[:12]
     return RunStore(settings.checkpoint, identity, resume=settings.resume, every_s=settings.checkpoint_s)
 
 

@@ -56,7 +56,7 @@ def with_exact_conditions(
             return problem, None
         missed = _missed(problem, form, _HELD if embedded else _ABOUT)
         if not missed:
-            ansatz = through(form.ansatz)
+            ansatz = replace(through(form.ansatz), embedded=embedded)
             return _posed(problem, ansatz, form.held), ansatz
         left = form.held - missed
     return problem, None

@@ -82,13 +82,13 @@ class Windows(Strategy):
             seconds = run.left_s * (end - now) / (high - now)
             training = self._trained(run, window, seconds)
         relative = training.relative()
-        if relative > self.failed and end - now > _SHORTEST * (high - low) and run.left_s > 0:
+        if relative > self.failed and end - now > _SHORTEST * (high - low) and not run.spent:
             return {**state, "length": 0.5 * (end - now)}  # from where it began
         with single_threaded():
             record = self._record(run, window, training)
         parts = [*(before.parts if before is not None else []), window.behind(training.network)]
         run.iterate = placed(run.problem, TimeWindows(found.time, *parts), _POINTS, MEAN_SQUARES)[0]
-        run.keep_best()
+        run.note()
         early = relative <= self.goal and training.took < _EASY * seconds
         longest = math.inf if early else self.first * (high - low)  # a length that had been halved comes back
         grown = 2.0 if early or relative < _SOUND * self.failed else 1.0
@@ -194,7 +194,7 @@ class _Training:
     def go(self, seconds: float, goal: float) -> None:
         """Train for so long, or until the residual is at the goal, and leave the best state in the network."""
         begun = self._run.seconds
-        while self.relative() > goal and self._run.left_s > 0:
+        while self.relative() > goal and not self._run.spent:
             enough = self._run.seconds - begun >= seconds and self.steps >= _LEAST
             spent = enough or (self._most is not None and self.steps >= self._most)
             if spent or self._child.stop(self._inner, self._state) is not StopReason.RUNNING:

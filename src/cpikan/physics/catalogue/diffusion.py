@@ -13,8 +13,8 @@ from cpikan.physics.problem import Problem, dirichlet, initial
 from cpikan.physics.regions import box
 
 
-def diffusion(name: str, half: float, coefficient: float) -> Problem:
-    """Pose diffusion from u(x, 0) = sin(6 pi x / half) on [-half, half], zero at both ends, for t from 0 to 1.
+def diffusion(name: str, half: float, diffusivity: float, end: float = 1.0) -> Problem:
+    """Pose diffusion from u(x, 0) = sin(6 pi x / half) on [-half, half], zero at both ends, for t from 0 to end.
 
     half = 6 and D = 0.1 are those of Mostajeran and Faroughi's code; half = 600 and D = 1000 are equal to them in scaled
     coordinates.
@@ -22,17 +22,19 @@ def diffusion(name: str, half: float, coefficient: float) -> Problem:
     rate = 6 * math.pi / half
 
     def exact(x: Tensor) -> Tensor:
-        return torch.sin(rate * x[..., 0]) * torch.exp(-coefficient * rate**2 * x[..., 1])
+        return torch.sin(rate * x[..., 0]) * torch.exp(-diffusivity * rate**2 * x[..., 1])
 
     def residual(u: Jet, x: Tensor) -> Tensor:
-        return u.gradient[..., 0, 1] - coefficient * u.second[..., 0, 0]
+        return u.gradient[..., 0, 1] - diffusivity * u.second[..., 0, 0]
 
-    region = box([-half, 0], [half, 1], ["x", "t"])
-    summary = f"u_t = {coefficient:g} u_xx on [-{half:g}, {half:g}] x [0, 1], u(x, 0) = sin({rate / math.pi:g} pi x)"
+    region = box([-half, 0], [half, end], ["x", "t"])
+    summary = (
+        f"u_t = {diffusivity:g} u_xx on [-{half:g}, {half:g}] x [0, {end:g}], u(x, 0) = sin({rate / math.pi:g} pi x)"
+    )
     return Problem(name, region, residual, [dirichlet(0.0), initial(exact)], exact, "exact formula", summary)
 
 
 PROBLEMS = {
-    "diffusion": partial(diffusion, "diffusion", 6.0, 0.1),
-    "diffusion-600": partial(diffusion, "diffusion-600", 600.0, 1000.0),
+    "diffusion": partial(diffusion, "diffusion", half=6.0, diffusivity=0.1),
+    "diffusion-600": partial(diffusion, "diffusion-600", half=600.0, diffusivity=1000.0),
 }

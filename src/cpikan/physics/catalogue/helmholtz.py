@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from cpikan.errors import InputError
 from cpikan.fields.protocol import Jet
 from cpikan.physics.problem import Problem, dirichlet
 from cpikan.physics.regions import box
@@ -15,25 +16,35 @@ from cpikan.physics.regions import box
 _WAVE = 4 * math.pi
 
 
-def helmholtz_1d(name: str, kappa: float, upper: float) -> Problem:
-    """Pose u'' + kappa^2 u = f on [-1, upper] with u = sin(4 pi x).
+def helmholtz_1d(name: str, kappa: float, upper: float, k: float = _WAVE) -> Problem:
+    """Pose u'' + kappa^2 u = f on [-1, upper] with u = sin(k x), k = 4 pi.
 
-    With kappa = 4 pi the interval must not be [-1, 1]: there f = 0, the data are zero, and u = 0 solves it as well.
+    With kappa = k = 4 pi the interval must not be [-1, 1]: there f = 0, the data are zero, and u = 0 solves it as well.
     """
 
     def exact(x: Tensor) -> Tensor:
-        return torch.sin(_WAVE * x[..., 0])
+        return torch.sin(k * x[..., 0])
 
     def residual(u: Jet, x: Tensor) -> Tensor:
-        return u.second[..., 0, 0] + kappa**2 * u.value[..., 0] - (kappa**2 - _WAVE**2) * exact(x)
+        return u.second[..., 0, 0] + kappa**2 * u.value[..., 0] - (kappa**2 - k**2) * exact(x)
 
-    summary = f"u'' + kappa^2 u = f, kappa = {kappa:.4g}, on [-1, {upper:g}]; u = sin(4 pi x)"
+    summary = f"u'' + kappa^2 u = f, kappa = {kappa:.4g}, on [-1, {upper:g}]; u = sin({k / math.pi:g} pi x)"
     return Problem(name, box([-1], [upper]), residual, [dirichlet(exact)], exact, "exact formula", summary)
 
 
-def helmholtz_2d(name: str, first: int, second: int) -> Problem:
-    """Pose Laplacian u + u = f on [-1, 1]^2, u = sin(a pi x) sin(b pi y) (Wang, Teng and Perdikaris 2021)."""
-    rate = math.pi * torch.tensor([first, second], dtype=torch.float64)
+def waves_1d(*, k: float = _WAVE, upper: float = 1.06) -> Problem:
+    """Pose u'' + k^2 u = 0 on [-1, upper] with u = sin(k x): the equation's wave number is the solution's."""
+    return helmholtz_1d("helmholtz-1d-k4pi", k, upper, k)
+
+
+def helmholtz_2d(name: str, a: float, b: float) -> Problem:
+    """Pose Laplacian u + u = f on [-1, 1]^2, u = sin(a pi x) sin(b pi y) (Wang, Teng and Perdikaris 2021).
+
+    Raises InputError where u is not zero on the walls: for numbers that are not whole.
+    """
+    if a % 1 or b % 1:
+        raise InputError(f"{a:g} and {b:g} half waves of {name}: give whole numbers, so that u is zero on the walls")
+    rate = math.pi * torch.tensor([a, b], dtype=torch.float64)
 
     def exact(x: Tensor) -> Tensor:
         return torch.sin(rate * x).prod(dim=-1)
@@ -41,13 +52,13 @@ def helmholtz_2d(name: str, first: int, second: int) -> Problem:
     def residual(u: Jet, x: Tensor) -> Tensor:
         return u.second[..., 0, :].sum(-1) + u.value[..., 0] - (1 - rate.square().sum()) * exact(x)
 
-    summary = f"Laplacian u + u = f on [-1, 1]^2; u = sin({first} pi x) sin({second} pi y)"
+    summary = f"Laplacian u + u = f on [-1, 1]^2; u = sin({a:g} pi x) sin({b:g} pi y)"
     return Problem(name, box([-1, -1], [1, 1]), residual, [dirichlet(0.0)], exact, "exact formula", summary)
 
 
 PROBLEMS = {
-    "helmholtz-1d": partial(helmholtz_1d, "helmholtz-1d", 1.0, 1.0),
-    "helmholtz-1d-k4pi": partial(helmholtz_1d, "helmholtz-1d-k4pi", _WAVE, 1.06),
-    "helmholtz-2d-1-4": partial(helmholtz_2d, "helmholtz-2d-1-4", 1, 4),
-    "helmholtz-2d-6-6": partial(helmholtz_2d, "helmholtz-2d-6-6", 6, 6),
+    "helmholtz-1d": partial(helmholtz_1d, "helmholtz-1d", kappa=1.0, upper=1.0),
+    "helmholtz-1d-k4pi": waves_1d,
+    "helmholtz-2d-1-4": partial(helmholtz_2d, "helmholtz-2d-1-4", a=1, b=4),
+    "helmholtz-2d-6-6": partial(helmholtz_2d, "helmholtz-2d-6-6", a=6, b=6),
 }

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cpikan.errors import InputError
 from cpikan.fields.protocol import Jet
 from cpikan.physics.problem import Problem, dirichlet, initial, periodic
 from cpikan.physics.regions import box
@@ -20,21 +21,26 @@ def fisher_wave(x: Tensor) -> Tensor:
     return torch.sigmoid((5 / root * x[..., 1] - x[..., 0]) / root).square()
 
 
-def reaction_diffusion() -> Problem:
-    """Pose u_t = u_xx + u (1 - u) on [-5, 10] x [0, 3]."""
+def reaction_diffusion(*, end: float = 3.0) -> Problem:
+    """Pose u_t = u_xx + u (1 - u) on [-5, 10] x [0, end]."""
 
     def residual(u: Jet, x: Tensor) -> Tensor:
         value = u.value[..., 0]
         return u.gradient[..., 0, 1] - u.second[..., 0, 0] - value * (1 - value)
 
-    region = box([-5, 0], [10, 3], ["x", "t"])
+    region = box([-5, 0], [10, end], ["x", "t"])
     conditions = [dirichlet(fisher_wave), initial(fisher_wave)]
-    summary = "u_t = u_xx + u (1 - u) on [-5, 10] x [0, 3]: Fisher's travelling wave"
+    summary = f"u_t = u_xx + u (1 - u) on [-5, 10] x [0, {end:g}]: Fisher's travelling wave"
     return Problem("reaction-diffusion", region, residual, conditions, fisher_wave, "exact formula", summary)
 
 
-def allen_cahn() -> Problem:
-    """Pose u_t = 1e-4 u_xx + 5 (u - u^3), periodic on [-1, 1] x [0, 1], u(x, 0) = x^2 cos(pi x)."""
+def allen_cahn(*, end: float = 1.0) -> Problem:
+    """Pose u_t = 1e-4 u_xx + 5 (u - u^3), periodic on [-1, 1] x [0, end], u(x, 0) = x^2 cos(pi x).
+
+    Raises InputError for an end after 1, to which the reference goes.
+    """
+    if end > 1:
+        raise InputError(f"allen-cahn until t = {end:g}: give 1 at most, where its reference ends")
 
     def start(x: Tensor) -> Tensor:
         return x[..., 0] ** 2 * torch.cos(math.pi * x[..., 0])
@@ -47,9 +53,9 @@ def allen_cahn() -> Problem:
         flat = x.reshape(-1, 2).numpy()
         return torch.from_numpy(allen_cahn_reference(flat)).reshape(x.shape[:-1])
 
-    region = box([-1, 0], [1, 1], ["x", "t"])
+    region = box([-1, 0], [1, end], ["x", "t"])
     conditions = [initial(start), *periodic(region)]
-    summary = "u_t = 1e-4 u_xx + 5 (u - u^3), periodic on [-1, 1] x [0, 1]"
+    summary = f"u_t = 1e-4 u_xx + 5 (u - u^3), periodic on [-1, 1] x [0, {end:g}]"
     reference = f"cosine collocation, {_MODES} modes, with SciPy's DOP853 in time"
     return Problem("allen-cahn", region, residual, conditions, exact, reference, summary)
 

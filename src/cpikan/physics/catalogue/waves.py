@@ -28,18 +28,18 @@ def wave() -> Problem:
     return Problem("wave", region, residual, conditions, exact, "exact formula", summary)
 
 
-def advection() -> Problem:
-    """Pose u_t + 10 u_x = 0, periodic on [0, 2 pi], u(x, 0) = sin x."""
+def advection(*, speed: float = 10.0, end: float = 1.0) -> Problem:
+    """Pose u_t + speed u_x = 0, periodic on [0, 2 pi], u(x, 0) = sin x."""
 
     def exact(x: Tensor) -> Tensor:
-        return torch.sin(x[..., 0] - 10 * x[..., 1])
+        return torch.sin(x[..., 0] - speed * x[..., 1])
 
     def residual(u: Jet, x: Tensor) -> Tensor:
-        return u.gradient[..., 0, 1] + 10 * u.gradient[..., 0, 0]
+        return u.gradient[..., 0, 1] + speed * u.gradient[..., 0, 0]
 
-    region = box([0, 0], [2 * math.pi, 1], ["x", "t"])
+    region = box([0, 0], [2 * math.pi, end], ["x", "t"])
     conditions = [initial(exact), *periodic(region, slope=False)]
-    summary = "u_t + 10 u_x = 0, periodic on [0, 2 pi] x [0, 1]; u = sin(x - 10 t)"
+    summary = f"u_t + {speed:g} u_x = 0, periodic on [0, 2 pi] x [0, {end:g}]; u = sin(x - {speed:g} t)"
     return Problem("advection", region, residual, conditions, exact, "exact formula", summary, second="none")
 
 
