@@ -360,7 +360,7 @@ def test_masks_that_do_not_fit(refused, tmp_path, wafer_folder):
 
 
 def test_outputs(refused, tmp_path, wafer_folder):
-    for name in ("out", "out.npz"):
+    for name in ("out", "out.abc"):
         assert "no known suffix" in refused(wafer_folder, output=name)
     for name in ("out.png", "out.h5"):  # known, but only to read
         said = refused(wafer_folder, output=name)

@@ -108,6 +108,13 @@ TABLE: dict[str, Wrong] = {
         lambda: cpikan.Circle(1, 2, -4),
         lambda: cpikan.Circle(1, 2),
     ),
+    "Curriculum": Wrong(
+        lambda: cpikan.Curriculum([cpikan.problem("beam"), cpikan.problem("poisson-1d")]),
+        lambda: cpikan.Curriculum(["poisson-1d"]),
+        "no argument is a name",
+        lambda: cpikan.Curriculum([]),
+        lambda: cpikan.Curriculum(),
+    ),
     "DecomposedField": Wrong(
         lambda: cpikan.DecomposedField(halves(), cpikan.ScaledCPIKAN([2, 4, 1], 3)),
         lambda: cpikan.DecomposedField("halves", cpikan.ScaledCPIKAN([1, 4, 1], 3, networks=2)),
@@ -419,7 +426,7 @@ TABLE: dict[str, Wrong] = {
         "no argument has a shape",
         lambda: cpikan.problem(3),
         lambda: cpikan.problem("poison-1d"),
-        "no argument has a range",
+        lambda: cpikan.problem("burgers", nu=-1.0),
         lambda: cpikan.problem(),
     ),
     "problems": Wrong(*["it takes no argument"] * 5),
@@ -443,6 +450,13 @@ TABLE: dict[str, Wrong] = {
         lambda: cpikan.solve("poisson-1d", recipe="adm"),
         lambda: cpikan.solve("poisson-1d", seed=-1),
         lambda: cpikan.solve(),
+    ),
+    "solve_curriculum": Wrong(
+        lambda: cpikan.solve_curriculum(waves(), cpikan.ScaledCPIKAN([2, 4, 1], 3).double()),
+        lambda: cpikan.solve_curriculum("poisson-1d"),
+        lambda: cpikan.solve_curriculum(waves(), recipe="adm"),
+        lambda: cpikan.solve_curriculum(waves(), settings=cpikan.SolveSettings(steps=1)),
+        lambda: cpikan.solve_curriculum(),
     ),
     "surface_parameters": Wrong(
         lambda: cpikan.surface_parameters(np.zeros(5)),
@@ -480,6 +494,10 @@ def patch_settings() -> Any:
     from cpikan.images.patches.dataset import PatchSettings
 
     return PatchSettings()
+
+
+def waves() -> cpikan.Curriculum:
+    return cpikan.Curriculum.of("helmholtz-1d", "k", (1.0, 2.0))
 
 
 def saved(frames: np.ndarray) -> Path:

@@ -27,6 +27,8 @@ from .fields.wavelet_kan import WaveletKAN as WaveletKAN
 from .images.model_file import load_model as load_model
 from .images.patches.dataset import WaferPatchDataset as WaferPatchDataset
 from .images.training.config import TrainConfig as TrainConfig
+from .learning.curriculum import Curriculum as Curriculum
+from .learning.curriculum import solve_curriculum as solve_curriculum
 from .learning.losses.ritz import Ritz as Ritz
 from .learning.losses.sobolev import Sobolev as Sobolev
 from .learning.losses.weak import Weak as Weak

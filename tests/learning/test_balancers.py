@@ -10,6 +10,7 @@ from balancer_contract import BalancerContract
 
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.balancers.annealing import LearningRateAnnealing
+from cpikan.learning.balancers.boundary_first import BoundaryFirst
 from cpikan.learning.balancers.causal_weights import CausalWeights
 from cpikan.learning.balancers.grad_norm import GradNorm
 from cpikan.learning.balancers.kernel_traces import KernelTraces
@@ -78,6 +79,11 @@ class TestGradNorm(BalancerContract):
 class TestReLoBRaLo(BalancerContract):
     def make(self):
         return ReLoBRaLo(every=4)
+
+
+class TestBoundaryFirst(BalancerContract):
+    def make(self):
+        return BoundaryFirst(steps=20, every=5)
 
 
 class TestSoftAdapt(BalancerContract):

@@ -282,8 +282,11 @@ def test_weights_stay_where_nothing_is_finite(name):
 
 
 def test_what_is_no_balancer_or_direction_is_refused():
-    with pytest.raises(InputError, match="balancer 3 of recipe adam: give a Balancer"):
-        solve("poisson-1d", recipe="adam", settings=SolveSettings(1.0, balancer=3))
+    for balancer, words in ((3, "balancer 3"), (ResidualAttention, r"balancer <class '.*ResidualAttention'>")):
+        with pytest.raises(InputError, match=f"{words} of recipe adam: give a Balancer"):
+            solve("poisson-1d", recipe="adam", settings=SolveSettings(1.0, balancer=balancer))
+    with pytest.raises(InputError, match=r"points by <class '.*Points'>: give Points\(interior, boundary\)"):
+        SolveSettings(1.0, points=Points)
     for settings in (lambda: Adam(5, direction="config"), lambda: SolveSettings(1.0, direction=3).applied(ADAM, None)):
         with pytest.raises(InputError, match=r"direction (3|'config') of adam: give a Direction, as ConFIG\(\)"):
             settings()

@@ -239,6 +239,11 @@ class TestContract:
         reader.read_rows(0, 37)
         assert reader.fingerprint() == before
 
+    def test_closing_twice_is_closing_once(self, opened: tuple[str, FrameReader, np.ndarray]) -> None:
+        _, reader, _ = opened
+        reader.close()
+        reader.close()
+
 
 @pytest.mark.parametrize("form", FORMS)
 def test_fingerprint_changes_with_the_input(form: str, tmp_path: Path) -> None:

@@ -113,7 +113,8 @@ class Recipe:
 
     def check(self) -> None:
         """Raise InputError for what is no balancer, and for one that a method of the recipe cannot use."""
-        if not all(hasattr(self.balancer, part) for part in ("ascends", "every", "init", "update", "lifted", "moved")):
+        parts = ("ascends", "every", "init", "update", "lifted", "moved")
+        if isinstance(self.balancer, type) or not all(hasattr(self.balancer, part) for part in parts):
             raise InputError(
                 f"balancer {self.balancer!r} of recipe {self.name}: give a Balancer, as GradNorm(), or derive one from "
                 "MeanSquares"

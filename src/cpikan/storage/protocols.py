@@ -43,7 +43,9 @@ class FrameReader(Protocol):
         """Identify the input cheaply (names, sizes, modification times): a resumed run refuses other frames."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release the files; once more does nothing."""
+        ...
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from cpikan.errors import unknown_name
 from cpikan.learning.balancers.annealing import LearningRateAnnealing
 from cpikan.learning.balancers.balancer import Balancer
+from cpikan.learning.balancers.boundary_first import BoundaryFirst
 from cpikan.learning.balancers.causal_weights import CausalWeights
 from cpikan.learning.balancers.grad_norm import GradNorm
 from cpikan.learning.balancers.kernel_traces import KernelTraces
@@ -24,6 +25,7 @@ BALANCERS: Mapping[str, Callable[[Problem], Balancer]] = {
     "gradnorm": lambda problem: GradNorm(),
     "relobralo": lambda problem: ReLoBRaLo(),
     "softadapt": lambda problem: SoftAdapt(),
+    "boundary-first": lambda problem: BoundaryFirst(),
     "self-adaptive": lambda problem: SelfAdaptive(),
     "residual-attention": lambda problem: ResidualAttention(),
     "variational-attention": lambda problem: ResidualAttention(potential="exponential"),

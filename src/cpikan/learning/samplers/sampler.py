@@ -32,8 +32,10 @@ class Sampler(Protocol):
 
 
 def check_sampler(given: Any) -> None:
-    """Raise InputError for what gives no points."""
-    if not all(hasattr(given, name) for name in ("every", "init", "update", "held_out_sampler")):
+    """Raise InputError for what gives no points, the class of a sampler included."""
+    if isinstance(given, type) or not all(
+        hasattr(given, name) for name in ("every", "init", "update", "held_out_sampler")
+    ):
         raise InputError(f"points by {given!r}: give Points(interior, boundary), or another sampler")
 
 

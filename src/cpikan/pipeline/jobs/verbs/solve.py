@@ -32,7 +32,7 @@ class SolveOptions:
     )
     balancer: str | None = option(
         None,
-        "weigh terms by mean-squares, kernel-traces, annealing, gradnorm, relobralo or softadapt, or points by "
+        "weigh terms by mean-squares, kernel-traces, annealing, gradnorm, relobralo, softadapt or boundary-first, or points by "
         "self-adaptive, residual-attention, variational-attention or causal, while a network is trained",
         metavar="NAME",
     )
@@ -71,6 +71,11 @@ class SolveOptions:
         "begin with the network of a saved solution (of this or another problem) on the region of this one",
         metavar="SOLUTION",
     )
+    curriculum: str | None = option(
+        None,
+        "solve with a parameter of the problem at one value after the other, each from the network before: k=pi,2pi,4pi",
+        metavar="NAME=VALUES",
+    )
     seed: int = option(0, "of points and starts")
     seeds: int = option(1, "solve for N seeds from --seed on", metavar="N")
     seconds: float = option(60.0, "time limit of a solve")
@@ -100,9 +105,11 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
 
     Raises InputError for an unknown problem or recipe, and for a checkpoint of another run.
     """
+    from cpikan.learning.curriculum import Curriculum, solve_curriculum
     from cpikan.learning.solver import SolveSettings, solve
 
     problem, options = job.source, job.part(SolveOptions)
+    curriculum = None if options.curriculum is None else Curriculum.read(problem, options.curriculum)
     solutions = []
     for seed in range(options.seed, options.seed + options.seeds):
         settings = SolveSettings(
@@ -122,7 +129,12 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
             constraints=options.constraints,
             start_from=options.start_from,
         )
-        solutions.append(solve(problem, _field(problem, options, seed), options.recipe, seed=seed, settings=settings))
+        if curriculum is None:
+            found = solve(problem, _field(problem, options, seed), options.recipe, seed=seed, settings=settings)
+        else:
+            field = _field(curriculum.problems[0].name, options, seed)
+            found = solve_curriculum(curriculum, field, options.recipe, seed=seed, settings=settings)
+        solutions.append(found)
     for warning in dict.fromkeys(text for solution in solutions for text in solution.warnings):
         events.warning(warning)
     first = solutions[0]
