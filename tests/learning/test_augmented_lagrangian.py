@@ -12,6 +12,7 @@ from test_checkpoint import both, same
 from cpikan.errors import InputError
 from cpikan.fields.functional import parameter_vector
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
+from cpikan.learning import solver
 from cpikan.learning.augmented_lagrangian import AugmentedLagrangian, with_multipliers
 from cpikan.learning.balancers.kinds import balancer_named
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
@@ -297,6 +298,15 @@ def test_exact_is_asked_for_and_refused_where_there_is_nothing_to_hold():
     nothing = replace(fitted(), conditions=noisy().conditions)
     with pytest.raises(InputError, match="no condition of fit can be held by the form of the solution"):
         solve(nothing, recipe=small, settings=settings)
+
+
+def test_the_form_of_the_solution_is_made_once(monkeypatch):
+    calls, make = [], solver.with_exact_conditions
+    monkeypatch.setattr(
+        solver, "with_exact_conditions", lambda *given, **how: calls.append(given) or make(*given, **how)
+    )
+    solve(fitted(), line(), Recipe("r", "", (Adam(1),)), settings=SolveSettings(1e4, constraints="exact"))
+    assert len(calls) == 1
 
 
 def test_a_solution_with_slopes_held_is_saved_and_loaded(tmp_path):

@@ -192,7 +192,8 @@ def solve(
     if field is not None and settings.start_from is not None:
         raise InputError("a field and a solution to start from: give one of them, whose network is the start")
     plain, ansatz = settings.posed(problem, recipe, drawn) if own is None else (problem, None)
-    posed = mode.pose(problem) if ansatz is None else settings.posed(mode.pose(problem), recipe, drawn)[0]
+    formed = mode.pose(problem)
+    posed = plain if formed is problem else formed if ansatz is None else settings.posed(formed, recipe, drawn)[0]
     point_map = None if ansatz is None else ansatz.point_map
     if own is None:
         field = _start(problem, ansatz, recipe, seed, settings) if field is None else field
