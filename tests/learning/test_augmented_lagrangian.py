@@ -24,6 +24,7 @@ from cpikan.learning.methods.quasi_newton import QuasiNewton
 from cpikan.learning.objective import PointSet, linearise_any, make_objective
 from cpikan.learning.recipes import CONSTRAINTS, Recipe
 from cpikan.learning.runner import Budget, Runner
+from cpikan.learning.samplers.fresh import FreshPoints
 from cpikan.learning.samplers.points import Points
 from cpikan.learning.solution import load_solution
 from cpikan.learning.solver import SolveSettings, solve
@@ -271,6 +272,13 @@ def test_a_balancer_that_goes_on_weighing_is_refused():
     replace(settings, balancer=balancer_named("mean-squares", problem("poisson-2d"))).applied(
         recipe, problem("poisson-2d")
     )
+
+
+def test_multipliers_are_not_lost_in_silence_where_points_move():
+    with pytest.raises(
+        InputError, match="the sampler moved the points of 'left', where multipliers are: give one that"
+    ):
+        solved(fitted(), AugmentedLagrangian(Adam(50)), 3, FreshPoints(Points(30, 2, "random")))
 
 
 def test_data_that_were_measured_stay_squares():

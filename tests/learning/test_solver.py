@@ -371,3 +371,15 @@ def test_seconds_are_those_of_the_clock(monkeypatch):
     assert found.stop_reason is StopReason.TIME
     assert 50 < found.metrics["seconds"] < 100  # a second each time that somebody looks
     assert found.metrics["seconds"] == int(found.metrics["seconds"])
+
+
+def test_what_was_asked_for_and_has_no_effect_is_told():
+    pieces = replace(RECIPES["pieces"], stages=(Adam(1),))
+    one = replace(problem("poisson-1d"), exact=None)
+
+    def told(recipe, **settings):
+        return " ".join(solve(one, recipe=recipe, settings=SolveSettings(1e4, steps=1, **settings)).warnings)
+
+    assert "recipe pieces finds a field of its own: with a field, or a sampler" in told(pieces, constraints="penalty")
+    assert "restarts without effect: recipe pieces" in told(pieces, restarts=2)
+    assert "of its own" not in told(pieces)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Unpack
-
 import numpy as np
 from torch import Tensor, nn
 
 from cpikan.fields.activations import TANH
-from cpikan.fields.basis_layer import BasisLayer
 from cpikan.fields.chebyshev_layer import ChebyshevLayer
-from cpikan.fields.layered import Degrees, Held, LayeredField, Through, Widths, checked_degrees
-from cpikan.fields.residual_ckan import after_tanh, check_one_width, mixed
+from cpikan.fields.layered import Through
+from cpikan.fields.residual_ckan import SkippingField, after_tanh, mixed
 from cpikan.fields.scale_layer import ScaleLayer
-from cpikan.fields.scaling import Domain
-from cpikan.fields.start import AFTER_TANH, UNIFORM, Start
+from cpikan.fields.start import AFTER_TANH, Start
 from cpikan.fields.streams import Streams
 
 
@@ -41,7 +37,7 @@ class GatedBlock(nn.Module):
         return mixed(self.skip, f, z, through)
 
 
-class GatedCKAN(LayeredField):
+class GatedCKAN(SkippingField):
     """u(x) = layer(tanh z), z = layer(scaled x) at first, and in every block, with views u, v = layers(tanh z_1),
 
         f = z + b (v + layer(tanh z) (u - v) - z),    z <- z + a (v + layer(tanh f) (u - v) - z).
@@ -53,34 +49,16 @@ class GatedCKAN(LayeredField):
     basis of sines in front.
     """
 
-    settings = ("degree", "gate")
-
-    def __init__(
-        self, widths: Widths, degree: Degrees = 5, domain: Domain = None, *, gate: float = 0.0, **held: Unpack[Held]
-    ) -> None:
-        check_one_width(widths)
-        self.degree, self.gate = checked_degrees(degree, len(widths) - 1), float(gate)
-        super().__init__(widths, domain, **held)
-
     def build(self, networks: int | None) -> None:
         """Make the first layer, the two views, the blocks and the last layer."""
-        first, *inner, last = self.degree
-        width = self.widths[-2]
-        self.first = ChebyshevLayer(self.dimension, width, first, networks)
+        super().build(networks)
+        width, inner = self.widths[-2], self.degree[1:-1]
         self.views = nn.ModuleList(ChebyshevLayer(width, width, k, networks) for k in 2 * inner[:1])
         self.blocks = nn.ModuleList(GatedBlock(width, k, networks) for k in inner)
-        self.output = ChebyshevLayer(width, self.outputs, last, networks)
 
-    @property
-    def output_layer(self) -> BasisLayer:
-        """Return the last layer."""
-        return self.output
-
-    def restart(self, start: Start) -> None:
-        """Draw the shallow part, then views and blocks, so that depth does not change what a seed begins with."""
-        generator = np.random.default_rng(start.seed)
-        self.first.start(generator, UNIFORM, start)
-        for layer in (self.output, *self._views()):
+    def restart_skipped(self, generator: np.random.Generator, start: Start) -> None:
+        """Draw views and blocks."""
+        for layer in self._views():
             layer.start(generator, AFTER_TANH, start)
         for block in self._blocks():
             for layer in (block.one, block.two):

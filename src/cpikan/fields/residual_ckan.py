@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Unpack
 
 import numpy as np
@@ -19,14 +20,10 @@ from cpikan.fields.start import AFTER_TANH, UNIFORM, Start
 from cpikan.fields.streams import Streams
 
 
-class ResidualCKAN(LayeredField):
-    """u(x) = layer(tanh z_L) with z_1 = layer(scaled x) and z_(l+1) = z_l + g_l (layer_l(tanh z_l) - z_l).
+class SkippingField(LayeredField):
+    """A Chebyshev network whose inner layers can be skipped: ``first`` and ``output`` are its shallow part.
 
-    The gates g are parameters, one a layer, and begin at ``gate`` = 0: the network then equals its shallow part, the first
-    layer and the last one, to the bit, and slopes pass all layers unchanged. tanh stands in front of every layer, so nodes
-    stay in [-1, 1] wherever gates go. All hidden ``widths`` are equal; ``degree``, ``domain`` and ``networks`` as in
-    ``ScaledCPIKAN``. Raises InputError for hidden widths that differ, widths or a degree below 1 and an empty box. The skip
-    is that of Wang, Li, Chen and Perdikaris, PirateNets (2024).
+    ``degree`` is one or one per layer, ``gate`` what the skips begin at. Raises InputError for hidden widths that differ.
     """
 
     settings = ("degree", "gate")
@@ -39,13 +36,10 @@ class ResidualCKAN(LayeredField):
         super().__init__(widths, domain, **held)
 
     def build(self, networks: int | None) -> None:
-        """Make the layers, the first one and the last one apart, and the gates."""
-        first, *inner, last = self.degree
+        """Make the first and the last layer."""
         width = self.widths[-2]
-        self.first = ChebyshevLayer(self.dimension, width, first, networks)
-        self.layers = nn.ModuleList(ChebyshevLayer(width, width, k, networks) for k in inner)
-        self.gates = nn.ModuleList(ScaleLayer(1, networks) for _ in inner)
-        self.output = ChebyshevLayer(width, self.outputs, last, networks)
+        self.first = ChebyshevLayer(self.dimension, width, self.degree[0], networks)
+        self.output = ChebyshevLayer(width, self.outputs, self.degree[-1], networks)
 
     @property
     def output_layer(self) -> BasisLayer:
@@ -53,10 +47,36 @@ class ResidualCKAN(LayeredField):
         return self.output
 
     def restart(self, start: Start) -> None:
-        """Draw the shallow part, then the inner layers, so that depth does not change what a seed begins with."""
+        """Draw the shallow part, then what can be skipped, so that depth does not change what a seed begins with."""
         generator = np.random.default_rng(start.seed)
         self.first.start(generator, UNIFORM, start)
         self.output.start(generator, AFTER_TANH, start)
+        self.restart_skipped(generator, start)
+
+    @abstractmethod
+    def restart_skipped(self, generator: np.random.Generator, start: Start) -> None:
+        """Draw the layers that can be skipped, and set their gates."""
+
+
+class ResidualCKAN(SkippingField):
+    """u(x) = layer(tanh z_L) with z_1 = layer(scaled x) and z_(l+1) = z_l + g_l (layer_l(tanh z_l) - z_l).
+
+    The gates g are parameters, one a layer, and begin at ``gate`` = 0: the network then equals its shallow part, the first
+    layer and the last one, to the bit, and slopes pass all layers unchanged. tanh stands in front of every layer, so nodes
+    stay in [-1, 1] wherever gates go. All hidden ``widths`` are equal; ``degree``, ``domain`` and ``networks`` as in
+    ``ScaledCPIKAN``. Raises InputError for hidden widths that differ, widths or a degree below 1 and an empty box. The skip
+    is that of Wang, Li, Chen and Perdikaris, PirateNets (2024).
+    """
+
+    def build(self, networks: int | None) -> None:
+        """Make the layers, the first one and the last one apart, and the gates."""
+        super().build(networks)
+        width, inner = self.widths[-2], self.degree[1:-1]
+        self.layers = nn.ModuleList(ChebyshevLayer(width, width, k, networks) for k in inner)
+        self.gates = nn.ModuleList(ScaleLayer(1, networks) for _ in inner)
+
+    def restart_skipped(self, generator: np.random.Generator, start: Start) -> None:
+        """Draw the inner layers."""
         for layer, gate in self._pairs():
             layer.start(generator, AFTER_TANH, start)
             gate.fill(self.gate)

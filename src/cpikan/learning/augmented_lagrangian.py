@@ -62,7 +62,7 @@ class AugmentedLagrangian(Strategy):
         if not self.method.follows_gradient:
             raise InputError(
                 f"multipliers that climb at every step of {self.method.name}: a saddle point needs a method that follows the "
-                "gradient, as Adam; leave ascent out"
+                "gradient, as recipe adam; or give augmented-lagrangian, without ascent"
             )
 
     @property
@@ -97,6 +97,7 @@ class AugmentedLagrangian(Strategy):
 
     def step(self, run: Runner, state: State) -> State:
         """Take a step of the method, or look at the multipliers."""
+        _check_fixed(run.iterate.objective, state)
         child = BestSoFar(self.method)
         reason = child.stop(run, state["inner"])
         if reason is StopReason.RUNNING and state["since"] < self.steps:
@@ -171,16 +172,22 @@ def _penalty(objective: Objective, name: str) -> float:
     return objective.weights[name] ** 2 * objective.sets[name].rows
 
 
+def _check_fixed(objective: Objective, state: State) -> None:
+    """Raise InputError where points with multipliers were moved, and the multipliers lost."""
+    for name in state["multipliers"]:
+        if objective.sets[name].shift is None:
+            raise InputError(
+                f"the sampler moved the points of {name!r}, where multipliers are: give one that moves the equation's alone, "
+                "as rad or r3"
+            )
+
+
 def _missed(objective: Objective, field: nn.Module, state: State) -> Tensors:
-    """Evaluate the residuals of the conditions, (rows,), without shift or weight; raises InputError where points moved."""
+    """Evaluate the residuals of the conditions, (rows,), without shift or weight."""
     found = {}
     for term in objective.terms:
         if term.name in state["multipliers"]:
             at = objective.sets[term.name]
-            if at.shift is None:
-                raise InputError(
-                    f"the sampler moved the points of {term.name!r}, where multipliers are: give one that moves the equation's"
-                )
             with torch.no_grad():
                 found[term.name] = term.at(field, at._replace(shift=None, weight=None))[0]
     return found

@@ -86,7 +86,8 @@ class Objective:
         for term in self.terms:
             if term.kind == "density":
                 raise InputError(
-                    f"{term.name} is a density without residuals: use a first-order or quasi-Newton method"
+                    f"{term.name} is a density without residuals, which this method needs: use a first-order or quasi-Newton "
+                    "method, as recipe adam, soap, ssbroyden or lbfgs"
                 )
 
     def residuals(self, field: nn.Module) -> Tensor:

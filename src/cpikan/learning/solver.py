@@ -186,7 +186,7 @@ def solve(
     check_seed(seed)
     problem = problem_named(problem) if isinstance(problem, str) else problem
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
-    mode, recipe = loss_mode_of(settings.loss_mode), settings.applied(recipe, problem)
+    asked, mode, recipe = recipe, loss_mode_of(settings.loss_mode), settings.applied(recipe, problem)
     own = None if settings.trains or field is not None else recipe.own
     drawn = own is None and field is None
     if field is not None and settings.start_from is not None:
@@ -204,7 +204,7 @@ def solve(
     run = Runner(posed, settings.budget, seed, settings.events, store, _callback(settings.callback, ansatz))
     with nullcontext() if store is None else store:
         reason = _run(run, field, recipe, settings)
-    seconds, warnings = run.seconds, _warnings(problem, run, own is None)
+    seconds, warnings = run.seconds, [*_unused(asked, own is None, settings), *_warnings(problem, run, own is None)]
     iterate = _by_equation(plain, run, recipe) if mode.trains else run.iterate
     found = iterate if ansatz is None else _behind(problem, ansatz, iterate, recipe, seed)
     missed = violations(found.field, found.heldout)
@@ -315,6 +315,19 @@ def described(thing: Any) -> Any:
     if isinstance(thing, int | float | str):
         return thing
     return sha256(_ADDRESS.sub("", repr(thing)).encode()).hexdigest()[:12]
+
+
+def _unused(asked: Recipe, trains: bool, settings: SolveSettings) -> list[str]:
+    """List what was asked for and has no effect: a recipe's strategy where one network is trained, new starts where none is."""
+    if trains:
+        lost = asked.own is not None and asked.name != "default"
+        text = (
+            f"recipe {asked.name} finds a field of its own: with a field, or a sampler, balancer, direction, batch, "
+            "constraints, loss mode or start of yours, one network was trained by its methods instead"
+        )
+        return [text] if lost else []
+    text = f"restarts without effect: recipe {asked.name} finds a field of its own, give a field, or a recipe that trains one"
+    return [text] if settings.restarts else []
 
 
 def _warnings(problem: Problem, run: Runner, given: bool) -> list[str]:
