@@ -224,7 +224,7 @@ TABLE: dict[str, Wrong] = {
     ),
     "RandomFeatureCKAN": network(cpikan.RandomFeatureCKAN),
     "Recipe": Wrong(
-        lambda: cpikan.solve("poisson-1d", recipe=cpikan.Recipe("r", "", (), hidden=())),
+        lambda: cpikan.solve("poisson-1d", recipe=cpikan.Recipe("r", "", (), hidden=(8, 0))),
         lambda: cpikan.solve("poisson-1d", recipe=cpikan.Recipe("r", "", ("adam",))),
         lambda: cpikan.Recipe("r", "", (), rule="chebishev"),
         lambda: cpikan.Recipe("r", "", (), degree=0),

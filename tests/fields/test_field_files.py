@@ -47,7 +47,7 @@ def test_the_file_of_these_tests_is_a_good_one(tmp_path):
         (changed(widths=[1, 10**12]), "describes no field"),  # eight terabytes, were they allocated
         (changed(networks=10**9), "describes no field"),
         (changed(domain={"lower": [1.0], "upper": [1.0]}), "domain from 1 to 1"),
-        (changed(widths="ab"), "describes no field"),
+        (changed(widths="ab"), "widths.*is 'a': give whole numbers"),
         ({"kind": "DecomposedField", "config": {"axes": [{"lower": 0}]}, "parts": GOOD}, "describes no field"),
     ],
 )

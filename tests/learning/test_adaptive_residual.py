@@ -201,7 +201,7 @@ def test_residuals_that_vanish_or_are_not_finite_draw_even_points():
 
 
 def test_curvature_survives_new_points():
-    """H is kept and symmetric, and the next step begins with the gradient at the new points."""
+    """H is kept, and the next step begins with the gradient at the new points."""
     one = Problem(
         "wave", LINE, lambda u, x: u.second[..., 0, 0] + u.value[..., 0] - torch.sin(5 * x[..., 0]), [dirichlet(0.0)]
     )
@@ -212,7 +212,7 @@ def test_curvature_survives_new_points():
     state = method.init(objective, field)
     for _ in range(12):
         state, _ = method.step(objective, field, state)
-    matrix = state["matrix"].clone()
+    matrix = state["matrix"].tril() + state["matrix"].tril(-1).mT  # one triangle is kept
     objective, _ = sampler.update(one, objective, field, memory)
     before, gradient = objective.gradient(field)
     start = torch.cat([p.detach().flatten() for p in field.parameters()])
@@ -222,7 +222,6 @@ def test_curvature_survives_new_points():
     assert float(step @ direction / step.norm() / direction.norm()) == pytest.approx(1, abs=1e-9)
     assert cost < float(before)
     assert cost == field_cost(objective, field)(start + step)[0]
-    assert torch.equal(state["matrix"], state["matrix"].mT)
 
 
 def test_few_points_by_rad_find_a_front_that_even_points_miss():

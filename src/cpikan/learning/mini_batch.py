@@ -18,8 +18,10 @@ def mini_batch(objective: Objective, size: int | None, number: int) -> Objective
     The cost is scaled so that its mean over batches is that of all points. Equal ``number`` give equal points, so that a
     resumed solve draws what it would have drawn. The objective itself for None, and where it has no more points.
     """
+    if size is None:
+        return objective
     inside = sum(len(objective.sets[term.name].points) for term in objective.terms if term.inside)
-    if size is None or size >= inside:
+    if size >= inside:
         return objective
     generator, found = torch.Generator().manual_seed(number), objective
     for term in objective.terms:

@@ -68,9 +68,9 @@ class Recipe:
             )
         for width in self.hidden:
             check_type(f"hidden widths of recipe {self.name}", width, WHOLE, "whole numbers, as (16, 16)")
-        if not self.hidden or min(self.hidden) < 1 or self.degree < 1:
+        if min((self.degree, *self.hidden)) < 1:
             raise InputError(
-                f"hidden widths {self.hidden} of degree {self.degree} of recipe {self.name}: give one width and more, "
+                f"hidden widths {self.hidden} of degree {self.degree} of recipe {self.name}: give widths, if any, "
                 "and a degree, from 1 on"
             )
         if self.rule not in RULES:

@@ -38,4 +38,4 @@ class LearningRateAnnealing(TermBalancer):
         top = largest[inside].max() if bool(inside.any()) else largest.max()
         known = felt(torch.where(inside, largest, means)) & ~inside & (top > 0)
         goal = torch.where(known, top / means.clamp_min(1e-300), before)
-        return named(plain, goal if first else (1 - self.rate) * before + self.rate * goal), {}
+        return named(plain, goal if first else before + self.rate * (goal - before)), {}
