@@ -119,6 +119,14 @@ def test_stages_share_the_steps_and_leave_what_they_do_not_use():
     assert late.stop_reason is StopReason.TIME
 
 
+def test_one_that_was_finished_says_so(tmp_path):
+    lessons, kept = Curriculum.of("helmholtz-1d", "k", (1.0, 2.0)), {"checkpoint": tmp_path, "resume": True}
+    first, again = (solved(lessons, steps=steps, **kept) for steps in (2, 8))
+    assert again.metrics["iterations"] == first.metrics["iterations"] == 2
+    assert not any("had been finished" in text for text in first.warnings)
+    assert any("had been finished: nothing was left to do" in text for text in again.warnings)
+
+
 @pytest.mark.parametrize(("recipe", "call", "done"), [(SMALL, 2, 0), (EXACT, 5, 1), (SMALL, 10, 2)])
 def test_a_curriculum_goes_on_from_the_middle(tmp_path, recipe, call, done):
     """Stopped in the first, the second and the last stage: the bits and the history of one that went through."""

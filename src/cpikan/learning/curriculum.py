@@ -88,6 +88,7 @@ def solve_curriculum(
     store = _store(curriculum, field, recipe, seed, settings)
     with nullcontext() if store is None else store:
         state, solution = _begun(curriculum, store)
+        finished = state["number"] == count
         while state["number"] < count:
             given = _stage(settings, state, count, solution)
             if solution is None:
@@ -99,6 +100,9 @@ def solve_curriculum(
             if store is not None:
                 store.save(state, {"solution": solution.save})
     assert solution is not None
+    if finished:
+        text = f"the curriculum in {settings.checkpoint} had been finished: nothing was left to do"
+        solution = replace(solution, warnings=(*solution.warnings, text))
     return _whole(solution, state)
 
 
