@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
+from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
+from cpikan.learning.iterate import placed
 from cpikan.learning.recipes import Recipe
 from cpikan.learning.runner import Budget, Runner
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.strategies.constants import without_constants
-from cpikan.learning.strategies.grow import Grow, Size, expected_s
+from cpikan.learning.strategies.grow import Grow, Size, data_left, expected_s
 from cpikan.physics.catalogue import problem as problem_named
 from cpikan.physics.problem import Condition, Problem, Side, Unknown, dirichlet, initial, measured
 from cpikan.physics.regions import box
@@ -98,8 +101,27 @@ def test_levels_end_where_data_have_nothing_left_but_noise(noise):
         assert (found.history.ends[-1].reason, found.stop_reason) == (StopReason.COST, StopReason.COST)
         assert found.field.layers[-1].degree == 20
         assert found.metrics["coefficients"][0] == pytest.approx(4, abs=0.1)
+        alone = solve(problem, settings=LONG)  # nor are pieces tried for it
+        assert (alone.stop_reason, type(alone.field)) == (StopReason.COST, ScaledCPIKAN)
     else:
         assert found.metrics["coefficients"][0] == pytest.approx(4, abs=1e-9)
+
+
+def test_what_neighbours_share_of_a_misfit_is_no_noise():
+    """Values of |x - 1| plus noise at x = 0 ... 3, against u = 0 and against the values themselves."""
+    points = torch.linspace(0, 3, 400, dtype=torch.float64)[
+        torch.randperm(400, generator=torch.Generator().manual_seed(1))
+    ]
+    noise = 0.1 * torch.randn(400, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for values, size, low, high in ((noise, 0.1, -0.15, 0.15), ((points - 1).abs() + noise, 1.0, 0.9, 1.0)):
+        problem = Problem("mine", box([0], [3]), lambda u, x: u.second[..., 0, 0], [measured(points[:, None], values)])
+        field = ScaledCPIKAN([1, 2, 1], 3, ([0], [3]))
+        field.set_output_coefficients(torch.zeros_like(field.output_coefficients()))
+        misfit, shared = data_left(problem, placed(problem, field, Points(8, 2), MEAN_SQUARES)[0])
+        assert misfit == pytest.approx(size, rel=0.1)
+        assert low < shared < high
+    free = Problem("mine", box([0], [3]), lambda u, x: u.second[..., 0, 0], [dirichlet(0.0)])
+    assert all(math.isnan(one) for one in data_left(free, placed(free, field, Points(8, 2), MEAN_SQUARES)[0]))
 
 
 def test_an_eigenvalue_with_a_normalisation_is_found():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from cpikan.fields.corner import CornerField
@@ -30,6 +31,7 @@ _LARGE = 2400
 _MOST_BOUNDARY = 4  # boundary points per parameter: sides of many axes would have more than any network needs
 _FLOOR, _GAIN = 1e-7, 2.0  # below this relative residual, a level that gains less than this factor is the last
 _SETTLED = 1.1  # times by which a level lowers the misfit of data that have more to tell than their noise
+_SHARED = 0.3  # correlation of neighbours' misfits above which a field does not follow the data
 _HOPELESS = 1e-2  # relative residual of the third level, where a smooth solution is far below
 _SMALL = 700  # parameters of levels that always fit; their times say little about longer ones
 _SHARE = 0.8  # of the time that is left: what a level may be expected to take
@@ -81,8 +83,8 @@ class Grow(Strategy):
         gain = math.inf if before is None else before.relative() / max(now.relative(), 1e-300)
         if before is not None and gain <= 1:
             run.iterate = before
-        reason, misfit = self._reason(run, done, gain, run.iterate.relative()), data_misfit(run.problem, now)
-        if reason is StopReason.RUNNING and gain < _GAIN and state["misfit"] < _SETTLED * misfit:
+        reason, (misfit, shared) = self._reason(run, done, gain, run.iterate.relative()), data_left(run.problem, now)
+        if reason is StopReason.RUNNING and gain < _GAIN and state["misfit"] < _SETTLED * misfit and shared < _SHARED:
             reason = StopReason.COST  # what is left of the data is their noise
         times = [*times, [float(size.parameters(run.problem.outputs)), took]][-2:]
         kept = {"degree": size.degree, "done": done + 1, "misfit": misfit, "reason": int(reason)}
@@ -164,15 +166,24 @@ class Grow(Strategy):
         return run.seconds - begun - took
 
 
-def data_misfit(problem: Problem, iterate: Iterate) -> float:
-    """Compute the root mean square of what the field leaves of measured data; NaN where nothing was measured."""
-    measured = {
-        name for name, given in zip(problem.condition_names, problem.conditions, strict=True) if given.at is not None
-    }
-    terms = [term for term in iterate.objective.terms if term.name in measured]
-    with torch.no_grad():
-        left = [value for term in terms for value in term.at(iterate.field, iterate.objective.sets[term.name])]
-    return float(torch.cat(left).square().mean().sqrt()) if left else math.nan
+def data_left(problem: Problem, iterate: Iterate) -> tuple[float, float]:
+    """Compute the root mean square of what the field leaves of measured data, and how much of it the nearest points share.
+
+    Noise of single points shares nothing: the correlation is 0 within 1 / sqrt(points), and near 1 for what a field does not
+    follow. NaN where nothing was measured.
+    """
+    conditions = zip(problem.condition_names, problem.conditions, strict=True)
+    measured = {name for name, given in conditions if given.at is not None}
+    total, shared, count = 0.0, 0.0, 0
+    for term in iterate.objective.terms:
+        at = iterate.objective.sets[term.name]
+        if term.name in measured and len(at.points) > 1:
+            nearest = torch.from_numpy(cKDTree(at.points.numpy()).query(at.points.numpy(), 2)[1][:, 1])
+            with torch.no_grad():
+                left = torch.stack(term.at(iterate.field, at))
+            total, shared = total + float(left.square().sum()), shared + float((left * left[:, nearest]).sum())
+            count += left.numel()
+    return (math.sqrt(total / count), shared / max(total, 1e-300)) if count else (math.nan, math.nan)
 
 
 def expected_s(times: list[list[float]], parameters: int) -> float:
