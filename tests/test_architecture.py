@@ -280,3 +280,9 @@ def test_the_pixel_path_never_imports_torch(wafer_folder, mirror, tmp_path):
         print(json.dumps({"loaded": [n for n in ("torch", "h5py", "matplotlib", "PIL") if n in sys.modules]}))
     """
     assert _loaded(code, str(tmp_path), str(one), str(wafer_folder))["loaded"] == []
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports them by name alone, whatever their folder."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

@@ -1,4 +1,4 @@
-"""Shapes and types in the signatures of fields and images hold: beartype checks them in a process of its own."""
+"""Shapes and types in the signatures of fields, learning and images hold: beartype checks them in a process of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ CHECKED = """
     import warnings
     from jaxtyping import TypeCheckError, install_import_hook
 
-    with install_import_hook(["cpikan.fields", "cpikan.images"], "beartype.beartype"):
+    # files with Self in their methods and with protocols that have no runtime check are left out
+    learning = ["objective", "linearise_term", "directions"]
+    rooms = ["cpikan.fields", "cpikan.images", *(f"cpikan.learning.{name}" for name in learning)]
+    with install_import_hook(rooms, "beartype.beartype"):
         import torch
         from loss_scenes import guess, scene
         from cpikan.fields.decomposed import DecomposedField
@@ -27,6 +30,9 @@ CHECKED = """
         from cpikan.images.losses import LOSSES, mean_loss
         from cpikan.images.models.kinds import build_model
         from cpikan.images.training.transform import recorrupt
+        from cpikan.learning.directions.conflict_free import conflict_free
+        from cpikan.learning.objective import half_squares
+        from cpikan.learning.solver import SolveSettings, solve
         from cpikan.partition import Partition
 
     def refused(call):
@@ -61,6 +67,14 @@ CHECKED = """
     refused(lambda: predict(network, batch.planes, spec, batch.unit_nm[:, None]))
     refused(lambda: type(batch)(batch.planes, batch.unit_nm, batch.half_wave_nm[:1], batch.place))
     refused(lambda: LOSSES["height"]().value(guess(batch), batch, batch.planes.valid[0]))
+
+    for recipe, more in (
+        ("default", {}), ("trained", {}), ("natural-gradient", {}), ("ssbroyden", {}), ("levenberg-marquardt", {}),
+        ("gradient-descent", {"direction": "config"}), ("adam", {"direction": "dcgd", "balancer": "annealing"}),
+    ):
+        solve("helmholtz-1d", recipe=recipe, settings=SolveSettings(1e4, steps=2, **more))
+    refused(lambda: conflict_free(torch.ones(3, dtype=torch.float64)))
+    refused(lambda: half_squares(torch.ones(3, 2)))
     print("checked")
 """
 

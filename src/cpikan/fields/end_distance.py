@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class EndDistance:
         return {"lower": list(self.lower), "upper": list(self.upper), "ends": ends}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: dict[str, Any]) -> EndDistance:
         """Make the distance that ``config`` wrote down."""
         ends = tuple(tuple((int(axis), bool(upper)) for axis, upper in of) for of in config["ends"])
         lower, upper = (tuple(float(v) for v in config[name]) for name in ("lower", "upper"))

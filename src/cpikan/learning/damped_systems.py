@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Protocol
 
 import torch
+from jaxtyping import Float
 from scipy.linalg.blas import dsyrk
 from torch import Tensor, nn
 
@@ -29,11 +30,11 @@ class DampedSystem(Protocol):
     @property
     def scale(self) -> float: ...
 
-    def times(self, vector: Tensor) -> Tensor:
+    def times(self, vector: Float[Tensor, " p"]) -> Float[Tensor, " r"]:
         """Multiply v (P,) by J, (R,)."""
         ...
 
-    def transposed(self, dual: Tensor) -> Tensor:
+    def transposed(self, dual: Float[Tensor, " r"]) -> Float[Tensor, " p"]:
         """Multiply w (R,) by J', (P,)."""
         ...
 
@@ -44,19 +45,19 @@ class DampedSystem(Protocol):
 
 @dataclass(frozen=True)
 class _Dense:
-    residuals: Tensor
-    jacobian: Tensor
+    residuals: Float[Tensor, " r"]
+    jacobian: Float[Tensor, "r p"]
 
     @cached_property
     def scale(self) -> float:
         """Compute the largest squared length of a column."""
         return float(self.jacobian.square().sum(dim=0).amax())
 
-    def times(self, vector: Tensor) -> Tensor:
+    def times(self, vector: Float[Tensor, " p"]) -> Float[Tensor, " r"]:
         """Multiply v (P,) by J."""
         return self.jacobian @ vector
 
-    def transposed(self, dual: Tensor) -> Tensor:
+    def transposed(self, dual: Float[Tensor, " r"]) -> Float[Tensor, " p"]:
         """Multiply w (R,) by J'."""
         return self.jacobian.mT @ dual
 
@@ -65,7 +66,7 @@ class PrimalSystem(_Dense):
     """J itself, with a Cholesky factor of J'J + m, (P, P): for no more parameters than residuals."""
 
     @cached_property
-    def normal(self) -> Tensor:
+    def normal(self) -> Float[Tensor, "p p"]:
         """Compute the lower triangle of J'J: half of it, in half the time."""
         return torch.from_numpy(dsyrk(1.0, self.jacobian.numpy().T, lower=1))
 
@@ -84,7 +85,7 @@ class DualSystem(_Dense):
     """J itself, with a Cholesky factor of JJ' + m, (R, R): for fewer residuals than parameters."""
 
     @cached_property
-    def kernel(self) -> Tensor:
+    def kernel(self) -> Float[Tensor, "r r"]:
         """Compute the lower triangle of JJ'."""
         return torch.from_numpy(dsyrk(1.0, self.jacobian.numpy().T, trans=1, lower=1))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 Apply = Callable[[Tensor], Tensor]
@@ -60,8 +61,8 @@ class Stopping:
 
 
 def conjugate_gradients(
-    product: Apply, right: Tensor, stopping: Stopping, precondition: Apply = lambda vector: vector
-) -> tuple[Tensor, int]:
+    product: Apply, right: Float[Tensor, " n"], stopping: Stopping, precondition: Apply = lambda vector: vector
+) -> tuple[Float[Tensor, " n"], int]:
     """Solve A x = b (n,) from x = 0; gives x and the number of products.
 
     Every iterate lowers x'Ax / 2 - b'x, so that one that is cut short is still a step down.

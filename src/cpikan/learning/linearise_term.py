@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import jacrev, vjp, vmap
 
@@ -21,6 +22,7 @@ from cpikan.learning.term import PointSet, Term
 from cpikan.learning.unknowns import append_unknowns, network_of, unknowns_of
 from cpikan.physics.linearise import contract, jet_at, pullback
 
+Rows = tuple[Float[Tensor, " r"], Float[Tensor, "r p"]]  # residuals and their Jacobian
 _BATCH = 128  # reverse passes at once, for fields that have no tape
 _POINTS = 32  # at once, for the same
 
@@ -33,7 +35,7 @@ def linearise_term(
     *,
     tapes: Sequence[JetTape] = (),
     look: Callable[[], None] = lambda: None,
-) -> tuple[Tensor, Tensor]:
+) -> Rows:
     """Linearise the residuals of one term, without its weight: (R,) and (R, P).
 
     ``tapes`` of the points and of their partners are used where they were made before; ``look`` is called between batches.
@@ -54,7 +56,7 @@ def _with_slopes(
     term: Term,
     at: PointSet,
     tapes: Sequence[JetTape],
-) -> tuple[Tensor, Tensor]:
+) -> Rows:
     """Linearise the residuals of a term, and differentiate both along the axes in forward mode where it asks for slopes."""
     if not term.slopes:
         return linearise(at, tapes)
@@ -81,9 +83,7 @@ def _points_of(at: PointSet) -> list[Tensor]:
     return [x for x in (at.points, at.partner) if x is not None]
 
 
-def linearise_any(
-    field: nn.Module, term: Term, at: PointSet, look: Callable[[], None] = lambda: None
-) -> tuple[Tensor, Tensor]:
+def linearise_any(field: nn.Module, term: Term, at: PointSet, look: Callable[[], None] = lambda: None) -> Rows:
     """Linearise by a reverse pass per residual, for any field: every pass goes through a batch of points, not through all."""
     if term.slopes:
         return _linearise_whole(field, term, at, look)
@@ -103,7 +103,7 @@ def linearise_any(
     return torch.cat(at.assembled(list(values))), torch.cat(at.slopes(list(rows)))
 
 
-def _linearise_whole(field: nn.Module, term: Term, at: PointSet, look: Callable[[], None]) -> tuple[Tensor, Tensor]:
+def _linearise_whole(field: nn.Module, term: Term, at: PointSet, look: Callable[[], None]) -> Rows:
     """Linearise by a reverse pass per residual through all points, where residuals are differentiated by the points too."""
     jet = functional(field, "jet")
 
@@ -118,9 +118,7 @@ def _linearise_whole(field: nn.Module, term: Term, at: PointSet, look: Callable[
     return values.detach(), torch.cat(rows).detach()
 
 
-def _linearise_taped(
-    field: nn.Module, term: Term, at: PointSet, tapes: Sequence[JetTape | PointTape]
-) -> tuple[Tensor, Tensor]:
+def _linearise_taped(field: nn.Module, term: Term, at: PointSet, tapes: Sequence[JetTape | PointTape]) -> Rows:
     """Linearise the term at all points by one backward pass."""
     unknowns = _unknowns_at(field, at)
     with torch.enable_grad():
@@ -135,7 +133,7 @@ def _linearise_taped(
 
 
 @torch.no_grad()
-def _linearise_output(field: nn.Module, term: Term, at: PointSet, tapes: Sequence[JetTape]) -> tuple[Tensor, Tensor]:
+def _linearise_output(field: nn.Module, term: Term, at: PointSet, tapes: Sequence[JetTape]) -> Rows:
     """Linearise by the coefficients of the output, (R, F outputs), and by the unknowns where there are such."""
     network = network_of(field)
     if not isinstance(network, LinearOutput):

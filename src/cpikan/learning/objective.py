@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
@@ -28,16 +29,16 @@ Watch = Callable[[float], None]
 class LinearSystem(NamedTuple):
     """Weighted residuals (R,) and their Jacobian (R, P)."""
 
-    residuals: Tensor
-    jacobian: Tensor
+    residuals: Float[Tensor, " r"]
+    jacobian: Float[Tensor, "r p"]
 
     @property
-    def cost(self) -> Tensor:
+    def cost(self) -> Float[Tensor, ""]:
         """Compute the cost of the residuals, half their sum of squares, ()."""
         return half_squares(self.residuals)
 
 
-def half_squares(residuals: Tensor) -> Tensor:
+def half_squares(residuals: Float[Tensor, " r"]) -> Float[Tensor, ""]:
     """Give the cost of residuals: half the sum of their squares."""
     return 0.5 * residuals.square().sum()
 
@@ -45,13 +46,13 @@ def half_squares(residuals: Tensor) -> Tensor:
 class Place(Protocol):
     """What an objective is where a field is, for some of the field's parameters."""
 
-    def residuals(self, field: nn.Module) -> Tensor: ...
+    def residuals(self, field: nn.Module) -> Float[Tensor, " r"]: ...
 
-    def cost(self, field: nn.Module) -> Tensor: ...
+    def cost(self, field: nn.Module) -> Float[Tensor, ""]: ...
 
     def linearise(self, field: nn.Module, subset: Literal["all", "output"] = "all") -> LinearSystem: ...
 
-    def look(self, operations: float = 0.0) -> None: ...
+    def look(self, operations: float | int = 0) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Objective:
         """Keep the terms with these names."""
         return replace(self, terms=tuple(term for term in self.terms if term.name in names))
 
-    def look(self, operations: float = 0.0) -> None:
+    def look(self, operations: float | int = 0) -> None:
         """Look at the clock before work of so many operations."""
         if self.watch is not None:
             self.watch(operations)
@@ -90,12 +91,12 @@ class Objective:
                     "method, as recipe adam, soap, ssbroyden or lbfgs"
                 )
 
-    def residuals(self, field: nn.Module) -> Tensor:
+    def residuals(self, field: nn.Module) -> Float[Tensor, " r"]:
         """Evaluate the weighted residuals (R,), term by term, differentiable by the parameters."""
         chosen = [term for term in self.terms if term.kind == "residual"]
         return torch.cat([self.weights[t.name] * value for t in chosen for value in t.at(field, self.sets[t.name])])
 
-    def cost(self, field: nn.Module) -> Tensor:
+    def cost(self, field: nn.Module) -> Float[Tensor, ""]:
         """Evaluate the cost (): half the squares of all residuals, and the integrals of densities."""
         self.look()
         parts = [self._integral(term, field) for term in self.terms if term.kind == "density"]
@@ -110,11 +111,11 @@ class Objective:
             shares = [] if math.isfinite(cost) else [float(share) for share in self.values(field).values()]
         return sum(share for share in shares if math.isfinite(share)) if shares else cost
 
-    def values(self, field: nn.Module) -> dict[str, Tensor]:
+    def values(self, field: nn.Module) -> dict[str, Float[Tensor, ""]]:
         """Evaluate the share of every term in the cost, ()."""
         return {term.name: self.only(term.name).cost(field) for term in self.terms}
 
-    def gradient(self, field: nn.Module) -> tuple[Tensor, Tensor]:
+    def gradient(self, field: nn.Module) -> tuple[Float[Tensor, ""], Float[Tensor, " p"]]:
         """Evaluate the cost () and its gradient (P,)."""
         parameters = list(field.parameters())
         with torch.enable_grad():
@@ -122,7 +123,7 @@ class Objective:
             parts = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
         return value.detach(), torch.cat([part.flatten() for part in parts])
 
-    def gradients(self, field: nn.Module) -> dict[str, Tensor]:
+    def gradients(self, field: nn.Module) -> dict[str, Float[Tensor, " p"]]:
         """Evaluate the gradient of every term's share, (P,)."""
         return {term.name: self.only(term.name).gradient(field)[1] for term in self.terms}
 
@@ -243,7 +244,7 @@ def _is_affine(term: Term, at: PointSet, outputs: int) -> bool:
         shapes = ((), (axes,), second)
         return Jet(*(torch.randn(count, outputs, *s, generator=generator, dtype=at.points.dtype) for s in shapes))
 
-    def residual(first: float, other: float) -> Tensor:
+    def residual(first: int, other: int) -> Tensor:
         jets = [Jet(*(first * u + other * v for u, v in zip(x, y, strict=True))) for x, y in pairs]
         with torch.no_grad():
             return torch.stack(term.values(jets[0], at, jets[1]))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cpikan.learning.normal_equations import ProblemParts
@@ -108,14 +109,14 @@ class StackedQR:
     length: Tensor
 
     @classmethod
-    def of(cls, matrix: Tensor, damping: float) -> StackedQR:
+    def of(cls, matrix: Float[Tensor, "m n"], damping: float) -> StackedQR:
         """Factor A (m, n) once for any number of right-hand sides; an A that is not finite solves to NaN."""
         length = matrix.norm(dim=0)
         length = torch.where(length > 0, length, torch.ones_like(length))
         below = damping * torch.eye(len(length), dtype=matrix.dtype, device=matrix.device)
         return cls(*torch.geqrf(torch.cat([matrix / length, below])), length)
 
-    def solve(self, right: Tensor) -> Tensor:
+    def solve(self, right: Float[Tensor, " m"]) -> Float[Tensor, " n"]:
         """Solve the stacked system for x (n,) given b (m,)."""
         count = len(self.length)
         padded = torch.cat([right, right.new_zeros(count)])[:, None]

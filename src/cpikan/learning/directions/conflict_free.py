@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cpikan.errors import InputError
@@ -17,7 +18,7 @@ _SAME = 1e-10  # eigenvalues of the cosines relative to the largest, below which
 _AGAINST = 1e-9  # of a cosine
 
 
-def conflict_free(gradients: Tensor) -> Tensor:
+def conflict_free(gradients: Float[Tensor, "m p"]) -> Float[Tensor, " p"]:
     """Compute the conflict-free direction (P,) of gradients (m, P).
 
     Liu, Chu and Thuerey, ConFIG (ICLR 2025): g = (sum_i g_i . u) u, where the unit vector u has equal cosines with all g_i.
@@ -48,7 +49,9 @@ def conflict_free(gradients: Tensor) -> Tensor:
 class ConFIG(Direction):
     """Follow the conflict-free direction of all gradients."""
 
-    def combine(self, gradients: Tensor, inside: Sequence[bool], state: State) -> tuple[Tensor, State]:
+    def combine(
+        self, gradients: Float[Tensor, "m p"], inside: Sequence[bool], state: State
+    ) -> tuple[Float[Tensor, " p"], State]:
         """Combine the gradients."""
         return conflict_free(gradients), state
 
@@ -76,7 +79,9 @@ class MomentumConFIG(Direction):
         """Ask for the term whose turn it is."""
         return (state.get("step", 0) % count,)
 
-    def combine(self, gradients: Tensor, inside: Sequence[bool], state: State) -> tuple[Tensor, State]:
+    def combine(
+        self, gradients: Float[Tensor, "m p"], inside: Sequence[bool], state: State
+    ) -> tuple[Float[Tensor, " p"], State]:
         """Renew one mean, and combine all."""
         (beta, beta2), count, step = self.betas, len(inside), state.get("step", 0)
         means = state["means"].clone() if step else gradients.new_zeros(count, gradients.shape[1])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cpikan.learning.methods.method import State
@@ -28,7 +29,9 @@ class Direction(ABC):
         return range(count)
 
     @abstractmethod
-    def combine(self, gradients: Tensor, inside: Sequence[bool], state: State) -> tuple[Tensor, State]:
+    def combine(
+        self, gradients: Float[Tensor, "m p"], inside: Sequence[bool], state: State
+    ) -> tuple[Float[Tensor, " p"], State]:
         """Make one direction (P,) of the gradients (k, P) of the terms asked for; ``inside`` marks equations, of all terms."""
 
     def follow(self, objective: Objective, field: nn.Module, state: State) -> tuple[float, Tensor, State]:
@@ -59,7 +62,9 @@ class Sum(Direction):
         cost, gradient = objective.gradient(field)
         return float(cost), gradient, state
 
-    def combine(self, gradients: Tensor, inside: Sequence[bool], state: State) -> tuple[Tensor, State]:
+    def combine(
+        self, gradients: Float[Tensor, "m p"], inside: Sequence[bool], state: State
+    ) -> tuple[Float[Tensor, " p"], State]:
         """Add the gradients."""
         return gradients.sum(dim=0), state
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cpikan.errors import unknown_name
@@ -32,13 +33,15 @@ class DualCone(Direction):
         if self.rule not in get_args(Rule):
             raise unknown_name("rule of the dual cone", self.rule, get_args(Rule))
 
-    def combine(self, gradients: Tensor, inside: Sequence[bool], state: State) -> tuple[Tensor, State]:
+    def combine(
+        self, gradients: Float[Tensor, "m p"], inside: Sequence[bool], state: State
+    ) -> tuple[Float[Tensor, " p"], State]:
         """Combine the gradients."""
         marks = torch.tensor(list(inside))
         return dual_cone(gradients[marks].sum(dim=0), gradients[~marks].sum(dim=0), self.rule), state
 
 
-def dual_cone(r: Tensor, b: Tensor, rule: Rule) -> Tensor:
+def dual_cone(r: Float[Tensor, " p"], b: Float[Tensor, " p"], rule: Rule) -> Float[Tensor, " p"]:
     """Bring r + b into the dual cone of two gradients (P,)."""
     total, sizes, product = r + b, (float(r.norm()), float(b.norm())), float(r @ b)
     if min(sizes) == 0:

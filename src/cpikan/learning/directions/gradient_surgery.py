@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cpikan.learning.directions.direction import Direction
@@ -21,7 +22,9 @@ class PCGrad(Direction):
 
     seed: int = 0
 
-    def combine(self, gradients: Tensor, inside: Sequence[bool], state: State) -> tuple[Tensor, State]:
+    def combine(
+        self, gradients: Float[Tensor, "m p"], inside: Sequence[bool], state: State
+    ) -> tuple[Float[Tensor, " p"], State]:
         """Combine the gradients."""
         step = state.get("step", 0)
         chance = torch.Generator().manual_seed(self.seed + 7919 * step)
