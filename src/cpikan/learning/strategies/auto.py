@@ -53,7 +53,8 @@ class AutoStrategy(Chain):
     def follows(self, run: Runner, state: State, reason: StopReason) -> bool:
         """Tell whether what was done is not enough."""
         rest = state["order"][state["number"] + 1 :]
-        settled = reason is StopReason.COST and isinstance(self.child(state), Grow)  # what is left is noise of the data
+        grown = state["order"][state["number"]].startswith("grow")
+        settled = reason is StopReason.COST and grown  # what is left is noise of the data
         if not rest or run.converged or settled:
             return False
         steady = rest[0] == "pieces" and run.problem.dimension > 1

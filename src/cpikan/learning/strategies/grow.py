@@ -177,7 +177,7 @@ def data_left(problem: Problem, iterate: Iterate) -> tuple[float, float]:
     total, shared, count = 0.0, 0.0, 0
     for term in iterate.objective.terms:
         at = iterate.objective.sets[term.name]
-        if term.name in measured and len(at.points) > 1:
+        if term.name in measured and len(at.points) > 1 and at.mix is None:  # sums over points are no data
             nearest = torch.from_numpy(cKDTree(at.points.numpy()).query(at.points.numpy(), 2)[1][:, 1])
             with torch.no_grad():
                 left = torch.stack(term.at(iterate.field, at))
