@@ -122,7 +122,8 @@ def _distance(axis: Any, name: str, region: Outline) -> None:
     axis.contourf(grid[..., 0], grid[..., 1], shown, 14, cmap="viridis")
     for _, edge in region.edges:
         axis.plot(*edge.at(np.linspace(0, 1, 200)).T, "k", linewidth=1)
-    axis.set_aspect("equal")
+    rim = 0.03 * (high - low)  # else the frame cuts the outlines
+    axis.set(aspect="equal", xlim=(low[0] - rim[0], high[0] + rim[0]), ylim=(low[1] - rim[1], high[1] + rim[1]))
     axis.set_axis_off()
     axis.set_title(name, fontsize=10)
 

@@ -24,7 +24,7 @@ class Muon(FirstOrder):
     """Muon for the matrices of the layers, Adam for what is a vector or has one column.
 
     Jordan, Jin, Boza, You, Cesista, Newhouse and Bernstein, Muon: an optimizer for hidden layers in neural networks (2024);
-    the rate is brought to that of Adam as by Liu et al., Muon is scalable for LLM training, arXiv 2502.16982 (2025).
+    the rate is brought to that of Adam as by Liu et al., arXiv 2502.16982 (2025).
     ``inertia`` is the share of the momentum that stays, with a look ahead as Nesterov's.
     """
 
