@@ -10,6 +10,7 @@ from cpikan.pipeline.reconstruction.reconstruct import reconstruct
 from cpikan.pipeline.reconstruction.stages.doubt_steps import beside_steps
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.model.acquisition import Acquisition
+from cpikan.streaming.events import Cancelled
 
 WAVES_NM = (632.8, 611.3)
 STEPS = (0.0, 90.0, 180.0, 270.0)
@@ -53,7 +54,44 @@ def test_images_on_each_other_are_not_doubted(tmp_path):
     assert quiet(found) == 0
 
 
-def test_bands_do_not_change_what_is_flagged_nor_does_an_interruption(tmp_path):
+class StopIn:
+    """Events that cancel the run once a stage has done a part."""
+
+    def __init__(self, stage):
+        self.stage, self.reached = stage, False
+
+    def progress(self, stage, done, of, **figures):
+        self.reached |= stage == self.stage and done > 0
+
+    def warning(self, text):
+        pass
+
+    def cancelled(self):
+        return self.reached
+
+
+@pytest.mark.parametrize("stage", ["demodulate", "doubt", "write"])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, stage):
+    whole = reconstruct(taken(2.0), tmp_path / "whole.zarr", method="pixel", progress=False, band_rows=16)
+    events = StopIn(stage)
+    with pytest.raises(Cancelled):
+        reconstruct(taken(2.0), tmp_path / "map.zarr", method="pixel", progress=events, band_rows=16)
+    assert events.reached
+    found = reconstruct(taken(2.0), tmp_path / "map.zarr", method="pixel", progress=False, band_rows=16, resume=True)
+    for name in ("flags", "height_nm", "sigma_nm"):
+        np.testing.assert_array_equal(np.asarray(getattr(found, name)), np.asarray(getattr(whole, name)))
+
+
+def test_the_scratch_files_of_doubt_are_looked_for_room(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "cpikan.pipeline.reconstruction.reconstruct.check_disk_space", lambda path, size: asked.append(size)
+    )
+    reconstruct(taken(2.0), tmp_path / "map.zarr", method="pixel", progress=False)
+    assert asked[-1] - asked[0] == 96 * 144 * (3 * 4 + 2)  # height, sigma, modulation; flags twice
+
+
+def test_bands_do_not_change_what_is_flagged(tmp_path):
     whole = reconstruct(taken(2.0), tmp_path / "whole.zarr", method="pixel", progress=False)
     bands = reconstruct(taken(2.0), tmp_path / "bands.zarr", method="pixel", progress=False, band_rows=7)
     np.testing.assert_array_equal(np.asarray(bands.flags), np.asarray(whole.flags))

@@ -119,7 +119,7 @@ class _Run:
             check_finished(self.stack, read_json(document_path(self.output)))
             return True
         try:
-            self._check_disk(space)
+            self._check_disk(space, self.plan)
             look = look or FirstLook.at(self.stack, self.settings)
             with compilation_told(lambda: note(self.events, _COMPILES)):
                 begun = time.perf_counter()
@@ -164,6 +164,7 @@ class _Run:
         stack = self.stack if used is None else self.stack.in_order(used.order)
         reach = calibration.step_reach_px
         plan = self.plan.settle(doubtful=calibration.doubtful, varying=calibration.varying, step_reach_px=reach)
+        self._check_disk(space, plan)  # what calibration found may need more scratch files
         facts = first_facts(self.settings.method, plan.device, calibration)
         again = bool(space.journal.steps)  # then the scratch files must be there: ResumeError if not
         with (
@@ -228,9 +229,9 @@ class _Run:
 
             warm_fields(slopes=self.plan.slopes)
 
-    def _check_disk(self, space: Workspace) -> None:
-        needed = required_bytes(self.output, self._shape, self.plan.quantities)
-        needed += ScratchArrays.required_bytes(self._shape, self.plan.scratch)
+    def _check_disk(self, space: Workspace, plan: Plan) -> None:
+        needed = required_bytes(self.output, self._shape, plan.quantities)
+        needed += ScratchArrays.required_bytes(self._shape, plan.scratch)
         check_disk_space(self.output, needed - space.held_bytes())
 
     @property
