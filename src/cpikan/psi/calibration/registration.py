@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import binary_closing
 
+from cpikan.order_statistics import median
 from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.model import Demodulation
 from cpikan.psi.model.caution import Caution
@@ -65,24 +66,29 @@ def image_shifts(windows: Sequence[Window], model: Demodulation) -> tuple[ImageS
     """
     pixels = np.zeros((len(model.noise), 2))
     for window in windows:
-        jumps = [
-            [phase_jumps(one, lit, axis) for axis in (0, 1)] for one, lit in zip(*_phasors(window, model), strict=True)
-        ]
-        for number, other in enumerate(jumps[1:], start=1):
-            for axis, one, two in zip((0, 1), jumps[0], other, strict=True):
-                shift = _told(*mean_shift(one, two, axis))
+        first = _phasor(window, model, 0)
+        jumps = {axis: marks for axis in (0, 1) if _may_tell(marks := phase_jumps(*first, axis))}
+        for number in range(1, len(pixels)) if jumps else ():
+            other = _phasor(window, model, number)
+            for axis, one in jumps.items():
+                shift = _told(*mean_shift(one, phase_jumps(*other, axis), axis))
                 pixels[number, axis] = max(pixels[number, axis], shift, key=abs)
     return tuple(ImageShift(number, (float(y), float(x))) for number, (y, x) in enumerate(pixels) if y or x)
 
 
-def _phasors(window: Window, model: Demodulation) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the phasors of frames, (L, rows, columns), and where they are bright and not saturated."""
-    phasor = reference.noise_image(window.frames, model, window.position)[1]
+def _may_tell(marks: np.ndarray) -> bool:
+    """Tell whether so many marks could have enough pairs: each has one at every distance at most."""
+    return int(marks.sum()) * (2 * _REACH_PX + 1) >= _FEWEST
+
+
+def _phasor(window: Window, model: Demodulation, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the phasor of one wavelength, (rows, columns), and where it is bright and not saturated."""
+    frames = window.frames[number : number + 1]
+    phasor = reference.phasor_image(frames, model.of_wavelength(number), window.position)[0]
     size = np.abs(phasor)
-    lit = size > _LIT * np.median(size, axis=(1, 2), keepdims=True)
     # the two sides of a step that share a pixel may cancel each other
-    lit = np.stack([binary_closing(one) for one in lit])
-    return phasor, lit & (np.asarray(window.frames) < model.saturation_dn).all(axis=1)
+    lit = binary_closing(size > _LIT * median(size))
+    return phasor, lit & (frames[0] < model.saturation_dn).all(axis=0)
 
 
 def phase_jumps(phasor: np.ndarray, lit: np.ndarray, axis: int) -> np.ndarray:
@@ -93,8 +99,8 @@ def phase_jumps(phasor: np.ndarray, lit: np.ndarray, axis: int) -> np.ndarray:
     if not both.any():
         return both
     turn = np.angle(slope * np.exp(-1j * np.angle(np.mean(slope[both] / np.maximum(np.abs(slope[both]), 1e-300)))))
-    turn -= np.median(turn[both])
-    return both & (np.abs(turn) > _JUMP * _MAD * np.median(np.abs(turn[both])))
+    turn -= median(turn[both])
+    return both & (np.abs(turn) > _JUMP * _MAD * median(np.abs(turn[both])))
 
 
 def mean_shift(one: np.ndarray, other: np.ndarray, axis: int) -> tuple[float, float, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cpikan.order_statistics import quantile
 from cpikan.psi.model.caution import Caution
 
 _FEWEST = 50  # samples in the pile, and
@@ -56,11 +57,13 @@ def find_ceiling(frames: np.ndarray, told_dn: float, bit_depth: int | None) -> C
     quantum = _quantum(flat, told_dn)
     top = _scaled(told_dn, quantum, bit_depth, float(np.nanmax(flat))) if flat.size else told_dn
     finite = np.isfinite(flat).all(axis=0)
-    span = float(np.ptp(np.quantile(flat[:, finite], _TAILS))) if finite.any() else 0.0
+    inside = flat[:, finite]
+    low, high = (quantile(inside, share) for share in _TAILS)
+    span = high - low if inside.size else 0.0
     if span <= 0:
         return Ceiling(top, quantum)
-    swinging = np.ptp(flat[:, finite].astype(np.float64), axis=0) > _SWING * span
-    found = _pile(flat[:, finite][:, swinging].ravel(), quantum or span / 2**16, span)
+    swinging = inside.max(axis=0).astype(np.float64) - inside.min(axis=0) > _SWING * span
+    found = _pile(inside[:, swinging].ravel(), quantum or span / 2**16, span)
     if found is None or found >= top:
         return Ceiling(top, quantum)
     return Ceiling(found, quantum, piled=True)
@@ -88,7 +91,7 @@ def _pile(samples: np.ndarray, quantum: float, span: float) -> float | None:
     """Find the foot of a pile at the top of samples (N,); None where they thin out."""
     if samples.size < _FEWEST:
         return None
-    ordered = np.sort(samples.astype(np.float64))
+    ordered = np.sort(samples.astype(np.uint16) if samples.dtype == np.uint8 else samples).astype(np.float64)
     top = ordered[-1 - int(_HOT * ordered.size)]
     fewest = max(_FEWEST, _SHARE * ordered.size)
     width = quantum
