@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cpikan.psi.calibration.registration import ImageShift, Window, image_shifts, mean_shift
+from cpikan.psi.calibration import registration
+from cpikan.psi.calibration.registration import ImageShift, Window, _closed, image_shifts, mean_shift
 from cpikan.psi.kernels.model import Demodulation
 from cpikan.psi.model.schemes import LEAST_SQUARES, phasor_weights
 
@@ -68,6 +69,19 @@ def test_dark_and_saturated_pixels_show_no_steps():
     weights = phasor_weights(LEAST_SQUARES, STEPS)
     clipped = Demodulation.of_weights([weights] * 3, np.ones((3, 2)), saturation_dn=290.0)
     assert image_shifts([Window(frames[..., :60], tuple(one[:, :60] for one in PLACE))], clipped) == ()
+
+
+@pytest.mark.parametrize(("stepped", "looked_at"), [(False, [0]), (True, [0, 1, 2])])
+def test_other_wavelengths_are_looked_at_where_the_first_one_jumps(stepped, looked_at, monkeypatch):
+    phasor, asked = registration._phasor, []
+    monkeypatch.setattr(registration, "_phasor", lambda *given: asked.append(given[2]) or phasor(*given))
+    image_shifts([Window(stack(stepped), PLACE)], model())
+    assert asked == looked_at
+
+
+def test_closing_is_that_of_scipy():
+    marks = np.random.default_rng(2).random((23, 31)) < 0.7
+    assert np.array_equal(_closed(marks), ndimage.binary_closing(marks))
 
 
 def test_the_shift_of_marks_is_the_mean_distance_of_their_pairs():

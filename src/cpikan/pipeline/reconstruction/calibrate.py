@@ -102,12 +102,11 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
             by_surface=plan.fits_surface,
             may_reorder=stack.may_be_step_major and stack.acquisition.order == "wavelength-major",
         )
-    used = calibration.acquisition
-    if used is not None and used.order != stack.acquisition.order:
-        sample = step_major(sample)
-    model = calibration.model.demodulation
-    windows = _windows(stack if used is None else stack.in_order(used.order), sample)
-    with single_threaded():
+        used = calibration.acquisition
+        if used is not None and used.order != stack.acquisition.order:
+            sample = step_major(sample)
+        model = calibration.model.demodulation
+        windows = _windows(stack if used is None else stack.in_order(used.order), sample)
         factors = average_factors(windows[0].frames, model, windows[0].position)
         moved = image_shifts(windows, model) if len(windows[0].frames) > 1 else ()
     seen = (*shared_noise(factors), *(one.caution() for one in moved))

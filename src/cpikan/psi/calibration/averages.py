@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpikan.psi.calibration.regression import regressed
 from cpikan.order_statistics import median, quantile
+from cpikan.psi.calibration.regression import regressed
 from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.model import Demodulation
 from cpikan.psi.model.caution import Caution

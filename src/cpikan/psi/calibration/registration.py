@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import binary_closing
 
 from cpikan.order_statistics import median
 from cpikan.psi.kernels import reference
@@ -87,20 +86,31 @@ def _phasor(window: Window, model: Demodulation, number: int) -> tuple[np.ndarra
     phasor = reference.phasor_image(frames, model.of_wavelength(number), window.position)[0]
     size = np.abs(phasor)
     # the two sides of a step that share a pixel may cancel each other
-    lit = binary_closing(size > _LIT * median(size))
+    lit = _closed(size > _LIT * median(size))
     return phasor, lit & (frames[0] < model.saturation_dn).all(axis=0)
+
+
+def _closed(marks: np.ndarray) -> np.ndarray:
+    """Fill gaps of one pixel in marks (rows, columns), beyond which nothing is marked."""
+    for join in (np.logical_or, np.logical_and):
+        around = np.pad(marks, 1)
+        marks = around[1:-1, 1:-1].copy()
+        for one in (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]):
+            join(marks, one, out=marks)
+    return marks
 
 
 def phase_jumps(phasor: np.ndarray, lit: np.ndarray, axis: int) -> np.ndarray:
     """Mark the neighbours along ``axis`` whose phases jump: bool, one less along the axis than ``phasor`` (rows, columns)."""
-    one, two = (np.take(phasor, range(k, phasor.shape[axis] - 1 + k), axis) for k in (0, 1))
-    both = np.take(lit, range(phasor.shape[axis] - 1), axis) & np.take(lit, range(1, phasor.shape[axis]), axis)
-    slope = two * one.conj()
+    before, after = (slice(-1), slice(1, None)) if axis == 0 else (np.s_[:, :-1], np.s_[:, 1:])
+    both = lit[before] & lit[after]
     if not both.any():
         return both
-    turn = np.angle(slope * np.exp(-1j * np.angle(np.mean(slope[both] / np.maximum(np.abs(slope[both]), 1e-300)))))
-    turn -= median(turn[both])
-    return both & (np.abs(turn) > _JUMP * _MAD * median(np.abs(turn[both])))
+    slope = (phasor[after] * phasor[before].conj())[both]
+    turn = np.angle(slope * np.exp(-1j * np.angle(np.mean(slope / np.maximum(np.abs(slope), 1e-300)))))
+    turn = np.abs(turn - median(turn))
+    both[both] = turn > _JUMP * _MAD * median(turn)
+    return both
 
 
 def mean_shift(one: np.ndarray, other: np.ndarray, axis: int) -> tuple[float, float, int]:

@@ -73,7 +73,8 @@ def _quantum(flat: np.ndarray, told_dn: float) -> float:
     """Find the step between the values of integer samples: above one where low bits are unused."""
     if flat.dtype.kind not in "iu":
         return 0.0 if math.isinf(told_dn) else 1.0
-    values = np.unique(flat).astype(np.int64)
+    counted = flat.dtype.kind == "u" and flat.itemsize <= 2
+    values = np.flatnonzero(np.bincount(flat.ravel())) if counted else np.unique(flat).astype(np.int64)
     step = int(np.gcd.reduce(values)) if values.size > 2 else 1
     return float(max(step, 1))
 

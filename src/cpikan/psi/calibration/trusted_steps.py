@@ -219,7 +219,7 @@ def _is_clear(*found: Structure | None) -> bool:
 
 
 def _structure_of_light(found: np.ndarray, position: np.ndarray) -> Structure | None:
-    """Look for what background and modulation ``found`` (A, B cos phi, B sin phi; P) hold of the fringes, beside a smooth field."""
+    """Look for what background and modulation in ``found`` (A, B cos phi, B sin phi) hold of the fringes but a smooth field."""
     background, u, v = found
     size = np.hypot(u, v)
     lit = size > _LIT * quantile(size, 0.9)
