@@ -50,6 +50,7 @@ VALUES = {
     "--plot": "p.png",
 }
 NEEDED = {
+    **dict.fromkeys(("--coupling", "--levels"), ["--subdomains", "4x4"]),
     "--model": ["--method", "learned"],
     "--resume": ["--checkpoint", "folder"],
     **{flag: ["--field", "residual"] for flag in ("--hidden", "--degree", "--embedding")},
