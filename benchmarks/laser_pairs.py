@@ -2,11 +2,11 @@
 
     python benchmarks/laser_pairs.py [--size 1024] [--methods pixel auto] [--csv FILE]
 
-Four frames of 8 bit a wavelength, phase noise of 0.01, 0.03 and 0.1 rad. Surface `within` fills four fifths of the range that is
-searched by default at that noise (at most 40 um), `beyond` three times the range that the run states (only where the fringes of
-so steep a surface can be sampled). Heights are compared after the piston of whole repeat lengths is taken off by the median.
-Columns of results/laser_pairs.csv: `range_um` as the run states it, `span_um` of the surface, `pixels`, `wrong_sure` those off by
-more than a quarter wave without flag 4 or 8, `flagged` the share with one, `names` of cautions and notes of the run.
+Four frames of 8 bit a wavelength, phase noise of 0.01, 0.03 and 0.1 rad. Surface `within` fills four fifths of the range that
+is searched by default at that noise (at most 40 um), `beyond` three times that range (only where the fringes of so steep a
+surface can be sampled). Heights are compared after their median is taken off. Columns of results/laser_pairs.csv: `range_um` as
+the run states it, `span_um` of the surface, `pixels`, `wrong_sure` those off by more than a quarter wave without flag 4 or 8,
+`flagged` the share with one, `names` of the cautions.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from faulty_stacks import Bench
 
 CSV = Path(__file__).parent / "results" / "laser_pairs.csv"
 PAIRS_NM = (
-    (632.8, 543.5), (632.8, 594.1), (632.8, 611.9), (632.8, 650.0), (632.8, 635.0), (632.8, 532.0), (632.8, 785.0), (532.0, 561.0),
-    (532.0, 650.0), (488.0, 514.5), (457.9, 514.5), (405.0, 450.0), (780.0, 785.0), (780.0, 852.0), (1064.0, 1550.0),
+    (632.8, 543.5), (632.8, 594.1), (632.8, 611.9), (632.8, 650.0), (632.8, 635.0), (632.8, 532.0), (632.8, 785.0),
+    (532.0, 561.0), (532.0, 650.0), (488.0, 514.5), (457.9, 514.5), (405.0, 450.0), (780.0, 785.0), (780.0, 852.0),
+    (1064.0, 1550.0),
 )  # fmt: skip
 NOISES_RAD = (0.01, 0.03, 0.1)
 STEPS_DEG = (0.0, 90.0, 180.0, 270.0)
@@ -36,7 +37,8 @@ STEEPEST = 0.2  # fringes a pixel
 TRUE_NOISE = 1.1  # of the phase, digitised, over what was put on the samples
 DOUBTED = 4 | 8
 FIELDS = (
-    "first_nm", "second_nm", "noise_rad", "surface", "method", "range_um", "span_um", "pixels", "wrong_sure", "flagged", "names",
+    "first_nm", "second_nm", "noise_rad", "surface", "method", "range_um", "span_um", "pixels", "wrong_sure", "flagged",
+    "names",
 )  # fmt: skip
 
 
