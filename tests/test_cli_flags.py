@@ -50,7 +50,7 @@ VALUES = {
     "--plot": "p.png",
 }
 NEEDED = {
-    **dict.fromkeys(("--coupling", "--levels"), ["--subdomains", "4x4"]),
+    **{flag: ["--subdomains", "4x4"] for flag in ("--coupling", "--levels")},
     "--model": ["--method", "learned"],
     "--resume": ["--checkpoint", "folder"],
     **{flag: ["--field", "residual"] for flag in ("--hidden", "--degree", "--embedding")},

@@ -68,8 +68,9 @@ def with_interfaces(
     Values are equal on all faces. ``xpinn`` also asks for equal residuals of the equation (Jagtap and Karniadakis 2020),
     ``cpinn`` for equal fluxes across the face (Jagtap, Kharazmi and Karniadakis 2020): ``flux(jet, x) -> (B, d)``, or the
     slopes of the outputs that the equation bends along that axis. Slopes are asked for with ``xpinn`` as well where the
-    equation has second derivatives: equal values and residuals alone leave a kink free, as in u'' = f. Where a break has conditions
-    of its own these stand alone. Raises InputError for another coupling, a flux of a wrong shape, and a break that is no face.
+    equation has second derivatives: equal values and residuals alone leave a kink free, as in u'' = f. Where a break has
+    conditions of its own these stand alone. Raises InputError for another coupling, a flux of a wrong shape, and a break that
+    is no face.
     """
     if coupling not in INTERFACES:
         raise unknown_name("coupling of subdomains that do not overlap", coupling, INTERFACES)
