@@ -273,8 +273,8 @@ def _usable(sample: Subsample, saturation_dn: float) -> np.ndarray:
     if usable.sum() < 3:
         raise InputError(
             "no usable pixels: everything inside the mask is saturated, clipped at black, dead or not a number; check "
-            f"exposure, black level, mask and --bit-depth (samples of {saturation_dn:g} DN and more count as saturated, the largest is "
-            f"{_largest(flat):g})"
+            f"exposure, black level, mask and --bit-depth (samples of {saturation_dn:g} DN and more count as saturated, the "
+            f"largest is {_largest(flat):g})"
         )
     return usable
 

@@ -32,8 +32,8 @@ class Constants(NamedTuple):
     ``weights`` (4, L, K): cosine, sine, mean, parity; ``noise`` (L, 6): read, gain, var u, cov u v, var v, phase floor
     (turns^2); ``level`` (7,): saturation, smallest signal-to-noise, smallest margin, largest misfit, 1 for the joint height
     and 0 for the anchor's alone, half a wave in nm, black; ``ratio`` (L,); all float32. ``planes`` (L, 3): piston,
-    tilt in y and x (turns), ``centre`` (2,), float64. ``near`` and ``wide`` (3,) float32: lowest height, end (turns) and number of orders.
-    ``bow`` (L, 5, 5) float64, or (L, 0, 0): the factors of y^i x^j of smooth errors.
+    tilt in y and x (turns), ``centre`` (2,), float64. ``near`` and ``wide`` (3,) float32: lowest height, end (turns)
+    and number of orders. ``bow`` (L, 5, 5) float64, or (L, 0, 0): the factors of y^i x^j of smooth errors.
     """
 
     weights: Tensor
