@@ -55,7 +55,7 @@ class SlowForm:
         found = _robust(np.concatenate(parts), np.concatenate([across.values_nm, down.values_nm]))
         table[terms[:, 0], terms[:, 1]] = found
         slopes = [float(np.median(np.abs(part @ found))) if len(part) else 0.0 for part in parts]
-        return cls(table, shape, float(np.hypot(*slopes)))
+        return cls(table, shape, float(np.hypot(slopes[0], slopes[1])))
 
     def rows(self, start: int, stop: int) -> Float64[np.ndarray, "rows w"]:
         """Evaluate rows [start, stop) in nm, (stop - start, W): the same bits whatever the rows asked for together."""
