@@ -34,7 +34,7 @@ def demodulate(frames: np.ndarray, model: Demodulation, position: Position | Non
         true_power = np.maximum(power - 2 * modulation_variance, power / 4)
         spread = sample_variance * (var_u * v * v - 2 * cov * u * v + var_v * u * u)
         variance = spread / (power * true_power) + _column(model.phase_floor_rad2, stack)
-        saturated = model.clips(stack).any(axis=(0, 1))
+        saturated = np.asarray(model.clips(stack).any(axis=(0, 1)))
         quality = power / (modulation_variance * excess)
         return np.arctan2(v, u), variance * excess, np.sqrt(power), quality, saturated, excess
 
