@@ -33,7 +33,7 @@ def average_factors(
     noise, phasor = reference.noise_image(frames, model, position)
     size = np.abs(phasor)
     lit = np.stack([one > median(one) / 2 for one in size])
-    usable = np.isfinite(noise) & lit & (np.asarray(frames) < model.saturation_dn).all(axis=1)
+    usable = np.isfinite(noise) & lit & ~model.clips(frames).any(axis=1)
     if min(one.sum() for one in usable) < _FEWEST_PIXELS:
         return None
     for one, inside in zip(np.abs(noise), usable, strict=True):

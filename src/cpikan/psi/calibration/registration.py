@@ -87,7 +87,7 @@ def _phasor(window: Window, model: Demodulation, number: int) -> tuple[np.ndarra
     size = np.abs(phasor)
     # the two sides of a step that share a pixel may cancel each other
     lit = _closed(size > _LIT * median(size))
-    return phasor, lit & (frames[0] < model.saturation_dn).all(axis=0)
+    return phasor, lit & ~model.clips(frames[0]).any(axis=0)
 
 
 def _closed(marks: np.ndarray) -> np.ndarray:
