@@ -200,7 +200,11 @@ class _Passage:
             self._run.count(steps)
             tails = [tail.nan_to_num(math.inf) for tail in slab.tails(self._sizes(slab))]
             late = float(tails[self._time].max()) if math.isfinite(misfit) else math.inf
-            coarse = max(float(tail.max()) for axis, tail in enumerate(tails) if axis != self._time) if len(tails) > 1 else 0.0
+            coarse = (
+                max(float(tail.max()) for axis, tail in enumerate(tails) if axis != self._time)
+                if len(tails) > 1
+                else 0.0
+            )
             may = self._run.left_s > 0 and math.isfinite(misfit) and (late <= tolerance or coarse >= late)
             finer = self._finer(slab, tails) if may else None
             if finer is None:

@@ -156,7 +156,10 @@ class Slab:
 
         With ``start`` they are those of the function at the begin of the slab, which does not depend on time.
         """
-        dust, time = 4e-14 * size.max(), self.place.time  # rounding of the largest output is no sign of others' convergence
+        dust, time = (
+            4e-14 * size.max(),
+            self.place.time,
+        )  # rounding of the largest output is no sign of others' convergence
         table = self.series.coefficients.detach().unflatten(1, self.modes)
         if start and time is not None:
             table = table.movedim(time + 1, -1) @ (-1.0) ** torch.arange(self.modes[time], dtype=torch.float64)
