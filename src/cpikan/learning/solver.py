@@ -67,7 +67,8 @@ def solve(
     check_seed(seed)
     problem = problem_named(problem) if isinstance(problem, str) else problem
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
-    asked, mode, recipe = recipe, loss_mode_of(settings.loss_mode), settings.applied(recipe, problem)
+    asked, mode = recipe, loss_mode_of(settings.loss_mode)
+    recipe = settings.finding(settings.applied(recipe, problem), problem)
     own = None if settings.trains or field is not None else recipe.own
     drawn = own is None and field is None
     if field is not None and (settings.start_from is not None or settings.cut is not None):
