@@ -82,7 +82,7 @@ def _phasors(window: Window, model: Demodulation) -> tuple[np.ndarray, np.ndarra
     lit = size > _LIT * np.median(size, axis=(1, 2), keepdims=True)
     # the two sides of a step that share a pixel may cancel each other
     lit = np.stack([binary_closing(one) for one in lit])
-    return phasor, lit & (np.asarray(window.frames) < model.saturation_dn).all(axis=1)
+    return phasor, lit & ~model.clips(window.frames).any(axis=1)
 
 
 def phase_jumps(phasor: np.ndarray, lit: np.ndarray, axis: int) -> np.ndarray:
