@@ -15,7 +15,7 @@ from cpikan.pipeline.reconstruction.summary import told
 from cpikan.psi.model.caution import Caution
 from cpikan.streaming.engine import Band
 from cpikan.streaming.events import Progress
-from cpikan.streaming.tiling.model import TileFunction, TileModel
+from cpikan.streaming.tiling.model import TileFunction, TileModel, as_model
 
 if TYPE_CHECKING:
     from cpikan.images.stein import NoiseLeft
@@ -86,7 +86,7 @@ def _chosen(model: LearnedModel, context: Context, shown: ShownMap) -> _Chosen:
     left = tried(noise_alone, shown, systematic=systematic, phase_noise_rad=noise_rad)
     facts = {"noise_left": None if left is None else asdict(left)}
     if left is not None and not left.helps:
-        unchanged = TileFunction(_kept, 1, 1, shown.planes[0], len(Learn.writes))
+        unchanged = as_model(TileFunction(_kept, 1, 1, shown.planes[0], len(Learn.writes)))
         return _Chosen(unchanged, {"used": False, "sigma_factor": None, **facts}, (_not_used(left),))
     if left is not None:
         scale = replace(scale, factor=scale.factor * left.factor(shared=bool(scale.averages)))
