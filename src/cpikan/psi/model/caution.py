@@ -8,7 +8,7 @@ from dataclasses import dataclass
 CAUTIONS: dict[str, str] = {
     "carrier-contradicts": "the carrier of the fringes shows other steps than the fit",
     "fit-leaves-detail": "the surface fitted to raw frames leaves more than noise",
-    "frames-identical": "frames are the same picture: one was stored twice",
+    "frames-identical": "frames are the same picture: one was stored or taken twice",
     "frames-step-major": "the frames follow each other step by step and not wavelength by wavelength",
     "frames-unexplained": "what the model leaves of the frames is no noise",
     "fringes-dense": "fringes above 0.4 cycles per pixel in places",
