@@ -85,7 +85,8 @@ def _check_inside(partition: Partition[Any], places: np.ndarray) -> None:
 def _plain(x: Tensor) -> np.ndarray:
     """Copy the numbers of a tensor; inside a transform of torch.func there are none to be had."""
     try:
-        return x.detach().cpu().numpy()
+        # as it is where it can be: inside a transform of the parameters alone, copies cannot be looked into
+        return x.numpy() if x.device.type == "cpu" and not x.requires_grad else x.detach().cpu().numpy()
     except RuntimeError:
         raise InputError("points inside a transform cannot be sorted: call .cover(x) before and pass it on") from None
 
@@ -141,6 +142,14 @@ def _groups(members: _Members, rank: np.ndarray, x: Tensor) -> list[Group]:
 
 def _group(members: _Members, boxes: np.ndarray, pair: np.ndarray, filled: np.ndarray, x: Tensor) -> Group:
     value, d1, d2 = (getattr(members, part)[pair] * filled[..., None] for part in ("value", "d1", "d2"))
+    arrays = products(value, d1, d2)
+    window, slope, bend = (torch.from_numpy(array).to(device=x.device, dtype=x.dtype) for array in arrays)
+    index = torch.from_numpy(members.row[pair]).to(x.device)
+    return Group(torch.from_numpy(boxes).to(x.device), index, window, slope, bend)
+
+
+def products(value: np.ndarray, d1: np.ndarray, d2: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Multiply functions of one coordinate each, (..., d) with derivatives: value (...), gradient and second derivatives."""
     axes = value.shape[-1]
     gradient = np.empty_like(value)
     hessian = np.empty((*value.shape, axes), value.dtype)
@@ -150,7 +159,4 @@ def _group(members: _Members, boxes: np.ndarray, pair: np.ndarray, filled: np.nd
         for b in range(a):
             others = np.delete(value, [a, b], axis=-1).prod(axis=-1)
             hessian[..., a, b] = hessian[..., b, a] = d1[..., a] * d1[..., b] * others
-    arrays = (value.prod(axis=-1), gradient, hessian)
-    window, slope, bend = (torch.from_numpy(array).to(device=x.device, dtype=x.dtype) for array in arrays)
-    index = torch.from_numpy(members.row[pair]).to(x.device)
-    return Group(torch.from_numpy(boxes).to(x.device), index, window, slope, bend)
+    return value.prod(axis=-1), gradient, hessian

@@ -91,7 +91,7 @@ class DecomposedField(nn.Module):
         curve = points.new_zeros(size, outputs, *tails[second])
         for group in covered.groups:
             u = self._jet(self._tensors(group), points[group.index], second=second)
-            product = _windowed(group, u, second)
+            product = windowed(group.window, group.window_gradient, group.window_hessian, u, second)
             value = _add(value, group, product.value)
             gradient = _add(gradient, group, product.gradient)
             curve = _add(curve, group, product.second)
@@ -109,7 +109,8 @@ class DecomposedField(nn.Module):
         size, number = len(points), len(self.partition)
         total: list[Tensor] = []
         for group in covered.groups:
-            jet = _windowed(group, self._features(self._tensors(group), points[group.index], second=second), second)
+            jet = self._features(self._tensors(group), points[group.index], second=second)
+            jet = windowed(group.window, group.window_gradient, group.window_hessian, jet, second)
             total = total or [part.new_zeros(size, number, *part.shape[2:]) for part in jet]
             place = (group.index, group.boxes[:, None].expand_as(group.index))
             for whole, part in zip(total, jet, strict=True):
@@ -166,19 +167,19 @@ def _add(total: Tensor, group: Group, part: Tensor) -> Tensor:
     return total.index_add(0, group.index.flatten(), part.flatten(0, 1))
 
 
-def _windowed(group: Group, u: Jet, second: Second) -> Jet:
-    """Compute the jet of window times field: (w u)_ab = w_ab u + w_a u_b + w_b u_a + w u_ab."""
-    w, w1, w2 = group.window[..., None], group.window_gradient[..., None, :], group.window_hessian[..., None, :, :]
+def windowed(window: Tensor, gradient: Tensor, hessian: Tensor, u: Jet, second: Second) -> Jet:
+    """Compute the jet of window (...) times field (..., outputs): (w u)_ab = w_ab u + w_a u_b + w_b u_a + w u_ab."""
+    w, w1, w2 = window[..., None], gradient[..., None, :], hessian[..., None, :, :]
     value = w * u.value
-    gradient = w1 * u.value[..., None] + w[..., None] * u.gradient
+    slope = w1 * u.value[..., None] + w[..., None] * u.gradient
     if second == "none":
-        return Jet(value, gradient, u.second)
+        return Jet(value, slope, u.second)
     if second == "full":
         cross = w1[..., :, None] * u.gradient[..., None, :]
         curve = w2 * u.value[..., None, None] + cross + cross.mT + w[..., None, None] * u.second
-        return Jet(value, gradient, curve)
+        return Jet(value, slope, curve)
     pure = w2.diagonal(dim1=-2, dim2=-1)
     bend = pure * u.value[..., None] + 2 * w1 * u.gradient
     if second == "laplacian":
-        return Jet(value, gradient, bend.sum(dim=-1) + w * u.second)
-    return Jet(value, gradient, bend + w[..., None] * u.second)
+        return Jet(value, slope, bend.sum(dim=-1) + w * u.second)
+    return Jet(value, slope, bend + w[..., None] * u.second)

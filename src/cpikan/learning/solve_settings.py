@@ -21,6 +21,9 @@ from cpikan.learning.samplers.kinds import SAMPLERS, make_sampler
 from cpikan.learning.samplers.points import Points
 from cpikan.learning.samplers.sampler import Sampler, check_sampler
 from cpikan.learning.solution import Solution
+from cpikan.learning.strategies.auto import AutoStrategy
+from cpikan.learning.strategies.blocks import Blocks
+from cpikan.learning.strategies.patchwork import can_patch
 from cpikan.learning.subdomains import Subdomains, subdomains_of
 from cpikan.learning.transfer import check_start
 from cpikan.physics.exact_conditions import with_exact_conditions
@@ -110,15 +113,7 @@ class SolveSettings:
     @property
     def trains(self) -> bool:
         """Tell whether there is something asked for that only the training of a network has."""
-        asked = (
-            self.points,
-            self.balancer,
-            self.direction,
-            self.batch,
-            self.constraints,
-            self.start_from,
-            self.subdomains,
-        )
+        asked = (self.points, self.balancer, self.direction, self.batch, self.constraints, self.start_from)
         return any(part is not None for part in asked) or loss_mode_of(self.loss_mode).trains
 
     def applied(self, recipe: Recipe, problem: Problem) -> Recipe:
@@ -153,6 +148,13 @@ class SolveSettings:
                 "'augmented-lagrangian'"
             )
         return found
+
+    def finding(self, recipe: Recipe, problem: Problem) -> Recipe:
+        """Let a recipe solve for series on subdomains at once where it is free to choose, or else train networks there."""
+        if self.cut is None:
+            return recipe
+        free = isinstance(recipe.own, AutoStrategy) and not self.trains and can_patch(problem)
+        return replace(recipe, own=Blocks(self.cut) if free else None)
 
     @property
     def budget(self) -> Budget:

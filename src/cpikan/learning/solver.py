@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from cpikan.errors import WHOLE, InputError, check_type
 from cpikan.fields.constrained import Ansatz, ConstrainedField
 from cpikan.fields.functional import parameter_vector
-from cpikan.fields.layered import Start
+from cpikan.fields.layered import LayeredField, Start
 from cpikan.fields.mapped import MappedCPIKAN
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.combinators import Restarts, Sequential
@@ -67,9 +68,10 @@ def solve(
     check_seed(seed)
     problem = problem_named(problem) if isinstance(problem, str) else problem
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
-    asked, mode, recipe = recipe, loss_mode_of(settings.loss_mode), settings.applied(recipe, problem)
+    asked, mode = recipe, loss_mode_of(settings.loss_mode)
+    recipe = settings.finding(settings.applied(recipe, problem), problem)
     own = None if settings.trains or field is not None else recipe.own
-    drawn = own is None and field is None
+    drawn, begun = own is None and field is None, _as_it_was(field) if isinstance(field, LayeredField) else None
     if field is not None and (settings.start_from is not None or settings.cut is not None):
         what = "subdomains" if settings.cut is not None else "a solution to start from"
         raise InputError(f"a field and {what}: give one of them")
@@ -93,10 +95,11 @@ def solve(
     found = iterate if ansatz is None else _behind(whole, ansatz, iterate, recipe, seed)
     missed = violations(found.field, found.heldout)
     metrics = _metrics(problem, found, run, missed, seconds)
-    fresh = _start(posed, ansatz, recipe, seed, settings) if drawn else None
-    if fresh is not None and len(recipe.hidden) > 1:
-        fresh.restart(Start(seed))
-        metrics |= trained(fresh, iterate)
+    if drawn and len(recipe.hidden) > 1:
+        begun = _start(posed, ansatz, recipe, seed, settings)
+        begun.restart(Start(seed))
+    if begun is not None:
+        metrics |= trained(begun, iterate)
     metrics |= run.figures
     # what a network of mapped coordinates cannot do is not known to the equation that is posed for it
     judged = (plain, iterate) if point_map is None else (whole, found)
@@ -119,6 +122,11 @@ def _start(problem: Problem, ansatz: Ansatz | None, recipe: Recipe, seed: int, s
     if settings.cut is not None:
         return settings.cut.network(problem, recipe, seed)
     return recipe.network(problem, seed, None if ansatz is None else ansatz.point_map)
+
+
+def _as_it_was(field: LayeredField) -> LayeredField | None:
+    """Keep a field with hidden layers to train as it is given; None for others."""
+    return copy.deepcopy(field) if len(field.widths) > 3 else None
 
 
 def _callback(callback: Callback | None, ansatz: Ansatz | None) -> Callback | None:

@@ -24,6 +24,7 @@ COUPLINGS = ("fbpinn", *INTERFACES)
 _OVERLAP = 0.5  # of a core, where none is given
 _LEAST_OVERLAP = 0.05  # second derivatives of a window grow with its inverse square
 _MOST = 100_000  # subdomains
+_MOST_MODES = 60
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Subdomains:
     length (Moseley, Markham and Nissen-Meyer 2023), "xpinn", equal values and residuals where subdomains meet, or "cpinn",
     equal values and fluxes, ``flux(jet, x) -> (B, d)`` or else slopes (see ``with_interfaces``). ``levels`` of fbpinn add
     coarser grids, each of half as many subdomains per axis as the next, rounded up (Dolean et al. 2024). ``weight``
-    multiplies what balances the interface conditions. Raises InputError for numbers, overlaps and names that cannot be.
+    multiplies what balances the interface conditions. ``modes`` are the polynomials per axis where series are solved for;
+    without it there are more until they converge. Raises InputError for numbers, overlaps and names that cannot be.
     """
 
     counts: int | Sequence[int] = ()
@@ -45,6 +47,7 @@ class Subdomains:
     knots: Sequence[Sequence[float]] | None = None
     flux: Flux | None = None
     weight: float = 1.0
+    modes: int | None = None
 
     def __post_init__(self) -> None:
         counts = (self.counts,) if isinstance(self.counts, int) else tuple(self.counts)
@@ -63,6 +66,8 @@ class Subdomains:
         self._check_windows()
         if self.flux is not None and self.coupling != "cpinn":
             raise InputError(f"a flux for {self.coupling}, which couples no fluxes: give coupling='cpinn'")
+        if self.modes is not None and not 2 <= self.modes <= _MOST_MODES:
+            raise InputError(f"{self.modes} modes per axis of a subdomain: give 2 to {_MOST_MODES}")
         if not self.weight > 0:
             raise InputError(f"interface weight {self.weight}: give more than 0")
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -60,6 +61,15 @@ def faces(
     return found
 
 
+class Coupling(NamedTuple):
+    """What is equal on both sides of a face: its residual, whether it takes second derivatives, and whether it is a slope."""
+
+    name: str
+    residual: Callable[[Jet, Side], Tensor]
+    second: bool = False
+    slope: bool = False
+
+
 def with_interfaces(
     problem: Problem, partition: Partition[float], coupling: str, *, flux: Flux | None = None, weight: float = 1.0
 ) -> Problem:
@@ -76,11 +86,12 @@ def with_interfaces(
         raise unknown_name("coupling of subdomains that do not overlap", coupling, INTERFACES)
     _check_breaks(problem, partition)
     found = list(problem.conditions)
-    for one in faces(partition, problem.region, without=_own_faces(problem)):
-        for name, residual, second in _couplings(problem, one, coupling, flux):
+    for one in faces(partition, problem.region, without=own_faces(problem)):
+        for what in couplings(problem, one.axis, coupling, flux):
             axis = getattr(problem.region, "axes", ("x", "y", "z"))[one.axis]
-            condition = Condition(f"{name} across {axis}", residual, at=one.below, across=one.above, weight=weight)
-            found.append(replace(condition, second=problem.second if second else "none"))
+            name, second = f"{what.name} across {axis}", problem.second if what.second else "none"
+            condition = Condition(name, what.residual, at=one.below, across=one.above, weight=weight)
+            found.append(replace(condition, second=second))
     return replace(problem, conditions=found)
 
 
@@ -89,31 +100,23 @@ def bent_outputs(problem: Problem, axis: int) -> list[int]:
     return sorted(output for output in derived(problem, axis)[1] if output < problem.outputs)
 
 
-def _couplings(
-    problem: Problem, at: Faces, coupling: str, flux: Flux | None
-) -> list[tuple[str, Callable[[Jet, Side], Tensor], bool]]:
-    """List name and residual of every coupling across an axis, and whether it takes second derivatives."""
-    several = problem.outputs > 1
+def couplings(problem: Problem, axis: int, coupling: str, flux: Flux | None = None) -> list[Coupling]:
+    """List what a coupling makes equal across an axis."""
 
     def named(what: str, output: int) -> str:
-        return f"{what} of output {output}" if several else what
+        return f"{what} of output {output}" if problem.outputs > 1 else what
 
-    found = [(named("value", o), partial(_value_jump, o), False) for o in range(problem.outputs)]
+    found = [Coupling(named("value", o), partial(_value_jump, o)) for o in range(problem.outputs)]
     if coupling == "cpinn" and flux is not None:
-        return [*found, ("flux", partial(_flux_jump, flux, at.axis), False)]
-    slopes = [
-        (named("slope" if coupling == "xpinn" else "flux", o), partial(_slope_jump, o, at.axis), False)
-        for o in bent_outputs(problem, at.axis)
-    ]
+        return [*found, Coupling("flux", partial(_flux_jump, flux, axis))]
+    what = "slope" if coupling == "xpinn" else "flux"
+    found += [Coupling(named(what, o), partial(_slope_jump, o, axis), slope=True) for o in bent_outputs(problem, axis)]
     if coupling == "cpinn":
-        return [*found, *slopes]
-    jet, points = drawn_jet(problem)
-    names = list(problem.interior(jet, points))
-    residuals = [
-        ("residual" if len(names) == 1 else f"residual {name!r}", partial(_residual_jump, problem, name), True)
-        for name in names
-    ]
-    return [*found, *slopes, *residuals]
+        return found
+    names = list(problem.interior(*drawn_jet(problem)))
+    titles = ["residual"] if len(names) == 1 else [f"residual {name!r}" for name in names]
+    pairs = zip(titles, names, strict=True)
+    return [*found, *(Coupling(title, partial(_residual_jump, problem, name), True) for title, name in pairs)]
 
 
 def _other(side: Side) -> Jet:
@@ -152,7 +155,7 @@ def _check_breaks(problem: Problem, partition: Partition[float]) -> None:
             )
 
 
-def _own_faces(problem: Problem) -> list[tuple[int, float]]:
+def own_faces(problem: Problem) -> list[tuple[int, float]]:
     """List the breaks that have conditions of their own."""
     bound = {part for one in problem.conditions for part in one.on or ()}
     return [place for part, place in inner_parts(problem.region).items() if part in bound]

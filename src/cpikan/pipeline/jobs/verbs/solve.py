@@ -162,6 +162,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     return {
         **_median(solutions),
         "recipe": options.recipe,
+        "clock": options.clock,
         "field": options.field,
         "hidden": options.hidden,
         "degree": options.degree,
