@@ -1,0 +1,76 @@
+"""A picture of a part of the image: phasors of all wavelengths side by side, as steps and slopes of the surface show in it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import binary_closing, maximum_filter1d
+
+from cpikan.psi.kernels import reference
+from cpikan.psi.kernels.model import Demodulation
+
+_LIT = 0.5  # of the median modulation: darker pixels have no phase
+_BOTH_WAYS = 2  # pixels that a line goes on for
+_JUMP = 6.0  # standard deviations of what neighbours differ by
+_MAD = 1.4826  # standard deviations of a normal distribution per median absolute deviation
+
+
+class Window(NamedTuple):
+    """Frames (L, K, rows, columns) at ``position``, the rows and columns of the image."""
+
+    frames: np.ndarray
+    position: tuple[np.ndarray, np.ndarray]
+
+
+class Picture(NamedTuple):
+    """``phasor``; ``parity``, what the frames hold beside any phasor, in standard deviations of noise; ``lit``, whether a pixel
+    is bright and not saturated: (L, rows, columns), at ``position``, the rows and columns of the image."""
+
+    phasor: np.ndarray
+    parity: np.ndarray
+    lit: np.ndarray
+    position: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, window: Window, model: Demodulation) -> Picture:
+        """Demodulate a window."""
+        parity, phasor = reference.noise_image(window.frames, model, window.position)
+        size = np.abs(phasor)
+        lit = size > _LIT * np.median(size, axis=(1, 2), keepdims=True)
+        # the two sides of a step that share a pixel may cancel each other
+        lit = np.stack([binary_closing(one) for one in lit])
+        lit &= (np.asarray(window.frames) < model.saturation_dn).all(axis=1)
+        return cls(phasor, parity, lit, window.position)
+
+    def beside_jumps(self, number: int, *, lines: bool = False) -> np.ndarray:
+        """Mark the pixels of a wavelength from which the phase jumps to a neighbour: bool (rows, columns).
+
+        With ``lines`` only where the pixels beside do so too: a step is a line, a struck pixel is alone.
+        """
+        found = np.zeros_like(self.lit[number])
+        for axis in (0, 1):
+            marks = phase_jumps(self.phasor[number], self.lit[number], axis)
+            for _ in range(_BOTH_WAYS if lines else 0):
+                marks = marks & _goes_on(marks, axis)
+            found |= np.insert(marks, 0, False, axis) | np.insert(marks, marks.shape[axis], False, axis)
+        return found
+
+
+def _goes_on(marks: np.ndarray, axis: int) -> np.ndarray:
+    """Tell where marks of jumps along ``axis`` have others beside them on both sides, at most a pixel further or nearer."""
+    wide = maximum_filter1d(marks, 3, axis, mode="constant")
+    before, after = (np.roll(wide, by, 1 - axis) for by in (1, -1))
+    return np.asarray(before & after)
+
+
+def phase_jumps(phasor: np.ndarray, lit: np.ndarray, axis: int) -> np.ndarray:
+    """Mark the neighbours along ``axis`` whose phases jump: bool, one less along the axis than ``phasor`` (rows, columns)."""
+    one, two = (np.take(phasor, range(k, phasor.shape[axis] - 1 + k), axis) for k in (0, 1))
+    both = np.take(lit, range(phasor.shape[axis] - 1), axis) & np.take(lit, range(1, phasor.shape[axis]), axis)
+    slope = two * one.conj()
+    if not both.any():
+        return both
+    turn = np.angle(slope * np.exp(-1j * np.angle(np.mean(slope[both] / np.maximum(np.abs(slope[both]), 1e-300)))))
+    turn -= np.median(turn[both])
+    return both & (np.abs(turn) > _JUMP * _MAD * np.median(np.abs(turn[both])))
