@@ -411,6 +411,11 @@ def _ceiling(bench: Bench, frames: Array, size: int, rng: np.random.Generator) -
     return np.minimum(frames, (0.95, 0.72, 0.6)[size])
 
 
+def _black(bench: Bench, frames: Array, size: int, rng: np.random.Generator) -> Array:
+    """Take too much black off: troughs, a tenth of full scale high, are cut off at zero."""
+    return np.maximum(frames - (0.03, 0.13, 0.2)[size], 0)
+
+
 def _stuck(bench: Bench, frames: Array, size: int, rng: np.random.Generator) -> Array:
     bad = rng.random(frames.shape[2:]) < (0.0005, 0.01, 0.05)[size]
     frames[..., bad] = rng.random(bad.sum())
@@ -491,6 +496,7 @@ FAULTS: dict[str, FaultKind] = {
     "gamma": FaultKind(_gamma),
     "camera bends": FaultKind(_soft_ceiling),
     "ceiling": FaultKind(later=_ceiling),
+    "clipped at black": FaultKind(later=_black),
     "left-justified": FaultKind(_camera_bits, stored=_left_justified),
     "black level raised": FaultKind(stored=_shifted_ceiling),
     "few bits": FaultKind(_few_bits),

@@ -50,6 +50,7 @@ VALUES = {
     "--plot": "p.png",
 }
 NEEDED = {
+    **{flag: ["--subdomains", "4x4"] for flag in ("--coupling", "--levels")},
     "--model": ["--method", "learned"],
     "--resume": ["--checkpoint", "folder"],
     **{flag: ["--field", "residual"] for flag in ("--hidden", "--degree", "--embedding")},

@@ -261,6 +261,13 @@ TABLE: dict[str, Wrong] = {
         lambda: cpikan.Sobolev(-0.1),
         "the weight has a default",
     ),
+    "Subdomains": Wrong(
+        lambda: cpikan.solve("poisson-2d", settings=cpikan.SolveSettings(subdomains=cpikan.Subdomains((2, 2, 2)))),
+        lambda: cpikan.Subdomains(("two", 2)),
+        lambda: cpikan.Subdomains((2, 2), "xpin"),
+        lambda: cpikan.Subdomains((0, 2)),
+        "numbers or knots: every argument has a default",
+    ),
     "SolveSettings": Wrong(
         "no argument has a shape",
         lambda: cpikan.SolveSettings(points=5),

@@ -41,8 +41,9 @@ from .learning.samplers.points import Points as Points
 from .learning.samplers.volume_weighted import VolumeWeightedSampler as VolumeWeightedSampler
 from .learning.solution import Solution as Solution
 from .learning.solution import load_solution as load_solution
-from .learning.solver import SolveSettings as SolveSettings
+from .learning.solve_settings import SolveSettings as SolveSettings
 from .learning.solver import solve as solve
+from .learning.subdomains import Subdomains as Subdomains
 from .partition import Partition as Partition
 from .physics.catalogue import problem as problem
 from .physics.catalogue import problems as problems

@@ -13,11 +13,10 @@ from cpikan.learning.strategies.block_band import BlockRows, folded, natural, so
 def dense(sets, blocks, width):
     rows, right = [], []
     for one in sets:
-        for n in range(len(one.first)):
+        for n, touched in enumerate(one.blocks.tolist()):
             out = torch.zeros(one.residual.shape[1], blocks, width, dtype=torch.float64)
-            out[:, one.first[n]] += one.jacobian[n, 0]
-            if one.second is not None:
-                out[:, one.second[n]] += one.jacobian[n, 1]
+            for number, block in enumerate(touched):
+                out[:, block] += one.jacobian[n, number]
             rows.append(out.flatten(1))
             right.append(one.residual[n])
     return torch.linalg.lstsq(torch.cat(rows), -torch.cat(right)[:, None]).solution.reshape(blocks, width)
@@ -37,11 +36,13 @@ def test_the_solution_is_that_of_the_whole_system(blocks, width, more, ring, see
     def drawn(*shape):
         return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
-    sets = [BlockRows(torch.arange(blocks), None, drawn(blocks, 1, width + more, width), drawn(blocks, width + more))]
+    sets = [
+        BlockRows(torch.arange(blocks)[:, None], drawn(blocks, 1, width + more, width), drawn(blocks, width + more))
+    ]
     left = torch.arange(blocks if ring and blocks > 1 else blocks - 1)
     if len(left):
         right = (left + 1) % blocks
-        sets.append(BlockRows(left, right, drawn(len(left), 2, 2, width), drawn(len(left), 2)))
+        sets.append(BlockRows(torch.stack([left, right], dim=1), drawn(len(left), 2, 2, width), drawn(len(left), 2)))
     order = (folded if ring else natural)(blocks)
     wanted = dense(sets, blocks, width)
     # drawn systems may be ill conditioned: QR loses the condition number times rounding

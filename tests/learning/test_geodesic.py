@@ -174,6 +174,14 @@ def test_the_recipe_trains_two_hidden_layers_behind_exact_walls():
     assert found.metrics["frozen_over_found"] > 100
 
 
+def test_a_network_that_is_given_is_compared_with_itself_as_it_was():
+    given = network((2, 6, 6, 1), ends=problem_ends("poisson-2d"))
+    found = solve("poisson-2d", given, "trained", settings=SolveSettings(1e4, steps=15)).metrics
+    assert found["output_share"] == pytest.approx(given.output_coefficients().numel() / found["parameters"])
+    again = solve("poisson-2d", given, "trained", settings=SolveSettings(1e4, steps=1)).metrics
+    assert again["frozen_over_found"] < 2 < found["frozen_over_found"]  # it begins where the first one ended
+
+
 def test_a_network_that_learned_nothing_is_not_called_trained():
     one = problem("poisson-2d")
     drawn = network((2, 8, 8, 1), ends=problem_ends("poisson-2d"))

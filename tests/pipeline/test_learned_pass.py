@@ -19,6 +19,7 @@ from cpikan.images.model_file import ModelCard, save_model
 from cpikan.images.models.unet import UNet
 from cpikan.images.tiles import LearnedTiles, MapUnits
 from cpikan.pipeline.reconstruction.network import LearnedModel
+from cpikan.pipeline.reconstruction.shown_map import ShownMap
 from cpikan.pipeline.reconstruction.stages.learn import NetworkRows
 from forked import exit_code_of_fork
 from independent_frames import Scene
@@ -66,7 +67,15 @@ def test_the_map_is_that_of_hybrid_corrected_as_the_network_says(wafer: Scene, m
         MapUnits(learned.summary["learned"]["unit_nm"], WAVES_NM[0] / 2),
         fingerprint="",
     )
-    shown = np.stack([np.where(valid, height, 0), np.where(valid, sigma, 0), valid]).astype(np.float32)
+    quantities = {"height_nm": height, "sigma_nm": sigma, "flags": flags, "modulation": np.ones_like(height)}
+
+    def rows(start: int, stop: int) -> dict[str, np.ndarray]:
+        return {name: values[start:stop] for name, values in quantities.items()}
+
+    seen = ShownMap.of(card.features, rows, lambda start, stop: np.empty((0, 0, 0)), height.shape)
+    shown = np.empty(seen.planes, np.float32)
+    seen.fill(0, height.shape[0], shown)
+    assert learned.summary["learned"]["form_slope_nm"] == pytest.approx(seen.form.slope_nm)  # a bowed wafer
     correction, spread, _ = tiles(shown[None])[0]
     found = maps(learned)
     assert np.array_equal(np.isfinite(found[0]), valid)

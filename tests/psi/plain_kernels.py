@@ -17,6 +17,7 @@ def phases(frames: np.ndarray, model: PixelModel, mask: np.ndarray | None = None
     """Compute the wrapped phase of one wavelength; ``frames`` (1, K, rows, W), ``mask`` (rows, W) nonzero if valid."""
     place = _places(frames, first_row)
     phase, variance, modulation, snr, saturated, excess = demodulate(frames, model.demodulation, place)
+    saturated = _clipped(frames, saturated, snr, model.demodulation)
     valid = _measured(snr, saturated, model.demodulation, mask)
     low = _low(variance / excess, variance[0], snr, model.demodulation)
     nan = np.where(valid, 0, np.nan)
@@ -35,6 +36,7 @@ def heights(frames: np.ndarray, model: PixelModel, first_row: int = 0, mask: np.
     phase, variance, modulation, snr, saturated, excess = demodulate(
         frames, model.demodulation, _places(frames, first_row)
     )
+    saturated = _clipped(frames, saturated, snr, model.demodulation)
     valid = _measured(snr, saturated, model.demodulation, mask)
     turns = remove_pistons(phase, search, first_row)
     spread = variance[list(search.order)] / _TURN**2
@@ -110,6 +112,13 @@ def _places(frames: np.ndarray, first_row: int) -> Position:
     """Give the rows and columns of the pixels of a band."""
     y, x = np.mgrid[: frames.shape[2], : frames.shape[3]]
     return y + first_row, x
+
+
+def _clipped(frames: np.ndarray, saturated: np.ndarray, snr: np.ndarray, model: Demodulation) -> np.ndarray:
+    """Tell what counts as clipped: saturated, or at black and bright enough to be measured."""
+    total = snr.sum(axis=0)
+    seen = (total >= model.snr_min) & np.isfinite(total) & (total > 0)
+    return np.asarray((frames >= model.saturation_dn).any(axis=(0, 1)) | (saturated & seen))
 
 
 def _measured(snr: np.ndarray, saturated: np.ndarray, model: Demodulation, mask: np.ndarray | None) -> np.ndarray:

@@ -65,6 +65,7 @@ def make_case(seed: int, kind: tuple[int, str], shape: tuple[int, int], *, carre
         noise=np.tile([0.7 * level**2, 0.3 * level**2 / (0.4 * top)], (wavelengths, 1)),
         phase_floor_rad2=rng.choice([0.0, 1e-4], wavelengths),
         saturation_dn=TOP[dtype],
+        black_dn=(-np.inf, 0.0, 0.1 * top)[seed % 3],
         snr_min=float(rng.uniform(5, 40)),
     )
     search = _search(rng, wavelengths, shape) if wavelengths > 1 else None
@@ -89,7 +90,7 @@ def make_field_case(seed: int, kind: tuple[int, str], shape: tuple[int, int]) ->
     )
     noise = tuple(NoiseModel(float(read), float(gain), "residuals", 1) for read, gain in d.noise)
     field = replace(
-        model_demodulation(models, noise, d.saturation_dn, extent),
+        replace(model_demodulation(models, noise, d.saturation_dn, extent), black_dn=d.black_dn),
         phase_floor_rad2=d.phase_floor_rad2,
         snr_min=d.snr_min,
     )

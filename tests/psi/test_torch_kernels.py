@@ -60,6 +60,7 @@ def make_model(case: Case) -> PixelModel:
         np.tile([case.spread_dn**2 * gain(case) ** 2, 0.002 * gain(case)], (case.wavelengths, 1)),
         phase_floor_rad2=np.full(case.wavelengths, 1e-5),
         saturation_dn=top,
+        black_dn=38.5 * gain(case),
         snr_min=30.0,
     )
     if case.wavelengths == 1:

@@ -14,6 +14,8 @@ from cpikan.errors import InputError
 from cpikan.partition import Intervals, Partition
 from cpikan.partition.windows import ramp
 
+_SLACK = {2: 1e-2, 4: 1e-5, 8: 1e-9}  # of the domain, by bytes of a number: what rounding may put outside
+
 
 @dataclass(frozen=True)
 class Group:
@@ -41,8 +43,9 @@ class Cover:
 def cover(partition: Partition[Any], x: Tensor) -> Cover:
     """Sort points (..., d), as one list of P, into the supports of the boxes; at most 2^d boxes hold a point.
 
-    A point outside the domain belongs to the nearest boxes. Boxes are grouped by the power of two that their number of
-    points lies under, so at most half of the places are left over.
+    Points outside the domain are refused, but for rounding. Boxes are grouped by the power of two that their number of
+    points lies under, so at most half of the places are left over. Inside a box points are sorted by their coordinates:
+    permuted points are the same product, and give permuted values exactly.
     """
     axes = len(partition.axes)
     if x.shape[-1:] != (axes,):
@@ -50,6 +53,7 @@ def cover(partition: Partition[Any], x: Tensor) -> Cover:
     places = _plain(x).reshape(-1, axes)
     if not np.isfinite(places).all():
         raise InputError("points are not all finite: leave out the ones that are NaN or infinite")
+    _check_inside(partition, places)
     sides = [_axis(axis, places[:, d]) for d, axis in enumerate(partition.axes)]
     found: list[list[np.ndarray]] = [[], [], [], [], []]  # rows, boxes, values, first and second derivatives
     for choice in itertools.product((0, 1), repeat=axes):
@@ -60,13 +64,29 @@ def cover(partition: Partition[Any], x: Tensor) -> Cover:
         for store, part in zip(found[2:], ("value", "d1", "d2"), strict=True):
             store.append(np.stack([getattr(sides[d], part)[side][held] for d, side in enumerate(choice)], axis=1))
     members = _Members(*map(np.concatenate, found))
-    return Cover(len(places), tuple(_groups(members, x)))
+    rank = np.empty(len(places), dtype=np.intp)
+    rank[np.lexsort(places.T)] = np.arange(len(places))
+    return Cover(len(places), tuple(_groups(members, rank, x)))
+
+
+def _check_inside(partition: Partition[Any], places: np.ndarray) -> None:
+    """Raise InputError for points that no subdomain holds."""
+    lower, upper = (np.array([getattr(axis, end) for axis in partition.axes], float) for end in ("lower", "upper"))
+    slack = _SLACK[places.dtype.itemsize] * np.maximum(upper - lower, np.maximum(abs(lower), abs(upper)))
+    outside = ((places < lower - slack) | (places > upper + slack)).any(axis=1)
+    if outside.any():
+        first = tuple(round(float(v), 6) for v in places[outside.argmax()])
+        raise InputError(
+            f"{int(outside.sum())} of {len(places)} points lie outside the subdomains, which reach from {lower.tolist()} to "
+            f"{upper.tolist()}; the first is {first}: leave them out, or cover them"
+        )
 
 
 def _plain(x: Tensor) -> np.ndarray:
     """Copy the numbers of a tensor; inside a transform of torch.func there are none to be had."""
     try:
-        return x.detach().cpu().numpy()
+        # as it is where it can be: inside a transform of the parameters alone, copies cannot be looked into
+        return x.numpy() if x.device.type == "cpu" and not x.requires_grad else x.detach().cpu().numpy()
     except RuntimeError:
         raise InputError("points inside a transform cannot be sorted: call .cover(x) before and pass it on") from None
 
@@ -105,8 +125,8 @@ def _axis(axis: Intervals[Any], x: np.ndarray) -> _Axis:
     return _Axis(piece, up.value - down.value, up.d1 - down.d1, up.d2 - down.d2)
 
 
-def _groups(members: _Members, x: Tensor) -> list[Group]:
-    order = np.argsort(members.box, kind="stable")
+def _groups(members: _Members, rank: np.ndarray, x: Tensor) -> list[Group]:
+    order = np.lexsort((rank[members.row], members.box))
     boxes, first, counts = np.unique(members.box[order], return_index=True, return_counts=True)
     size = np.ceil(np.log2(counts)).astype(int)
     groups = []
@@ -122,6 +142,14 @@ def _groups(members: _Members, x: Tensor) -> list[Group]:
 
 def _group(members: _Members, boxes: np.ndarray, pair: np.ndarray, filled: np.ndarray, x: Tensor) -> Group:
     value, d1, d2 = (getattr(members, part)[pair] * filled[..., None] for part in ("value", "d1", "d2"))
+    arrays = products(value, d1, d2)
+    window, slope, bend = (torch.from_numpy(array).to(device=x.device, dtype=x.dtype) for array in arrays)
+    index = torch.from_numpy(members.row[pair]).to(x.device)
+    return Group(torch.from_numpy(boxes).to(x.device), index, window, slope, bend)
+
+
+def products(value: np.ndarray, d1: np.ndarray, d2: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Multiply functions of one coordinate each, (..., d) with derivatives: value (...), gradient and second derivatives."""
     axes = value.shape[-1]
     gradient = np.empty_like(value)
     hessian = np.empty((*value.shape, axes), value.dtype)
@@ -131,7 +159,4 @@ def _group(members: _Members, boxes: np.ndarray, pair: np.ndarray, filled: np.nd
         for b in range(a):
             others = np.delete(value, [a, b], axis=-1).prod(axis=-1)
             hessian[..., a, b] = hessian[..., b, a] = d1[..., a] * d1[..., b] * others
-    arrays = (value.prod(axis=-1), gradient, hessian)
-    window, slope, bend = (torch.from_numpy(array).to(device=x.device, dtype=x.dtype) for array in arrays)
-    index = torch.from_numpy(members.row[pair]).to(x.device)
-    return Group(torch.from_numpy(boxes).to(x.device), index, window, slope, bend)
+    return value.prod(axis=-1), gradient, hessian

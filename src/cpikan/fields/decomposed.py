@@ -12,6 +12,7 @@ from cpikan.errors import InputError, check_type
 from cpikan.fields.cover import Cover, Group, cover
 from cpikan.fields.functional import functional
 from cpikan.fields.protocol import Jet, Second, check_second
+from cpikan.fields.start import Start
 from cpikan.partition import Intervals, Partition
 
 
@@ -45,6 +46,7 @@ class DecomposedField(nn.Module):
             )
         self.partition, self.parts = partition, parts
         self._forward, self._jet = functional(parts), functional(parts, "jet")
+        self._features = functional(parts, "features_jet")
 
     @staticmethod
     def boxes(partition: Partition[Any]) -> tuple[list[list[float]], list[list[float]]]:
@@ -89,12 +91,49 @@ class DecomposedField(nn.Module):
         curve = points.new_zeros(size, outputs, *tails[second])
         for group in covered.groups:
             u = self._jet(self._tensors(group), points[group.index], second=second)
-            product = _windowed(group, u, second)
+            product = windowed(group.window, group.window_gradient, group.window_hessian, u, second)
             value = _add(value, group, product.value)
             gradient = _add(gradient, group, product.gradient)
             curve = _add(curve, group, product.second)
         lead = x.shape[:-1]
         return Jet(*(part.reshape(*lead, *part.shape[1:]) for part in (value, gradient, curve)))
+
+    def features(self, x: Float[Tensor, "*points d"]) -> Float[Tensor, "*points features"]:
+        """Evaluate what the field is linear in, (..., N * F): the features of every subdomain under its window."""
+        return self.features_jet(x, "none").value
+
+    def features_jet(self, x: Float[Tensor, "*points d"], second: Second = "axes") -> Jet:
+        """Evaluate ``features`` with their derivatives, (..., N * F), (..., N * F, d) and second ones as in `Jet`."""
+        check_second(second)
+        points, covered = self._enter(x, None)
+        size, number = len(points), len(self.partition)
+        total: list[Tensor] = []
+        for group in covered.groups:
+            jet = self._features(self._tensors(group), points[group.index], second=second)
+            jet = windowed(group.window, group.window_gradient, group.window_hessian, jet, second)
+            total = total or [part.new_zeros(size, number, *part.shape[2:]) for part in jet]
+            place = (group.index, group.boxes[:, None].expand_as(group.index))
+            for whole, part in zip(total, jet, strict=True):
+                whole.index_put_(place, part, accumulate=True)
+        flat = [part.flatten(1, 2) for part in total]
+        return Jet(*(part.reshape(*x.shape[:-1], *part.shape[1:]) for part in flat))
+
+    def output_coefficients(self) -> Tensor:
+        """Return the coefficients of the features, (N * F, outputs)."""
+        found: Tensor = self.parts.output_coefficients().flatten(0, 1)  # type: ignore[operator]
+        return found
+
+    def set_output_coefficients(self, coefficients: Tensor) -> None:
+        """Put the coefficients of the features in place; raises InputError for another shape."""
+        shape = self.parts.output_coefficients().shape  # type: ignore[operator]
+        if coefficients.shape != (shape[0] * shape[1], shape[2]):
+            given = tuple(coefficients.shape)
+            raise InputError(f"output coefficients of shape {given}: give {(shape[0] * shape[1], shape[2])}")
+        self.parts.set_output_coefficients(coefficients.reshape(shape))  # type: ignore[operator]
+
+    def restart(self, start: Start) -> None:
+        """Draw the coefficients of all parts anew."""
+        self.parts.restart(start)  # type: ignore[operator]
 
     def config(self) -> dict[str, Any]:
         """Write down the partition; the parts are stored with their own."""
@@ -128,19 +167,19 @@ def _add(total: Tensor, group: Group, part: Tensor) -> Tensor:
     return total.index_add(0, group.index.flatten(), part.flatten(0, 1))
 
 
-def _windowed(group: Group, u: Jet, second: Second) -> Jet:
-    """Compute the jet of window times field: (w u)_ab = w_ab u + w_a u_b + w_b u_a + w u_ab."""
-    w, w1, w2 = group.window[..., None], group.window_gradient[..., None, :], group.window_hessian[..., None, :, :]
+def windowed(window: Tensor, gradient: Tensor, hessian: Tensor, u: Jet, second: Second) -> Jet:
+    """Compute the jet of window (...) times field (..., outputs): (w u)_ab = w_ab u + w_a u_b + w_b u_a + w u_ab."""
+    w, w1, w2 = window[..., None], gradient[..., None, :], hessian[..., None, :, :]
     value = w * u.value
-    gradient = w1 * u.value[..., None] + w[..., None] * u.gradient
+    slope = w1 * u.value[..., None] + w[..., None] * u.gradient
     if second == "none":
-        return Jet(value, gradient, u.second)
+        return Jet(value, slope, u.second)
     if second == "full":
         cross = w1[..., :, None] * u.gradient[..., None, :]
         curve = w2 * u.value[..., None, None] + cross + cross.mT + w[..., None, None] * u.second
-        return Jet(value, gradient, curve)
+        return Jet(value, slope, curve)
     pure = w2.diagonal(dim1=-2, dim2=-1)
     bend = pure * u.value[..., None] + 2 * w1 * u.gradient
     if second == "laplacian":
-        return Jet(value, gradient, bend.sum(dim=-1) + w * u.second)
-    return Jet(value, gradient, bend + w[..., None] * u.second)
+        return Jet(value, slope, bend.sum(dim=-1) + w * u.second)
+    return Jet(value, slope, bend + w[..., None] * u.second)

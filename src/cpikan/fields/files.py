@@ -18,6 +18,7 @@ from cpikan.fields.decomposed import DecomposedField
 from cpikan.fields.embedded import EmbeddedField
 from cpikan.fields.front_ckan import FrontCKAN
 from cpikan.fields.kinds import FIELDS
+from cpikan.fields.levelled import LevelledField
 from cpikan.fields.lifted import LiftedField
 from cpikan.fields.module_field import ModuleField
 from cpikan.fields.piecewise import PiecewiseChebyshev
@@ -30,6 +31,7 @@ from cpikan.storage.documents import parse_json
 _FORMAT = 1
 _NESTED: dict[str, tuple[Any, Callable[[Any], Sequence[Any]]]] = {  # a field around others, and which others
     "DecomposedField": (DecomposedField, lambda field: [field.parts]),
+    "LevelledField": (LevelledField, lambda field: list(field.levels)),
     "CornerField": (CornerField, lambda field: [field.field]),
     "EmbeddedField": (EmbeddedField, lambda field: [field.field]),
     "LiftedField": (LiftedField, lambda field: [field.network, field.lift]),

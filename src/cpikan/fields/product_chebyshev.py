@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -134,6 +134,25 @@ class ProductChebyshev(nn.Module):
             bend = torch.stack([derived(*(2 * p for p in unit[a])) for a in axes], dim=-1)
         jet = self.scaling.physical(Jet(value, gradient, bend))
         return jet._replace(second=jet.second.sum(dim=-1)) if second == "laplacian" else jet
+
+
+@torch.no_grad()
+def interpolate(series: ProductChebyshev, function: Callable[[Tensor], Tensor]) -> None:
+    """Set the coefficients of N series to those that interpolate ``function``, points (B, d) to (B, outputs)."""
+    grid = torch.cartesian_prod(*[chebyshev_nodes(modes) for modes in series.modes]).reshape(-1, series.dimension)
+    x = series.scaling.inverse(grid.expand(len(series.coefficients), -1, -1))
+    table = function(x.flatten(0, 1)).reshape(len(x), *series.modes, series.outputs)
+    for axis, modes in enumerate(series.modes):
+        basis = basis_jet(chebyshev_nodes(modes), modes, 0)[0]
+        size = torch.full((modes, 1), 2.0, dtype=torch.float64) / modes
+        size[0] /= 2
+        table = torch.tensordot(table, size * basis.mT, ([axis + 1], [1])).movedim(-1, axis + 1)
+    series.set_output_coefficients(table.flatten(1, -2))
+
+
+def chebyshev_nodes(count: int) -> Tensor:
+    """Place the zeros of T_count in rising order, (count,)."""
+    return -torch.cos(torch.pi * (torch.arange(count, dtype=torch.float64) + 0.5) / count)
 
 
 def basis_jet(scaled: Tensor, modes: int, order: int) -> list[Tensor]:

@@ -230,7 +230,7 @@ def _condition_term(problem: Problem, name: str, condition: Condition) -> Term:
             )
         return {name: found}
 
-    return Term(name, function, user_weight=condition.weight)
+    return Term(name, function, condition.second, user_weight=condition.weight)
 
 
 def _is_affine(term: Term, at: PointSet, outputs: int) -> bool:

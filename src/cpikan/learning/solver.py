@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cpikan.errors import NUMBER, WHOLE, InputError, check_type
+from cpikan.errors import WHOLE, InputError, check_type
 from cpikan.fields.constrained import Ansatz, ConstrainedField
 from cpikan.fields.functional import parameter_vector
-from cpikan.fields.layered import Start
+from cpikan.fields.layered import LayeredField, Start
 from cpikan.fields.mapped import MappedCPIKAN
-from cpikan.learning.balancers.balancer import Balancer
-from cpikan.learning.balancers.kinds import balancer_named
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
-from cpikan.learning.combinators import Restarts, Sequential, check_restarts
-from cpikan.learning.directions.direction import Direction
-from cpikan.learning.directions.kinds import direction_named
+from cpikan.learning.combinators import Restarts, Sequential
 from cpikan.learning.iterate import Iterate, placed
 from cpikan.learning.losses.kinds import loss_mode_of
-from cpikan.learning.losses.loss_mode import LossMode
 from cpikan.learning.objective import Objective
 from cpikan.learning.recipes import Recipe, recipe_named
-from cpikan.learning.runner import Budget, Callback, Runner
-from cpikan.learning.samplers.kinds import SAMPLERS, make_sampler
+from cpikan.learning.runner import Callback, Runner
 from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
-from cpikan.learning.samplers.sampler import Sampler, check_sampler
 from cpikan.learning.solution import Solution
+from cpikan.learning.solve_settings import DEFAULTS
+from cpikan.learning.solve_settings import SolveSettings as SolveSettings
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.trained import trained
-from cpikan.learning.transfer import check_start, transferred
+from cpikan.learning.transfer import transferred
 from cpikan.learning.trust.assess import assess
 from cpikan.learning.unknowns import network_of, outputs_of, unknowns_of
 from cpikan.learning.violations import Violation, violations, zero_cost
 from cpikan.physics.catalogue import problem as problem_named
-from cpikan.physics.exact_conditions import with_exact_conditions
 from cpikan.physics.problem import Problem
-from cpikan.physics.regions import Box
 from cpikan.physics.resonance import near_resonance
-from cpikan.streaming.events import SILENT, Events
 from cpikan.streaming.run_store import RunStore
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -56,122 +47,13 @@ SIDES = {1: 2001, 2: 201, 3: 41}  # test points per axis
 _MOST = 70_000  # test points in four dimensions and more
 
 
-@dataclass(frozen=True)
-class SolveSettings:
-    """What a solve may use, where it looks, and where its state is kept.
-
-    ``seconds`` (by ``clock``: on the wall, or of the processor) and ``steps`` bound it, and it ends where the held-out
-    residual is ``rtol`` of that of u = 0. ``points``, a rule, another sampler or the name of one (`SAMPLERS`, which acts
-    every ``sampler_every`` steps on the recipe's points), replaces the recipe's; ``events`` hear the seconds used, and
-    may cancel. ``checkpoint`` is a folder where the state is kept, every ``checkpoint_s`` seconds and after every stage;
-    with ``resume`` a solve goes on from there as if it had not been interrupted (the seconds used before count), or
-    begins where nothing is. ``restarts`` replaces the recipe's. ``batch`` interior points are drawn for every step, in
-    the stages that take mini-batches. ``balancer`` weighs terms or points instead of the recipe's, and ``direction``
-    combines their gradients in the stages that follow one, each by itself or by its name (`BALANCERS`, `DIRECTIONS`).
-    ``constraints`` says how conditions are held: "exact" by the form of the solution, where it can (the rest by squares),
-    "penalty" by squares, "augmented-lagrangian" and "al-pinn" by multipliers too. ``loss_mode`` says what stands in the cost
-    for the equation, by itself or by its name (`LOSS_MODES`). ``start_from`` is a solution, or where one was saved, of this
-    or another problem: a copy of its network is the start (`transferred`). With points or any of these six a recipe trains a
-    network, whatever it does without.
-    ``callback(field, record)`` is called with the field as it is and a record of the history, every ten steps, or for each
-    field that a strategy has made as a whole (a window of time, a passage); it ends the solve by returning True.
-    """
-
-    seconds: float = 60.0
-    points: Sampler | str | None = None
-    events: Events = SILENT
-    checkpoint: Path | str | None = None
-    resume: bool = False
-    checkpoint_s: float = 5.0
-    restarts: int | None = None
-    steps: int | None = None
-    rtol: float = 1e-11
-    balancer: Balancer | str | None = None
-    direction: Direction | str | None = None
-    sampler_every: int | None = None
-    clock: str = "wall"
-    callback: Callback | None = None
-    batch: int | None = None
-    constraints: str | None = None
-    loss_mode: LossMode | str = "strong"
-    start_from: Solution | Path | str | None = None
-
-    def __post_init__(self) -> None:
-        if self.resume and self.checkpoint is None:
-            raise InputError("resume without a checkpoint: name its folder")
-        if not self.checkpoint_s >= 0:
-            raise InputError(f"checkpoints every {self.checkpoint_s} s: give 0 or more")
-        check_type("seconds", self.seconds, NUMBER, "a number above 0")
-        check_type("clock", self.clock, str, "wall or processor")
-        check_restarts(self.restarts or 0)
-        assert self.budget  # refuses limits that are none
-        if self.callback is not None and not callable(self.callback):
-            raise InputError(f"callback {self.callback!r}: give a function of (field, record)")
-        if self.points is not None and not isinstance(self.points, str):
-            check_sampler(self.points)
-        if self.start_from is not None:
-            check_start(self.start_from)
-        if self.sampler_every is not None and not isinstance(self.points, str):
-            raise InputError(f"a sampler every {self.sampler_every} steps: name one of {', '.join(SAMPLERS)}")
-
-    def sampling(self, base: Points) -> SolveSettings:
-        """Make the sampler that is named begin with the points ``base``; raises InputError for an unknown name."""
-        if not isinstance(self.points, str):
-            return self
-        return replace(self, points=make_sampler(self.points, base, self.sampler_every), sampler_every=None)
-
-    @property
-    def trains(self) -> bool:
-        """Tell whether there is something asked for that only the training of a network has."""
-        asked = (self.points, self.balancer, self.direction, self.batch, self.constraints, self.start_from)
-        return any(part is not None for part in asked) or loss_mode_of(self.loss_mode).trains
-
-    def applied(self, recipe: Recipe, problem: Problem) -> Recipe:
-        """Put all that is asked for into a recipe; raises InputError for what does not go together."""
-        recipe = loss_mode_of(self.loss_mode).applied(recipe)
-        if self.constraints is not None:
-            recipe = recipe.holding(self.constraints)
-        if self.balancer is not None:
-            found = balancer_named(self.balancer, problem) if isinstance(self.balancer, str) else self.balancer
-            recipe = replace(recipe, balancer=found)
-        if self.direction is not None:
-            direction = direction_named(self.direction) if isinstance(self.direction, str) else self.direction
-            recipe = recipe.along(direction)
-        if self.batch is not None:
-            recipe = recipe.batched(self.batch)
-        recipe.check()
-        return recipe
-
-    def posed(self, problem: Problem, recipe: Recipe, drawn: bool) -> tuple[Problem, Ansatz | None]:
-        """Take conditions that are held exactly out of a problem, for a field that is drawn, or given with "exact" asked for.
-
-        Unasked a recipe holds values on boxes: functions of coordinates that have slopes or periods train more slowly. Raises
-        InputError where "exact" was asked for and there is nothing to hold.
-        """
-        asked = self.constraints == "exact"
-        if not recipe.exact_values or not (asked or (drawn and isinstance(problem.region, Box))):
-            return problem, None
-        found = with_exact_conditions(problem, embedded=drawn and asked)
-        if found[1] is None and asked:
-            raise InputError(
-                f"no condition of {problem.name} can be held by the form of the solution: give constraints='penalty' or "
-                "'augmented-lagrangian'"
-            )
-        return found
-
-    @property
-    def budget(self) -> Budget:
-        """Return the limits on seconds, steps and tolerance."""
-        return Budget(self.seconds, self.steps, self.rtol, self.clock)
-
-
 def solve(
     problem: Problem | str,
     field: nn.Module | None = None,
     recipe: Recipe | str = "default",
     *,
     seed: int = 0,
-    settings: SolveSettings = SolveSettings(),
+    settings: SolveSettings = DEFAULTS,
 ) -> Solution:
     """Find the field that satisfies a problem (or one of the catalogue, by name), the same for the same seed.
 
@@ -186,17 +68,20 @@ def solve(
     check_seed(seed)
     problem = problem_named(problem) if isinstance(problem, str) else problem
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
-    asked, mode, recipe = recipe, loss_mode_of(settings.loss_mode), settings.applied(recipe, problem)
+    asked, mode = recipe, loss_mode_of(settings.loss_mode)
+    recipe = settings.finding(settings.applied(recipe, problem), problem)
     own = None if settings.trains or field is not None else recipe.own
-    drawn = own is None and field is None
-    if field is not None and settings.start_from is not None:
-        raise InputError("a field and a solution to start from: give one of them, whose network is the start")
+    drawn, begun = own is None and field is None, _as_it_was(field) if isinstance(field, LayeredField) else None
+    if field is not None and (settings.start_from is not None or settings.cut is not None):
+        what = "subdomains" if settings.cut is not None else "a solution to start from"
+        raise InputError(f"a field and {what}: give one of them")
     plain, ansatz = settings.posed(problem, recipe, drawn) if own is None else (problem, None)
     formed = mode.pose(problem)
     posed = plain if formed is problem else formed if ansatz is None else settings.posed(formed, recipe, drawn)[0]
+    plain, posed, whole = (settings.coupled(one) for one in (plain, posed, problem))
     point_map = None if ansatz is None else ansatz.point_map
     if own is None:
-        field = _start(problem, ansatz, recipe, seed, settings) if field is None else field
+        field = _start(posed, ansatz, recipe, seed, settings) if field is None else field
         check_field(problem, field)
         settings = settings.sampling(_points(recipe, problem, field, seed))
         mode.check_points(settings.points)
@@ -207,16 +92,17 @@ def solve(
         reason = _run(run, field, recipe, settings)
     seconds, warnings = run.seconds, [*_unused(asked, own is None, settings), *_warnings(problem, run, own is None)]
     iterate = _by_equation(plain, run, recipe) if mode.trains else run.iterate
-    found = iterate if ansatz is None else _behind(problem, ansatz, iterate, recipe, seed)
+    found = iterate if ansatz is None else _behind(whole, ansatz, iterate, recipe, seed)
     missed = violations(found.field, found.heldout)
     metrics = _metrics(problem, found, run, missed, seconds)
-    fresh = _start(problem, ansatz, recipe, seed, settings) if drawn else None
-    if fresh is not None and len(fresh.widths) > 3:
-        fresh.restart(Start(seed))
-        metrics |= trained(fresh, iterate)
+    if drawn and len(recipe.hidden) > 1:
+        begun = _start(posed, ansatz, recipe, seed, settings)
+        begun.restart(Start(seed))
+    if begun is not None:
+        metrics |= trained(begun, iterate)
     metrics |= run.figures
     # what a network of mapped coordinates cannot do is not known to the equation that is posed for it
-    judged = (plain, iterate) if point_map is None else (problem, found)
+    judged = (plain, iterate) if point_map is None else (whole, found)
     trust, known = assess(*judged, run.levels, missed)
     if known is not None:
         metrics["standard_errors"] = list(known.standard_errors)
@@ -233,7 +119,14 @@ def _start(problem: Problem, ansatz: Ansatz | None, recipe: Recipe, seed: int, s
     """Make the network that a recipe begins with: a fresh one, or that of the solution to start from."""
     if settings.start_from is not None:
         return transferred(settings.start_from, problem, ansatz)
+    if settings.cut is not None:
+        return settings.cut.network(problem, recipe, seed)
     return recipe.network(problem, seed, None if ansatz is None else ansatz.point_map)
+
+
+def _as_it_was(field: LayeredField) -> LayeredField | None:
+    """Keep a field with hidden layers to train as it is given; None for others."""
+    return copy.deepcopy(field) if len(field.widths) > 3 else None
 
 
 def _callback(callback: Callback | None, ansatz: Ansatz | None) -> Callback | None:
@@ -304,6 +197,7 @@ def _store(
         "seed": seed,
         "points": None if settings.points is None else {k: described(v) for k, v in vars(settings.points).items()},
         "restarts": settings.restarts,
+        "subdomains": None if settings.cut is None else described(settings.cut),
         "field": shape,
     }
     if settings.start_from is not None and field is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -90,12 +91,19 @@ def spread_tiles(length: int, tile: int, overlap: int, ramp: int, multiple: int 
 def split_range(lower: float, upper: float, count: int, overlap: float) -> Intervals[float]:
     """Cut the coordinates [lower, upper] into ``count`` equal cores with ramps of ``overlap`` (0 to 1) core widths."""
     core = (upper - lower) / count
-    cuts = tuple(lower + i * core for i in range(1, count))
-    width = overlap * core if count > 1 else 0.0
-    if any(later <= cut for cut, later in zip((lower, *cuts), (*cuts, upper), strict=True)):
+    return split_at((lower, *(lower + i * core for i in range(1, count)), upper), overlap)
+
+
+def split_at(knots: Sequence[float], overlap: float) -> Intervals[float]:
+    """Cut an axis at given places, both ends included, with ramps of ``overlap`` (0 to 1) times the shortest core."""
+    lower, cuts, upper = float(knots[0]), tuple(float(cut) for cut in knots[1:-1]), float(knots[-1])
+    if any(later <= cut for cut, later in itertools.pairwise((lower, *cuts, upper))):
         raise InputError(
-            f"range {lower} to {upper} is too short for {count} pieces: give a longer range or fewer pieces"
+            f"range {lower} to {upper} is too short for {len(cuts) + 1} pieces: give a longer range or fewer pieces, cuts "
+            "in rising order"
         )
+    cores = [later - cut for cut, later in itertools.pairwise((lower, *cuts, upper))]
+    width = overlap * min(cores) if cuts else 0.0
     ramps = tuple(cut - width / 2 for cut in cuts)
     return Intervals(
         lower=lower,

@@ -12,7 +12,7 @@ from typing import Any, Generic
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.partition.intervals import Intervals, Number, split_range, spread_tiles
+from cpikan.partition.intervals import Intervals, Number, split_at, split_range, spread_tiles
 from cpikan.partition.windows import Profile, window
 
 
@@ -122,8 +122,7 @@ class Partition(Generic[Number]):
             raise InputError(
                 f"lower, upper and counts have {len(lower)}, {len(upper)} and {len(counts)} entries: give one per axis"
             )
-        if not (overlap == 0 or 1e-6 <= overlap <= 1):
-            raise InputError(f"overlap {overlap} is no usable share of a core: give 0, or 1e-6 to 1")
+        _check_overlap(overlap)
         pieces = per_axis(counts, len(counts), "counts", 1)
         for low, high in zip(lower, upper, strict=True):
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -134,6 +133,20 @@ class Partition(Generic[Number]):
                 for low, high, n in zip(lower, upper, pieces, strict=True)
             )
         )
+
+    @staticmethod
+    def between(knots: Sequence[Sequence[float]], overlap: float = 0.0) -> Partition[float]:
+        """Cut a domain at the places ``knots`` of every axis, its ends included, into boxes of any lengths.
+
+        ``overlap`` is the length of the ramp between neighbours as a share of the axis's shortest core, as in
+        ``subdomains``. Raises InputError for fewer than two places, and for those that do not rise.
+        """
+        _check_overlap(overlap)
+        if not knots or any(len(places) < 2 for places in knots):
+            raise InputError(f"knots {[list(places) for places in knots]}: give at least both ends of every axis")
+        if not all(math.isfinite(place) for places in knots for place in places):
+            raise InputError(f"knots {[list(places) for places in knots]}: give finite places")
+        return Partition(tuple(split_at(places, overlap) for places in knots))
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -194,6 +207,12 @@ class Partition(Generic[Number]):
             others * np.stack([part.d1 for part in parts], axis=1),
             others * np.stack([part.d2 for part in parts], axis=1),
         )
+
+
+def _check_overlap(overlap: float) -> None:
+    """Raise InputError for a share of a core that no ramp can have."""
+    if not (overlap == 0 or 1e-6 <= overlap <= 1):
+        raise InputError(f"overlap {overlap} is no usable share of a core: give 0, or 1e-6 to 1")
 
 
 def _check_tile(length: int, overlap: int, ramp: int, multiple: int) -> None:

@@ -31,7 +31,7 @@ def smoothstep(t: np.ndarray) -> Profile:
     return Profile(value, 30.0 * slope * slope, 60.0 * slope * (1.0 - 2.0 * t))
 
 
-def ramp(x: np.ndarray, start: float, width: float) -> Profile:
+def ramp(x: np.ndarray, start: float | np.ndarray, width: float) -> Profile:
     """Evaluate the smooth step over [start, start + width]; for width 0 a jump at ``start``, which counts as above."""
     if width == 0:
         zero = np.zeros_like(x)

@@ -61,8 +61,8 @@ def evolution(problem: Problem) -> Evolution | None:
     return Evolution(time, tuple(sorted(values | first | second)), tuple(sorted(rates | second)))
 
 
-def _drawn(problem: Problem) -> tuple[Jet, torch.Tensor]:
-    """Draw jets at a few points inside."""
+def drawn_jet(problem: Problem) -> tuple[Jet, torch.Tensor]:
+    """Draw a jet at a few points inside, its streams leaves to derive by."""
     generator = torch.Generator().manual_seed(1)
     d, outputs = problem.dimension, problem.outputs + len(problem.unknowns)
     second = {"axes": (d,), "full": (d, d), "laplacian": (), "none": (0,)}[problem.second]
@@ -82,8 +82,8 @@ def _outputs(push: torch.Tensor) -> set[int]:
 
 def _bound(problem: Problem, condition: Condition, time: int) -> tuple[set[int], set[int]]:
     """List the outputs whose value, and whose rate, a condition at the start binds."""
-    jet, points = _drawn(problem)
-    partner = None if condition.period is None else _drawn(problem)[0]
+    jet, points = drawn_jet(problem)
+    partner = None if condition.period is None else drawn_jet(problem)[0]
     push = pullback(condition.residual(jet, Side(points, torch.ones_like(points), partner)), [jet])[0]
     others = [axis for axis in range(problem.dimension) if axis != time]
     values = _outputs(push.value) | _outputs(push.gradient[..., others].flatten(2))
@@ -92,7 +92,7 @@ def _bound(problem: Problem, condition: Condition, time: int) -> tuple[set[int],
 
 def derived(problem: Problem, axis: int) -> tuple[set[int], set[int]]:
     """List the outputs whose first, and whose second derivative along an axis stands in the equation."""
-    jet, points = _drawn(problem)
+    jet, points = drawn_jet(problem)
     first, second = set[int](), set[int]()
     for residual in problem.interior(jet, points).values():
         push = pullback(residual, [jet])[0]

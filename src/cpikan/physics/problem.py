@@ -49,8 +49,9 @@ class Condition:
     more every fourth is held out. With a ``mix`` (rows, n) these points are coupled: ``residual`` gives what is summed over
     them, and the residuals are ``mix`` times that (`integral`). ``weight`` multiplies the one that the solver finds: noisy
     data, which no solution fits, weigh less than what must hold. With ``every_output`` the residual takes the number of an
-    output as a third argument,
-    and a problem has such a condition for each. Raises InputError for points or data of a wrong shape or not finite.
+    output as a third argument, and a problem has such a condition for each. ``across`` (n, d) are points on the other side of
+    those ``at``, where subdomains meet: ``side.partner`` is the jet there, and none is held out. ``second`` says which second
+    derivatives the residual takes. Raises InputError for points or data of a wrong shape or not finite.
     """
 
     name: str
@@ -62,6 +63,8 @@ class Condition:
     weight: float = 1.0
     every_output: bool = False
     mix: Tensor | None = None
+    across: Tensor | None = None
+    second: Second = "none"
 
     def __post_init__(self) -> None:
         if isinstance(self.on, str):  # one part alone
@@ -70,6 +73,10 @@ class Condition:
             count = 0 if self.at is None else len(self.at)
             raise InputError(
                 f"condition {self.name!r} mixes {count} points by {tuple(self.mix.shape)}: give at= and (rows, n)"
+            )
+        if self.across is not None and (self.at is None or self.across.shape != self.at.shape):
+            raise InputError(
+                f"condition {self.name!r} has points across of {tuple(self.across.shape)}: give as many at="
             )
         if self.at is None:
             if self.data is not None:

@@ -143,3 +143,24 @@ def test_known_pistons_give_absolute_heights() -> None:
     unknown = found_in(frames, told())
     assert unknown.alignment is not None
     assert not unknown.alignment.absolute
+
+
+def noisy_pair() -> tuple[np.ndarray, Acquisition]:
+    """Give clean frames of two wavelengths, 0.1 rad, of which the noise puts some pixels at either end of the range."""
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[-1:1:512j, -1:1:512j]
+    form = rng.uniform(0.4, 1) * (x * x + y * y) + rng.uniform(-1, 1) * x * y + rng.uniform(-0.5, 0.5) * x
+    height = 3802.24 * (0.9 * form / np.ptp(form) + 0.1 * ((np.abs(x) < 0.3) & (np.abs(y) < 0.3)) - 0.5)
+    waves, steps = (632.8, 594.1), (0.0, 90.0, 180.0, 270.0)
+    angle = 4 * np.pi * height / np.array(waves)[:, None, None, None] + np.radians(steps)[:, None, None]
+    share = 0.5 + 0.35 * np.cos(angle) + np.random.default_rng((1, 3)).normal(0, 0.1 * 0.35 * np.sqrt(2), angle.shape)
+    frames = np.clip(np.rint(255 * share), 0, 255).astype(np.uint8)
+    return frames.reshape(8, 512, 512), Acquisition(waves, (steps,) * 2, "trusted", None, 8)
+
+
+def test_noise_that_leaves_orders_open_is_no_other_wavelength() -> None:
+    frames, acquisition = noisy_pair()
+    sample = take_subsample(FrameStack.from_array(frames, acquisition), None)
+    found = calibrate_stack(sample, acquisition, 255.0, CalibrationSettings(), by_surface=False, may_reorder=True)[0]
+    assert found.acquisition is None
+    assert set(names(found)) == {"wrong-orders", "range-filled"}

@@ -100,7 +100,8 @@ def boundary_points(problem: Problem, condition: Condition, points: Points) -> t
     """Place points and normals (n, d) of a condition: its share of the boundary points, one per end in 1-D."""
     if condition.at is not None:
         given = condition.at.double().numpy()
-        given = given if condition.mix is not None else given[measured_part(len(given), points)]
+        whole = condition.mix is not None or condition.across is not None
+        given = given if whole else given[measured_part(len(given), points)]
         return given, np.zeros_like(given)
     parts = problem.region.walls if condition.on is None else condition.on
     if not parts:
@@ -119,7 +120,7 @@ def boundary_points(problem: Problem, condition: Condition, points: Points) -> t
 def _condition_points(problem: Problem, condition: Condition, points: Points) -> PointSet:
     positions, normals = (_tensor(part) for part in boundary_points(problem, condition, points))
     data = None if condition.data is None else condition.data[measured_part(len(condition.data), points)]
-    partner = None
+    partner = None if condition.across is None else condition.across.double()
     if condition.period is not None:
         assert isinstance(problem.region, Box)
         axis = problem.region.axes.index(condition.period)

@@ -13,12 +13,11 @@ _LOOSE = 1e-15  # a pivot, of the largest, that rounding makes
 
 @dataclass(frozen=True)
 class BlockRows:
-    """Rows J_a c_a + J_b c_b = -r for N pairs of blocks: ``first`` and ``second`` (N,) name them, ``jacobian`` is
-    (N, blocks, rows, K) with one or two blocks, ``residual`` (N, rows). ``second`` is None for rows of one block.
+    """Rows J_a c_a + J_b c_b + ... = -r for N groups of blocks, which ``blocks`` (N, M) names; ``jacobian`` is (N, M, rows, K),
+    ``residual`` (N, rows).
     """
 
-    first: Tensor
-    second: Tensor | None
+    blocks: Tensor
     jacobian: Tensor
     residual: Tensor
 
@@ -32,8 +31,8 @@ def solve_band(sets: Sequence[BlockRows], order: Tensor) -> Tensor:
     """
     blocks, width = len(order), sets[0].jacobian.shape[-1]
     dtype = sets[0].residual.dtype
-    pairs = [one for one in sets if one.second is not None and len(one.first)]
-    reach = max((int((order[one.first] - order[one.second]).abs().max()) for one in pairs), default=0)
+    places = [order[one.blocks] for one in sets if len(one.blocks)]
+    reach = max((int((at.amax(dim=1) - at.amin(dim=1)).max()) for at in places), default=0)
     waiting: list[list[Tensor]] = [[] for _ in range(blocks)]
     for one in sets:
         _spread(one, order, waiting, (reach + 1) * width)
@@ -48,11 +47,11 @@ def solve_band(sets: Sequence[BlockRows], order: Tensor) -> Tensor:
     for place in reversed(range(blocks)):
         rows = kept[place]
         right = -rows[:, -1] - rows[:, width:-1] @ solved[place + 1 : place + 1 + reach].flatten()
-        solved[place] = torch.linalg.solve_triangular(_firm(rows[:, :width]), right[:, None], upper=True).squeeze(1)
+        solved[place] = torch.linalg.solve_triangular(firm(rows[:, :width]), right[:, None], upper=True).squeeze(1)
     return solved[order]
 
 
-def _firm(triangle: Tensor) -> Tensor:
+def firm(triangle: Tensor) -> Tensor:
     """Give unknowns that no row determines an infinite pivot: they stay where they are."""
     size = triangle.diagonal().abs()
     loose = size <= _LOOSE * size.max()
@@ -74,7 +73,7 @@ def _spread(one: BlockRows, order: Tensor, waiting: list[list[Tensor]], columns:
     """Put rows where their first block is eliminated, columns relative to it."""
     count, parts, rows, width = one.jacobian.shape
     for n in range(count):
-        ends = [int(order[one.first[n]])] + ([] if one.second is None else [int(order[one.second[n]])])
+        ends = order[one.blocks[n]].tolist()
         base = min(ends)
         out = one.residual.new_zeros(rows, columns + 1)
         for part, place in zip(range(parts), ends, strict=True):

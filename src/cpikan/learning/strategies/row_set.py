@@ -17,7 +17,8 @@ Place = tuple[Tensor, Tensor]
 
 
 class RowSet:
-    """R residuals at one or two ``places``: points (N, B, d) and the boxes (N,) that they lie in.
+    """R residuals at one or two ``places``: points (N, B, d) and the boxes (N,) that they lie in; (N, M) where the series of
+    M boxes make the solution there, as a subclass has it.
 
     ``unit`` (outputs,) is the size of each output: coefficients are counted in it, so that outputs of different sizes weigh
     alike. ``weight`` is broadcast to (R, N, B).
@@ -28,28 +29,25 @@ class RowSet:
     ) -> None:
         self._series, self._unit, self._function = series, unit, function
         self._points = places[0][0]
-        self._boxes = [boxes for _, boxes in places]
+        self._boxes = [boxes.reshape(len(boxes), -1) for _, boxes in places]
         self._bases = [self._basis(second, *place) for place in places]
         self.weight = torch.ones(())
 
     def _basis(self, second: Second, points: Tensor, index: Tensor) -> Jet:
-        scaling = self._series.scaling
-        some = ProductChebyshev(self._series.modes, (scaling.lower[index], scaling.upper[index]), networks=len(index))
         with torch.no_grad():
-            return some.features_jet(points, second)
+            return features_on(self._series, index.flatten(), points, second)
 
     def rows(self) -> BlockRows:
         """Compute weighted residuals and Jacobian at the coefficients as they are."""
         residual, pushes = self._differentiated()
-        n = len(self._boxes[0])
+        n, weight = len(self._boxes[0]), self.weight.expand(residual.shape).movedim(0, 1)
         blocks = []
-        for number, basis in enumerate(self._bases):
-            rows = torch.stack([contract([basis], [push[number]]) for push in pushes], dim=1)  # (N, R, B, K)
-            rows = rows * self.weight.expand(residual.shape).movedim(0, 1)[..., None]
-            blocks.append((rows.unflatten(-1, (-1, len(self._unit))) * self._unit).flatten(-2).flatten(1, 2))
-        second = self._boxes[1] if len(self._boxes) > 1 else None
+        for number, (basis, boxes) in enumerate(zip(self._bases, self._boxes, strict=True)):
+            rows = torch.stack([contract([basis], [push[number]]) for push in pushes], dim=1)  # (N, R, B, M K)
+            rows = (rows * weight[..., None]).unflatten(-1, (boxes.shape[1], -1, len(self._unit))) * self._unit
+            blocks.append(rows.flatten(-2).movedim(3, 1).flatten(2, 3))
         weighted = (self.weight * residual).movedim(0, 1).reshape(n, -1)
-        return BlockRows(self._boxes[0], second, torch.stack(blocks, dim=1), weighted)
+        return BlockRows(torch.cat(self._boxes, dim=1), torch.cat(blocks, dim=1), weighted)
 
     def row_scale(self) -> Tensor:
         """Compute the RMS length of the rows over that of a value's rows, (R, 1, 1): slopes are brought to values."""
@@ -65,7 +63,7 @@ class RowSet:
         """Estimate the change of a residual per change of the solution over a box, (R, N, 1)."""
         _, pushes = self._differentiated()
         scaling = self._series.scaling
-        slope = (2 / (scaling.upper - scaling.lower))[self._boxes[0]][:, None, None, :]  # (N, 1, 1, d)
+        slope = (2 / (scaling.upper - scaling.lower))[self._boxes[0][:, 0]][:, None, None, :]  # (N, 1, 1, d)
         scales = []
         for push in (one[0] for one in pushes):
             total = push.value.square() + (push.gradient * slope).square().sum(-1)
@@ -102,13 +100,21 @@ class RowSet:
     def _differentiated(self) -> tuple[Tensor, list[list[Jet]]]:
         """Compute residuals (R, N, B) and dr/djet at every place, for each of them."""
         coefficients = self._series.coefficients.detach()
-        jets = [jet_at(basis, coefficients[index]) for basis, index in zip(self._bases, self._boxes, strict=True)]
+        pairs = zip(self._bases, self._boxes, strict=True)
+        jets = [jet_at(basis, coefficients[index].flatten(1, 2)) for basis, index in pairs]
         n, b = self._points.shape[:2]
         flat = [Jet(*(part.flatten(0, 1) for part in jet)) for jet in jets]
         with torch.enable_grad():
             found = self._function(flat[0], self._points.flatten(0, 1), flat[1] if len(flat) > 1 else None)
             found = [one.reshape(n, b) for one in found]
         return torch.stack([one.detach() for one in found]), [pullback(one, jets) for one in found]
+
+
+def features_on(series: ProductChebyshev, boxes: Tensor, points: Tensor, second: Second) -> Jet:
+    """Evaluate the features of the series on ``boxes`` (N,) at points (N, B, d) of each."""
+    scaling = series.scaling
+    some = ProductChebyshev(series.modes, (scaling.lower[boxes], scaling.upper[boxes]), networks=len(boxes))
+    return some.features_jet(points, second)
 
 
 def _positive(scale: Tensor) -> Tensor:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from cpikan.fields.product_chebyshev import ProductChebyshev, basis_jet
+from cpikan.fields.product_chebyshev import ProductChebyshev, chebyshev_nodes, interpolate
 from cpikan.fields.protocol import Jet
 from cpikan.learning.methods.gauss_newton import backtracked
 from cpikan.learning.samplers.points import Points, measured_part
-from cpikan.learning.strategies.block_band import folded, natural
+from cpikan.learning.strategies.block_band import folded, natural, solve_band
 from cpikan.learning.strategies.row_set import Residual, RowSet
 from cpikan.learning.strategies.slab_system import SlabSystem
 from cpikan.physics.evolution import Evolution, derived, parts_of
@@ -101,14 +102,7 @@ class Slab:
     @torch.no_grad()
     def guess(self, start: Callable[[Tensor], Tensor]) -> None:
         """Set the coefficients to those of a function ``start`` of points (B, d), interpolated at Chebyshev nodes."""
-        x = self._grid(self.modes)
-        table = start(x.flatten(0, 1)).reshape(len(x), *self.modes, self.place.outputs)
-        for axis, modes in enumerate(self.modes):
-            basis = basis_jet(_nodes(modes), modes, 0)[0]
-            size = torch.full((modes, 1), 2.0, dtype=torch.float64) / modes
-            size[0] /= 2
-            table = torch.tensordot(table, size * basis.mT, ([axis + 1], [1])).movedim(-1, axis + 1)
-        self.series.set_output_coefficients(table.flatten(1, -2))
+        interpolate(self.series, start)
 
     def lift(self, tolerance: float) -> None:
         """Begin with a function that meets the conditions and varies, in time or all along, as little as they let it."""
@@ -164,11 +158,11 @@ class Slab:
 
     def _grid(self, counts: Sequence[int]) -> Tensor:
         """Place Chebyshev nodes in every box, (E, product of counts, d)."""
-        return self._placed([_nodes(count) for count in counts])
+        return self._placed([chebyshev_nodes(count) for count in counts])
 
     def _face(self, axis: int, end: float, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Place Chebyshev nodes on the sides of boxes (N,) where the scaled coordinate of an axis is ``end``."""
-        nodes = [_nodes(count) for count in self._counts]
+        nodes = [chebyshev_nodes(count) for count in self._counts]
         nodes[axis] = torch.tensor([end], dtype=torch.float64)
         return self._placed(nodes)[boxes], boxes
 
@@ -311,7 +305,8 @@ class Slab:
         """Minimise by Gauss-Newton: ends where its model holds to a share of the tolerance, or where no step helps."""
         axis = self.place.chain
         ring = axis is not None and any(c.period == _axes(self.problem)[axis] for c in self.problem.conditions)
-        system = SlabSystem(self.series, self.unit, sets, (folded if ring else natural)(len(self.widths)))
+        order = (folded if ring else natural)(len(self.widths))
+        system = SlabSystem(self.series, self.unit, sets, partial(solve_band, order=order))
         cost = math.inf
         for taken in range(_STEPS):
             before, step = system.step()
@@ -341,7 +336,3 @@ def _box(problem: Problem) -> Box:
 
 def _axes(problem: Problem) -> tuple[str, ...]:
     return _box(problem).axes
-
-
-def _nodes(count: int) -> Tensor:
-    return -torch.cos(torch.pi * (torch.arange(count, dtype=torch.float64) + 0.5) / count)

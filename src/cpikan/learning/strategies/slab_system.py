@@ -1,23 +1,29 @@
-"""SlabSystem: the least-squares problem of the coefficients of a slab, as Gauss-Newton sees it."""
+"""SlabSystem: the least-squares problem of the coefficients of series on many boxes, as Gauss-Newton sees it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from cpikan.fields.product_chebyshev import ProductChebyshev
 from cpikan.learning.objective import half_squares
-from cpikan.learning.strategies.block_band import BlockRows, solve_band
+from cpikan.learning.strategies.block_band import BlockRows
 from cpikan.learning.strategies.row_set import RowSet
 
 
 class SlabSystem:
-    """The least-squares problem of a slab's coefficients; what was linearised for a trial serves the next step."""
+    """The least-squares problem of the coefficients of ``series``, whose steps ``solve(rows) -> (E, K)`` finds.
 
-    def __init__(self, series: ProductChebyshev, unit: Tensor, sets: list[RowSet], order: Tensor) -> None:
-        self._series, self._unit, self._sets, self._order = series, unit, sets, order
+    What was linearised for a trial serves the next step.
+    """
+
+    def __init__(
+        self, series: ProductChebyshev, unit: Tensor, sets: Sequence[RowSet], solve: Callable[[list[BlockRows]], Tensor]
+    ) -> None:
+        self._series, self._unit, self._sets, self._solve = series, unit, sets, solve
         self._rows: list[BlockRows] = []
 
     def position(self) -> Tensor:
@@ -35,7 +41,7 @@ class SlabSystem:
 
     def step(self) -> tuple[float, Tensor]:
         cost = self.cost()
-        found = solve_band(self._rows, self._order) if math.isfinite(cost) else torch.full((1,), math.nan)
+        found = self._solve(self._rows) if math.isfinite(cost) else torch.full((1,), math.nan)
         shape = self._series.coefficients.shape
         return cost, found.reshape(shape) * self._unit if found.numel() > 1 else found
 
@@ -43,8 +49,6 @@ class SlabSystem:
         """Compute the sum of squares that the linear model promises after a step."""
         flat, total = (step / self._unit).flatten(1), 0.0
         for one in self._rows:
-            change = torch.einsum("nrk,nk->nr", one.jacobian[:, 0], flat[one.first])
-            if one.second is not None:
-                change = change + torch.einsum("nrk,nk->nr", one.jacobian[:, 1], flat[one.second])
+            change = torch.einsum("nmrk,nmk->nr", one.jacobian, flat[one.blocks])
             total += float((one.residual + change).square().sum())
         return total

@@ -19,9 +19,11 @@ from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, S
 from cpikan.psi.calibration.picture import Picture, Window
 from cpikan.psi.calibration.questioned import calibrate_questioned, step_major
 from cpikan.psi.calibration.registration import Registration, registration
-from cpikan.psi.calibration.saturation import Ceiling, find_ceiling
+from cpikan.psi.calibration.saturation import SampleLimits, find_limits, swings
+from cpikan.psi.calibration.trusted_steps import left_over
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution
+from cpikan.psi.model.noise import noise_from_neighbours
 from cpikan.psi.refine.ambiguity import is_doubtful
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.threads import single_threaded
@@ -86,13 +88,16 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
     sample, read = look.sample, time.perf_counter()
     asked = CalibrationSettings(settings.scheme, settings.range_nm, settings.combine == "finest", settings.fit)
     inside = sample.frames[..., sample.valid]
-    ceiling = find_ceiling(inside, stack.saturation_dn, stack.acquisition.bit_depth)
-    sample = replace(sample, quantum_dn=ceiling.quantum_dn)
+    limits = find_limits(
+        inside, stack.saturation_dn, stack.acquisition.bit_depth, _rough_noise_dn(sample, stack.acquisition)
+    )
+    valid = sample.valid & ~limits.clips_black(sample.frames)
+    sample = replace(sample, quantum_dn=limits.quantum_dn, black_dn=limits.black_dn, valid=valid)
     with single_threaded():
         calibration, surface = calibrate_stack(
             sample,
             stack.acquisition,
-            ceiling.saturation_dn,
+            limits.saturation_dn,
             asked,
             by_surface=plan.fits_surface,
             may_reorder=stack.may_be_step_major and stack.acquisition.order == "wavelength-major",
@@ -106,9 +111,28 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
         factors = average_factors(windows[0].frames, model, windows[0].position)
         lying = _registration(windows, calibration)
     seen = (*shared_noise(factors), *lying.cautions())
-    calibration = replace(calibration, warnings=(*_of_frames(stack, inside, ceiling), *calibration.warnings, *seen))
+    calibration = replace(calibration, warnings=(*_of_frames(stack, inside, limits), *calibration.warnings, *seen))
     doubtful = plan.neighbours == "in doubt" and _is_doubtful(calibration, sample)
     return StackCalibration(calibration, surface, doubtful, look.seconds, time.perf_counter() - read, factors, lying)
+
+
+def _rough_noise_dn(sample: Subsample, acquisition: Acquisition) -> float:
+    """Estimate the noise of a sample before anything is known: from neighbours, or from what given steps leave if it is less.
+
+    Fringes enlarge the one, steps that are off the other.
+    """
+    given = acquisition.phase_steps_deg
+    found = []
+    for i, samples in enumerate(sample.frames[..., sample.valid]):
+        rows = sample.rows.samples[i]
+        lit = swings(rows.reshape(len(rows), -1)).reshape(rows.shape[1:])
+        noise = math.sqrt(noise_from_neighbours(np.where(lit, rows, np.nan), 0.0).read_dn2)
+        left, lit = len(samples) - 3, swings(samples)
+        if given is not None and left > 0 and lit.any():
+            usual = left * (1 - 2 / (9 * left)) ** 3  # the median of chi squared, after Wilson and Hilferty
+            noise = min(noise, math.sqrt(left_over(samples[:, lit], given[i]) / usual))
+        found.append(noise)
+    return max(found)
 
 
 def _windows(stack: FrameStack, sample: Subsample) -> list[Window]:
@@ -138,9 +162,9 @@ def _registration(windows: list[Window], calibration: Calibration) -> Registrati
     return registration(pictures, model.search, calibration.sigma_phase_rad)
 
 
-def _of_frames(stack: FrameStack, frames: np.ndarray, ceiling: Ceiling) -> tuple[Caution, ...]:
+def _of_frames(stack: FrameStack, frames: np.ndarray, limits: SampleLimits) -> tuple[Caution, ...]:
     """Say what the samples inside the mask, (L, K, P), make doubtful by themselves."""
-    saturated = ceiling.caution(frames)
+    saturated = limits.caution(frames)
     return (*(() if saturated is None else (saturated,)), *_stored_twice(stack, frames))
 
 

@@ -31,7 +31,7 @@ def average_factors(
         return None
     noise, phasor = reference.noise_image(frames, model, position)
     lit = np.abs(phasor) > np.median(np.abs(phasor), axis=(1, 2), keepdims=True) / 2
-    usable = np.isfinite(noise) & lit & (np.asarray(frames) < model.saturation_dn).all(axis=1)
+    usable = np.isfinite(noise) & lit & ~model.clips(frames).any(axis=1)
     if min(one.sum() for one in usable) < _FEWEST_PIXELS:
         return None
     usual = np.nanquantile(np.where(usable, np.abs(noise), np.nan), _USUAL, axis=(1, 2), keepdims=True)

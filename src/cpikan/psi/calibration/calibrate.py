@@ -37,8 +37,8 @@ _LOST_LIT = 0.02  # share of lit pixels that may be lost to keep dark ones out
 class Subsample:
     """Some pixels of a stack: ``frames`` (L, K, P), ``position`` (P, 2) row and column, ``rows`` whole rows (L, K, n, W).
 
-    ``valid`` (P,) is the user's mask there. ``shape`` is the image's (H, W). ``quantum_dn`` is the step between values of
-    integers.
+    ``valid`` (P,) is the user's mask there, without what is clipped at black. ``shape`` is the image's (H, W). ``quantum_dn``
+    is the step between values of integers; samples at or below ``black_dn`` are clipped.
     """
 
     frames: np.ndarray
@@ -47,6 +47,7 @@ class Subsample:
     valid: np.ndarray
     shape: tuple[int, int]
     quantum_dn: float = 1.0
+    black_dn: float = -math.inf
 
 
 @dataclass(frozen=True)
@@ -271,8 +272,9 @@ def _usable(sample: Subsample, saturation_dn: float) -> np.ndarray:
     usable = sample.valid & np.isfinite(flat).all(axis=0) & (flat < saturation_dn).all(axis=0)
     if usable.sum() < 3:
         raise InputError(
-            "no usable pixels: everything inside the mask is saturated, dead or not a number; check exposure, mask and "
-            f"--bit-depth (samples of {saturation_dn:g} DN and more count as saturated, the largest is {_largest(flat):g})"
+            "no usable pixels: everything inside the mask is saturated, clipped at black, dead or not a number; check "
+            f"exposure, black level, mask and --bit-depth (samples of {saturation_dn:g} DN and more count as saturated, the "
+            f"largest is {_largest(flat):g})"
         )
     return usable
 
@@ -342,7 +344,7 @@ def _demodulation(
         region = ((int(lines.min()), int(lines.max())), (int(columns.min()), int(columns.max())))
         found = model_demodulation(steps.models, noise, saturation_dn, sample.shape, region)
         floor = np.array([fit.ripple_rad**2 / 2 for fit in steps.fits])  # of a sine of that amplitude
-        return replace(found, phase_floor_rad2=floor)
+        return replace(found, phase_floor_rad2=floor, black_dn=sample.black_dn)
     weights = [phasor_weights(scheme, row) for row in steps.steps_deg]
     floors = [None] * len(weights) if steps.floor_rad2 is None else steps.floor_rad2
     return Demodulation.of_weights(
@@ -351,6 +353,7 @@ def _demodulation(
         np.array([[max(n.read_dn2, 1e-12), n.gain_dn] for n in noise]),
         phase_floor_rad2=np.array([f or 0.0 for f in floors]),
         saturation_dn=saturation_dn,
+        black_dn=sample.black_dn,
     )
 
 

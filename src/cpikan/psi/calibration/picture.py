@@ -40,7 +40,7 @@ class Picture(NamedTuple):
         lit = size > _LIT * np.median(size, axis=(1, 2), keepdims=True)
         # the two sides of a step that share a pixel may cancel each other
         lit = np.stack([binary_closing(one) for one in lit])
-        lit &= (np.asarray(window.frames) < model.saturation_dn).all(axis=1)
+        lit &= ~model.clips(window.frames).any(axis=1)
         return cls(phasor, parity, lit, window.position)
 
     def beside_jumps(self, number: int, *, lines: bool = False) -> np.ndarray:

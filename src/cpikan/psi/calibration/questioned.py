@@ -25,6 +25,7 @@ from cpikan.units import format_length
 
 _FEWEST_LEFT = 4  # frames that leave something beside three unknowns
 _DOUBTFUL_RATE = 1e-4  # of wrong orders
+_DECIDED_RATE = 1e-2  # of wrong orders
 _BROKEN = {"steps-off", "steps-replaced", "frames-unexplained"}  # what frames in another order look like
 _AS_QUIET = 1.1  # times the phase noise: other frames of the same camera
 _FAR_SHORTER = 0.8  # of the range that noise allows
@@ -70,7 +71,7 @@ def calibrate_questioned(
         fitting = (found for found in answers if found is not None and found.fits)
         if given is None or not given.fits:
             return next(fitting, None) or ordered(taken, acquisition, settings)
-        return next((found for found in fitting if not _fills_range(found)), None) or _short(bench, taken, given)
+        return next((found for found in fitting if _is_better(found)), None) or _short(bench, taken, given)
     return given
 
 
@@ -163,6 +164,14 @@ def _is_broken(found: Calibration) -> bool:
 
 def _fills_range(found: Calibration) -> bool:
     return "range-filled" in [one.name for one in found.warnings]
+
+
+def _is_better(found: Calibration) -> bool:
+    """Tell whether an answer explains phases that fit as given, but fill the range: inside its own, with orders decided.
+
+    Where noise leaves orders open they fill any range, under every acquisition.
+    """
+    return not _fills_range(found) and (found.wrong_order_rate or 0.0) < _DECIDED_RATE
 
 
 def _fits_as_well(shorter: Calibration, given: Calibration) -> bool:

@@ -14,6 +14,7 @@ from cpikan.psi.kernels.model import Demodulation, OrderSearch
 
 Array = np.ndarray
 COSINE, SINE, MEAN, PARITY = 0, 1, 2, 3  # of the weights
+AT_BLACK, AT_WHITE = 1, 2  # the end at which a pixel's samples are clipped
 
 
 class Noise(NamedTuple):
@@ -30,13 +31,13 @@ class Noise(NamedTuple):
 
 class Demodulator(NamedTuple):
     """From frames to phasors: ``weights`` (4, L, K) float32, by `COSINE`, `SINE`, `MEAN` and `PARITY`, or Carre's numbers in
-    place of cosines; samples from ``saturation_dn`` on are saturated; a pixel is measured from a signal-to-noise of ``snr_min``
-    on."""
+    place of cosines; samples up to the first of ``ends`` and from the second on are clipped; a pixel is measured from a
+    signal-to-noise of ``snr_min`` on."""
 
     weights: Array
     carre: bool
     noise: tuple[Noise, ...]
-    saturation_dn: np.float32
+    ends: tuple[np.float32, np.float32]
     snr_min: np.float32
 
 
@@ -100,18 +101,18 @@ class Block(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums of one wavelength over a block: u, v, background, parity, largest sample."""
+    """Sums of one wavelength over a block: u, v, background, parity, and where samples are clipped."""
 
     u: Array
     v: Array
     mean: Array
     parity: Array
-    top: Array
+    clipped: Array
 
 
 class Quality(NamedTuple):
-    """Sums of all wavelengths over a block: signal-to-noise and modulation; and by ones and zeros whether a sample is
-    saturated, a modulation low, and the pixel inside the mask."""
+    """Sums of all wavelengths over a block: signal-to-noise and modulation; the end at which samples are clipped
+    (`AT_BLACK`, `AT_WHITE`, 0 for none); and by ones and zeros whether a modulation is low, and the pixel inside the mask."""
 
     snr: Array
     modulation_sum: Array
@@ -140,12 +141,12 @@ class Found(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """What makes light of the samples of one wavelength: whether they are ``bent``, the light at saturation, lowest and highest
+    """What makes light of the samples of one wavelength: whether they are ``bent``, the light at both ends, lowest and highest
     sample of the curve, t = ``shift`` + ``scale`` sample, slope minus one below and above, the ``polynomial`` in t that is
     added to a sample; and whether harmonics are ``locked``."""
 
     bent: bool
-    saturation: np.float32
+    ends: tuple[np.float32, np.float32]
     low: np.float32
     high: np.float32
     shift: np.float32
@@ -190,7 +191,8 @@ def pack_demodulation(d: Demodulation) -> Demodulator:
     noise = np.concatenate([d.noise, d.covariance, floor], axis=1).astype(np.float32)
     weights = np.stack([d.cosine, d.sine, d.mean, d.parity]).astype(np.float32)
     of_waves = tuple(Noise(*row) for row in noise)
-    return Demodulator(weights, d.carre, of_waves, np.float32(d.saturation_dn), np.float32(d.snr_min))
+    ends = np.float32(d.black_dn), np.float32(d.saturation_dn)
+    return Demodulator(weights, d.carre, of_waves, ends, np.float32(d.snr_min))
 
 
 def pack_search(search: OrderSearch) -> Search:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpikan.psi.kernels.arguments import Block, Found, Quality, Sums, Waves
+from cpikan.psi.kernels.arguments import AT_BLACK, Block, Found, Quality, Sums, Waves
 from cpikan.psi.kernels.cpu_field import demodulate, fill_row_weights, node_buffers
 from cpikan.psi.kernels.cpu_phasors import BLOCK, TURN, empty, jit
 from cpikan.psi.kernels.model import LOW_SIGMA_RAD
@@ -194,10 +194,14 @@ def _is_valid(snr, snr_min, saturated, in_mask):  # type: ignore[no-untyped-def]
 
 @jit
 def _flags(valid, measured, saturated, low_modulation, doubtful):  # type: ignore[no-untyped-def]
-    """Add up the flags byte in float32, so that the loop keeps one vector width."""
-    low = (saturated == _f(0)) & ((low_modulation > _f(0)) | (not measured))
+    """Add up the flags byte in float32, so that the loop keeps one vector width.
+
+    What is black and shows no fringes is dark, not clipped.
+    """
+    lost = (saturated > _f(AT_BLACK)) | ((saturated > _f(0)) & measured)
+    low = (not lost) & ((low_modulation > _f(0)) | (not measured))
     bits = _f(0) if valid else _f(_INVALID)
-    bits += _f(_SATURATED) if saturated > _f(0) else _f(0)
+    bits += _f(_SATURATED) if lost else _f(0)
     bits += _f(_LOW) if low else _f(0)
     return np.uint8(bits + (_f(_AMBIGUOUS) if valid & doubtful else _f(0)))
 

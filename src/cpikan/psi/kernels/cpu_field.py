@@ -12,6 +12,7 @@ from cpikan.psi.kernels.arguments import NodeBuffers, Noise, Segments
 from cpikan.psi.kernels.cpu_phasors import (
     BLOCK,
     add_quality,
+    clipped_at,
     excess,
     fill_phase_cycles,
     fill_sums,
@@ -107,7 +108,7 @@ def _dot(weights, i0, i1, i2, i3):  # type: ignore[no-untyped-def]
 @jit
 def _fill_offsets(segments, block, sums):  # type: ignore[no-untyped-def]
     """Start the sums at the constants that take frames' offsets off."""
-    u, v, a, p, top = sums
+    u, v, a, p, clipped = sums
     ramp = segments.ramp
     for part in range((block.n + segments.spacing - 1) // segments.spacing):
         first, last, base, at = _segment(segments, block, part)
@@ -119,7 +120,7 @@ def _fill_offsets(segments, block, sums):  # type: ignore[no-untyped-def]
             v[x] = _at(of_v, t)
             a[x] = _at(of_a, t)
             p[x] = _at(of_p, t)
-            top[x] = _f(0)
+            clipped[x] = _f(0)
 
 
 @jit
@@ -143,12 +144,12 @@ def _fill_light(frames, source, block, curve, light):  # type: ignore[no-untyped
 
 
 @jit
-def _fill_sums(light, segments, block, sums):  # type: ignore[no-untyped-def]
+def _fill_sums(light, segments, block, ends, sums):  # type: ignore[no-untyped-def]
     """Sum light (K, BLOCK) with weights that are parabolas.
 
     Each power of the ramp has sums of its own: then the inner loop multiplies samples by constants only.
     """
-    u, v, a, p, top = sums
+    u, v, a, p, clipped = sums
     count, n, ramp = light.shape[0], block.n, segments.ramp
     parts = (n + segments.spacing - 1) // segments.spacing
     _fill_offsets(segments, block, sums)
@@ -168,7 +169,8 @@ def _fill_sums(light, segments, block, sums):  # type: ignore[no-untyped-def]
                 v[x] += _dot(s0, i0, i1, i2, i3) + t * (_dot(s1, i0, i1, i2, i3) + t * _dot(s2, i0, i1, i2, i3))
                 a[x] += _dot(m0, i0, i1, i2, i3) + t * (_dot(m1, i0, i1, i2, i3) + t * _dot(m2, i0, i1, i2, i3))
                 p[x] += _dot(p0, i0, i1, i2, i3) + t * (_dot(p1, i0, i1, i2, i3) + t * _dot(p2, i0, i1, i2, i3))
-                top[x] = max(top[x], max(max(i0, i1), max(i2, i3)))
+                end = clipped_at(max(max(i0, i1), max(i2, i3)), min(min(i0, i1), min(i2, i3)), ends)
+                clipped[x] = max(clipped[x], end)
     for k in range(count - count % 4, count):
         row = light[k, :n]
         for part in range(parts):
@@ -181,7 +183,7 @@ def _fill_sums(light, segments, block, sums):  # type: ignore[no-untyped-def]
                 v[x] += _at(of_v, t) * sample
                 a[x] += _at(of_a, t) * sample
                 p[x] += _at(of_p, t) * sample
-                top[x] = max(top[x], sample)
+                clipped[x] = max(clipped[x], clipped_at(sample, sample, ends))
 
 
 @jit
@@ -213,9 +215,9 @@ def _unlock(segments, block, u, v):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _add_quality(sums, segments, block, noise, saturation, weight, quality):  # type: ignore[no-untyped-def]
+def _add_quality(sums, segments, block, noise, weight, quality):  # type: ignore[no-untyped-def]
     """Fill weights and add quality with a covariance that is a parabola over each segment."""
-    u, v, a, p, top = sums
+    u, v, a, p, clipped = sums
     snr, modulation, saturated, low_modulation, _ = quality
     ramp, read, gain, floor = segments.ramp, noise.read, noise.gain, noise.floor
     for part in range((block.n + segments.spacing - 1) // segments.spacing):
@@ -230,7 +232,7 @@ def _add_quality(sums, segments, block, noise, saturation, weight, quality):  # 
             weight[x] = _f(1) / (max(variance, _f(1e-30)) * doubt)
             snr[x] += power / (max(modulation_variance, _f(1e-30)) * doubt)
             modulation[x] += np.sqrt(power)
-            saturated[x] = max(saturated[x], _f(1) if top[x] >= saturation else _f(0))
+            saturated[x] = max(saturated[x], clipped[x])
             low_modulation[x] = low_modulation[x] if is_quiet(variance) else _f(1)
 
 
@@ -239,15 +241,15 @@ def demodulate(frames, source, block, demodulator, field, nodes, sums, phase, we
     """Fill phases and weights of one wavelength of a block and add to its ``quality``; ``field`` None: uniform steps."""
     noise = demodulator.noise[source]
     if field is None:
-        fill_sums(demodulator.carre, frames, source, block, demodulator.weights, sums)
+        fill_sums(demodulator.carre, frames, source, block, demodulator.weights, demodulator.ends, sums)
         fill_phase_cycles(sums.u, sums.v, phase, block.n)
-        add_quality(sums, block.n, noise, demodulator.saturation_dn, weight, quality)
+        add_quality(sums, block.n, noise, weight, quality)
     else:
         curve = field.curves[source]
         segments = Segments(nodes.lines[source], SUMS * frames.shape[1] + EXTRAS, field.spacing_x, nodes.ramp)
         _fill_light(frames, source, block, curve, nodes.light)
-        _fill_sums(nodes.light, segments, block, sums)
+        _fill_sums(nodes.light, segments, block, curve.ends, sums)
         if curve.locked:
             _unlock(segments, block, sums.u, sums.v)
         fill_phase_cycles(sums.u, sums.v, phase, block.n)
-        _add_quality(sums, segments, block, noise, curve.saturation, weight, quality)
+        _add_quality(sums, segments, block, noise, weight, quality)

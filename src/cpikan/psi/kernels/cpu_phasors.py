@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cpikan.compiled import compiled
-from cpikan.psi.kernels.arguments import COSINE, MEAN, PARITY, SINE
+from cpikan.psi.kernels.arguments import AT_BLACK, AT_WHITE, COSINE, MEAN, PARITY, SINE
 from cpikan.psi.kernels.model import LONGEST_SEGMENT, LOW_SIGMA_RAD, PARITY_BEND, PARITY_MAX, PARITY_ROUNDING
 
 BLOCK = LONGEST_SEGMENT  # long runs for the prefetcher, and all buffers of a block in the second-level cache
@@ -40,10 +40,17 @@ def _weights_of(weights, source, k):  # type: ignore[no-untyped-def]
     return weights[COSINE, source, k], weights[SINE, source, k], weights[MEAN, source, k], weights[PARITY, source, k]
 
 
+@inlined
+def clipped_at(largest, smallest, ends):  # type: ignore[no-untyped-def]
+    """Tell by a number in which end samples are clipped: `AT_WHITE`, `AT_BLACK`, or 0."""
+    low = _f(AT_BLACK) if smallest <= ends[0] else _f(0)
+    return _f(AT_WHITE) if largest >= ends[1] else low
+
+
 @jit
-def _linear_sums(frames, source, block, weights, sums):  # type: ignore[no-untyped-def]
-    """Sum K weighted frames over a block of one row: u, v, mean, parity and the largest sample."""
-    u, v, a, p, top = sums
+def _linear_sums(frames, source, block, weights, ends, sums):  # type: ignore[no-untyped-def]
+    """Sum K weighted frames over a block of one row: u, v, mean and parity; and note samples that are clipped."""
+    u, v, a, p, clipped = sums
     y, x0, n = block.y, block.x0, block.n
     count = frames.shape[1]
     if count < 4:
@@ -52,7 +59,7 @@ def _linear_sums(frames, source, block, weights, sums):  # type: ignore[no-untyp
             v[x] = _f(0)
             a[x] = _f(0)
             p[x] = _f(0)
-            top[x] = _f(0)
+            clipped[x] = _f(0)
     for k in range(0, count - 3, 4):  # four frames per sweep: a quarter of the traffic of the sums
         c0, s0, m0, p0 = _weights_of(weights, source, k)
         c1, s1, m1, p1 = _weights_of(weights, source, k + 1)
@@ -68,7 +75,8 @@ def _linear_sums(frames, source, block, weights, sums):  # type: ignore[no-untyp
             v[x] = s0 * i0 + s1 * i1 + (s2 * i2 + s3 * i3) + (_f(0) if first else v[x])
             a[x] = m0 * i0 + m1 * i1 + (m2 * i2 + m3 * i3) + (_f(0) if first else a[x])
             p[x] = p0 * i0 + p1 * i1 + (p2 * i2 + p3 * i3) + (_f(0) if first else p[x])
-            top[x] = max(_f(0) if first else top[x], max(max(i0, i1), max(i2, i3)))
+            end = clipped_at(max(max(i0, i1), max(i2, i3)), min(min(i0, i1), min(i2, i3)), ends)
+            clipped[x] = end if first else max(clipped[x], end)
     for k in range(count - count % 4, count):
         c0, s0, m0, p0 = _weights_of(weights, source, k)
         row = frames[source, k, y, x0 : x0 + n]
@@ -78,13 +86,13 @@ def _linear_sums(frames, source, block, weights, sums):  # type: ignore[no-untyp
             v[x] += s0 * sample
             a[x] += m0 * sample
             p[x] += p0 * sample
-            top[x] = max(top[x], sample)
+            clipped[x] = max(clipped[x], clipped_at(sample, sample, ends))
 
 
 @jit
-def _carre_sums(frames, source, block, weights, sums):  # type: ignore[no-untyped-def]
+def _carre_sums(frames, source, block, weights, ends, sums):  # type: ignore[no-untyped-def]
     """Demodulate four frames by Carre's square root; see `cpikan.psi.model.schemes`."""
-    u, v, a, p, top = sums
+    u, v, a, p, clipped = sums
     y, x0, n = block.y, block.x0, block.n
     real, imag = weights[COSINE, source, 0], weights[COSINE, source, 1]
     scale, sign = weights[COSINE, source, 2], weights[COSINE, source, 3]
@@ -102,16 +110,16 @@ def _carre_sums(frames, source, block, weights, sums):  # type: ignore[no-untype
         v[x] = even * imag + odd * real
         a[x] = (i0 + i1 + i2 + i3) * _f(0.25)
         p[x] = _f(0)
-        top[x] = max(max(i0, i1), max(i2, i3))
+        clipped[x] = clipped_at(max(max(i0, i1), max(i2, i3)), min(min(i0, i1), min(i2, i3)), ends)
 
 
 @jit
-def fill_sums(carre, frames, source, block, weights, sums):  # type: ignore[no-untyped-def]
+def fill_sums(carre, frames, source, block, weights, ends, sums):  # type: ignore[no-untyped-def]
     """Sum the frames of a wavelength by the scheme in use."""
     if carre:
-        _carre_sums(frames, source, block, weights, sums)
+        _carre_sums(frames, source, block, weights, ends, sums)
     else:
-        _linear_sums(frames, source, block, weights, sums)
+        _linear_sums(frames, source, block, weights, ends, sums)
 
 
 @jit
@@ -163,15 +171,15 @@ def is_quiet(variance):  # type: ignore[no-untyped-def]
 
 
 @jit
-def add_quality(sums, n, noise, saturation, weight, quality):  # type: ignore[no-untyped-def]
+def add_quality(sums, n, noise, weight, quality):  # type: ignore[no-untyped-def]
     """Fill the weight 1/variance (cycles^-2) from the sums of one wavelength and add to the quality of the block."""
-    u, v, a, p, top = sums
+    u, v, a, p, clipped = sums
     snr, modulation, saturated, low_modulation, _ = quality
     round_noise = (
         abs(noise.cov) < _ROUND_NOISE * noise.var_u and abs(noise.var_u - noise.var_v) < _ROUND_NOISE * noise.var_u
     )
     if noise.floor == _f(0) and round_noise:
-        _add_round_quality(sums, n, noise, saturation, weight, quality)
+        _add_round_quality(sums, n, noise, weight, quality)
         return
     for x in range(n):
         power, modulation_variance, variance, sample_variance = variances(u[x], v[x], a[x], noise)
@@ -179,14 +187,14 @@ def add_quality(sums, n, noise, saturation, weight, quality):  # type: ignore[no
         weight[x] = _f(1) / (max(variance, _f(1e-30)) * doubt)
         snr[x] += power / (max(modulation_variance, _f(1e-30)) * doubt)
         modulation[x] += np.sqrt(power)
-        saturated[x] = max(saturated[x], _f(1) if top[x] >= saturation else _f(0))
+        saturated[x] = max(saturated[x], clipped[x])
         low_modulation[x] = low_modulation[x] if is_quiet(variance) else _f(1)
 
 
 @jit
-def _add_round_quality(sums, n, noise, saturation, weight, quality):  # type: ignore[no-untyped-def]
+def _add_round_quality(sums, n, noise, weight, quality):  # type: ignore[no-untyped-def]
     """Add quality where the noise of u and v is equal and independent, as with equal steps: one division, not three."""
-    u, v, a, p, top = sums
+    u, v, a, p, clipped = sums
     snr, modulation, saturated, low_modulation, _ = quality
     read, gain, var_u = noise.read, noise.gain, noise.var_u
     turn2 = _f((2 * np.pi) ** 2)
@@ -200,5 +208,5 @@ def _add_round_quality(sums, n, noise, saturation, weight, quality):  # type: ig
         weight[x] = min(trusted, _f(1e30)) * certainty
         snr[x] += ratio * certainty
         modulation[x] += np.sqrt(power)
-        saturated[x] = max(saturated[x], _f(1) if top[x] >= saturation else _f(0))
+        saturated[x] = max(saturated[x], clipped[x])
         low_modulation[x] = low_modulation[x] if trusted >= least else _f(1)

@@ -33,8 +33,9 @@ class Demodulation:
     reaches, so that the sum they weigh is noise alone; their length is one, less where the frames hold structure beside the
     model that counts as noise there, and zero where there is none. ``noise``: (L, 2), the variance of one sample
     is noise[0] + noise[1] * A in DN^2.
-    ``phase_floor_rad2``: (L,), phase variance that frame noise does not explain. ``saturation_dn``: samples at or above it
-    are saturated. ``snr_min``: a pixel is measured when sum over wavelengths of B^2 / var B reaches it.
+    ``phase_floor_rad2``: (L,), phase variance that frame noise does not explain. ``saturation_dn``, ``black_dn``: samples at
+    or above the one, and at or below the other, are clipped. ``snr_min``: a pixel is measured when sum over wavelengths of
+    B^2 / var B reaches it.
 
     ``models``, one per wavelength, when weights vary over the image or frames have offsets: then ``cosine``, ``sine``, ``mean``
     and ``covariance`` are those of the image's centre, every pixel has its own, and fast kernels interpolate them over
@@ -49,6 +50,7 @@ class Demodulation:
     noise: np.ndarray
     phase_floor_rad2: np.ndarray
     saturation_dn: float = math.inf
+    black_dn: float = -math.inf
     snr_min: float = 0.0
     carre: bool = False
     models: tuple[FrameModel, ...] | None = None
@@ -69,6 +71,11 @@ class Demodulation:
         fields: dict[str, Any] = {name: np.stack([getattr(w, name) for w in weights]) for name in names}
         fields |= {"noise": noise, "phase_floor_rad2": np.zeros(len(weights)), "carre": weights[0].carre}
         return cls(**(fields | limits))
+
+    def clips(self, frames: np.ndarray) -> np.ndarray:
+        """Tell which samples of frames are clipped at either end."""
+        samples = np.asarray(frames)
+        return (samples >= self.saturation_dn) | (samples <= self.black_dn)
 
     @property
     def wavelengths(self) -> int:

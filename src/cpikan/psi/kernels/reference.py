@@ -15,7 +15,7 @@ Position = tuple[np.ndarray, np.ndarray]  # image rows and columns of pixels
 
 
 def demodulate(frames: np.ndarray, model: Demodulation, position: Position | None = None) -> tuple[np.ndarray, ...]:
-    """Demodulate to phase (rad), its variance (rad^2), modulation B, B^2 / var B: (L, ...); saturated: (...);
+    """Demodulate to phase (rad), its variance (rad^2), modulation B, B^2 / var B: (L, ...); clipped at white or black: (...);
     and by what factor (L, ...) the variance is above that of noise, because samples contradict each other.
 
     ``frames`` is (L, K, ...). A sample that is not finite makes everything of its wavelength NaN. ``position`` says where
@@ -34,7 +34,7 @@ def demodulate(frames: np.ndarray, model: Demodulation, position: Position | Non
         true_power = np.maximum(power - 2 * modulation_variance, power / 4)
         spread = sample_variance * (var_u * v * v - 2 * cov * u * v + var_v * u * u)
         variance = spread / (power * true_power) + _column(model.phase_floor_rad2, stack)
-        saturated = np.asarray((stack >= model.saturation_dn).any(axis=(0, 1)))
+        saturated = np.asarray(model.clips(stack).any(axis=(0, 1)))
         quality = power / (modulation_variance * excess)
         return np.arctan2(v, u), variance * excess, np.sqrt(power), quality, saturated, excess
 

@@ -22,7 +22,7 @@ _LOW_VARIANCE = (LOW_SIGMA_RAD / _TURN) ** 2  # turns^2
 _TINY, _LARGE = 1e-30, 1e30
 _INVALID, _SATURATED = int(Flag.INVALID), int(Flag.SATURATED)
 _LOW, _AMBIGUOUS = int(Flag.LOW_MODULATION), int(Flag.AMBIGUOUS)
-_SATURATION, _SNR_MIN, _MARGIN_MIN, _MISFIT_MAX, _JOINT, _HALF_WAVE = range(6)  # of ``level``
+_SATURATION, _SNR_MIN, _MARGIN_MIN, _MISFIT_MAX, _JOINT, _HALF_WAVE, _BLACK = range(7)  # of ``level``
 _LOWEST, _END, _ORDERS = range(3)  # of ``near`` and ``wide``
 
 
@@ -30,10 +30,10 @@ class Constants(NamedTuple):
     """A stack's model on the device, wavelengths anchor first.
 
     ``weights`` (4, L, K): cosine, sine, mean, parity; ``noise`` (L, 6): read, gain, var u, cov u v, var v, phase floor
-    (turns^2); ``level`` (6,): saturation, smallest signal-to-noise, smallest margin, largest misfit, 1 for the joint height
-    and 0 for the anchor's alone, half a wave in nm; ``ratio`` (L,); all float32. ``planes`` (L, 3): piston, tilt in y and x
-    (turns), ``centre`` (2,), float64. ``near`` and ``wide`` (3,) float32: lowest height, end (turns) and number of orders.
-    ``bow`` (L, 5, 5) float64, or (L, 0, 0): the factors of y^i x^j of smooth errors.
+    (turns^2); ``level`` (7,): saturation, smallest signal-to-noise, smallest margin, largest misfit, 1 for the joint height
+    and 0 for the anchor's alone, half a wave in nm, black; ``ratio`` (L,); all float32. ``planes`` (L, 3): piston,
+    tilt in y and x (turns), ``centre`` (2,), float64. ``near`` and ``wide`` (3,) float32: lowest height, end (turns)
+    and number of orders. ``bow`` (L, 5, 5) float64, or (L, 0, 0): the factors of y^i x^j of smooth errors.
     """
 
     weights: Tensor
@@ -104,12 +104,12 @@ def constants(model: PixelModel, device: torch.device) -> Constants:
     order = list(range(d.wavelengths)) if search is None else list(search.order)
     noise = np.concatenate([d.noise, d.covariance, d.phase_floor_rad2[:, None] / _TURN**2], axis=1)[order]
     weights = np.stack([d.cosine, d.sine, d.mean, d.parity])[:, order]
-    level = [d.saturation_dn, d.snr_min, 0.0, math.inf, 1.0, 1.0]
+    level = [d.saturation_dn, d.snr_min, 0.0, math.inf, 1.0, 1.0, d.black_dn]
     ratio, centre = np.ones(len(order)), np.zeros(2)
     planes, near, wide = np.zeros((len(order), 3)), np.zeros(3), np.zeros(3)
     if search is not None:
         half = search.half_wave_nm
-        level[_MARGIN_MIN:] = [search.margin_min, search.misfit_max, 0.0 if search.finest else 1.0, half]
+        level[_MARGIN_MIN:_BLACK] = [search.margin_min, search.misfit_max, 0.0 if search.finest else 1.0, half]
         ratio, centre = search.ratio, np.asarray(search.centre)
         planes = np.column_stack([search.piston_turns, search.tilt_turns])
         near = np.array(
@@ -141,7 +141,7 @@ def demodulate(pixels: Pixels, c: Constants, kind: Kind) -> Phasors:
     samples = pixels.samples
     turns, weight = [], []
     snr = power_sum = torch.zeros_like(pixels.inside, dtype=torch.float32)
-    clipped = weak = torch.zeros_like(pixels.inside, dtype=torch.bool)
+    clipped = black = weak = torch.zeros_like(pixels.inside, dtype=torch.bool)
     for i in range(samples.shape[0]):
         stack = [_number(samples[i, k], kind.unsigned16) for k in range(samples.shape[1])]
         u, v, mean, parity = (_carre_sums if kind.carre else _sums)(stack, c.weights[:, i])
@@ -156,7 +156,9 @@ def demodulate(pixels: Pixels, c: Constants, kind: Kind) -> Phasors:
         weak = weak | ~(variance <= _LOW_VARIANCE)
         for sample in stack:
             clipped = clipped | (sample >= c.level[_SATURATION])
+            black = black | (sample <= c.level[_BLACK])
     measured = (snr >= c.level[_SNR_MIN]) & (snr > 0) & (snr < _LARGE)
+    clipped = clipped | (black & measured)  # what is black and shows no fringes is dark, not clipped
     valid = measured & (pixels.inside != 0) & ~clipped
     waves = Waves(tuple(turns), tuple(weight))
     joint = torch.where(c.level[_JOINT] > 0, _joint_variance(waves, c.ratio), 1 / weight[0])

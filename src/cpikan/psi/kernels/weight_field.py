@@ -27,6 +27,7 @@ _WORST_CONDITION = 300.0  # of the design at any probe; beyond it noise drowns t
 
 # numbers of a node after the weights of its frames, and where each begins
 OFFSETS, COVARIANCE, LEAKS, EXTRAS = 0, 4, 7, 15
+_LIGHT_ROUNDING = 2e-6  # of the curve's range: an eighth of a step of 16 bits
 SUMS = 4  # that each frame has a weight in: u, v, A and parity
 Region = tuple[tuple[int, int], tuple[int, int]]  # first and last row, first and last column
 _jit: Any = functools.partial(compiled, error_model="numpy")
@@ -155,9 +156,9 @@ class WeightField:
 
     def __init__(self, d: Demodulation) -> None:
         assert d.models is not None, "weights that are the same everywhere need no field"
-        self._models, self._spacing, saturation_dn = d.models, d.node_px, d.saturation_dn
+        self._models, self._spacing = d.models, d.node_px
         self._parities = np.linalg.norm(d.parity, axis=1)
-        self._curves = tuple(_pack_curve(one, saturation_dn) for one in d.models)
+        self._curves = tuple(_pack_curve(one, (d.black_dn, d.saturation_dn)) for one in d.models)
         self._kept: dict[tuple[int, int], np.ndarray] = {}
 
     def rows(self, first_row: int, rows: int, width: int) -> NodeRows:
@@ -218,18 +219,31 @@ class WeightField:
         return np.stack(lines).astype(np.float32)
 
 
-def _pack_curve(model: FrameModel, saturation_dn: float) -> Curve:
+def _pack_curve(model: FrameModel, ends_dn: tuple[float, float]) -> Curve:
     """Pack the detector's curve of one wavelength in single precision."""
     response, locked, single = model.response, bool(model.locked), np.float32
     if response is None:
         zero = single(0)
-        return Curve(False, single(saturation_dn), zero, zero, zero, zero, zero, zero, (zero,) * (HIGHEST + 1), locked)
+        return Curve(
+            False,
+            (single(ends_dn[0]), single(ends_dn[1])),
+            zero,
+            zero,
+            zero,
+            zero,
+            zero,
+            zero,
+            (zero,) * (HIGHEST + 1),
+            locked,
+        )
     low, high = response.low_dn, response.high_dn
-    light = float(response.light_dn(np.array([saturation_dn]))[0]) if np.isfinite(saturation_dn) else saturation_dn
+    # single precision rounds the light of a clipped sample a little to either side
+    slack = _LIGHT_ROUNDING * (high - low)
+    black, white = (float(response.light_dn(np.array([end]))[0]) if np.isfinite(end) else end for end in ends_dn)
     below, above = response.slope(np.array([low, high])) - 1
     return Curve(
         bent=True,
-        saturation=single(light),
+        ends=(single(black + slack), single(white - slack)),
         low=single(low),
         high=single(high),
         shift=single(-(low + high) / (high - low)),

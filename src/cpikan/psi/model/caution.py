@@ -19,7 +19,7 @@ CAUTIONS: dict[str, str] = {
     "noise-shared": "neighbouring pixels share noise: averages are less certain than their number says",
     "no-surface": "a refiner was asked for and had too little data to fit a surface",
     "range-filled": "the heights fill the range that the noise allows",
-    "saturated": "pixels are saturated and left out",
+    "saturated": "pixels are saturated, or clipped at black, and left out",
     "sign-assumed": "the sign of the height is a guess",
     "smooth-errors-removed": "smooth phase errors between the wavelengths were taken off",
     "steps-coincide": "frames coincide in a part of the field: steps were taken as the same everywhere",

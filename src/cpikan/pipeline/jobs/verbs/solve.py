@@ -76,6 +76,16 @@ class SolveOptions:
         "solve with a parameter of the problem at one value after the other, each from the network before: k=pi,2pi,4pi",
         metavar="NAME=VALUES",
     )
+    subdomains: str | None = option(
+        None, "cut the region into so many boxes per axis, each with a field of its own: 4x4", metavar="NxN"
+    )
+    coupling: str | None = option(
+        None,
+        "how the fields of subdomains make one: under overlapping windows (fbpinn), by equal values and residuals where they "
+        "meet (xpinn), or by equal values and fluxes (cpinn)",
+        metavar="NAME",
+    )
+    levels: int | None = option(None, "levels of subdomains of fbpinn, each half as fine as the next", metavar="N")
     seed: int = option(0, "of points and starts")
     seeds: int = option(1, "solve for N seeds from --seed on", metavar="N")
     seconds: float = option(60.0, "time limit of a solve")
@@ -94,6 +104,12 @@ class SolveOptions:
         for flag in ("hidden", "degree", "embedding"):
             if getattr(self, flag) is not None and self.field is None:
                 raise InputError(f"--{flag} without a network: name one with --field")
+        for flag in ("coupling", "levels"):
+            if getattr(self, flag) is not None and self.subdomains is None:
+                raise InputError(f"--{flag} without subdomains: give their number per axis, as --subdomains 4x4")
+        if self.subdomains is not None and (self.field is not None or self.curriculum is not None):
+            what = "--field" if self.field is not None else "--curriculum"
+            raise InputError(f"--subdomains and {what}: give one of them")
         if self.start_from is not None and self.field is not None:
             raise InputError("--field and --start-from: give one of them, whose network is the start")
         if self.plot:
@@ -128,6 +144,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
             batch=options.batch,
             constraints=options.constraints,
             start_from=options.start_from,
+            subdomains=_subdomains(options),
         )
         if curriculum is None:
             found = solve(problem, _field(problem, options, seed), options.recipe, seed=seed, settings=settings)
@@ -145,6 +162,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     return {
         **_median(solutions),
         "recipe": options.recipe,
+        "clock": options.clock,
         "field": options.field,
         "hidden": options.hidden,
         "degree": options.degree,
@@ -157,9 +175,21 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
         "batch": options.batch,
         "constraints": options.constraints,
         "start_from": options.start_from,
+        "subdomains": options.subdomains,
+        "coupling": options.coupling,
+        "levels": options.levels,
         "reason_text": first.stop_reason.text,
         **(_baseline(first) if options.baseline else {}),
     }
+
+
+def _subdomains(options: SolveOptions) -> Any:
+    """Read how the region is cut; None leaves it whole."""
+    if options.subdomains is None:
+        return None
+    from cpikan.learning.subdomains import Subdomains
+
+    return Subdomains.read(options.subdomains, options.coupling, options.levels)
 
 
 def _folder(options: SolveOptions, seed: int) -> Path | None:

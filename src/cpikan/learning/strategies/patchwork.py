@@ -1,0 +1,261 @@
+"""Patchwork: a problem on the subdomains of a grid with a product Chebyshev series each, as one least-squares system."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cpikan.fields.decomposed import DecomposedField
+from cpikan.fields.levelled import LevelledField
+from cpikan.fields.product_chebyshev import ProductChebyshev, interpolate
+from cpikan.fields.protocol import Jet
+from cpikan.learning.samplers.points import Points, measured_part
+from cpikan.learning.strategies.cells import Cells, Spots, cells_of, pairs_of
+from cpikan.learning.strategies.row_set import Residual, RowSet
+from cpikan.learning.strategies.window_rows import WindowRows
+from cpikan.learning.subdomains import Subdomains
+from cpikan.physics.evolution import parts_of
+from cpikan.physics.interfaces import couplings, own_faces
+from cpikan.physics.problem import Condition, Problem, Side
+from cpikan.physics.regions import Box
+
+_PENALTY = 30.0  # weight of interfaces and walls: what they miss is then far below what the equation misses
+_ROWS_PER_MODE = 1.4  # points per axis of overlapping windows, of the modes, over the two parts of a subdomain
+_EXTRA = 2  # points per axis and subdomain beyond the modes
+_LEVEL, _LIFT = 1e-4, 1e-2  # weights of zero and of standing still in a start that meets the conditions
+_CURVED = 400  # points on a part of a boundary that is no side of a box, for every subdomain along an axis
+
+
+@dataclass
+class Patchwork:
+    """The series of all subdomains, ``series``, of ``modes`` per axis, and the rows that they have to satisfy.
+
+    ``unit`` (outputs,) is the size of each output.
+    """
+
+    problem: Problem
+    cut: Subdomains
+    modes: tuple[int, ...]
+    unit: Tensor
+
+    def __post_init__(self) -> None:
+        self.partitions = self.cut.partitions(self.problem)
+        boxes = [DecomposedField.boxes(one) for one in self.partitions]
+        lower, upper = ([bound for pair in boxes for bound in pair[side]] for side in (0, 1))
+        self.series = ProductChebyshev(
+            self.modes, (lower, upper), outputs=self.problem.outputs, networks=sum(map(len, self.partitions))
+        )
+
+    @property
+    def places(self) -> Tensor:
+        """Give the middle of every subdomain in units of the finest grid, (E, d)."""
+        fine = self.partitions[-1]
+        found = []
+        for level in self.partitions:
+            axes = []
+            for axis, one in zip(fine.axes, level.axes, strict=True):
+                middle = [0.5 * (low + high) for low, high in map(one.core, range(len(one)))]
+                places = (axis.lower, *axis.cuts, axis.upper)
+                axes.append(np.interp(middle, places, np.arange(len(places))))
+            found.append(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes)))
+        return torch.from_numpy(np.concatenate(found))
+
+    def field(self) -> DecomposedField | LevelledField:
+        """Make the field of the series as they are."""
+        sizes = [len(one) for one in self.partitions]
+        scaling = self.series.scaling
+        parts = zip(
+            *(whole.split(sizes) for whole in (scaling.lower, scaling.upper, self.series.coefficients.detach())),
+            strict=True,
+        )
+        levels = []
+        for partition, (lower, upper, coefficients) in zip(self.partitions, parts, strict=True):
+            own = ProductChebyshev(self.modes, (lower, upper), outputs=self.problem.outputs, networks=len(partition))
+            own.set_output_coefficients(coefficients)
+            levels.append(DecomposedField(partition, own))
+        return levels[0] if len(levels) == 1 else LevelledField(*levels)
+
+    @property
+    def points(self) -> int:
+        """Count the points at which the equation is taken."""
+        return sum(int((spots.weight > 0).sum()) for cells in self._cells for spots in cells.inside)
+
+    def guess(self, start: Callable[[Tensor], Tensor]) -> None:
+        """Begin with the values of a function of points (B, d); coarser levels stay at zero."""
+        interpolate(self.series, start)
+        coarse = len(self.series.coefficients) - len(self.partitions[-1])
+        with torch.no_grad():
+            self.series.coefficients[:coarse] = 0.0
+
+    def lift(self) -> list[RowSet]:
+        """Collect the residuals of a function that meets the conditions and varies as little as they let it."""
+        low, high = (
+            torch.tensor(end, dtype=torch.float64) for end in (self.problem.region.lower, self.problem.region.upper)
+        )
+
+        def still(jet: Jet, x: Tensor, other: Jet | None) -> list[Tensor]:
+            slopes = _LIFT * (high - low) * jet.gradient / self.unit[:, None]
+            return [*(_LEVEL * jet.value / self.unit).unbind(1), *slopes.flatten(1).unbind(1)]
+
+        found = []
+        for spots in (spots for cells in self._cells for spots in cells.inside):
+            found.append(self._rows(still, spots, second=False))
+            found[-1].weight = spots.weight
+        return [*found, *self._interfaces(), *self._walls(), *self._measured()]
+
+    def sets(self) -> list[RowSet]:
+        """Collect all residuals with their weights."""
+        found = [rows for cells in self._cells for rows in self._inside(cells)]
+        return [*found, *self._interfaces(), *self._walls(), *self._measured()]
+
+    @cached_property
+    def _cells(self) -> list[Cells]:
+        return cells_of(self.partitions, self.problem.region, self._counts)
+
+    @property
+    def _counts(self) -> tuple[int, ...]:
+        if self.cut.sharp:
+            return tuple(modes + _EXTRA for modes in self.modes)
+        return tuple(math.ceil(0.5 * _ROWS_PER_MODE * modes) + _EXTRA for modes in self.modes)
+
+    def _rows(self, function: Residual, *places: Spots, second: bool = True) -> RowSet:
+        wanted = self.problem.second if second else "none"
+        at = [(spots.points, spots.boxes) for spots in places]
+        if self.cut.sharp:
+            return RowSet(self.series, self.unit, wanted, function, *at)
+        return WindowRows(self.partitions, self.series, self.unit, wanted, function, *at)
+
+    def _inside(self, cells: Cells) -> list[RowSet]:
+        """Weigh the equation by what a change of the solution over a subdomain makes of it: squares make a mean."""
+
+        def equation(jet: Jet, x: Tensor, other: Jet | None) -> list[Tensor]:
+            return list(self.problem.interior(jet, x).values())
+
+        found = []
+        for spots in cells.inside:
+            rows = self._rows(equation, spots)
+            rows.weight = spots.weight / rows.size_scale()
+            found.append(rows)
+        return found
+
+    def _interfaces(self) -> list[RowSet]:
+        """Ask for what the coupling makes equal where subdomains meet, slopes in units of values."""
+        if not self.cut.sharp:
+            return []
+        found = []
+        for axis, below, above in pairs_of(
+            self.partitions[-1], self.problem.region, self.modes, own_faces(self.problem)
+        ):
+            extent = self.series.scaling.upper - self.series.scaling.lower
+            shorter = torch.minimum(extent[below.boxes[:, 0], axis], extent[above.boxes[:, 0], axis])
+            for one in couplings(self.problem, axis, self.cut.coupling, self.cut.flux):
+                rows = self._rows(_across(one.residual), below, above, second=one.second)
+                scale = rows.size_scale() if one.second else rows.row_scale()
+                size = 1.0 if one.second else _PENALTY
+                if one.slope:
+                    scale = (self.modes[axis] / shorter)[None, :, None]
+                rows.weight = size * self.cut.weight * below.weight / scale
+                found.append(rows)
+        return found
+
+    def _walls(self) -> list[RowSet]:
+        """Ask for the conditions on parts of the boundary, across periods and breaks."""
+        found = []
+        for condition in self.problem.conditions:
+            if condition.at is not None:
+                continue
+            for part in parts_of(self.problem, condition):
+                for places, normals in self._spots_on(part, condition):
+                    rows = self._rows(_on_wall(condition, normals), *places, second=False)
+                    rows.weight = _PENALTY * condition.weight * places[0].weight / rows.row_scale()
+                    found.append(rows)
+        return found
+
+    def _spots_on(self, part: str, condition: Condition) -> list[tuple[list[Spots], Tensor]]:
+        """Place points on a part of the boundary, with those on the other side of a period or a break, and normals."""
+        region = self.problem.region
+        found: list[tuple[list[Spots], Tensor]] = []
+        if not isinstance(region, Box):
+            unit = np.linspace(0.0, 1.0, _CURVED * max(self.partitions[-1].counts) + 1)[:-1, None]
+            points, normals = (torch.from_numpy(one) for one in region.on(part, unit, False))
+            for cells in self._cells:
+                found += [([spots], normals[index]) for spots, index in cells.holding(points)]
+            return found
+        if part in region.inner:
+            axis, place = region.inner[part]
+            for _, below, above in pairs_of(self.partitions[-1], region, self.modes, (), only=(axis, place)):
+                found.append(([below, above], _normal(below, axis, 1.0)))
+            return found
+        axis, end = region.side(part)
+        for cells in self._cells:
+            here = cells.side(axis, end)
+            if here is not None:
+                places = [here]
+                if condition.period is not None:
+                    there = cells.side(region.axes.index(condition.period), 1)
+                    assert there is not None
+                    places.append(there)
+                found.append((places, _normal(here, axis, 2.0 * end - 1.0)))
+        return found
+
+    def _measured(self) -> list[RowSet]:
+        """Ask for the conditions at points."""
+        found = []
+        for condition in self.problem.conditions:
+            if condition.at is None or condition.across is not None:
+                continue
+            kept = measured_part(len(condition.at), Points(1, 0))
+            points, data = (
+                condition.at[kept].double(),
+                None if condition.data is None else condition.data[kept].double(),
+            )
+            for cells in self._cells:
+                for spots, index in cells.holding(points):
+                    rows = self._rows(_at_points(condition, None if data is None else data[index]), spots, second=False)
+                    rows.weight = _PENALTY * condition.weight * spots.weight / rows.row_scale()
+                    found.append(rows)
+        return found
+
+
+def can_patch(problem: Problem) -> bool:
+    """Tell whether a problem is posed by residuals that each belong to one point, of outputs that vary."""
+    coupled = any(condition.mix is not None for condition in problem.conditions)
+    given = problem.unknowns or problem.constants
+    return problem.energy is None and problem.form is None and not coupled and not given
+
+
+def _across(residual: Callable[[Jet, Side], Tensor]) -> Residual:
+    def function(jet: Jet, at: Tensor, other: Jet | None) -> list[Tensor]:
+        return [residual(jet, Side(at, torch.zeros_like(at), other))]
+
+    return function
+
+
+def _on_wall(condition: Condition, normals: Tensor) -> Residual:
+    flat = normals.flatten(0, 1)
+
+    def function(jet: Jet, at: Tensor, other: Jet | None) -> list[Tensor]:
+        return [condition.residual(jet, Side(at, flat, other))]
+
+    return function
+
+
+def _at_points(condition: Condition, data: Tensor | None) -> Residual:
+    flat = None if data is None else data.flatten()
+
+    def function(jet: Jet, at: Tensor, other: Jet | None) -> list[Tensor]:
+        return [condition.residual(jet, Side(at, torch.zeros_like(at), None, flat))]
+
+    return function
+
+
+def _normal(spots: Spots, axis: int, sign: float) -> Tensor:
+    normals = torch.zeros_like(spots.points)
+    normals[..., axis] = sign
+    return normals
