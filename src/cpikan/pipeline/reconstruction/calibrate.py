@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,13 @@ from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, S
 from cpikan.psi.calibration.picture import Picture, Window
 from cpikan.psi.calibration.questioned import calibrate_questioned, step_major
 from cpikan.psi.calibration.registration import Registration, registration
+from cpikan.psi.calibration.repeated import Kept, Repeated, check_decided, find_repeated, with_their_steps
 from cpikan.psi.calibration.saturation import SampleLimits, find_limits, swings
 from cpikan.psi.calibration.trusted_steps import left_over
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.noise import noise_from_neighbours
+from cpikan.psi.model.schemes import LEAST_SQUARES
 from cpikan.psi.refine.ambiguity import is_doubtful
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.threads import single_threaded
@@ -68,11 +71,12 @@ class StackCalibration:
 
 @dataclass(frozen=True)
 class FirstLook:
-    """Some pixels of every frame, and the seconds and the memory (MiB) that reading them took."""
+    """Some pixels of every frame, the seconds and the memory (MiB) that reading them took, and pictures that occur twice."""
 
     sample: Subsample
     seconds: float
     peak_mib: float
+    repeated: tuple[Repeated, ...] = ()
 
     @classmethod
     def at(cls, stack: FrameStack, settings: ReconstructSettings) -> FirstLook:
@@ -80,7 +84,10 @@ class FirstLook:
         started = time.perf_counter()
         with PeakMemory() as memory:
             sample = take_subsample(stack, settings.mask)
-        return cls(sample, time.perf_counter() - started, memory.mib)
+        repeated = find_repeated(sample, stack.acquisition)
+        check_decided(repeated, stack.labels, plain=settings.scheme == LEAST_SQUARES)
+        known = tuple(one for one in repeated if one.step_deg is not None)
+        return cls(sample, time.perf_counter() - started, memory.mib, known)
 
 
 def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, look: FirstLook) -> StackCalibration:
@@ -93,15 +100,18 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
     )
     valid = sample.valid & ~limits.clips_black(sample.frames)
     sample = replace(sample, quantum_dn=limits.quantum_dn, black_dn=limits.black_dn, valid=valid)
+    acquisition, told, kept = _without_repeats(stack.acquisition, look.repeated)
     with single_threaded():
         calibration, surface = calibrate_stack(
-            sample,
-            stack.acquisition,
+            kept.sample(sample) if kept else sample,
+            kept.acquisition(acquisition) if kept else acquisition,
             limits.saturation_dn,
             asked,
             by_surface=plan.fits_surface,
-            may_reorder=stack.may_be_step_major and stack.acquisition.order == "wavelength-major",
+            may_reorder=not told and stack.may_be_step_major and acquisition.order == "wavelength-major",
         )
+    if kept:
+        calibration = _widened(calibration, kept)
     used = calibration.acquisition
     if used is not None and used.order != stack.acquisition.order:
         sample = step_major(sample)
@@ -111,7 +121,10 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
         factors = average_factors(windows[0].frames, model, windows[0].position)
         lying = _registration(windows, calibration)
     seen = (*shared_noise(factors), *lying.cautions())
-    calibration = replace(calibration, warnings=(*_of_frames(stack, inside, limits), *calibration.warnings, *seen))
+    calibration = replace(
+        calibration,
+        warnings=(*(told or _stored_twice(stack, inside)), *_clipped(limits, inside), *calibration.warnings, *seen),
+    )
     doubtful = plan.neighbours == "in doubt" and _is_doubtful(calibration, sample)
     return StackCalibration(calibration, surface, doubtful, look.seconds, time.perf_counter() - read, factors, lying)
 
@@ -162,10 +175,33 @@ def _registration(windows: list[Window], calibration: Calibration) -> Registrati
     return registration(pictures, model.search, calibration.sigma_phase_rad)
 
 
-def _of_frames(stack: FrameStack, frames: np.ndarray, limits: SampleLimits) -> tuple[Caution, ...]:
-    """Say what the samples inside the mask, (L, K, P), make doubtful by themselves."""
-    saturated = limits.caution(frames)
-    return (*(() if saturated is None else (saturated,)), *_stored_twice(stack, frames))
+def _without_repeats(
+    acquisition: Acquisition, repeated: tuple[Repeated, ...]
+) -> tuple[Acquisition, tuple[Caution, ...], Kept | None]:
+    """Give pictures that occur twice their step: the acquisition, what to say, and the frames to keep (None: all).
+
+    A picture whose noise differs counts twice, a copy once. Steps that were said to be trusted stay, but for identical frames.
+    """
+    said = acquisition.steps == "trusted" and acquisition.steps_said
+    used = tuple(one for one in repeated if one.identical or not said)
+    if not used:
+        return acquisition, (), None
+    waves = len(acquisition.wavelengths_nm)
+    told = tuple(one.caution(waves) for one in used)
+    found = with_their_steps(acquisition, used)
+    return found, told, Kept.without(used, waves) if any(one.noise for one in used) else None
+
+
+def _widened(calibration: Calibration, kept: Kept) -> Calibration:
+    """Make the calibration of the kept frames one of all frames."""
+    model = calibration.model
+    return replace(calibration, model=replace(model, demodulation=kept.widened(model.demodulation)))
+
+
+def _clipped(limits: SampleLimits, frames: np.ndarray) -> tuple[Caution, ...]:
+    """Say how many of the pixels inside the mask, (L, K, P), are clipped."""
+    found = limits.caution(frames)
+    return () if found is None else (found,)
 
 
 def _stored_twice(stack: FrameStack, frames: np.ndarray) -> tuple[Caution, ...]:

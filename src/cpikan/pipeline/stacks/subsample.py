@@ -16,7 +16,7 @@ _COLUMNS = 128
 _WHOLE_ROWS = 4  # kept entire, for noise from neighbours
 _LIT = 0.3  # of the brightest pixels
 _FEWEST_LIT = 200
-_FEWEST_FRAMES = 4  # that differ, of one wavelength: their steps can be fitted
+_FEWEST_FRAMES = 4  # that differ, of one wavelength: their steps can be fitted; three of four may be enough too
 _DARK = 0.15  # of the light of the other frames
 _STRIPED = 0.6  # of the light of a frame that its fringes span, where there is a whole one
 _WRAPPED = 0.7  # full-range fringes: wrapped light has half the steps once read as unsigned, light of either sign twice
@@ -94,7 +94,9 @@ def _check_frames(stack: FrameStack, sample: Subsample) -> None:
         if twin != index and should_differ(stack, twin, index):
             wave = index // steps
             twice[wave] += 1
-            if twin // steps == wave and steps - twice[wave] >= _FEWEST_FRAMES:
+            left = steps - twice[wave]
+            of_four = steps == _FEWEST_FRAMES and left == steps - 1 and stack.acquisition.phase_steps_deg is not None
+            if twin // steps == wave and (left >= _FEWEST_FRAMES or of_four):
                 continue
             raise InputError(
                 f"frames {stack.labels[twin]} and {stack.labels[index]} are identical though their phase steps differ: "
