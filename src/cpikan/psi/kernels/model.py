@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,13 +71,6 @@ class Demodulation:
         fields: dict[str, Any] = {name: np.stack([getattr(w, name) for w in weights]) for name in names}
         fields |= {"noise": noise, "phase_floor_rad2": np.zeros(len(weights)), "carre": weights[0].carre}
         return cls(**(fields | limits))
-
-    def of_wavelength(self, number: int) -> Demodulation:
-        """Take the part of one wavelength."""
-        one = slice(number, number + 1)
-        names = ("cosine", "sine", "mean", "parity", "covariance", "noise", "phase_floor_rad2")
-        models = None if self.models is None else self.models[one]
-        return replace(self, models=models, **{name: getattr(self, name)[one] for name in names})
 
     def clips(self, frames: np.ndarray) -> np.ndarray:
         """Tell which samples of frames are clipped at either end."""

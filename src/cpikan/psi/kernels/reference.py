@@ -48,13 +48,6 @@ def noise_image(
         return parity / np.sqrt(_sample_variance(mean, model)), u + 1j * v
 
 
-def phasor_image(frames: np.ndarray, model: Demodulation, position: Position | None = None) -> np.ndarray:
-    """Compute the phasors u + i v of frames (L, K, ...): (L, ...)."""
-    stack = np.asarray(frames, np.float64)
-    u, v = (_sums(stack, model, position) if model.models is not None else _phasor(stack, model))[:2]
-    return np.asarray(u + 1j * v)
-
-
 def _column(values: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Shape one number a wavelength so that it goes with pixels (L, ...) of frames ``like`` (L, K, ...)."""
     return values.reshape((-1,) + (1,) * (like.ndim - 2))
