@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import gammainc, gammaincc, gammaincinv
 
 from cpikan.errors import InputError
+from cpikan.order_statistics import median
 from cpikan.psi.calibration.alignment import Alignment
 from cpikan.psi.calibration.order_model import MeasuredPhases, order_model
 from cpikan.psi.calibration.print_through import ripple_left, ripple_of
@@ -139,7 +140,7 @@ def measured(
     left = ripple_left(ripple, steps)
     plain = replace(plain, phase_floor_rad2=plain.phase_floor_rad2 + left.variance_rad2)
     variance = variance + left.variance_rad2[:, None]
-    sigma = tuple(float(np.sqrt(np.median(v))) for v in variance[:, seen])
+    sigma = tuple(math.sqrt(median(v)) for v in variance[:, seen])
     from_centre = position[seen] - (np.asarray(sample.shape) - 1) / 2
     guessed = any(one.source == "neighbours" for one in noise)
     waves = acquisition.wavelengths_nm
@@ -203,14 +204,14 @@ def _calmed(plain: Demodulation, frames: np.ndarray, position: np.ndarray) -> De
     stands out from that.
     """
     noise, phasor = reference.noise_image(frames, plain, (position[:, 0], position[:, 1]))
-    bright = [size >= np.median(size) for size in np.abs(phasor)]
-    scatter = [np.median(one[lit] ** 2) for one, lit in zip(noise, bright, strict=True)]
+    bright = [size >= median(size) for size in np.abs(phasor)]
+    scatter = [median(one[lit] ** 2) for one, lit in zip(noise, bright, strict=True)]
     return replace(plain, parity=plain.parity / np.sqrt(np.maximum(np.array(scatter) / _MEDIAN_CHI2, 1))[:, None])
 
 
 def _faint(modulation: np.ndarray, quantum_dn: float) -> tuple[Caution, ...]:
     """Warn of fringes (L, P) that are only a few steps of the camera high."""
-    dimmest = float(np.median(modulation, axis=1).min())
+    dimmest = min(map(median, modulation))
     if not 0 < dimmest < _FAINT * quantum_dn:
         return ()
     text = (
@@ -362,7 +363,7 @@ def _snr_threshold(snr: np.ndarray, wavelengths: int) -> float:
     if dark > _SOME_DARK and ((snr < strong).mean() - dark) / lit < _LOST_LIT:
         return strong
     lowest = 0.05 * float(2 * gammaincinv(half_dof, 0.999))
-    grid = np.geomspace(lowest, max(60 * lowest, float(np.median(snr))), 200)
+    grid = np.geomspace(lowest, max(60 * lowest, median(snr)), 200)
     measured = np.searchsorted(np.sort(snr), grid) / snr.size
     lost = np.maximum(measured - dark * gammainc(half_dof, grid / 2), 0)
     cost = dark * gammaincc(half_dof, grid / 2) + lost
