@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from cpikan.psi.calibration import frame_drift as frames_lie
 from cpikan.psi.calibration.frame_drift import FrameDrift, frame_drift
 from cpikan.psi.calibration.picture import Picture, Window, _closed
 from cpikan.psi.calibration.registration import EdgeReach, ImageShift, Registration, image_shifts, mean_shift
@@ -169,6 +170,17 @@ def test_frames_on_each_other_and_single_rows_that_were_lost_are_no_drift():
     struck = edged_stack(0.0)
     hit = np.random.default_rng(1).random(struck.shape) < 0.01
     assert drift_of(np.where(hit, 250.0, struck)) is None
+
+
+def test_edges_are_looked_for_where_samples_contradict_each_other(monkeypatch):
+    """A hundred pixels beside edges of which a twentieth contradict themselves are five: fewer are no drift anywhere."""
+    pictures = [Picture.of(Window(edged_stack(drift), PLACE), model(2.0)) for drift in (0.0, 1.0)]
+    reach, asked = frames_lie._reach, []
+    monkeypatch.setattr(frames_lie, "_reach", lambda *given: asked.append(given[1]) or reach(*given))
+    assert frame_drift(pictures[:1]) is None
+    assert asked == []
+    assert frame_drift(pictures[1:]) is not None
+    assert asked == [0, 1, 2]
 
 
 def test_the_reach_covers_the_farthest_shift_and_the_drift():

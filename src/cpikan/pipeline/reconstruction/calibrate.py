@@ -30,7 +30,7 @@ from cpikan.psi.model.noise import noise_from_neighbours
 from cpikan.psi.model.schemes import LEAST_SQUARES
 from cpikan.psi.refine.ambiguity import is_doubtful
 from cpikan.streaming.memory import PeakMemory
-from cpikan.streaming.threads import single_threaded
+from cpikan.streaming.threads import RowPool, single_threaded
 
 if TYPE_CHECKING:
     from cpikan.pipeline.reconstruction.plan import Plan
@@ -118,7 +118,7 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
         model = calibration.model.demodulation
         windows = _windows(stack if used is None else stack.in_order(used.order), sample)
         factors = average_factors(windows[0].frames, model, windows[0].position)
-        lying = _registration(windows, calibration)
+        lying = _registration(windows, calibration, settings.worker_threads)
     seen = (*shared_noise(factors), *lying.cautions())
     calibration = replace(
         calibration,
@@ -165,13 +165,14 @@ def _windows(stack: FrameStack, sample: Subsample) -> list[Window]:
     return windows
 
 
-def _registration(windows: list[Window], calibration: Calibration) -> Registration:
+def _registration(windows: list[Window], calibration: Calibration, threads: int) -> Registration:
     """Look whether the images of several wavelengths lie on each other."""
     model = calibration.model
     if model.search is None:
         return Registration(1)
-    pictures = [Picture.of(window, model.demodulation) for window in windows]
-    return registration(pictures, model.search, calibration.sigma_phase_rad)
+    with RowPool(threads) as pool:
+        pictures = list(pool.share(lambda window: Picture.of(window, model.demodulation), windows))
+        return registration(pictures, model.search, calibration.sigma_phase_rad, pool.share)
 
 
 def _without_repeats(

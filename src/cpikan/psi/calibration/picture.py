@@ -26,12 +26,14 @@ class Window(NamedTuple):
 
 class Picture(NamedTuple):
     """``phasor``; ``parity``, what the frames hold beside any phasor, in standard deviations of noise; ``lit``, whether a pixel
-    is bright and not saturated: (L, rows, columns), at ``position``, the rows and columns of the image."""
+    is bright and not saturated: (L, rows, columns), at ``position``, the rows and columns of the image. ``jumps``: for each
+    wavelength the marks of `phase_jumps` along rows and along columns."""
 
     phasor: np.ndarray
     parity: np.ndarray
     lit: np.ndarray
     position: tuple[np.ndarray, np.ndarray]
+    jumps: list[list[np.ndarray]]
 
     @classmethod
     def of(cls, window: Window, model: Demodulation) -> Picture:
@@ -41,7 +43,8 @@ class Picture(NamedTuple):
         # the two sides of a step that share a pixel may cancel each other
         lit = np.stack([_closed(one > _LIT * median(one)) for one in size])
         lit &= ~model.clips(window.frames).any(axis=1)
-        return cls(phasor, parity, lit, window.position)
+        jumps = [[phase_jumps(*one, axis) for axis in (0, 1)] for one in zip(phasor, lit, strict=True)]
+        return cls(phasor, parity, lit, window.position, jumps)
 
     def beside_jumps(self, number: int, *, lines: bool = False) -> np.ndarray:
         """Mark the pixels of a wavelength from which the phase jumps to a neighbour: bool (rows, columns).
@@ -50,7 +53,7 @@ class Picture(NamedTuple):
         """
         found = np.zeros_like(self.lit[number])
         for axis in (0, 1):
-            marks = phase_jumps(self.phasor[number], self.lit[number], axis)
+            marks = self.jumps[number][axis]
             for _ in range(_BOTH_WAYS if lines else 0):
                 marks = marks & _goes_on(marks, axis)
             found |= np.insert(marks, 0, False, axis) | np.insert(marks, marks.shape[axis], False, axis)
