@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from cpikan.psi.calibration import frame_drift as frames_lie
 from cpikan.psi.calibration.frame_drift import FrameDrift, frame_drift
-from cpikan.psi.calibration.picture import Picture, Window
+from cpikan.psi.calibration.picture import Picture, Window, _closed
 from cpikan.psi.calibration.registration import EdgeReach, ImageShift, Registration, image_shifts, mean_shift
 from cpikan.psi.calibration.slope_shifts import slope_shifts
 from cpikan.psi.kernels.model import Demodulation, OrderSearch
@@ -171,6 +172,17 @@ def test_frames_on_each_other_and_single_rows_that_were_lost_are_no_drift():
     assert drift_of(np.where(hit, 250.0, struck)) is None
 
 
+def test_edges_are_looked_for_where_samples_contradict_each_other(monkeypatch):
+    """A hundred pixels beside edges of which a twentieth contradict themselves are five: fewer are no drift anywhere."""
+    pictures = [Picture.of(Window(edged_stack(drift), PLACE), model(2.0)) for drift in (0.0, 1.0)]
+    reach, asked = frames_lie._reach, []
+    monkeypatch.setattr(frames_lie, "_reach", lambda *given: asked.append(given[1]) or reach(*given))
+    assert frame_drift(pictures[:1]) is None
+    assert asked == []
+    assert frame_drift(pictures[1:]) is not None
+    assert asked == [0, 1, 2]
+
+
 def test_the_reach_covers_the_farthest_shift_and_the_drift():
     shift = ImageShift(1, (-1.2, 0.1))
     assert Registration(3).reach is None
@@ -179,6 +191,11 @@ def test_the_reach_covers_the_farthest_shift_and_the_drift():
     assert Registration(3, (shift,), FrameDrift((0, 1), 1)).reach == EdgeReach(3, (2, 1), 1)
     assert Registration(3, (shift,)).displacement_px == pytest.approx((-0.4, 0.1 / 3))
     assert len(Registration(3, (shift,), FrameDrift((0, 1), 1)).cautions()) == 2
+
+
+def test_closing_is_that_of_scipy():
+    marks = np.random.default_rng(2).random((23, 31)) < 0.7
+    assert np.array_equal(_closed(marks), ndimage.binary_closing(marks))
 
 
 def test_the_shift_of_marks_is_the_mean_distance_of_their_pairs():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
@@ -29,7 +30,7 @@ from cpikan.psi.model.noise import noise_from_neighbours
 from cpikan.psi.model.schemes import LEAST_SQUARES
 from cpikan.psi.refine.ambiguity import is_doubtful
 from cpikan.streaming.memory import PeakMemory
-from cpikan.streaming.threads import single_threaded
+from cpikan.streaming.threads import RowPool, single_threaded
 
 if TYPE_CHECKING:
     from cpikan.pipeline.reconstruction.plan import Plan
@@ -100,9 +101,8 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
     sample, read = look.sample, time.perf_counter()
     asked = CalibrationSettings(settings.scheme, settings.range_nm, settings.combine == "finest", settings.fit)
     inside = sample.frames[..., sample.valid]
-    limits = find_limits(
-        inside, stack.saturation_dn, stack.acquisition.bit_depth, _rough_noise_dn(sample, stack.acquisition)
-    )
+    noise_dn = functools.partial(_rough_noise_dn, sample, stack.acquisition)
+    limits = find_limits(inside, stack.saturation_dn, stack.acquisition.bit_depth, noise_dn)
     valid = sample.valid & ~limits.clips_black(sample.frames)
     sample = replace(sample, quantum_dn=limits.quantum_dn, black_dn=limits.black_dn, valid=valid)
     acquisition, told, kept = _without_repeats(stack.acquisition, look.repeated)
@@ -115,16 +115,15 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
             by_surface=plan.fits_surface,
             may_reorder=not told and stack.may_be_step_major and acquisition.order == "wavelength-major",
         )
-    if kept:
-        calibration = _widened(calibration, kept)
-    used = calibration.acquisition
-    if used is not None and used.order != stack.acquisition.order:
-        sample = step_major(sample)
-    model = calibration.model.demodulation
-    windows = _windows(stack if used is None else stack.in_order(used.order), sample)
-    with single_threaded():
+        if kept:
+            calibration = _widened(calibration, kept)
+        used = calibration.acquisition
+        if used is not None and used.order != stack.acquisition.order:
+            sample = step_major(sample)
+        model = calibration.model.demodulation
+        windows = _windows(stack if used is None else stack.in_order(used.order), sample)
         factors = average_factors(windows[0].frames, model, windows[0].position)
-        lying = _registration(windows, calibration)
+        lying = _registration(windows, calibration, settings.worker_threads)
     seen = (*shared_noise(factors), *lying.cautions())
     calibration = replace(
         calibration,
@@ -171,13 +170,14 @@ def _windows(stack: FrameStack, sample: Subsample) -> list[Window]:
     return windows
 
 
-def _registration(windows: list[Window], calibration: Calibration) -> Registration:
+def _registration(windows: list[Window], calibration: Calibration, threads: int) -> Registration:
     """Look whether the images of several wavelengths lie on each other."""
     model = calibration.model
     if model.search is None:
         return Registration(1)
-    pictures = [Picture.of(window, model.demodulation) for window in windows]
-    return registration(pictures, model.search, calibration.sigma_phase_rad)
+    with RowPool(threads) as pool:
+        pictures = list(pool.share(lambda window: Picture.of(window, model.demodulation), windows))
+        return registration(pictures, model.search, calibration.sigma_phase_rad, pool.share)
 
 
 def _without_repeats(

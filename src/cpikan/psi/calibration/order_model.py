@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import gammainccinv
 
 from cpikan.errors import InputError
+from cpikan.order_statistics import median
 from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.agreement import Agreement, agreement
 from cpikan.psi.calibration.alignment import Alignment, Ranges, Samples, align, worst_region
@@ -129,7 +130,7 @@ def order_model(
     rivals = planning.rival_orders(phases.wavelengths_nm, sigma, range_nm)
     shared = floor / float(np.mean(np.square(sigma)))
     search = replace(_search(phases, alignment, window, finest=finest), bow_turns=found.bow_turns)
-    sigma_nm = half / float(np.sqrt(np.median(worth)))
+    sigma_nm = half / math.sqrt(median(worth))
     common = common_error(search, phases.position, sigma_nm, explained=found.alone is not None)
     return OrderModel(
         search=replace(search, margin_min=margin, rivals=rivals, shared=shared),
@@ -289,7 +290,7 @@ def _fixed(samples: Samples, low: float, high: float) -> Alignment:
     """Align without pistons, as exact limits mean exact phases."""
     best = search_orders(samples.ratio)(samples.turns, samples.variance, low, high - low)[2]
     dof = max(len(samples.ratio) - 1, 1)
-    keep = best <= max(30.0, 8 * float(np.median(best)))
+    keep = best <= max(30.0, 8 * median(best))
     zero = np.zeros(len(samples.ratio))
     misfit, worst = float(best[keep].mean()) / dof, worst_region(samples.position, best, dof)
     return Alignment(zero, np.zeros((len(zero), 2)), low, high, True, misfit, int(keep.sum()), worst_misfit=worst)

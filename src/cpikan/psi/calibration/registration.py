@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cpikan.psi.calibration.frame_drift import FrameDrift, frame_drift
-from cpikan.psi.calibration.picture import Picture, phase_jumps
+from cpikan.psi.calibration.picture import Picture
 from cpikan.psi.calibration.slope_shifts import slope_shifts
 from cpikan.psi.kernels.model import OrderSearch
 from cpikan.psi.model.caution import Caution
@@ -91,13 +91,24 @@ def _border(pixels: float) -> int:
     return math.ceil(abs(pixels)) if abs(pixels) >= _LEAST_PX else 0
 
 
-def registration(pictures: Sequence[Picture], search: OrderSearch, sigma_rad: Sequence[float]) -> Registration:
-    """Find what does not lie on each other in windows of the image; ``sigma_rad`` is the phase noise by wavelength."""
-    return Registration(len(sigma_rad), image_shifts(pictures, search, sigma_rad), frame_drift(pictures))
+def registration(
+    pictures: Sequence[Picture],
+    search: OrderSearch,
+    sigma_rad: Sequence[float],
+    share: Callable[..., Iterable[Any]] = map,
+) -> Registration:
+    """Find what does not lie on each other in windows of the image; ``sigma_rad`` is the phase noise by wavelength.
+
+    ``share`` maps over the pictures, on threads if it likes.
+    """
+    return Registration(len(sigma_rad), image_shifts(pictures, search, sigma_rad, share), frame_drift(pictures))
 
 
 def image_shifts(
-    pictures: Sequence[Picture], search: OrderSearch, sigma_rad: Sequence[float]
+    pictures: Sequence[Picture],
+    search: OrderSearch,
+    sigma_rad: Sequence[float],
+    share: Callable[..., Iterable[Any]] = map,
 ) -> tuple[ImageShift, ...]:
     """Find the wavelengths whose image lies elsewhere than that of the first, by windows of the image.
 
@@ -107,15 +118,11 @@ def image_shifts(
     """
     pixels = np.zeros((len(sigma_rad), 2))
     for picture in pictures:
-        jumps = [
-            [phase_jumps(one, lit, axis) for axis in (0, 1)]
-            for one, lit in zip(picture.phasor, picture.lit, strict=True)
-        ]
-        for number, other in enumerate(jumps[1:], start=1):
-            for axis, one, two in zip((0, 1), jumps[0], other, strict=True):
+        for number, other in enumerate(picture.jumps[1:], start=1):
+            for axis, one, two in zip((0, 1), picture.jumps[0], other, strict=True):
                 shift = _told(*mean_shift(one, two, axis))
                 pixels[number, axis] = max(pixels[number, axis], shift, key=abs)
-    for number, (by_slopes, error) in enumerate(slope_shifts(pictures, search, sigma_rad), start=1):
+    for number, (by_slopes, error) in enumerate(slope_shifts(pictures, search, sigma_rad, share), start=1):
         if not pixels[number].any() and np.hypot(*by_slopes) > max(_LEAST_PX, _CERTAIN * error):
             pixels[number] = by_slopes
     return tuple(ImageShift(number, (float(y), float(x))) for number, (y, x) in enumerate(pixels) if y or x)

@@ -6,7 +6,7 @@ squares of pixels show far below their noise. A surface of second degree cannot 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -23,14 +23,17 @@ _BEFORE_TILT = 0.25  # of what a tilt leaves, at most
 
 
 def slope_shifts(
-    pictures: Sequence[Picture], search: OrderSearch, sigma_rad: Sequence[float]
+    pictures: Sequence[Picture],
+    search: OrderSearch,
+    sigma_rad: Sequence[float],
+    share: Callable[..., Iterable[np.ndarray]] = map,
 ) -> list[tuple[np.ndarray, float]]:
     """Estimate how far each wavelength but the first lies down and right of the first: pixels (2,), and standard error.
 
     ``sigma_rad`` is the phase noise by wavelength, as in the frames. Zero where slopes do not explain what the wavelengths
-    disagree by clearly better than a tilt does.
+    disagree by clearly better than a tilt does. ``share`` maps over the pictures, on threads if it likes.
     """
-    squares = np.concatenate([_squares(picture, search, np.asarray(sigma_rad)) for picture in pictures], axis=1)
+    squares = np.concatenate(list(share(lambda one: _squares(one, search, np.asarray(sigma_rad)), pictures)), axis=1)
     squares = squares[:, np.isfinite(squares).all(axis=0)]
     return [_shift(squares[:2], pair[:2], pair[2]) for pair in squares[2:].reshape(len(sigma_rad) - 1, 3, -1)]
 
@@ -57,10 +60,10 @@ def _squares(picture: Picture, search: OrderSearch, sigma_rad: np.ndarray) -> np
 
 
 def _heights(turns: np.ndarray, search: OrderSearch, sigma_turns: np.ndarray) -> np.ndarray:
-    """Decode heights in turns of the anchor, (rows, columns)."""
+    """Decode heights in turns of the anchor, (rows, columns), within the reach of the data: those beyond are few."""
     flat = turns.reshape(len(turns), -1)
     variance = np.broadcast_to(sigma_turns[:, None] ** 2, flat.shape)
-    low, span = search.low_nm / search.half_wave_nm, search.range_nm / search.half_wave_nm
+    low, span = search.near_low_nm / search.half_wave_nm, search.near_range_nm / search.half_wave_nm
     order, correction, *_ = search_orders(search.ratio)(flat, variance, low, span)
     return np.asarray(flat[0] + order + correction).reshape(turns.shape[1:])
 
@@ -83,7 +86,9 @@ def _medians(values: np.ndarray) -> np.ndarray:
     pixels = values[:, :rows, :columns].reshape(shape).swapaxes(2, 3).reshape(count, -1, _SIDE_PX**2)
     filled = np.isfinite(pixels).all(axis=0).mean(axis=1) > _FILLED
     found = np.full(pixels.shape[:2], np.nan)
-    found[:, filled] = np.nanmedian(pixels[:, filled], axis=2)
+    rising = np.sort(pixels[:, filled], axis=2)  # NaN come last
+    middle = (np.isfinite(rising).sum(axis=2, keepdims=True) - (1, 0)) // 2
+    found[:, filled] = np.take_along_axis(rising, middle, axis=2).mean(axis=2)
     return found
 
 
