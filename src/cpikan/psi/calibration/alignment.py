@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cpikan.order_statistics import median, quantile
 from cpikan.psi.calibration.regression import weighted_plane
 
 _REGIONS = 6  # per axis
@@ -21,7 +22,7 @@ _ERRORS = 4.0  # standard errors by which the mean of a region may be high by ch
 
 def fitting(misfit: np.ndarray) -> np.ndarray:
     """Choose the pixels whose misfit (P,) is not that of dust or of heights outside the window."""
-    return misfit <= max(30.0, 8 * float(np.median(misfit))) if misfit.size else misfit.astype(bool)
+    return misfit <= max(30.0, 8 * median(misfit)) if misfit.size else misfit.astype(bool)
 
 
 def trimmed_mean(misfit: np.ndarray) -> float:
@@ -251,7 +252,7 @@ def _finish(samples: Samples, search: Search, guess: Guess, ranges: Ranges, *, s
     """Drop what is not significant, find the height of the origin, and measure extent and misfit as they will be used."""
     decoded = decode(samples, search, guess)
     use = decoded.clear if decoded.clear.any() else np.ones_like(decoded.clear)
-    error = np.sqrt(np.median(samples.variance, axis=1) / use.sum()) + 1e-6
+    error = np.sqrt(np.array([median(one) for one in samples.variance]) / use.sum()) + 1e-6
     tilt = np.where(_significant_tilt(samples, error, guess.tilt)[:, None], guess.tilt, 0.0)
     height, absolute, piston = 0.0, bool((np.abs(guess.piston) < _tolerance(error)).all()), guess.piston
     if searched:
@@ -297,7 +298,7 @@ def _extent(decoded: Decoded) -> tuple[float, float]:
     use = use if use.size else decoded.heights
     if use.size == 0:
         return 0.0, 0.0
-    low, high = np.quantile(use, [0.002, 0.998])
+    low, high = (quantile(use, share) for share in (0.002, 0.998))
     reach = _TAIL * (high - low)
     near = use[(use >= low - reach) & (use <= high + reach)]  # corners and peaks hold few pixels
     return float(near.min()), float(near.max())
