@@ -3,10 +3,10 @@
     python benchmarks/laser_pairs.py [--size 1024] [--methods pixel auto] [--csv FILE]
 
 Four frames of 8 bit a wavelength, phase noise of 0.01, 0.03 and 0.1 rad. Surfaces span four fifths of the range that is
-searched by default at that noise (at most 40 um), or three times that range (only where the fringes of so steep a surface can be
-sampled): `within` or `beyond` the range that the run then states. Heights are compared after their median is taken off. Columns of results/laser_pairs.csv: `range_um` as
-the run states it, `span_um` of the surface, `pixels`, `wrong_sure` those off by more than a quarter wave without flag 4 or 8,
-`flagged` the share with one, `names` of the cautions.
+searched by default at that noise (at most 40 um), or three times that range (only where the fringes of so steep a surface can
+be sampled): `within` or `beyond` the range that the run then states. Heights are compared after their median is taken off.
+Columns of results/laser_pairs.csv: `range_um` as the run states it, `span_um` of the surface, `pixels`, `wrong_sure` those off
+by more than a quarter wave without flag 4 or 8, `flagged` the share with one, `names` of the cautions.
 """
 
 from __future__ import annotations
