@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from cpikan.pipeline.stacks.subsample import should_differ, take_subsample
 from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.averages import average_factors, shared_noise
 from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, Subsample, calibrate
+from cpikan.psi.calibration.picture import Picture, Window
 from cpikan.psi.calibration.questioned import calibrate_questioned, step_major
-from cpikan.psi.calibration.registration import ImageShift, Window, image_shifts
+from cpikan.psi.calibration.registration import Registration, registration
 from cpikan.psi.calibration.repeated import Kept, Repeated, check_decided, find_repeated, with_their_steps
 from cpikan.psi.calibration.saturation import SampleLimits, find_limits, swings
 from cpikan.psi.calibration.trusted_steps import left_over
@@ -28,7 +30,7 @@ from cpikan.psi.model.noise import noise_from_neighbours
 from cpikan.psi.model.schemes import LEAST_SQUARES
 from cpikan.psi.refine.ambiguity import is_doubtful
 from cpikan.streaming.memory import PeakMemory
-from cpikan.streaming.threads import single_threaded
+from cpikan.streaming.threads import RowPool, single_threaded
 
 if TYPE_CHECKING:
     from cpikan.pipeline.reconstruction.plan import Plan
@@ -52,7 +54,7 @@ class SurfaceFit:
 class StackCalibration:
     """The calibration of a stack, the surface fitted to its frames where one was, whether pixels of the subsample are in
     doubt of their orders (asked where the plan wants to know), the seconds that reading and computing took, what averages
-    over squares of pixels are worth (None: not known), and the wavelengths whose image lies elsewhere."""
+    over squares of pixels are worth (None: not known), and what of the images and frames does not lie on each other."""
 
     calibration: Calibration
     surface: SurfaceFit | None
@@ -60,12 +62,7 @@ class StackCalibration:
     seconds_read: float
     seconds_calibrate: float
     average_factors: dict[int, float] | None = None
-    moved: tuple[ImageShift, ...] = ()
-
-    @property
-    def step_reach_px(self) -> int:
-        """Give the pixels from a step within which the phases of a pixel may be those of different places; 0 where none are."""
-        return math.ceil(max(one.size for one in self.moved)) + 1 if self.moved else 0
+    registration: Registration = field(default_factory=lambda: Registration(1))
 
     @property
     def varying(self) -> bool:
@@ -99,9 +96,8 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
     sample, read = look.sample, time.perf_counter()
     asked = CalibrationSettings(settings.scheme, settings.range_nm, settings.combine == "finest", settings.fit)
     inside = sample.frames[..., sample.valid]
-    limits = find_limits(
-        inside, stack.saturation_dn, stack.acquisition.bit_depth, _rough_noise_dn(sample, stack.acquisition)
-    )
+    noise_dn = functools.partial(_rough_noise_dn, sample, stack.acquisition)
+    limits = find_limits(inside, stack.saturation_dn, stack.acquisition.bit_depth, noise_dn)
     valid = sample.valid & ~limits.clips_black(sample.frames)
     sample = replace(sample, quantum_dn=limits.quantum_dn, black_dn=limits.black_dn, valid=valid)
     acquisition, told, kept = _without_repeats(stack.acquisition, look.repeated)
@@ -114,23 +110,22 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
             by_surface=plan.fits_surface,
             may_reorder=not told and stack.may_be_step_major and acquisition.order == "wavelength-major",
         )
-    if kept:
-        calibration = _widened(calibration, kept)
-    used = calibration.acquisition
-    if used is not None and used.order != stack.acquisition.order:
-        sample = step_major(sample)
-    model = calibration.model.demodulation
-    windows = _windows(stack if used is None else stack.in_order(used.order), sample)
-    with single_threaded():
+        if kept:
+            calibration = _widened(calibration, kept)
+        used = calibration.acquisition
+        if used is not None and used.order != stack.acquisition.order:
+            sample = step_major(sample)
+        model = calibration.model.demodulation
+        windows = _windows(stack if used is None else stack.in_order(used.order), sample)
         factors = average_factors(windows[0].frames, model, windows[0].position)
-        moved = image_shifts(windows, model) if len(windows[0].frames) > 1 else ()
-    seen = (*shared_noise(factors), *(one.caution() for one in moved))
+        lying = _registration(windows, calibration, settings.worker_threads)
+    seen = (*shared_noise(factors), *lying.cautions())
     calibration = replace(
         calibration,
         warnings=(*(told or _stored_twice(stack, inside)), *_clipped(limits, inside), *calibration.warnings, *seen),
     )
     doubtful = plan.neighbours == "in doubt" and _is_doubtful(calibration, sample)
-    return StackCalibration(calibration, surface, doubtful, look.seconds, time.perf_counter() - read, factors, moved)
+    return StackCalibration(calibration, surface, doubtful, look.seconds, time.perf_counter() - read, factors, lying)
 
 
 def _rough_noise_dn(sample: Subsample, acquisition: Acquisition) -> float:
@@ -168,6 +163,16 @@ def _windows(stack: FrameStack, sample: Subsample) -> list[Window]:
         y, x = np.mgrid[top : top + frames.shape[2], column : column + frames.shape[3]]
         windows.append(Window(frames, (y, x)))
     return windows
+
+
+def _registration(windows: list[Window], calibration: Calibration, threads: int) -> Registration:
+    """Look whether the images of several wavelengths lie on each other."""
+    model = calibration.model
+    if model.search is None:
+        return Registration(1)
+    with RowPool(threads) as pool:
+        pictures = list(pool.share(lambda window: Picture.of(window, model.demodulation), windows))
+        return registration(pictures, model.search, calibration.sigma_phase_rad, pool.share)
 
 
 def _without_repeats(

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import gammainccinv
 
 from cpikan.errors import InputError
+from cpikan.order_statistics import median
 from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.agreement import Agreement, agreement
 from cpikan.psi.calibration.alignment import Alignment, Ranges, Samples, align, worst_region
@@ -138,7 +139,7 @@ def order_model(
         noise_factor=factor,
         phase_floor_rad2=floor,
         sigma_rad=sigma,
-        sigma_nm=half / float(np.sqrt(np.median(worth))),
+        sigma_nm=half / math.sqrt(median(worth)),
         warnings=_warnings(found, rate, asked),
     )
 
@@ -284,7 +285,7 @@ def _fixed(samples: Samples, low: float, high: float) -> Alignment:
     """Align without pistons, as exact limits mean exact phases."""
     best = search_orders(samples.ratio)(samples.turns, samples.variance, low, high - low)[2]
     dof = max(len(samples.ratio) - 1, 1)
-    keep = best <= max(30.0, 8 * float(np.median(best)))
+    keep = best <= max(30.0, 8 * median(best))
     zero = np.zeros(len(samples.ratio))
     misfit, worst = float(best[keep].mean()) / dof, worst_region(samples.position, best, dof)
     return Alignment(zero, np.zeros((len(zero), 2)), low, high, True, misfit, int(keep.sum()), worst_misfit=worst)
