@@ -192,7 +192,7 @@ class _Passage:
         while True:
             slab = lifted(place, self._level.tolerance)
             finer = self._finer_place(slab, slab.tails(self._sizes(slab), start=True))
-            if finer is None:
+            if finer is None or self._run.left_s <= 0:
                 return slab
             place = finer
 
