@@ -1,10 +1,10 @@
-"""Problems outside the catalogue by the default recipe: writes results/pde_own.csv, or results/pde_nine.csv with --nine.
+"""Forty problems outside the catalogue by the default recipe: writes results/pde_own.csv.
 
-    python benchmarks/pde_own.py [PROBLEM ...] [--nine] [--seconds 60] [--seeds 1] [--resume] [-o FILE]
+    python benchmarks/pde_own.py [PROBLEM ...] [--seconds 60] [--seeds 1] [--resume] [-o FILE]
 
-The forty are of eight classes (`own_problems`): systems of ordinary differential equations, long times, layers, coefficients
+They are of eight classes (`own_problems`): systems of ordinary differential equations, long times, layers, coefficients
 that jump, inverse problems, complex-valued ones, third and fourth order, three axes. Each has a reference of its own: a closed
-form, a manufactured solution, or SciPy (DOP853 or Radau to 1e-12). The nine (`own_problems.nine`) are those of papers.
+form, a manufactured solution, or SciPy (DOP853 or Radau to 1e-12).
 The limit is in processor seconds, so that a machine with other work gives the same table. For an inverse problem the error is
 the larger of the field's and the coefficients'; ``solved`` says that it is below 1e-4. ``seeded`` tells whether the solve drew
 anything: where it did not, one seed stands for all. Lines of problems that are solved anew replace those that are there.
@@ -20,6 +20,7 @@ import argparse
 import csv
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.strategies.march import can_march
 from cpikan.physics.problem import Problem
-from own_problems import CLASSES, nine
+from own_problems import CLASSES
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
@@ -37,6 +38,7 @@ COLUMNS = (
 )
 SOLVED = 1e-4
 Row = dict[str, Any]
+Makers = Mapping[str, Mapping[str, Callable[[str], Problem]]]
 
 
 def seeded(problem: Problem, found: Solution) -> bool:
@@ -77,17 +79,16 @@ def write(path: Path, rows: list[Row], order: list[str]) -> None:
         writer.writerows(rows)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def measure(summary: str | None, classes: Makers, results: Path) -> int:
+    """Solve what the command line asks for; the table is written after every solve."""
+    parser = argparse.ArgumentParser(description=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("problems", nargs="*")
-    parser.add_argument("--nine", action="store_true", help="the nine of papers instead of the forty")
     parser.add_argument("--seconds", type=float, default=60.0, help="processor seconds for each (60)")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--resume", action="store_true", help="keep the lines that are there")
-    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("-o", "--output", type=Path, default=results)
     given = parser.parse_args()
-    classes = {"nine": nine.PROBLEMS} if given.nine else CLASSES
-    output = given.output or RESULTS / ("pde_nine.csv" if given.nine else "pde_own.csv")
+    output = given.output
     makers = {name: (kind, make) for kind, problems in classes.items() for name, make in problems.items()}
     rows = [row for row in read(output) if row["problem"] in makers]
     for seed in range(given.seeds):
@@ -112,4 +113,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measure(__doc__, CLASSES, RESULTS / "pde_own.csv"))
