@@ -42,6 +42,7 @@ FIELDS = (
     "case", "problem", "grid", "coupling", "recipe", "relative_l2", "value_jump", "slope_jump", "processor_s", "peak_mib",
     "boxes", "parameters", "trust",
 )  # fmt: skip
+LAYERED = ((0, 0.5, 0.9, 0.96, 0.984, 0.992, 0.996, 1), (0, 0.5, 1))
 HOLES = ((-0.45, -0.5), (0.5, -0.4), (-0.4, 0.45), (0.45, 0.5))
 
 
@@ -162,9 +163,9 @@ CASES = {
     "helmholtz fbpinn": Case(HELMHOLTZ, Subdomains((4, 4), modes=19)),
     "helmholtz trained": Case(HELMHOLTZ, None, "trained"),
     "helmholtz default": Case(HELMHOLTZ, None),
-    "layer": Case(layer, Subdomains((2, 2), "cpinn", refine=True), seconds=60),
+    "layer": Case(layer, Subdomains(coupling="cpinn", knots=LAYERED, modes=16), seconds=60),
     "conductors": Case(conductors, Subdomains((4, 4), "cpinn"), seconds=60),
-    "holes": Case(holes, Subdomains((6, 6), "cpinn"), seconds=60),
+    "holes": Case(holes, Subdomains((6, 6), "cpinn", modes=15), seconds=60),
     "jump": Case(jump_on_disc, Subdomains((4, 4), "cpinn", refine=True), seconds=60),
 }
 
@@ -188,7 +189,7 @@ def row(name: str) -> dict[str, object]:
     return {
         "case": name,
         "problem": found.problem.name,
-        "grid": "" if cut is None else "x".join(map(str, cut.counts)),
+        "grid": "" if cut is None else "x".join(map(str, cut.partition(found.problem).counts)),
         "coupling": "" if cut is None else cut.coupling,
         "recipe": case.recipe,
         "relative_l2": f"{metrics['relative_l2']:.2g}",

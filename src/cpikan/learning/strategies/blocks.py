@@ -31,6 +31,7 @@ _REFINED = {1: 16, 2: 10, 3: 6}  # the same where subdomains are halved
 _WORST = 1e-2  # of the roughest interval: what is smoother may come of it, and waits
 _MOST = 150_000  # coefficients
 _DAMPING = {True: 1e-15, False: 1e-13}  # of series that meet, and of those under windows, which say some things twice
+_SMALL = 10_000  # coefficients that always fit: their times say little about longer ones
 _GROWTH = {True: 1.7, False: 2.5}  # power of the coefficients of a subdomain that a level takes time by
 _STEPS, _HALVINGS = 25, 10
 _FLAT = 1e-6  # a step that lowers the cost by less than this share is the last
@@ -87,8 +88,12 @@ class Blocks(Strategy):
             if done >= len(levels):
                 return StopReason.COST
             growth = (math.prod(levels[done]) / math.prod(levels[done - 1])) ** _GROWTH[self.cut.sharp]
-        elif _count(state["knots"]) * run.problem.outputs * math.prod(levels[0]) > _MOST:
-            return StopReason.BUDGET
+        else:
+            size = _count(state["knots"]) * run.problem.outputs * math.prod(levels[0])
+            if size > _MOST:
+                return StopReason.BUDGET
+            if size < _SMALL and run.left_s > 0:
+                return StopReason.RUNNING
         return StopReason.NEXT_LEVEL if growth * state["took"] > run.left_s else StopReason.RUNNING
 
     def _levels(self, run: Runner) -> list[tuple[int, ...]]:

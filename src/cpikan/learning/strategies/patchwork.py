@@ -92,18 +92,23 @@ class Patchwork:
     def roughness(self) -> list[Tensor]:
         """Tell for every interval of every axis of the finest level how far its series are from having converged, relative.
 
-        The last two coefficients along the axis, of boxes inside the region; those that the boundary cuts may have large ones
-        that are not seen: there it is what equation and conditions miss, after ``sets``.
+        The last two coefficients along the axis, and what equation and conditions miss (after ``sets``); of boxes that the
+        boundary cuts the latter alone, as they may have large coefficients of what is not seen.
         """
         fine = self.partitions[-1]
         table = self.series.coefficients.detach()[-len(fine) :].abs().unflatten(1, self.modes)
         size = torch.maximum(table.flatten(1, -2).amax(dim=(0, 1)), 1e-6 * table.max()).clamp_min(1e-300)
         missed = self._missed()[-len(fine) :] / float(self.unit.max())
         whole = self._uncut()[-len(fine) :]
+        tails = torch.stack(
+            [(table / size).movedim(axis + 1, 1)[:, -2:].flatten(1).amax(dim=1) for axis in range(len(self.modes))]
+        )
+        tails = (tails - _DUST).clamp_min(0.0)
+        rough = tails.amax(dim=0).clamp_min(1e-300)
         found = []
-        for axis in range(len(self.modes)):
-            last = (table / size).movedim(axis + 1, 1)[:, -2:].flatten(1).amax(dim=1)
-            score = torch.where(whole, (last - _DUST).clamp_min(0.0), missed).reshape(fine.counts)
+        for axis, tail in enumerate(tails):
+            inside = torch.maximum(tail, missed * tail / rough)  # along the axis on which it varies most
+            score = torch.where(whole, inside, missed).reshape(fine.counts)
             found.append(score.movedim(axis, 0).flatten(1).amax(dim=1))
         return found
 
