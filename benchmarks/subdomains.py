@@ -32,8 +32,9 @@ from cpikan.learning.solution import Solution
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.subdomains import Subdomains
 from cpikan.physics.catalogue import problem as problem_named
-from cpikan.physics.outline import circle, difference
+from cpikan.physics.outline import Outline, circle, difference
 from cpikan.physics.problem import Problem, dirichlet, interface, pinned
+from cpikan.physics.region_quadrature import quadrature
 from cpikan.physics.regions import box, disc
 
 CSV = Path(__file__).parent / "results" / "subdomains.csv"
@@ -43,6 +44,11 @@ FIELDS = (
     "boxes", "parameters", "trust",
 )  # fmt: skip
 LAYERED = ((0, 0.5, 0.9, 0.96, 0.984, 0.992, 0.996, 1), (0, 0.5, 1))
+STEPS = (1e-3, 6e-3, 0.03, 0.12, 0.4)  # from where the data jump, at x = -1 and 1 on the axis
+GRADED = (
+    (-1, *(step - 1 for step in STEPS), 0, *(1 - step for step in reversed(STEPS)), 1),
+    (-1, *(-step for step in reversed(STEPS)), 0, *STEPS, 1),
+)
 HOLES = ((-0.45, -0.5), (0.5, -0.4), (-0.4, 0.45), (0.45, 0.5))
 
 
@@ -166,7 +172,7 @@ CASES = {
     "layer": Case(layer, Subdomains(coupling="cpinn", knots=LAYERED, modes=16), seconds=60),
     "conductors": Case(conductors, Subdomains((4, 4), "cpinn"), seconds=60),
     "holes": Case(holes, Subdomains((6, 6), "cpinn", modes=15), seconds=60),
-    "jump": Case(jump_on_disc, Subdomains((4, 4), "cpinn", refine=True), seconds=60),
+    "jump": Case(jump_on_disc, Subdomains(coupling="cpinn", knots=GRADED, modes=10), seconds=60),
 }
 
 
@@ -174,6 +180,16 @@ def solved(case: Case) -> Solution:
     """Solve a case."""
     settings = SolveSettings(seconds=case.seconds, clock="processor", subdomains=case.cut)
     return solve(case.problem(), recipe=case.recipe, settings=settings)
+
+
+def error_of(found: Solution) -> float:
+    """Compute the relative L2 error by Gauss-Legendre quadrature: no point is where data jump, and layers are seen."""
+    region = found.problem.region
+    nodes = 2000 if found.problem.dimension == 1 else 100 if isinstance(region, Outline) else 200
+    points, weights = (torch.from_numpy(part) for part in quadrature(region, nodes))
+    truth = found.problem.reference_values(points)[:, 0]
+    missed = torch.cat([found(part)[:, 0] for part in points.split(20_000)]) - truth
+    return float((weights @ missed.square() / (weights @ truth.square())).sqrt())
 
 
 def row(name: str) -> dict[str, object]:
@@ -192,7 +208,7 @@ def row(name: str) -> dict[str, object]:
         "grid": "" if cut is None else "x".join(map(str, cut.partition(found.problem).counts)),
         "coupling": "" if cut is None else cut.coupling,
         "recipe": case.recipe,
-        "relative_l2": f"{metrics['relative_l2']:.2g}",
+        "relative_l2": f"{error_of(found):.2g}",
         "value_jump": jump("value across"),
         "slope_jump": jump("slope across", "flux across"),
         "processor_s": f"{metrics['seconds']:.1f}",
@@ -248,7 +264,7 @@ def draw() -> None:
         conditions = found.metrics["conditions"]
         across = max((one["violation"] for one in conditions if "across" in one["name"]), default=0.0)
         column[0].set_title(f"{name}: {len(found.field.partition)} subdomains", fontsize=10)
-        column[1].set_title(f"relative L2 {found.metrics['relative_l2']:.0e}, largest jump {across:.0e}", fontsize=10)
+        column[1].set_title(f"relative L2 {error_of(found):.0e}, largest jump {across:.0e}", fontsize=10)
     figure.tight_layout()
     figure.savefig(PICTURE, dpi=80)
 

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from cpikan.errors import InputError
+from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.combinators import Strategy
+from cpikan.learning.iterate import placed
 from cpikan.learning.methods.gauss_newton import backtracked
 from cpikan.learning.methods.method import State
 from cpikan.learning.objective import make_objective
@@ -42,8 +44,8 @@ _POINTS = Points(4000, 400)
 class Blocks(Strategy):
     """Solve a problem by least squares for the series of all subdomains at once, a nonlinear one by Gauss-Newton.
 
-    Levels of more modes, or of halved subdomains, begin from zero where the problem is linear and else from the one before;
-    the best by the held-out residual stays in the run. Raises InputError for what residuals at single points do not pose.
+    Levels of more modes, or of halved subdomains, begin from zero where the problem is linear and else from the one before.
+    Of more modes the best by the held-out residual stays in the run, of halved subdomains the last. Raises InputError for what residuals at single points do not pose.
     """
 
     cut: Subdomains
@@ -121,7 +123,11 @@ class Blocks(Strategy):
         run.count(steps)
         if not math.isfinite(cost):
             return None
-        run.offer(patches.field(), _POINTS)
+        if cut.refine:  # where data jump, finer is better though what is missed there grows
+            run.iterate = placed(problem, patches.field(), _POINTS, MEAN_SQUARES)[0]
+            run.note()
+        else:
+            run.offer(patches.field(), _POINTS)
         run.figures = {"modes": list(modes), "boxes": len(patches.places), "equation_points": patches.points}
         run.report_progress(modes=modes[0], boxes=len(patches.places))
         return patches
