@@ -45,7 +45,8 @@ class Blocks(Strategy):
     """Solve a problem by least squares for the series of all subdomains at once, a nonlinear one by Gauss-Newton.
 
     Levels of more modes, or of halved subdomains, begin from zero where the problem is linear and else from the one before.
-    Of more modes the best by the held-out residual stays in the run, of halved subdomains the last. Raises InputError for what residuals at single points do not pose.
+    Of more modes the best by the held-out residual stays in the run, of halved subdomains the last.
+    Raises InputError for what residuals at single points do not pose.
     """
 
     cut: Subdomains

@@ -109,7 +109,7 @@ class Patchwork:
         for axis, tail in enumerate(tails):
             inside = torch.maximum(tail, missed * tail / rough)  # along the axis on which it varies most
             score = torch.where(whole, inside, missed).reshape(fine.counts)
-            found.append(score.movedim(axis, 0).flatten(1).amax(dim=1))
+            found.append(score.movedim(axis, 0).reshape(fine.counts[axis], -1).amax(dim=1))
         return found
 
     def _missed(self) -> Tensor:
