@@ -65,6 +65,11 @@ class StackCalibration:
     registration: Registration = field(default_factory=lambda: Registration(1))
 
     @property
+    def wider(self) -> bool:
+        """Tell whether sigma is to allow for more than noise: what smooth errors have in common, images that moved."""
+        return self.calibration.common is not None or bool(self.registration.shifts)
+
+    @property
     def varying(self) -> bool:
         """Tell whether the steps vary over the image."""
         return self.calibration.model.demodulation.models is not None
