@@ -9,8 +9,11 @@ import torch
 
 from cpikan.errors import InputError
 from cpikan.fields.piecewise import PiecewiseChebyshev
+from cpikan.fields.protocol import Jet
 from cpikan.learning.solver import SolveSettings, solve
+from cpikan.learning.strategies import pieces
 from cpikan.learning.strategies.slabs import first_knots
+from cpikan.learning.strategies.viscosity import viscous
 from cpikan.physics.collocation import collocate
 from cpikan.physics.problem import Condition, Problem, Unknown, dirichlet, initial, interface, measured
 from cpikan.physics.regions import box
@@ -154,3 +157,36 @@ def test_knots_go_through_breaks_and_fill_what_is_between():
 def test_pieces_are_refused_elsewhere_by_name():
     with pytest.raises(InputError, match="poisson-disc cannot be solved in pieces"):
         solve("poisson-disc", recipe="pieces", settings=LONG)
+
+
+def held_front(width=0.05):
+    """A front of a bistable equation that a weak load alone holds at 0.3: least squares from a smooth start end with others."""
+
+    def exact(x):
+        return torch.tanh((x[..., 0] - 0.3) / width)
+
+    def residual(u, x):
+        v = u.value[..., 0]
+        return width**2 * u.second[..., 0, 0] - 2 * v * (v * v - 1) - 0.1 * (v - exact(x))
+
+    return Problem("held front", box([-1], [1]), residual, [dirichlet(exact)], exact)
+
+
+def test_a_front_is_reached_from_a_more_viscous_problem_and_not_called_the_only_one(monkeypatch):
+    monkeypatch.setitem(pieces._LEVELS, 1, ((1e-5, 10),))
+    found = solve(held_front(), recipe="pieces", settings=LONG)
+    assert found.metrics["relative_l2"] < 1e-4
+    assert found.trust == "undetermined"
+    assert "more viscous" in found.trust_reason
+    monkeypatch.setattr(pieces, "from_viscous", lambda *given: None)
+    assert error(held_front(), "pieces") > 0.1
+
+
+def test_viscosity_bends_the_equation_alone():
+    plain = held_front()
+    stronger = viscous(plain, 4.0)
+    x = torch.tensor([[0.2], [-0.7]], dtype=torch.float64)
+    jet = Jet(*(torch.randn(2, 1, *shape, dtype=torch.float64) for shape in ((), (1,), (1,))))
+    bent = jet._replace(second=4.0 * jet.second)
+    assert torch.equal(stronger.residuals(jet, x), plain.residuals(bent, x))
+    assert stronger.conditions == plain.conditions

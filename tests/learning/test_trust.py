@@ -255,6 +255,8 @@ GOOD = {"size": 1.0, "residual": 1e-6, "noise": 0.0, "missed": ("wall", 1e-6), "
         ({"size": 0.0, "residual": 1.0}, "not converged", "zero, which does not satisfy"),
         ({"bound": 0.02, "noise": 0.05}, "not converged", "measured values are missed by up to 5 %"),
         ({"open": "k is open"}, "undetermined", "k is open"),
+        ({"detour": True}, "undetermined", "there may be other solutions"),
+        ({"detour": True, "bound": 0.02}, "not converged", "may hide an error of 2 %"),
     ],
 )
 def test_every_verdict_has_its_reason(change, word, text):

@@ -24,7 +24,10 @@ _SAME = 1e-6  # relative difference of a cost that rounding on another machine c
 
 @dataclass
 class Iterate:
-    """A field with what it is fitted to and what it is judged by, and its best state."""
+    """A field with what it is fitted to and what it is judged by, and its best state.
+
+    ``detour`` tells that it was found by way of other problems, where the problem alone led elsewhere.
+    """
 
     field: nn.Module
     objective: Objective
@@ -32,6 +35,7 @@ class Iterate:
     scale: float = 0.0
     best: Tensor | None = None
     best_cost: float = math.inf
+    detour: bool = False
 
     def heldout_cost(self) -> float:
         """Evaluate the cost at the held-out points, on the scale of the fitted cost."""
@@ -87,7 +91,7 @@ class Iterate:
 
     def state(self) -> State:
         """Give all but the terms as plain data."""
-        state = {name: getattr(self, name) for name in ("scale", "best", "best_cost")}
+        state = {name: getattr(self, name) for name in ("scale", "best", "best_cost", "detour")}
         for name, objective in (("fitted", self.objective), ("heldout", self.heldout)):
             sets = {key: at._asdict() for key, at in objective.sets.items()}
             state[name] = {"weights": objective.weights, "sets": sets}
@@ -124,6 +128,7 @@ def restored(problem: Problem, network: nn.Module, state: State) -> Iterate:
         sets = {key: PointSet(**parts) for key, parts in kept["sets"].items()}
         objectives.append(Objective(terms, sets, kept["weights"]))
     found = Iterate(field, objectives[0], objectives[1], state["scale"], state["best"], state["best_cost"])
+    found.detour = state.get("detour", False)
     if found.best is not None:
         now = parameter_vector(field)
         found.restore_best()

@@ -145,9 +145,15 @@ class Runner:
         self._sampler, self._balancer = sampler, balancer
         self.iterate, self._hooks = placed(self.problem, network, sampler, balancer)
 
-    def offer(self, network: nn.Module, points: Points, unknowns: Tensor | None = None) -> None:
-        """Take a finished field, judged at ``points``, if its held-out residual is relatively the lowest so far."""
+    def offer(
+        self, network: nn.Module, points: Points, unknowns: Tensor | None = None, *, detour: bool = False
+    ) -> None:
+        """Take a finished field, judged at ``points``, if its held-out residual is relatively the lowest so far.
+
+        ``detour`` tells that other problems led to it (`Iterate`).
+        """
         before, self.iterate = self._iterate, placed(self.problem, network, points, MEAN_SQUARES)[0]
+        self.iterate.detour = detour
         beside = unknowns_of(self.iterate.field)
         if unknowns is not None and beside is not None:
             beside.data.copy_(unknowns)

@@ -167,7 +167,7 @@ class _Passage:
     def _slab(self, begin: float, end: float) -> Slab:
         place = Place(self._run.problem, self._evolution, self._chain, self._knots, begin, end, self._modes)
         if not self._slabs:
-            return lifted(place, self._level.tolerance)
+            return self._begun(place)
         past = PiecewiseChebyshev(self._slabs[-1].series)
 
         def before(x: Tensor) -> Jet:
@@ -183,22 +183,46 @@ class _Passage:
         slab.guess(still)
         return slab
 
+    def _begun(self, place: Place) -> Slab:
+        """Make the first slab, refined in space until it holds what the conditions say of the start."""
+        while True:
+            slab = lifted(place, self._level.tolerance)
+            finer = self._finer_place(slab, slab.tails(self._sizes(slab), start=True))
+            if finer is None:
+                return slab
+            place = finer
+
     def _refined(self, slab: Slab) -> tuple[Slab, float]:
         """Solve, refining in space until the series converge or fail to in time; with the tail in time, relative."""
         tolerance = self._level.tolerance
         while True:
             steps, misfit = slab.solve(tolerance)
             self._run.count(steps)
-            size = torch.maximum(self._size, slab.largest())
-            size = torch.maximum(size, _SMALLEST * size.max()).clamp_min(1e-300)
-            tails = [tail.nan_to_num(math.inf) for tail in slab.tails(size)]
+            tails = [tail.nan_to_num(math.inf) for tail in slab.tails(self._sizes(slab))]
             late = float(tails[self._time].max()) if math.isfinite(misfit) else math.inf
-            finer = self._finer(slab, tails) if late <= tolerance and self._run.left_s > 0 else None
+            coarse = (
+                max(float(tail.max()) for axis, tail in enumerate(tails) if axis != self._time)
+                if len(tails) > 1
+                else 0.0
+            )
+            may = self._run.left_s > 0 and math.isfinite(misfit) and (late <= tolerance or coarse >= late)
+            finer = self._finer(slab, tails) if may else None
             if finer is None:
                 return slab, max(late, misfit / _MISFIT if late <= tolerance else late)
             slab = finer
 
     def _finer(self, slab: Slab, tails: list[Tensor]) -> Slab | None:
+        """Put a slab on a finer place, None where there is none."""
+        place = self._finer_place(slab, tails)
+        if place is None:
+            return None
+        if slab.before is None:
+            return lifted(place, self._level.tolerance)
+        finer = Slab(place, slab.unit, slab.before)
+        finer.guess(PiecewiseChebyshev(slab.series))
+        return finer
+
+    def _finer_place(self, slab: Slab, tails: list[Tensor]) -> Place | None:
         """Halve intervals, or raise modes along axes, where series do not converge; None where all do, or none may."""
         tolerance, knots, modes = self._level.tolerance, slab.place.knots, list(slab.modes)
         if self._chain is not None:
@@ -213,12 +237,12 @@ class _Passage:
                 modes[axis] += max(2, modes[axis] // 3)
             if not rough or math.prod(modes) * self._run.problem.outputs > _MOST_COEFFICIENTS:
                 return None
-        place = replace(slab.place, knots=knots, modes=tuple(modes))
-        if slab.before is None:
-            return lifted(place, tolerance)
-        finer = Slab(place, slab.unit, slab.before)
-        finer.guess(PiecewiseChebyshev(slab.series))
-        return finer
+        return replace(slab.place, knots=knots, modes=tuple(modes))
+
+    def _sizes(self, slab: Slab) -> Tensor:
+        """Compute the largest absolute value of every output so far, none far below the largest, (outputs,)."""
+        size = torch.maximum(self._size, slab.largest())
+        return torch.maximum(size, _SMALLEST * size.max()).clamp_min(1e-300)
 
     def _joined(self, slab: Slab) -> Tensor:
         """Drop knots between two neighbours that both converge far below the tolerance."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,17 +17,15 @@ from cpikan.learning.samplers.points import Points
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.strategies.slab import Place, Slab
 from cpikan.learning.strategies.slabs import first_knots, joined_field, lifted, unit_of
+from cpikan.learning.strategies.steady import refined
+from cpikan.learning.strategies.viscosity import from_viscous
+from cpikan.learning.unknowns import outputs_of
 from cpikan.physics.problem import Problem
 from cpikan.physics.regions import Box
 from cpikan.streaming.threads import single_threaded
 
 _INTERVALS = 4  # to begin with
-_MOST_INTERVALS = 400
-_MOST_MODES = 28  # along the other axis
-_WIDEST = 400  # coefficients of an interval
 _CLOSE = 1e-2  # relative residual of a field that is there already, to begin from it
-_WORST = 1e-2  # of the largest tail: what is smaller may come of it, and waits
-_SMALLEST = 1e-6  # size of an output, of that of the largest
 _POINTS = Points(3000, 400)
 _LEVELS = {1: ((1e-5, 10), (1e-8, 14), (1e-11, 20)), 2: ((1e-3, 8), (1e-5, 10), (1e-7, 12), (1e-9, 14))}
 
@@ -39,7 +36,8 @@ class Pieces(Strategy):
 
     Intervals lie along the axis with breaks, or else the first; along a second axis there are more modes where they are
     needed. Levels of falling tolerance (and more modes) begin from the intervals before; the best by the held-out residual
-    stays in the run. Raises InputError for a region that is no box of one or two axes.
+    stays in the run. Where the first does not meet a nonlinear problem it is reached from a more viscous one. Raises
+    InputError for a region that is no box of one or two axes.
     """
 
     name: str = "pieces"
@@ -48,22 +46,23 @@ class Pieces(Strategy):
         """Begin with the coarsest level."""
         if not can_piece(run.problem):
             raise InputError(f"{run.problem.name} cannot be solved in pieces: give a box of one or two axes, no energy")
-        return {"done": 0, "took": 0.0, "knots": None, "modes": [], "reason": int(StopReason.RUNNING)}
+        return {"detour": False, "done": 0, "took": 0.0, "knots": None, "modes": [], "reason": int(StopReason.RUNNING)}
 
     def step(self, run: Runner, state: State) -> State:
         """Refine until the series converge to the tolerance of a level."""
-        begun = run.left_s
+        begun, detour = run.left_s, state["detour"]
         tolerance, modes = _LEVELS[run.problem.dimension][state["done"]]
         with single_threaded():
-            slab, sound = _refined(run, self._slab(run, state, modes, tolerance), tolerance)
-        if sound or not run.placed:
-            field = joined_field([slab])
-            count = run.problem.outputs
-            unknowns = field.parts.coefficients.detach()[:, 0, count:].mean(dim=0) if run.problem.unknowns else None
-            run.offer(_without(field, count) if unknowns is not None else field, _POINTS, unknowns)
+            slab, sound, met = refined(run, self._slab(run, state, modes, tolerance), tolerance)
+            if sound or not run.placed:
+                _offer(run, slab, detour)
+            smooth = None if met or state["done"] or not _nonlinear(run) else from_viscous(run, slab.place, tolerance)
+            if smooth is not None:
+                slab, sound, detour = smooth.slab, True, True
+                _offer(run, slab, detour)
         reason = StopReason.TARGET if run.converged else StopReason.RUNNING if sound else StopReason.STALLED
         state = {**state, "knots": slab.place.knots, "modes": list(slab.modes), "done": state["done"] + 1}
-        return {**state, "took": begun - run.left_s, "reason": int(reason)}
+        return {**state, "detour": detour, "took": begun - run.left_s, "reason": int(reason)}
 
     def stop(self, run: Runner, state: State) -> StopReason:
         """Stop at the goal, after the last level, or where one more would not fit into the time."""
@@ -109,40 +108,17 @@ def _onward(run: Runner, place: Place) -> Slab:
     return slab
 
 
-def _refined(run: Runner, slab: Slab, tolerance: float) -> tuple[Slab, bool]:
-    """Solve and refine until all series converge; with whether they did, or were left for size or time."""
-    while True:
-        steps, misfit = slab.solve(tolerance)
-        run.count(steps)
-        size = slab.largest()
-        if not (math.isfinite(misfit) and bool(torch.isfinite(size).all())):
-            return slab, False
-        tails = slab.tails(torch.maximum(size, _SMALLEST * size.max()).clamp_min(1e-300))
-        run.report_progress(intervals=len(slab.widths))
-        finer = _finer(slab, tails, tolerance)
-        if finer is None:
-            return slab, True
-        if run.left_s <= 0:
-            return slab, False
-        coarse = PiecewiseChebyshev(slab.series)
-        slab = Slab(finer, unit_of(size))
-        slab.guess(coarse)
+def _offer(run: Runner, slab: Slab, detour: bool) -> None:
+    """Give the field of a slab to the run, and its unknowns."""
+    field, count = joined_field([slab]), run.problem.outputs
+    unknowns = field.parts.coefficients.detach()[:, 0, count:].mean(dim=0) if run.problem.unknowns else None
+    run.offer(field if unknowns is None else _without(field, count), _POINTS, unknowns, detour=detour)
 
 
-def _finer(slab: Slab, tails: list[Tensor], tolerance: float) -> Place | None:
-    """Halve intervals and raise modes along the other axis where series do not converge; None where all do, or none may."""
-    place, modes, chain = slab.place, list(slab.modes), slab.place.chain
-    assert chain is not None
-    bad, rough = tails[chain] > max(tolerance, _WORST * float(tails[chain].max())), False
-    for axis in range(len(modes)):
-        if axis != chain and float(tails[axis].max()) > tolerance and modes[axis] < _MOST_MODES:
-            grown = min(_MOST_MODES, modes[axis] + max(2, modes[axis] // 3))
-            if math.prod(modes) // modes[axis] * grown * place.outputs <= _WIDEST:
-                modes[axis], rough = grown, True
-    if not (bool(bad.any()) or rough) or len(bad) + int(bad.sum()) > _MOST_INTERVALS:
-        return None
-    middle = (place.knots[:-1] + place.knots[1:]) / 2
-    return replace(place, knots=torch.sort(torch.cat([place.knots, middle[bad]])).values, modes=tuple(modes))
+def _nonlinear(run: Runner) -> bool:
+    """Tell whether the field of a run is no least-squares solution that one step finds, and no data leave a misfit."""
+    measured = any(condition.at is not None for condition in run.problem.conditions)
+    return not measured and not run.iterate.objective.affine(outputs_of(run.iterate.field))
 
 
 def _without(field: PiecewiseChebyshev, outputs: int) -> PiecewiseChebyshev:

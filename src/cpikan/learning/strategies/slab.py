@@ -145,12 +145,22 @@ class Slab:
         with torch.no_grad():
             return self.series(self._grid(self.modes)).abs().amax(dim=(0, 1))
 
-    def tails(self, size: Tensor) -> list[Tensor]:
-        """Find the largest of the last two coefficients along every axis, relative to ``size`` (outputs,), per interval."""
-        dust = 4e-14 * size.max()  # rounding of the largest output is no sign of others' convergence
-        table = (self.series.coefficients.detach().abs() - dust).clamp_min(0.0) / size
-        table = table.unflatten(1, self.modes)
-        return [table.movedim(axis + 1, 1)[:, -2:].flatten(1).amax(dim=1) for axis in range(len(self.modes))]
+    def tails(self, size: Tensor, start: bool = False) -> list[Tensor]:
+        """Find the largest of the last two coefficients along every axis, relative to ``size`` (outputs,), per interval.
+
+        With ``start`` they are those of the function at the begin of the slab, which does not depend on time.
+        """
+        dust, time = (
+            4e-14 * size.max(),
+            self.place.time,
+        )  # rounding of the largest output is no sign of others' convergence
+        table = self.series.coefficients.detach().unflatten(1, self.modes)
+        if start and time is not None:
+            table = table.movedim(time + 1, -1) @ (-1.0) ** torch.arange(self.modes[time], dtype=torch.float64)
+            table = table.unsqueeze(time + 1)
+        table = (table.abs() - dust).clamp_min(0.0) / size
+        tails = [table.movedim(axis + 1, 1)[:, -2:].flatten(1).amax(dim=1) for axis in range(len(self.modes))]
+        return [torch.zeros_like(tail) if start and axis == time else tail for axis, tail in enumerate(tails)]
 
     @property
     def _counts(self) -> list[int]:

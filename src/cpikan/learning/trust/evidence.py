@@ -41,6 +41,7 @@ def gather(
         "residual": system.relative(data),
         "noise": max((one.relative for one in missed if one.name in data), default=0.0),
         "missed": None if worst is None else (worst.name, worst.relative),
+        "detour": iterate.detour,
     }
     if not float(largest) > 0 or not system.finite:
         return Evidence(**found), None

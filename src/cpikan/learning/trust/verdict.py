@@ -10,6 +10,10 @@ Word = Literal["converged", "not converged", "undetermined"]
 TOLERANCE = 1e-2  # relative error that a solution may have and be called converged
 SEEN = 0.1  # share of a solution that the functions of the check may miss
 UNIQUE = 1e8  # a change as large as the solution must change the residuals by more than 1 / this, relative
+_DETOUR = (
+    "it satisfies equation and conditions, but only a more viscous problem led to it, and from a smooth start the search ended "
+    "elsewhere: there may be other solutions; compare it with what you expect, or start from a field of your own"
+)
 
 
 class Trust(NamedTuple):
@@ -29,7 +33,7 @@ class Evidence:
     direction that ``weakest`` describes. ``change`` is the relative change from the level before, ``expected`` what is left
     of it as the residuals fell. ``unseen`` is the share of the solution that is too fine for the functions of the check,
     ``seams`` what the jumps between the pieces of a field add up to, None for a field of one piece. ``open`` says in words
-    which coefficients the data leave open.
+    which coefficients the data leave open, and ``detour`` tells that the solution was found by way of other problems.
     """
 
     size: float
@@ -45,6 +49,7 @@ class Evidence:
     unseen: float = 0.0
     seams: float | None = None
     open: str = ""
+    detour: bool = False
 
     @property
     def finite(self) -> bool:
@@ -67,6 +72,8 @@ def judge(found: Evidence) -> Trust:
     if doubts:
         open_too = "" if found.amplification < UNIQUE else f"; {_other_solutions(found)}"
         return Trust("not converged", doubts[0] + open_too)
+    if found.detour:
+        return Trust("undetermined", _DETOUR)
     return Trust(
         "converged",
         f"the error is estimated at {_percent(found.estimate)}, at worst {_percent(found.bound)}, by the linearised problem at "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 CAUTIONS: dict[str, str] = {
     "carrier-contradicts": "the carrier of the fringes shows other steps than the fit",
     "fit-leaves-detail": "the surface fitted to raw frames leaves more than noise",
-    "frames-identical": "frames are the same picture: one was stored twice",
+    "frames-identical": "frames are the same picture: one was stored or taken twice",
     "frames-step-major": "the frames follow each other step by step and not wavelength by wavelength",
     "frames-unexplained": "what the model leaves of the frames is no noise",
     "fringes-dense": "fringes above 0.4 cycles per pixel in places",
@@ -16,6 +16,7 @@ CAUTIONS: dict[str, str] = {
     "images-moved": "the image of one wavelength lies elsewhere than that of another",
     "light-uneven": "the background that was fitted to raw frames varies as much as fringes do",
     "map-in-pieces": "the map falls into many parts, whose relative heights are not known",
+    "network-not-used": "the network of `learned` would not lessen the noise: the map is that of hybrid",
     "noise-shared": "neighbouring pixels share noise: averages are less certain than their number says",
     "no-surface": "a refiner was asked for and had too little data to fit a surface",
     "range-filled": "the heights fill the range that the noise allows",
@@ -37,7 +38,7 @@ CAUTIONS: dict[str, str] = {
     "wrong-orders": "the phases leave fringe orders undecided",
 }
 # names that say how the map was made: nothing to doubt, so they are no warnings
-NOTES = frozenset({"noise-shared", "steps-few-frames", "surface-fitted"})
+NOTES = frozenset({"network-not-used", "noise-shared", "steps-few-frames", "surface-fitted"})
 
 
 @dataclass(frozen=True)
