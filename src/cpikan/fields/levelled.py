@@ -51,12 +51,12 @@ class LevelledField(nn.Module):
 
     def forward(self, x: Tensor, covered: Sequence[Cover] | None = None) -> Tensor:
         """Evaluate values (..., outputs) at physical points (..., d)."""
-        covers = covered or [None] * len(self.levels)
+        covers: Sequence[Cover | None] = covered or [None] * len(self.levels)
         return reduce(torch.add, (level(x, one) for level, one in zip(self.levels, covers, strict=True)))
 
     def jet(self, x: Tensor, second: Second = "axes", covered: Sequence[Cover] | None = None) -> Jet:
         """Evaluate value and exact derivatives, one pass; see ``Jet`` for ``second``."""
-        covers = covered or [None] * len(self.levels)
+        covers: Sequence[Cover | None] = covered or [None] * len(self.levels)
         jets = [level.jet(x, second, one) for level, one in zip(self._parts(), covers, strict=True)]
         return Jet(*(reduce(torch.add, parts) for parts in zip(*jets, strict=True)))
 
