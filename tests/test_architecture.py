@@ -23,7 +23,20 @@ ROOT = Path(cpikan.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 FLOORS = {  # docs: the house; a module imports from its own floor or below
     **dict.fromkeys(
-        ["compiled", "errors", "masked", "messages", "option", "units", "version", "metrics", "partition", "storage"], 0
+        [
+            "compiled",
+            "errors",
+            "masked",
+            "messages",
+            "option",
+            "units",
+            "version",
+            "metrics",
+            "order_statistics",
+            "partition",
+            "storage",
+        ],
+        0,
     ),
     "streaming": 1,
     "fields": 2,

@@ -30,12 +30,18 @@ PHASORS = FeatureSpec(means_px=(3,), wavelengths_nm=WAVES_NM, modulation=True)
 OPTIONS = {"method": "learned", "all_quantities": True, "progress": False}
 
 
-def saved(path: Path, spec: FeatureSpec, seed: int = 0) -> Path:
-    """A small network whose corrections are some tenths of a sigma, on disk."""
+def saved(path: Path, spec: FeatureSpec, seed: int = 0, *, averages: float = 0.5) -> Path:
+    """A small network on disk that takes a pixel to the mean around it, by half (``averages``), and a little of all else."""
     torch.manual_seed(seed)
     network = UNet(spec.channels, 3, (4, 6), 1)
+    mean = 2 * len(spec.periods) + len(spec.means_px) - 1  # the channel: what a pixel lies off its mean, the widest
     with torch.no_grad():
-        network.unfold.weight.normal_(0, 0.05)
+        network.fold.weight.mul_(0.1)
+        network.grow[0].weight.mul_(0.1)
+        network.unfold.weight.normal_(0, 0.02)
+        for pixel in range(4):  # of a fold
+            network.fold.weight[pixel, 4 * mean + pixel] = 1.0
+            network.unfold.weight[pixel, pixel, 1, 1] = -averages
         network.unfold.bias[4:8] = -20.0  # no pixel's order is doubted
     save_model(network, ModelCard.of(network, spec), path)
     return path.with_suffix(".safetensors")
@@ -81,11 +87,49 @@ def test_the_map_is_that_of_hybrid_corrected_as_the_network_says(wafer: Scene, m
     assert np.array_equal(np.isfinite(found[0]), valid)
     # one tile covers this map: the same network on the same numbers; heights are float32 of some 1e4 nm
     assert np.abs(found[0] - (height + correction))[valid].max() <= 2e-3
-    assert np.allclose(found[1][valid], spread[valid], rtol=1e-5)
+    factor = learned.summary["learned"]["sigma_factor"]
+    assert np.allclose(found[1][valid], factor * spread[valid], rtol=1e-5)
     assert np.array_equal(found[2], flags)
     assert np.abs(correction[valid]).mean() > 0.05 * np.median(sigma[valid])
     assert learned.summary["methods_used"] == ["hybrid", "learned"]
     assert learned.summary["learned"]["model"] == str(model)
+
+
+def test_a_network_that_adds_noise_is_not_used_and_the_map_says_so(wafer: Scene, tmp_path: Path) -> None:
+    stack = stack_of(np.asarray(wafer.frames))
+    harmful = saved(tmp_path / "harmful", HEIGHTS, averages=-0.5)
+    learned = run(stack, tmp_path / "a.npy", harmful)
+    hybrid = cpikan.reconstruct(stack, tmp_path / "b.npy", method="hybrid", all_quantities=True, progress=False)
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(maps(learned), maps(hybrid), strict=True))
+    facts = learned.summary["learned"]
+    assert facts["used"] is False
+    assert facts["sigma_factor"] is None
+    left = facts["noise_left"]
+    assert left["found"] > 1 + 10 * left["error"]
+    assert learned.summary["methods_used"] == ["hybrid"]
+    assert sum("network was not used" in text for text in learned.summary["notes"]) == 1
+    assert learned.summary["warnings"] == hybrid.summary["warnings"]
+
+
+def test_a_sigma_that_the_network_has_wrong_is_set_right(wafer: Scene, model: Path, tmp_path: Path) -> None:
+    """The network says that all noise is left; in truth it leaves less than half of its variance."""
+    learned = run(stack_of(np.asarray(wafer.frames)), tmp_path / "a.npy", model)
+    hybrid = cpikan.reconstruct(
+        stack_of(np.asarray(wafer.frames)), tmp_path / "b.npy", method="hybrid", all_quantities=True, progress=False
+    )
+    found = maps(learned)
+    valid = np.isfinite(found[0])
+    error = found[0] - wafer.height_nm
+    error -= np.median(error[valid])
+    facts = learned.summary["learned"]
+    left = facts["noise_left"]
+    assert left["said"] == pytest.approx(1.0, rel=0.05)
+    assert facts["sigma_factor"] == pytest.approx(left["ratio"] ** 0.5)
+    truth = np.mean((error / maps(hybrid)[1])[valid] ** 2)
+    assert truth < 0.5
+    assert abs(left["found"] - truth) <= 3 * left["error"]
+    assert 0.92 <= np.mean(np.abs(error) < 1.96 * found[1], where=valid) <= 0.98
+    assert np.isnan(found[1][~valid]).all()
 
 
 def test_tiles_and_bands_change_no_more_than_rounding(wafer: Scene, model: Path, tmp_path: Path) -> None:

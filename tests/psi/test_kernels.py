@@ -402,6 +402,19 @@ def test_threads_change_no_bit_of_phases() -> None:
         assert getattr(one, name).tobytes() == getattr(three, name).tobytes()
 
 
+@pytest.mark.parametrize(("kind", "make"), [((4, "f4"), make_case), ((2, "u1"), make_field_case)])
+def test_heights_alone_are_those_beside_sigma(kind: tuple[int, str], make: Callable[..., Case]) -> None:
+    case = make(6, kind, (3, 2500))
+    whole, table = run_heights(case)
+    none = np.empty((0, 0), np.float32)
+    alone = HeightRows(np.empty_like(whole.height_nm), none, none, np.empty_like(whole.flags))
+    counted = np.empty_like(table)
+    kernels = CpuKernels(case.model, 1)
+    kernels.heights(case.frames, case.first_row, case.mask, alone, counted)
+    for one, other in ((whole.height_nm, alone.height_nm), (whole.flags, alone.flags), (table, counted)):
+        assert one.tobytes() == other.tobytes()
+
+
 def test_pixels_do_not_look_at_each_other() -> None:
     """Strictly per pixel: a frame whose columns are shuffled gives the shuffled map, whatever block a pixel falls in."""
     case = make_case(11, (4, "u1"), (2, 1100))

@@ -107,7 +107,7 @@ def test_a_pile_at_black_is_found_whatever_the_black_level_is(bits: int, level: 
     """Fringes from a tenth of their height above zero on, of which a part is cut off at the lowest value there is."""
     largest, noise = 2**bits - 1, 0.004 * 2**bits
     values = np.maximum(frames(top=0.8 * largest, noise=noise) - (0.08 + depth) * largest, 0) + level
-    found = find_limits(digital(values, 65535), 65535.0, None, noise)
+    found = find_limits(digital(values, 65535), 65535.0, None, lambda: noise)
     assert found == SampleLimits(65535.0, 1.0, black_dn=float(level))
     told = found.caution(digital(values, 65535))
     assert told is not None
@@ -127,7 +127,7 @@ def test_fringes_that_just_touch_black_are_not_clipped(noise: float, count: int)
     level = 110 * (1 - 0.2 * (x * x + y * y))
     clean = [level * (1 + np.cos(17 * x + 9 * y + 3 * y * y + 2 * np.pi * k / count)) for k in range(count)]
     values = digital(np.array(clean) + noise * rng.normal(size=(count, *SHAPE)), 255, np.uint8).reshape(1, count, -1)
-    assert find_limits(values, 255.0, None, noise) == SampleLimits(255.0, 1.0)
+    assert find_limits(values, 255.0, None, lambda: noise) == SampleLimits(255.0, 1.0)
 
 
 @pytest.mark.parametrize("dark", [0.0, 1.5, 20.0])
@@ -136,17 +136,17 @@ def test_a_black_background_outside_the_pupil_is_not_clipped_fringes(dark: float
     outside = (np.hypot(y, x) > 0.8).ravel()
     values = frames(top=200.0, noise=1.0)
     values[..., outside] = dark + np.random.default_rng(3).normal(size=(1, 4, outside.sum()))
-    assert find_limits(digital(values, 255, np.uint8), 255.0, None, 1.0) == SampleLimits(255.0, 1.0)
+    assert find_limits(digital(values, 255, np.uint8), 255.0, None, lambda: 1.0) == SampleLimits(255.0, 1.0)
     # and where the fringes are clipped, what is dark in all frames is not counted among what is lost
     values[..., ~outside] -= 60
-    found = find_limits(digital(values, 255, np.uint8), 255.0, None, 1.0)
+    found = find_limits(digital(values, 255, np.uint8), 255.0, None, lambda: 1.0)
     assert found.black_dn == 0
     assert not found.clips_black(digital(values, 255, np.uint8))[outside].any()
 
 
 def test_both_ends_are_told_in_one_sentence() -> None:
     values = digital(frames(top=330.0, noise=1.0) - 60, 255, np.uint8)
-    told = find_limits(values, 255.0, None, 1.0).caution(values)
+    told = find_limits(values, 255.0, None, lambda: 1.0).caution(values)
     assert told is not None
     assert "saturated in at least one frame (at 255 DN)" in told.text
     assert "clipped at black in at least one frame (at 0 DN" in told.text

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cpikan.psi.calibration import trusted_steps
 from cpikan.psi.calibration.stack_steps import StackSteps, stack_steps
+from cpikan.psi.calibration.steps import structure
 from cpikan.psi.calibration.steps.carrier import WholeRows
 from cpikan.psi.model.acquisition import Acquisition
 from independent_frames import Faults, Scene, make_scene
@@ -180,3 +182,44 @@ def test_frames_a_whole_turn_apart_are_not_called_exchanged() -> None:
     assert [one.name for one in found.warnings] == ["steps-replaced"]
     assert "times that of the first" in found.warnings[0].text
     assert "stand for each other" not in found.warnings[0].text
+
+
+def _frames_with(share: float, pixels: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Four frames (4, P) at places (P, 2), whose residuals follow the cosine of the fringe with ``share`` of their power."""
+    draw = np.random.default_rng(seed)
+    place = np.stack(np.divmod(np.arange(pixels), 60), axis=1)
+    phase = draw.uniform(0, 2 * np.pi, pixels)
+    frames = 100 + 50 * np.cos(phase + np.radians(even(4))[:, None]) + draw.normal(0, 1, (4, pixels))
+    beside = np.array([1.0, -1.0, 1.0, -1.0])[:, None] / 2  # what no background, cosine or sine reaches
+    rest = draw.normal(0, 1, pixels) + np.cos(phase) * np.sqrt(2 * share / (1 - share))
+    return frames + beside * (rest - (beside * frames).sum(axis=0)), place
+
+
+def test_some_pixels_rule_out_structure_that_all_would_show() -> None:
+    """At the least share that is significant: clear by chance once in 700 at most, three standard deviations of a normal."""
+    clear = 0
+    for seed in range(150):
+        found = trusted_steps._structures(*_frames_with(structure.LEAST_SHARE, 3000, seed), even(4))
+        clear += trusted_steps._is_clear(found[0])
+    assert clear <= 2  # three or more of 150 at 1 in 700: 1 in 700 again
+    without = [trusted_steps._structures(*_frames_with(0.0, 3000, seed), even(4)) for seed in range(20)]
+    assert all(trusted_steps._is_clear(*found) for found in without)
+
+
+@pytest.mark.parametrize(("share", "sizes"), [(0.0, [3000]), (0.08, [3000, 12000])])
+def test_all_pixels_are_asked_where_some_leave_a_doubt(share, sizes, monkeypatch) -> None:
+    looked, asked = trusted_steps._structures, []
+    monkeypatch.setattr(trusted_steps, "_structures", lambda *given: asked.append(given[0].shape[1]) or looked(*given))
+    frames, place = _frames_with(share, 12000, 3)
+    found = trusted_steps.check_trusted(frames, place, even(4))
+    assert asked == sizes
+    whole = structure.plain_structure(frames, place, even(4))
+    assert found.structure is not None
+    assert whole is not None
+    assert found.structure.significant == whole.significant == (share > 0)
+    if share:
+        assert found.structure.share == whole.share
+
+
+def test_dark_pixels_leave_the_question_to_all() -> None:
+    assert not trusted_steps._is_clear(None, None)

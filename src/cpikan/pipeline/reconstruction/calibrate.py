@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,16 +18,19 @@ from cpikan.pipeline.stacks.subsample import should_differ, take_subsample
 from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.averages import average_factors, shared_noise
 from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, Subsample, calibrate
+from cpikan.psi.calibration.picture import Picture, Window
 from cpikan.psi.calibration.questioned import calibrate_questioned, step_major
-from cpikan.psi.calibration.registration import ImageShift, Window, image_shifts
+from cpikan.psi.calibration.registration import Registration, registration
+from cpikan.psi.calibration.repeated import Kept, Repeated, check_decided, find_repeated, with_their_steps
 from cpikan.psi.calibration.saturation import SampleLimits, find_limits, swings
 from cpikan.psi.calibration.trusted_steps import left_over
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.noise import noise_from_neighbours
+from cpikan.psi.model.schemes import LEAST_SQUARES
 from cpikan.psi.refine.ambiguity import is_doubtful
 from cpikan.streaming.memory import PeakMemory
-from cpikan.streaming.threads import single_threaded
+from cpikan.streaming.threads import RowPool, single_threaded
 
 if TYPE_CHECKING:
     from cpikan.pipeline.reconstruction.plan import Plan
@@ -50,7 +54,7 @@ class SurfaceFit:
 class StackCalibration:
     """The calibration of a stack, the surface fitted to its frames where one was, whether pixels of the subsample are in
     doubt of their orders (asked where the plan wants to know), the seconds that reading and computing took, what averages
-    over squares of pixels are worth (None: not known), and the wavelengths whose image lies elsewhere."""
+    over squares of pixels are worth (None: not known), and what of the images and frames does not lie on each other."""
 
     calibration: Calibration
     surface: SurfaceFit | None
@@ -58,12 +62,12 @@ class StackCalibration:
     seconds_read: float
     seconds_calibrate: float
     average_factors: dict[int, float] | None = None
-    moved: tuple[ImageShift, ...] = ()
+    registration: Registration = field(default_factory=lambda: Registration(1))
 
     @property
-    def step_reach_px(self) -> int:
-        """Give the pixels from a step within which the phases of a pixel may be those of different places; 0 where none are."""
-        return math.ceil(max(one.size for one in self.moved)) + 1 if self.moved else 0
+    def wider(self) -> bool:
+        """Tell whether sigma is to allow for more than noise: what smooth errors have in common, images that moved."""
+        return self.calibration.common is not None or bool(self.registration.shifts)
 
     @property
     def varying(self) -> bool:
@@ -73,11 +77,12 @@ class StackCalibration:
 
 @dataclass(frozen=True)
 class FirstLook:
-    """Some pixels of every frame, and the seconds and the memory (MiB) that reading them took."""
+    """Some pixels of every frame, the seconds and the memory (MiB) that reading them took, and pictures that occur twice."""
 
     sample: Subsample
     seconds: float
     peak_mib: float
+    repeated: tuple[Repeated, ...] = ()
 
     @classmethod
     def at(cls, stack: FrameStack, settings: ReconstructSettings) -> FirstLook:
@@ -85,7 +90,10 @@ class FirstLook:
         started = time.perf_counter()
         with PeakMemory() as memory:
             sample = take_subsample(stack, settings.mask)
-        return cls(sample, time.perf_counter() - started, memory.mib)
+        repeated = find_repeated(sample, stack.acquisition)
+        check_decided(repeated, stack.labels, plain=settings.scheme == LEAST_SQUARES)
+        known = tuple(one for one in repeated if one.step_deg is not None)
+        return cls(sample, time.perf_counter() - started, memory.mib, known)
 
 
 def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, look: FirstLook) -> StackCalibration:
@@ -93,32 +101,36 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
     sample, read = look.sample, time.perf_counter()
     asked = CalibrationSettings(settings.scheme, settings.range_nm, settings.combine == "finest", settings.fit)
     inside = sample.frames[..., sample.valid]
-    limits = find_limits(
-        inside, stack.saturation_dn, stack.acquisition.bit_depth, _rough_noise_dn(sample, stack.acquisition)
-    )
+    noise_dn = functools.partial(_rough_noise_dn, sample, stack.acquisition)
+    limits = find_limits(inside, stack.saturation_dn, stack.acquisition.bit_depth, noise_dn)
     valid = sample.valid & ~limits.clips_black(sample.frames)
     sample = replace(sample, quantum_dn=limits.quantum_dn, black_dn=limits.black_dn, valid=valid)
+    acquisition, told, kept = _without_repeats(stack.acquisition, look.repeated)
     with single_threaded():
         calibration, surface = calibrate_stack(
-            sample,
-            stack.acquisition,
+            kept.sample(sample) if kept else sample,
+            kept.acquisition(acquisition) if kept else acquisition,
             limits.saturation_dn,
             asked,
             by_surface=plan.fits_surface,
-            may_reorder=stack.may_be_step_major and stack.acquisition.order == "wavelength-major",
+            may_reorder=not told and stack.may_be_step_major and acquisition.order == "wavelength-major",
         )
-    used = calibration.acquisition
-    if used is not None and used.order != stack.acquisition.order:
-        sample = step_major(sample)
-    model = calibration.model.demodulation
-    windows = _windows(stack if used is None else stack.in_order(used.order), sample)
-    with single_threaded():
+        if kept:
+            calibration = _widened(calibration, kept)
+        used = calibration.acquisition
+        if used is not None and used.order != stack.acquisition.order:
+            sample = step_major(sample)
+        model = calibration.model.demodulation
+        windows = _windows(stack if used is None else stack.in_order(used.order), sample)
         factors = average_factors(windows[0].frames, model, windows[0].position)
-        moved = image_shifts(windows, model) if len(windows[0].frames) > 1 else ()
-    seen = (*shared_noise(factors), *(one.caution() for one in moved))
-    calibration = replace(calibration, warnings=(*_of_frames(stack, inside, limits), *calibration.warnings, *seen))
+        lying = _registration(windows, calibration, settings.worker_threads)
+    seen = (*shared_noise(factors, calibration.sigma_phase_rad), *lying.cautions())
+    calibration = replace(
+        calibration,
+        warnings=(*(told or _stored_twice(stack, inside)), *_clipped(limits, inside), *calibration.warnings, *seen),
+    )
     doubtful = plan.neighbours == "in doubt" and _is_doubtful(calibration, sample)
-    return StackCalibration(calibration, surface, doubtful, look.seconds, time.perf_counter() - read, factors, moved)
+    return StackCalibration(calibration, surface, doubtful, look.seconds, time.perf_counter() - read, factors, lying)
 
 
 def _rough_noise_dn(sample: Subsample, acquisition: Acquisition) -> float:
@@ -158,10 +170,43 @@ def _windows(stack: FrameStack, sample: Subsample) -> list[Window]:
     return windows
 
 
-def _of_frames(stack: FrameStack, frames: np.ndarray, limits: SampleLimits) -> tuple[Caution, ...]:
-    """Say what the samples inside the mask, (L, K, P), make doubtful by themselves."""
-    saturated = limits.caution(frames)
-    return (*(() if saturated is None else (saturated,)), *_stored_twice(stack, frames))
+def _registration(windows: list[Window], calibration: Calibration, threads: int) -> Registration:
+    """Look whether the images of several wavelengths lie on each other."""
+    model = calibration.model
+    if model.search is None:
+        return Registration(1)
+    with RowPool(threads) as pool:
+        pictures = list(pool.share(lambda window: Picture.of(window, model.demodulation), windows))
+        return registration(pictures, model.search, calibration.sigma_phase_rad, pool.share)
+
+
+def _without_repeats(
+    acquisition: Acquisition, repeated: tuple[Repeated, ...]
+) -> tuple[Acquisition, tuple[Caution, ...], Kept | None]:
+    """Give pictures that occur twice their step: the acquisition, what to say, and the frames to keep (None: all).
+
+    A picture whose noise differs counts twice, a copy once. Steps that were said to be trusted stay, but for identical frames.
+    """
+    said = acquisition.steps == "trusted" and acquisition.steps_said
+    used = tuple(one for one in repeated if one.identical or not said)
+    if not used:
+        return acquisition, (), None
+    waves = len(acquisition.wavelengths_nm)
+    told = tuple(one.caution(waves) for one in used)
+    found = with_their_steps(acquisition, used)
+    return found, told, Kept.without(used, waves) if any(one.noise for one in used) else None
+
+
+def _widened(calibration: Calibration, kept: Kept) -> Calibration:
+    """Make the calibration of the kept frames one of all frames."""
+    model = calibration.model
+    return replace(calibration, model=replace(model, demodulation=kept.widened(model.demodulation)))
+
+
+def _clipped(limits: SampleLimits, frames: np.ndarray) -> tuple[Caution, ...]:
+    """Say how many of the pixels inside the mask, (L, K, P), are clipped."""
+    found = limits.caution(frames)
+    return () if found is None else (found,)
 
 
 def _stored_twice(stack: FrameStack, frames: np.ndarray) -> tuple[Caution, ...]:

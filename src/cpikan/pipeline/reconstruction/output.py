@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import NothingMeasured
+from cpikan.order_statistics import quantile
 from cpikan.pipeline.maps.pyramid import HasPyramid, build_pyramid, pyramid_rows
 from cpikan.pipeline.reconstruction.workspace import OUTPUT_ROWS, Workspace
 from cpikan.psi.kernels.statistics import MapStatistics
@@ -53,8 +54,7 @@ class HeightSample:
         heights = np.concatenate(self._heights) if self._heights else np.empty(0)
         if not self.complete or not heights.size:
             return None
-        low, high = np.quantile(heights.astype(np.float64), [LEFT_OUT / 2, 1 - LEFT_OUT / 2])
-        return float(high - low)
+        return quantile(heights, 1 - LEFT_OUT / 2) - quantile(heights, LEFT_OUT / 2)
 
 
 _SYNC_S = 5.0  # at most this much work is lost in a power cut

@@ -317,8 +317,8 @@ def fit_guide(
     if cells is not None and not cells.any():
         return OrderGuide(NoSurface(), cells), report
     with single_threaded():
-        fit = measuring_surface if method.surface else functools.partial(guiding_surface, empty=empty)
-        surface = fit(coarse_heights(sums, search, empty))
-        drawn = functools.partial(surface.rows, block_sigma_nm=surface.sigma_nm()) if method.surface else None
+        fit = measuring_surface if method.surface else guiding_surface
+        surface = fit(coarse_heights(sums, search, empty), empty=empty)
+        drawn = functools.partial(surface.rows, block_sigma_nm=surface.sigma_nm(empty)) if method.surface else None
         maps = SlopeMaps(surface).rows if slopes else None
     return OrderGuide(surface, cells, drawn, maps), {**report, **surface.summary()}

@@ -278,6 +278,7 @@ class FormedMap:
             rows["sigma_nm"] = rows["sigma_rad"] * np.float32(self.nm_per_rad)
         if "flags_learned" in rows:
             rows["flags"] |= rows["flags_learned"]
+            rows["sigma_nm"][~np.isfinite(rows["height_nm"])] = np.nan  # a network says 0 there
         return rows
 
     def with_datum(self, band: Band) -> tuple[np.ndarray, np.ndarray | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.order_statistics import quantile
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.calibration.calibrate import Subsample
 from cpikan.psi.calibration.steps.carrier import WholeRows
@@ -16,7 +17,7 @@ _COLUMNS = 128
 _WHOLE_ROWS = 4  # kept entire, for noise from neighbours
 _LIT = 0.3  # of the brightest pixels
 _FEWEST_LIT = 200
-_FEWEST_FRAMES = 4  # that differ, of one wavelength: their steps can be fitted
+_FEWEST_FRAMES = 4  # that differ, of one wavelength: their steps can be fitted; three of four may be enough too
 _DARK = 0.15  # of the light of the other frames
 _STRIPED = 0.6  # of the light of a frame that its fringes span, where there is a whole one
 _WRAPPED = 0.7  # full-range fringes: wrapped light has half the steps once read as unsigned, light of either sign twice
@@ -94,7 +95,9 @@ def _check_frames(stack: FrameStack, sample: Subsample) -> None:
         if twin != index and should_differ(stack, twin, index):
             wave = index // steps
             twice[wave] += 1
-            if twin // steps == wave and steps - twice[wave] >= _FEWEST_FRAMES:
+            left = steps - twice[wave]
+            of_four = steps == _FEWEST_FRAMES and left == steps - 1 and stack.acquisition.phase_steps_deg is not None
+            if twin // steps == wave and (left >= _FEWEST_FRAMES or of_four):
                 continue
             raise InputError(
                 f"frames {stack.labels[twin]} and {stack.labels[index]} are identical though their phase steps differ: "
@@ -104,12 +107,11 @@ def _check_frames(stack: FrameStack, sample: Subsample) -> None:
 
 def _check_dark(stack: FrameStack, sample: Subsample) -> None:
     """Refuse a frame without light among frames with fringes: it belongs to the dark level, not to the steps."""
-    frames = sample.frames[..., sample.valid].astype(np.float64)
-    for i, one in enumerate(frames):
-        lit = one[:, np.nan_to_num(one).max(axis=0) > _LIT * np.nanquantile(one, 0.99)]
+    for i, one in enumerate(sample.frames[..., sample.valid]):
+        lit = one[:, np.nan_to_num(one).max(axis=0) > _LIT * _known_quantile(one, 0.99)]
         if lit.shape[1] < _FEWEST_LIT:
             continue
-        low, high = np.nanquantile(lit, [0.05, 0.95], axis=1)
+        low, high = (np.array([_known_quantile(frame, share) for frame in lit]) for share in (0.05, 0.95))
         floor = float(low.min())
         light, swing = high - floor, high - low
         # a part without fringes is dark as a whole in some frame, and even in all of them: that is no fault
@@ -119,6 +121,11 @@ def _check_dark(stack: FrameStack, sample: Subsample) -> None:
                 f"frame {stack.labels[i * stack.shape[1] + int(k)]} is dark ({high[k]:.0f} DN where the others reach "
                 f"{np.median(high):.0f} DN): a dark frame or a lost exposure is no phase step; leave it and its step out"
             )
+
+
+def _known_quantile(values: np.ndarray, share: float) -> float:
+    """Compute the quantile of the values that are numbers."""
+    return quantile(values[~np.isnan(values)] if values.dtype.kind == "f" else values, share)
 
 
 def _check_sign(stack: FrameStack, sample: Subsample) -> None:

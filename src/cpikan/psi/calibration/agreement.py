@@ -44,14 +44,14 @@ class Agreement:
 def agreement(samples: Samples, search: Search, alignment: Alignment, span: float) -> Agreement:
     """Measure the agreement of an alignment over ``span`` turns of the anchor."""
     span = min(span, _ORDERS)
-    factors = [1.0, *_FACTORS]
-    levels = [_drawn_misfit(samples, search, span, factor) for factor in factors]
-    expected = levels[0] if levels[0] < _SATURATED else 1.0
+    noise = _drawn_misfit(samples, search, span, 1.0)
+    expected = noise if noise < _SATURATED else 1.0
     unrelated = _drawn_misfit(samples, search, span, np.inf)
     worst = max(alignment.misfit, alignment.worst_misfit)
     if worst < _SIMPLE:
         return Agreement(alignment.misfit, expected, worst, unrelated, max(worst - 1.0, 0.0))
-    reached = np.maximum.accumulate(levels)
+    factors = [1.0, *_FACTORS]
+    reached = np.maximum.accumulate([noise, *(_drawn_misfit(samples, search, span, factor) for factor in _FACTORS)])
     at = int(np.searchsorted(reached, worst))
     return Agreement(alignment.misfit, expected, worst, unrelated, factors[min(at, len(factors) - 1)] - 1.0)
 

@@ -6,11 +6,13 @@ found relative to one of its pixels; what the wavelengths then leave over, avera
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cpikan.order_statistics import median, quantile
 from cpikan.psi.calibration.regression import weighted_plane
 
 _REGIONS = 6  # per axis
@@ -20,7 +22,7 @@ _ERRORS = 4.0  # standard errors by which the mean of a region may be high by ch
 
 def fitting(misfit: np.ndarray) -> np.ndarray:
     """Choose the pixels whose misfit (P,) is not that of dust or of heights outside the window."""
-    return misfit <= max(30.0, 8 * float(np.median(misfit))) if misfit.size else misfit.astype(bool)
+    return misfit <= max(30.0, 8 * median(misfit)) if misfit.size else misfit.astype(bool)
 
 
 def trimmed_mean(misfit: np.ndarray) -> float:
@@ -62,6 +64,9 @@ _LOOSE_TURNS = 0.008  # phase error allowed for while tilts are not known yet
 _WIDENINGS = 3  # a window off the data sees a part of it, and is centred on that part
 _TAIL = 0.15  # heights this share of the extent beyond 99.6 % of all still belong to it
 _CLEAR = 9.0  # runner-up distance in chi squared
+_FILLED = 0.9  # of the window, from which it may have been put across the data
+_NARROWER = 0.9  # of the extent, at most, that is left when it was
+_NO_WORSE = 1.02  # times the misfit
 
 
 @dataclass(frozen=True)
@@ -204,7 +209,33 @@ def _refine(samples: Samples, search: Search, guess: Guess, ranges: Ranges) -> G
         guess = improve(samples, decoded, guess)
         low, high = _extent(decoded)
         guess = replace(guess, middle=(low + high) / 2)
-    return guess
+    return off_the_data(samples, search, guess)
+
+
+def off_the_data(samples: Samples, search: Search, guess: Guess) -> Guess:
+    """Move a window whose ends lie within the data, so that one end of them was folded to the other, into their widest gap.
+
+    Heights a whole window apart fit noisy phases about as well as each other: those that fill it, but for a gap, are
+    narrower with the gap at its ends, and fit no worse.
+    """
+    decoded = decode(samples, search, guess)
+    low, high = _extent(decoded)
+    heights = np.sort(decoded.heights[decoded.clear & fitting(decoded.misfit)])
+    strays = math.ceil(_STRAY * heights.size)
+    if high - low < _FILLED * guess.span or heights.size <= 2 * strays + 1:
+        return guess
+    widths = heights[strays + 1 :] - heights[: -strays - 1]
+    widest = int(np.argmax(widths))
+    gap = heights[widest] + widths[widest] / 2
+    tried = [replace(guess, middle=gap + side * guess.span / 2) for side in (-1, 1)]
+    found = [decode(samples, search, one) for one in tried]
+    before, *misfits = [float(np.minimum(one.misfit, 50.0).mean()) for one in (decoded, *found)]
+    best = int(np.argmin(misfits))
+    lowest, highest = _extent(found[best])
+    narrower = highest - lowest < _NARROWER * (high - low)
+    if not narrower or misfits[best] > _NO_WORSE * before:
+        return guess
+    return replace(improve(samples, found[best], tried[best]), middle=(lowest + highest) / 2)
 
 
 def improve(samples: Samples, decoded: Decoded, guess: Guess) -> Guess:
@@ -221,7 +252,7 @@ def _finish(samples: Samples, search: Search, guess: Guess, ranges: Ranges, *, s
     """Drop what is not significant, find the height of the origin, and measure extent and misfit as they will be used."""
     decoded = decode(samples, search, guess)
     use = decoded.clear if decoded.clear.any() else np.ones_like(decoded.clear)
-    error = np.sqrt(np.median(samples.variance, axis=1) / use.sum()) + 1e-6
+    error = np.sqrt(np.array([median(one) for one in samples.variance]) / use.sum()) + 1e-6
     tilt = np.where(_significant_tilt(samples, error, guess.tilt)[:, None], guess.tilt, 0.0)
     height, absolute, piston = 0.0, bool((np.abs(guess.piston) < _tolerance(error)).all()), guess.piston
     if searched:
@@ -267,7 +298,7 @@ def _extent(decoded: Decoded) -> tuple[float, float]:
     use = use if use.size else decoded.heights
     if use.size == 0:
         return 0.0, 0.0
-    low, high = np.quantile(use, [0.002, 0.998])
+    low, high = (quantile(use, share) for share in (0.002, 0.998))
     reach = _TAIL * (high - low)
     near = use[(use >= low - reach) & (use <= high + reach)]  # corners and peaks hold few pixels
     return float(near.min()), float(near.max())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from cpikan.order_statistics import median, quantile
 from cpikan.psi.calibration.regression import regressed
 from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.model import Demodulation
@@ -14,8 +17,9 @@ _FEWEST = 24  # squares of a side, over all wavelengths: fewer say little
 _USUAL, _STRUCK = 0.9, 4.0  # a quantile of what is left, and times it: six standard deviations and more
 _FEWEST_PIXELS = 500
 _SILENT = 1e-6  # of the variance that the model expects: frames without noise, but for rounding
-_MULTIPLES = (1, 2, 3, 4)  # of the fringe
+_MULTIPLES = 4  # of the fringe, from one on
 _TOLD = 1.5  # times sigma / k, of a square of eight pixels
+_ADRIFT_RAD = 0.3  # phase noise, from which rows that share it differ by half a turn once in a map of hundreds
 
 
 def average_factors(
@@ -30,12 +34,13 @@ def average_factors(
     if not model.parity.any():
         return None
     noise, phasor = reference.noise_image(frames, model, position)
-    lit = np.abs(phasor) > np.median(np.abs(phasor), axis=(1, 2), keepdims=True) / 2
+    size = np.abs(phasor)
+    lit = np.stack([one > median(one) / 2 for one in size])
     usable = np.isfinite(noise) & lit & ~model.clips(frames).any(axis=1)
     if min(one.sum() for one in usable) < _FEWEST_PIXELS:
         return None
-    usual = np.nanquantile(np.where(usable, np.abs(noise), np.nan), _USUAL, axis=(1, 2), keepdims=True)
-    usable &= np.abs(noise) <= _STRUCK * usual  # single struck samples are no shared noise
+    for one, inside in zip(np.abs(noise), usable, strict=True):
+        inside &= one <= _STRUCK * quantile(one[inside], _USUAL)  # single struck samples are no shared noise
     noise = np.stack([_without_fringes(*parts) for parts in zip(noise, phasor, usable, strict=True)])
     power = np.nanmean(noise**2, axis=(1, 2), keepdims=True)
     if not (power > _SILENT).all():
@@ -53,8 +58,12 @@ def average_factors(
 
 def _without_fringes(noise: np.ndarray, phasor: np.ndarray, usable: np.ndarray) -> np.ndarray:
     """Take off what follows the fringes (a bent camera, steps that are off): it is no noise. NaN where not usable."""
-    phase = np.angle(phasor[usable])
-    waves = np.stack([np.ones_like(phase), *(f(k * phase) for k in _MULTIPLES for f in (np.cos, np.sin))])
+    unit = phasor[usable]
+    unit /= np.abs(unit)
+    multiples = [unit]
+    for _ in range(1, _MULTIPLES):
+        multiples.append(multiples[-1] * unit)
+    waves = np.stack([np.ones(len(unit)), *(part for wave in multiples for part in (wave.real, wave.imag))])
     found = np.full(noise.shape, np.nan)
     found[usable] = noise[usable] - (regressed(waves, noise[None, usable]) @ waves)[0]
     return found
@@ -69,12 +78,22 @@ def _means(values: np.ndarray, side: int) -> np.ndarray:
     )
 
 
-def shared_noise(factors: dict[int, float] | None) -> tuple[Caution, ...]:
-    """Say that neighbours share noise, where it matters for averages."""
+def shared_noise(factors: dict[int, float] | None, sigma_rad: Sequence[float]) -> tuple[Caution, ...]:
+    """Say that neighbours share noise, where it matters for averages, and where it leaves orders of one wavelength in doubt.
+
+    ``sigma_rad`` is the phase noise by wavelength.
+    """
     if factors is None or factors.get(8, 1.0) < _TOLD:
         return ()
     text = (
         f"neighbouring pixels share noise: the mean of 8 x 8 of them is {factors[8]:.2g} times as uncertain as sigma / 8 says "
         "(sigma_average_factors has other sizes)"
     )
-    return (Caution("noise-shared", text),)
+    shared = (Caution("noise-shared", text),)
+    if len(sigma_rad) > 1 or sigma_rad[0] < _ADRIFT_RAD:  # several wavelengths have orders pixel by pixel
+        return shared
+    text = (
+        f"neighbouring pixels share phase noise of {sigma_rad[0]:.2g} rad, as rows that shake together do: orders between them "
+        "are in doubt, and parts of the map may lie whole turns off; damp vibrations, take frames faster, or take more of them"
+    )
+    return (*shared, Caution("rows-adrift", text))

@@ -9,11 +9,13 @@ import numpy as np
 from scipy.special import gammainc, gammaincc, gammaincinv
 
 from cpikan.errors import InputError
+from cpikan.order_statistics import median
 from cpikan.psi.calibration.alignment import Alignment
+from cpikan.psi.calibration.common_error import CommonError
 from cpikan.psi.calibration.order_model import MeasuredPhases, order_model
+from cpikan.psi.calibration.print_through import ripple_left, ripple_of
 from cpikan.psi.calibration.stack_steps import StackSteps, stack_steps
 from cpikan.psi.calibration.steps.carrier import WholeRows
-from cpikan.psi.calibration.steps.fringes import ripple_before_and_after
 from cpikan.psi.calibration.steps.step_fit import demodulated
 from cpikan.psi.calibration.steps.structure import plain_structure
 from cpikan.psi.kernels import reference
@@ -21,7 +23,6 @@ from cpikan.psi.kernels.model import Demodulation, PixelModel
 from cpikan.psi.kernels.weight_field import model_demodulation
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution
-from cpikan.psi.model.frame_model import FrameModel
 from cpikan.psi.model.noise import NoiseModel, fit_noise, noise_from_neighbours, noise_from_residuals
 from cpikan.psi.model.schemes import LEAST_SQUARES, design_matrix, phasor_weights
 
@@ -68,8 +69,8 @@ class Calibration:
     """The model and what a report says about it; ``sigma_phase_rad`` is the median phase noise of each wavelength,
     ``sigma_nm_median`` that of the height. ``ripple_before_mrad`` (plain steps) and ``ripple_after_mrad`` (the model) are
     amplitudes at 1 to 4 times the fringes for each wavelength whose steps were fitted, None where they cannot be told.
-    ``phases`` are those of several wavelengths as they were measured; ``acquisition`` is what the frames turned out to be where
-    they contradict what was given (None: as given)."""
+    ``phases`` are those of several wavelengths as they were measured, ``common`` what smooth errors may add to sigma;
+    ``acquisition`` is what the frames turned out to be where they contradict what was given (None: as given)."""
 
     model: PixelModel
     steps: StackSteps
@@ -82,6 +83,7 @@ class Calibration:
     fits: bool = True
     alignment: Alignment | None = None
     phases: MeasuredPhases | None = None
+    common: CommonError | None = None
     acquisition: Acquisition | None = None
     ripple_before_mrad: tuple[dict[int, float] | None, ...] | None = None
     ripple_after_mrad: tuple[dict[int, float] | None, ...] | None = None
@@ -93,8 +95,10 @@ class Calibration:
 
     @property
     def systematic_share(self) -> float:
-        """Give the share of the phases' variance that is no noise: ripple, disagreement of the wavelengths."""
-        return float(self.model.demodulation.phase_floor_rad2.sum() / np.square(self.sigma_phase_rad).sum())
+        """Give the share of the variance that is no noise: ripple, disagreement of the wavelengths, their common errors."""
+        of_phases = float(self.model.demodulation.phase_floor_rad2.sum() / np.square(self.sigma_phase_rad).sum())
+        common = 0.0 if self.common is None else (self.common.typical_nm / self.sigma_nm_median) ** 2
+        return common + (1 - common) * of_phases
 
 
 def calibrate(
@@ -136,8 +140,11 @@ def measured(
     seen = np.isfinite(variance).all(axis=0) & (total >= plain.snr_min)
     if seen.sum() < 3:
         raise _no_fringes(sample, saturation_dn)
-    sigma = tuple(float(np.sqrt(np.median(v))) for v in variance[:, seen])
-    before, after = _ripple(frames[..., seen], position[seen], phase[:, seen], steps, acquisition)
+    ripple = ripple_of(frames[..., seen], position[seen], phase[:, seen], steps, acquisition)
+    left = ripple_left(ripple, steps)
+    plain = replace(plain, phase_floor_rad2=plain.phase_floor_rad2 + left.variance_rad2)
+    variance = variance + left.variance_rad2[:, None]
+    sigma = tuple(math.sqrt(median(v)) for v in variance[:, seen])
     from_centre = position[seen] - (np.asarray(sample.shape) - 1) / 2
     guessed = any(one.source == "neighbours" for one in noise)
     waves = acquisition.wavelengths_nm
@@ -149,9 +156,13 @@ def measured(
         sigma,
         sigma[0] * waves[0] / (4 * math.pi),
         phases=MeasuredPhases(waves, level, variance[:, seen], from_centre, sample.shape, sigma, guessed),
-        ripple_before_mrad=before,
-        ripple_after_mrad=after,
-        warnings=steps.warnings + _faint(modulation[:, seen], sample.quantum_dn),
+        ripple_before_mrad=None
+        if steps.fits is None
+        else tuple(None if one is None else one.before_mrad for one in ripple),
+        ripple_after_mrad=None
+        if steps.fits is None
+        else tuple(None if one is None else one.after_mrad for one in ripple),
+        warnings=steps.warnings + left.warnings + _faint(modulation[:, seen], sample.quantum_dn),
     )
 
 
@@ -178,13 +189,14 @@ def ordered(calibration: Calibration, acquisition: Acquisition, settings: Calibr
         model=PixelModel(demodulation, search),
         noise=noise,
         sigma_phase_rad=found.sigma_rad,
-        sigma_nm_median=found.sigma_nm,
+        sigma_nm_median=math.hypot(found.sigma_nm, 0.0 if found.common is None else found.common.typical_nm),
         range_nm=found.range_nm,
         wrong_order_rate=found.wrong_order_rate,
         fit_across_wavelengths=found.fit,
         fits=found.fits,
         alignment=found.alignment,
         phases=phases,
+        common=found.common,
         warnings=calibration.warnings + found.warnings,
     )
     return _with_pistons(with_orders, acquisition)
@@ -197,14 +209,14 @@ def _calmed(plain: Demodulation, frames: np.ndarray, position: np.ndarray) -> De
     stands out from that.
     """
     noise, phasor = reference.noise_image(frames, plain, (position[:, 0], position[:, 1]))
-    bright = [size >= np.median(size) for size in np.abs(phasor)]
-    scatter = [np.median(one[lit] ** 2) for one, lit in zip(noise, bright, strict=True)]
+    bright = [size >= median(size) for size in np.abs(phasor)]
+    scatter = [median(one[lit] ** 2) for one, lit in zip(noise, bright, strict=True)]
     return replace(plain, parity=plain.parity / np.sqrt(np.maximum(np.array(scatter) / _MEDIAN_CHI2, 1))[:, None])
 
 
 def _faint(modulation: np.ndarray, quantum_dn: float) -> tuple[Caution, ...]:
     """Warn of fringes (L, P) that are only a few steps of the camera high."""
-    dimmest = float(np.median(modulation, axis=1).min())
+    dimmest = min(map(median, modulation))
     if not 0 < dimmest < _FAINT * quantum_dn:
         return ()
     text = (
@@ -317,24 +329,6 @@ def _noise(
     return noise_from_residuals(found[0], squares / left, quantum)
 
 
-def _ripple(
-    frames: np.ndarray, position: np.ndarray, phase: np.ndarray, steps: StackSteps, acquisition: Acquisition
-) -> tuple[tuple[dict[int, float] | None, ...] | None, tuple[dict[int, float] | None, ...] | None]:
-    """Measure the ripple of the fringes under plain steps and under the model; None where steps were not fitted."""
-    if steps.fits is None:
-        return None, None
-    found: list[tuple[dict[int, float], dict[int, float]] | None] = []
-    for i, samples in enumerate(frames):
-        if len(samples) < 3:  # there are no plain steps to compare with
-            found.append(None)
-            continue
-        given = None if acquisition.phase_steps_deg is None else acquisition.phase_steps_deg[i]
-        plain = FrameModel.plain(steps.steps_deg[i] if given is None else tuple(s - given[0] for s in given))
-        _, u, v = plain.weights_at(np.zeros(()), np.zeros(())) @ samples.astype(np.float64)
-        found.append(ripple_before_and_after(np.arctan2(v, u), phase[i], position))
-    return tuple(f and f[0] for f in found), tuple(f and f[1] for f in found)
-
-
 def _demodulation(
     steps: StackSteps, noise: tuple[NoiseModel, ...], saturation_dn: float, scheme: str, sample: Subsample
 ) -> Demodulation:
@@ -374,7 +368,7 @@ def _snr_threshold(snr: np.ndarray, wavelengths: int) -> float:
     if dark > _SOME_DARK and ((snr < strong).mean() - dark) / lit < _LOST_LIT:
         return strong
     lowest = 0.05 * float(2 * gammaincinv(half_dof, 0.999))
-    grid = np.geomspace(lowest, max(60 * lowest, float(np.median(snr))), 200)
+    grid = np.geomspace(lowest, max(60 * lowest, median(snr)), 200)
     measured = np.searchsorted(np.sort(snr), grid) / snr.size
     lost = np.maximum(measured - dark * gammainc(half_dof, grid / 2), 0)
     cost = dark * gammaincc(half_dof, grid / 2) + lost

@@ -1,26 +1,25 @@
-"""Registration: whether the images of the wavelengths lie on each other, seen where the phases jump."""
+"""Registration: whether the images of the wavelengths lie on each other, seen where the phases jump, and on slopes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.ndimage import binary_closing
 
-from cpikan.psi.kernels import reference
-from cpikan.psi.kernels.model import Demodulation
+from cpikan.psi.calibration.frame_drift import FrameDrift, frame_drift
+from cpikan.psi.calibration.picture import Picture
+from cpikan.psi.calibration.slope_shifts import slope_shifts
+from cpikan.psi.kernels.model import OrderSearch
 from cpikan.psi.model.caution import Caution
 
 _REACH_PX = 4  # of shifts that are looked for
-_JUMP = 6.0  # standard deviations of what neighbours differ by
-_LIT = 0.5  # of the median modulation: darker pixels have no phase
 _BLOCKS = 8  # of lines, whose shifts tell the standard error
 _FEWEST = 50  # pairs of jumps
 _LEAST_PX, _CERTAIN = 0.15, 5.0  # the smallest shift that is told, and its standard errors
 _SIDES = ("down", "right")
-_MAD = 1.4826  # standard deviations of a normal distribution per median absolute deviation
 
 
 @dataclass(frozen=True)
@@ -43,58 +42,90 @@ class ImageShift:
             if abs(d) >= _LEAST_PX
         )
         text = (
-            f"the image of wavelength {self.number + 1} lies {way} from that of wavelength 1: beside steps their phases belong "
-            "to different places, and pixels there are flagged as doubtful; register the frames, or find what moved"
+            f"the image of wavelength {self.number + 1} lies {way} from that of wavelength 1: their phases belong to different "
+            "places, for which sigma allows on slopes; pixels beside steps and at the rim of the image are flagged as "
+            "doubtful; register the frames, or find what moved"
         )
         return Caution("images-moved", text)
 
 
-class Window(NamedTuple):
-    """Frames (L, K, rows, columns) at ``position``, the rows and columns of the image."""
+class EdgeReach(NamedTuple):
+    """How far from steps, from the border of the image (rows, columns) and from what has no fringes pixels are in doubt."""
 
-    frames: np.ndarray
-    position: tuple[np.ndarray, np.ndarray]
+    step_px: int
+    border_px: tuple[int, int]
+    rim_px: int
 
 
-def image_shifts(windows: Sequence[Window], model: Demodulation) -> tuple[ImageShift, ...]:
-    """Find the wavelengths whose image lies elsewhere than that of the first, by windows of the frames.
+@dataclass(frozen=True)
+class Registration:
+    """The images of ``waves`` wavelengths that lie elsewhere than the first, and frames that lie apart."""
+
+    waves: int
+    shifts: tuple[ImageShift, ...] = ()
+    drift: FrameDrift | None = None
+
+    def cautions(self) -> tuple[Caution, ...]:
+        """Say what does not lie on each other."""
+        return (*(one.caution() for one in self.shifts), *(() if self.drift is None else (self.drift.caution(),)))
+
+    @property
+    def reach(self) -> EdgeReach | None:
+        """Give how far from edges the samples of a pixel may be those of different places; None where all lie on each other."""
+        if not self.shifts and self.drift is None:
+            return None
+        farthest = max((one.size for one in self.shifts), default=0.0)
+        border = [max((_border(one.pixels[axis]) for one in self.shifts), default=0) for axis in (0, 1)]
+        drift = 0 if self.drift is None else self.drift.reach_px
+        step = max(math.ceil(farthest), drift) + 1
+        return EdgeReach(step, (max(border[0], drift), max(border[1], drift)), drift)
+
+    @property
+    def displacement_px(self) -> tuple[float, float]:
+        """Give by how much the mean of the images lies down and right of the first: what the heights are those of."""
+        down, right = (sum(one.pixels[axis] for one in self.shifts) / self.waves for axis in (0, 1))
+        return down, right
+
+
+def _border(pixels: float) -> int:
+    return math.ceil(abs(pixels)) if abs(pixels) >= _LEAST_PX else 0
+
+
+def registration(
+    pictures: Sequence[Picture],
+    search: OrderSearch,
+    sigma_rad: Sequence[float],
+    share: Callable[..., Iterable[Any]] = map,
+) -> Registration:
+    """Find what does not lie on each other in windows of the image; ``sigma_rad`` is the phase noise by wavelength.
+
+    ``share`` maps over the pictures, on threads if it likes.
+    """
+    return Registration(len(sigma_rad), image_shifts(pictures, search, sigma_rad, share), frame_drift(pictures))
+
+
+def image_shifts(
+    pictures: Sequence[Picture],
+    search: OrderSearch,
+    sigma_rad: Sequence[float],
+    share: Callable[..., Iterable[Any]] = map,
+) -> tuple[ImageShift, ...]:
+    """Find the wavelengths whose image lies elsewhere than that of the first, by windows of the image.
 
     Pairs of neighbours whose phases differ by far more than those of most are steps of the surface, which every wavelength
     must show at the same place: the mean distance of the jumps of one from those of the first, up to four pixels, is the
-    shift. Where nothing jumps no shift is seen, and none does harm.
+    shift. Where nothing jumps, slopes show it as what the wavelengths, whose phase noise is ``sigma_rad``, disagree by.
     """
-    pixels = np.zeros((len(model.noise), 2))
-    for window in windows:
-        jumps = [
-            [phase_jumps(one, lit, axis) for axis in (0, 1)] for one, lit in zip(*_phasors(window, model), strict=True)
-        ]
-        for number, other in enumerate(jumps[1:], start=1):
-            for axis, one, two in zip((0, 1), jumps[0], other, strict=True):
+    pixels = np.zeros((len(sigma_rad), 2))
+    for picture in pictures:
+        for number, other in enumerate(picture.jumps[1:], start=1):
+            for axis, one, two in zip((0, 1), picture.jumps[0], other, strict=True):
                 shift = _told(*mean_shift(one, two, axis))
                 pixels[number, axis] = max(pixels[number, axis], shift, key=abs)
+    for number, (by_slopes, error) in enumerate(slope_shifts(pictures, search, sigma_rad, share), start=1):
+        if not pixels[number].any() and np.hypot(*by_slopes) > max(_LEAST_PX, _CERTAIN * error):
+            pixels[number] = by_slopes
     return tuple(ImageShift(number, (float(y), float(x))) for number, (y, x) in enumerate(pixels) if y or x)
-
-
-def _phasors(window: Window, model: Demodulation) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the phasors of frames, (L, rows, columns), and where they are bright and not saturated."""
-    phasor = reference.noise_image(window.frames, model, window.position)[1]
-    size = np.abs(phasor)
-    lit = size > _LIT * np.median(size, axis=(1, 2), keepdims=True)
-    # the two sides of a step that share a pixel may cancel each other
-    lit = np.stack([binary_closing(one) for one in lit])
-    return phasor, lit & ~model.clips(window.frames).any(axis=1)
-
-
-def phase_jumps(phasor: np.ndarray, lit: np.ndarray, axis: int) -> np.ndarray:
-    """Mark the neighbours along ``axis`` whose phases jump: bool, one less along the axis than ``phasor`` (rows, columns)."""
-    one, two = (np.take(phasor, range(k, phasor.shape[axis] - 1 + k), axis) for k in (0, 1))
-    both = np.take(lit, range(phasor.shape[axis] - 1), axis) & np.take(lit, range(1, phasor.shape[axis]), axis)
-    slope = two * one.conj()
-    if not both.any():
-        return both
-    turn = np.angle(slope * np.exp(-1j * np.angle(np.mean(slope[both] / np.maximum(np.abs(slope[both]), 1e-300)))))
-    turn -= np.median(turn[both])
-    return both & (np.abs(turn) > _JUMP * _MAD * np.median(np.abs(turn[both])))
 
 
 def mean_shift(one: np.ndarray, other: np.ndarray, axis: int) -> tuple[float, float, int]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from cpikan.order_statistics import quantile
 from cpikan.psi.model.caution import Caution
 
 _FEWEST = 50  # samples in the pile, and
@@ -68,25 +70,33 @@ class SampleLimits:
 
 def swings(frames: np.ndarray) -> np.ndarray:
     """Tell which pixels (P,) of frames (K, P) change from frame to frame as fringes do; what is dark or still does not."""
+    return _swings(frames, _span(frames))
+
+
+def _swings(frames: np.ndarray, span: float) -> np.ndarray:
     with np.errstate(invalid="ignore"):  # infinite samples
-        change = np.ptp(frames.astype(np.float64), axis=0)
-    return np.isfinite(change) & (change > _SWING * _span(frames))
+        change = frames.max(axis=0).astype(np.float64) - frames.min(axis=0)
+    return np.isfinite(change) & (change > _SWING * span)
 
 
 def _span(flat: np.ndarray) -> float:
     """Measure the range of samples (K, P), but for a few at either end; 0 where no pixel is finite."""
-    finite = np.isfinite(flat).all(axis=0)
-    return float(np.ptp(np.quantile(flat[:, finite], _TAILS))) if finite.any() else 0.0
+    finite = flat[:, np.isfinite(flat).all(axis=0)] if flat.dtype.kind == "f" else flat
+    low, high = (quantile(finite, share) for share in _TAILS)
+    return high - low if finite.size else 0.0
 
 
-def find_limits(frames: np.ndarray, told_dn: float, bit_depth: int | None, noise_dn: float = 0.0) -> SampleLimits:
+def find_limits(
+    frames: np.ndarray, told_dn: float, bit_depth: int | None, noise_dn: Callable[[], float] = lambda: 0.0
+) -> SampleLimits:
     """Find the values at which samples of frames (L, K, P) are clipped, at the upper and at the lower end.
 
     ``told_dn`` is the largest value of the type or of the bit depth that was given, inf for floats. Left-justified data,
     whose low bits are never used, have a bit depth in units of their step. A ceiling below that is one where samples of
     pixels that change from frame to frame gather, many more than just below: fringes without clipping thin out towards
-    their crests. Black is where they gather in the same way at the lower end, wherever that lies. Noise of ``noise_dn`` gathers
-    there too where fringes come near an end: what it puts there changes no phase, and is not clipped.
+    their crests. Black is where they gather in the same way at the lower end, wherever that lies. Noise gathers
+    there too where fringes come near an end: what it puts there changes no phase, and is not clipped; ``noise_dn`` tells how
+    much there is, and is asked where samples gather.
     """
     flat = frames.reshape(-1, frames.shape[-1])
     quantum = _quantum(flat, told_dn)
@@ -95,9 +105,14 @@ def find_limits(frames: np.ndarray, told_dn: float, bit_depth: int | None, noise
     if span <= 0:
         return SampleLimits(top, quantum)
     swing = _SWING * span
-    ordered = np.sort(flat[:, swings(flat)].ravel().astype(np.float64))
-    step, least = quantum or span / 2**16, _DEEP * noise_dn
-    white, black = _pile(ordered, step, span, least), _pile(-ordered[::-1], step, span, least)
+    samples = flat[:, _swings(flat, span)].ravel()
+    rising = np.sort(samples.astype(np.uint16) if samples.dtype == np.uint8 else samples).astype(np.float64)
+    step = quantum or span / 2**16
+    ends = rising, -rising[::-1]
+    white, black = (_pile(ordered, step, span, 0.0) for ordered in ends)
+    if white is not None or black is not None:
+        least = _DEEP * noise_dn()
+        white, black = (_pile(ordered, step, span, least) for ordered in ends)
     floor = -math.inf if black is None else -black
     if white is None or white >= top:
         return SampleLimits(top, quantum, black_dn=floor, swing_dn=swing)
@@ -108,7 +123,8 @@ def _quantum(flat: np.ndarray, told_dn: float) -> float:
     """Find the step between the values of integer samples: above one where low bits are unused."""
     if flat.dtype.kind not in "iu":
         return 0.0 if math.isinf(told_dn) else 1.0
-    values = np.unique(flat).astype(np.int64)
+    counted = flat.dtype.kind == "u" and flat.itemsize <= 2
+    values = np.flatnonzero(np.bincount(flat.ravel())) if counted else np.unique(flat).astype(np.int64)
     step = int(np.gcd.reduce(values)) if values.size > 2 else 1
     return float(max(step, 1))
 

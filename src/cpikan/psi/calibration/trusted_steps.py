@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.order_statistics import median, quantile
 from cpikan.psi.calibration.regression import regressed
 from cpikan.psi.calibration.smooth_terms import features_of, terms_by_row
 from cpikan.psi.calibration.steps.aia import estimate_steps
 from cpikan.psi.calibration.steps.fit import fit_phase_steps
 from cpikan.psi.calibration.steps.step_fit import StepFit
-from cpikan.psi.calibration.steps.structure import Structure, plain_structure, structure_of
+from cpikan.psi.calibration.steps.structure import LEAST_SHARE, Structure, structure_of
 from cpikan.psi.model.schemes import design_matrix
 
 _CHECKED_PIXELS = 3000  # for the deviation: milliseconds, and steps to a tenth of a degree
@@ -54,16 +55,16 @@ def check_trusted(samples: np.ndarray, position: np.ndarray, given: tuple[float,
     """Check given steps against frames (K, P) at ``position`` (P, 2).
 
     The joint fit takes most of a second: it is made only where the given steps leave structure in the residuals, or with
-    three and four frames, which leave little or none, where the light follows the fringes.
+    three and four frames, which leave little or none, where the light follows the fringes. Some of the pixels tell most
+    stacks that have none.
     """
     every = max(1, samples.shape[1] // _CHECKED_PIXELS)
     few, where = samples[:, ::every], position[::every]
     deviation = _deviation(few, given)
-    structure = plain_structure(samples, position, given)
-    doubtful = structure is not None and structure.significant
-    if not doubtful and len(given) <= 4:
-        doubtful = _light_follows_fringes(samples, position, given)
-    if not doubtful:
+    structure, light = _structures(few, where, given)
+    if every > 1 and not _is_clear(structure, light):
+        structure, light = _structures(samples, position, given)
+    if not any(one is not None and one.significant for one in (structure, light)):
         return TrustedCheck(deviation, structure)
     try:
         fit = fit_phase_steps(samples, position, _likely(few, given))
@@ -111,7 +112,7 @@ def left_over(samples: np.ndarray, steps_deg: tuple[float, ...]) -> float:
     """Compute the median of what uniform steps leave of the samples (K, P) of a pixel, in DN^2."""
     design = design_matrix(steps_deg)
     values = np.asarray(samples, np.float64)
-    return float(np.median(((values - design @ (np.linalg.pinv(design) @ values)) ** 2).sum(axis=0)))
+    return median(((values - design @ (np.linalg.pinv(design) @ values)) ** 2).sum(axis=0))
 
 
 def step_change_deg(fit: StepFit, given: tuple[float, ...]) -> np.ndarray:
@@ -162,7 +163,7 @@ def _is_better(fit: StepFit, samples: np.ndarray, given: tuple[float, ...]) -> b
         return True
     design = design_matrix(given)
     rest = samples - design @ (np.linalg.pinv(design) @ samples.astype(np.float64))
-    plain = float(np.sqrt(np.median((rest**2).sum(axis=0)) / (len(given) - 3)))
+    plain = float(np.sqrt(median((rest**2).sum(axis=0)) / (len(given) - 3)))
     return not fit.residual_over_three_dn > _BETTER * plain
 
 
@@ -170,7 +171,7 @@ def _harm_rad(fit: StepFit, samples: np.ndarray, position: np.ndarray, given: tu
     """Compute root mean squares in rad: of the phase error that the given steps leave, and of the phase's noise."""
     _, u, v = np.linalg.pinv(design_matrix(given)) @ np.asarray(samples, np.float64)
     size = np.hypot(u, v)
-    lit = size > _LIT * np.quantile(size, 0.9)
+    lit = size > _LIT * quantile(size, 0.9)
     phase = fit.phase_rad(samples, position)[lit]
     unit = np.exp(1j * (np.arctan2(v, u)[lit] - phase))
     off = np.angle(unit * np.conj(unit.mean()))
@@ -180,7 +181,7 @@ def _harm_rad(fit: StepFit, samples: np.ndarray, position: np.ndarray, given: tu
     along = basis.T @ off
     along[:_PLANE] = 0
     harm = float(np.sqrt(np.mean((basis @ along) ** 2)))
-    return harm, fit.noise_dn / float(np.median(size[lit])) * float(np.sqrt(2 / len(given)))
+    return harm, fit.noise_dn / median(size[lit]) * float(np.sqrt(2 / len(given)))
 
 
 def _ripples(phase_rad: np.ndarray, position: np.ndarray) -> np.ndarray:
@@ -196,18 +197,38 @@ def _fills_circle(phase_rad: np.ndarray) -> bool:
     return max(abs(unit.mean()), abs((unit**2).mean())) <= _ONE_SIDED
 
 
-def _light_follows_fringes(samples: np.ndarray, position: np.ndarray, given: tuple[float, ...]) -> bool:
-    """Tell whether background and modulation under the given steps follow the fringes, beside a smooth field."""
-    background, u, v = np.linalg.pinv(design_matrix(given)) @ np.asarray(samples, np.float64)
+def _structures(
+    samples: np.ndarray, position: np.ndarray, given: tuple[float, ...]
+) -> tuple[Structure | None, Structure | None]:
+    """Look for structure in what given steps leave of samples, and in the light they find in three and four frames."""
+    design = design_matrix(given)
+    values = np.asarray(samples, np.float64)
+    found = np.linalg.pinv(design) @ values
+    structure = structure_of(values - design @ found, found, position, len(given) - 3)
+    return structure, _structure_of_light(found, position) if len(given) <= 4 else None
+
+
+def _is_clear(*found: Structure | None) -> bool:
+    """Tell whether structures of some of the pixels, where there are any, rule out one of all that would be significant.
+
+    The share s of p pixels scatters by 2 sqrt(s / p) and by noise alone, sqrt(2 m) / p with m = 14 columns: with 3000 pixels
+    and s at the least that is significant, 0.0065, so that a third of it is 3 standard deviations below.
+    """
+    told = [one.share for one in found if one is not None]
+    return bool(told) and max(told) < LEAST_SHARE / 3
+
+
+def _structure_of_light(found: np.ndarray, position: np.ndarray) -> Structure | None:
+    """Look for what background and modulation in ``found`` (A, B cos phi, B sin phi) hold of the fringes but a smooth field."""
+    background, u, v = found
     size = np.hypot(u, v)
-    lit = size > _LIT * np.quantile(size, 0.9)
+    lit = size > _LIT * quantile(size, 0.9)
     points = np.stack([2 * (c - c.min()) / max(float(np.ptp(c)), 1e-12) - 1 for c in position[lit].T], axis=1)
     smooth = features_of(points, terms_by_row(_LIGHT_DEGREE)).T
     light = np.stack([background[lit], size[lit]])
     rest = light - regressed(smooth, light) @ smooth
-    level = float(np.median(size[lit]))
-    found = structure_of(rest, np.stack([np.full(len(points), level), u[lit], v[lit]]), position[lit], 1)
-    return found is not None and found.significant
+    level = median(size[lit])
+    return structure_of(rest, np.stack([np.full(len(points), level), u[lit], v[lit]]), position[lit], 1)
 
 
 def _deviation(samples: np.ndarray, given: tuple[float, ...]) -> tuple[float, ...] | None:

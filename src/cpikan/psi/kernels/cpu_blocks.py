@@ -33,11 +33,15 @@ def _waves(wavelengths, n):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _wave_buffers(wavelengths):  # type: ignore[no-untyped-def]
-    """Make room for a block: sums of a wavelength, quality, and phases and weights of all wavelengths."""
+def _wave_buffers(wavelengths, shown):  # type: ignore[no-untyped-def]
+    """Make room for a block: sums of a wavelength, quality, and phases and weights of all wavelengths.
+
+    Modulation has room where it is ``shown``.
+    """
+    modulation = empty() if shown else np.empty(0, np.float32)
     return (
         Sums(empty(), empty(), empty(), empty(), empty()),
-        Quality(empty(), empty(), empty(), empty(), np.ones(BLOCK, np.float32)),
+        Quality(empty(), modulation, empty(), empty(), np.ones(BLOCK, np.float32)),
         _waves(wavelengths, BLOCK),
     )
 
@@ -64,7 +68,7 @@ def _start_quality(mask, block, quality):  # type: ignore[no-untyped-def]
     snr, modulation, saturated, low_modulation, in_mask = quality
     n = block.n
     _fill(snr, _f(0), n)
-    _fill(modulation, _f(0), n)
+    _fill(modulation, _f(0), min(n, modulation.shape[0]))
     _fill(saturated, _f(0), n)
     _fill(low_modulation, _f(0), n)
     if mask.shape[0] > 0:
@@ -282,7 +286,7 @@ def height_rows(frames, span, mask, demodulator, model, field, out, kept):  # ty
     """
     width, wavelengths = frames.shape[3], len(model.ratio)
     # unpacked once: each unpacking in the loops would count the users of the arrays anew
-    sums, quality, waves = _wave_buffers(wavelengths)
+    sums, quality, waves = _wave_buffers(wavelengths, out.sigma_nm.shape[0] > 0)
     found, lone_waves, lone = _search_buffers(wavelengths)
     nodes, snr_min = node_buffers(field, frames.shape[1]), demodulator.snr_min
     for y in range(span.first, span.last):
@@ -312,7 +316,7 @@ def height_rows(frames, span, mask, demodulator, model, field, out, kept):  # ty
 @jit
 def phase_rows(frames, span, mask, demodulator, field, out):  # type: ignore[no-untyped-def]
     """Turn some rows of a band of frames of one wavelength into wrapped phases, `PhaseRows`; see `height_rows`."""
-    sums, quality, waves = _wave_buffers(1)
+    sums, quality, waves = _wave_buffers(1, True)
     nodes, width, snr_min = node_buffers(field, frames.shape[1]), frames.shape[3], demodulator.snr_min
     phase, weight = waves.phase_cycles[0], waves.weight[0]
     source = np.intp(0)  # no literal: for one everything below would be compiled once more

@@ -11,6 +11,7 @@ import numpy as np
 from cpikan.psi.kernels.arguments import NodeBuffers, Noise, Segments
 from cpikan.psi.kernels.cpu_phasors import (
     BLOCK,
+    add_modulation,
     add_quality,
     clipped_at,
     excess,
@@ -218,8 +219,9 @@ def _unlock(segments, block, u, v):  # type: ignore[no-untyped-def]
 def _add_quality(sums, segments, block, noise, weight, quality):  # type: ignore[no-untyped-def]
     """Fill weights and add quality with a covariance that is a parabola over each segment."""
     u, v, a, p, clipped = sums
-    snr, modulation, saturated, low_modulation, _ = quality
+    snr, _, saturated, low_modulation, _ = quality
     ramp, read, gain, floor = segments.ramp, noise.read, noise.gain, noise.floor
+    add_modulation(sums, block.n, quality)
     for part in range((block.n + segments.spacing - 1) // segments.spacing):
         first, last, base, at = _segment(segments, block, part)
         at += segments.size - EXTRAS + COVARIANCE
@@ -231,7 +233,6 @@ def _add_quality(sums, segments, block, noise, weight, quality):  # type: ignore
             doubt = excess(p[x], a[x], _f(1) / sample_variance)
             weight[x] = _f(1) / (max(variance, _f(1e-30)) * doubt)
             snr[x] += power / (max(modulation_variance, _f(1e-30)) * doubt)
-            modulation[x] += np.sqrt(power)
             saturated[x] = max(saturated[x], clipped[x])
             low_modulation[x] = low_modulation[x] if is_quiet(variance) else _f(1)
 

@@ -171,22 +171,31 @@ def is_quiet(variance):  # type: ignore[no-untyped-def]
 
 
 @jit
+def add_modulation(sums, n, quality):  # type: ignore[no-untyped-def]
+    """Add the modulation of a wavelength, where there is room for it: its roots are a tenth of the time of heights alone."""
+    modulation = quality.modulation_sum
+    if modulation.shape[0] > 0:
+        for x in range(n):
+            modulation[x] += np.sqrt(sums.u[x] * sums.u[x] + sums.v[x] * sums.v[x])
+
+
+@jit
 def add_quality(sums, n, noise, weight, quality):  # type: ignore[no-untyped-def]
     """Fill the weight 1/variance (cycles^-2) from the sums of one wavelength and add to the quality of the block."""
     u, v, a, p, clipped = sums
-    snr, modulation, saturated, low_modulation, _ = quality
+    snr, _, saturated, low_modulation, _ = quality
     round_noise = (
         abs(noise.cov) < _ROUND_NOISE * noise.var_u and abs(noise.var_u - noise.var_v) < _ROUND_NOISE * noise.var_u
     )
     if noise.floor == _f(0) and round_noise:
         _add_round_quality(sums, n, noise, weight, quality)
         return
+    add_modulation(sums, n, quality)
     for x in range(n):
         power, modulation_variance, variance, sample_variance = variances(u[x], v[x], a[x], noise)
         doubt = excess(p[x], a[x], _f(1) / sample_variance)
         weight[x] = _f(1) / (max(variance, _f(1e-30)) * doubt)
         snr[x] += power / (max(modulation_variance, _f(1e-30)) * doubt)
-        modulation[x] += np.sqrt(power)
         saturated[x] = max(saturated[x], clipped[x])
         low_modulation[x] = low_modulation[x] if is_quiet(variance) else _f(1)
 
@@ -195,10 +204,11 @@ def add_quality(sums, n, noise, weight, quality):  # type: ignore[no-untyped-def
 def _add_round_quality(sums, n, noise, weight, quality):  # type: ignore[no-untyped-def]
     """Add quality where the noise of u and v is equal and independent, as with equal steps: one division, not three."""
     u, v, a, p, clipped = sums
-    snr, modulation, saturated, low_modulation, _ = quality
+    snr, _, saturated, low_modulation, _ = quality
     read, gain, var_u = noise.read, noise.gain, noise.var_u
     turn2 = _f((2 * np.pi) ** 2)
     least = _f(1) / _LOW_VARIANCE
+    add_modulation(sums, n, quality)
     for x in range(n):
         power = u[x] * u[x] + v[x] * v[x]
         per_variance = _f(1) / max((read + gain * max(a[x], _f(0))) * var_u, _f(1e-30))
@@ -207,6 +217,5 @@ def _add_round_quality(sums, n, noise, weight, quality):  # type: ignore[no-unty
         certainty = _f(1) / excess(p[x], a[x], per_variance * var_u)
         weight[x] = min(trusted, _f(1e30)) * certainty
         snr[x] += ratio * certainty
-        modulation[x] += np.sqrt(power)
         saturated[x] = max(saturated[x], clipped[x])
         low_modulation[x] = low_modulation[x] if trusted >= least else _f(1)

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 CAUTIONS: dict[str, str] = {
     "carrier-contradicts": "the carrier of the fringes shows other steps than the fit",
     "fit-leaves-detail": "the surface fitted to raw frames leaves more than noise",
-    "frames-identical": "frames are the same picture: one was stored twice",
+    "frames-identical": "frames are the same picture: one was stored or taken twice",
     "frames-step-major": "the frames follow each other step by step and not wavelength by wavelength",
     "frames-unexplained": "what the model leaves of the frames is no noise",
     "fringes-dense": "fringes above 0.4 cycles per pixel in places",
     "fringes-faint": "fringes are only a few steps of the camera high",
-    "images-moved": "the image of one wavelength lies elsewhere than that of another",
+    "images-moved": "the image of one wavelength lies elsewhere than that of another, or frames of one lie apart",
     "light-uneven": "the background that was fitted to raw frames varies as much as fringes do",
     "map-in-pieces": "the map falls into many parts, whose relative heights are not known",
+    "network-not-used": "the network of `learned` would not lessen the noise: the map is that of hybrid",
     "noise-shared": "neighbouring pixels share noise: averages are less certain than their number says",
     "no-surface": "a refiner was asked for and had too little data to fit a surface",
     "range-filled": "the heights fill the range that the noise allows",
+    "rows-adrift": "noise that neighbours share, as rows that shake together do, leaves orders between them in doubt",
     "saturated": "pixels are saturated, or clipped at black, and left out",
     "sign-assumed": "the sign of the height is a guess",
     "smooth-errors-removed": "smooth phase errors between the wavelengths were taken off",
@@ -37,7 +39,7 @@ CAUTIONS: dict[str, str] = {
     "wrong-orders": "the phases leave fringe orders undecided",
 }
 # names that say how the map was made: nothing to doubt, so they are no warnings
-NOTES = frozenset({"noise-shared", "steps-few-frames", "surface-fitted"})
+NOTES = frozenset({"network-not-used", "noise-shared", "steps-few-frames", "surface-fitted"})
 
 
 @dataclass(frozen=True)

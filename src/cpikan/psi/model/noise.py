@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from cpikan.order_statistics import median, quantile
 from cpikan.psi.model.schemes import design_matrix
 
 SIGMA_PER_MAD = 1.4826  # of a normal distribution: standard deviation over median absolute deviation
@@ -63,9 +64,9 @@ def _not_faulty(mean: np.ndarray, variance: np.ndarray, smallest: float) -> np.n
         return np.ones(0, bool)
     which = _bin_numbers(mean)
     keep = np.ones(variance.size, bool)
-    for number in np.unique(which):
+    for number in np.flatnonzero(np.bincount(which)):
         inside = which == number
-        keep[inside] = variance[inside] <= _CLIP * max(float(np.median(variance[inside])), smallest)
+        keep[inside] = variance[inside] <= _CLIP * max(median(variance[inside]), smallest)
     return keep
 
 
@@ -75,7 +76,7 @@ def _bin_numbers(mean: np.ndarray) -> np.ndarray:
     Not of equal count: where frames are quantised coarsely, pixels whose mean is a whole number of DN have the smaller
     residuals, and narrow bins would take that for a slope.
     """
-    low, high = np.quantile(mean, [0.001, 0.999])
+    low, high = (quantile(mean, share) for share in (0.001, 0.999))
     return np.clip((mean - low) * (_BINS / max(high - low, 1e-12)), 0, _BINS - 1).astype(np.intp)
 
 
@@ -88,7 +89,7 @@ def noise_from_neighbours(rows: np.ndarray, quantum_dn: float) -> NoiseModel:
     samples = np.asarray(rows, np.float64)
     second = samples[..., :-2] - 2 * samples[..., 1:-1] + samples[..., 2:]
     second = second[np.isfinite(second)]
-    spread = SIGMA_PER_MAD * np.median(np.abs(second)) if second.size else 0.0
+    spread = SIGMA_PER_MAD * median(np.abs(second)) if second.size else 0.0
     return NoiseModel(max(spread**2 / 6, quantum_dn**2 / 12), 0.0, "neighbours", int(second.size))
 
 

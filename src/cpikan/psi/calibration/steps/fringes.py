@@ -54,11 +54,19 @@ def unwrap_scattered(phase_rad: np.ndarray, position: np.ndarray) -> ScatteredPh
 _LARGEST_REST = 1.5  # rad about the smooth form: beyond it the orders of a pixel are wrong
 _SHARE_WRONG = 0.01
 _FEWEST = 1000
+_BETWEEN = 1.5  # times the fringe, and three times that: 1.5 and 4.5, where no harmonic is
 
 
-def ripple_before_and_after(
-    before_rad: np.ndarray, after_rad: np.ndarray, position: np.ndarray
-) -> tuple[dict[int, float], dict[int, float]] | None:
+@dataclass(frozen=True)
+class Ripple:
+    """Amplitudes in mrad at 1 to 4 times the fringes of two phases, and the largest of the second between these multiples."""
+
+    before_mrad: dict[int, float]
+    after_mrad: dict[int, float]
+    between_mrad: float
+
+
+def ripple_before_and_after(before_rad: np.ndarray, after_rad: np.ndarray, position: np.ndarray) -> Ripple | None:
     """Measure amplitudes in mrad at 1 to 4 times the fringes of two wrapped phases (P,) of the same pixels.
 
     Both refer to the smooth form left by the second; None where the pixels are too few or too far apart to unwrap.
@@ -71,7 +79,9 @@ def ripple_before_and_after(
     if not scattered.resolved or len(kept) < _FEWEST or (np.abs(change) > _LARGEST_REST).mean() > _SHARE_WRONG:
         return None
     after, where = scattered.unwrapped_rad[kept], position[kept]
-    return (
+    between = ripple_of_points(where, after, _BETWEEN * after)
+    return Ripple(
         ripple_of_points(where, after + change, after),
         ripple_of_points(where, after, after),
+        max(amplitude for k, amplitude in between.items() if k % 2),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from cpikan.psi.calibration.steps.bending import FEWEST_FRAMES
 from cpikan.psi.calibration.steps.fringes import unwrap_scattered
 from cpikan.psi.calibration.steps.iterate import Solution
 from cpikan.psi.calibration.steps.model import EFFECTS, Effect, Samples
@@ -19,8 +20,9 @@ class StepFit:
     """The frames' model and how far to trust it.
 
     ``step_error_rad`` (K,), ``tilt_error_rad_px`` (K, 2) and ``gain_error`` (K,) are predicted standard errors, zero for frame
-    0 and for what was not fitted. ``harmonic_ratio`` maps fitted orders to their share of the modulation: ``model.harmonics``
-    lists only those that may be left free in every pixel. ``residual_dn`` is the median over pixels of sqrt(RSS / (K - p)),
+    0 and for what was not fitted; those of steps hold what harmonics beyond the third may do. ``harmonic_ratio`` maps fitted
+    orders to their share of the modulation: ``model.harmonics`` lists only those that may be left free in every pixel.
+    ``residual_dn`` is the median over pixels of sqrt(RSS / (K - p)),
     p the columns of the model (nan where none is left), ``residual_over_three_dn`` that of sqrt(RSS / (K - 3));
     ``noise_dn``, ``background_dn`` and ``modulation_dn`` are the scatter of samples, and of A and B about smooth fields.
     ``ripple_rad`` is the predicted amplitude of the phase error at twice the fringes. ``omitted`` says why each effect that
@@ -106,6 +108,9 @@ _RESIDUALS = 3000  # pixels for the median residual
 _LIT = 0.15  # of the change from frame to frame of bright pixels
 _LARGEST_ERROR_DEG = 6.0  # of a step that still counts as determined
 _DOUBTFUL_ERROR_DEG = 2.0  # of a step that a user is warned of
+_BIAS = (
+    0.15  # rad of a step for a fourth harmonic as large as the fringe; bent cameras of all shapes have up to as much
+)
 _FEWEST_FRINGES = 0.75
 _WORST_CONDITION = 0.05
 _DEAREST_HARMONIC = 1.5  # times the phase noise: what a harmonic left free in every pixel may cost
@@ -154,7 +159,7 @@ def report(samples: Samples, solution: Solution, context: Context) -> StepFit:
     spread = solution.spread
     fit = StepFit(
         model=model,
-        step_error_rad=table(error, "step")[:, 0],
+        step_error_rad=_with_bias(table(error, "step")[:, 0], shares, model.frames),
         tilt_error_rad_px=table(error, "tilt") / context.radius,
         gain_error=table(error, "gain")[:, 0],
         harmonic_ratio=shares,
@@ -171,6 +176,18 @@ def report(samples: Samples, solution: Solution, context: Context) -> StepFit:
         sign="nominal" if context.nominal else "assumed",
     )
     return _judged(_with_residual(fit, context), samples, resolved=scattered.resolved)
+
+
+def _with_bias(error_rad: np.ndarray, shares: dict[int, float], frames: int) -> np.ndarray:
+    """Add to the errors of steps (K,) what harmonics beyond the third may do, which are not fitted and leave no residual.
+
+    Harmonics of a bent camera fall off as powers: the fourth is about the square of the third over the second. Few steps of a
+    quarter turn take it, and the next, for the fringe and its double. Of more frames a response curve is fitted.
+    """
+    second, third = abs(shares.get(2, 0.0)), abs(shares.get(3, 0.0))
+    fourth = third * min(third / max(second, 1e-12), 1.0)
+    bias = _BIAS * fourth * (np.arange(len(error_rad)) > 0) if frames < FEWEST_FRAMES else 0.0
+    return np.hypot(error_rad, bias)
 
 
 def _with_residual(fit: StepFit, context: Context) -> StepFit:

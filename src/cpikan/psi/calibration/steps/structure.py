@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cpikan.order_statistics import median, quantile
 from cpikan.psi.calibration.regression import regressed
 from cpikan.psi.calibration.steps.step_fit import StepFit, resolved
 from cpikan.psi.model.schemes import design_matrix
 
 _KINDS: dict[str, slice] = {"light": slice(0, 4), "fringes": slice(4, 10), "harmonics": slice(10, 14)}
 _DEVIATIONS = 8.0  # of the power that noise alone would put into the columns, before it is called structure
-_LEAST_SHARE = 0.03  # of the residual power: less changes no uncertainty by two per cent
+LEAST_SHARE = 0.03  # of the residual power: less changes no uncertainty by two per cent
 _FEWEST = 300
 _LIT = 0.3  # of the modulation of the bright pixels
 _ROUND = 4.0  # times the median square: residuals beyond it are clipped, dust would decide otherwise
@@ -53,7 +54,7 @@ def structure_of(rest: np.ndarray, found: np.ndarray, position: np.ndarray, left
     harmonic. White noise puts into m columns the share m / P, with a scatter that is known: no more than that is no structure.
     """
     lit = np.hypot(found[1], found[2])
-    used = lit > _LIT * np.quantile(lit, 0.9) if lit.size else np.zeros(0, bool)
+    used = lit > _LIT * quantile(lit, 0.9) if lit.size else np.zeros(0, bool)
     if left < 1 or used.sum() < _FEWEST:
         return None
     columns = _columns(position, found)
@@ -67,14 +68,14 @@ def structure_of(rest: np.ndarray, found: np.ndarray, position: np.ndarray, left
     scatter = by_chance * float(np.sqrt(2 / (len(some) * left)))
     beyond = max(share - by_chance, 0.0)
     powers = {kind: float(((factors[:, part] @ some[part]) ** 2).sum()) for kind, part in _KINDS.items()}
-    significant = beyond > max(_DEVIATIONS * scatter, _LEAST_SHARE)
+    significant = beyond > max(_DEVIATIONS * scatter, LEAST_SHARE)
     return Structure(beyond, max(powers, key=lambda kind: powers[kind]), significant, rest - factors @ columns)
 
 
 def _clipped(rest: np.ndarray) -> np.ndarray:
     """Clip residuals of pixels that are far off, dust or moved ones, to a size that does not decide alone."""
     size = np.sqrt((rest**2).mean(axis=0))
-    limit = _ROUND * float(np.median(size))
+    limit = _ROUND * median(size)
     return rest * np.minimum(1.0, limit / np.maximum(size, 1e-300)) if limit > 0 else rest
 
 

@@ -1,4 +1,4 @@
-"""Doubt beside steps: an image that moved between wavelengths is told, and pixels beside its steps are flagged."""
+"""Doubt beside edges: an image that moved between wavelengths is told, and pixels beside its steps are flagged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
-from cpikan.pipeline.reconstruction.stages.doubt_steps import beside_steps
+from cpikan.pipeline.reconstruction.stages.doubt_edges import at_border, beside_gaps, beside_steps
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.streaming.events import Cancelled
@@ -88,7 +88,7 @@ def test_the_scratch_files_of_doubt_are_looked_for_room(tmp_path, monkeypatch):
         "cpikan.pipeline.reconstruction.reconstruct.check_disk_space", lambda path, size: asked.append(size)
     )
     reconstruct(taken(2.0), tmp_path / "map.zarr", method="pixel", progress=False)
-    assert asked[-1] - asked[0] == 96 * 144 * (3 * 4 + 2)  # height, sigma, modulation; flags twice
+    assert asked[-1] - asked[0] == 96 * 144 * (4 * 4 + 2)  # height, modulation; sigma and flags twice
 
 
 def test_bands_do_not_change_what_is_flagged(tmp_path):
@@ -109,3 +109,18 @@ def test_steps_are_seen_along_rows_and_columns_within_their_reach():
     np.testing.assert_array_equal(beside_steps(heights.T, 2, 300.0), expected.T)
     assert not beside_steps(heights, 2, 501.0).any()
     assert not beside_steps(np.full((4, 4), np.nan, np.float32), 1, 1.0).any()
+
+
+def test_the_border_of_the_image_and_what_lies_beside_gaps_are_marked():
+    found = at_border(2, (6, 7), (1, 2))
+    expected = np.zeros((4, 7), bool)
+    expected[:, [0, 1, 5, 6]] = expected[3] = True
+    np.testing.assert_array_equal(found, expected)
+    heights = np.zeros((7, 9), np.float32)
+    heights[3, 4] = np.nan
+    gaps = beside_gaps(heights, 2)
+    expected = np.zeros((7, 9), bool)
+    expected[1:6, 2:7] = True
+    expected[3, 4] = False
+    np.testing.assert_array_equal(gaps, expected)
+    assert not beside_gaps(heights, 0).any()
