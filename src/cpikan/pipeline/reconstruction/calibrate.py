@@ -124,7 +124,7 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
         windows = _windows(stack if used is None else stack.in_order(used.order), sample)
         factors = average_factors(windows[0].frames, model, windows[0].position)
         lying = _registration(windows, calibration, settings.worker_threads)
-    seen = (*shared_noise(factors), *lying.cautions())
+    seen = (*shared_noise(factors, calibration.sigma_phase_rad), *lying.cautions())
     calibration = replace(
         calibration,
         warnings=(*(told or _stored_twice(stack, inside)), *_clipped(limits, inside), *calibration.warnings, *seen),
