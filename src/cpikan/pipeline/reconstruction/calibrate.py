@@ -159,12 +159,13 @@ def _windows(stack: FrameStack, sample: Subsample) -> list[Window]:
         int(np.clip(m - w // 2, 0, max(side - w, 0))) for m, w, side in zip(middle, _WINDOW, sample.shape, strict=True)
     )
     height, width = _WINDOW
-    band, columns = stack.rows(top, min(top + height, sample.shape[0])), [left]
+    band, places = stack.rows(top, min(top + height, sample.shape[0])), [(left, width)]
     if sample.shape[1] >= _BESIDE * width:
-        columns += np.linspace(0, sample.shape[1] - width, _BESIDE).astype(int).tolist()
+        half = width // 2  # together they are two windows more
+        places += [(int(x), half) for x in np.linspace(0, sample.shape[1] - half, _BESIDE)]
     windows = []
-    for column in columns:
-        frames = np.array(band[..., column : column + width])
+    for column, columns in places:
+        frames = np.array(band[..., column : column + columns])
         y, x = np.mgrid[top : top + frames.shape[2], column : column + frames.shape[3]]
         windows.append(Window(frames, (y, x)))
     return windows
