@@ -127,6 +127,40 @@ def cost_table() -> str:
     return "\n".join(text)
 
 
+def coverage_table() -> str:
+    """Intervals of 95 % that hold now, by scene and noise."""
+    lines = read("learned_coverage")
+    noises = sorted({row["noise_rad"] for row in lines}, key=float)
+    text = ["| scene | " + " | ".join(f"{noise} rad" for noise in noises) + " |", "|---|" + "--:|" * len(noises)]
+    for scene, name in SCENES.items():
+        cells = []
+        for noise in noises:
+            mine = [100 * float(r["coverage"]) for r in lines if (r["scene"], r["noise_rad"]) == (scene, noise)]
+            cells.append(", ".join(f"{value:.1f} %" for value in mine))
+        text.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(text)
+
+
+def trial_table() -> str:
+    """What the slow form and the trial do, map by map: median errors in nm, and intervals of 95 % that hold."""
+    ways = {"hybrid": "hybrid", "bare": "without either", "form": "slow form", "tried": "and trial"}
+    text = [
+        "| wavelengths | surface | slope, sigmas | " + " | ".join(ways.values()) + " | found | said | sigma × |",
+        "|--:|---|--:|" + "--:|" * (len(ways) + 3),
+    ]
+    maps: dict[tuple[str, ...], dict[str, Line]] = {}
+    for row in read("learned_trial"):
+        maps.setdefault((row["waves"], row["seed"], row["added"]), {})[row["way"]] = row
+    for (waves, seed, added), found in maps.items():
+        cells = [f"{found[way]['median_nm']} nm, {100 * float(found[way]['coverage']):.1f} %" for way in ways]
+        last = found["tried"]
+        left = f"{float(last['found']):.3f} ± {float(last['error']):.3f}"
+        told = [left, f"{float(last['said']):.3f}", last["factor"] if last["used"] == "1" else "not used"]
+        head = [waves, f"{added} (seed {seed})", f"{float(last['slope']):.3g}"]
+        text.append("| " + " | ".join([*head, *cells, *told]) + " |")
+    return "\n".join(text)
+
+
 def tables() -> Iterator[tuple[str, str]]:
     yield "noise", noise_table("0.2", "noise")
     yield "far", noise_table("0.2", "far")
@@ -134,6 +168,8 @@ def tables() -> Iterator[tuple[str, str]]:
     yield "steps", steps_table()
     yield "waves", waves_table()
     yield "mirror", mirror_table()
+    yield "trial", trial_table()
+    yield "coverage", coverage_table()
     yield "cost", cost_table()
 
 

@@ -145,7 +145,33 @@ def idle_coefficient() -> Problem:
     )
 
 
+def pushed_front() -> Problem:
+    """A front that the load pushes away: beside that at 0.3 there is one at the wall, to which the residual is as small."""
+    k = 40.0
+
+    def truth(x: Tensor) -> Tensor:
+        return torch.tanh(k * (x[..., 0] - 0.3))
+
+    def residual(u: Jet, x: Tensor) -> Tensor:
+        v = u.value[..., 0]
+        return u.second[..., 0, 0] / k**2 - 2 * v * (v * v - 1) + 0.1 * (v - truth(x))
+
+    return Problem("pushed-front", box([-1], [1]), residual, [dirichlet(truth)], truth)
+
+
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     make().name: make
-    for make in (no_inflow, slopes_alone, no_rate, no_pressure, eigenvalue, resonance, one_mode, idle_coefficient)
+    for make in (
+        *(
+            no_inflow,
+            slopes_alone,
+            no_rate,
+            no_pressure,
+            eigenvalue,
+            resonance,
+            one_mode,
+            idle_coefficient,
+            pushed_front,
+        ),
+    )
 }

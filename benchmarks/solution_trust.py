@@ -4,9 +4,10 @@
 
 Seconds are those of the processor, so that a machine with other work gives the same table.
 
-The catalogue's problems, those of `pde_own` outside it, and those of `pde_open` that have no single solution, by the default
-recipe. check_seconds is the processor time of the evidence. right says whether the verdict may be given: not "converged" beside
-an error above 1 % or where there are other solutions; "converged" where there is one and the error is at most 1e-4.
+The catalogue's problems and those of `pde_open` that have no single solution, by the default recipe; those outside the
+catalogue are in `pde_own.py`, with their verdicts. check_seconds is the processor time of the evidence. right says whether the
+verdict may be given: not "converged" beside an error above 1 % or where there are other solutions; "converged" where there is
+one and the error is at most 1e-4.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import csv
-import importlib
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -57,10 +57,6 @@ def cases() -> Iterator[tuple[str, str, Callable[[], Problem]]]:
     """Give groups, names and makers."""
     for name in problems():
         yield "catalogue", name, partial(named, name)
-    if Path(__file__).with_name("pde_own.py").exists():
-        for makers in importlib.import_module("pde_own").CLASSES.values():
-            for name, make in makers.items():
-                yield "own", name, partial(make, name)
     for name, make in pde_open.PROBLEMS.items():
         yield "open", name, make
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cpikan.errors import InputError
 from cpikan.fields.cover import cover
 from cpikan.fields.decomposed import DecomposedField
+from cpikan.fields.levelled import LevelledField
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
 from cpikan.partition import Partition
@@ -65,6 +66,37 @@ class TestDecomposedTensor(DecomposedContract):
         coefficients = torch.randn(6, 12, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
         field.set_output_coefficients(coefficients)
         return field
+
+
+class TestLevelled(FieldContract):
+    """Two levels: their sum."""
+
+    batches, compiled = False, False
+
+    def prepared(self, field, x):
+        return x, field.cover(x)
+
+    partitions = (Partition.subdomains(LOWER, UPPER, [2, 1], 0.5), Partition.subdomains(LOWER, UPPER, [3, 2], 0.7))
+
+    def make(self, networks=None):
+        levels = []
+        for number, partition in enumerate(self.partitions):
+            boxes = DecomposedField.boxes(partition)
+            parts = ScaledCPIKAN([2, 3, 2], 2, boxes, networks=len(partition), start=Start(number))
+            levels.append(DecomposedField(partition, parts))
+        return LevelledField(*levels)
+
+    def reference(self, field):
+        def value(x):
+            found = 0.0
+            for level in field.levels:
+                parts = level.parts(x.expand(1, 2))
+                found = found + sum(
+                    window_by_torch(level.partition, box, x) * parts[box.index] for box in level.partition
+                )
+            return found
+
+        return value
 
 
 class TestSharedDomain(DecomposedContract):

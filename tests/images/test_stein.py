@@ -89,21 +89,32 @@ def test_pixels_that_are_not_used_do_not_count():
 
 
 @pytest.mark.parametrize(
-    ("found", "error", "shared", "factor"),
+    ("ratio", "error", "shared", "factor"),
     [
-        (0.05, 0.02, False, 1.0),  # within two errors of what was said
-        (0.36, 0.02, False, 2.0),
-        (0.36, 0.02, True, 2.0),
-        (0.0225, 0.005, False, 0.5),
-        (0.0225, 0.005, True, 1.0),  # shared noise: the probe finds too little
-        (0.0225, 0.02, False, 1.0),
-        (-0.05, 0.02, False, 1.0),  # less than nothing is left: sigma is too large, the estimate says nothing
+        (1.5, 0.3, False, 1.0),  # within two errors of what was said
+        (4.0, 0.3, False, 2.0),
+        (4.0, 0.3, True, 2.0),
+        (0.25, 0.05, False, 0.5),
+        (0.25, 0.05, True, 1.0),  # shared noise: the probe finds too little
+        (0.25, 0.2, False, 1.0),
+        (-0.5, 0.3, False, 1.0),  # less than nothing is left: sigma is too large, the estimate says nothing
     ],
 )
-def test_sigma_is_scaled_where_the_estimate_is_surer_than_the_gap(found, error, shared, factor):
-    assert NoiseLeft(found, error, 0.09, 1000).factor(shared=shared) == pytest.approx(factor)
+def test_sigma_is_scaled_where_the_estimate_is_surer_than_the_gap(ratio, error, shared, factor):
+    assert NoiseLeft(0.1, 0.02, 0.1, ratio, error, 1000).factor(shared=shared) == pytest.approx(factor)
+
+
+def test_a_part_where_much_is_left_does_not_decide_for_the_rest():
+    """A quarter of the map is said to keep 4 times its noise, wrongly; the rest is right: a mean would halve all sigmas."""
+    rng = np.random.default_rng(9)
+    maps = [place(rng, rng.normal(size=SHAPE), stated=np.sqrt(exact())) for _ in range(4)]
+    maps[0] = replace(maps[0], relative=np.full(SHAPE, 2.0))
+    left = noise_left(maps, systematic=0.0, phase_noise_rad=0.0)
+    assert left.found / left.said < 0.5
+    assert left.ratio == pytest.approx(0.75 + 0.25 * exact() / 4, abs=2 * left.ratio_error)
+    assert left.factor(shared=False) > 0.8
 
 
 def test_a_network_helps_where_less_than_all_noise_is_left():
-    assert NoiseLeft(0.99, 0.1, 0.1, 1000).helps
-    assert not NoiseLeft(1.0, 0.1, 0.1, 1000).helps
+    assert NoiseLeft(0.99, 0.1, 0.1, 9.9, 1.0, 1000).helps
+    assert not NoiseLeft(1.0, 0.1, 0.1, 10.0, 1.0, 1000).helps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -174,3 +175,19 @@ def test_points_of_data_keep_the_degrees_of_the_table():
     )
     state = {"metric": None, "degree": 22, "times": [[507.0, 1.0]], "done": 3, "reason": int(StopReason.RUNNING)}
     assert Grow().stop(Runner(problem, Budget(8.0)), state) is StopReason.NEXT_LEVEL
+
+
+@pytest.mark.parametrize(
+    ("done", "gain", "best", "reason"),
+    [
+        (2, 2.6, 4e-3, StopReason.STALLED),  # a level of what is not smooth
+        (2, 100.0, 4e-3, StopReason.RUNNING),
+        (2, 100.0, 2e-2, StopReason.STALLED),
+        (2, 2.6, 5e-5, StopReason.RUNNING),  # near: a further level may get there
+        (1, 2.6, 4e-3, StopReason.RUNNING),
+    ],
+)
+def test_networks_give_way_to_what_follows_where_levels_gain_little(done, gain, best, reason):
+    run = SimpleNamespace(converged=False)
+    assert Grow(stop_if_stagnant=True)._reason(run, done, gain, best) is reason
+    assert Grow()._reason(run, done, gain, best) is StopReason.RUNNING

@@ -18,7 +18,9 @@ from cpikan.learning.strategies import auto
 from cpikan.learning.strategies.auto import AutoStrategy
 from cpikan.learning.strategies.grow import Grow
 from cpikan.learning.strategies.march import Level, March, can_march
+from cpikan.learning.strategies.slab import Place, Slab
 from cpikan.physics.catalogue import problem, reaction
+from cpikan.physics.evolution import evolution
 from cpikan.physics.problem import Problem, dirichlet, initial, neumann
 from cpikan.physics.regions import box
 
@@ -127,3 +129,25 @@ def test_a_soliton_radiates_no_waves_that_take_the_steps():
     found = marched(Problem("soliton", region, residual, conditions, exact, outputs=2), Level(1e-3, (8, 6)))
     assert found.metrics["relative_l2"] < 5e-3
     assert len(found.field.parts.scaling.lower[:, 1].unique()) <= 12
+
+
+def test_tails_at_the_start_are_those_of_what_is_known_there():
+    """Of u = x + t^2 T_5(x) and w, which nothing at the start binds: all of w and the second part of u are left out."""
+    region = box([-1, 0], [1, 2], ["x", "t"])
+
+    def residual(u, x):
+        return {"move": u.gradient[..., 0, 1] - u.value[..., 1], "bend": u.value[..., 1] - u.second[..., 0, 0]}
+
+    posed = Problem("bent", region, residual, [initial(0.0), dirichlet(0.0)], outputs=2)
+    slab = Slab(Place(posed, evolution(posed), 0, torch.tensor([-1.0, 1.0]), 0.0, 2.0, (6, 3)), torch.ones(2))
+    table = torch.zeros(1, 6, 3, 2, dtype=torch.float64)
+    table[0, 1, 0, 0] = 1.0
+    table[0, 5, :, 0] = torch.tensor([1.5, 2.0, 0.5])  # (1 + t^)^2 with t^ = t - 1
+    table[0, 5, 0, 1] = 7.0
+    slab.series.set_output_coefficients(table.flatten(1, 2))
+    at_start, everywhere = slab.tails(torch.ones(2), start=True), slab.tails(torch.ones(2))
+    assert [float(tail) for tail in at_start] == pytest.approx([0.0, 0.0], abs=1e-13)
+    assert [float(tail) for tail in everywhere] == pytest.approx([7.0, 2.0], abs=1e-12)
+    table[0, 5, 1, 0] = 0.0
+    slab.series.set_output_coefficients(table.flatten(1, 2))
+    assert [float(tail) for tail in slab.tails(torch.ones(2), start=True)] == pytest.approx([2.0, 0.0], abs=1e-12)

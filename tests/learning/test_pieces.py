@@ -190,3 +190,19 @@ def test_viscosity_bends_the_equation_alone():
     bent = jet._replace(second=4.0 * jet.second)
     assert torch.equal(stronger.residuals(jet, x), plain.residuals(bent, x))
     assert stronger.conditions == plain.conditions
+
+
+def test_many_waves_along_the_other_axis_are_followed(monkeypatch):
+    """sin(8 pi y) on [-1, 1] takes 8 pi modes and some: Chebyshev coefficients are Bessel functions J_n(8 pi), below 1e-3 from
+    n = 36 on."""
+    monkeypatch.setitem(pieces._LEVELS, 2, ((1e-3, 8),))
+
+    def exact(x):
+        return torch.sin(math.pi * x[..., 0]) * torch.sin(8 * math.pi * x[..., 1])
+
+    def residual(u, x):
+        return u.second[..., 0, :].sum(-1) + u.value[..., 0] - (1 - 65 * math.pi**2) * exact(x)
+
+    waves = Problem("waves", box([-1, -1], [1, 1]), residual, [dirichlet(exact)], exact)
+    found = solve(waves, recipe="pieces", settings=LONG)
+    assert found.metrics["relative_l2"] < 1e-3

@@ -88,7 +88,7 @@ def test_the_scratch_files_of_doubt_are_looked_for_room(tmp_path, monkeypatch):
         "cpikan.pipeline.reconstruction.reconstruct.check_disk_space", lambda path, size: asked.append(size)
     )
     reconstruct(taken(2.0), tmp_path / "map.zarr", method="pixel", progress=False)
-    assert asked[-1] - asked[0] == 96 * 144 * (3 * 4 + 2)  # height, sigma, modulation; flags twice
+    assert asked[-1] - asked[0] == 96 * 144 * (4 * 4 + 2)  # height, modulation; sigma and flags twice
 
 
 def test_bands_do_not_change_what_is_flagged(tmp_path):

@@ -124,7 +124,7 @@ def test_a_sigma_that_the_network_has_wrong_is_set_right(wafer: Scene, model: Pa
     facts = learned.summary["learned"]
     left = facts["noise_left"]
     assert left["said"] == pytest.approx(1.0, rel=0.05)
-    assert facts["sigma_factor"] == pytest.approx((left["found"] / left["said"]) ** 0.5)
+    assert facts["sigma_factor"] == pytest.approx(left["ratio"] ** 0.5)
     truth = np.mean((error / maps(hybrid)[1])[valid] ** 2)
     assert truth < 0.5
     assert abs(left["found"] - truth) <= 3 * left["error"]

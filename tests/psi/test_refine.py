@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,11 +25,13 @@ from cpikan.psi.model.flags import Flag
 from cpikan.psi.model.schemes import LEAST_SQUARES, phasor_weights
 from cpikan.psi.refine import orders
 from cpikan.psi.refine.ambiguity import is_doubtful
-from cpikan.psi.refine.blocks import BlockSums
+from cpikan.psi.refine.blocks import BlockSums, Empty
 from cpikan.psi.refine.closed_form import posterior_sigma
-from cpikan.psi.refine.coarse import coarse_heights
+from cpikan.psi.refine.coarse import CoarseHeights, coarse_heights
 from cpikan.psi.refine.field import FittedSurface, guiding_surface, measuring_surface
+from cpikan.psi.refine.footprint import PhasorPixels
 from cpikan.psi.refine.protocol import BLOCK_PX, NoSurface, Refiner, SurfaceRows
+from cpikan.storage.scratch import Spill
 from small_stacks import STEPS_DEG, WAVES_NM
 
 HALF_NM = WAVES_NM[0] / 2
@@ -291,3 +295,37 @@ def test_doubt_in_one_corner_is_found():
     frames[:, :, :40, :40] = frames_of(bowl(), 0.3)[:, :, :40, :40]
     position = np.argwhere(np.ones((SIZE, SIZE), bool))[::3]
     assert is_doubtful(frames[:, :, position[:, 0], position[:, 1]], position, (SIZE, SIZE), model)
+
+
+def _wavy_blocks(rows: int, columns: int = 24) -> CoarseHeights:
+    """Blocks of a wavy surface whose pixels lie a little off the centres, measured by two wavelengths."""
+    draw, nm_per_turn = np.random.default_rng(3), np.array([2500.0, 2750.0])
+    y, x = np.indices((rows, columns))
+    height = 300 * np.sin(x / 9) + 200 * np.sin(y / 13) + draw.normal(0, 5, y.shape)
+    turns, weight = height / nm_per_turn[:, None, None], np.full((2, *height.shape), 4e4)
+    pixels = PhasorPixels(np.full(y.shape, 2**64 - 1, np.uint64), draw.normal(0, 0.1, (2, *height.shape)), nm_per_turn)
+    sigma = np.full(height.shape, 5.0)
+    return CoarseHeights((8 * rows, 8 * columns), height, sigma, pixels, turns - np.rint(turns), weight, nm_per_turn)
+
+
+def _peak_bytes(rows: int, empty: Empty) -> int:
+    """Fit a surface to an image of so many rows of blocks; the most memory of NumPy that is taken at a time."""
+    coarse = _wavy_blocks(rows)
+    tracemalloc.start()
+    try:
+        measuring_surface(coarse, networks=False, empty=empty).sigma_nm(empty)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_memory_of_a_surface_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    """Arrays of blocks are files: what is left is a strip of 64 rows of blocks and 64 tiles, and some bytes for a tile."""
+    _peak_bytes(96, np.empty)  # compiles
+    spill = Spill(tmp_path)
+    assert _peak_bytes(1600, spill.empty) < 1.2 * _peak_bytes(400, spill.empty)
+    # and files change no bit
+    coarse = _wavy_blocks(600)
+    one, other = (measuring_surface(coarse, networks=False, empty=empty) for empty in (np.empty, spill.empty))
+    assert one.sigma_nm().tobytes() == other.sigma_nm(spill.empty).tobytes()
+    assert one.residual_nm.tobytes() == other.residual_nm.tobytes()

@@ -15,7 +15,8 @@ HEIGHT_NM = 700 * X * Y + 90 * np.sin(5 * X)
 
 def frames(height_nm, waves_nm, steps=STEPS, pistons=0.0):
     """Frames (L, K, H, W) by the formula of interference, without noise."""
-    phase = 4 * np.pi * height_nm / np.reshape(waves_nm, (-1, 1, 1, 1)) + np.reshape(pistons, (-1, 1, 1, 1))
+    added = pistons if np.ndim(pistons) == 4 else np.reshape(pistons, (-1, 1, 1, 1))
+    phase = 4 * np.pi * height_nm / np.reshape(waves_nm, (-1, 1, 1, 1)) + added
     return 110 + 60 * np.cos(phase + np.reshape(steps, (1, -1, 1, 1)))
 
 
@@ -44,6 +45,24 @@ def test_of_two_wavelengths_either_may_be_the_one_that_is_off():
     """The second 0.3 % longer than told, or the first 0.3 % shorter and all heights too."""
     told = np.array(WAVES_NM[:2])
     same(frames(HEIGHT_NM, told * [1, 1.003]), frames(HEIGHT_NM / 1.003, told / [1.003, 1]))
+
+
+def test_of_two_wavelengths_either_may_have_the_smooth_error():
+    """Defocus of the second is minus as much defocus of the first, on a surface that is bent by it."""
+    bow = 0.2 * (X * X + Y * Y)
+    none = np.zeros_like(bow)
+    bent = HEIGHT_NM + bow * WAVES_NM[1] / (4 * np.pi)
+    second = frames(HEIGHT_NM, WAVES_NM[:2], pistons=np.stack([none, bow])[:, None])
+    first = frames(bent, WAVES_NM[:2], pistons=np.stack([-bow * WAVES_NM[1] / WAVES_NM[0], none])[:, None])
+    same(second, first)
+
+
+def test_a_paraboloid_that_moved_between_wavelengths_is_one_that_tilted():
+    """But for a piston of its own."""
+    height, moved = 400 * (X * X + 0.6 * Y * Y), 400 * ((X - 0.02) ** 2 + 0.6 * Y * Y)
+    shifted = frames(np.stack([height, moved])[:, None], WAVES_NM[:2])
+    tilt = 4 * np.pi * 400 * np.stack([0 * X, 0.02**2 - 0.04 * X])[:, None] / WAVES_NM[1]
+    same(shifted, frames(height, WAVES_NM[:2], pistons=tilt))
 
 
 def test_a_plateau_one_repeat_higher_has_the_same_phases():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError
+from cpikan.fields.cover import Cover
 from cpikan.fields.decomposed import DecomposedField
 from cpikan.fields.protocol import Jet, Second
 from cpikan.fields.start import Start
@@ -43,13 +45,19 @@ class LevelledField(nn.Module):
         """Count the components of the value."""
         return self._parts()[0].outputs
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Evaluate values (..., outputs) at physical points (..., d)."""
-        return reduce(torch.add, (level(x) for level in self.levels))
+    def cover(self, x: Tensor) -> list[Cover]:
+        """Sort points (..., d) into the subdomains of every level once; pass it back as ``covered``."""
+        return [level.cover(x) for level in self._parts()]
 
-    def jet(self, x: Tensor, second: Second = "axes") -> Jet:
+    def forward(self, x: Tensor, covered: Sequence[Cover] | None = None) -> Tensor:
+        """Evaluate values (..., outputs) at physical points (..., d)."""
+        covers: Sequence[Cover | None] = covered or [None] * len(self.levels)
+        return reduce(torch.add, (level(x, one) for level, one in zip(self.levels, covers, strict=True)))
+
+    def jet(self, x: Tensor, second: Second = "axes", covered: Sequence[Cover] | None = None) -> Jet:
         """Evaluate value and exact derivatives, one pass; see ``Jet`` for ``second``."""
-        jets = [level.jet(x, second) for level in self._parts()]
+        covers: Sequence[Cover | None] = covered or [None] * len(self.levels)
+        jets = [level.jet(x, second, one) for level, one in zip(self._parts(), covers, strict=True)]
         return Jet(*(reduce(torch.add, parts) for parts in zip(*jets, strict=True)))
 
     def features(self, x: Tensor) -> Tensor:

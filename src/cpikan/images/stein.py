@@ -38,11 +38,17 @@ class Place:
 @dataclass(frozen=True)
 class NoiseLeft:
     """The share of the noise's variance that a denoiser leaves: as ``found``, with its ``error`` (a standard deviation), and as
-    the denoiser has ``said`` itself, over so many ``pixels``."""
+    the denoiser has ``said`` itself, over so many ``pixels``.
+
+    ``ratio`` is that of both, the mean of that of blocks, with its ``ratio_error``: blocks where much is left would drown the
+    others in a ratio of means.
+    """
 
     found: float
     error: float
     said: float
+    ratio: float
+    ratio_error: float
     pixels: int
 
     @property
@@ -56,9 +62,9 @@ class NoiseLeft:
         With noise that is ``shared`` by neighbours a probe without their correlation finds too little of an average's noise:
         then the estimate makes sigma larger, never smaller.
         """
-        gap, room = self.found - self.said, _CERTAIN * self.error
-        if gap > room or (gap < -room and self.found > room and not shared):
-            return float(np.sqrt(self.found / self.said))
+        gap, room = self.ratio - 1, _CERTAIN * self.ratio_error
+        if gap > room or (gap < -room and self.ratio > room and not shared):
+            return float(np.sqrt(self.ratio))
         return 1.0
 
 
@@ -76,12 +82,20 @@ def noise_left(places: Sequence[Place], *, systematic: float, phase_noise_rad: f
     sums = sums[sums[:, 0] > 0]
     if len(sums) < _FEWEST_BLOCKS:
         return None
-    pixels, found, said, slope = sums.sum(axis=0)
-    mean = found / pixels
-    scatter = np.sqrt(len(sums) / (len(sums) - 1) * np.sum((sums[:, 1] - mean * sums[:, 0]) ** 2)) / pixels
+    pixels, terms, said, slope = sums.T
     unknown = np.hypot(_VARIANCE_KNOWN, phase_noise_rad**2) + _SHARE_KNOWN * systematic / noise
-    error = np.hypot(scatter, unknown * abs(1 - 2 * slope / pixels))
-    return NoiseLeft(float(mean), float(error), float(said / pixels), int(pixels))
+    bend = pixels - 2 * slope  # how much terms follow the variance of the noise
+    found, error = _mean(terms, bend * unknown, pixels)
+    stated = said / pixels
+    ratio, ratio_error = _mean(terms / stated, bend / stated * unknown, pixels)
+    return NoiseLeft(found, error, float(said.sum() / pixels.sum()), ratio, ratio_error, int(pixels.sum()))
+
+
+def _mean(sums: np.ndarray, unknown: np.ndarray, pixels: np.ndarray) -> tuple[float, float]:
+    """Average sums of blocks over their pixels; the mean and its error, of their scatter and what all have ``unknown``."""
+    mean = sums.sum() / pixels.sum()
+    scatter = np.sqrt(len(sums) / (len(sums) - 1) * np.sum((sums - mean * pixels) ** 2))
+    return float(mean), float(np.hypot(scatter, unknown.sum()) / pixels.sum())
 
 
 def _block_sums(place: Place, noise: float) -> np.ndarray:

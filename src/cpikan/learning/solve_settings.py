@@ -154,6 +154,12 @@ class SolveSettings:
         if self.cut is None:
             return recipe
         free = isinstance(recipe.own, AutoStrategy) and not self.trains and can_patch(problem)
+        if not free and (self.cut.refine or self.cut.modes is not None):
+            what = "refine" if self.cut.refine else "modes"
+            raise InputError(
+                f"{what} of subdomains for recipe {recipe.name}, which trains networks there: give recipe default, and an "
+                "equation without integrals and unknown coefficients"
+            )
         return replace(recipe, own=Blocks(self.cut) if free else None)
 
     @property

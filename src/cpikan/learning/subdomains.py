@@ -37,7 +37,8 @@ class Subdomains:
     equal values and fluxes, ``flux(jet, x) -> (B, d)`` or else slopes (see ``with_interfaces``). ``levels`` of fbpinn add
     coarser grids, each of half as many subdomains per axis as the next, rounded up (Dolean et al. 2024). ``weight``
     multiplies what balances the interface conditions. ``modes`` are the polynomials per axis where series are solved for;
-    without it there are more until they converge. Raises InputError for numbers, overlaps and names that cannot be.
+    without it there are more until they converge. With ``refine`` they stay, and subdomains are halved where series do not
+    converge, as at layers and corners. Raises InputError for numbers, overlaps and names that cannot be.
     """
 
     counts: int | Sequence[int] = ()
@@ -48,6 +49,7 @@ class Subdomains:
     flux: Flux | None = None
     weight: float = 1.0
     modes: int | None = None
+    refine: bool = False
 
     def __post_init__(self) -> None:
         counts = (self.counts,) if isinstance(self.counts, int) else tuple(self.counts)
@@ -64,6 +66,10 @@ class Subdomains:
             raise unknown_name("coupling", str(self.coupling), COUPLINGS)
         check_type("levels", self.levels, WHOLE, "a whole number from 1")
         self._check_windows()
+        if self.refine and not self.sharp:
+            raise InputError(
+                "refine halves single intervals, whose windows would be as short as the shortest: give xpinn or cpinn"
+            )
         if self.flux is not None and self.coupling != "cpinn":
             raise InputError(f"a flux for {self.coupling}, which couples no fluxes: give coupling='cpinn'")
         if self.modes is not None and not 2 <= self.modes <= _MOST_MODES:
@@ -86,13 +92,14 @@ class Subdomains:
             )
 
     @staticmethod
-    def read(text: str, coupling: str | None = None, levels: int | None = None) -> Subdomains:
-        """Read "4x4"; raises InputError for other text."""
+    def read(text: str, coupling: str | None = None, levels: int | None = None, refine: bool = False) -> Subdomains:
+        """Read "4x4"; raises InputError for other text. Those that are refined meet (cpinn), where nothing else is said."""
         try:
             counts = tuple(int(part) for part in text.lower().split("x"))
         except ValueError:
             raise InputError(f"subdomains {text!r}: give a number per axis with x between them, as 4x4") from None
-        return Subdomains(counts, coupling or "fbpinn", 1 if levels is None else levels)
+        default = "cpinn" if refine else "fbpinn"
+        return Subdomains(counts, coupling or default, 1 if levels is None else levels, refine=refine)
 
     @property
     def sharp(self) -> bool:

@@ -84,12 +84,14 @@ class Outline:
     def inside(self, unit: np.ndarray, clustered: bool = True) -> np.ndarray:
         """Spread evenly in area: x by the area to its left, y over the chords there; clustered by the arcsine law in both."""
         share = 0.5 * (1 - np.cos(np.pi * unit)) if clustered else unit
-        x = np.interp(share[:, 0], *self._shares)
+        # where the outline ends in an upright edge no chord is met on it, but just before
+        x = np.minimum(np.interp(share[:, 0], *self._shares), self._knots[-1] - _NEAR * self.size)
         ends = self._heights(x)
         lengths = np.nan_to_num(ends[:, 1::2] - ends[:, ::2])
         before = np.concatenate([np.zeros((len(x), 1)), lengths.cumsum(axis=1)], axis=1)
         along = unit[:, 1] * before[:, -1]
-        chord = np.minimum((along[:, None] >= before[:, 1:]).sum(axis=1), lengths.shape[1] - 1)
+        last = np.isfinite(ends[:, ::2]).sum(axis=1) - 1  # where there are fewer chords than elsewhere
+        chord = np.minimum((along[:, None] >= before[:, 1:]).sum(axis=1), last)
         rows = np.arange(len(x))
         local = (along - before[rows, chord]) / np.maximum(lengths[rows, chord], 1e-300)
         local = np.clip(0.5 * (1 - np.cos(np.pi * local)) if clustered else local, 0, 1)

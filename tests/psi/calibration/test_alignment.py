@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cpikan.psi.calibration import planning
-from cpikan.psi.calibration.alignment import Alignment, Ranges, Samples, align
+from cpikan.psi.calibration.alignment import Alignment, Guess, Ranges, Samples, align, decode, off_the_data
 from cpikan.psi.kernels.cpu import search_orders
 
 TURN = 2 * np.pi
@@ -145,3 +145,34 @@ def test_two_wavelengths_have_no_relative_piston_to_find() -> None:
     """One piston against one height: it can always be explained by the height of zero."""
     scene = make_scene(10, (600.0, 633.0), 0.02, extent=0.5, piston=0.4)
     check_heights(scene, tilted=False)
+
+
+def put_across(height_nm: np.ndarray, sigma_rad: float, off: float) -> tuple[float, float]:
+    """Lay a window of sixteen orders, off by so many turns, on heights; the extent in
+    turns of 98 % of them before and after it was moved."""
+    waves, half = (632.8, 594.1), 297.05
+    rng = np.random.default_rng(5)
+    ratio = np.array([1.0, waves[1] / waves[0]])
+    turns = ratio[:, None] * height_nm / half + rng.normal(0, sigma_rad / TURN, (2, height_nm.size))
+    variance = np.full(turns.shape, (sigma_rad / TURN) ** 2)
+    samples = Samples(turns - np.rint(turns), variance, rng.uniform(-400, 400, (height_nm.size, 2)), ratio)
+    search = search_orders(ratio)
+    guess = Guess(np.zeros(2), np.zeros((2, 2)), off, 16.0)
+    found = off_the_data(samples, search, guess)
+    before, after = (decode(samples, search, one) for one in (guess, found))
+    return tuple(float(np.ptp(np.quantile(one.heights[one.clear], [0.01, 0.99]))) for one in (before, after))
+
+
+@pytest.mark.parametrize("off", [4.5, -5.0])
+def test_a_window_across_the_data_is_moved_into_their_gap(off: float) -> None:
+    height = np.random.default_rng(2).uniform(-1600, 1600, 4000)
+    before, after = put_across(height, 0.05, off)
+    assert before > 15
+    assert after == pytest.approx(0.98 * 3200 / 297.05, abs=0.3)
+
+
+def test_heights_at_both_ends_of_a_window_that_the_phases_tell_apart_stay_there() -> None:
+    rng = np.random.default_rng(2)
+    height = np.where(rng.uniform(size=4000) < 0.5, rng.uniform(-2300, -1700, 4000), rng.uniform(1700, 2300, 4000))
+    before, after = put_across(height, 0.004, 0.0)
+    assert before == after == pytest.approx(4600 / 297.05, abs=0.3)

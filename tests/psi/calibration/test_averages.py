@@ -48,7 +48,7 @@ def test_the_factor_is_that_of_the_noise(width: int) -> None:
     for side, factor in found.items():
         squares = SHAPE[0] // side * (SHAPE[1] // side) / max(1, width / side) ** 2
         assert factor == pytest.approx(expected(width, side), rel=4 / np.sqrt(2 * squares))
-    assert [one.name for one in shared_noise(found)] == (["noise-shared"] if width > 1 else [])
+    assert [one.name for one in shared_noise(found, (0.02,))] == (["noise-shared"] if width > 1 else [])
 
 
 def test_struck_samples_dark_pixels_and_harmonics_are_no_shared_noise() -> None:
@@ -67,4 +67,14 @@ def test_three_frames_and_few_pixels_say_nothing() -> None:
     assert average_factors(stack(blurred(9, 1, 3)), model(3), PLACE) is None
     assert average_factors(stack(blurred(9, 1))[..., :20, :20], model(), PLACE) is None
     assert average_factors(np.full((1, 5, 96, 96), 40.0), model(), PLACE) is None  # no noise at all
-    assert shared_noise(None) == ()
+    assert shared_noise(None, (0.9,)) == ()
+
+
+def test_shared_noise_that_orders_do_not_stand_is_a_warning_of_one_wavelength() -> None:
+    factors = {2: 1.4, 4: 2.0, 8: 2.6}
+    assert [one.name for one in shared_noise(factors, (0.29,))] == ["noise-shared"]
+    (note, warning) = shared_noise(factors, (0.35,))
+    assert (note.is_note, warning.is_note) == (True, False)
+    assert (warning.name, "share phase noise of 0.35 rad" in warning.text) == ("rows-adrift", True)
+    assert [one.name for one in shared_noise(factors, (0.5, 0.5))] == ["noise-shared"]
+    assert shared_noise({8: 1.2}, (0.5,)) == ()  # noise of single pixels: unwrapping has neighbours to ask

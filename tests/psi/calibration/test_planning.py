@@ -189,3 +189,17 @@ def test_distance_with_unequal_noise_is_the_mahalanobis_distance() -> None:
         along = ratio / sigma
         rest = gap - along * (gap @ along) / (along @ along)
         assert found[j - 1] == pytest.approx(rest @ rest)
+
+
+@pytest.mark.parametrize(("waves", "repeat_nm"), [((5000.0, 5500.0), 27_500.0), ((633.0, 612.0), 204 * 316.5)])
+def test_a_range_of_just_the_repeat_length_holds_no_two_orders_that_look_the_same(waves, repeat_nm):
+    sigma = (1e-3, 1e-3)
+    below, at, above = (planning.expected_wrong_order_rate(waves, sigma, repeat_nm * (1 + e)) for e in (-1e-6, 0, 1e-6))
+    assert at == below < 1e-3
+    assert above == 1.0
+    assert (
+        planning.smallest_distance_rad(waves, repeat_nm) > 1e-3 > planning.smallest_distance_rad(waves, repeat_nm + 1)
+    )
+    apart = round(repeat_nm / (min(waves) / 2))
+    assert apart not in planning.rival_orders(waves, sigma, repeat_nm)
+    assert apart in planning.rival_orders(waves, sigma, repeat_nm + 1)

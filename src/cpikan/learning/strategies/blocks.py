@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from cpikan.errors import InputError
+from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.combinators import Strategy
+from cpikan.learning.iterate import placed
 from cpikan.learning.methods.gauss_newton import backtracked
 from cpikan.learning.methods.method import State
 from cpikan.learning.objective import make_objective
@@ -26,8 +29,12 @@ from cpikan.physics.problem import Problem
 from cpikan.streaming.threads import single_threaded
 
 _MODES = {1: (10, 16, 24, 32), 2: (8, 11, 15, 20, 26), 3: (5, 7, 9, 11)}  # per axis, level by level
+_REFINED = {1: 16, 2: 10, 3: 6}  # the same where subdomains are halved
+_WORST = 1e-2  # of the roughest interval: what is smoother may come of it, and waits
 _MOST = 150_000  # coefficients
 _DAMPING = {True: 1e-15, False: 1e-13}  # of series that meet, and of those under windows, which say some things twice
+_SMALL = 10_000  # coefficients that always fit: their times say little about longer ones
+_GROWTH = {True: 1.7, False: 2.5}  # power of the coefficients of a subdomain that a level takes time by
 _STEPS, _HALVINGS = 25, 10
 _FLAT = 1e-6  # a step that lowers the cost by less than this share is the last
 _POINTS = Points(4000, 400)
@@ -37,8 +44,9 @@ _POINTS = Points(4000, 400)
 class Blocks(Strategy):
     """Solve a problem by least squares for the series of all subdomains at once, a nonlinear one by Gauss-Newton.
 
-    Levels of more modes begin from zero where the problem is linear and else from the one before; the best by the held-out
-    residual stays in the run. Raises InputError for what residuals at single points do not pose.
+    Levels of more modes, or of halved subdomains, begin from zero where the problem is linear and else from the one before.
+    Of more modes the best by the held-out residual stays in the run, of halved subdomains the last.
+    Raises InputError for what residuals at single points do not pose.
     """
 
     cut: Subdomains
@@ -51,27 +59,44 @@ class Blocks(Strategy):
                 f"{run.problem.name} cannot be solved for on subdomains at once: it has an energy, an integral or unknown "
                 "coefficients; give a recipe that trains networks, as trained"
             )
-        return {"done": 0, "took": 0.0, "reason": int(StopReason.RUNNING)}
+        return {"done": 0, "took": 0.0, "knots": None, "growth": 1.0, "reason": int(StopReason.RUNNING)}
 
     def step(self, run: Runner, state: State) -> State:
-        """Solve with the modes of a level."""
-        begun = run.left_s
-        modes = self._levels(run)[state["done"]]
+        """Solve with the modes of a level, or on the subdomains of a refinement."""
+        begun, done = run.left_s, state["done"]
+        cut = self.cut if state["knots"] is None else replace(self.cut, counts=(), knots=state["knots"])
+        modes = self._levels(run)[0 if cut.refine else done]
         with single_threaded():
-            sound = self._solved(run, modes)
-        reason = StopReason.TARGET if run.converged else StopReason.RUNNING if sound else StopReason.STALLED
-        return {"done": state["done"] + 1, "took": begun - run.left_s, "reason": int(reason)}
+            patches = self._solved(run, cut, modes)
+            finer = _finer(patches, run.budget.rtol) if patches is not None and cut.refine else None
+        reason = StopReason.STALLED if patches is None else StopReason.TARGET if run.converged else StopReason.RUNNING
+        growth = 1.0
+        if cut.refine and reason is StopReason.RUNNING:
+            if finer is None:
+                reason = StopReason.COST
+            else:
+                growth = (_count(finer) / len(cut.partition(run.problem))) ** _GROWTH[True]
+        state = {**state, "done": done + 1, "knots": finer, "growth": growth}
+        return {**state, "took": begun - run.left_s, "reason": int(reason)}
 
     def stop(self, run: Runner, state: State) -> StopReason:
         """Stop at the goal, after the last level, or where one more would not fit into the time."""
         if state["reason"] != StopReason.RUNNING:
             return StopReason(state["reason"])
         levels, done = self._levels(run), state["done"]
-        if done >= len(levels):
-            return StopReason.COST
         if not done:
             return StopReason.RUNNING
-        growth = (math.prod(levels[done]) / math.prod(levels[done - 1])) ** 2
+        growth = state["growth"]
+        if not self.cut.refine:
+            if done >= len(levels):
+                return StopReason.COST
+            growth = (math.prod(levels[done]) / math.prod(levels[done - 1])) ** _GROWTH[self.cut.sharp]
+        else:
+            size = _count(state["knots"]) * run.problem.outputs * math.prod(levels[0])
+            if size > _MOST:
+                return StopReason.BUDGET
+            if size < _SMALL and run.left_s > 0:
+                return StopReason.RUNNING
         return StopReason.NEXT_LEVEL if growth * state["took"] > run.left_s else StopReason.RUNNING
 
     def _levels(self, run: Runner) -> list[tuple[int, ...]]:
@@ -79,31 +104,34 @@ class Blocks(Strategy):
         d = run.problem.dimension
         if self.cut.modes is not None:
             return [(self.cut.modes,) * d]
+        if self.cut.refine:
+            return [(_REFINED.get(d, 5),) * d]
         boxes = sum(len(one) for one in self.cut.partitions(run.problem))
         levels = [(modes,) * d for modes in _MODES.get(d, (4, 5, 6))]
         return [m for n, m in enumerate(levels) if n == 0 or boxes * run.problem.outputs * math.prod(m) <= _MOST]
 
-    def _solved(self, run: Runner, modes: tuple[int, ...]) -> bool:
-        """Solve for the series of a level, and offer their field; tells whether they are finite."""
+    def _solved(self, run: Runner, cut: Subdomains, modes: tuple[int, ...]) -> Patchwork | None:
+        """Solve for the series of a level, and offer their field; None where they are not finite."""
         problem = run.problem
-        patches = Patchwork(problem, self.cut, modes, self._unit(run))
-        linear, solve = (
-            is_linear_problem(problem),
-            partial(solve_dissected, places=patches.places, damping=_DAMPING[self.cut.sharp]),
-        )
+        patches = Patchwork(problem, cut, modes, self._unit(run))
+        linear, damping = is_linear_problem(problem), _DAMPING[cut.sharp]
+        solve = partial(solve_dissected, places=patches.places, damping=damping)
         if not linear and run.placed:
             patches.guess(run.iterate.field)
         elif not linear:
             _minimised(SlabSystem(patches.series, patches.unit, patches.lift(), solve), False)
-        system = SlabSystem(patches.series, patches.unit, patches.sets(), solve)
-        steps, cost = _minimised(system, linear)
+        steps, cost = _minimised(SlabSystem(patches.series, patches.unit, patches.sets(), solve), linear)
         run.count(steps)
         if not math.isfinite(cost):
-            return False
-        run.offer(patches.field(), _POINTS)
-        run.figures = {"modes": list(modes), "collocation_points": patches.points}
-        run.report_progress(modes=modes[0])
-        return True
+            return None
+        if cut.refine:  # where data jump, finer is better though what is missed there grows
+            run.iterate = placed(problem, patches.field(), _POINTS, MEAN_SQUARES)[0]
+            run.note()
+        else:
+            run.offer(patches.field(), _POINTS)
+        run.figures = {"modes": list(modes), "boxes": len(patches.places), "equation_points": patches.points}
+        run.report_progress(modes=modes[0], boxes=len(patches.places))
+        return patches
 
     def _unit(self, run: Runner) -> Tensor:
         """Count every output in the size that it has in the run; 1 before there is one."""
@@ -115,20 +143,41 @@ class Blocks(Strategy):
         return unit_of(values.abs().amax(dim=0))
 
 
+def _finer(patches: Patchwork, tolerance: float) -> list[list[float]] | None:
+    """Halve the intervals of every axis where series have not converged; None where all have."""
+    rough = patches.roughness()
+    least = max(tolerance, _WORST * max(float(score.max()) for score in rough))
+    knots, halved = [], False
+    for axis, score in zip(patches.partitions[-1].axes, rough, strict=True):
+        places = [axis.lower, *axis.cuts, axis.upper]
+        halfway = {n: 0.5 * (a + b) for n, (a, b) in enumerate(itertools.pairwise(places)) if float(score[n]) > least}
+        halved = halved or bool(halfway)
+        knots.append(sorted([*places, *halfway.values()]))
+    return knots if halved else None
+
+
+def _count(knots: list[list[float]]) -> int:
+    return math.prod(len(places) - 1 for places in knots)
+
+
 def is_linear_problem(problem: Problem) -> bool:
     """Tell whether equation and conditions are linear in the solution, up to a constant."""
     return make_objective(problem, Points(32, 16).init(problem)[0]).affine(problem.outputs)
 
 
 def _minimised(system: SlabSystem, linear: bool) -> tuple[int, float]:
-    """Take Gauss-Newton steps until they do not help; a linear problem takes one, and one that repairs rounding."""
+    """Take Gauss-Newton steps until they do not help, in a linear problem one; gives their number, and the cost."""
     cost = math.inf
-    for taken in range(2 if linear else _STEPS):
+    for taken in range(1 if linear else _STEPS):
         before, step = system.step()
         if not (math.isfinite(before) and bool(torch.isfinite(step).all())):
             return taken, math.inf
-        reached = backtracked(system, step, before, 1 if linear else _HALVINGS)
+        if linear:
+            cost = system.expected(step)
+            system.put(system.position() + step)
+            break
+        reached = backtracked(system, step, before, _HALVINGS)
         cost = before if reached is None else reached
         if reached is None or reached > (1 - _FLAT) * before:
-            return taken + 1, cost
+            break
     return taken + 1, cost

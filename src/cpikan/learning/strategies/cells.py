@@ -61,9 +61,18 @@ class Cells:
             points, self.boxes[index], (share / points.shape[1]).sqrt()[None, :, None].expand(-1, -1, points.shape[1])
         )
 
-    def holding(self, points: Tensor) -> list[tuple[Spots, Tensor]]:
-        """Sort points (n, d) into the cells that hold them, those of about equally many together; with their numbers (N, B)."""
-        order, owner = self._owners(points)
+    def holding(
+        self, points: Tensor, weight: Tensor | None = None, aside: Tensor | None = None
+    ) -> list[tuple[Spots, Tensor]]:
+        """Sort points (n, d) into the cells that hold them, those of about equally many together; with their numbers (N, B).
+
+        ``weight`` (n,) is that of every point, by default the root of its share in all. Points ``aside`` of them say which cell
+        it is where a boundary runs along a side.
+        """
+        weight = torch.full((len(points),), len(points) ** -0.5, dtype=torch.float64) if weight is None else weight
+        order, owner = self._owners(points if aside is None else aside)
+        if not len(order):
+            return []
         cells, counts = torch.unique_consecutive(owner, return_counts=True)
         starts = counts.cumsum(0) - counts
         size = torch.ceil(torch.log2(counts.double()))
@@ -73,8 +82,8 @@ class Cells:
             place = torch.arange(int(counts[chosen].max()))
             filled = place < counts[chosen, None]
             index = order[starts[chosen, None] + torch.where(filled, place, 0)]
-            weight = filled.double()[None] / len(points) ** 0.5
-            found.append((Spots(points[index], self.boxes[cells[chosen]], weight), index))
+            spots = Spots(points[index], self.boxes[cells[chosen]], (weight[index] * filled)[None])
+            found.append((spots, index))
         return found
 
     def _owners(self, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,17 +144,20 @@ def pairs_of(
         if count < 2 or not kept:
             continue
         below, above = (numbers.index_select(axis, torch.tensor(kept) + side).flatten() for side in (0, 1))
-        nodes = [chebyshev_nodes(m) for m in modes]
-        nodes[axis] = torch.tensor([1.0]).double()
-        points = _placed(lower[below], upper[below], nodes)
-        share = _share(lower[below], upper[below], bounds, axis) / points.shape[1]
-        held = torch.from_numpy(region.contains(points.flatten(0, 1).numpy()).reshape(points.shape[:2]))
-        weight = (share.sqrt()[:, None] * held)[None]
-        met = held.any(dim=1)
-        if bool(met.any()):
-            points, weight, below, above = points[met], weight[:, met], below[met], above[met]
-            points = _repeated(points, held[met])
-            found.append((axis, Spots(points, below[:, None], weight), Spots(points, above[:, None], weight)))
+        share = _share(lower[below], upper[below], bounds, axis)
+        whole = torch.zeros(len(below), dtype=torch.bool)
+        for dense in (1, _DENSER):  # on faces that the boundary cuts there are more points, of which those inside count
+            nodes = [chebyshev_nodes(dense * m) for m in modes]
+            nodes[axis] = torch.tensor([1.0]).double()
+            points = _placed(lower[below], upper[below], nodes)
+            held = torch.from_numpy(region.contains(points.flatten(0, 1).numpy()).reshape(points.shape[:2]))
+            met = held.all(dim=1) if dense == 1 else held.any(dim=1) & ~whole
+            whole = held.all(dim=1)
+            if bool(met.any()):
+                weight = ((share / points.shape[1]).sqrt()[:, None] * held)[met][None]
+                points = _repeated(points[met], held[met])
+                pair = [Spots(points, side[met][:, None], weight) for side in (below, above)]
+                found.append((axis, pair[0], pair[1]))
     return found
 
 

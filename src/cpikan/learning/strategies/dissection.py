@@ -81,30 +81,37 @@ def _eliminated(elements: list[Element], total: Counter[int], sizes: Sequence[in
     nodes = dict.fromkeys(node for one in parts for node in one.nodes)
     gone = tuple(node for node in nodes if inside[node] == total[node])
     still = tuple(node for node in nodes if inside[node] != total[node])
-    triangle = _triangle(parts, (*gone, *still), sizes)
     count = sum(sizes[node] for node in gone)
+    triangle = _triangle(_stacked(parts, (*gone, *still), sizes, count), bool(gone))
     if gone:
         kept.append(_Kept(gone, still, triangle[:count].clone()))
     return Element(elements[0].place, still, triangle[count:, count:].clone())
 
 
-def _triangle(parts: Sequence[Element], nodes: Sequence[int], sizes: Sequence[int]) -> Tensor:
-    """Stack the rows of elements with their columns in the order of ``nodes``; gives R of their QR."""
+def _stacked(parts: Sequence[Element], nodes: Sequence[int], sizes: Sequence[int], least: int) -> Tensor:
+    """Put the rows of elements below each other, at ``least`` so many, their columns in the order of ``nodes``."""
     first, columns = {}, 0
     for node in nodes:
         first[node], columns = columns, columns + sizes[node]
     height = sum(len(one.rows) for one in parts)
-    stacked = torch.zeros(max(height, columns + 1), columns + 1, dtype=torch.float64)
+    stacked = torch.zeros(max(height, least), columns + 1, dtype=torch.float64)
     row = 0
     for one in parts:
-        column = 0
+        column, here = 0, slice(row, row + len(one.rows))
         for node in one.nodes:
             width = sizes[node]
-            stacked[row : row + len(one.rows), first[node] : first[node] + width] = one.rows[:, column : column + width]
+            stacked[here, first[node] : first[node] + width] = one.rows[:, column : column + width]
             column += width
-        stacked[row : row + len(one.rows), -1] = one.rows[:, -1]
+        stacked[here, -1] = one.rows[:, -1]
         row += len(one.rows)
-    triangle: Tensor = torch.linalg.qr(stacked, mode="r")[1]
+    return stacked
+
+
+def _triangle(rows: Tensor, needed: bool) -> Tensor:
+    """Give R of the QR of rows: needed where unknowns are eliminated, else where it makes the rows fewer."""
+    if not needed and len(rows) <= rows.shape[1]:
+        return rows
+    triangle: Tensor = torch.linalg.qr(rows, mode="r")[1]
     return triangle
 
 

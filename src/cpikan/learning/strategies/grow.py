@@ -33,6 +33,7 @@ _FLOOR, _GAIN = 1e-7, 2.0  # below this relative residual, a level that gains le
 _SETTLED = 1.1  # times by which a level lowers the misfit of data that have more to tell than their noise
 _SHARED = 0.3  # correlation of neighbours' misfits above which a field does not follow the data
 _HOPELESS = 1e-2  # relative residual of the third level, where a smooth solution is far below
+_PACE, _NEAR = 10.0, 1e-4  # a level of a smooth solution gains this factor, until its residual is near
 _SMALL = 700  # parameters of levels that always fit; their times say little about longer ones
 _SHARE = 0.8  # of the time that is left: what a level may be expected to take
 _LEAST = 1.2  # times the last degree, below which another level hardly differs
@@ -56,7 +57,8 @@ class Grow(Strategy):
     """Levels of rising degree; each has its own directions (stretched by the last level's gradients) and points.
 
     The field of the run is replaced by the best. ``parameters`` bounds the output layer; a level that would not fit into
-    the time left is not begun. ``stop_if_stagnant`` ends it after three levels that hardly lower the residual.
+    the time left is not begun. ``stop_if_stagnant`` ends it from the third level on where the residual falls as slowly as it
+    does for what is not smooth.
     ``corners`` adds the singular functions of the region's re-entrant corners.
     """
 
@@ -138,8 +140,8 @@ class Grow(Strategy):
             return StopReason.TARGET
         if best < _FLOOR and gain < _GAIN:
             return StopReason.COST
-        stagnant = self.stop_if_stagnant and done >= 2 and best > _HOPELESS
-        return StopReason.STALLED if stagnant else StopReason.RUNNING
+        slow = best > _HOPELESS or (best > _NEAR and gain < _PACE)
+        return StopReason.STALLED if self.stop_if_stagnant and done >= 2 and slow else StopReason.RUNNING
 
     def _fit(self, run: Runner, size: Size, metric: Tensor | None, before: nn.Module | None) -> float:
         """Put a new field into the run, starting where the last one ended, and solve for its last layer.

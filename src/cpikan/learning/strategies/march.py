@@ -28,7 +28,8 @@ _MOST_INTERVALS = 400
 _MOST_COEFFICIENTS = 4000  # of a slab that is one box
 _SHORTEST = 1e-6  # slab, of the whole time
 _POINTS = Points(3000, 400)  # where the whole is looked at; each slab has points of its own
-_GROWTH = 4.0  # a level takes about so many times the seconds of the one before
+_GROWTH, _SLOWEST = 4.0, 1.5  # a level takes at most, and at least, so many times the seconds of the one before
+_STEEPER = 1.3  # times the growth from the level before that
 _MISFIT = 100.0  # times the tolerance: what equation and conditions may be missed by where series converge
 _SMALLEST = 1e-6  # size of an output, of that of the largest
 
@@ -78,7 +79,7 @@ class March(Strategy):
                 f"{run.problem.name} cannot be marched: give a box with an axis t, conditions at t=min and none at t=max, and "
                 "neither unknown coefficients nor measured data"
             )
-        return {"took": 0.0, "done": 0, "reason": int(StopReason.RUNNING)}
+        return {"took": 0.0, "growth": _GROWTH, "done": 0, "reason": int(StopReason.RUNNING)}
 
     def step(self, run: Runner, state: State) -> State:
         """Go through the whole time at one level."""
@@ -95,7 +96,10 @@ class March(Strategy):
         if not whole:
             return {**state, "reason": int(StopReason.TIME)}
         reason = StopReason.TARGET if run.converged else StopReason.RUNNING
-        return {"took": begun - run.left_s, "done": done + 1, "reason": int(reason)}
+        took = begun - run.left_s
+        growth = _STEEPER * took / state["took"] if state["took"] > 0 else _GROWTH
+        growth = min(max(growth, _SLOWEST), _GROWTH)
+        return {"took": took, "growth": growth, "done": done + 1, "reason": int(reason)}
 
     def stop(self, run: Runner, state: State) -> StopReason:
         """Stop at the goal, after the last level, or before one that would not fit into the time."""
@@ -103,7 +107,7 @@ class March(Strategy):
             return StopReason(state["reason"])
         if state["done"] >= len(self._levels(run)):
             return StopReason.COST
-        late = state["done"] and state["took"] * _GROWTH > run.left_s
+        late = state["done"] and state["took"] * state.get("growth", _GROWTH) > run.left_s
         return StopReason.NEXT_LEVEL if late else StopReason.RUNNING
 
     def _levels(self, run: Runner) -> tuple[Level, ...]:
@@ -188,7 +192,7 @@ class _Passage:
         while True:
             slab = lifted(place, self._level.tolerance)
             finer = self._finer_place(slab, slab.tails(self._sizes(slab), start=True))
-            if finer is None:
+            if finer is None or self._run.left_s <= 0:
                 return slab
             place = finer
 

@@ -17,6 +17,7 @@ from cpikan.fields.product_chebyshev import ProductChebyshev, interpolate
 from cpikan.fields.protocol import Jet
 from cpikan.learning.samplers.points import Points, measured_part
 from cpikan.learning.strategies.cells import Cells, Spots, cells_of, pairs_of
+from cpikan.learning.strategies.curve_nodes import nodes_on
 from cpikan.learning.strategies.row_set import Residual, RowSet
 from cpikan.learning.strategies.window_rows import WindowRows
 from cpikan.learning.subdomains import Subdomains
@@ -27,9 +28,10 @@ from cpikan.physics.regions import Box
 
 _PENALTY = 30.0  # weight of interfaces and walls: what they miss is then far below what the equation misses
 _ROWS_PER_MODE = 1.4  # points per axis of overlapping windows, of the modes, over the two parts of a subdomain
+_DUST = 4e-14  # of the largest coefficient: rounding is no sign of what has not converged
 _EXTRA = 2  # points per axis and subdomain beyond the modes
 _LEVEL, _LIFT = 1e-4, 1e-2  # weights of zero and of standing still in a start that meets the conditions
-_CURVED = 400  # points on a part of a boundary that is no side of a box, for every subdomain along an axis
+_ASIDE = 1e-9  # of the size of a region: how far inside the subdomain of a point on its boundary is looked for
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Patchwork:
 
     def __post_init__(self) -> None:
         self.partitions = self.cut.partitions(self.problem)
+        self._local: list[tuple[RowSet, Spots]] = []
         boxes = [DecomposedField.boxes(one) for one in self.partitions]
         lower, upper = ([bound for pair in boxes for bound in pair[side]] for side in (0, 1))
         self.series = ProductChebyshev(
@@ -86,6 +89,48 @@ class Patchwork:
         """Count the points at which the equation is taken."""
         return sum(int((spots.weight > 0).sum()) for cells in self._cells for spots in cells.inside)
 
+    def roughness(self) -> list[Tensor]:
+        """Tell for every interval of every axis of the finest level how far its series are from having converged, relative.
+
+        The last two coefficients along the axis, and what equation and conditions miss (after ``sets``); of boxes that the
+        boundary cuts the latter alone, as they may have large coefficients of what is not seen.
+        """
+        fine = self.partitions[-1]
+        table = self.series.coefficients.detach()[-len(fine) :].abs().unflatten(1, self.modes)
+        size = torch.maximum(table.flatten(1, -2).amax(dim=(0, 1)), 1e-6 * table.max()).clamp_min(1e-300)
+        missed = self._missed()[-len(fine) :] / float(self.unit.max())
+        whole = self._uncut()[-len(fine) :]
+        tails = torch.stack(
+            [(table / size).movedim(axis + 1, 1)[:, -2:].flatten(1).amax(dim=1) for axis in range(len(self.modes))]
+        )
+        tails = (tails - _DUST).clamp_min(0.0)
+        rough = tails.amax(dim=0).clamp_min(1e-300)
+        found = []
+        for axis, tail in enumerate(tails):
+            inside = torch.maximum(tail, missed * tail / rough)  # along the axis on which it varies most
+            score = torch.where(whole, inside, missed).reshape(fine.counts)
+            found.append(score.movedim(axis, 0).reshape(fine.counts[axis], -1).amax(dim=1))
+        return found
+
+    def _missed(self) -> Tensor:
+        """Find the root mean square of what equation and conditions miss in every box, in the unit of the solution, (E,)."""
+        found = torch.zeros(len(self.series.coefficients), dtype=torch.float64)
+        for rows, spots in self._local:
+            block = rows.rows()
+            size = spots.weight.expand(1, *spots.weight.shape[1:])[0].square().sum(dim=1)
+            count = block.residual.shape[1] // spots.points.shape[1]
+            share = (block.residual.square().sum(dim=1) / (count * size).clamp_min(1e-300)).sqrt()
+            found.scatter_reduce_(0, block.blocks[:, 0], share, "amax")
+        return found
+
+    def _uncut(self) -> Tensor:
+        """Tell which boxes lie inside the region, (E,)."""
+        found = torch.zeros(len(self.series.coefficients), dtype=torch.bool)
+        for cells in self._cells:
+            for spots in cells.inside:
+                found[spots.boxes[(spots.weight[0] > 0).all(dim=1)].flatten()] = True
+        return found
+
     def guess(self, start: Callable[[Tensor], Tensor]) -> None:
         """Begin with the values of a function of points (B, d); coarser levels stay at zero."""
         interpolate(self.series, start)
@@ -111,6 +156,7 @@ class Patchwork:
 
     def sets(self) -> list[RowSet]:
         """Collect all residuals with their weights."""
+        self._local.clear()
         found = [rows for cells in self._cells for rows in self._inside(cells)]
         return [*found, *self._interfaces(), *self._walls(), *self._measured()]
 
@@ -142,6 +188,7 @@ class Patchwork:
             rows = self._rows(equation, spots)
             rows.weight = spots.weight / rows.size_scale()
             found.append(rows)
+            self._local.append((rows, spots))
         return found
 
     def _interfaces(self) -> list[RowSet]:
@@ -175,6 +222,8 @@ class Patchwork:
                     rows = self._rows(_on_wall(condition, normals), *places, second=False)
                     rows.weight = _PENALTY * condition.weight * places[0].weight / rows.row_scale()
                     found.append(rows)
+                    if len(places) == 1:
+                        self._local.append((rows, places[0]))
         return found
 
     def _spots_on(self, part: str, condition: Condition) -> list[tuple[list[Spots], Tensor]]:
@@ -182,10 +231,11 @@ class Patchwork:
         region = self.problem.region
         found: list[tuple[list[Spots], Tensor]] = []
         if not isinstance(region, Box):
-            unit = np.linspace(0.0, 1.0, _CURVED * max(self.partitions[-1].counts) + 1)[:-1, None]
-            points, normals = (torch.from_numpy(one) for one in region.on(part, unit, False))
+            points, normals, weight = nodes_on(region, part, self.partitions, max(self.modes) + _EXTRA)
+            size = max(high - low for low, high in zip(region.lower, region.upper, strict=True))
             for cells in self._cells:
-                found += [([spots], normals[index]) for spots, index in cells.holding(points)]
+                held = cells.holding(points, weight, points - _ASIDE * size * normals)
+                found += [([spots], normals[index]) for spots, index in held]
             return found
         if part in region.inner:
             axis, place = region.inner[part]

@@ -148,7 +148,8 @@ class Slab:
     def tails(self, size: Tensor, start: bool = False) -> list[Tensor]:
         """Find the largest of the last two coefficients along every axis, relative to ``size`` (outputs,), per interval.
 
-        With ``start`` they are those of the function at the begin of the slab, which does not depend on time.
+        With ``start`` they are those of the function at the begin of the slab, which does not depend on time, and of the
+        outputs that are known there.
         """
         dust, time = (
             4e-14 * size.max(),
@@ -159,6 +160,8 @@ class Slab:
             table = table.movedim(time + 1, -1) @ (-1.0) ** torch.arange(self.modes[time], dtype=torch.float64)
             table = table.unsqueeze(time + 1)
         table = (table.abs() - dust).clamp_min(0.0) / size
+        if start and self.place.evolution is not None:
+            table = table[..., list(self.place.evolution.values)]
         tails = [table.movedim(axis + 1, 1)[:, -2:].flatten(1).amax(dim=1) for axis in range(len(self.modes))]
         return [torch.zeros_like(tail) if start and axis == time else tail for axis, tail in enumerate(tails)]
 

@@ -15,8 +15,8 @@ from cpikan.learning.strategies.slab import Place, Slab
 from cpikan.learning.strategies.slabs import unit_of
 
 _MOST_INTERVALS = 400
-_MOST_MODES = 28  # along the other axis
-_WIDEST = 400  # coefficients of an interval
+_MOST_MODES = 64  # along the other axis
+_WIDEST = 700  # coefficients of an interval
 _WORST = 1e-2  # of the largest tail: what is smaller may come of it, and waits
 _SMALLEST = 1e-6  # size of an output, of that of the largest
 _MISFIT = 10.0  # times the tolerance: what equation and conditions may be missed by where series converge

@@ -67,6 +67,11 @@ class StackCalibration:
     registration: Registration = field(default_factory=lambda: Registration(1))
 
     @property
+    def wider(self) -> bool:
+        """Tell whether sigma is to allow for more than noise: what smooth errors have in common, images that moved."""
+        return self.calibration.common is not None or bool(self.registration.shifts)
+
+    @property
     def varying(self) -> bool:
         """Tell whether the steps vary over the image."""
         return self.calibration.model.demodulation.models is not None
@@ -126,7 +131,7 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
         windows = _windows(stack if used is None else stack.in_order(used.order), sample)
         factors = average_factors(windows[0].frames, model, windows[0].position)
         lying = _registration(windows, calibration, settings.worker_threads)
-    seen = (*shared_noise(factors), *lying.cautions())
+    seen = (*shared_noise(factors, calibration.sigma_phase_rad), *lying.cautions())
     calibration = replace(
         calibration,
         warnings=(
@@ -167,12 +172,13 @@ def _windows(stack: FrameStack, sample: Subsample) -> list[Window]:
         int(np.clip(m - w // 2, 0, max(side - w, 0))) for m, w, side in zip(middle, _WINDOW, sample.shape, strict=True)
     )
     height, width = _WINDOW
-    band, columns = stack.rows(top, min(top + height, sample.shape[0])), [left]
+    band, places = stack.rows(top, min(top + height, sample.shape[0])), [(left, width)]
     if sample.shape[1] >= _BESIDE * width:
-        columns += np.linspace(0, sample.shape[1] - width, _BESIDE).astype(int).tolist()
+        half = width // 2  # together they are two windows more
+        places += [(int(x), half) for x in np.linspace(0, sample.shape[1] - half, _BESIDE)]
     windows = []
-    for column in columns:
-        frames = np.array(band[..., column : column + width])
+    for column, columns in places:
+        frames = np.array(band[..., column : column + columns])
         y, x = np.mgrid[top : top + frames.shape[2], column : column + frames.shape[3]]
         windows.append(Window(frames, (y, x)))
     return windows

@@ -29,7 +29,7 @@ from cpikan.streaming.events import Progress
 from cpikan.streaming.threads import RowPool, single_threaded
 from cpikan.surface.aperture import Aperture
 
-_MAX_ROWS = 512  # narrow images of a few thousand rows have as many bands in flight as long ones
+_MAX_ROWS = 256  # narrow images of a few thousand rows have as many bands in flight as long ones
 _FLAT_BAND_PIXELS = 2**20
 DEPTH = 2
 
@@ -317,8 +317,8 @@ def fit_guide(
     if cells is not None and not cells.any():
         return OrderGuide(NoSurface(), cells), report
     with single_threaded():
-        fit = measuring_surface if method.surface else functools.partial(guiding_surface, empty=empty)
-        surface = fit(coarse_heights(sums, search, empty))
-        drawn = functools.partial(surface.rows, block_sigma_nm=surface.sigma_nm()) if method.surface else None
+        fit = measuring_surface if method.surface else guiding_surface
+        surface = fit(coarse_heights(sums, search, empty), empty=empty)
+        drawn = functools.partial(surface.rows, block_sigma_nm=surface.sigma_nm(empty)) if method.surface else None
         maps = SlopeMaps(surface).rows if slopes else None
     return OrderGuide(surface, cells, drawn, maps), {**report, **surface.summary()}

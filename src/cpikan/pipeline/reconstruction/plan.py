@@ -19,6 +19,7 @@ from cpikan.pipeline.reconstruction.stages.inpaint import Inpaint
 from cpikan.pipeline.reconstruction.stages.learn import Learn
 from cpikan.pipeline.reconstruction.stages.refine import Refine
 from cpikan.pipeline.reconstruction.stages.unwrap import Ripple, Unwrap
+from cpikan.pipeline.reconstruction.stages.widen_sigma import WidenSigma
 from cpikan.pipeline.reconstruction.stages.write import Write
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.calibration.registration import EdgeReach
@@ -80,16 +81,19 @@ class Plan:
         """List the scratch arrays by file; none where the frames are turned into the output in one pass."""
         return scratch_files(self.stages)
 
-    def settle(self, *, doubtful: bool, varying: bool, reach: EdgeReach | None = None) -> Plan:
+    def settle(self, *, doubtful: bool, varying: bool, reach: EdgeReach | None = None, wider: bool = False) -> Plan:
         """Settle the plan after calibration: neighbours are asked or not, and the frames run where kernels serve them.
 
         ``doubtful``: orders of single pixels are in doubt; ``varying``: steps vary over the image, which only the CPU serves;
-        ``reach``: how far from edges pixels are to be flagged, None for not at all.
+        ``reach``: how far from edges pixels are to be flagged, None for not at all; ``wider``: sigma is to allow for more
+        than the pixels' own noise.
         """
         asks = self.neighbours == "always" or (self.neighbours == "in doubt" and doubtful)
         on_cpu = asks or (varying and self.device_is_free)
         plan = replace(self, neighbours="always" if asks else "never", device="cpu" if on_cpu else self.device)
-        return plan if reach is None else replace(plan, stages=_doubting(self.stages, reach))
+        more: list[Stage] = [] if reach is None else [DoubtEdges(reach=reach)]
+        more += [WidenSigma()] if wider and not self.height_only else []
+        return replace(plan, stages=_with(self.stages, more)) if more else plan
 
 
 def plan_reconstruction(info: StackInfo, settings: ReconstructSettings, target: Format, accelerator: str) -> Plan:
@@ -127,12 +131,12 @@ def plan_reconstruction(info: StackInfo, settings: ReconstructSettings, target: 
     )
 
 
-def _doubting(stages: tuple[Stage, ...], reach: EdgeReach) -> tuple[Stage, ...]:
-    """Flag pixels beside edges once they are demodulated, which then goes by way of scratch arrays."""
+def _with(stages: tuple[Stage, ...], more: list[Stage]) -> tuple[Stage, ...]:
+    """Put stages behind the demodulation, which then goes by way of scratch arrays."""
     first, *rest = stages
     if isinstance(first, Demodulate) and first.direct:
         first, rest = first.stored(), [Write()]
-    return first, DoubtEdges(reach=reach), *rest
+    return first, *more, *rest
 
 
 def _check(info: StackInfo, settings: ReconstructSettings) -> None:

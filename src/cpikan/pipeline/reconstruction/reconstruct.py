@@ -162,8 +162,12 @@ class _Run:
         calibration = calibrated(self.stack, self.settings, self.plan, look)
         used = calibration.calibration.acquisition
         stack = self.stack if used is None else self.stack.in_order(used.order)
-        reach = calibration.registration.reach
-        plan = self.plan.settle(doubtful=calibration.doubtful, varying=calibration.varying, reach=reach)
+        plan = self.plan.settle(
+            doubtful=calibration.doubtful,
+            varying=calibration.varying,
+            reach=calibration.registration.reach,
+            wider=calibration.wider,
+        )
         self._check_disk(space, plan)  # what calibration found may need more scratch files
         facts = first_facts(self.settings.method, plan.device, calibration)
         again = bool(space.journal.steps)  # then the scratch files must be there: ResumeError if not

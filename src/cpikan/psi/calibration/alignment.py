@@ -6,6 +6,7 @@ found relative to one of its pixels; what the wavelengths then leave over, avera
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -63,6 +64,9 @@ _LOOSE_TURNS = 0.008  # phase error allowed for while tilts are not known yet
 _WIDENINGS = 3  # a window off the data sees a part of it, and is centred on that part
 _TAIL = 0.15  # heights this share of the extent beyond 99.6 % of all still belong to it
 _CLEAR = 9.0  # runner-up distance in chi squared
+_FILLED = 0.9  # of the window, from which it may have been put across the data
+_NARROWER = 0.9  # of the extent, at most, that is left when it was
+_NO_WORSE = 1.02  # times the misfit
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,33 @@ def _refine(samples: Samples, search: Search, guess: Guess, ranges: Ranges) -> G
         guess = improve(samples, decoded, guess)
         low, high = _extent(decoded)
         guess = replace(guess, middle=(low + high) / 2)
-    return guess
+    return off_the_data(samples, search, guess)
+
+
+def off_the_data(samples: Samples, search: Search, guess: Guess) -> Guess:
+    """Move a window whose ends lie within the data, so that one end of them was folded to the other, into their widest gap.
+
+    Heights a whole window apart fit noisy phases about as well as each other: those that fill it, but for a gap, are
+    narrower with the gap at its ends, and fit no worse.
+    """
+    decoded = decode(samples, search, guess)
+    low, high = _extent(decoded)
+    heights = np.sort(decoded.heights[decoded.clear & fitting(decoded.misfit)])
+    strays = math.ceil(_STRAY * heights.size)
+    if high - low < _FILLED * guess.span or heights.size <= 2 * strays + 1:
+        return guess
+    widths = heights[strays + 1 :] - heights[: -strays - 1]
+    widest = int(np.argmax(widths))
+    gap = heights[widest] + widths[widest] / 2
+    tried = [replace(guess, middle=gap + side * guess.span / 2) for side in (-1, 1)]
+    found = [decode(samples, search, one) for one in tried]
+    before, *misfits = [float(np.minimum(one.misfit, 50.0).mean()) for one in (decoded, *found)]
+    best = int(np.argmin(misfits))
+    lowest, highest = _extent(found[best])
+    narrower = highest - lowest < _NARROWER * (high - low)
+    if not narrower or misfits[best] > _NO_WORSE * before:
+        return guess
+    return replace(improve(samples, found[best], tried[best]), middle=(lowest + highest) / 2)
 
 
 def improve(samples: Samples, decoded: Decoded, guess: Guess) -> Guess:

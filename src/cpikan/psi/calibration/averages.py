@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cpikan.order_statistics import median, quantile
@@ -17,6 +19,7 @@ _FEWEST_PIXELS = 500
 _SILENT = 1e-6  # of the variance that the model expects: frames without noise, but for rounding
 _MULTIPLES = 4  # of the fringe, from one on
 _TOLD = 1.5  # times sigma / k, of a square of eight pixels
+_ADRIFT_RAD = 0.3  # phase noise, from which rows that share it differ by half a turn once in a map of hundreds
 
 
 def average_factors(
@@ -75,12 +78,22 @@ def _means(values: np.ndarray, side: int) -> np.ndarray:
     )
 
 
-def shared_noise(factors: dict[int, float] | None) -> tuple[Caution, ...]:
-    """Say that neighbours share noise, where it matters for averages."""
+def shared_noise(factors: dict[int, float] | None, sigma_rad: Sequence[float]) -> tuple[Caution, ...]:
+    """Say that neighbours share noise, where it matters for averages, and where it leaves orders of one wavelength in doubt.
+
+    ``sigma_rad`` is the phase noise by wavelength.
+    """
     if factors is None or factors.get(8, 1.0) < _TOLD:
         return ()
     text = (
         f"neighbouring pixels share noise: the mean of 8 x 8 of them is {factors[8]:.2g} times as uncertain as sigma / 8 says "
         "(sigma_average_factors has other sizes)"
     )
-    return (Caution("noise-shared", text),)
+    shared = (Caution("noise-shared", text),)
+    if len(sigma_rad) > 1 or sigma_rad[0] < _ADRIFT_RAD:  # several wavelengths have orders pixel by pixel
+        return shared
+    text = (
+        f"neighbouring pixels share phase noise of {sigma_rad[0]:.2g} rad, as rows that shake together do: orders between them "
+        "are in doubt, and parts of the map may lie whole turns off; damp vibrations, take frames faster, or take more of them"
+    )
+    return (*shared, Caution("rows-adrift", text))

@@ -11,6 +11,7 @@ from scipy.special import gammainc, gammaincc, gammaincinv
 from cpikan.errors import InputError
 from cpikan.order_statistics import median
 from cpikan.psi.calibration.alignment import Alignment
+from cpikan.psi.calibration.common_error import CommonError
 from cpikan.psi.calibration.order_model import MeasuredPhases, order_model
 from cpikan.psi.calibration.print_through import ripple_left, ripple_of
 from cpikan.psi.calibration.stack_steps import StackSteps, stack_steps
@@ -68,8 +69,8 @@ class Calibration:
     """The model and what a report says about it; ``sigma_phase_rad`` is the median phase noise of each wavelength,
     ``sigma_nm_median`` that of the height. ``ripple_before_mrad`` (plain steps) and ``ripple_after_mrad`` (the model) are
     amplitudes at 1 to 4 times the fringes for each wavelength whose steps were fitted, None where they cannot be told.
-    ``phases`` are those of several wavelengths as they were measured; ``acquisition`` is what the frames turned out to be where
-    they contradict what was given (None: as given)."""
+    ``phases`` are those of several wavelengths as they were measured, ``common`` what smooth errors may add to sigma;
+    ``acquisition`` is what the frames turned out to be where they contradict what was given (None: as given)."""
 
     model: PixelModel
     steps: StackSteps
@@ -82,6 +83,7 @@ class Calibration:
     fits: bool = True
     alignment: Alignment | None = None
     phases: MeasuredPhases | None = None
+    common: CommonError | None = None
     acquisition: Acquisition | None = None
     ripple_before_mrad: tuple[dict[int, float] | None, ...] | None = None
     ripple_after_mrad: tuple[dict[int, float] | None, ...] | None = None
@@ -93,8 +95,10 @@ class Calibration:
 
     @property
     def systematic_share(self) -> float:
-        """Give the share of the phases' variance that is no noise: ripple, disagreement of the wavelengths."""
-        return float(self.model.demodulation.phase_floor_rad2.sum() / np.square(self.sigma_phase_rad).sum())
+        """Give the share of the variance that is no noise: ripple, disagreement of the wavelengths, their common errors."""
+        of_phases = float(self.model.demodulation.phase_floor_rad2.sum() / np.square(self.sigma_phase_rad).sum())
+        common = 0.0 if self.common is None else (self.common.typical_nm / self.sigma_nm_median) ** 2
+        return common + (1 - common) * of_phases
 
 
 def calibrate(
@@ -185,13 +189,14 @@ def ordered(calibration: Calibration, acquisition: Acquisition, settings: Calibr
         model=PixelModel(demodulation, search),
         noise=noise,
         sigma_phase_rad=found.sigma_rad,
-        sigma_nm_median=found.sigma_nm,
+        sigma_nm_median=math.hypot(found.sigma_nm, 0.0 if found.common is None else found.common.typical_nm),
         range_nm=found.range_nm,
         wrong_order_rate=found.wrong_order_rate,
         fit_across_wavelengths=found.fit,
         fits=found.fits,
         alignment=found.alignment,
         phases=phases,
+        common=found.common,
         warnings=calibration.warnings + found.warnings,
     )
     return _with_pistons(with_orders, acquisition)

@@ -13,6 +13,7 @@ from cpikan.order_statistics import median
 from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.agreement import Agreement, agreement
 from cpikan.psi.calibration.alignment import Alignment, Ranges, Samples, align, worst_region
+from cpikan.psi.calibration.common_error import CommonError, common_error
 from cpikan.psi.calibration.smooth_errors import blamed, polynomial, smooth_errors
 from cpikan.psi.kernels.cpu import search_orders
 from cpikan.psi.kernels.model import LEAST_MARGIN, OrderSearch
@@ -77,7 +78,7 @@ class OrderModel:
     ``fits`` whether noise explains it everywhere.
 
     ``noise_factor`` corrects a guessed noise variance; ``phase_floor_rad2`` is phase variance that frame noise does not
-    explain; ``sigma_rad`` and ``sigma_nm`` are medians with both taken in.
+    explain; ``sigma_rad`` and ``sigma_nm`` are medians with both taken in. ``common`` is what smooth errors may add beside.
     """
 
     search: OrderSearch
@@ -91,6 +92,7 @@ class OrderModel:
     phase_floor_rad2: float
     sigma_rad: tuple[float, ...]
     sigma_nm: float
+    common: CommonError | None
     warnings: tuple[Caution, ...]
 
 
@@ -127,9 +129,11 @@ def order_model(
         margin = math.inf  # orders that fit among so many that do not, fit by chance: all are doubtful
     rivals = planning.rival_orders(phases.wavelengths_nm, sigma, range_nm)
     shared = floor / float(np.mean(np.square(sigma)))
-    search = _search(phases, alignment, window, finest=finest)
+    search = replace(_search(phases, alignment, window, finest=finest), bow_turns=found.bow_turns)
+    sigma_nm = half / math.sqrt(median(worth))
+    common = common_error(search, phases.position, sigma_nm, explained=found.alone is not None)
     return OrderModel(
-        search=replace(search, margin_min=margin, rivals=rivals, shared=shared, bow_turns=found.bow_turns),
+        search=replace(search, margin_min=margin, rivals=rivals, shared=shared),
         phases=phases,
         alignment=alignment,
         range_nm=range_nm,
@@ -139,8 +143,9 @@ def order_model(
         noise_factor=factor,
         phase_floor_rad2=floor,
         sigma_rad=sigma,
-        sigma_nm=half / math.sqrt(median(worth)),
-        warnings=_warnings(found, rate, asked),
+        sigma_nm=sigma_nm,
+        common=common,
+        warnings=(*_warnings(found, rate, asked), *_of_smooth_errors(found, common, sigma_nm)),
     )
 
 
@@ -345,6 +350,12 @@ def _bow_rad(found: _Found) -> np.ndarray:
     return 2 * np.pi * np.asarray(turns - turns.mean(axis=1, keepdims=True))
 
 
+def _taken_off_rad(found: _Found) -> np.ndarray:
+    """Compute smooth errors and tilts at the pixels looked at, in rad, (L, P)."""
+    planes = 2 * np.pi * found.alignment.tilt_turns @ (found.phases.position - found.phases.position.mean(axis=0)).T
+    return planes if found.bow_turns is None else planes + _bow_rad(found)
+
+
 def _warnings(found: _Found, rate: float, asked: float | tuple[float, float] | None) -> tuple[Caution, ...]:
     told = {}
     misfit = found.fit.misfit / found.noise_factor
@@ -352,18 +363,6 @@ def _warnings(found: _Found, rate: float, asked: float | tuple[float, float] | N
         told["wavelengths-disagree"] = (
             f"the wavelengths disagree {misfit:.3g} times as much as noise explains (chi squared per degree of freedom): "
             "sigma and flags allow for it; check the wavelengths, the order of the frames, the steps and the focus of each"
-        )
-    if found.bow_turns is not None:
-        size = np.abs(_bow_rad(found)).max(axis=1)
-        which = ", ".join(f"{value:.2g}" for value in size[np.argsort(found.phases.order)])
-        rest = (
-            "what of them is common to all stays in the height; check the focus of each wavelength"
-            if found.alone is None
-            else f"wavelength {found.alone + 1} alone explains them; check its focus"
-        )
-        told["smooth-errors-removed"] = (
-            f"smooth phase errors between the wavelengths were found and taken off (up to {which} rad by wavelength): {rest}, "
-            "and whether the part moved"
         )
     if rate > 1e-4:
         told["wrong-orders"] = (
@@ -376,3 +375,21 @@ def _warnings(found: _Found, rate: float, asked: float | tuple[float, float] | N
             "noise: larger ones fold over; give --range, lower the noise, or add a wavelength"
         )
     return tuple(Caution(name, text) for name, text in told.items())
+
+
+def _of_smooth_errors(found: _Found, common: CommonError | None, sigma_nm: float) -> tuple[Caution, ...]:
+    """Say which smooth errors between the wavelengths were taken off, and what of them is left in the height."""
+    told = common is not None and common.largest_nm > sigma_nm
+    if found.bow_turns is None and not told:
+        return ()
+    rest = f"wavelength {(found.alone or 0) + 1} alone explains them"
+    if found.alone is None or told:
+        rest = "what of them is common to all stays in the height"
+        rest += f", where sigma allows for up to {common.largest_nm:.2g} nm" if common is not None else ""
+    size = np.abs(_taken_off_rad(found)).max(axis=1)
+    which = ", ".join(f"{value:.2g}" for value in size[np.argsort(found.phases.order)])
+    text = (
+        f"smooth phase errors between the wavelengths were found and taken off (up to {which} rad by wavelength): {rest}; "
+        "check the focus of each wavelength, and whether the part moved"
+    )
+    return (Caution("smooth-errors-removed", text),)

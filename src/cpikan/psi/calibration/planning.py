@@ -19,6 +19,7 @@ from cpikan.units import format_length
 ACCEPTED_RATE = 1e-6
 _LONGEST_RANGE_NM = 1e7  # no microscope or Fizeau range is longer than 10 mm
 MOST_ORDERS = 2**16  # of the shortest wavelength in a range: what is searched per pixel takes time and memory
+_ROUNDING = 1e-12
 _SAME_DISTANCE = 0.01  # of two squared distances that count as one
 _LARGEST_MARGIN = 100.0  # chi squared: with neighbours at any distance a hundredth of it is enough for one in a million
 
@@ -41,6 +42,11 @@ def longest_searched_nm(wavelengths_nm: Sequence[float]) -> float:
     return min(_LONGEST_RANGE_NM, MOST_ORDERS * min(wavelengths_nm) / 2)
 
 
+def _farthest_order(wavelengths_nm: Sequence[float], range_nm: float) -> int:
+    """Count how many orders two candidates lie apart at most: they fill a range that has no upper end."""
+    return max(math.ceil(range_nm / (min(wavelengths_nm) / 2) * (1 - _ROUNDING)) - 1, 0)
+
+
 def squared_distances(wavelengths_nm: Sequence[float], sigma_rad: Sequence[float], orders: int) -> np.ndarray:
     """Compute the squared distance in noise units between an order and the one j anchor turns away, j = 1..orders.
 
@@ -58,7 +64,7 @@ def squared_distances(wavelengths_nm: Sequence[float], sigma_rad: Sequence[float
 
 def smallest_distance_rad(wavelengths_nm: Sequence[float], range_nm: float) -> float:
     """Compute d_min of the wavelengths over a range of heights, in rad of equal phase noise: the figure to maximise."""
-    orders = math.floor(range_nm / (min(wavelengths_nm) / 2))
+    orders = _farthest_order(wavelengths_nm, range_nm)
     if orders < 1:
         return math.inf
     return float(np.sqrt(squared_distances(wavelengths_nm, [1.0] * len(wavelengths_nm), orders).min()))
@@ -66,7 +72,7 @@ def smallest_distance_rad(wavelengths_nm: Sequence[float], range_nm: float) -> f
 
 def expected_wrong_order_rate(wavelengths_nm: Sequence[float], sigma_rad: Sequence[float], range_nm: float) -> float:
     """Bound from above the share of pixels whose order comes out wrong over ``range_nm`` at the given phase noise."""
-    orders = math.floor(range_nm / (min(wavelengths_nm) / 2))
+    orders = _farthest_order(wavelengths_nm, range_nm)
     if orders < 1:
         return 0.0
     return min(1.0, float(_rates(wavelengths_nm, sigma_rad, orders).sum()))
@@ -114,7 +120,7 @@ def margin_needed(
     With the noise r along the line between two orders d apart, the runner-up's distance is d^2 - 2 d r: a wrong order
     reaches m where r exceeds d / 2 + m / (2 d). Zero where the orders are right without looking.
     """
-    orders = math.floor(range_nm / (min(wavelengths_nm) / 2))
+    orders = _farthest_order(wavelengths_nm, range_nm)
     if orders < 1:
         return 0.0
     distance = np.sqrt(np.maximum(squared_distances(wavelengths_nm, sigma_rad, orders), 1e-12))
@@ -132,7 +138,7 @@ def rival_orders(
     wavelengths_nm: Sequence[float], sigma_rad: Sequence[float], range_nm: float
 ) -> tuple[int, int, int, int]:
     """List the four steps between orders that are most easily taken for one another over ``range_nm``."""
-    orders = max(4, math.floor(range_nm / (min(wavelengths_nm) / 2)))
+    orders = max(4, _farthest_order(wavelengths_nm, range_nm))
     squared = squared_distances(wavelengths_nm, sigma_rad, orders)
     first, second, third, fourth = sorted(int(j) + 1 for j in np.argsort(squared, kind="stable")[:4])
     return first, second, third, fourth

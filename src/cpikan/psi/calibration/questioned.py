@@ -71,7 +71,7 @@ def calibrate_questioned(
         fitting = (found for found in answers if found is not None and found.fits)
         if given is None or not given.fits:
             return next(fitting, None) or ordered(taken, acquisition, settings)
-        return next((found for found in fitting if _is_better(found)), None) or _short(bench, taken, given)
+        return next((found for found in fitting if is_better(found)), None) or _short(bench, taken, given)
     return given
 
 
@@ -166,7 +166,7 @@ def _fills_range(found: Calibration) -> bool:
     return "range-filled" in [one.name for one in found.warnings]
 
 
-def _is_better(found: Calibration) -> bool:
+def is_better(found: Calibration) -> bool:
     """Tell whether an answer explains phases that fit as given, but fill the range: inside its own, with orders decided.
 
     Where noise leaves orders open they fill any range, under every acquisition.

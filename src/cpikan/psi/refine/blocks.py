@@ -18,6 +18,14 @@ Empty = Callable[[tuple[int, ...], Any], np.ndarray]  # `numpy.empty`, or what m
 _WEIGHT_CAP = np.float32(1e9)  # turns^-2: noise of 2e-4 rad; noise-free frames would make sums infinite
 
 
+_STRIP = 64  # rows of blocks that are looked at together
+
+
+def strips(rows: int) -> list[slice]:
+    """Cut rows of blocks into strips: what is computed for one at a time takes no memory that grows with the image."""
+    return [slice(first, min(first + _STRIP, rows)) for first in range(0, rows, _STRIP)]
+
+
 @dataclass(frozen=True)
 class BlockSums:
     """Sums over blocks of 8 x 8 pixels of an image of ``shape`` (H, W); arrays of ceil(H / 8) x ceil(W / 8).

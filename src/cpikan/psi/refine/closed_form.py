@@ -45,9 +45,13 @@ class TileBlocks:
         height, sigma = (_cut(partition, part, empty) for part in (coarse.height_nm, coarse.sigma_nm))
         return cls(partition, height, sigma.clamp_(min=FLOOR_NM))
 
-    def of(self, blocks: Tensor) -> Tensor:
-        """Cut other values of the blocks (Hb, Wb) into those of the tiles, (N, h, w)."""
-        return _cut(self.partition, blocks.numpy(), np.empty)
+    def of(self, blocks: np.ndarray, index: Tensor) -> Tensor:
+        """Cut other values of the blocks (..., Hb, Wb) into those of the tiles ``index``, (n, ..., h, w)."""
+        return torch.from_numpy(np.stack([self.partition[i].view(blocks) for i in index.tolist()]))
+
+    def chunks(self) -> tuple[Tensor, ...]:
+        """Deal all tiles out to those that are worked on at a time."""
+        return torch.arange(len(self.height)).split(_CHUNK)
 
 
 def _cut(partition: Partition[int], blocks: np.ndarray, empty: Empty) -> Tensor:
@@ -103,17 +107,17 @@ def fit_closed_form(
     chi2, used = torch.full((n,), math.inf, dtype=torch.float64), torch.zeros(n, dtype=torch.long)
     todo = torch.ones(n, dtype=torch.bool) if again is None else again
     if before is not None:
-        keep = ~todo
-        coefficients[keep] = before.field.parts.get_parameter("coefficients")[keep]
-        pairs = ((residual, before.residual), (weight, before.weight), (chi2, before.chi2), (used, before.modes))
-        for mine, old in pairs:
-            mine[keep] = old[keep]
+        held = before.field.parts.get_parameter("coefficients")
+        theirs = (held, before.residual, before.weight, before.chi2, before.modes)
+        for index in torch.nonzero(~todo).flatten().split(_CHUNK):
+            for mine, old in zip((coefficients, residual, weight, chi2, used), theirs, strict=True):
+                mine[index] = old[index]
     for index in torch.nonzero(todo).flatten().split(_CHUNK):
         found = _fit_tiles(tiles.height[index], tiles.sigma[index], most, good_enough_nm)
         for mine, new in zip((coefficients, residual, weight, chi2, used), found, strict=True):
             mine[index] = new
     parts = TensorChebyshev([most, most], DecomposedField.boxes(tiles.partition), networks=n)
-    parts.coefficients.copy_(coefficients)
+    parts.coefficients.data = coefficients  # no copy in memory
     return ClosedForm(DecomposedField(tiles.partition, parts), tiles, chi2, used, residual, weight)
 
 
@@ -173,15 +177,15 @@ def _median(values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def on_blocks(closed: ClosedForm, y_order: int, x_order: int) -> np.ndarray:
-    """Evaluate a derivative of the field in nm per block at the block centres (Hb, Wb), each by the tile owning it."""
+def on_blocks(closed: ClosedForm, y_order: int, x_order: int, out: np.ndarray) -> None:
+    """Fill a derivative of the field in nm per block at the block centres (Hb, Wb), each by the tile owning it."""
     coefficients = closed.field.parts.get_parameter("coefficients")
     left, right = (
         basis_derivative(cells, coefficients.shape[-1], order)
         for cells, order in zip(closed.tiles.height.shape[1:], (y_order, x_order), strict=True)
     )
-    values = (left @ coefficients @ right.mT).numpy()
-    return joined(closed.tiles.partition, values)
+    for index in closed.tiles.chunks():
+        put_cores(out, closed.tiles.partition, index, (left @ coefficients[index] @ right.mT).numpy())
 
 
 def basis_derivative(cells: int, modes: int, order: int) -> Tensor:
@@ -195,11 +199,15 @@ def basis_derivative(cells: int, modes: int, order: int) -> Tensor:
 def joined(partition: Partition[int], values: np.ndarray) -> np.ndarray:
     """Join the values that the tiles (N, ..., h, w) give for the blocks they own, (..., Hb, Wb)."""
     whole = np.full((*values.shape[1:-2], *partition.shape), math.nan)
-    for box, tile in zip(partition, values, strict=True):
-        (top, bottom), (left, right) = box.core
-        y, x = (start for start, _ in box.extent)
-        whole[..., top:bottom, left:right] = tile[..., top - y : bottom - y, left - x : right - x]
+    put_cores(whole, partition, torch.arange(len(values)), values)
     return whole
+
+
+def put_cores(whole: np.ndarray, partition: Partition[int], index: Tensor, values: np.ndarray) -> None:
+    """Put the values of the tiles ``index``, (n, ..., h, w), where the blocks that they own are in (..., Hb, Wb)."""
+    for number, tile in zip(index.tolist(), values, strict=True):
+        box = partition[number]
+        box.core_view(whole)[...] = tile[(..., *box.core_inside)]
 
 
 _TILES_AT_A_TIME = 32  # tiles at a time
@@ -209,13 +217,14 @@ QUANTITIES = {"value": ((0, 0),), "slope_y": ((1, 0),), "slope_x": ((0, 1),), "c
 
 @torch.no_grad()
 def posterior_sigma(
-    closed: ClosedForm, quantities: tuple[str, ...] = ("value",), *, outermost: bool = False
+    closed: ClosedForm, quantities: tuple[str, ...] = ("value",), *, outermost: bool = False, empty: Empty = np.empty
 ) -> np.ndarray:
     """Compute the sigma of ``quantities`` at the centres of blocks, (Q, Hb, Wb), in nm and nm per block (squared).
 
     Every block's is that of the tile that owns it: sqrt(f' (F' W F)^-1 f), f the features there, W the weights of the last
     fit, times the square root of the tile's reduced chi squared where that is above one. NaN where nothing was fitted.
     ``outermost`` takes the blocks on the rim of a tile at their outermost pixels, where derivatives are worst known.
+    The result is made by ``empty``.
     """
 
     def variances(bases: list[list[Tensor]], inverse: Tensor, chi2: Tensor) -> Tensor:
@@ -223,7 +232,8 @@ def posterior_sigma(
         found = torch.stack([_variance(places, inverse, QUANTITIES[name]) for name in quantities], dim=1)
         return found * chi2.clamp_min(1.0)[:, None, None, None]
 
-    return np.sqrt(_of_tiles(closed, len(quantities), variances))
+    found = _of_tiles(closed, len(quantities), variances, empty)
+    return np.sqrt(found, out=found)
 
 
 @torch.no_grad()
@@ -244,15 +254,17 @@ def fitted_products(closed: ClosedForm) -> np.ndarray:
     return _of_tiles(closed, 2, products)
 
 
-def _of_tiles(closed: ClosedForm, count: int, work: Callable[..., Tensor]) -> np.ndarray:
+def _of_tiles(closed: ClosedForm, count: int, work: Callable[..., Tensor], empty: Empty = np.empty) -> np.ndarray:
     """Compute ``work(bases, inverse, chi2)`` of the tiles, those with as many modes together: (count, Hb, Wb)."""
-    cells = closed.tiles.height.shape[1:]
-    found = np.full((len(closed.modes), count, *cells), math.nan)
+    cells, partition = closed.tiles.height.shape[1:], closed.tiles.partition
+    found = empty((count, *partition.shape), np.float64)
+    found.fill(math.nan)
     for modes in torch.unique(closed.modes[closed.modes > 0]).tolist():
         bases = [[basis_derivative(n, modes, order) for order in range(3)] for n in cells]
         for some in torch.nonzero(closed.modes == modes).flatten().split(_TILES_AT_A_TIME):
-            found[some.numpy()] = work(bases, _inverse(bases, closed.weight[some]), closed.chi2[some]).numpy()
-    return joined(closed.tiles.partition, found)
+            values = work(bases, _inverse(bases, closed.weight[some]), closed.chi2[some]).numpy()
+            put_cores(found, partition, some, values)
+    return found
 
 
 def _on_the_rim(basis: list[Tensor]) -> list[Tensor]:

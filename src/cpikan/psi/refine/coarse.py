@@ -8,7 +8,7 @@ import numpy as np
 
 from cpikan.psi.kernels.cpu import search_orders
 from cpikan.psi.kernels.model import OrderSearch
-from cpikan.psi.refine.blocks import BlockSums, Empty
+from cpikan.psi.refine.blocks import BlockSums, Empty, strips
 from cpikan.psi.refine.footprint import Footprint, PhasorPixels
 
 _STRIP_BLOCKS = 2**15  # worked on at a time: some tens of MB
@@ -112,13 +112,20 @@ def _borne_out(height: np.ndarray, half_wave_nm: float) -> np.ndarray:
     return np.where(alone, np.nan, height)
 
 
-def shifted(coarse: CoarseHeights, shift_nm: np.ndarray) -> CoarseHeights:
-    """Subtract ``shift_nm`` (L, Hb, Wb), what blocks lie above their centres by every wavelength, from the heights."""
-    turns = coarse.turns - shift_nm / coarse.nm_per_turn[:, None, None]
-    return replace(coarse, height_nm=coarse.height_nm - joint(coarse, shift_nm), turns=turns)
+def shifted(coarse: CoarseHeights, shift_nm: np.ndarray, empty: Empty = np.empty) -> CoarseHeights:
+    """Subtract ``shift_nm`` (L, Hb, Wb), what blocks lie above their centres by every wavelength, from the heights.
+
+    Arrays of blocks are made by ``empty``.
+    """
+    height, turns = empty(coarse.height_nm.shape, np.float64), empty(coarse.turns.shape, np.float64)
+    for rows in strips(len(height)):
+        shift = shift_nm[:, rows]
+        height[rows] = coarse.height_nm[rows] - joint(coarse, shift, rows)
+        turns[:, rows] = coarse.turns[:, rows] - shift / coarse.nm_per_turn[:, None, None]
+    return replace(coarse, height_nm=height, turns=turns)
 
 
-def joint(coarse: CoarseHeights, values_nm: np.ndarray) -> np.ndarray:
-    """Average values in nm by wavelength (L, Hb, Wb), each wavelength weighted as in the height."""
-    weight = coarse.weight / (coarse.nm_per_turn**2)[:, None, None]
+def joint(coarse: CoarseHeights, values_nm: np.ndarray, rows: slice) -> np.ndarray:
+    """Average values in nm by wavelength (L, n, Wb) of ``rows`` of blocks, each wavelength weighted as in the height."""
+    weight = coarse.weight[:, rows] / (coarse.nm_per_turn**2)[:, None, None]
     return np.asarray((weight * values_nm).sum(axis=0) / weight.sum(axis=0))

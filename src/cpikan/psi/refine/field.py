@@ -10,7 +10,7 @@ import torch
 
 from cpikan.fields.grid_evaluator import GridEvaluator
 from cpikan.psi.kernels.model import DemodulatedRows
-from cpikan.psi.refine.blocks import Empty
+from cpikan.psi.refine.blocks import Empty, strips
 from cpikan.psi.refine.closed_form import DONE, ClosedForm, fit_closed_form, on_blocks, posterior_sigma
 from cpikan.psi.refine.coarse import CoarseHeights, joint, shifted
 from cpikan.psi.refine.footprint import Derivatives
@@ -21,7 +21,6 @@ STEP_NM = 150.0  # a pixel may lie this far from the surface of its blocks: etch
 _ROUNDS = 4  # of moving heights to the centres of their blocks
 _WHOLE_PX = 0.4  # off the centre: blocks with single pixels missing lie nearer, those that lack a row farther
 _SETTLED = 0.1  # of what blocks of a tile scatter by, RMS: where heights move by less, another round changes nothing
-_STRIP = 64  # rows of blocks that are looked at together
 _NEAR = 2  # blocks: beyond this distance from a measured block the surface is a guess
 
 
@@ -57,26 +56,36 @@ class FittedSurface:
         sigma = block_sigma_nm[np.arange(start, stop) // BLOCK_PX][:, np.arange(width) // BLOCK_PX]
         return SurfaceRows(height, np.where(np.isfinite(height), sigma, np.float32(np.inf)))
 
-    def sigma_nm(self) -> np.ndarray:
+    def sigma_nm(self, empty: Empty = np.empty) -> np.ndarray:
         """Estimate the surface's standard uncertainty in nm at blocks (Hb, Wb) float32; inf where ``allowed_nm`` is.
 
         Of its coefficients, and what the coarse heights around lie off it beyond their noise, less the part of it that the
-        fit follows and that residuals lack: details it cannot follow.
+        fit follows and that residuals lack: details it cannot follow. Arrays of blocks are made by ``empty``.
         """
-        fitted = np.nan_to_num(posterior_sigma(self.closed)[0], nan=np.inf)
-        known = np.isfinite(self.residual_nm)
-        noise = np.where(known, self.coarse.sigma_nm, 0.0)
-        excess = np.where(known, self.residual_nm**2 - noise**2 + fitted**2, 0.0)
+        fitted, out = posterior_sigma(self.closed, empty=empty)[0], empty(self.allowed_nm.shape, np.float32)
+        for rows in strips(len(out)):
+            low = max(0, rows.start - 1)
+            some = slice(low, rows.stop + 1)  # a row on either side has a say
+            found = self._sigma_of(np.nan_to_num(fitted[some], nan=np.inf), some)
+            out[rows] = found[rows.start - low : rows.stop - low]
+        return out
+
+    def _sigma_of(self, fitted: np.ndarray, rows: slice) -> np.ndarray:
+        """Estimate the sigma of rows of blocks, but for the first and last, from that of the fit."""
+        residual = self.residual_nm[rows]
+        known = np.isfinite(residual)
+        noise = np.where(known, self.coarse.sigma_nm[rows], 0.0)
+        excess = np.where(known, residual**2 - noise**2 + fitted**2, 0.0)
         count = np.maximum(_around(known.astype(float)), 1)
         sigma = np.sqrt(fitted**2 + np.maximum(_around(excess) / count, 0))
-        return np.where(np.isfinite(self.allowed_nm), sigma, np.inf).astype(np.float32)
+        return np.where(np.isfinite(self.allowed_nm[rows]), sigma, np.inf)
 
     def slopes(self) -> tuple[np.ndarray, np.ndarray]:
         """Compute the gradient (2, Hb, Wb) in nm per pixel and the curvature in nm per pixel^2 at block centres.
 
         The curvature is the sum of the second derivatives; both are exact.
         """
-        gradient, (by_y, by_x, _) = _derivatives(self.closed)
+        gradient, (by_y, by_x, _) = _derivatives(self.closed, np.empty)
         curvature = by_y + by_x
         if self.networks is None or not self.networks.kept:
             return gradient, curvature
@@ -104,69 +113,104 @@ def guiding_surface(coarse: CoarseHeights, empty: Empty = np.empty) -> FittedSur
     return _fitted(coarse, fit_closed_form(coarse, STEP_NM / 2, empty=empty), None, empty)
 
 
-def measuring_surface(coarse: CoarseHeights, *, networks: bool = True) -> FittedSurface:
+def measuring_surface(coarse: CoarseHeights, *, networks: bool = True, empty: Empty = np.empty) -> FittedSurface:
     """Fit a surface for its own sake.
 
     Closed form, heights moved to the centres of their blocks, closed form again, and ``networks`` where it leaves more
-    than noise.
+    than noise. Arrays of blocks are made by ``empty``.
     """
-    centred, closed = _recentred(coarse)
-    return _fitted(centred, closed, fit_networks(closed, centred) if networks else None)
+    centred, closed = _recentred(coarse, empty)
+    return _fitted(centred, closed, fit_networks(closed, centred) if networks else None, empty)
 
 
-def _recentred(coarse: CoarseHeights) -> tuple[CoarseHeights, ClosedForm]:
+def _recentred(coarse: CoarseHeights, empty: Empty) -> tuple[CoarseHeights, ClosedForm]:
     """Move heights to the centres of the blocks and fit the closed form through them.
 
     How far a block lies off its centre takes slopes, and these a fit: first one without the blocks that the rim of a mask
     cuts, then one with them; each further round halves the error. Tiles whose heights stay are not fitted again.
     """
-    whole = np.hypot(*coarse.footprint.offset_px) <= _WHOLE_PX
-    closed = fit_closed_form(replace(coarse, height_nm=np.where(whole, coarse.height_nm, np.nan)), STEP_NM / 2)
-    shift, again = coarse.footprint.shift_nm(_derivatives(closed)), None
+    closed = fit_closed_form(_of_whole_blocks(coarse, empty), STEP_NM / 2, empty=empty)
+    shift, again = _shifts_nm(coarse, closed, empty), None
     for _ in range(_ROUNDS):
-        centred = shifted(coarse, shift)
-        closed = fit_closed_form(centred, 0.0, closed, again)
-        fresh = coarse.footprint.shift_nm(_derivatives(closed))
-        moved = torch.from_numpy(np.nan_to_num(joint(coarse, fresh - shift)))
-        score = closed.tiles.of(moved) / (closed.tiles.sigma * closed.chi2.clamp_min(1.0).sqrt()[:, None, None])
-        known = torch.isfinite(closed.tiles.height)
-        square = torch.where(known, score, 0.0).square().sum(dim=(1, 2)) / known.sum(dim=(1, 2)).clamp_min(1)
-        again = (square > _SETTLED**2) & (closed.modes > 0)
+        centred = shifted(coarse, shift, empty)
+        closed = fit_closed_form(centred, 0.0, closed, again, empty)
+        fresh = _shifts_nm(coarse, closed, empty)
+        again = (_mean_score(coarse, closed, shift, fresh, empty) > _SETTLED**2) & (closed.modes > 0)
         if not again.any():
             break
         shift = fresh
     return centred, closed
 
 
+def _of_whole_blocks(coarse: CoarseHeights, empty: Empty) -> CoarseHeights:
+    """Leave out the blocks that lack pixels on one side."""
+    height = empty(coarse.height_nm.shape, np.float64)
+    for rows in strips(len(height)):
+        whole = np.hypot(*coarse.footprint.offset_px[:, rows]) <= _WHOLE_PX
+        height[rows] = np.where(whole, coarse.height_nm[rows], np.nan)
+    return replace(coarse, height_nm=height)
+
+
+def _shifts_nm(coarse: CoarseHeights, closed: ClosedForm, empty: Empty) -> np.ndarray:
+    """Compute how far the blocks of the closed form lie above their centres, in nm (L, Hb, Wb)."""
+    there, shift = _derivatives(closed, empty), empty(coarse.turns.shape, np.float64)
+    for rows in strips(shift.shape[1]):
+        some = Derivatives(*(part[:, rows] for part in there))
+        shift[:, rows] = coarse.footprint.part(rows).shift_nm(some)
+    return shift
+
+
+def _mean_score(
+    coarse: CoarseHeights, closed: ClosedForm, before: np.ndarray, after: np.ndarray, empty: Empty
+) -> torch.Tensor:
+    """Average the squares of how far the blocks of every tile have moved, in units of what they scatter by, (N,)."""
+    moved, tiles = empty(coarse.height_nm.shape, np.float64), closed.tiles
+    for rows in strips(len(moved)):
+        moved[rows] = np.nan_to_num(joint(coarse, after[:, rows] - before[:, rows], rows))
+    found = torch.empty(len(tiles.height), dtype=torch.float64)
+    for index in tiles.chunks():
+        scale = closed.chi2[index].clamp_min(1.0).sqrt()[:, None, None]
+        score = tiles.of(moved, index) / (tiles.sigma[index] * scale)
+        known = torch.isfinite(tiles.height[index])
+        found[index] = torch.where(known, score, 0.0).square().sum(dim=(1, 2)) / known.sum(dim=(1, 2)).clamp_min(1)
+    return found
+
+
 def _fitted(
     coarse: CoarseHeights, closed: ClosedForm, networks: NetworkFit | None, empty: Empty = np.empty
 ) -> FittedSurface:
-    fields = [fit.field for fit in (closed, networks) if fit is not None]
+    # networks that were not kept are zero everywhere
+    fields = [closed.field, *([networks.field] if networks is not None and networks.kept else [])]
     rows, columns = coarse.height_nm.shape
     on_blocks_of = [GridEvaluator(field, np.arange(rows) + 0.5, np.arange(columns) + 0.5) for field in fields]
     residual, allowed = empty((rows, columns), np.float64), empty((rows, columns), np.float32)
-    strips = [(first, min(first + _STRIP, rows)) for first in range(0, rows, _STRIP)]
-    for first, last in strips:
-        blocks = np.zeros((last - first, columns), np.float32)
+    for some in strips(rows):
+        blocks = np.zeros((some.stop - some.start, columns), np.float32)
         for evaluator in on_blocks_of:
             part = np.empty_like(blocks)
-            evaluator.fill(first, part)
+            evaluator.fill(some.start, part)
             blocks += part
-        residual[first:last] = coarse.height_nm[first:last] - blocks
-    for first, last in strips:
-        low = max(0, first - _NEAR)
-        found = _allowed(residual[low : last + _NEAR], coarse.half_wave_nm)
-        allowed[first:last] = found[first - low : last - low]
+        residual[some] = coarse.height_nm[some] - blocks
+    for some in strips(rows):
+        low = max(0, some.start - _NEAR)
+        found = _allowed(residual[low : some.stop + _NEAR], coarse.half_wave_nm)
+        allowed[some] = found[some.start - low : some.stop - low]
     y, x = ((np.arange(n) + 0.5) / BLOCK_PX for n in coarse.shape)
     return FittedSurface(
         closed, networks, coarse, residual, allowed, tuple(GridEvaluator(field, y, x) for field in fields)
     )
 
 
-def _derivatives(closed: ClosedForm) -> Derivatives:
+def _derivatives(closed: ClosedForm, empty: Empty) -> Derivatives:
     """Differentiate the closed form exactly at the centres of the blocks, in nm per pixel and per pixel^2."""
-    gradient = np.stack([on_blocks(closed, 1, 0), on_blocks(closed, 0, 1)]) / BLOCK_PX
-    return Derivatives(gradient, np.stack([on_blocks(closed, *k) for k in ((2, 0), (0, 2), (1, 1))]) / BLOCK_PX**2)
+    found = []
+    for orders in (((1, 0), (0, 1)), ((2, 0), (0, 2), (1, 1))):
+        part = empty((len(orders), *closed.tiles.partition.shape), np.float64)
+        for out, order in zip(part, orders, strict=True):
+            on_blocks(closed, *order, out)
+            out /= BLOCK_PX ** sum(order)
+        found.append(part)
+    return Derivatives(*found)
 
 
 def _allowed(residual: np.ndarray, half_wave_nm: float) -> np.ndarray:

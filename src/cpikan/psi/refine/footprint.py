@@ -25,6 +25,10 @@ class Footprint(Protocol):
     @property
     def offset_px(self) -> np.ndarray: ...
 
+    def part(self, rows: slice) -> Footprint:
+        """Cut out rows of blocks, as views."""
+        ...
+
     def shift_nm(self, derivatives: Derivatives) -> np.ndarray:
         """Compute how far a block of a surface with these derivatives lies above its centre, in nm (L, Hb, Wb)."""
         ...
@@ -37,6 +41,9 @@ class MeanPixels:
 
     offset_px: np.ndarray
     spread_px2: np.ndarray
+
+    def part(self, rows: slice) -> MeanPixels:
+        return MeanPixels(self.offset_px[:, rows], self.spread_px2[:, rows])
 
     def shift_nm(self, derivatives: Derivatives) -> np.ndarray:
         """Average the Taylor series of the surface, exact for a quadratic one: the shift in nm, (1, Hb, Wb)."""
@@ -54,6 +61,9 @@ class PhasorPixels:
     offset_px: np.ndarray
     nm_per_turn: np.ndarray
 
+    def part(self, rows: slice) -> PhasorPixels:
+        return PhasorPixels(self.pixels[rows], self.offset_px[:, rows], self.nm_per_turn)
+
     def shift_nm(self, derivatives: Derivatives) -> np.ndarray:
         """Compute the phase of the summed phasors of a block of a quadratic surface, as a height in nm (L, Hb, Wb).
 
@@ -62,7 +72,8 @@ class PhasorPixels:
         """
         out = np.zeros((len(self.nm_per_turn), *self.pixels.shape))
         gradient, second = (np.ascontiguousarray(part, np.float64) for part in derivatives)
-        _shift(gradient, second, self.pixels, self.offset_px, self.nm_per_turn, out)
+        offset = np.ascontiguousarray(self.offset_px)  # parts lie in memory in another way: compiled for once
+        _shift(gradient, second, self.pixels, offset, self.nm_per_turn, out)
         return out
 
 

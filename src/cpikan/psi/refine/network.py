@@ -82,10 +82,10 @@ def fit_networks(closed: ClosedForm, coarse: CoarseHeights) -> NetworkFit:
     parts = ScaledCPIKAN(WIDTHS, DEGREE, DecomposedField.boxes(partition), networks=len(partition))
     vectors = _without_output(parts)
     chi2, kept = closed.chi2.clone(), 0
-    turns, weight = (_cut(partition, torch.from_numpy(values)) for values in (coarse.turns, coarse.weight))
     tried = 0
     for index in _chunks(active, closed.chi2):
-        batch = _Batch.of(closed, coarse, index, turns[index], weight[index])
+        turns, weight = (closed.tiles.of(values, index) for values in (coarse.turns, coarse.weight))
+        batch = _Batch.of(closed, coarse, index, turns, weight)
         found, better, after = batch.fit(vectors[index])
         vectors[index[better]], chi2[index[better]] = found[better], after[better]
         kept, tried = kept + int(better.sum()), tried + len(index)
@@ -176,8 +176,3 @@ def _without_output(parts: ScaledCPIKAN) -> Tensor:
     size = len(parts.chebyshev_layers()[-1].weight[0]) + 1
     vector[:, -size:] = 0
     return vector
-
-
-def _cut(partition: object, values: Tensor) -> Tensor:
-    """Cut values (L, Hb, Wb) into tiles (N, L, h, w)."""
-    return torch.stack([torch.from_numpy(box.view(values.numpy())) for box in partition])  # type: ignore[attr-defined]

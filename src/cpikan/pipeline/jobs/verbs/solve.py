@@ -86,6 +86,7 @@ class SolveOptions:
         metavar="NAME",
     )
     levels: int | None = option(None, "levels of subdomains of fbpinn, each half as fine as the next", metavar="N")
+    refine: bool = option(False, "halve subdomains where their series do not converge (layers, corners, jumps)")
     seed: int = option(0, "of points and starts")
     seeds: int = option(1, "solve for N seeds from --seed on", metavar="N")
     seconds: float = option(60.0, "time limit of a solve")
@@ -104,8 +105,8 @@ class SolveOptions:
         for flag in ("hidden", "degree", "embedding"):
             if getattr(self, flag) is not None and self.field is None:
                 raise InputError(f"--{flag} without a network: name one with --field")
-        for flag in ("coupling", "levels"):
-            if getattr(self, flag) is not None and self.subdomains is None:
+        for flag in ("coupling", "levels", "refine"):
+            if getattr(self, flag) and self.subdomains is None:
                 raise InputError(f"--{flag} without subdomains: give their number per axis, as --subdomains 4x4")
         if self.subdomains is not None and (self.field is not None or self.curriculum is not None):
             what = "--field" if self.field is not None else "--curriculum"
@@ -178,6 +179,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
         "subdomains": options.subdomains,
         "coupling": options.coupling,
         "levels": options.levels,
+        "refine": options.refine,
         "reason_text": first.stop_reason.text,
         **(_baseline(first) if options.baseline else {}),
     }
@@ -189,7 +191,7 @@ def _subdomains(options: SolveOptions) -> Any:
         return None
     from cpikan.learning.subdomains import Subdomains
 
-    return Subdomains.read(options.subdomains, options.coupling, options.levels)
+    return Subdomains.read(options.subdomains, options.coupling, options.levels, options.refine)
 
 
 def _folder(options: SolveOptions, seed: int) -> Path | None:
