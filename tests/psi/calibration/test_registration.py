@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from cpikan.psi.calibration import frame_drift as frames_lie
+from cpikan.psi.calibration import registration as registered
 from cpikan.psi.calibration.frame_drift import FrameDrift, frame_drift
 from cpikan.psi.calibration.picture import Picture, Window, _closed
 from cpikan.psi.calibration.registration import EdgeReach, ImageShift, Registration, image_shifts, mean_shift
@@ -212,3 +213,10 @@ def test_the_caution_says_which_way_the_image_lies():
     text = ImageShift(2, (-1.26, 0.0)).caution().text
     assert "wavelength 3 lies 1.3 px up from that of wavelength 1" in text
     assert "2 px down and 0.5 px left" in ImageShift(1, (2.0, -0.5)).caution().text
+
+
+@pytest.mark.parametrize("count", [5, 6])
+def test_fewer_marks_than_could_have_pairs_enough_are_not_compared(count):
+    marks, other = np.zeros((count, 40), bool), np.ones((count, 40), bool)
+    marks[:, 20] = True
+    assert registered._may_tell(marks) == (mean_shift(marks, other, 1)[2] >= 50) == (count == 6)

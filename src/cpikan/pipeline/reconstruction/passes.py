@@ -29,7 +29,7 @@ from cpikan.streaming.events import Progress
 from cpikan.streaming.threads import RowPool, single_threaded
 from cpikan.surface.aperture import Aperture
 
-_MAX_ROWS = 512  # narrow images of a few thousand rows have as many bands in flight as long ones
+_MAX_ROWS = 256  # narrow images of a few thousand rows have as many bands in flight as long ones
 _FLAT_BAND_PIXELS = 2**20
 DEPTH = 2
 

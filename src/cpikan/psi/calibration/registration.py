@@ -120,12 +120,18 @@ def image_shifts(
     for picture in pictures:
         for number, other in enumerate(picture.jumps[1:], start=1):
             for axis, one, two in zip((0, 1), picture.jumps[0], other, strict=True):
-                shift = _told(*mean_shift(one, two, axis))
-                pixels[number, axis] = max(pixels[number, axis], shift, key=abs)
+                if _may_tell(one):
+                    shift = _told(*mean_shift(one, two, axis))
+                    pixels[number, axis] = max(pixels[number, axis], shift, key=abs)
     for number, (by_slopes, error) in enumerate(slope_shifts(pictures, search, sigma_rad, share), start=1):
         if not pixels[number].any() and np.hypot(*by_slopes) > max(_LEAST_PX, _CERTAIN * error):
             pixels[number] = by_slopes
     return tuple(ImageShift(number, (float(y), float(x))) for number, (y, x) in enumerate(pixels) if y or x)
+
+
+def _may_tell(marks: np.ndarray) -> bool:
+    """Tell whether so many marks could have enough pairs: each has one at every distance at most."""
+    return int(marks.sum()) * (2 * _REACH_PX + 1) >= _FEWEST
 
 
 def mean_shift(one: np.ndarray, other: np.ndarray, axis: int) -> tuple[float, float, int]:

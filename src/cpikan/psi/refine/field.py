@@ -179,7 +179,8 @@ def _mean_score(
 def _fitted(
     coarse: CoarseHeights, closed: ClosedForm, networks: NetworkFit | None, empty: Empty = np.empty
 ) -> FittedSurface:
-    fields = [fit.field for fit in (closed, networks) if fit is not None]
+    # networks that were not kept are zero everywhere
+    fields = [closed.field, *([networks.field] if networks is not None and networks.kept else [])]
     rows, columns = coarse.height_nm.shape
     on_blocks_of = [GridEvaluator(field, np.arange(rows) + 0.5, np.arange(columns) + 0.5) for field in fields]
     residual, allowed = empty((rows, columns), np.float64), empty((rows, columns), np.float32)
