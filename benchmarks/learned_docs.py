@@ -127,6 +127,20 @@ def cost_table() -> str:
     return "\n".join(text)
 
 
+def coverage_table() -> str:
+    """Intervals of 95 % that hold now, by scene and noise."""
+    lines = read("learned_coverage")
+    noises = sorted({row["noise_rad"] for row in lines}, key=float)
+    text = ["| scene | " + " | ".join(f"{noise} rad" for noise in noises) + " |", "|---|" + "--:|" * len(noises)]
+    for scene, name in SCENES.items():
+        cells = []
+        for noise in noises:
+            mine = [100 * float(r["coverage"]) for r in lines if (r["scene"], r["noise_rad"]) == (scene, noise)]
+            cells.append(", ".join(f"{value:.1f} %" for value in mine))
+        text.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(text)
+
+
 def trial_table() -> str:
     """What the slow form and the trial do, map by map: median errors in nm, and intervals of 95 % that hold."""
     ways = {"hybrid": "hybrid", "bare": "without either", "form": "slow form", "tried": "and trial"}
@@ -155,6 +169,7 @@ def tables() -> Iterator[tuple[str, str]]:
     yield "waves", waves_table()
     yield "mirror", mirror_table()
     yield "trial", trial_table()
+    yield "coverage", coverage_table()
     yield "cost", cost_table()
 
 

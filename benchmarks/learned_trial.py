@@ -1,4 +1,7 @@
-"""What the slow form and the trial are worth to ``--method learned``: ``python benchmarks/learned_trial.py [--csv FILE]``.
+"""What the slow form and the trial are worth to ``--method learned``, and whether its sigma holds.
+
+    python benchmarks/learned_trial.py                 the stacks below (learned_trial.csv)
+    python benchmarks/learned_trial.py --scenes        scenes of `benchmarks/learned.py` as it is now (learned_coverage.csv)
 
 Clean stacks of `benchmarks/faulty_stacks.py`, as they are and with detail added that a network may take for noise. Kept in
 results/learned_trial.csv, one row per map and way:
@@ -20,7 +23,7 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +31,21 @@ from unittest import mock
 
 import numpy as np
 
+import cpikan
+import learned
 from cpikan.pipeline.reconstruction import shown_map, trial
 from faulty_stacks import FaultyStack, clean_bench, take
 from trust_matrix import DOUBTED, Found, calibrated_once, errors_nm, range_nm, reconstructed
 
 CSV = Path(__file__).parent / "results" / "learned_trial.csv"
+COVERAGE = CSV.with_name("learned_coverage.csv")
+NOISES_RAD = (0.05, 0.2, 0.3)
+KINDS: dict[str, Callable[[float], list[learned.Scene]]] = {
+    "close": lambda noise: learned.simulated(512, 1, noise, learned.FULL_SCALE_UM),
+    "simulated": lambda noise: learned.simulated(512, 1, noise),
+    "independent": lambda noise: learned.independent(512, 2, noise),
+    "steps": lambda noise: [learned.steps(512, noise)],
+}
 Y, X = np.mgrid[:256, :320]
 ADDED = {  # in sigmas of the map
     "as it is": lambda rng: 0.0 * X,
@@ -83,11 +96,46 @@ def figures(found: Found, stack: FaultyStack) -> dict[str, float]:
 FIELDS = ("waves", "seed", "added", "way", "median_nm", "coverage", "found", "error", "said", "factor", "used", "slope")
 
 
+def of_scene(scene: learned.Scene) -> dict[str, object]:
+    """Reconstruct a scene of `learned.py` by hybrid and learned: noise left against hybrid, and intervals that hold."""
+    with tempfile.TemporaryDirectory() as folder:
+        hybrid, found = (
+            cpikan.reconstruct(
+                scene.stack,
+                Path(folder) / f"{method}.npy",
+                method=method,
+                all_quantities=True,
+                progress=False,
+                range_nm=learned.RANGE_NM,
+            )
+            for method in ("hybrid", "learned")
+        )
+        maps = [np.array(one[...]) for one in (found.height_nm, found.sigma_nm, hybrid.height_nm)]
+    told = learned.figures(scene, "learned", *maps)
+    facts = found.summary["learned"]
+    left = {name: facts["noise_left"][name] for name in ("found", "error", "said")}
+    row = {**{name: told[name] for name in ("noise", "coverage")}, **left, "factor": facts["sigma_factor"]}
+    named = {"scene": scene.name, "case": scene.case, "noise_rad": scene.noise_rad}
+    return {**named, **{name: f"{value:.4g}" for name, value in row.items()}}
+
+
+def write_scenes(path: Path) -> None:
+    rows = [of_scene(scene) for noise in NOISES_RAD for kind in KINDS.values() for scene in kind(noise)]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--csv", type=Path, default=CSV)
+    parser.add_argument("--scenes", action="store_true")
     given = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    if given.scenes:
+        write_scenes(COVERAGE)
+        return
     with given.csv.open("w", newline="") as file, tempfile.TemporaryDirectory() as folder, calibrated_once():
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()

@@ -262,9 +262,10 @@ def draw() -> None:
                     line(cut, color="white", linewidth=0.4)
             axis.set_aspect("equal")
         conditions = found.metrics["conditions"]
-        across = max((one["violation"] for one in conditions if "across" in one["name"]), default=0.0)
+        across = max((one["violation"] for one in conditions if one["name"].startswith("value across")), default=0.0)
         column[0].set_title(f"{name}: {len(found.field.partition)} subdomains", fontsize=10)
-        column[1].set_title(f"relative L2 {error_of(found):.0e}, largest jump {across:.0e}", fontsize=10)
+        told = f"relative L2 {error_of(found):.0e}\nlargest jump of values {across:.0e}"
+        column[1].set_title(told, fontsize=10)
     figure.tight_layout()
     figure.savefig(PICTURE, dpi=80)
 

@@ -86,18 +86,17 @@ class Blocks(Strategy):
         levels, done = self._levels(run), state["done"]
         if not done:
             return StopReason.RUNNING
-        growth = state["growth"]
-        if not self.cut.refine:
-            if done >= len(levels):
-                return StopReason.COST
-            growth = (math.prod(levels[done]) / math.prod(levels[done - 1])) ** _GROWTH[self.cut.sharp]
-        else:
-            size = _count(state["knots"]) * run.problem.outputs * math.prod(levels[0])
-            if size > _MOST:
+        if self.cut.refine:
+            size, growth = _count(state["knots"]) * math.prod(levels[0]), state["growth"]
+            if size * run.problem.outputs > _MOST:
                 return StopReason.BUDGET
-            if size < _SMALL and run.left_s > 0:
-                return StopReason.RUNNING
-        return StopReason.NEXT_LEVEL if growth * state["took"] > run.left_s else StopReason.RUNNING
+        elif done >= len(levels):
+            return StopReason.COST
+        else:
+            size = sum(len(one) for one in self.cut.partitions(run.problem)) * math.prod(levels[done])
+            growth = (math.prod(levels[done]) / math.prod(levels[done - 1])) ** _GROWTH[self.cut.sharp]
+        fits = size * run.problem.outputs < _SMALL or growth * state["took"] <= run.left_s
+        return StopReason.RUNNING if fits else StopReason.NEXT_LEVEL
 
     def _levels(self, run: Runner) -> list[tuple[int, ...]]:
         """List the modes per axis of every level."""

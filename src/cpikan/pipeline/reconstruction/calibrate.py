@@ -13,6 +13,7 @@ import numpy as np
 
 from cpikan.errors import InputError
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
+from cpikan.pipeline.stacks.burnt import find_text
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.pipeline.stacks.subsample import should_differ, take_subsample
 from cpikan.psi.calibration import planning
@@ -31,6 +32,7 @@ from cpikan.psi.model.schemes import LEAST_SQUARES
 from cpikan.psi.refine.ambiguity import is_doubtful
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.threads import RowPool, single_threaded
+from cpikan.surface.aperture import Aperture
 
 if TYPE_CHECKING:
     from cpikan.pipeline.reconstruction.plan import Plan
@@ -77,23 +79,28 @@ class StackCalibration:
 
 @dataclass(frozen=True)
 class FirstLook:
-    """Some pixels of every frame, the seconds and the memory (MiB) that reading them took, and pictures that occur twice."""
+    """Some pixels of every frame, the seconds and the memory (MiB) that reading them took, pictures that occur twice, the mask
+    without what was ``written`` into the frames, and what to say of that."""
 
     sample: Subsample
     seconds: float
     peak_mib: float
     repeated: tuple[Repeated, ...] = ()
+    mask: Aperture | None = None
+    written: Caution | None = None
 
     @classmethod
     def at(cls, stack: FrameStack, settings: ReconstructSettings) -> FirstLook:
         """Look at the frames before anything is compiled or written; InputError where they cannot hold fringes."""
         started = time.perf_counter()
         with PeakMemory() as memory:
-            sample = take_subsample(stack, settings.mask)
+            text = find_text(stack)
+            mask = text.without(settings.mask)
+            sample = take_subsample(stack, mask)
         repeated = find_repeated(sample, stack.acquisition)
         check_decided(repeated, stack.labels, plain=settings.scheme == LEAST_SQUARES)
         known = tuple(one for one in repeated if one.step_deg is not None)
-        return cls(sample, time.perf_counter() - started, memory.mib, known)
+        return cls(sample, time.perf_counter() - started, memory.mib, known, mask, text.caution())
 
 
 def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, look: FirstLook) -> StackCalibration:
@@ -127,7 +134,13 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
     seen = (*shared_noise(factors, calibration.sigma_phase_rad), *lying.cautions())
     calibration = replace(
         calibration,
-        warnings=(*(told or _stored_twice(stack, inside)), *_clipped(limits, inside), *calibration.warnings, *seen),
+        warnings=(
+            *(() if look.written is None else (look.written,)),
+            *(told or _stored_twice(stack, inside)),
+            *_clipped(limits, inside),
+            *calibration.warnings,
+            *seen,
+        ),
     )
     doubtful = plan.neighbours == "in doubt" and _is_doubtful(calibration, sample)
     return StackCalibration(calibration, surface, doubtful, look.seconds, time.perf_counter() - read, factors, lying)

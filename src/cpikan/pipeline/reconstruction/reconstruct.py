@@ -178,7 +178,7 @@ class _Run:
         ):
             context = Context(
                 stack=stack,
-                settings=self.settings,
+                settings=replace(self.settings, mask=look.mask),
                 plan=plan,
                 calibrated=calibration,
                 kernels=kernels,

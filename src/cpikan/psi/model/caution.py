@@ -33,6 +33,7 @@ CAUTIONS: dict[str, str] = {
     "steps-uncertain": "fitted steps are uncertain by more than two degrees",
     "steps-undetermined": "the frames do not determine their steps: nominal ones are used",
     "surface-fitted": "the map is a smooth surface fitted to few or bad raw frames",
+    "text-in-frames": "something was written into the frames and changes from one to the next: left out",
     "wavelength-off": "a wavelength was fitted to the phases",
     "wavelengths-disagree": "the wavelengths disagree by more than noise",
     "wavelengths-exchanged": "the wavelengths were given in another order than the frames have",
