@@ -19,6 +19,7 @@ from cpikan.pipeline.stacks.subsample import should_differ, take_subsample
 from cpikan.psi.calibration import planning
 from cpikan.psi.calibration.averages import average_factors, shared_noise
 from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, Subsample, calibrate
+from cpikan.psi.calibration.patch_agreement import shared_variance
 from cpikan.psi.calibration.picture import Picture, Window
 from cpikan.psi.calibration.questioned import calibrate_questioned, step_major
 from cpikan.psi.calibration.registration import Registration, registration
@@ -130,7 +131,10 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
         model = calibration.model.demodulation
         windows = _windows(stack if used is None else stack.in_order(used.order), sample)
         factors = average_factors(windows[0].frames, model, windows[0].position)
-        lying = _registration(windows, calibration, settings.worker_threads)
+        lying, shared = _registration(windows, calibration, settings.worker_threads)
+    if calibration.model.search is not None:
+        search = replace(calibration.model.search, shared=max(calibration.model.search.shared, shared))
+        calibration = replace(calibration, model=replace(calibration.model, search=search))
     seen = (*shared_noise(factors, calibration.sigma_phase_rad), *lying.cautions())
     calibration = replace(
         calibration,
@@ -184,14 +188,16 @@ def _windows(stack: FrameStack, sample: Subsample) -> list[Window]:
     return windows
 
 
-def _registration(windows: list[Window], calibration: Calibration, threads: int) -> Registration:
-    """Look whether the images of several wavelengths lie on each other."""
+def _registration(windows: list[Window], calibration: Calibration, threads: int) -> tuple[Registration, float]:
+    """Look whether the images of several wavelengths lie on each other, and for phase errors that neighbours share."""
     model = calibration.model
     if model.search is None:
-        return Registration(1)
+        return Registration(1), 0.0
     with RowPool(threads) as pool:
         pictures = list(pool.share(lambda window: Picture.of(window, model.demodulation), windows))
-        return registration(pictures, model.search, calibration.sigma_phase_rad, pool.share)
+        sigma = calibration.sigma_phase_rad
+        shared = shared_variance(pictures, model.search, sigma, pool.share)
+        return registration(pictures, model.search, sigma, pool.share), shared
 
 
 def _without_repeats(
