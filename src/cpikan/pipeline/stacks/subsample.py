@@ -18,7 +18,9 @@ _WHOLE_ROWS = 4  # kept entire, for noise from neighbours
 _LIT = 0.3  # of the brightest pixels
 _FEWEST_LIT = 200
 _FEWEST_FRAMES = 4  # that differ, of one wavelength: their steps can be fitted; three of four may be enough too
-_DARK = 0.15  # of the light of the other frames
+_BRIGHTER = 0.75  # of the frames are no brighter than what counts as usual: half of them may be dark
+_SPAN = 3.29  # standard deviations of noise from 5 to 95 % of the samples
+_DIM, _DARK = 0.35, 0.15  # of the light of the other frames: with its noise, and without
 _STRIPED = 0.6  # of the light of a frame that its fringes span, where there is a whole one
 _WRAPPED = 0.7  # full-range fringes: wrapped light has half the steps once read as unsigned, light of either sign twice
 
@@ -114,13 +116,24 @@ def _check_dark(stack: FrameStack, sample: Subsample) -> None:
         low, high = (np.array([_known_quantile(frame, share) for frame in lit]) for share in (0.05, 0.95))
         floor = float(low.min())
         light, swing = high - floor, high - low
+        usual, noise = np.quantile(light, _BRIGHTER), _row_noise_dn(sample.rows.samples[i])
+        beside_noise = np.sqrt(np.maximum(light**2 - (_SPAN * noise) ** 2, 0))
+        dark = (light < _DIM * usual) & (beside_noise < _DARK * usual)  # narrow fringes look like noise, but not dim
         # a part without fringes is dark as a whole in some frame, and even in all of them: that is no fault
-        striped = np.median(swing) > _STRIPED * np.median(light)
-        for k in np.flatnonzero(striped & (light < _DARK * np.median(light))):
+        striped = np.quantile(swing, _BRIGHTER) > _STRIPED * usual
+        for k in np.flatnonzero(striped & dark):
             raise InputError(
                 f"frame {stack.labels[i * stack.shape[1] + int(k)]} is dark ({high[k]:.0f} DN where the others reach "
-                f"{np.median(high):.0f} DN): a dark frame or a lost exposure is no phase step; leave it and its step out"
+                f"{np.quantile(high, _BRIGHTER):.0f} DN): a dark frame or a lost exposure is no phase step; leave it and its "
+                "step out"
             )
+
+
+def _row_noise_dn(samples: np.ndarray) -> np.ndarray:
+    """Estimate the noise of frames (K,) from how samples (K, rows, W) differ from the middle of their two neighbours."""
+    whole = samples.astype(np.float32).reshape(len(samples), -1)
+    bend = np.abs(whole[:, 1:-1] - (whole[:, 2:] + whole[:, :-2]) / 2)
+    return np.array([_known_quantile(one, 0.5) for one in bend]) / (0.6745 * 1.5**0.5)
 
 
 def _known_quantile(values: np.ndarray, share: float) -> float:
