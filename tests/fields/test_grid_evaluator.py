@@ -92,12 +92,12 @@ def test_a_single_tensor_field_and_an_uneven_grid():
     assert np.allclose(by_kernel(network, y, x), by_torch(network, y, x)[..., 0], atol=1e-5)
 
 
-def test_a_subset_of_the_image_and_points_beyond_the_partition():
+def test_a_subset_of_the_image_up_to_the_ends_of_the_partition():
     partition = Partition.tiles((40, 50), 20, 8)
     field = DecomposedField(
         partition, ScaledCPIKAN([2, 3, 1], 3, DecomposedField.boxes(partition), networks=len(partition))
     )
-    y, x = np.arange(13, 19) + 0.5, np.array([-1.0, 20.5, 49.0, 51.0])
+    y, x = np.arange(13, 19) + 0.5, np.array([0.0, 20.5, 49.0, 50.0])
     assert np.allclose(by_kernel(field, y, x), by_torch(field, y, x)[..., 0], atol=1e-5)
 
 

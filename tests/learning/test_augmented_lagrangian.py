@@ -12,7 +12,7 @@ from test_checkpoint import both, same
 from cpikan.errors import InputError
 from cpikan.fields.functional import parameter_vector
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
-from cpikan.learning import solver
+from cpikan.learning import solve_settings
 from cpikan.learning.augmented_lagrangian import AugmentedLagrangian, with_multipliers
 from cpikan.learning.balancers.kinds import balancer_named
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
@@ -301,9 +301,9 @@ def test_exact_is_asked_for_and_refused_where_there_is_nothing_to_hold():
 
 
 def test_the_form_of_the_solution_is_made_once(monkeypatch):
-    calls, make = [], solver.with_exact_conditions
+    calls, make = [], solve_settings.with_exact_conditions
     monkeypatch.setattr(
-        solver, "with_exact_conditions", lambda *given, **how: calls.append(given) or make(*given, **how)
+        solve_settings, "with_exact_conditions", lambda *given, **how: calls.append(given) or make(*given, **how)
     )
     solve(fitted(), line(), Recipe("r", "", (Adam(1),)), settings=SolveSettings(1e4, constraints="exact"))
     assert len(calls) == 1

@@ -177,8 +177,8 @@ def test_pistons_and_tilts_between_wavelengths(seed, tmp_path):
     faults = replace(READ_NOISE, piston_rad=0.8, wavelength_tilt_rad=0.4, holes=4, aperture=0.85)
     scene = make_scene(seed, (150, 170), WAVES_NM, STEPS_DEG, faults)
     result = _run(stack_of(scene.frames), tmp_path / "out.npy")
-    # estimated on a subsample, the tilts leave a plane (taken off here) and nothing else
-    _against_truth(scene, _maps(result), WAVES_NM[0] / 4)
+    # the tilts leave a plane, which is taken off here, and nothing else; sigma allows for it, for nothing tells its size
+    _against_truth(scene, _maps(result), WAVES_NM[0] / 4, coverage=(0.93, 1.001))
 
 
 def test_two_wavelengths(wafer, tmp_path):

@@ -86,8 +86,11 @@ def test_orders_far_away_that_fit_because_a_wavelength_is_off_are_not_taken() ->
     waves = (540.0, 558.0, 594.0)
     frames = frames_of(waves, noise_dn=6.0, surface=steep_nm())
     found = found_in(frames, told((540.0, 558.0, 594.594)))
-    assert names(found) == ["range-filled"]
-    assert "the shorter one is used" in found.warnings[0].text
+    assert set(names(found)) == {
+        "range-filled",
+        "smooth-errors-removed",
+    }  # a tilt between the wavelengths stands for it
+    assert any("the shorter one is used" in one.text for one in found.warnings)
     assert found.range_nm is not None
     assert found.range_nm < 20_000
     assert found_in(frames, told(waves)).warnings == ()

@@ -94,9 +94,9 @@ def find_limits(
     ``told_dn`` is the largest value of the type or of the bit depth that was given, inf for floats. Left-justified data,
     whose low bits are never used, have a bit depth in units of their step. A ceiling below that is one where samples of
     pixels that change from frame to frame gather, many more than just below: fringes without clipping thin out towards
-    their crests. Black is where they gather in the same way at the lower end, wherever that lies. Noise gathers
-    there too where fringes come near an end: what it puts there changes no phase, and is not clipped; ``noise_dn`` tells how
-    much there is, and is asked where samples gather.
+    their crests. Black is where they gather in the same way at the lower end, wherever that lies, of floats at zero or
+    below. Noise gathers there too where fringes come near an end: what it puts there changes no phase, and is not clipped;
+    ``noise_dn`` tells how much there is, and is asked where samples gather.
     """
     flat = frames.reshape(-1, frames.shape[-1])
     quantum = _quantum(flat, told_dn)
@@ -114,6 +114,8 @@ def find_limits(
         least = _DEEP * noise_dn()
         white, black = (_pile(ordered, step, span, least) for ordered in ends)
     floor = -math.inf if black is None else -black
+    if flat.dtype.kind == "f" and floor > 0:  # linearised light ends at the first value of its table: that is no black
+        floor = -math.inf
     if white is None or white >= top:
         return SampleLimits(top, quantum, black_dn=floor, swing_dn=swing)
     return SampleLimits(white, quantum, piled=True, black_dn=floor, swing_dn=swing)
