@@ -150,3 +150,11 @@ def test_both_ends_are_told_in_one_sentence() -> None:
     assert told is not None
     assert "saturated in at least one frame (at 255 DN)" in told.text
     assert "clipped at black in at least one frame (at 0 DN" in told.text
+
+
+@pytest.mark.parametrize(("foot", "black"), [(0.0, 0.0), (64.6, -np.inf)])
+def test_light_that_a_table_linearised_has_no_black_but_zero(foot: float, black: float) -> None:
+    phase = np.random.default_rng(3).uniform(0, 2 * np.pi, 4000)
+    light = foot + 80 + 100 * np.cos(phase + np.radians([0, 90, 180, 270])[:, None])
+    frames = np.maximum(light, foot).astype(np.float32)[None]
+    assert find_limits(frames, np.inf, None).black_dn == black
