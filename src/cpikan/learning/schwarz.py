@@ -144,7 +144,8 @@ class Schwarz:
         self, numbers: Sequence[int], owned: Sequence[np.ndarray], inverses: dict[bytes, np.ndarray]
     ) -> list[_Group]:
         """Put parts with the same inverse together: boxes of one shape are factored once."""
-        columns, alike = self.rows.tocsc(), {}
+        columns = self.rows.tocsc()
+        alike: dict[bytes, list[int]] = {}
         for number in numbers:
             local = columns[:, self.parts[number]]
             square = (local.T @ local).toarray()

@@ -116,11 +116,12 @@ class Blocks(Strategy):
         problem = run.problem
         patches = Patchwork(problem, cut, modes, self._unit(run))
         linear, damping = is_linear_problem(problem), _DAMPING[cut.sharp]
-        solve = partial(solve_dissected, places=patches.places, damping=damping)
+        direct = partial(solve_dissected, places=patches.places, damping=damping)
         steered = None
         if cut.schwarz is not None:
             space = CoarseSpace(patches.partitions[-1], modes, problem.outputs)
-            solve = steered = SchwarzSolve(patches.places, damping, space, cut.schwarz)
+            steered = SchwarzSolve(patches.places, damping, space, cut.schwarz)
+        solve = steered or direct
         if not linear and run.placed:
             patches.guess(run.iterate.field)
         elif not linear:
