@@ -5,7 +5,7 @@
 Diffusion u_t = D u_xx on [-W/2, W/2] x [0, 1], u = sin(12 pi x / W) exp(-0.1 pi^2 t): W = 12 is the problem of Mostajeran and
 Faroughi (arXiv 2501.02762), the others are the same one stretched. Networks of some 500 parameters: [2, 8, 8, 1] of degree 5
 behind the affine map (scaled-cpikan), behind tanh of the coordinates as they are (cpikan), tanh networks [2, 19, 19, 1] of
-scaled (scaled-mlp) and of plain coordinates (mlp). All have the same points, weights by the recipe, and processor seconds on one core.
+scaled (scaled-mlp) and of plain coordinates (mlp), with equal points and processor seconds on one core, weights by the recipe.
 results/affine_scaling.csv has the relative L2 error of each.
 """
 
