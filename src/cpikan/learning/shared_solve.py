@@ -26,6 +26,8 @@ def check_shared(problem: Problem, own: Strategy | None, settings: SolveSettings
         settings.cut.levels > 1
     ):  # of what levels say twice rounding decides, and that goes with the order of elimination
         raise InputError(f"{settings.cut.levels} levels of subdomains for {count} processes: give one level")
+    if settings.cut.schwarz is not None:
+        raise InputError(f"a Schwarz method for {count} processes, which eliminate directly: leave it out")
     boxes = len(settings.cut.partition(problem))
     if count > boxes:
         raise InputError(f"{count} processes for {boxes} subdomains: start at most {boxes}, or give more subdomains")

@@ -21,6 +21,8 @@ from cpikan.learning.objective import make_objective
 from cpikan.learning.runner import Runner
 from cpikan.learning.samplers.points import Points
 from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.strategies.coarse_space import CoarseSpace
+from cpikan.learning.strategies.interface_system import SchwarzSolve
 from cpikan.learning.strategies.patchwork import Patchwork, can_patch
 from cpikan.learning.strategies.shared_dissection import solve_shared
 from cpikan.learning.strategies.slab_system import SlabSystem
@@ -114,7 +116,11 @@ class Blocks(Strategy):
         """Solve for the series of a level, and offer their field; None where they are not finite."""
         problem = run.problem
         patches = Patchwork(problem, cut, modes, self._unit(run), run.ranks)
-        steps, cost = solve_series(patches, run.iterate.field if run.placed else None)
+        steered = None
+        if cut.schwarz is not None:
+            space = CoarseSpace(patches.partitions[-1], modes, problem.outputs)
+            steered = SchwarzSolve(patches.places, _DAMPING[cut.sharp], space, cut.schwarz)
+        steps, cost = solve_series(patches, run.iterate.field if run.placed else None, steered)
         run.count(steps)
         if not math.isfinite(cost):
             return None
@@ -124,6 +130,8 @@ class Blocks(Strategy):
         else:
             run.offer(patches.field(), _POINTS)
         run.figures = {"modes": list(modes), "boxes": len(patches.places), "equation_points": patches.points}
+        if steered is not None:
+            run.figures["schwarz_iterations"] = steered.iterations
         run.report_progress(modes=modes[0], boxes=len(patches.places))
         return patches
 
@@ -137,13 +145,16 @@ class Blocks(Strategy):
         return unit_of(values.abs().amax(dim=0))
 
 
-def solve_series(patches: Patchwork, start: Callable[[Tensor], Tensor] | None = None) -> tuple[int, float]:
+def solve_series(
+    patches: Patchwork, start: Callable[[Tensor], Tensor] | None = None, steered: SchwarzSolve | None = None
+) -> tuple[int, float]:
     """Solve for the coefficients of all series, of a nonlinear problem from ``start`` or from what its conditions say.
 
-    Gives the number of steps and the cost; all processes have all coefficients then.
+    Directly, or ``steered`` by a Schwarz method. Gives the number of steps and the cost; all processes have all coefficients
+    then.
     """
     linear, damping = is_linear_problem(patches.problem), _DAMPING[patches.cut.sharp]
-    solve = partial(solve_shared, places=patches.places, damping=damping, share=patches.share)
+    solve = steered or partial(solve_shared, places=patches.places, damping=damping, share=patches.share)
     if not linear and start is not None:
         patches.guess(start)
     elif not linear:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -60,20 +60,37 @@ def solve_elements(elements: Sequence[Element], sizes: Mapping[int, int]) -> dic
     kept: list[Kept] = []
     eliminated(list(elements), total, sizes, kept)
     found = {node: torch.zeros(size, dtype=torch.float64) for node, size in sizes.items()}
-    for one in reversed(kept):
-        substituted(one, sizes, found)
+    put_back(kept, sizes, found)
     return found
 
 
-def substituted(one: Kept, sizes: Mapping[int, int], found: dict[int, Tensor]) -> None:
-    """Solve for the nodes of some kept rows, where those that they depend on have been found."""
-    count = sum(sizes[node] for node in one.gone)
-    right = -one.rows[:, -1]
-    if one.open:
-        right = right - one.rows[:, count:-1] @ torch.cat([found[node] for node in one.open])
-    solved = torch.linalg.solve_triangular(firm(one.rows[:, :count]), right[:, None], upper=True).squeeze(1)
-    for node, part in zip(one.gone, solved.split([sizes[node] for node in one.gone]), strict=True):
-        found[node] = part
+def condensed(sets: Sequence[BlockRows], places: Tensor, damping: float) -> tuple[list[Element], list[int], list[Kept]]:
+    """Eliminate every block by itself, of rows that touch at most two: what is left of each is an element of its faces.
+
+    Gives the elements, the sizes of all nodes (first the blocks, then a face for every pair that shares rows), and what was
+    kept for ``put_back``.
+    """
+    elements, known = split(sets, places, damping)
+    number = {node: place for place, node in enumerate(known)}
+    elements = [replace(one, nodes=tuple(number[node] for node in one.nodes)) for one in elements]
+    sizes = dict(enumerate(known.values()))
+    total = Counter(node for one in elements for node in one.nodes)
+    kept: list[Kept] = []
+    return [eliminated([one], total, sizes, kept) for one in elements], list(sizes.values()), kept
+
+
+def put_back(
+    kept: Sequence[Kept], sizes: Mapping[int, int] | Sequence[int], found: dict[int, Tensor] | list[Tensor]
+) -> None:
+    """Solve for the nodes that were eliminated, the last first, and put them among those that were ``found``."""
+    for one in reversed(kept):
+        count = sum(sizes[node] for node in one.gone)
+        right = -one.rows[:, -1]
+        if one.open:
+            right = right - one.rows[:, count:-1] @ torch.cat([found[node] for node in one.open])
+        solved = torch.linalg.solve_triangular(firm(one.rows[:, :count]), right[:, None], upper=True).squeeze(1)
+        for node, part in zip(one.gone, solved.split([sizes[node] for node in one.gone]), strict=True):
+            found[node] = part
 
 
 def eliminated(elements: list[Element], total: Counter[int], sizes: Mapping[int, int], kept: list[Kept]) -> Element:

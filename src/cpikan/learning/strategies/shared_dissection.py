@@ -18,9 +18,9 @@ from cpikan.learning.strategies.dissection import (
     joined,
     longest_columns,
     pair_of,
+    put_back,
     solve_dissected,
     split,
-    substituted,
     whole,
 )
 from cpikan.partition.owners import merges
@@ -100,13 +100,11 @@ class _Tree:
             found = dict(zip(left.nodes, values.split([self._sizes[node] for node in left.nodes]), strict=True))
         stop = len(self._kept)
         for (whose, other), level in zip(reversed(given), reversed(levels), strict=True):
-            for one in reversed(self._kept[level:stop]):
-                substituted(one, self._sizes, found)
+            put_back(self._kept[level:stop], self._sizes, found)
             stop = level
             if other.nodes:
                 ranks.send(torch.cat([found[node] for node in other.nodes])[None], whose)
-        for one in reversed(self._kept[:stop]):
-            substituted(one, self._sizes, found)
+        put_back(self._kept[:stop], self._sizes, found)
         return found
 
     def _inside(self, node: int, first: int, last: int) -> bool:
