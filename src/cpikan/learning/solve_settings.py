@@ -154,8 +154,13 @@ class SolveSettings:
         if self.cut is None:
             return recipe
         free = isinstance(recipe.own, AutoStrategy) and not self.trains and can_patch(problem)
-        if not free and (self.cut.refine or self.cut.modes is not None):
-            what = "refine" if self.cut.refine else "modes"
+        asked = {
+            "refine": self.cut.refine,
+            "modes": self.cut.modes is not None,
+            "schwarz": self.cut.schwarz is not None,
+        }
+        if not free and any(asked.values()):
+            what = next(name for name, given in asked.items() if given)
             raise InputError(
                 f"{what} of subdomains for recipe {recipe.name}, which trains networks there: give recipe default, and an "
                 "equation without integrals and unknown coefficients"

@@ -20,7 +20,9 @@ from cpikan.learning.objective import make_objective
 from cpikan.learning.runner import Runner
 from cpikan.learning.samplers.points import Points
 from cpikan.learning.stop_reason import StopReason
+from cpikan.learning.strategies.coarse_space import CoarseSpace
 from cpikan.learning.strategies.dissection import solve_dissected
+from cpikan.learning.strategies.interface_system import SchwarzSolve
 from cpikan.learning.strategies.patchwork import Patchwork, can_patch
 from cpikan.learning.strategies.slab_system import SlabSystem
 from cpikan.learning.strategies.slabs import unit_of
@@ -114,7 +116,12 @@ class Blocks(Strategy):
         problem = run.problem
         patches = Patchwork(problem, cut, modes, self._unit(run))
         linear, damping = is_linear_problem(problem), _DAMPING[cut.sharp]
-        solve = partial(solve_dissected, places=patches.places, damping=damping)
+        direct = partial(solve_dissected, places=patches.places, damping=damping)
+        steered = None
+        if cut.schwarz is not None:
+            space = CoarseSpace(patches.partitions[-1], modes, problem.outputs)
+            steered = SchwarzSolve(patches.places, damping, space, cut.schwarz)
+        solve = steered or direct
         if not linear and run.placed:
             patches.guess(run.iterate.field)
         elif not linear:
@@ -129,6 +136,8 @@ class Blocks(Strategy):
         else:
             run.offer(patches.field(), _POINTS)
         run.figures = {"modes": list(modes), "boxes": len(patches.places), "equation_points": patches.points}
+        if steered is not None:
+            run.figures["schwarz_iterations"] = steered.iterations
         run.report_progress(modes=modes[0], boxes=len(patches.places))
         return patches
 

@@ -28,7 +28,7 @@ class Element:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class Kept:
     """Rows of R of the nodes that were eliminated, with the nodes that they still depend on."""
 
     gone: tuple[int, ...]
@@ -57,9 +57,27 @@ def solve_dissected(sets: Sequence[BlockRows], places: Tensor, damping: float = 
 def solve_elements(elements: Sequence[Element], sizes: Sequence[int]) -> list[Tensor]:
     """Minimise the squares of all rows over the nodes, of ``sizes`` unknowns each; those that no row touches are zero."""
     total = Counter(node for one in elements for node in one.nodes)
-    kept: list[_Kept] = []
+    kept: list[Kept] = []
     _eliminated(list(elements), total, sizes, kept)
     found = [torch.zeros(size, dtype=torch.float64) for size in sizes]
+    put_back(kept, sizes, found)
+    return found
+
+
+def condensed(sets: Sequence[BlockRows], places: Tensor, damping: float) -> tuple[list[Element], list[int], list[Kept]]:
+    """Eliminate every block by itself, of rows that touch at most two: what is left of each is an element of its faces.
+
+    Gives the elements, the sizes of all nodes (first the blocks, then a face for every pair that shares rows), and what was
+    kept for ``put_back``.
+    """
+    elements, sizes = _split(sets, places, damping)
+    total = Counter(node for one in elements for node in one.nodes)
+    kept: list[Kept] = []
+    return [_eliminated([one], total, sizes, kept) for one in elements], sizes, kept
+
+
+def put_back(kept: Sequence[Kept], sizes: Sequence[int], found: list[Tensor]) -> None:
+    """Solve for the nodes that were eliminated, the last first, and put them among those that were ``found``."""
     for one in reversed(kept):
         count = sum(sizes[node] for node in one.gone)
         right = -one.rows[:, -1]
@@ -68,10 +86,9 @@ def solve_elements(elements: Sequence[Element], sizes: Sequence[int]) -> list[Te
         solved = torch.linalg.solve_triangular(firm(one.rows[:, :count]), right[:, None], upper=True).squeeze(1)
         for node, part in zip(one.gone, solved.split([sizes[node] for node in one.gone]), strict=True):
             found[node] = part
-    return found
 
 
-def _eliminated(elements: list[Element], total: Counter[int], sizes: Sequence[int], kept: list[_Kept]) -> Element:
+def _eliminated(elements: list[Element], total: Counter[int], sizes: Sequence[int], kept: list[Kept]) -> Element:
     """Eliminate the nodes that these elements alone touch; gives what is left for the others as one element."""
     if len(elements) == 1:
         parts = elements
@@ -84,7 +101,7 @@ def _eliminated(elements: list[Element], total: Counter[int], sizes: Sequence[in
     count = sum(sizes[node] for node in gone)
     triangle = _triangle(_stacked(parts, (*gone, *still), sizes, count), bool(gone))
     if gone:
-        kept.append(_Kept(gone, still, triangle[:count].clone()))
+        kept.append(Kept(gone, still, triangle[:count].clone()))
     return Element(elements[0].place, still, triangle[count:, count:].clone())
 
 

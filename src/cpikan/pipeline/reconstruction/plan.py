@@ -22,7 +22,7 @@ from cpikan.pipeline.reconstruction.stages.unwrap import Ripple, Unwrap
 from cpikan.pipeline.reconstruction.stages.widen_sigma import WidenSigma
 from cpikan.pipeline.reconstruction.stages.write import Write
 from cpikan.pipeline.stacks.stack import FrameStack
-from cpikan.psi.calibration.registration import EdgeReach
+from cpikan.psi.calibration.movement.registration import EdgeReach
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.select import choose_device
 from cpikan.psi.model.schemes import LEAST_SQUARES

@@ -87,6 +87,12 @@ class SolveOptions:
     )
     levels: int | None = option(None, "levels of subdomains of fbpinn, each half as fine as the next", metavar="N")
     refine: bool = option(False, "halve subdomains where their series do not converge (layers, corners, jumps)")
+    schwarz: str | None = option(
+        None,
+        "solve for series on subdomains by GMRES with the additive, multiplicative or restricted Schwarz method and its coarse "
+        "level, instead of eliminating their interfaces",
+        metavar="NAME",
+    )
     seed: int = option(0, "of points and starts")
     seeds: int = option(1, "solve for N seeds from --seed on", metavar="N")
     seconds: float = option(60.0, "time limit of a solve")
@@ -105,7 +111,7 @@ class SolveOptions:
         for flag in ("hidden", "degree", "embedding"):
             if getattr(self, flag) is not None and self.field is None:
                 raise InputError(f"--{flag} without a network: name one with --field")
-        for flag in ("coupling", "levels", "refine"):
+        for flag in ("coupling", "levels", "refine", "schwarz"):
             if getattr(self, flag) and self.subdomains is None:
                 raise InputError(f"--{flag} without subdomains: give their number per axis, as --subdomains 4x4")
         if self.subdomains is not None and (self.field is not None or self.curriculum is not None):
@@ -180,6 +186,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
         "coupling": options.coupling,
         "levels": options.levels,
         "refine": options.refine,
+        "schwarz": options.schwarz,
         "reason_text": first.stop_reason.text,
         **(_baseline(first) if options.baseline else {}),
     }
@@ -191,7 +198,7 @@ def _subdomains(options: SolveOptions) -> Any:
         return None
     from cpikan.learning.subdomains import Subdomains
 
-    return Subdomains.read(options.subdomains, options.coupling, options.levels, options.refine)
+    return Subdomains.read(options.subdomains, options.coupling, options.levels, options.refine, options.schwarz)
 
 
 def _folder(options: SolveOptions, seed: int) -> Path | None:
