@@ -81,8 +81,8 @@ class Refine(Stage):
         )
         apart = Caution(
             "orders-apart",
-            f"the map falls into {joined.components} parts whose whole orders against each other no smooth surface decides: all "
-            "but the largest are flagged ambiguous (8)",
+            f"the map falls into {joined.components} parts whose whole orders against each other no smooth surface decides: "
+            "all but the largest are flagged ambiguous (8)",
         )
         cautions = [
             *([] if report["surfaces"] else [missing]),
