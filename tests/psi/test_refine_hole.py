@@ -39,7 +39,7 @@ def test_a_surface_of_order_eight_goes_on_through_a_fifth_of_the_frame(kind):
     surface, hole = zernike(rng) * WAVE_NM / 2, holes(kind)
     height, sigma = at_blocks(guessed(surface, hole, rng))
     assert np.abs(height - surface)[hole].max() < 3 * NOISE_NM / 8
-    assert sigma[hole].max() < NOISE_NM / 4
+    assert sigma[hole].max() < NOISE_NM / 2  # of a single pixel
 
 
 def test_sigma_is_what_the_guess_is_off_by_and_grows_inwards():
@@ -58,7 +58,6 @@ def test_sigma_is_what_the_guess_is_off_by_and_grows_inwards():
         found = guess_hole(Surroundings(measured, NOISE_NM, mine))
         assert found is not None
         height, sigma = at_blocks(found)
-        print(seed, np.abs(height - surface)[mine].max(), sigma[mine].max(), sigma[mine].min())
         scores.append(float(np.sqrt(np.mean(((height - surface) / sigma)[mine] ** 2))))
         inside.append(sigma[radius < 2].mean())
         rim.append(sigma[mine & (radius >= 7)].mean())

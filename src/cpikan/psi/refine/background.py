@@ -155,7 +155,9 @@ def fit_surface(cells: Cells) -> Surface | None:
     for deviation, noise in zip(evidence.deviation, evidence.shared, strict=True):
         scale = np.r_[np.ones(cells.free), deviation]
         system = np.vstack([whole[:, :many] * scale, prior])
-        reduced = qr(np.column_stack([system, np.r_[whole[:, many], np.zeros(len(prior))]]), mode="r", check_finite=False)[0]
+        reduced = qr(
+            np.column_stack([system, np.r_[whole[:, many], np.zeros(len(prior))]]), mode="r", check_finite=False
+        )[0]
         inverse = solve_triangular(reduced[:many, :many], np.eye(many), check_finite=False)
         found.append(scale * (inverse @ reduced[:many, many]))
         roots.append(np.sqrt(noise) * scale[:, None] * inverse)

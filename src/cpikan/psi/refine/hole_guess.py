@@ -14,7 +14,7 @@ from cpikan.psi.refine.background_cells import Frame, Parts, cut_cells
 from cpikan.psi.refine.protocol import BLOCK_PX
 
 _CELLS = 48  # along the longer side of the surroundings
-_SMALL_DEGREE, _SMALL = 8, 24  # of surroundings of at most so many blocks a side
+_TOO_SURE = 2.0  # a prior that is learnt from what is seen, of what is not: measured, benchmarks/far_gaps.py
 _FLOOR_NM = 1e-3  # of a cell: noise-free frames have rounding left
 _MEMBRANE = 20_000  # cells of a hole in which differences from the background are led on
 _NEAR = 4  # blocks: residuals so near tell what the background does not follow
@@ -64,16 +64,14 @@ def _between(values: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     return values
 
 
-def guess_hole(around: Surroundings) -> HoleGuess | None:
+def guess_hole(around: Surroundings, degree: int = DEGREE) -> HoleGuess | None:
     """Guess what lies in the hole; None where too few blocks around have all of their pixels.
 
-    The variance is that of the background's prediction, and the mean square of what blocks near the hole lie off it.
-    Differences at the rim are led on by a membrane, so that the guess begins where the measured heights end and overshoots
-    nowhere.
+    Sigma is twice that of the background's prediction, and the RMS of what blocks near the hole lie off it. Differences at
+    the rim are led on by a membrane, so that the guess begins where the measured heights end and overshoots nowhere.
     """
     known = np.isfinite(around.height_nm) & ~around.hole
     longest = max(known.shape)
-    degree = DEGREE if longest > _SMALL else _SMALL_DEGREE
     noise = max(around.noise_nm / BLOCK_PX, _FLOOR_NM)
     parts = Parts(around.height_nm, np.full(known.shape, noise), known.astype(np.int32))
     surface = fit_surface(cut_cells(parts, max(1, -(-longest // _CELLS)), degree, _FLOOR_NM)) if known.any() else None
@@ -96,7 +94,7 @@ def _nodes(surface: Surface, frame: Frame, degree: int, off_nm2: float) -> np.nd
     """Compute sigma at nodes over the window, the outermost on its edges."""
     at = [np.linspace(0, n, min(n, _NODES) + 1) for n in frame.shape]
     y, x = np.meshgrid(*(frame.scaled(k, a) for k, a in enumerate(at)), indexing="ij")
-    sigma = surface.sigma(basis(np.stack([y.ravel(), x.ravel()], axis=1), degree))
+    sigma = _TOO_SURE * surface.sigma(basis(np.stack([y.ravel(), x.ravel()], axis=1), degree))
     return np.sqrt(sigma.reshape(y.shape) ** 2 + off_nm2)
 
 
