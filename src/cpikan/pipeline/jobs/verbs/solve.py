@@ -12,6 +12,7 @@ from cpikan.option import option
 from cpikan.pipeline.jobs.job import Job, Verb
 from cpikan.storage.formats import picture
 from cpikan.streaming.events import Events
+from cpikan.streaming.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,14 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
 
     Raises InputError for an unknown problem or recipe, and for a checkpoint of another run.
     """
+    from cpikan.streaming.ranks import ranks_here
+
+    with ranks_here() as ranks:
+        found = _solved(job, events, ranks)
+        return {**found, "rank": ranks.rank} if ranks.rank else found
+
+
+def _solved(job: Job, events: Events, ranks: Ranks) -> dict[str, Any]:
     from cpikan.learning.curriculum import Curriculum, solve_curriculum
     from cpikan.learning.solver import SolveSettings, solve
 
@@ -152,6 +161,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
             constraints=options.constraints,
             start_from=options.start_from,
             subdomains=_subdomains(options),
+            ranks=ranks,
         )
         if curriculum is None:
             found = solve(problem, _field(problem, options, seed), options.recipe, seed=seed, settings=settings)
@@ -162,9 +172,9 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     for warning in dict.fromkeys(text for solution in solutions for text in solution.warnings):
         events.warning(warning)
     first = solutions[0]
-    if options.history:
+    if options.history and ranks.rank == 0:
         first.history.save(options.history)
-    if options.plot:
+    if options.plot and ranks.rank == 0:
         first.plot(options.plot)
     return {
         **_median(solutions),
