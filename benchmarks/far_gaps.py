@@ -9,8 +9,8 @@ the noise of a pixel is 0.05 rad. Kinds of ``results/far_gaps.csv``:
 * ``trench``: two sides of a trench from edge to edge, one raised by random whole turns; ``step``: also by 0.1 to 0.5
   turns; ``rough``: a surface that turns over within the trench. ``outcome``: right, apart (left ambiguous), or wrong.
 * ``trench-filled``, ``island-filled``: in-painting of a map that is one component; ``rms_nm`` of the error in the hole,
-  ``pull`` that over sigma, ``peak_mib`` the largest anonymous memory of the process. ``smooth-N``: noise smoothed over N blocks of
-  8 pixels, around a hole of 16 blocks.
+  ``pull`` that over sigma, ``peak_mib`` the largest anonymous memory of the process. ``smooth-N``: noise smoothed over N blocks
+  of 8 pixels, around a hole of 16 blocks.
 * ``field``, ``field-before``: the surface of ``--method field`` with and without coupling; ``jump_sigma`` is the RMS of what
   neighbouring tiles' own surfaces differ by on shared borders over the stated sigma, ``jump_largest_nm`` the largest of
   these, ``blended_nm`` the largest jump of the blended surface.
