@@ -71,7 +71,8 @@ def _start(closed: ClosedForm, empty: Empty) -> _Tiles:
     coefficients = closed.field.parts.get_parameter("coefficients").detach().clone()
     own = empty(tuple(closed.tiles.height.shape), np.float64)
     total, count, least = empty(shape, np.float64), empty(shape, np.int8), empty(shape, np.float64)
-    total.fill(0.0), count.fill(0), least.fill(np.inf)
+    for array, value in ((total, 0.0), (count, 0), (least, np.inf)):
+        array.fill(value)
     for index in torch.nonzero(closed.modes > 0).flatten().split(_CHUNK):
         own[index.numpy()] = _drawn(closed, coefficients[index]).numpy()
         for tile, weight in zip(index.tolist(), _weights(closed, index).numpy(), strict=True):

@@ -135,9 +135,8 @@ def _fill(rows: Rows, labels: np.ndarray, group: _Group, out: tuple[np.ndarray, 
     if not wanted:
         return found
     hole = np.isin(here, wanted)
-    filled, sigma = _guess_small(rows, labels, (window, hole))
-    if filled is None:
-        filled, sigma = inpaint(height[:, window[1]], hole), np.full(hole.shape, np.nan)
+    guessed = _guess_small(rows, labels, (window, hole))
+    filled, sigma = guessed or (inpaint(height[:, window[1]], hole), np.full(hole.shape, np.nan))
     for target, values in zip(out, (filled, sigma), strict=True):
         np.copyto(target[window], values, where=hole)
     done = np.isfinite(filled)
@@ -173,7 +172,7 @@ def _guess(
 
 def _guess_small(
     rows: Rows, labels: np.ndarray, holes: tuple[tuple[slice, slice], np.ndarray]
-) -> tuple[np.ndarray | None, np.ndarray | None]:
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Guess heights and sigma of holes, a window and its pixels; None where nothing around tells them."""
     (y, x), mine = holes
     around = _surroundings((y, x), labels.shape)
@@ -187,7 +186,7 @@ def _guess_small(
 
     found = _guess(rows, hole, around, _SMALL_DEGREE)
     if not isinstance(found, HoleGuess):
-        return None, None
+        return None
     inner = [slice(s.start - a.start, s.stop - a.start) for s, a in zip((y, x), around, strict=True)]
     return found.rows(inner[0], inner[1])
 
