@@ -55,7 +55,7 @@ def _reduced(
         low, high = parts.min(axis=(1, 3)), parts.max(axis=(1, 3))
         mean = np.where(low == high, mean, np.nan)
         name = np.where(np.isfinite(mean), low, 0)
-    return mean, name, _blocks(hole, False).any(axis=(1, 3)), bend
+    return mean, name, np.asarray(_blocks(hole, False).any(axis=(1, 3))), bend
 
 
 def _blocks(values: np.ndarray, beyond: float) -> np.ndarray:
