@@ -32,6 +32,8 @@ _POWERS = (2.0, 3.0, 4.0, 6.0)  # of the degree: surfaces with so many derivativ
 _TAIL = 0.3  # from degree to degree beyond one up to which all are alike: no surface ends at a degree
 _AMPLITUDES = np.logspace(-5, 1, 25)  # of the coefficients, in units of what the data scatter by
 _PARTS = 24  # the largest: they say how smooth the background is
+_MOST = 4_000_000  # numbers in the covariances of all priors: of many parts only the likeliest prior counts
+_RIDGE = 1e-13  # of the mean information: levels that the cells do not tell are held
 _LEAST_SHARE = 1e-4  # of the likeliest prior: others do not count
 
 
@@ -108,18 +110,21 @@ def fit_levels(cells: Cells) -> Levels | None:
     if evidence is None:
         return None
     rest = _triangle(cells)[cells.free :, cells.free :]
+    likeliest = np.argsort(-evidence.log_share)[: max(1, _MOST // cells.parts**2)]
     means, covariances = [], []
-    for deviation, noise in zip(evidence.deviation, evidence.shared, strict=True):
+    for deviation, noise in zip(evidence.deviation[likeliest], evidence.shared[likeliest], strict=True):
         turned, square = _turned(rest, deviation)
         turned = turned / np.sqrt(1 + square)[:, None]
         across, z = turned[:, :-1], turned[:, -1]
-        covariance = np.linalg.pinv(across.T @ across, hermitian=True)
+        gram = across.T @ across
+        covariance = np.linalg.inv(gram + _RIDGE * np.mean(np.diag(gram)) * np.eye(len(gram)))
         means.append(covariance @ (across.T @ z))
         covariances.append(covariance * noise)
     best = int(np.argmax(evidence.log_share))
     # whitened residuals beyond one, in units of the cells' sigma
     unresolved = np.sqrt(max(evidence.noise[best] - 1.0, 0.0) / np.mean(cells.sigma**-2.0))
-    return Levels(np.array(means), np.array(covariances), evidence.log_share, float(unresolved))
+    log_share = evidence.log_share[likeliest] - logsumexp(evidence.log_share[likeliest])
+    return Levels(np.array(means), np.array(covariances), log_share, float(unresolved))
 
 
 @dataclass(frozen=True)
@@ -174,9 +179,11 @@ def _triangle(cells: Cells) -> np.ndarray:
 def _turned(rest: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Turn levels and values (R, K + 1) to the axes of the prior's covariance at the cells, and give its variances (R,)."""
     count = len(deviation)
-    prior = rest[:, :count] * deviation
+    top = rest[:count]  # below it the triangle has no polynomials
+    prior = top[:, :count] * deviation
     values, vectors = eigh(prior @ prior.T, check_finite=False, overwrite_a=True, driver="evd")
-    return vectors.T @ rest[:, count:], np.maximum(values, 0.0)
+    turned = np.vstack([vectors.T @ top[:, count:], rest[count:, count:]])
+    return turned, np.r_[np.maximum(values, 0.0), np.zeros(len(rest) - len(top))]
 
 
 def _evidence(cells: Cells) -> _Evidence | None:
