@@ -110,7 +110,8 @@ def plan_reconstruction(info: StackInfo, settings: ReconstructSettings, target: 
     stages: list[Stage]
     if one_wave:
         stages = [Demodulate.to_phases(), Unwrap(), Ripple()]
-        stages += [Refine.by(surface=method.surface, slopes=slopes)] if method.refines else []
+        far = method.surface or settings.inpaint
+        stages += [Refine.by(surface=method.surface, slopes=slopes, far=far)] if method.refines else []
     else:
         stages = [Demodulate.to_heights(slopes, direct=not whole)]
     stages += [Learn()] if method.network else []
