@@ -62,7 +62,7 @@ def in_process(name: str, method: str, seed: int, given: argparse.Namespace) -> 
     python = sys.executable if METHODS[method][1] == "ours" else given.python
     command = [python, __file__, name, "--worker", method, "--seconds", str(given.seconds), "--seeds", str(seed)]
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=20 * given.seconds + 300, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=100 * given.seconds + 1200, check=False)
     except subprocess.TimeoutExpired:
         return {"note": "did not stop"}
     if ended.returncode:

@@ -67,7 +67,8 @@ def _solver(one: Problem) -> Any:
     sampler = TensorizedSampler([DomainSampler(domain), UniformParametricSampler([])])
     space = NNxSpace(one.outputs, 0, GenericMLP, domain, sampler, layer_sizes=[20, 20, 20], activation_type="tanh")
     equation = _posed(one)(space, residual_size=equations(one), bc_residual_size=len(one.conditions))
-    return NaturalGradientPinnsElliptic(equation, bc_type="weak", matrix_regularization=_REGULARISATION)
+    named = {"bc_type": "weak", "one_loss_by_equation": True}
+    return NaturalGradientPinnsElliptic(equation, matrix_regularization=_REGULARISATION, **named)
 
 
 def _posed(one: Problem) -> type:
