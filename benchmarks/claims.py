@@ -19,7 +19,7 @@ from cpikan.partition import Partition
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
 from cpikan.pipeline.simulation.simulate import simulate
 from cpikan.pipeline.stacks.stack import open_stack
-from cpikan.psi.calibration import planning
+from cpikan.psi.calibration.wavelengths import planning
 from cpikan.psi.simulate import SimulationSettings
 
 RESULTS = Path(__file__).resolve().parent / "results" / "claims.csv"

@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 import cpikan
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.pipeline.stacks.subsample import take_subsample
-from cpikan.psi.calibration.calibrate import Subsample
+from cpikan.psi.calibration.samples.subsample import Subsample
 from cpikan.psi.calibration.surface_fit.fit import SurfaceFitOptions, fit_surface_to_frames
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.surface.aperture import Circle

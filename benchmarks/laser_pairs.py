@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import cpikan
-from cpikan.psi.calibration.planning import default_range_nm
+from cpikan.psi.calibration.wavelengths.planning import default_range_nm
 from faulty_stacks import Bench
 
 CSV = Path(__file__).parent / "results" / "laser_pairs.csv"

@@ -35,7 +35,7 @@ import numpy as np
 
 import cpikan
 from cpikan.pipeline.reconstruction import calibrate
-from cpikan.psi.calibration.planning import widest_range_nm
+from cpikan.psi.calibration.wavelengths.planning import widest_range_nm
 from faulty_stacks import FAULTS, FaultyStack, clean_bench, decided_bench, take
 
 CSV = Path(__file__).parent / "results" / "trust_matrix.csv"

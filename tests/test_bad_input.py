@@ -570,7 +570,7 @@ def test_steps_of_any_size(refused, tmp_path, frames):
 
 
 def test_the_default_range_of_short_wavelengths_is_bounded():
-    from cpikan.psi.calibration import planning
+    from cpikan.psi.calibration.wavelengths import planning
 
     for waves in ((0.8, 0.9), (13.5, 13.9, 15.0)):
         most = planning.MOST_ORDERS * min(waves) / 2

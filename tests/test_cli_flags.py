@@ -50,7 +50,7 @@ VALUES = {
     "--plot": "p.png",
 }
 NEEDED = {
-    **{flag: ["--subdomains", "4x4"] for flag in ("--coupling", "--levels", "--refine")},
+    **{flag: ["--subdomains", "4x4"] for flag in ("--coupling", "--levels", "--refine", "--schwarz")},
     "--model": ["--method", "learned"],
     "--resume": ["--checkpoint", "folder"],
     **{flag: ["--field", "residual"] for flag in ("--hidden", "--degree", "--embedding")},

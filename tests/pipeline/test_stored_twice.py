@@ -10,7 +10,7 @@ import pytest
 
 import cpikan
 from cpikan.pipeline.stacks.subsample import take_subsample
-from cpikan.psi.calibration.repeated import Kept, Repeated, find_repeated
+from cpikan.psi.calibration.samples.repeated import Kept, Repeated, find_repeated
 from cpikan.psi.kernels.weight_field import model_demodulation
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.frame_model import FrameModel

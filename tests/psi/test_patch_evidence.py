@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpikan.psi.calibration import planning
+from cpikan.psi.calibration.wavelengths import planning
 from cpikan.psi.kernels.arguments import Search, pack_search
 from cpikan.psi.kernels.model import DemodulatedRows, HeightRows, OrderSearch, empty_rows
 from cpikan.psi.model.flags import Flag

@@ -28,6 +28,7 @@ from cpikan.learning.trust.levels import Level, noted
 from cpikan.learning.unknowns import network_of, unknowns_of
 from cpikan.physics.problem import Problem
 from cpikan.streaming.events import SILENT, Events, report
+from cpikan.streaming.ranks import ALONE, Ranks
 from cpikan.streaming.run_store import RunStore
 
 # steps from one look at the held-out residuals to the next: counted and not timed, so that equal runs end with equal bits
@@ -74,13 +75,15 @@ class Runner:
         events: Events = SILENT,
         store: RunStore | None = None,
         callback: Callback | None = None,
+        *,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.problem, self.budget, self.seed = problem, budget, seed
+        self.problem, self.budget, self.seed, self.ranks = problem, budget, seed, ranks
         self._events, self._store = events, store
         self._callback, self._asked = callback, False
         self.history = History()
         self.iterations = 0
-        self._now = CLOCKS[budget.clock]
+        self._clock = CLOCKS[budget.clock]
         self.started = self._now()
         self._iterate: Iterate | None = None
         self.levels: tuple[Level, ...] = ()  # left behind, the latest last
@@ -120,6 +123,15 @@ class Runner:
     def left_s(self) -> float:
         """Return the seconds until the time limit."""
         return self.budget.seconds - self.seconds
+
+    def _now(self) -> float:
+        """Read the clock: of several processes that of the first, so that all decide alike."""
+        return self.ranks.first(self._clock())
+
+    @property
+    def _due(self) -> bool:
+        """Tell whether the state is to be saved now."""
+        return self._store is not None and bool(self.ranks.first(self._store.due))
 
     def watch(self, operations: float = 0.0) -> None:
         """Raise OutOfTime where the time is used up, or too short for so many operations."""
@@ -189,7 +201,7 @@ class Runner:
                 state = strategy.step(self, state)
                 state = self._refreshed(state) if self.placed and self.iterations > steps else state
                 ended = self._used_up()
-                if len(self.history.ends) > stages or (self._store is not None and self._store.due):
+                if len(self.history.ends) > stages or self._due:
                     write(state)
         write(state)  # as it is, before the best state is put back: with more to use, a solve goes on from here
         return strategy.close(self, state, ended)
@@ -306,4 +318,5 @@ class Runner:
             "levels": [level.state() for level in self.levels],
             "iterate": self.iterate.state(),
         }
-        self._store.save(whole, {} if self._given else {"field": lambda path: save_field(network, path)})
+        if self.ranks.rank == 0:
+            self._store.save(whole, {} if self._given else {"field": lambda path: save_field(network, path)})

@@ -30,6 +30,7 @@ from cpikan.physics.exact_conditions import with_exact_conditions
 from cpikan.physics.problem import Problem
 from cpikan.physics.regions import Box
 from cpikan.streaming.events import SILENT, Events
+from cpikan.streaming.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class SolveSettings:
     for the equation, by itself or by its name (`LOSS_MODES`). ``start_from`` is a solution, or where one was saved, of this
     or another problem: a copy of its network is the start (`transferred`). With points or any of these six a recipe trains a
     network, whatever it does without. ``subdomains`` (`Subdomains`, or "4x4") cut the region, each with a field of its own.
+    ``ranks`` are processes among which the subdomains are shared (`ranks_here`).
     ``callback(field, record)`` is called with the field as it is and a record of the history, every ten steps, or for each
     field that a strategy has made as a whole (a window of time, a passage); it ends the solve by returning True.
     """
@@ -72,6 +74,7 @@ class SolveSettings:
     loss_mode: LossMode | str = "strong"
     start_from: Solution | Path | str | None = None
     subdomains: Subdomains | str | Sequence[int] | None = None
+    ranks: Ranks = ALONE
 
     def __post_init__(self) -> None:
         if self.resume and self.checkpoint is None:
@@ -154,8 +157,13 @@ class SolveSettings:
         if self.cut is None:
             return recipe
         free = isinstance(recipe.own, AutoStrategy) and not self.trains and can_patch(problem)
-        if not free and (self.cut.refine or self.cut.modes is not None):
-            what = "refine" if self.cut.refine else "modes"
+        asked = {
+            "refine": self.cut.refine,
+            "modes": self.cut.modes is not None,
+            "schwarz": self.cut.schwarz is not None,
+        }
+        if not free and any(asked.values()):
+            what = next(name for name, given in asked.items() if given)
             raise InputError(
                 f"{what} of subdomains for recipe {recipe.name}, which trains networks there: give recipe default, and an "
                 "equation without integrals and unknown coefficients"

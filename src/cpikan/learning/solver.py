@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from hashlib import sha256
 from typing import Any
@@ -27,6 +27,7 @@ from cpikan.learning.objective import Objective
 from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.runner import Callback, Runner
 from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
+from cpikan.learning.shared_solve import check_shared
 from cpikan.learning.solution import Solution
 from cpikan.learning.solve_settings import DEFAULTS
 from cpikan.learning.solve_settings import SolveSettings as SolveSettings
@@ -39,7 +40,9 @@ from cpikan.learning.violations import Violation, violations, zero_cost
 from cpikan.physics.catalogue import problem as problem_named
 from cpikan.physics.problem import Problem
 from cpikan.physics.resonance import near_resonance
+from cpikan.streaming.ranks import same_plan
 from cpikan.streaming.run_store import RunStore
+from cpikan.version import VERSION
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _CHUNK = 4096  # points evaluated at once
@@ -85,9 +88,15 @@ def solve(
         check_field(problem, field)
         settings = settings.sampling(_points(recipe, problem, field, seed))
         mode.check_points(settings.points)
-    store = _store(problem, field, recipe, seed, settings)
+    check_shared(problem, own, settings)
+    identity = _identity(problem, field, recipe, seed, settings)
+    store = _store(identity, settings)
     mode.check(posed)
-    run = Runner(posed, settings.budget, seed, settings.events, store, _callback(settings.callback, ansatz))
+    callback = _callback(settings.callback, ansatz)
+    run = Runner(posed, settings.budget, seed, settings.events, store, callback, ranks=settings.ranks)
+    same_plan(
+        settings.ranks, described([VERSION, identity, None if store is None else store.saved and store.saved.state])
+    )
     with nullcontext() if store is None else store:
         reason = _run(run, field, recipe, settings)
     seconds, warnings = run.seconds, [*_unused(asked, own is None, settings), *_warnings(problem, run, own is None)]
@@ -101,6 +110,7 @@ def solve(
     if begun is not None:
         metrics |= trained(begun, iterate)
     metrics |= run.figures
+    metrics |= {"processes": run.ranks.size, "sent_bytes": run.ranks.sent}
     # what a network of mapped coordinates cannot do is not known to the equation that is posed for it
     judged = (plain, iterate) if point_map is None else (whole, found)
     trust, known = assess(*judged, run.levels, missed)
@@ -174,12 +184,19 @@ def _points(recipe: Recipe, problem: Problem, field: nn.Module, seed: int) -> Po
     return recipe.points(problem, sum(p.numel() for p in field.parameters()), seed)
 
 
-def _store(
-    problem: Problem, field: nn.Module | None, recipe: Recipe, seed: int, settings: SolveSettings
-) -> RunStore | None:
-    """Open where the state of this solve is kept, with all that must be equal when it is resumed."""
+def _store(identity: Mapping[str, Any], settings: SolveSettings) -> RunStore | None:
+    """Open where the state of this solve is kept, which the first of several processes writes."""
     if settings.checkpoint is None:
         return None
+    reading = settings.ranks.rank > 0
+    every_s = settings.checkpoint_s
+    return RunStore(settings.checkpoint, identity, resume=settings.resume, every_s=every_s, reading=reading)
+
+
+def _identity(
+    problem: Problem, field: nn.Module | None, recipe: Recipe, seed: int, settings: SolveSettings
+) -> dict[str, Any]:
+    """Describe all of a solve that must be equal when it is resumed, and in all of its processes."""
     shape = None
     if field is not None:
         config = getattr(field, "config", lambda: {n: list(p.shape) for n, p in field.named_parameters()})
@@ -202,7 +219,7 @@ def _store(
     }
     if settings.start_from is not None and field is not None:
         identity["start"] = sha256(parameter_vector(field).numpy().tobytes()).hexdigest()[:12]
-    return RunStore(settings.checkpoint, identity, resume=settings.resume, every_s=settings.checkpoint_s)
+    return identity
 
 
 def described(thing: Any) -> Any:

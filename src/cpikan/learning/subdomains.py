@@ -12,6 +12,7 @@ from cpikan.errors import WHOLE, InputError, check_type, unknown_name
 from cpikan.fields.decomposed import DecomposedField
 from cpikan.fields.levelled import LevelledField
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
+from cpikan.learning.schwarz import VARIANTS
 from cpikan.partition import Partition
 from cpikan.physics.interfaces import INTERFACES, Flux, with_interfaces
 from cpikan.physics.problem import Problem
@@ -38,7 +39,9 @@ class Subdomains:
     coarser grids, each of half as many subdomains per axis as the next, rounded up (Dolean et al. 2024). ``weight``
     multiplies what balances the interface conditions. ``modes`` are the polynomials per axis where series are solved for;
     without it there are more until they converge. With ``refine`` they stay, and subdomains are halved where series do not
-    converge, as at layers and corners. Raises InputError for numbers, overlaps and names that cannot be.
+    converge, as at layers and corners. ``schwarz``, one of `VARIANTS` of the Schwarz method with a coarse level, steers a
+    Krylov method in place of the elimination of all interfaces. Raises InputError for numbers, overlaps and names that cannot
+    be.
     """
 
     counts: int | Sequence[int] = ()
@@ -50,6 +53,7 @@ class Subdomains:
     weight: float = 1.0
     modes: int | None = None
     refine: bool = False
+    schwarz: str | None = None
 
     def __post_init__(self) -> None:
         counts = (self.counts,) if isinstance(self.counts, int) else tuple(self.counts)
@@ -70,6 +74,13 @@ class Subdomains:
             raise InputError(
                 "refine halves single intervals, whose windows would be as short as the shortest: give xpinn or cpinn"
             )
+        if self.schwarz is not None:
+            if self.schwarz not in VARIANTS:
+                raise unknown_name("Schwarz method", str(self.schwarz), VARIANTS)
+            if not self.sharp:
+                raise InputError(
+                    f"{self.schwarz} Schwarz for fbpinn, whose windows say some things twice: give coupling xpinn or cpinn"
+                )
         if self.flux is not None and self.coupling != "cpinn":
             raise InputError(f"a flux for {self.coupling}, which couples no fluxes: give coupling='cpinn'")
         if self.modes is not None and not 2 <= self.modes <= _MOST_MODES:
@@ -92,14 +103,23 @@ class Subdomains:
             )
 
     @staticmethod
-    def read(text: str, coupling: str | None = None, levels: int | None = None, refine: bool = False) -> Subdomains:
-        """Read "4x4"; raises InputError for other text. Those that are refined meet (cpinn), where nothing else is said."""
+    def read(
+        text: str,
+        coupling: str | None = None,
+        levels: int | None = None,
+        refine: bool = False,
+        schwarz: str | None = None,
+    ) -> Subdomains:
+        """Read "4x4"; raises InputError for other text.
+
+        Those that are refined, or solved for by a Schwarz method, meet (cpinn), where nothing else is said.
+        """
         try:
             counts = tuple(int(part) for part in text.lower().split("x"))
         except ValueError:
             raise InputError(f"subdomains {text!r}: give a number per axis with x between them, as 4x4") from None
-        default = "cpinn" if refine else "fbpinn"
-        return Subdomains(counts, coupling or default, 1 if levels is None else levels, refine=refine)
+        default = "cpinn" if refine or schwarz else "fbpinn"
+        return Subdomains(counts, coupling or default, 1 if levels is None else levels, refine=refine, schwarz=schwarz)
 
     @property
     def sharp(self) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from cpikan.psi.calibration import planning
-from cpikan.psi.calibration.alignment import Alignment, Guess, Ranges, Samples, align, decode, off_the_data
+from cpikan.psi.calibration.wavelengths import planning
+from cpikan.psi.calibration.wavelengths.alignment import Alignment, Guess, Ranges, Samples, align, decode, off_the_data
 from cpikan.psi.kernels.cpu import search_orders
 
 TURN = 2 * np.pi

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cpikan.psi.calibration.averages import SIDES_PX, average_factors, shared_noise
+from cpikan.psi.calibration.samples.averages import SIDES_PX, average_factors, shared_noise
 from cpikan.psi.kernels.model import Demodulation
 from cpikan.psi.model.schemes import LEAST_SQUARES, phasor_weights
 

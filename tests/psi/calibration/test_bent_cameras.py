@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from cpikan.psi.calibration.calibrate import CalibrationSettings, Subsample, calibrate
+from cpikan.psi.calibration.calibrate import CalibrationSettings, calibrate
+from cpikan.psi.calibration.samples.subsample import Subsample
 from cpikan.psi.calibration.steps.carrier import WholeRows
 from cpikan.psi.calibration.steps.fit import fit_phase_steps
 from cpikan.psi.model.acquisition import Acquisition

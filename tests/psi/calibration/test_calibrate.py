@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cpikan.errors import InputError
-from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, Subsample, calibrate
+from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, calibrate
+from cpikan.psi.calibration.samples.subsample import Subsample
 from cpikan.psi.calibration.steps.carrier import WholeRows
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.model import HeightRows, PhaseRows, empty_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cpikan.psi.calibration.common_error import common_error
+from cpikan.psi.calibration.wavelengths.common_error import common_error
 from cpikan.psi.kernels.model import OrderSearch
 
 SHAPE = (40, 60)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cpikan.errors import InputError
-from cpikan.psi.calibration import planning
-from cpikan.psi.calibration.order_model import MeasuredPhases, OrderModel, order_model
+from cpikan.psi.calibration.wavelengths import planning
+from cpikan.psi.calibration.wavelengths.order_model import MeasuredPhases, OrderModel, order_model
 from cpikan.psi.kernels.cpu import search_orders
 from cpikan.psi.kernels.model import LEAST_MARGIN
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cpikan.psi.calibration.patch_agreement import shared_variance
 from cpikan.psi.calibration.picture import Picture, phase_jumps
+from cpikan.psi.calibration.wavelengths.patch_agreement import shared_variance
 from cpikan.psi.kernels.model import OrderSearch
 
 WAVES_NM = np.array([600.0, 620.0, 660.0])

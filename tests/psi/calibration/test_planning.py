@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpikan.psi.calibration import planning
+from cpikan.psi.calibration.wavelengths import planning
 from cpikan.psi.kernels.cpu import search_orders
 
 TURN = 2 * np.pi

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cpikan.psi.calibration import frame_drift as frames_lie
-from cpikan.psi.calibration import registration as registered
-from cpikan.psi.calibration.frame_drift import FrameDrift, frame_drift
+from cpikan.psi.calibration.movement import frame_drift as frames_lie
+from cpikan.psi.calibration.movement import registration as registered
+from cpikan.psi.calibration.movement.frame_drift import FrameDrift, frame_drift
+from cpikan.psi.calibration.movement.registration import EdgeReach, ImageShift, Registration, image_shifts, mean_shift
+from cpikan.psi.calibration.movement.slope_shifts import slope_shifts
 from cpikan.psi.calibration.picture import Picture, Window, _closed
-from cpikan.psi.calibration.registration import EdgeReach, ImageShift, Registration, image_shifts, mean_shift
-from cpikan.psi.calibration.slope_shifts import slope_shifts
 from cpikan.psi.kernels.model import Demodulation, OrderSearch
 from cpikan.psi.model.schemes import LEAST_SQUARES, phasor_weights
 

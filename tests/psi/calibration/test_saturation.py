@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from cpikan.psi.calibration.saturation import SampleLimits, find_limits
+from cpikan.psi.calibration.samples.saturation import SampleLimits, find_limits
 
 SHAPE = (70, 90)
 

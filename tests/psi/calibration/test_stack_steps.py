@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from cpikan.errors import InputError
-from cpikan.psi.calibration.calibrate import CalibrationSettings, Subsample, calibrate
-from cpikan.psi.calibration.stack_steps import mirrored, stack_steps
+from cpikan.psi.calibration.calibrate import CalibrationSettings, calibrate
+from cpikan.psi.calibration.samples.subsample import Subsample
 from cpikan.psi.calibration.steps.carrier import WholeRows
+from cpikan.psi.calibration.steps.stack_steps import mirrored, stack_steps
 from cpikan.psi.calibration.steps.two_frames import fit_two_frames
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.model import PhaseRows, empty_rows

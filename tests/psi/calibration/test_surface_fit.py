@@ -14,7 +14,8 @@ from cpikan.errors import InputError
 from cpikan.pipeline.reconstruction.calibrate import calibrate_stack
 from cpikan.pipeline.reconstruction.summary import describe_fits
 from cpikan.pipeline.stacks.subsample import take_subsample
-from cpikan.psi.calibration.calibrate import CalibrationSettings, Subsample, calibrate
+from cpikan.psi.calibration.calibrate import CalibrationSettings, calibrate
+from cpikan.psi.calibration.samples.subsample import Subsample
 from cpikan.psi.calibration.steps.carrier import WholeRows
 from cpikan.psi.calibration.surface_fit import fit as whole_fit
 from cpikan.psi.calibration.surface_fit.fit import SurfaceFitOptions, fit_surface_to_frames, sample_noise

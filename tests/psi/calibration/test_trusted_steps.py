@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cpikan.psi.calibration import trusted_steps
-from cpikan.psi.calibration.stack_steps import StackSteps, stack_steps
-from cpikan.psi.calibration.steps import structure
+from cpikan.psi.calibration.steps import structure, trusted_steps
 from cpikan.psi.calibration.steps.carrier import WholeRows
+from cpikan.psi.calibration.steps.stack_steps import StackSteps, stack_steps
 from cpikan.psi.model.acquisition import Acquisition
 from independent_frames import Faults, Scene, make_scene
 

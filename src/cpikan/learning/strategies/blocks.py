@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,8 +21,10 @@ from cpikan.learning.objective import make_objective
 from cpikan.learning.runner import Runner
 from cpikan.learning.samplers.points import Points
 from cpikan.learning.stop_reason import StopReason
-from cpikan.learning.strategies.dissection import solve_dissected
+from cpikan.learning.strategies.coarse_space import CoarseSpace
+from cpikan.learning.strategies.interface_system import SchwarzSolve
 from cpikan.learning.strategies.patchwork import Patchwork, can_patch
+from cpikan.learning.strategies.shared_dissection import solve_shared
 from cpikan.learning.strategies.slab_system import SlabSystem
 from cpikan.learning.strategies.slabs import unit_of
 from cpikan.learning.subdomains import Subdomains
@@ -112,14 +115,12 @@ class Blocks(Strategy):
     def _solved(self, run: Runner, cut: Subdomains, modes: tuple[int, ...]) -> Patchwork | None:
         """Solve for the series of a level, and offer their field; None where they are not finite."""
         problem = run.problem
-        patches = Patchwork(problem, cut, modes, self._unit(run))
-        linear, damping = is_linear_problem(problem), _DAMPING[cut.sharp]
-        solve = partial(solve_dissected, places=patches.places, damping=damping)
-        if not linear and run.placed:
-            patches.guess(run.iterate.field)
-        elif not linear:
-            _minimised(SlabSystem(patches.series, patches.unit, patches.lift(), solve), False)
-        steps, cost = _minimised(SlabSystem(patches.series, patches.unit, patches.sets(), solve), linear)
+        patches = Patchwork(problem, cut, modes, self._unit(run), run.ranks)
+        steered = None
+        if cut.schwarz is not None:
+            space = CoarseSpace(patches.partitions[-1], modes, problem.outputs)
+            steered = SchwarzSolve(patches.places, _DAMPING[cut.sharp], space, cut.schwarz)
+        steps, cost = solve_series(patches, run.iterate.field if run.placed else None, steered)
         run.count(steps)
         if not math.isfinite(cost):
             return None
@@ -129,6 +130,8 @@ class Blocks(Strategy):
         else:
             run.offer(patches.field(), _POINTS)
         run.figures = {"modes": list(modes), "boxes": len(patches.places), "equation_points": patches.points}
+        if steered is not None:
+            run.figures["schwarz_iterations"] = steered.iterations
         run.report_progress(modes=modes[0], boxes=len(patches.places))
         return patches
 
@@ -140,6 +143,25 @@ class Blocks(Strategy):
         with torch.no_grad():
             values = run.iterate.field(at)
         return unit_of(values.abs().amax(dim=0))
+
+
+def solve_series(
+    patches: Patchwork, start: Callable[[Tensor], Tensor] | None = None, steered: SchwarzSolve | None = None
+) -> tuple[int, float]:
+    """Solve for the coefficients of all series, of a nonlinear problem from ``start`` or from what its conditions say.
+
+    Directly, or ``steered`` by a Schwarz method. Gives the number of steps and the cost; all processes have all coefficients
+    then.
+    """
+    linear, damping = is_linear_problem(patches.problem), _DAMPING[patches.cut.sharp]
+    solve = steered or partial(solve_shared, places=patches.places, damping=damping, share=patches.share)
+    if not linear and start is not None:
+        patches.guess(start)
+    elif not linear:
+        _minimised(SlabSystem(patches.series, patches.unit, patches.lift(), solve, patches.share), False)
+    found = _minimised(SlabSystem(patches.series, patches.unit, patches.sets(), solve, patches.share), linear)
+    patches.series.set_output_coefficients(patches.share.whole(patches.series.coefficients.detach()))
+    return found
 
 
 def _finer(patches: Patchwork, tolerance: float) -> list[list[float]] | None:

@@ -16,6 +16,7 @@ from cpikan.fields.levelled import LevelledField
 from cpikan.fields.product_chebyshev import ProductChebyshev, interpolate
 from cpikan.fields.protocol import Jet
 from cpikan.learning.samplers.points import Points, measured_part
+from cpikan.learning.share import WHOLE, Share
 from cpikan.learning.strategies.cells import Cells, Spots, cells_of, pairs_of
 from cpikan.learning.strategies.curve_nodes import nodes_on
 from cpikan.learning.strategies.row_set import Residual, RowSet
@@ -25,6 +26,7 @@ from cpikan.physics.evolution import parts_of
 from cpikan.physics.interfaces import couplings, own_faces
 from cpikan.physics.problem import Condition, Problem, Side
 from cpikan.physics.regions import Box
+from cpikan.streaming.ranks import ALONE, Ranks
 
 _PENALTY = 30.0  # weight of interfaces and walls: what they miss is then far below what the equation misses
 _ROWS_PER_MODE = 1.4  # points per axis of overlapping windows, of the modes, over the two parts of a subdomain
@@ -38,16 +40,20 @@ _ASIDE = 1e-9  # of the size of a region: how far inside the subdomain of a poin
 class Patchwork:
     """The series of all subdomains, ``series``, of ``modes`` per axis, and the rows that they have to satisfy.
 
-    ``unit`` (outputs,) is the size of each output.
+    ``unit`` (outputs,) is the size of each output. Of several processes each has the rows of its own ``share``.
     """
 
     problem: Problem
     cut: Subdomains
     modes: tuple[int, ...]
     unit: Tensor
+    ranks: Ranks = ALONE
 
     def __post_init__(self) -> None:
         self.partitions = self.cut.partitions(self.problem)
+        # boxes that meet, and intervals under windows, share rows in pairs
+        pairs = self.cut.sharp or self.problem.dimension == 1
+        self.share = WHOLE if self.ranks.size == 1 else Share(self.ranks, self.places, pairs)
         self._local: list[tuple[RowSet, Spots]] = []
         boxes = [DecomposedField.boxes(one) for one in self.partitions]
         lower, upper = ([bound for pair in boxes for bound in pair[side]] for side in (0, 1))
@@ -117,11 +123,11 @@ class Patchwork:
         found = torch.zeros(len(self.series.coefficients), dtype=torch.float64)
         for rows, spots in self._local:
             block = rows.rows()
-            size = spots.weight.expand(1, *spots.weight.shape[1:])[0].square().sum(dim=1)
+            size = spots.weight.expand(1, *spots.weight.shape[1:])[0, : rows.used].square().sum(dim=1)
             count = block.residual.shape[1] // spots.points.shape[1]
             share = (block.residual.square().sum(dim=1) / (count * size).clamp_min(1e-300)).sqrt()
             found.scatter_reduce_(0, block.blocks[:, 0], share, "amax")
-        return found
+        return self.ranks.largest(found)
 
     def _uncut(self) -> Tensor:
         """Tell which boxes lie inside the region, (E,)."""
@@ -149,8 +155,9 @@ class Patchwork:
             return [*(_LEVEL * jet.value / self.unit).unbind(1), *slopes.flatten(1).unbind(1)]
 
         found = []
-        for spots in (spots for cells in self._cells for spots in cells.inside):
-            found.append(self._rows(still, spots, second=False))
+        for everywhere in (spots for cells in self._cells for spots in cells.inside):
+            (spots,), _, used = self._mine(everywhere)
+            found.append(self._rows(still, used, spots, second=False))
             found[-1].weight = spots.weight
         return [*found, *self._interfaces(), *self._walls(), *self._measured()]
 
@@ -170,12 +177,27 @@ class Patchwork:
             return tuple(modes + _EXTRA for modes in self.modes)
         return tuple(math.ceil(0.5 * _ROWS_PER_MODE * modes) + _EXTRA for modes in self.modes)
 
-    def _rows(self, function: Residual, *places: Spots, second: bool = True) -> RowSet:
+    def _mine(self, *places: Spots) -> tuple[list[Spots], Tensor, int]:
+        """Take what this process works on: spots, the numbers of their cells, and how many of them have rows.
+
+        Where it has none the first cell stays, without rows, so that all processes go the same way.
+        """
+        if self.share.alone:
+            return list(places), torch.arange(len(places[0].boxes)), len(places[0].boxes)
+        near = self.share.near(torch.cat([spots.boxes for spots in places], dim=1))
+        index = near if len(near) else torch.zeros(1, dtype=torch.long)
+        chosen = [Spots(spots.points[index], spots.boxes[index], spots.weight[:, index]) for spots in places]
+        return chosen, index, len(near)
+
+    def _rows(self, function: Residual, used: int, *places: Spots, second: bool = True) -> RowSet:
         wanted = self.problem.second if second else "none"
         at = [(spots.points, spots.boxes) for spots in places]
         if self.cut.sharp:
-            return RowSet(self.series, self.unit, wanted, function, *at)
-        return WindowRows(self.partitions, self.series, self.unit, wanted, function, *at)
+            found = RowSet(self.series, self.unit, wanted, function, *at)
+        else:
+            found = WindowRows(self.partitions, self.series, self.unit, wanted, function, *at)
+        found.used = used
+        return found
 
     def _inside(self, cells: Cells) -> list[RowSet]:
         """Weigh the equation by what a change of the solution over a subdomain makes of it: squares make a mean."""
@@ -184,8 +206,9 @@ class Patchwork:
             return list(self.problem.interior(jet, x).values())
 
         found = []
-        for spots in cells.inside:
-            rows = self._rows(equation, spots)
+        for everywhere in cells.inside:
+            (spots,), _, used = self._mine(everywhere)
+            rows = self._rows(equation, used, spots)
             rows.weight = spots.weight / rows.size_scale()
             found.append(rows)
             self._local.append((rows, spots))
@@ -196,14 +219,13 @@ class Patchwork:
         if not self.cut.sharp:
             return []
         found = []
-        for axis, below, above in pairs_of(
-            self.partitions[-1], self.problem.region, self.modes, own_faces(self.problem)
-        ):
+        for axis, *sides in pairs_of(self.partitions[-1], self.problem.region, self.modes, own_faces(self.problem)):
+            (below, above), _, used = self._mine(*sides)
             extent = self.series.scaling.upper - self.series.scaling.lower
             shorter = torch.minimum(extent[below.boxes[:, 0], axis], extent[above.boxes[:, 0], axis])
             for one in couplings(self.problem, axis, self.cut.coupling, self.cut.flux):
-                rows = self._rows(_across(one.residual), below, above, second=one.second)
-                scale = rows.size_scale() if one.second else rows.row_scale()
+                rows = self._rows(_across(one.residual), used, below, above, second=one.second)
+                scale = rows.size_scale() if one.second else rows.row_scale(self.share)
                 size = 1.0 if one.second else _PENALTY
                 if one.slope:
                     scale = (self.modes[axis] / shorter)[None, :, None]
@@ -218,9 +240,10 @@ class Patchwork:
             if condition.at is not None:
                 continue
             for part in parts_of(self.problem, condition):
-                for places, normals in self._spots_on(part, condition):
-                    rows = self._rows(_on_wall(condition, normals), *places, second=False)
-                    rows.weight = _PENALTY * condition.weight * places[0].weight / rows.row_scale()
+                for everywhere, normals in self._spots_on(part, condition):
+                    places, index, used = self._mine(*everywhere)
+                    rows = self._rows(_on_wall(condition, normals[index]), used, *places, second=False)
+                    rows.weight = _PENALTY * condition.weight * places[0].weight / rows.row_scale(self.share)
                     found.append(rows)
                     if len(places) == 1:
                         self._local.append((rows, places[0]))
@@ -266,9 +289,11 @@ class Patchwork:
                 None if condition.data is None else condition.data[kept].double(),
             )
             for cells in self._cells:
-                for spots, index in cells.holding(points):
-                    rows = self._rows(_at_points(condition, None if data is None else data[index]), spots, second=False)
-                    rows.weight = _PENALTY * condition.weight * spots.weight / rows.row_scale()
+                for everywhere, index in cells.holding(points):
+                    (spots,), cell, used = self._mine(everywhere)
+                    values = None if data is None else data[index[cell]]
+                    rows = self._rows(_at_points(condition, values), used, spots, second=False)
+                    rows.weight = _PENALTY * condition.weight * spots.weight / rows.row_scale(self.share)
                     found.append(rows)
         return found
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cpikan.fields.product_chebyshev import ProductChebyshev
 from cpikan.fields.protocol import Jet, Second
+from cpikan.learning.share import WHOLE, Share
 from cpikan.learning.strategies.block_band import BlockRows
 from cpikan.physics.linearise import contract, jet_at, pullback
 
@@ -21,7 +22,8 @@ class RowSet:
     M boxes make the solution there, as a subclass has it.
 
     ``unit`` (outputs,) is the size of each output: coefficients are counted in it, so that outputs of different sizes weigh
-    alike. ``weight`` is broadcast to (R, N, B).
+    alike. ``weight`` is broadcast to (R, N, B). Groups of boxes from number ``used`` on have no rows: they stand for those
+    that other processes have, where this one has none.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class RowSet:
         self._boxes = [boxes.reshape(len(boxes), -1) for _, boxes in places]
         self._bases = [self._basis(second, *place) for place in places]
         self.weight = torch.ones(())
+        self.used = len(self._points)
 
     def _basis(self, second: Second, points: Tensor, index: Tensor) -> Jet:
         with torch.no_grad():
@@ -47,17 +50,21 @@ class RowSet:
             rows = (rows * weight[..., None]).unflatten(-1, (boxes.shape[1], -1, len(self._unit))) * self._unit
             blocks.append(rows.flatten(-2).movedim(3, 1).flatten(2, 3))
         weighted = (self.weight * residual).movedim(0, 1).reshape(n, -1)
-        return BlockRows(torch.cat(self._boxes, dim=1), torch.cat(blocks, dim=1), weighted)
+        some = slice(self.used)
+        return BlockRows(torch.cat(self._boxes, dim=1)[some], torch.cat(blocks, dim=1)[some], weighted[some])
 
-    def row_scale(self) -> Tensor:
-        """Compute the RMS length of the rows over that of a value's rows, (R, 1, 1): slopes are brought to values."""
+    def row_scale(self, share: Share = WHOLE) -> Tensor:
+        """Compute the RMS length of the rows over that of a value's rows, (R, 1, 1): slopes are brought to values.
+
+        The mean is over the groups of boxes of all processes of a share.
+        """
         _, pushes = self._differentiated()
-        plain = self._bases[0].value.square().sum(-1).mean()
-        scales = []
+        lengths = [self._bases[0].value.square().sum(-1)]
         for push in pushes:
             rows = contract([self._bases[0]], [push[0]]).unflatten(-1, (-1, len(self._unit))) * self._unit
-            scales.append((rows.square().sum((-2, -1)).mean() / plain).sqrt())
-        return _positive(torch.stack(scales))[:, None, None]
+            lengths.append(rows.square().sum((-2, -1)))
+        plain, *means = share.means(torch.cat(self._boxes, dim=1), lengths)
+        return _positive(torch.stack([(mean / plain).sqrt() for mean in means]))[:, None, None]
 
     def size_scale(self) -> Tensor:
         """Estimate the change of a residual per change of the solution over a box, (R, N, 1)."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cpikan.fields.product_chebyshev import ProductChebyshev
-from cpikan.learning.objective import half_squares
+from cpikan.learning.share import WHOLE, Share
 from cpikan.learning.strategies.block_band import BlockRows
 from cpikan.learning.strategies.row_set import RowSet
 
@@ -17,13 +17,18 @@ from cpikan.learning.strategies.row_set import RowSet
 class SlabSystem:
     """The least-squares problem of the coefficients of ``series``, whose steps ``solve(rows) -> (E, K)`` finds.
 
-    What was linearised for a trial serves the next step.
+    What was linearised for a trial serves the next step. Of several processes each has the rows of its ``share``.
     """
 
     def __init__(
-        self, series: ProductChebyshev, unit: Tensor, sets: Sequence[RowSet], solve: Callable[[list[BlockRows]], Tensor]
+        self,
+        series: ProductChebyshev,
+        unit: Tensor,
+        sets: Sequence[RowSet],
+        solve: Callable[[list[BlockRows]], Tensor],
+        share: Share = WHOLE,
     ) -> None:
-        self._series, self._unit, self._sets, self._solve = series, unit, sets, solve
+        self._series, self._unit, self._sets, self._solve, self._share = series, unit, sets, solve, share
         self._rows: list[BlockRows] = []
 
     def position(self) -> Tensor:
@@ -36,7 +41,7 @@ class SlabSystem:
     def cost(self) -> float:
         """Sum the squares of all residuals; infinite where the sum is not finite."""
         self._rows = self._rows or [one.rows() for one in self._sets]
-        cost = sum(float(2 * half_squares(one.residual)) for one in self._rows)
+        cost = self._share.squares((one.blocks, one.residual) for one in self._rows)
         return cost if math.isfinite(cost) else math.inf
 
     def step(self) -> tuple[float, Tensor]:
@@ -47,8 +52,7 @@ class SlabSystem:
 
     def expected(self, step: Tensor) -> float:
         """Compute the sum of squares that the linear model promises after a step."""
-        flat, total = (step / self._unit).flatten(1), 0.0
-        for one in self._rows:
-            change = torch.einsum("nmrk,nmk->nr", one.jacobian, flat[one.blocks])
-            total += float((one.residual + change).square().sum())
-        return total
+        flat = (step / self._unit).flatten(1)
+        changes = [torch.einsum("nmrk,nmk->nr", one.jacobian, flat[one.blocks]) for one in self._rows]
+        pairs = zip(self._rows, changes, strict=True)
+        return self._share.squares((one.blocks, one.residual + change) for one, change in pairs)

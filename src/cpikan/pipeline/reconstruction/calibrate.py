@@ -16,16 +16,17 @@ from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.stacks.burnt import find_text
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.pipeline.stacks.subsample import should_differ, take_subsample
-from cpikan.psi.calibration import planning
-from cpikan.psi.calibration.averages import average_factors, shared_noise
-from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, Subsample, calibrate
-from cpikan.psi.calibration.patch_agreement import shared_variance
+from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings, calibrate
+from cpikan.psi.calibration.movement.registration import Registration, registration
 from cpikan.psi.calibration.picture import Picture, Window
 from cpikan.psi.calibration.questioned import calibrate_questioned, step_major
-from cpikan.psi.calibration.registration import Registration, registration
-from cpikan.psi.calibration.repeated import Kept, Repeated, check_decided, find_repeated, with_their_steps
-from cpikan.psi.calibration.saturation import SampleLimits, find_limits, swings
-from cpikan.psi.calibration.trusted_steps import left_over
+from cpikan.psi.calibration.samples.averages import average_factors, shared_noise
+from cpikan.psi.calibration.samples.repeated import Kept, Repeated, check_decided, find_repeated, with_their_steps
+from cpikan.psi.calibration.samples.saturation import SampleLimits, find_limits, swings
+from cpikan.psi.calibration.samples.subsample import Subsample
+from cpikan.psi.calibration.steps.trusted_steps import left_over
+from cpikan.psi.calibration.wavelengths import planning
+from cpikan.psi.calibration.wavelengths.patch_agreement import shared_variance
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.noise import noise_from_neighbours

@@ -22,7 +22,7 @@ from cpikan.pipeline.reconstruction.stages.unwrap import Ripple, Unwrap
 from cpikan.pipeline.reconstruction.stages.widen_sigma import WidenSigma
 from cpikan.pipeline.reconstruction.stages.write import Write
 from cpikan.pipeline.stacks.stack import FrameStack
-from cpikan.psi.calibration.registration import EdgeReach
+from cpikan.psi.calibration.movement.registration import EdgeReach
 from cpikan.psi.kernels.cpu import CpuKernels
 from cpikan.psi.kernels.select import choose_device
 from cpikan.psi.model.schemes import LEAST_SQUARES
@@ -110,7 +110,8 @@ def plan_reconstruction(info: StackInfo, settings: ReconstructSettings, target: 
     stages: list[Stage]
     if one_wave:
         stages = [Demodulate.to_phases(), Unwrap(), Ripple()]
-        stages += [Refine.by(surface=method.surface, slopes=slopes)] if method.refines else []
+        far = method.surface or settings.inpaint
+        stages += [Refine.by(surface=method.surface, slopes=slopes, far=far)] if method.refines else []
     else:
         stages = [Demodulate.to_heights(slopes, direct=not whole)]
     stages += [Learn()] if method.network else []

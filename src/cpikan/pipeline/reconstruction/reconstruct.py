@@ -23,7 +23,7 @@ from cpikan.pipeline.reconstruction.summary import added, document, first_facts
 from cpikan.pipeline.reconstruction.workspace import Workspace, refuse_existing
 from cpikan.pipeline.stacks.frame_hash import check_finished, sha256_of_frames
 from cpikan.pipeline.stacks.stack import FrameStack
-from cpikan.psi.calibration.planning import check_orders
+from cpikan.psi.calibration.wavelengths.planning import check_orders
 from cpikan.psi.kernels.cpu import DemodulationKernels
 from cpikan.psi.kernels.model import PixelModel
 from cpikan.psi.kernels.select import PixelKernels, choose_device, make_kernels

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from scipy import ndimage
 
 from cpikan.pipeline.stacks.stack import FrameStack
-from cpikan.psi.calibration.burnt_text import SIDE, Usual, burnt_blocks
+from cpikan.psi.calibration.samples.burnt_text import SIDE, Usual, burnt_blocks
 from cpikan.psi.model.caution import Caution
 from cpikan.surface.aperture import Aperture
 

@@ -7,7 +7,7 @@ import numpy as np
 from cpikan.errors import InputError
 from cpikan.order_statistics import quantile
 from cpikan.pipeline.stacks.stack import FrameStack
-from cpikan.psi.calibration.calibrate import Subsample
+from cpikan.psi.calibration.samples.subsample import Subsample
 from cpikan.psi.calibration.steps.carrier import WholeRows
 from cpikan.surface.aperture import Aperture
 

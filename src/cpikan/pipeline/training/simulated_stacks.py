@@ -15,7 +15,7 @@ from cpikan.errors import InputError, check_names
 from cpikan.images.patches.source import StackSource
 from cpikan.pipeline.simulation.simulate import simulate
 from cpikan.pipeline.training.training_stacks import open_training_stack
-from cpikan.psi.calibration.planning import widest_range_nm
+from cpikan.psi.calibration.wavelengths.planning import widest_range_nm
 from cpikan.psi.simulate import Instrument, SimulationSettings
 from cpikan.psi.simulate.settings import SURFACE_KINDS, surface_preset
 from cpikan.psi.simulate.varied import varied_surface

@@ -10,14 +10,14 @@ from scipy.special import gammainc, gammaincc, gammaincinv
 
 from cpikan.errors import InputError
 from cpikan.order_statistics import median
-from cpikan.psi.calibration.alignment import Alignment
-from cpikan.psi.calibration.common_error import CommonError
-from cpikan.psi.calibration.order_model import MeasuredPhases, order_model
-from cpikan.psi.calibration.print_through import ripple_left, ripple_of
-from cpikan.psi.calibration.stack_steps import StackSteps, stack_steps
-from cpikan.psi.calibration.steps.carrier import WholeRows
+from cpikan.psi.calibration.samples.print_through import ripple_left, ripple_of
+from cpikan.psi.calibration.samples.subsample import Subsample
+from cpikan.psi.calibration.steps.stack_steps import StackSteps, stack_steps
 from cpikan.psi.calibration.steps.step_fit import demodulated
 from cpikan.psi.calibration.steps.structure import plain_structure
+from cpikan.psi.calibration.wavelengths.alignment import Alignment
+from cpikan.psi.calibration.wavelengths.common_error import CommonError
+from cpikan.psi.calibration.wavelengths.order_model import MeasuredPhases, order_model
 from cpikan.psi.kernels import reference
 from cpikan.psi.kernels.model import Demodulation, PixelModel
 from cpikan.psi.kernels.weight_field import model_demodulation
@@ -32,23 +32,6 @@ _MEDIAN_CHI2 = 0.455  # of one degree of freedom
 _FAINT = 5.0  # steps of the camera: the modulation below which its digitisation is a good part of the noise
 _LOST_TO_LIGHT = 0.2  # share of saturated pixels that explains why there are no others
 _LOST_LIT = 0.02  # share of lit pixels that may be lost to keep dark ones out
-
-
-@dataclass(frozen=True)
-class Subsample:
-    """Some pixels of a stack: ``frames`` (L, K, P), ``position`` (P, 2) row and column, ``rows`` whole rows (L, K, n, W).
-
-    ``valid`` (P,) is the user's mask there, without what is clipped at black. ``shape`` is the image's (H, W). ``quantum_dn``
-    is the step between values of integers; samples at or below ``black_dn`` are clipped.
-    """
-
-    frames: np.ndarray
-    position: np.ndarray
-    rows: WholeRows
-    valid: np.ndarray
-    shape: tuple[int, int]
-    quantum_dn: float = 1.0
-    black_dn: float = -math.inf
 
 
 @dataclass(frozen=True)

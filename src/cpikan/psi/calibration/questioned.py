@@ -11,14 +11,14 @@ from cpikan.errors import InputError
 from cpikan.psi.calibration.calibrate import (
     Calibration,
     CalibrationSettings,
-    Subsample,
     calibrate,
     measured,
     ordered,
 )
-from cpikan.psi.calibration.order_model import NoAgreementError
 from cpikan.psi.calibration.questions import Answer, check_copies, questioned, trial_range_nm
-from cpikan.psi.calibration.trusted_steps import left_over
+from cpikan.psi.calibration.samples.subsample import Subsample
+from cpikan.psi.calibration.steps.trusted_steps import left_over
+from cpikan.psi.calibration.wavelengths.order_model import NoAgreementError
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution
 from cpikan.units import format_length

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.psi.calibration import planning
-from cpikan.psi.calibration.alignment import Guess, decode, improve, thin, trimmed_mean
-from cpikan.psi.calibration.order_model import MeasuredPhases
+from cpikan.psi.calibration.wavelengths import planning
+from cpikan.psi.calibration.wavelengths.alignment import Guess, decode, improve, thin, trimmed_mean
+from cpikan.psi.calibration.wavelengths.order_model import MeasuredPhases
 from cpikan.psi.kernels.cpu import search_orders
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution

@@ -19,6 +19,7 @@ CAUTIONS: dict[str, str] = {
     "network-not-used": "the network of `learned` would not lessen the noise: the map is that of hybrid",
     "noise-shared": "neighbouring pixels share noise: averages are less certain than their number says",
     "no-surface": "a refiner was asked for and had too little data to fit a surface",
+    "orders-apart": "parts of the map, whose whole orders against each other no surface decides, are flagged ambiguous",
     "range-filled": "the heights fill the range that the noise allows",
     "rows-adrift": "noise that neighbours share, as rows that shake together do, leaves orders between them in doubt",
     "saturated": "pixels are saturated, or clipped at black, and left out",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -74,15 +74,15 @@ def _mixture(values: np.ndarray, z: np.ndarray, a: np.ndarray) -> Offset | None:
 
 
 SIGMA_MAX = 0.06  # turns: 0.03 wavelengths of height; a quarter wave, half a turn, is eight of it
-_AGREE = 3.0  # sigmas
-_EXACT, _FAR = 0.04, 0.15  # turns: this near to an integer is near enough, farther is a step
-_MARGIN = 25.0  # chi squared of the runner-up above that of the best: one in 3e5
-_FEWEST = 24  # blocks of a component
+AGREE = 3.0  # sigmas
+EXACT, FAR = 0.04, 0.15  # turns: this near to an integer is near enough, farther is a step
+MARGIN = 25.0  # chi squared of the runner-up above that of the best: one in 3e5
+FEWEST = 24  # blocks of a component
 _REACH = 2.5  # gaps of surface on either side
 _LEAST_REACH = 6.0  # blocks
-_CELLS = 20  # per axis of a window: one block each
+_CELLS, _FEWER_CELLS = 20, 12  # per axis of a window: one block each
 _SPOTS = 3  # of a pair
-_PAIRS = 100
+_PAIRS = 100  # that are looked at wholly
 _WIDEST = 64.0  # blocks: 512 pixels
 
 
@@ -90,7 +90,8 @@ _WIDEST = 64.0  # blocks: 512 pixels
 class Joined:
     """What became of the components, arrays by their number (0: no pixel): the ``level`` in turns to add to the orders, and
     the new ``label``, 1, 2, ... by falling size; ``moved`` where the level comes from a bridge. Counts of pairs that were
-    looked at, joined, and refused because one side is stepped by no whole turn or bridges contradict each other."""
+    looked at, joined, and refused because one side is stepped by no whole turn or bridges contradict each other; of those
+    joined so many ``over_frame``, by its background; pairs of components that are ``parted`` by what is no whole turn."""
 
     level: np.ndarray
     label: np.ndarray
@@ -98,6 +99,8 @@ class Joined:
     pairs: int
     joined: int
     refused: int
+    over_frame: int = 0
+    parted: tuple[tuple[int, int], ...] = ()
 
     @property
     def components(self) -> int:
@@ -114,33 +117,44 @@ class _Spot:
     gap: float
 
 
-def join_components(blocks: UnwrappedBlocks) -> Joined:
+def join_components(blocks: UnwrappedBlocks, *, every: bool = False) -> Joined:
     """Join components across gaps of up to 512 pixels wherever the surface on both sides fits one integer, and no other.
+
+    The hundred nearest pairs are looked at; with ``every`` also all others that those did not join already, at one place.
 
     A pair is joined where the offset of one side, with its sigma in a smooth surface through both, is within 0.06 turns
     known, lies within three of these of an integer, and beats the next integer by 25 units of chi squared, at one place at
     least, and where no other place of the pair says otherwise.
     """
     edges: list[tuple[float, int, int, int]] = []
-    refused = pairs = 0
-    for spots in _pairs(blocks):
+    parted: list[tuple[int, int]] = []
+    met, pairs = np.arange(len(blocks.pixels)), 0
+    for spots in _pairs(blocks, every=every):
+        first, second = spots[0].first, spots[0].second
+        whole_look = pairs < _PAIRS
+        if not whole_look and met[first] == met[second]:
+            continue
         pairs += 1
-        verdict = _verdict([_offset(blocks, spot) for spot in spots])
+        taken, cells = (spots, _CELLS) if whole_look else (spots[:1], _FEWER_CELLS)
+        verdict = _verdict([_offset(blocks, spot, cells) for spot in taken])
         if verdict is None:
             continue
         whole, sigma = verdict
         if whole is None:
-            refused += 1
+            parted.append((first, second))
         else:
-            edges.append((sigma, spots[0].first, spots[0].second, whole))
+            edges.append((sigma, first, second, whole))
+            met[met == met[second]] = met[first]
     root, level, contradictions = _levels(edges, len(blocks.pixels))
-    kept = [e for e in edges if root[e[1]] not in contradictions]
+    kept, root_was = [e for e in edges if root[e[1]] not in contradictions], root
     if contradictions:
         root, level, _ = _levels(kept, len(blocks.pixels))
-    return _named(blocks, root, level, (pairs, refused + len(edges) - len(kept)))
+    refused = [(a, b) for _, a, b, _ in edges if root_was[a] in contradictions]
+    joined = named(blocks, root, level, (pairs, len(parted) + len(refused)))
+    return replace(joined, parted=(*parted, *refused))
 
 
-def _named(blocks: UnwrappedBlocks, root: np.ndarray, level: np.ndarray, counts: tuple[int, int]) -> Joined:
+def named(blocks: UnwrappedBlocks, root: np.ndarray, level: np.ndarray, counts: tuple[int, int]) -> Joined:
     """Number groups by size; the level of a group is that of its largest component, which has the lowest number."""
     numbers = np.arange(len(root))
     size = np.bincount(root, blocks.pixels, minlength=len(root))
@@ -152,8 +166,8 @@ def _named(blocks: UnwrappedBlocks, root: np.ndarray, level: np.ndarray, counts:
     return Joined(level.astype(np.int32), rank[root], moved, counts[0], int(moved.sum()), counts[1])
 
 
-def _pairs(blocks: UnwrappedBlocks) -> Iterator[list[_Spot]]:
-    """Yield pairs of components with the places where they are nearest, the narrowest gaps first."""
+def _pairs(blocks: UnwrappedBlocks, *, every: bool) -> Iterator[list[_Spot]]:
+    """Yield pairs of components with the places where they are nearest, the narrowest gaps first; a hundred, or every one."""
     label = np.where((blocks.label > 0) & _large(blocks.label)[blocks.label], blocks.label, 0)
     if len(np.unique(label[label > 0])) < 2:
         return
@@ -174,7 +188,7 @@ def _pairs(blocks: UnwrappedBlocks) -> Iterator[list[_Spot]]:
     spots: dict[tuple[int, int], list[_Spot]] = {}
     for i in near.tolist():
         pair = (int(names[i, 0]), int(names[i, 1]))
-        known = spots.setdefault(pair, []) if len(spots) < _PAIRS else spots.get(pair)
+        known = spots.setdefault(pair, []) if every or len(spots) < _PAIRS else spots.get(pair)
         if known is None or len(known) >= _SPOTS:
             continue
         place, width = (float(middle[i, 0]), float(middle[i, 1])), float(gap[i])
@@ -185,23 +199,23 @@ def _pairs(blocks: UnwrappedBlocks) -> Iterator[list[_Spot]]:
 
 
 def _large(label: np.ndarray) -> np.ndarray:
-    return np.bincount(label.ravel()) >= _FEWEST
+    return np.bincount(label.ravel()) >= FEWEST
 
 
-def _offset(blocks: UnwrappedBlocks, spot: _Spot) -> Offset | None:
+def _offset(blocks: UnwrappedBlocks, spot: _Spot, cells: int) -> Offset | None:
     """Estimate how far in turns the second component lies above the first.
 
-    From a window around the gap, one block for every cell of it.
+    From a window around the gap, one block for every cell of it, so many along an axis.
     """
     reach = spot.gap / 2 + _REACH * spot.gap + _LEAST_REACH
     low = [max(0, int(p - reach)) for p in spot.place]
     high = [min(n, int(p + reach) + 2) for p, n in zip(spot.place, blocks.label.shape, strict=True)]
     part = blocks.window(slice(low[0], high[0]), slice(low[1], high[1]))
-    cell = max(1, -(-max(part.label.shape) // _CELLS))
+    cell = max(1, -(-max(part.label.shape) // cells))
     taken: list[np.ndarray] = []
     for name in (spot.first, spot.second):
         y, x = np.nonzero(part.label == name)
-        group = (y // cell) * _CELLS * 2 + x // cell
+        group = (y // cell) * cells * 2 + x // cell
         order = np.lexsort((part.turns[y, x], group))  # in every cell the block of the median height
         start = np.flatnonzero(np.r_[True, np.diff(group[order]) > 0]) if len(order) else np.zeros(0, int)
         end = np.r_[start[1:], len(order)] if len(order) else start
@@ -218,10 +232,10 @@ def _verdict(offsets: list[Offset | None]) -> tuple[int | None, float] | None:
     sure = [o for o in offsets if o is not None and o.sigma <= SIGMA_MAX]
     if not sure:
         return None
-    if any(abs(o.turns - np.rint(o.turns)) > min(max(_AGREE * o.sigma, _EXACT), _FAR) for o in sure):
+    if any(abs(o.turns - np.rint(o.turns)) > min(max(AGREE * o.sigma, EXACT), FAR) for o in sure):
         return None, 0.0
     whole = {int(np.rint(o.turns)) for o in sure}
-    if len(whole) > 1 or max(o.margin for o in sure) < _MARGIN:
+    if len(whole) > 1 or max(o.margin for o in sure) < MARGIN:
         return None, 0.0
     return -whole.pop(), min(o.sigma for o in sure)
 

@@ -12,6 +12,7 @@ from cpikan.option import option
 from cpikan.pipeline.jobs.job import Job, Verb
 from cpikan.storage.formats import picture
 from cpikan.streaming.events import Events
+from cpikan.streaming.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,12 @@ class SolveOptions:
     )
     levels: int | None = option(None, "levels of subdomains of fbpinn, each half as fine as the next", metavar="N")
     refine: bool = option(False, "halve subdomains where their series do not converge (layers, corners, jumps)")
+    schwarz: str | None = option(
+        None,
+        "solve for series on subdomains by GMRES with the additive, multiplicative or restricted Schwarz method and its coarse "
+        "level, instead of eliminating their interfaces",
+        metavar="NAME",
+    )
     seed: int = option(0, "of points and starts")
     seeds: int = option(1, "solve for N seeds from --seed on", metavar="N")
     seconds: float = option(60.0, "time limit of a solve")
@@ -105,7 +112,7 @@ class SolveOptions:
         for flag in ("hidden", "degree", "embedding"):
             if getattr(self, flag) is not None and self.field is None:
                 raise InputError(f"--{flag} without a network: name one with --field")
-        for flag in ("coupling", "levels", "refine"):
+        for flag in ("coupling", "levels", "refine", "schwarz"):
             if getattr(self, flag) and self.subdomains is None:
                 raise InputError(f"--{flag} without subdomains: give their number per axis, as --subdomains 4x4")
         if self.subdomains is not None and (self.field is not None or self.curriculum is not None):
@@ -122,6 +129,14 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
 
     Raises InputError for an unknown problem or recipe, and for a checkpoint of another run.
     """
+    from cpikan.streaming.ranks import ranks_here
+
+    with ranks_here() as ranks:
+        found = _solved(job, events, ranks)
+        return {**found, "rank": ranks.rank} if ranks.rank else found
+
+
+def _solved(job: Job, events: Events, ranks: Ranks) -> dict[str, Any]:
     from cpikan.learning.curriculum import Curriculum, solve_curriculum
     from cpikan.learning.solver import SolveSettings, solve
 
@@ -146,6 +161,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
             constraints=options.constraints,
             start_from=options.start_from,
             subdomains=_subdomains(options),
+            ranks=ranks,
         )
         if curriculum is None:
             found = solve(problem, _field(problem, options, seed), options.recipe, seed=seed, settings=settings)
@@ -156,9 +172,9 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     for warning in dict.fromkeys(text for solution in solutions for text in solution.warnings):
         events.warning(warning)
     first = solutions[0]
-    if options.history:
+    if options.history and ranks.rank == 0:
         first.history.save(options.history)
-    if options.plot:
+    if options.plot and ranks.rank == 0:
         first.plot(options.plot)
     return {
         **_median(solutions),
@@ -180,6 +196,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
         "coupling": options.coupling,
         "levels": options.levels,
         "refine": options.refine,
+        "schwarz": options.schwarz,
         "reason_text": first.stop_reason.text,
         **(_baseline(first) if options.baseline else {}),
     }
@@ -191,7 +208,7 @@ def _subdomains(options: SolveOptions) -> Any:
         return None
     from cpikan.learning.subdomains import Subdomains
 
-    return Subdomains.read(options.subdomains, options.coupling, options.levels, options.refine)
+    return Subdomains.read(options.subdomains, options.coupling, options.levels, options.refine, options.schwarz)
 
 
 def _folder(options: SolveOptions, seed: int) -> Path | None:

@@ -10,7 +10,7 @@ from scipy.ndimage import maximum_filter, maximum_filter1d, minimum_filter1d
 
 from cpikan.pipeline.reconstruction.passes import flat_bands
 from cpikan.pipeline.reconstruction.stage import Arrays, Context, Stage
-from cpikan.psi.calibration.registration import EdgeReach
+from cpikan.psi.calibration.movement.registration import EdgeReach
 from cpikan.psi.model.flags import Flag
 
 _LOOKS = 24  # rows in which the slopes of the surface are looked at

@@ -13,6 +13,7 @@ from cpikan.pipeline.reconstruction.stage import Arrays, Context, DerivedRows, S
 from cpikan.pipeline.reconstruction.summary import told
 from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.flags import Flag
+from cpikan.psi.refine.frame_joining import join_over_frame
 from cpikan.psi.refine.joining import Joined, join_components
 from cpikan.psi.refine.patches import Candidates, choose, find_candidates
 from cpikan.psi.refine.protocol import BLOCK_PX
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _BAND_PIXELS = 1 << 21  # not the user's bands: sums and fits must not depend on them
 _PART_ROWS = 2 * BLOCK_PX  # of a thread's work
 _TURN = 2 * np.pi
-_REFINED = np.uint8(Flag.REFINED)
+_REFINED, _AMBIGUOUS = np.uint8(Flag.REFINED), np.uint8(Flag.AMBIGUOUS)
 
 
 class JoinedSurface(NamedTuple):
@@ -39,18 +40,20 @@ class JoinedSurface(NamedTuple):
 @dataclass(frozen=True)
 class Refine(Stage):
     """Joins components across gaps that a smooth surface bridges; moves patches of pixels whole orders onto that surface,
-    or with ``surface`` puts the surface in the place of the phases."""
+    or with ``surface`` puts the surface in the place of the phases. With ``far`` gaps of any width are bridged, by the
+    background of the whole frame, and what stays apart is ambiguous."""
 
     name: ClassVar[str] = "refine"
     clock: ClassVar[str] = "refine"
     once: ClassVar[bool] = True
     surface: bool = False
+    far: bool = False
 
     @classmethod
-    def by(cls, *, surface: bool, slopes: tuple[str, ...]) -> Refine:
+    def by(cls, *, surface: bool, slopes: tuple[str, ...], far: bool) -> Refine:
         """Make the stage that also gives ``slopes`` of the surface."""
         writes = ("order", "component", "flags", *(("phase_rad", "sigma_rad") if surface else ()))
-        return cls((*UnwrappedRows._fields, "flags"), writes, slopes, surface)
+        return cls((*UnwrappedRows._fields, "flags"), writes, slopes, surface, far)
 
     def run(self, arrays: Arrays, context: Context) -> dict[str, Any]:
         """Fit the surface and write the new versions of the arrays."""
@@ -63,6 +66,7 @@ class Refine(Stage):
         report = {
             "pairs": joined.pairs,
             "joined": joined.joined,
+            "joined_over_frame": joined.over_frame,
             "refused": joined.refused,
             **changes,
             "blocks": int(blocks.label.size),
@@ -75,8 +79,17 @@ class Refine(Stage):
             f"no surface for --method {name}: no part of the map has 54 blocks of 8 x 8 pixels; the heights are those of "
             "unwrapping",
         )
-        outcome = {"methods_used": [name]} if report["surfaces"] else told((missing,))
-        return {"refining": report, "components": joined.components, **outcome}
+        apart = Caution(
+            "orders-apart",
+            f"the map falls into {joined.components} parts whose whole orders against each other no smooth surface decides: "
+            "all but the largest are flagged ambiguous (8)",
+        )
+        cautions = [
+            *([] if report["surfaces"] else [missing]),
+            *([apart] if self.far and joined.components > 1 else []),
+        ]
+        outcome = {"methods_used": [name]} if report["surfaces"] else {}
+        return {"refining": report, "components": joined.components, **outcome, **told(tuple(cautions))}
 
     def resume(self, arrays: Arrays, context: Context) -> None:
         """Fit the surface again, to the same bits, where its slopes are stored: the surface itself is not."""
@@ -116,7 +129,8 @@ class _Refinement:
 
         blocks = self.blocks()
         with single_threaded():
-            joined = join_components(blocks)
+            joined = join_components(blocks, every=self.stage.far)
+            joined = join_over_frame(blocks, joined) if self.stage.far else joined
             period_nm = _TURN * self.context.nm_per_rad
             return JoinedSurface(blocks, joined, fit_layers(blocks, joined, period_nm, measuring=self.stage.surface))
 
@@ -155,6 +169,8 @@ class _Refinement:
         group = joined.label[rows.component]
         flags = np.array(self.arrays.current("flags")[part])
         flags[joined.moved[rows.component]] |= _REFINED
+        if self.stage.far:
+            flags[group > 1] |= _AMBIGUOUS
         out["order"][part], out["component"][part], out["flags"][part] = order, group, flags
         return order, group
 

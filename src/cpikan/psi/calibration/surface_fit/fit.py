@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from cpikan.errors import InputError, check_name
-from cpikan.psi.calibration.calibrate import Subsample
+from cpikan.psi.calibration.samples.subsample import Subsample
 from cpikan.psi.calibration.surface_fit.frame_residuals import NetworkPhase
 from cpikan.psi.calibration.surface_fit.problem import Samples
 from cpikan.psi.calibration.surface_fit.regularise import (

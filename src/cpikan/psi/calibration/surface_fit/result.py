@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cpikan.psi.calibration.smooth_terms import Box, features, smooth_field, terms
-from cpikan.psi.calibration.stack_steps import Sign, StackSteps
+from cpikan.psi.calibration.steps.stack_steps import Sign, StackSteps
 from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.surface_fit.frame_residuals import FrameLayout, FrameParts, LinearPhase, NetworkPhase
 from cpikan.psi.calibration.surface_fit.problem import Degrees

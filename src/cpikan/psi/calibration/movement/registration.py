@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cpikan.psi.calibration.frame_drift import FrameDrift, frame_drift
+from cpikan.psi.calibration.movement.frame_drift import FrameDrift, frame_drift
+from cpikan.psi.calibration.movement.slope_shifts import slope_shifts
 from cpikan.psi.calibration.picture import Picture
-from cpikan.psi.calibration.slope_shifts import slope_shifts
 from cpikan.psi.kernels.model import OrderSearch
 from cpikan.psi.model.caution import Caution
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.psi.calibration.calibrate import Subsample
 from cpikan.psi.calibration.regression import regressed
+from cpikan.psi.calibration.samples.subsample import Subsample
 from cpikan.psi.calibration.smooth_terms import features_of, terms_by_row
 from cpikan.psi.kernels.model import Demodulation
 from cpikan.psi.model.acquisition import Acquisition

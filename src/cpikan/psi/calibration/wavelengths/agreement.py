@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpikan.psi.calibration.alignment import Alignment, Samples, Search, trimmed_mean
+from cpikan.psi.calibration.wavelengths.alignment import Alignment, Samples, Search, trimmed_mean
 
 _DRAWN = 1500  # pixels
 _ORDERS = 400.0  # at most, of the range in which they are drawn

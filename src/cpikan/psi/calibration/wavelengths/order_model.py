@@ -10,11 +10,11 @@ from scipy.special import gammainccinv
 
 from cpikan.errors import InputError
 from cpikan.order_statistics import median
-from cpikan.psi.calibration import planning
-from cpikan.psi.calibration.agreement import Agreement, agreement
-from cpikan.psi.calibration.alignment import Alignment, Ranges, Samples, align, worst_region
-from cpikan.psi.calibration.common_error import CommonError, common_error
-from cpikan.psi.calibration.smooth_errors import blamed, polynomial, smooth_errors
+from cpikan.psi.calibration.wavelengths import planning
+from cpikan.psi.calibration.wavelengths.agreement import Agreement, agreement
+from cpikan.psi.calibration.wavelengths.alignment import Alignment, Ranges, Samples, align, worst_region
+from cpikan.psi.calibration.wavelengths.common_error import CommonError, common_error
+from cpikan.psi.calibration.wavelengths.smooth_errors import blamed, polynomial, smooth_errors
 from cpikan.psi.kernels.cpu import search_orders
 from cpikan.psi.kernels.model import LEAST_MARGIN, OrderSearch
 from cpikan.psi.model.caution import Caution

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from cpikan.psi.calibration.picture import Picture
-from cpikan.psi.calibration.smooth_errors import DEGREE, powers
+from cpikan.psi.calibration.wavelengths.smooth_errors import DEGREE, powers
 from cpikan.psi.kernels.cpu import search_orders
 from cpikan.psi.kernels.model import OrderSearch
 

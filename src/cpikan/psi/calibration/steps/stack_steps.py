@@ -13,8 +13,7 @@ from cpikan.psi.calibration.steps.fit import FitOptions, fit_phase_steps
 from cpikan.psi.calibration.steps.model import EFFECTS
 from cpikan.psi.calibration.steps.step_fit import StepFit
 from cpikan.psi.calibration.steps.structure import Structure, fitted_structure
-from cpikan.psi.calibration.steps.two_frames import fit_two_frames
-from cpikan.psi.calibration.trusted_steps import (
+from cpikan.psi.calibration.steps.trusted_steps import (
     TrustedCheck,
     check_trusted,
     exchanged_frames,
@@ -22,6 +21,7 @@ from cpikan.psi.calibration.trusted_steps import (
     sign_is_open,
     step_change_deg,
 )
+from cpikan.psi.calibration.steps.two_frames import fit_two_frames
 from cpikan.psi.model.acquisition import Acquisition, StepState
 from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.frame_model import FrameModel

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpikan.psi.calibration.alignment import Guess, Samples, Search, decode, subset, thin
+from cpikan.psi.calibration.wavelengths.alignment import Guess, Samples, Search, decode, subset, thin
 
 DEGREE = 4
 _GROWTH = (

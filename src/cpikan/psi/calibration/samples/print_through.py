@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpikan.psi.calibration.stack_steps import StackSteps
 from cpikan.psi.calibration.steps.fringes import Ripple, ripple_before_and_after
+from cpikan.psi.calibration.steps.stack_steps import StackSteps
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution
 from cpikan.psi.model.frame_model import FrameModel

@@ -1,0 +1,1 @@
+"""Samples and pictures that are no measurement."""

@@ -1,0 +1,1 @@
+"""What several wavelengths say together: orders, ranges, and errors between them."""
