@@ -224,6 +224,15 @@ def test_a_window_that_does_not_train_is_halved():
     assert len(taken["windows"]) == 1
 
 
+def test_a_window_that_is_far_off_after_its_first_steps_is_given_up():
+    one = problem("burgers")
+    strategy = dataclasses.replace(SMALL, steps=120, first=1.0, failed=0.03)
+    run = Runner(one, Budget(1e4))  # of which a third is time to look for fronts
+    state = strategy.step(run, strategy.init(run))
+    assert state["length"] == 0.5
+    assert run.iterations == 30
+
+
 def test_a_window_takes_no_more_steps_than_its_goal_needs():
     """The goal is an error: the root mean square residual times the length, of the size of what the window begins with."""
     one = problem(NAME)

@@ -61,7 +61,7 @@ class Windows(Strategy):
     degree: int = 5
     rows: float = 2.5
     first: float = 0.25
-    goal: float = 5e-7
+    goal: float = 1e-6
     failed: float = 3e-2
     steps: int | None = None
     method: GeodesicLevenberg = field(default_factory=lambda: GeodesicLevenberg(patience=30))
@@ -123,8 +123,12 @@ class Windows(Strategy):
         """Train a network on a window, and one with further coordinates where fronts have arisen."""
         known = merged((), window.starting_fronts())
         first = _Training(self, run, window, known)
-        first.go(_SCOUT_TIME * seconds, lambda: first.relative() <= _SCOUTED)
-        if first.relative() > math.sqrt(self.failed):  # far from it: more of the same would not help
+
+        def far() -> bool:  # and more of the same would not help
+            return first.relative() > math.sqrt(self.failed)
+
+        first.go(_SCOUT_TIME * seconds, lambda: first.relative() <= _SCOUTED or (first.steps >= _LEAST and far()))
+        if far():
             return first
         field = window.behind(first.network)
         seen = [one for share in (0.5, 1.0) for one in window.fronts_at(field, window.at(share))]
