@@ -47,7 +47,7 @@ def poisson_5d() -> Problem:
     def residual(u: Jet, x: Tensor) -> Tensor:
         return u.second[..., 0] + math.pi**2 * exact(x)
 
-    region = box([0.0] * 5, [1.0] * 5)
+    region = box([0.0] * 5, [1.0] * 5, ["a", "b", "c", "d", "e"])
     return Problem("poisson-5d", region, residual, [dirichlet(exact)], exact, "exact formula", second="laplacian")
 
 
