@@ -19,6 +19,7 @@ from cpikan.learning.methods.method import Method
 from cpikan.learning.methods.muon import Muon
 from cpikan.learning.methods.natural_gradient import GaussNewtonCG, NaturalGradient
 from cpikan.learning.methods.quasi_newton import UPDATES, QuasiNewton
+from cpikan.learning.methods.schwarz_quasi_newton import SchwarzQuasiNewton
 from cpikan.learning.methods.soap import Soap
 from cpikan.learning.methods.spring import Spring
 from cpikan.learning.methods.variable_projection import VariableProjection
@@ -61,6 +62,8 @@ MADE_BY = {
     "muon": lambda: Muon(12, 1e-3),
     "soap": lambda: Soap(12, 1e-3, frequency=2),
     **{update: (lambda update=update: QuasiNewton(update, 12)) for update in UPDATES},
+    "aspqn": lambda: SchwarzQuasiNewton("additive", 8, local=1),
+    "mspqn": lambda: SchwarzQuasiNewton("multiplicative", 8, local=1),
     "levenberg": lambda: Levenberg(12),
     "natural-gradient": lambda: NaturalGradient(12),
     "natural-gradient by products": lambda: NaturalGradient(9, limits=Limits(0, rank=4, tolerance=0.3, products=10)),

@@ -28,10 +28,14 @@ KINDS = ("helmholtz-1d", "poisson-disc", "kovasznay", "beam", "reaction-diffusio
 
 def short(recipe):
     """The recipe with its stages cut short; those without iterations as they are."""
-    stages = tuple(
-        dataclasses.replace(stage, iterations=min(stage.iterations, FIRST)) if hasattr(stage, "iterations") else stage
-        for stage in recipe.stages
-    )
+
+    def cut(stage):
+        names = {"iterations": FIRST, "local": 1}
+        return dataclasses.replace(
+            stage, **{n: min(getattr(stage, n), most) for n, most in names.items() if hasattr(stage, n)}
+        )
+
+    stages = tuple(cut(stage) for stage in recipe.stages)
     return dataclasses.replace(recipe, stages=stages, restarts=0)
 
 

@@ -24,6 +24,7 @@ from cpikan.learning.methods.method import Method
 from cpikan.learning.methods.muon import Muon
 from cpikan.learning.methods.natural_gradient import GaussNewtonCG, NaturalGradient
 from cpikan.learning.methods.quasi_newton import QuasiNewton
+from cpikan.learning.methods.schwarz_quasi_newton import SchwarzQuasiNewton
 from cpikan.learning.methods.soap import Soap
 from cpikan.learning.methods.spring import Spring
 from cpikan.learning.methods.variable_projection import VariableProjection
@@ -231,6 +232,16 @@ RECIPES = {
         Recipe("ssbfgs", "Adam, then self-scaled BFGS", (Adam(300, 5e-3), QuasiNewton("ssbfgs", 20_000))),
         Recipe("bfgs", "Adam, then BFGS", (Adam(300, 5e-3), QuasiNewton("bfgs", 20_000))),
         Recipe("lbfgs", "Adam, then L-BFGS", (Adam(300, 5e-3), QuasiNewton("lbfgs", 20_000))),
+        Recipe(
+            "aspqn",
+            "Adam, then L-BFGS behind L-BFGS steps of every layer by itself, added up",
+            (Adam(300, 5e-3), SchwarzQuasiNewton("additive", 20_000)),
+        ),
+        Recipe(
+            "mspqn",
+            "Adam, then L-BFGS behind L-BFGS steps of one layer after the other",
+            (Adam(300, 5e-3), SchwarzQuasiNewton("multiplicative", 20_000)),
+        ),
         Recipe(
             "paper",
             "as the paper: [8, 8] nodes of degree 5, random even points, Adam, then L-BFGS",

@@ -1,0 +1,124 @@
+"""Mosaic Flow: the exact box converges at the rate of Schwarz to the solution of the grid, a learned one to its own error."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.sparse import diags_array, eye_array, kron
+from scipy.sparse.linalg import spsolve
+
+from cpikan.errors import InputError
+from cpikan.learning.learned_box import random_edges, train_box
+from cpikan.learning.mosaic_flow import HarmonicBox, MosaicFlow, nested_start, smooth_start
+
+
+def edged(shape, seed=0):
+    """A grid whose edge is drawn and whose inside is zero."""
+    values = np.random.default_rng(seed).standard_normal(shape)
+    values[1:-1, 1:-1] = 0
+    return values
+
+
+def harmonic(values):
+    """The solution of the five-point equations on the whole grid, by one sparse factor."""
+    rows, columns = (n - 2 for n in values.shape)
+
+    def line(n):
+        return diags_array([-np.ones(n - 1), 2 * np.ones(n), -np.ones(n - 1)], offsets=[-1, 0, 1], shape=(n, n))
+
+    right = np.zeros((rows, columns))
+    right[0] += values[0, 1:-1]
+    right[-1] += values[-1, 1:-1]
+    right[:, 0] += values[1:-1, 0]
+    right[:, -1] += values[1:-1, -1]
+    found = values.copy()
+    system = kron(line(rows), eye_array(columns)) + kron(eye_array(rows), line(columns))
+    found[1:-1, 1:-1] = spsolve(system.tocsc(), right.ravel()).reshape(rows, columns)
+    return found
+
+
+def test_a_box_is_solved_for_any_values_on_its_edge():
+    """Through the places of the edge too: one box is the whole domain."""
+    flow = MosaicFlow(HarmonicBox(6), 6, (2, 2))
+    values = edged(flow.shape)
+    np.testing.assert_allclose(flow.solve(values).values, harmonic(values), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("wave", [1, 3])
+@pytest.mark.parametrize("across", [False, True])
+def test_two_boxes_converge_at_the_rate_of_schwarz(wave, across):
+    """Half over each other: each leaves sinh(k c) / sinh(2 k c) of a mode at the other's edge, c half a box."""
+    cells, half = 8, 4
+    flow = MosaicFlow(HarmonicBox(cells), cells, (2, 3) if across else (3, 2))
+    values = np.zeros(flow.shape)
+    mode = np.sin(math.pi * wave * np.arange(cells + 1) / cells)
+    inside = np.outer(np.random.default_rng(1).standard_normal(3 * half - 1), mode)
+    (values.T if across else values)[1:-1] = inside
+    flow.sweep(values)
+    before = values.copy()
+    flow.sweep(values)
+    shift = math.acosh(2 - math.cos(math.pi * wave / cells))
+    rate = (0.5 / math.cosh(shift * half)) ** 2
+    at = slice(half, None, half)  # the lines through the middle of either box
+    after, start = ((one.T if across else one)[at] for one in (values, before))
+    np.testing.assert_allclose(after, rate * start, rtol=0, atol=1e-14 * np.abs(inside).max())
+
+
+def test_many_boxes_reach_the_solution_of_the_grid():
+    flow = MosaicFlow(HarmonicBox(4), 4, (5, 6))
+    values = edged(flow.shape, 2)
+    found = flow.solve(values, tolerance=1e-13)
+    # what is left after a change of d at a rate q is d q / (1 - q), with q some 0.8 here
+    np.testing.assert_allclose(found.values, harmonic(values), rtol=0, atol=1e-11)
+    assert 20 < found.sweeps < 200
+    y, x = np.mgrid[0:11, 0:13]
+    saddle = (x**2 - y**2).astype(float)  # which five points differentiate exactly
+    np.testing.assert_allclose(flow.solve(edge_of(saddle), 1e-14).values, saddle, rtol=0, atol=1e-10)
+
+
+def edge_of(values):
+    found = values.copy()
+    found[1:-1, 1:-1] = 0
+    return found
+
+
+def test_starts_keep_the_edge_and_a_nested_one_saves_sweeps():
+    flow = MosaicFlow(HarmonicBox(4), 4, (16, 16))
+    y, x = np.mgrid[0:33, 0:33] / 32
+    values = edge_of(np.sin(3 * x) * np.exp(y) + np.cos(9 * y) * x)
+    starts = {"plain": smooth_start(values), "nested": nested_start(flow, values, 20)}
+    wanted = harmonic(values)
+    left = {}
+    for name, start in starts.items():
+        np.testing.assert_array_equal(edge_of(start), values)
+        left[name] = np.abs(flow.solve(start, most=10).values - wanted).max()
+    assert left["nested"] < 0.1 * left["plain"]
+    linear = edge_of(2 * x - 3 * y + 1)
+    np.testing.assert_allclose(smooth_start(linear), 2 * x - 3 * y + 1, rtol=0, atol=1e-14)
+
+
+def test_a_learned_box_leaves_its_own_error():
+    box, exact = train_box(4, hidden=48, degree=1, steps=100, seed=1), HarmonicBox(4)
+    edges = random_edges(4, 200, np.random.default_rng(5))
+    wanted = exact(edges)
+    local = np.linalg.norm(box(edges) - wanted) / np.linalg.norm(wanted)
+    assert 1e-6 < local < 0.1  # of what it has not seen
+    np.testing.assert_allclose(box(3 * edges - 7), 3 * box(edges) - 7, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(box(np.full((1, 16), 2.5)), 2.5, rtol=0, atol=0.1)
+    flow = MosaicFlow(box, 4, (8, 8))
+    y, x = np.mgrid[0:17, 0:17] / 16
+    values = edge_of(np.sin(3 * x) * np.exp(y))
+    found, truth = flow.solve(smooth_start(values), 1e-6, 300), harmonic(values)
+    assert found.sweeps < 300
+    assert np.linalg.norm(found.values - truth) < 2 * local * np.linalg.norm(truth)
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(InputError, match="box of 5 x 5 cells: give an even number"):
+        HarmonicBox(5)
+    with pytest.raises(InputError, match="1 x 4 half boxes: give at least 2 x 2"):
+        MosaicFlow(HarmonicBox(4), 4, (1, 4))
+    with pytest.raises(InputError, match=r"values of shape \(3, 3\): give \(5, 5\)"):
+        MosaicFlow(HarmonicBox(4), 4, (2, 2)).solve(np.zeros((3, 3)))
