@@ -80,18 +80,17 @@ class SharedObjective(Objective):
 
     def clip(self, parameters: list[nn.Parameter], longest: float) -> None:
         """Cut the gradient of all processes to a length; unknowns, which all have, count once."""
-        own, common = torch.zeros(1).double(), torch.zeros(1).double()
-        for parameter in parameters:
-            assert parameter.grad is not None
-            size = parameter.grad.square().sum()
-            if self.share.divides(parameter):
-                own += size
-            else:
-                common += size
-        length = float((self.share.ranks.total(own) + common).sqrt())
+        gradients = [(self.share.divides(one), one.grad) for one in parameters if one.grad is not None]
+        own, common = (
+            torch.stack(
+                [grad.square().sum() for divided, grad in gradients if divided is kind] or [torch.zeros(()).double()]
+            )
+            for kind in (True, False)
+        )
+        length = float((self.share.ranks.total(own.sum()[None]) + common.sum()).sqrt())
         share = min(1.0, longest / (length + 1e-6))  # as torch does
-        for parameter in parameters:
-            parameter.grad *= share
+        for _, grad in gradients:
+            grad.mul_(share)
 
     def _total(self, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
         counted = half_squares(torch.cat([value[here] for value, here in pairs]))

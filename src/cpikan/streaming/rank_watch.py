@@ -60,8 +60,11 @@ class RankWatch:
             signal.signal(signal.SIGTERM, self._before)
         with contextlib.suppress(RuntimeError):
             self._store.set(f"end/{self._rank}", _LEFT if failure is None else _FAILED + failure)
-            if failure is not None and self._rank:
-                self._store.wait(["end/0"], timedelta(seconds=_TELL_S))
+            waits = timedelta(seconds=_SILENT_S if failure is None else _TELL_S)
+            if self._rank == 0:  # it may keep the store that the others want to say it to
+                self._store.wait([f"end/{other}" for other in self._others], waits)
+            elif failure is not None:
+                self._store.wait(["end/0"], waits)
                 return self._end_of(0) == _FAILED + failure
         return False
 
