@@ -176,7 +176,7 @@ class Machine:
     latency_s: float
 
 
-# assumptions, none of them measured: a worker of 8 cores as those here at 80 %; a GPU that reads frames over its bus at 20 GB/s;
+# assumptions, none of them measured: a worker of 8 cores as those here at 80 %; a GPU that reads frames at 20 GB/s;
 # storage of one disk array, of eight drives in one host, of a cluster; 10 Gbit/s and 400 Gbit/s networks
 MACHINES = (
     Machine("one worker of 8 cores", 1, 6.4, 2e9, 1.25e9, 5e-5),
