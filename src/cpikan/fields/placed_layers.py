@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -60,5 +59,5 @@ class PlacedLayers(nn.Module):
 
 def _moved(layer: Layer, x: Streams) -> Streams:
     """Take streams through a layer on the device of its coefficients."""
-    device: Any = next(layer.parameters()).device  # type: ignore[attr-defined]
+    device = next(layer.parameters()).device
     return layer.streams(x.mapped(lambda part: part.to(device)))
