@@ -138,14 +138,14 @@ def scaling_table(rows: list[Row], peers: list[Row]) -> str:
 
 
 def peers_table(rows: list[Row], peers: list[Row]) -> str:
-    """Other packages, same seconds."""
+    """Other packages, same seconds: medians over seeds; a dash where there is no figure."""
     groups = grouped(peers)
     methods = list(dict.fromkeys(method for _, method in groups))
     names = list(dict.fromkeys(name for name, _ in groups))
     lines = []
     for name in names:
-        runs = [groups.get((name, method), [{}])[0] for method in methods]
-        lines.append([f"`{name}`", *(power(run["relative_l2"]) if run.get("relative_l2") else "–" for run in runs)])
+        cells = [[run["error"] for run in groups.get((name, method), []) if run["error"]] for method in methods]
+        lines.append([f"`{name}`", *(power(middle(found) or float("nan")) if found else "–" for found in cells)])
     return table(["problem", *methods], lines)
 
 

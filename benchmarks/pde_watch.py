@@ -45,7 +45,8 @@ WITHOUT_LAST_LAYER = (1e-6, 10.0)  # the same for recipes that never solve for t
 
 @dataclass
 class ErrorClock:
-    """Errors of the best state so far, (seconds, relative L2), and processor seconds without those of measuring."""
+    """Errors of the best state so far, (seconds of the solve's clock, relative L2), and processor seconds without those of
+    measuring."""
 
     problem: Problem
     errors: list[tuple[float, float]] = field(default_factory=list)
@@ -81,11 +82,11 @@ def watched(problem: Problem) -> Iterator[ErrorClock]:
             before = self.iterate.best_cost
             found = super().keep_best()
             if self.iterate.best_cost < before:
-                wall, cpu = time.perf_counter(), time.process_time()
+                begun, cpu = self._now(), time.process_time()
                 with torch.no_grad():
                     error = clock.error(solver.evaluate(self.iterate.field, clock.points))
-                clock.errors.append((wall - self.started, error))
-                took = time.perf_counter() - wall
+                clock.errors.append((begun - self.started, error))
+                took = self._now() - begun
                 self.started += took  # the end of the time given moves with it
                 clock.cpu_s -= time.process_time() - cpu
             return found

@@ -3,7 +3,8 @@
 ``volumes``: the relative error (root mean square of six draws) of the mean of a smooth function with a step, by 1024 points of
 five densities in one to five dimensions, weighted by volumes of neighbours, of kernels, or not at all. ``front``: the relative
 L2 error of a network of 217 parameters after 60 steps of Levenberg-Marquardt on u = tanh(10 x) cos y, seven starts, by sampler
-and number of points. Ten minutes on one core; ``--only NAME`` runs one of the two.
+and number of points. Ten minutes on one core; ``--only NAME`` runs one of the two, or draws
+docs/images/samplers.png (``picture``): points over residuals.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.methods.levenberg import Levenberg
+from cpikan.learning.objective import make_objective
 from cpikan.learning.recipes import Recipe
 from cpikan.learning.samplers.kinds import make_sampler
 from cpikan.learning.samplers.points import RULES, Points, unit_points
@@ -31,6 +33,7 @@ from cpikan.physics.problem import Problem, dirichlet
 from cpikan.physics.regions import box
 
 RESULTS = Path(__file__).resolve().parent / "results" / "samplers.csv"
+PICTURE = RESULTS.parents[2] / "docs" / "images" / "samplers.png"
 COUNT, STEPS, EVERY = 1024, 60, 10
 Array = NDArray[np.float64]
 
@@ -103,12 +106,48 @@ def front_rows() -> Iterator[dict[str, Any]]:
             yield {"part": "front", "case": "front", "sampler": name, "points": count, "error": median(errors)}
 
 
+def picture() -> None:
+    """Draw where samplers put their points once a network has begun to bend at the front."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    posed, recipe = front(), Recipe("lm", "", (Levenberg(8),))
+    domain = (posed.region.lower, posed.region.upper)
+    field = ScaledCPIKAN([2, 8, 1], [10, 6], domain, start=Start(0))
+    solve(posed, field, recipe, settings=SolveSettings(1e4, Points(240, 80, "sobol", 0), steps=8))
+    ticks = torch.linspace(-1, 1, 121, dtype=torch.float64)
+    grid = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), dim=-1).reshape(-1, 2)
+    size = posed.residuals(field.jet(grid), grid).detach().abs().reshape(121, 121).numpy()
+    figure, panels = plt.subplots(2, 3, figsize=(10, 7), sharex=True, sharey=True)
+    for axes, name in zip(panels.flat, ("sobol", "rad", "rar-g", "r3", "quantile", "chebyshev"), strict=True):
+        rule = name if name in RULES else "sobol"
+        sampler: Sampler = Points(240, 80, rule, 0)
+        if name not in RULES:
+            sampler = make_sampler(name, Points(240, 80, rule, 0), EVERY)
+        sets, state = sampler.init(posed)
+        objective = make_objective(posed, sets)
+        if name not in RULES:
+            objective, _ = sampler.update(posed, objective, field, state)
+        axes.imshow(size, extent=(-1, 1, -1, 1), origin="lower", cmap="Greys", vmin=0, vmax=np.quantile(size, 0.99))
+        x = objective.sets["equation"].points.numpy()
+        axes.plot(x[:, 0], x[:, 1], ".", color="#c8553d", markersize=3)
+        axes.set_title(name, fontsize=10)
+    figure.tight_layout()
+    figure.savefig(PICTURE, dpi=110)
+
+
 def main() -> None:
     """Run the parts and write the table."""
     parts = {"volumes": volume_rows, "front": front_rows}
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", choices=list(parts))
+    parser.add_argument("--only", choices=[*parts, "picture"])
     only = parser.parse_args().only
+    if only in (None, "picture"):
+        picture()
+    if only == "picture":
+        return
     kept = []
     if only and RESULTS.exists():
         with RESULTS.open(newline="") as file:

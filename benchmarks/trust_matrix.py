@@ -10,7 +10,8 @@ quarter wave is lambda / 4 of the shortest wavelength in height. Columns of resu
 wrong and carry neither flag 4 nor 8, as a share of the measured ones; `kept` pixels that are right on the clean stack and stay
 measured and unflagged; `median_nm` the median error, `clean_nm` that of the clean stack; `coverage` of 95 % intervals of
 unflagged pixels; `names` of cautions; `refused` why, if so; `verdict`: right, repaired, flagged, refused, wrong, or traceless
-where it is wrong and the fault leaves no trace in the frames.
+where it is wrong and the fault leaves no trace in the frames. results/trust_coverage.csv has the coverage of every cell, its
+seeds pooled, whether it lies within 92 to 98 %, and whether all maps outside said something.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from cpikan.psi.calibration.wavelengths.planning import widest_range_nm
 from faulty_stacks import FAULTS, FaultyStack, clean_bench, decided_bench, take
 
 CSV = Path(__file__).parent / "results" / "trust_matrix.csv"
+COVERAGE = CSV.with_name("trust_coverage.csv")
 ALARMS = CSV.with_name("false_alarms.csv")
 METHODS = ("pixel", "auto", "hybrid", "learned")
 SILENT = 1e-3  # share of wrong pixels without a word that a cell may have
@@ -251,8 +253,19 @@ def told(rows: list[dict[str, object]]) -> None:
             print(f"harmless, but {kind}: {key} {sorted({str(r.get('refused') or r['names'])[:60] for r in cell})}")
     for kind in ORDER:
         print(f"{kind}: {sum(k == kind for k, _ in found.values())} of {len(found)} cells")
-    covered = [float(r["coverage"]) for r in rows if r.get("coverage") not in (None, "", "nan")]
-    print(f"coverage within 92 to 98 %: {np.mean([0.92 <= c <= 0.98 for c in covered]):.1%} of {len(covered)} maps")
+
+
+def covered(rows: list[dict[str, object]]) -> Iterator[dict[str, object]]:
+    """Pool the coverage of a cell's seeds, weighted by their unflagged pixels; faults without a trace are left out."""
+    for (fault, size, waves, method), cell in cells(rows):
+        counted = [row for row in cell if row.get("coverage") not in (None, "", "nan")]
+        if not counted or traceless(fault, waves):
+            continue
+        weights = [float(row["measured"]) * (1 - float(row["flagged"])) for row in counted]
+        pooled = float(np.average([float(row["coverage"]) for row in counted], weights=weights))
+        place = {"fault": fault, "size": size, "waves": waves, "method": method}
+        said = all(row["names"] for row in counted if not 0.92 <= float(row["coverage"]) <= 0.98)
+        yield place | {"coverage": f"{pooled:.4f}", "inside": int(0.92 <= pooled <= 0.98), "said": int(said)}
 
 
 def picture(rows: list[dict[str, object]], target: Path) -> None:
@@ -328,6 +341,13 @@ def main() -> None:
                     file=sys.stderr,
                 )
     told(rows)
+    if given.csv == CSV:
+        with COVERAGE.open("w", newline="") as file:
+            writer = csv.DictWriter(
+                file, ("fault", "size", "waves", "method", "coverage", "inside", "said"), lineterminator="\n"
+            )
+            writer.writeheader()
+            writer.writerows(covered(rows))
     if given.picture:
         picture(rows, given.picture)
 

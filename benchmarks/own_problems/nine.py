@@ -25,15 +25,18 @@ def van_der_pol(name: str) -> Problem:
     return system(name, lambda t, y: [y[1], 10 * (1 - y[0] * y[0]) * y[1] - y[0]], [2.0, 0.0], 20)
 
 
-def on_a_ring(name: str, length: float, end: float, residual: Any, found: Reference, starts: list[Any]) -> Problem:
-    """Pose an evolution on a ring [0, length]; ``found`` (n, 2) -> (n, outputs) is its reference.
+def on_a_ring(
+    name: str, length: float, end: float, residual: Any, found: Reference, starts: list[Any], lower: float = 0.0
+) -> Problem:
+    """Pose an evolution on a ring [lower, lower + length]; ``found`` (n, 2) -> (n, outputs) is its reference from 0 on.
 
     Outputs with a start of None are second derivatives of others, whose slopes are not periodic by themselves.
     """
-    region = box([0, 0], [length, end], ["x", "t"])
+    region = box([lower, 0], [lower + length, end], ["x", "t"])
+    shift = np.array([lower, 0.0])
 
     def exact(x: Tensor) -> Tensor:
-        return torch.from_numpy(found(x.reshape(-1, 2).numpy())).reshape(*x.shape[:-1], -1)
+        return torch.from_numpy(found(x.reshape(-1, 2).numpy() - shift)).reshape(*x.shape[:-1], -1)
 
     conditions = [initial(start, output=o) for o, start in enumerate(starts) if start is not None]
     rings = [one for o in range(len(starts)) for one in periodic(region, output=o)]

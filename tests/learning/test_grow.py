@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +18,8 @@ from cpikan.learning.samplers.points import Points
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.strategies.constants import without_constants
-from cpikan.learning.strategies.grow import Grow, Size, data_left, expected_s
+from cpikan.learning.strategies.grow import Grow, Size, data_left, expected_s, level_size
+from cpikan.learning.strategies.ridge_start import directions, sharpened
 from cpikan.physics.catalogue import problem as problem_named
 from cpikan.physics.problem import Condition, Problem, Side, Unknown, dirichlet, initial, measured
 from cpikan.physics.regions import box
@@ -165,6 +167,29 @@ def test_the_largest_network_is_used_where_the_next_degree_would_be_too_large():
     run = Runner(problem_named("helmholtz-2d-1-4"), Budget(1e6))
     assert Grow(parameters=900)._next(run, state) == Size(30, 29)
     assert Grow(parameters=600).stop(run, state) is StopReason.BUDGET
+
+
+def test_a_near_solution_that_varies_along_one_axis_takes_few_directions_and_points():
+    found = solve("helmholtz-2d-1-4", settings=SolveSettings(seconds=1e4, rtol=1e-8))
+    # degree 32 at both axes has 1057 coefficients, and twice as many residuals; a quarter of the waves are along x
+    assert found.metrics["parameters"] < 0.6 * 1057
+    assert found.metrics["collocation_points"] - 360 <= 1000  # without those of the walls
+    assert found.metrics["relative_l2"] < 1e-8
+
+
+def test_only_a_metric_of_a_near_solution_takes_directions_off():
+    problem, metric = problem_named("helmholtz-2d-1-4"), np.diag([1 / 16, 1.0])
+    assert level_size(problem, 32, metric, trusted=True).nodes == 17  # half of 33: a quarter, and a quarter more
+    assert level_size(problem, 32, metric).nodes == 33
+    assert level_size(problem, 32, np.eye(2), trusted=True).nodes == 33
+
+
+def test_a_sharpened_metric_keeps_its_axes_and_lays_directions_nearer_to_the_steep_one():
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]])
+    assert sharpened(turn @ np.diag([1.0, 4.0]) @ turn.T) == pytest.approx(turn @ np.diag([0.5, 4.0]) @ turn.T)
+    metric = np.diag([1 / 16, 1.0])
+    plain, sharp = (directions(9, 2, np.random.default_rng(1), one) for one in (metric, sharpened(metric)))
+    assert (np.abs(sharp[:, 1]) > np.abs(plain[:, 1])).all()
 
 
 def test_points_of_data_keep_the_degrees_of_the_table():

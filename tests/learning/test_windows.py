@@ -224,6 +224,34 @@ def test_a_window_that_does_not_train_is_halved():
     assert len(taken["windows"]) == 1
 
 
+def test_a_window_that_is_far_off_after_its_first_steps_is_given_up():
+    one = problem("burgers")
+    strategy = dataclasses.replace(SMALL, steps=120, first=1.0, failed=0.03)
+    run = Runner(one, Budget(1e4))  # of which a third is time to look for fronts
+    state = strategy.step(run, strategy.init(run))
+    assert state["length"] == 0.5
+    assert run.iterations == 30
+
+
+def test_a_window_takes_no_more_steps_than_its_goal_needs():
+    """The goal is an error: the root mean square residual times the length, of the size of what the window begins with."""
+    one = problem(NAME)
+    run = Runner(one, Budget(1e4))
+    strategy = dataclasses.replace(SMALL, goal=1e-3, steps=60)
+    state = strategy.step(run, strategy.init(run))
+    (record,) = state["windows"]
+    assert record["added"] <= 1e-3
+    assert record["steps"] < 60
+    part = run.iterate.field.parts[0]
+    held = strategy.points(run, part.network, ()).held_out_sampler()
+    window = Window(one, evolution(one), None, 0.0, 1.5)
+    at = held.init(window.posed)[0]["equation"].points
+    with torch.no_grad():
+        residual = one.interior(part.jet(at), at)["equation"]
+        size = window.lift(at).square().mean().sqrt()
+    assert record["added"] == pytest.approx(1.5 * float(residual.square().mean().sqrt() / size), rel=1e-9)
+
+
 def test_a_window_at_its_goal_early_is_followed_by_a_longer_one():
     strategy = dataclasses.replace(SMALL, goal=0.5, first=0.25)
     run = Runner(problem(NAME), Budget(1e4))

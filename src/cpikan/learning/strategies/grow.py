@@ -21,7 +21,7 @@ from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
 from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.strategies.constants import fit_without_constants
 from cpikan.learning.strategies.first_guess import solve_last_layer
-from cpikan.learning.strategies.ridge_start import gradient_metric, ridge_start, stretch
+from cpikan.learning.strategies.ridge_start import gradient_metric, ridge_start, sharpened, stretch
 from cpikan.learning.unknowns import network_of, unknowns_of
 from cpikan.physics.problem import Problem
 from cpikan.physics.regions import corners
@@ -36,6 +36,7 @@ _HOPELESS = 1e-2  # relative residual of the third level, where a smooth solutio
 _PACE, _NEAR = 10.0, 1e-4  # a level of a smooth solution gains this factor, until its residual is near
 _SMALL = 700  # parameters of levels that always fit; their times say little about longer ones
 _SHARE = 0.8  # of the time that is left: what a level may be expected to take
+_RESOLVED, _SURE = 1e-5, 0.25  # relative residual from which a metric is trusted, and the share of directions beyond it
 _LEAST = 1.2  # times the last degree, below which another level hardly differs
 _POWERS, _STEEPER = (2.0, 3.0), 0.3  # of the parameters that seconds go by, and what it gains from level to level
 
@@ -76,9 +77,10 @@ class Grow(Strategy):
         """Go through a level; the runner is left with the best of all levels so far."""
         done, times = state["done"], state["times"]
         before = run.iterate if done else None
-        size = self._next(run, state)
+        size, metric = self._next(run, state), state["metric"]
+        metric = torch.from_numpy(sharpened(metric.numpy())) if _trusted(run, state) else metric
         begun = run.seconds
-        beyond = self._fit(run, size, state["metric"], None if before is None else before.field)
+        beyond = self._fit(run, size, metric, None if before is None else before.field)
         took = run.seconds - begun - beyond
         now = run.iterate
         metric = torch.from_numpy(gradient_metric(network_of(now.field), now.objective.sets["equation"].points))
@@ -131,7 +133,9 @@ class Grow(Strategy):
         metric = None if state["metric"] is None else state["metric"].numpy()
         data = any(condition.at is not None for condition in problem.conditions)
         least = higher[0] if data or not last else min(higher[0], math.ceil(_LEAST * last))
-        sizes = [level_size(problem, degree, metric) for degree in range(higher[0], least - 1, -1)]
+        sizes = [
+            level_size(problem, degree, metric, _trusted(run, state)) for degree in range(higher[0], least - 1, -1)
+        ]
         return sizes if not last else [one for one in sizes if one.parameters(problem.outputs) <= self.parameters]
 
     def _reason(self, run: Runner, done: int, gain: float, best: float) -> StopReason:
@@ -168,6 +172,11 @@ class Grow(Strategy):
         return run.seconds - begun - took
 
 
+def _trusted(run: Runner, state: State) -> bool:
+    """Tell whether the field of the last level is so near to a solution that its gradients are those of the solution."""
+    return state["metric"] is not None and run.iterate.relative() < _RESOLVED
+
+
 def data_left(problem: Problem, iterate: Iterate) -> tuple[float, float]:
     """Compute the root mean square of what the field leaves of measured data, and how much of it the nearest points share.
 
@@ -201,14 +210,18 @@ def expected_s(times: list[list[float]], parameters: int) -> float:
     return float(took * (parameters / size) ** power)
 
 
-def level_size(problem: Problem, degree: int, metric: np.ndarray | None) -> Size:
-    """Choose as many directions as polynomials of total ``degree`` need, fewer where the solution hardly varies."""
+def level_size(problem: Problem, degree: int, metric: np.ndarray | None, trusted: bool = False) -> Size:
+    """Choose as many directions as polynomials of total ``degree`` need, fewer where the solution hardly varies.
+
+    Waves along an axis need degrees as their number, so that their share in the directions is the ratio of gradients; a metric
+    that is not ``trusted``, of a field that is far off, takes off less.
+    """
     if problem.dimension == 1:
         return Size(4, degree)
     share = 1.0
     if metric is not None:
         axes = np.linalg.svd(stretch(metric), compute_uv=False)[1:]
-        share = float(np.prod(np.minimum(1.0, 2.5 * np.sqrt(axes))))
+        share = float(np.prod(np.minimum(1.0, axes + _SURE if trusted else 2.5 * np.sqrt(axes))))
     full = math.comb(degree + problem.dimension - 1, problem.dimension - 1)
     return Size(max(min(12, full), math.ceil(share * full)), degree)
 

@@ -68,6 +68,16 @@ def stretch(metric: np.ndarray) -> np.ndarray:
     return np.asarray((vectors * share) @ vectors.T)
 
 
+def sharpened(metric: np.ndarray) -> np.ndarray:
+    """Raise a metric to the power 3/2: what fewer directions than polynomials need, to lie nearer to the steep axes.
+
+    n directions that all go to one axis span the polynomials of degree n - 1 along the other ones.
+    """
+    values, vectors = np.linalg.eigh(metric)
+    largest = max(float(values[-1]), 1e-300)
+    return np.asarray((vectors * (np.clip(values / largest, 0, None) ** 1.5 * largest)) @ vectors.T)
+
+
 def gradient_metric(field: nn.Module, points: torch.Tensor) -> np.ndarray:
     """Average the outer product of gradients at points (B, d), in scaled coordinates, outputs of equal weight."""
     with torch.no_grad():

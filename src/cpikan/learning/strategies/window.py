@@ -56,6 +56,11 @@ class Window:
         """Put a network behind the lift."""
         return LiftedField(network, self.lift, self.distance)
 
+    @torch.no_grad()
+    def size(self, points: Tensor) -> float:
+        """Give the root mean square at points (B, d) of the lift, and so of the start; 1 where it vanishes."""
+        return float(self.lift(points).square().mean().sqrt()) or 1.0
+
     def at(self, share: float) -> float:
         """Give a time within the window by its share."""
         return self.begin + share * (self.end - self.begin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -36,7 +37,7 @@ _SHORTEST = 1 / 64  # window, of the whole time
 _SCOUTED, _SCOUT_TIME = 1e-3, 0.3  # relative residual, and share of a window's time, at which its fronts are looked for
 _LEAST = 30  # steps, whatever the time, before a window is called too long
 _SOUND = 0.1  # of the residual at which a window fails: after one with less the next may be longer
-_EASY = 0.7  # of a window's time: one that needed less for its goal is followed by one twice as long
+_EASY = 0.2  # of a window's time: one that needed less for its goal is followed by one twice as long
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,11 @@ class Windows(Strategy):
     is a network with ``hidden`` nodes and stretched coordinates for the fronts of the start. It trains by geodesic
     Levenberg-Marquardt at fixed points, ``rows`` residuals for each parameter and as dense in fronts as elsewhere; fronts
     that arise on the way are looked for once its residual is small, and a network that has those coordinates too takes its
-    place. A window has its share of the time that is left. One whose residual stays above ``failed`` is halved, one that
-    reaches ``goal`` early (both relative to the residual of the lift alone) is followed by one twice as long. ``first`` is
-    the share of time of the first window; ``steps`` bounds the steps of a network, whatever time is left.
+    place. A window has its share of the time that is left, and leaves to the others what it does not need for its ``goal``:
+    the held-out residual times the window's length, of the size of u, which bounds the error that it adds where errors do not
+    grow. One whose residual stays above ``failed`` of that of the lift alone is halved, one that is at its goal early is
+    followed by one twice as long. ``first`` is the share of time of the first window; ``steps`` bounds the steps of a
+    network, whatever time is left.
     Time marching: Wight and Zhao, Commun. Comput. Phys. 29 (2021); Krishnapriyan et al., NeurIPS (2021).
     Raises InputError for a problem that does not evolve, has several axes of space, or is of second order in time.
     """
@@ -58,7 +61,7 @@ class Windows(Strategy):
     degree: int = 5
     rows: float = 2.5
     first: float = 0.25
-    goal: float = 1e-9
+    goal: float = 1e-6
     failed: float = 3e-2
     steps: int | None = None
     method: GeodesicLevenberg = field(default_factory=lambda: GeodesicLevenberg(patience=30))
@@ -89,7 +92,7 @@ class Windows(Strategy):
         parts = [*(before.parts if before is not None else []), window.behind(training.network)]
         run.iterate = placed(run.problem, TimeWindows(found.time, *parts), _POINTS, MEAN_SQUARES)[0]
         run.note()
-        early = relative <= self.goal and training.took < _EASY * seconds
+        early = training.added() <= self.goal and training.took < _EASY * seconds
         longest = math.inf if early else self.first * (high - low)  # a length that had been halved comes back
         grown = 2.0 if early or relative < _SOUND * self.failed else 1.0
         length = max(end - now, min(grown * (end - now), longest))
@@ -120,19 +123,23 @@ class Windows(Strategy):
         """Train a network on a window, and one with further coordinates where fronts have arisen."""
         known = merged((), window.starting_fronts())
         first = _Training(self, run, window, known)
-        first.go(_SCOUT_TIME * seconds, _SCOUTED)
-        if first.relative() > math.sqrt(self.failed):  # far from it: more of the same would not help
+
+        def far() -> bool:  # and more of the same would not help
+            return first.relative() > math.sqrt(self.failed)
+
+        first.go(_SCOUT_TIME * seconds, lambda: first.relative() <= _SCOUTED or (first.steps >= _LEAST and far()))
+        if far():
             return first
         field = window.behind(first.network)
         seen = [one for share in (0.5, 1.0) for one in window.fronts_at(field, window.at(share))]
         fronts = merged(known, seen)
         if fronts == known:
-            first.go(seconds - first.took, self.goal)
+            first.go(seconds - first.took, lambda: first.added() <= self.goal)
             return first
         second = _Training(self, run, window, fronts)
-        second.go(seconds - first.took, self.goal)
+        second.go(seconds - first.took, lambda: second.added() <= self.goal)
         second.took += first.took
-        return second if second.relative() < max(first.relative(), self.goal) else first
+        return second if second.added() < max(first.added(), self.goal) else first
 
     def _record(self, run: Runner, window: Window, training: _Training) -> dict[str, Any]:
         """Write down what a window is like, and whether its network was trained."""
@@ -142,6 +149,7 @@ class Windows(Strategy):
             "end": window.end,
             "fronts": [list(asdict(one).values()) for one in training.fronts],
             "relative": training.relative(),
+            "added": training.added(),
             "steps": training.steps,
             "points": training.iterate.objective.count,
             **trained(drawn, training.iterate),
@@ -170,6 +178,7 @@ class _Training:
         self._inner.place(network, windows.points(run, network, fronts), MEAN_SQUARES)
         self._child = BestSoFar(windows.method)
         self._state = self._child.init(self._inner)
+        self._over_size = (window.end - window.begin) / window.size(self.iterate.heldout.sets["equation"].points)
         self.took = 0.0
 
     @property
@@ -191,10 +200,14 @@ class _Training:
         """Give the best held-out residual relative to that of the lift alone."""
         return self.iterate.relative()
 
-    def go(self, seconds: float, goal: float) -> None:
-        """Train for so long, or until the residual is at the goal, and leave the best state in the network."""
+    def added(self) -> float:
+        """Estimate the error that the window adds, of the size of u: the best held-out residual times its length."""
+        return math.sqrt(2 * self.iterate.best_cost) * self._over_size
+
+    def go(self, seconds: float, done: Callable[[], bool]) -> None:
+        """Train for so long, or until it is done, and leave the best state in the network."""
         begun = self._run.seconds
-        while self.relative() > goal and not self._run.spent:
+        while not done() and not self._run.spent:
             enough = self._run.seconds - begun >= seconds and self.steps >= _LEAST
             spent = enough or (self._most is not None and self.steps >= self._most)
             if spent or self._child.stop(self._inner, self._state) is not StopReason.RUNNING:
