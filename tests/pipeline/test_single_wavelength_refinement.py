@@ -157,6 +157,31 @@ def test_with_a_form_removed_and_holes_filled(method, tmp_path):
     assert result.summary["inpainting"]["holes_filled"] == 1
 
 
+def test_a_trench_across_the_frame_is_filled_where_its_sides_are_joined(tmp_path):
+    """The trench reaches the edges, as the lost columns beside it do, which lie between nothing and stay open."""
+    truth, missing = bowl()[SMALL], ((COLUMN >= 290) & (COLUMN < 330) | (COLUMN < 210))[SMALL]
+    height, sigma, flags = arrays(run(one_wave(truth, missing), tmp_path / "f.npy", method="field", inpaint=True))
+    lost = (COLUMN < 210)[SMALL]
+    assert np.array_equal((flags & INPAINTED) > 0, missing & ~lost)
+    assert np.isnan(height[lost]).all()
+    error = height - truth
+    error -= np.nanmean(error[~missing])
+    inside = missing & ~lost
+    assert np.sqrt(np.mean((error / sigma)[inside] ** 2)) < 2
+    assert np.abs(error[inside]).max() < 5
+
+
+def test_what_no_surface_joins_is_flagged(tmp_path):
+    """A step of 0.4 turns in a moat: the inner part is ambiguous, the moat stays open, and the run says so."""
+    inside, moat = (RADIUS < 60)[SMALL], ((RADIUS >= 60) & (RADIUS < 80))[SMALL]
+    stack = one_wave(bowl()[SMALL] + 0.4 * HALF_NM * inside, moat)
+    result = run(stack, tmp_path / "f.npy", method="hybrid", inpaint=True)
+    height, _, flags = arrays(result)
+    assert np.array_equal((flags & int(Flag.AMBIGUOUS)) > 0, inside & np.isfinite(height))
+    assert np.isnan(height[moat]).all()
+    assert "orders-apart" in result.summary["warning_names"]
+
+
 def slopes_of(result: HeightMap) -> np.ndarray:
     """The five maps, (5, H, W)."""
     found = [getattr(result, name) for name in SLOPES]

@@ -71,15 +71,16 @@ def trench(at: int = 24) -> np.ndarray:
 
 
 def test_means_of_polynomials_belong_to_cells_of_any_shape():
-    """A polynomial through cells that parts cut anyhow: what the coefficients say is the mean, to rounding."""
+    """A polynomial on pixels, its cells cut anyhow by parts: what the coefficients say is their mean, to rounding."""
     rng = np.random.default_rng(0)
     degree = 6
     factors = rng.normal(size=len(exponents(degree)))
     frame = Frame(SHAPE)
-    y, x = np.meshgrid(*(frame.scaled(k, np.arange(n)) for k, n in enumerate(SHAPE)), indexing="ij")
-    value = basis(np.stack([y, x], axis=-1).reshape(-1, 2), degree) @ factors
+    y, x = np.meshgrid(*(frame.scaled(k, (np.arange(8 * n) + 0.5) / 8) for k, n in enumerate(SHAPE)), indexing="ij")
+    pixels = basis(np.stack([y, x], axis=-1).reshape(-1, 2), degree) @ factors
+    value = pixels.reshape(SHAPE[0], 8, SHAPE[1], 8).mean(axis=(1, 3))
     part = rng.integers(0, 4, SHAPE).astype(np.int32)
-    cells = cut_cells(Parts(value.reshape(SHAPE), rng.uniform(0.5, 2, SHAPE), part), 5, degree, 0.0)
+    cells = cut_cells(Parts(value, rng.uniform(0.5, 2, SHAPE), part), 5, degree, 0.0)
     assert cells.parts == 3
     assert np.abs(cells.design @ factors - cells.value).max() < 1e-12 * np.abs(value).max()
     assert (cells.sigma**-2.0).sum() > 0

@@ -79,8 +79,8 @@ class ReconstructSettings:
     )
     inpaint: bool = option(
         False,
-        "guess heights in holes that do not reach the edge (flag 32); holes between components and above about "
-        "230 000 pixels (1.25 GiB of memory) stay open, and the JSON counts them",
+        "guess heights and their sigma in holes that do not reach the edge, and in gaps between parts that a surface joins "
+        "(flag 32); holes between components stay open, and the JSON counts them",
     )
     tile: int | None = option(None, "tile of unwrapping (default: 512) or of the network (default: 512 x 1024), pixels")
     overlap: int | None = option(None, "overlap of tiles in pixels (default: 64, or what the network needs)")

@@ -40,6 +40,7 @@ _OWN: Mapping[str, np.dtype] = {  # beside the quantities of the output
     "correction_nm": np.dtype(np.float32),
     "flags_learned": np.dtype(np.uint8),
     "guess_nm": np.dtype(np.float32),
+    "guess_sigma_nm": np.dtype(np.float32),
 }
 DerivedRows = Callable[[int, int], dict[str, np.ndarray]]  # rows [start, stop) by quantity
 
@@ -94,6 +95,10 @@ class Arrays:
     def current(self, name: str) -> np.ndarray:
         """Open the newest version of an array, (H, W), as a memory map for reading."""
         return self.scratch.array(self._current[name])
+
+    def oldest(self, name: str) -> np.ndarray:
+        """Open the first version of an array, (H, W), as a memory map for reading."""
+        return self.scratch.array(name)
 
     def of(self, stage: Stage, name: str) -> np.ndarray:
         """Open the version of an array that ``stage`` writes, as a memory map for writing."""

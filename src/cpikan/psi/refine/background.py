@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh, qr
+from scipy.linalg import eigh, qr, solve_triangular
 from scipy.special import logsumexp
 
 DEGREE = 20  # total, of the polynomials
@@ -29,8 +29,11 @@ _RATIOS = (
     1.0,
 )  # of coefficients from degree to degree: analytic surfaces
 _POWERS = (2.0, 3.0, 4.0, 6.0)  # of the degree: surfaces with so many derivatives
+_TAIL = 0.3  # from degree to degree beyond one up to which all are alike: no surface ends at a degree
 _AMPLITUDES = np.logspace(-5, 1, 25)  # of the coefficients, in units of what the data scatter by
 _PARTS = 24  # the largest: they say how smooth the background is
+_MOST = 4_000_000  # numbers in the covariances of all priors: of many parts only the likeliest prior counts
+_RIDGE = 1e-13  # of the mean information: levels that the cells do not tell are held
 _LEAST_SHARE = 1e-4  # of the likeliest prior: others do not count
 
 
@@ -50,13 +53,15 @@ def basis(places: np.ndarray, degree: int) -> np.ndarray:
 @dataclass(frozen=True)
 class Cells:
     """Mean values of cells: ``design`` (N, M) the means of the polynomials, ``value`` and ``sigma`` (N,) in one unit, and
-    ``part`` (N,) the part of the image that each belongs to, 0, 1, ..., all of them there."""
+    ``part`` (N,) the part of the image that each belongs to, 0, 1, ..., all of them there; ``across`` is how many lie along
+    the longer side."""
 
     design: np.ndarray
     value: np.ndarray
     sigma: np.ndarray
     part: np.ndarray
     degree: int
+    across: float
 
     @property
     def parts(self) -> int:
@@ -70,7 +75,7 @@ class Cells:
     def first(self, parts: int) -> Cells:
         """Take the cells of the first parts."""
         mine = self.part < parts
-        return Cells(self.design[mine], self.value[mine], self.sigma[mine], self.part[mine], self.degree)
+        return Cells(self.design[mine], self.value[mine], self.sigma[mine], self.part[mine], self.degree, self.across)
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,15 @@ class Levels:
 @dataclass(frozen=True)
 class _Evidence:
     """Priors that count: standard deviations (P, M - F) of the coefficients with a prior, ``noise`` (P,) the factor on the
-    squared sigmas, and the log of their shares."""
+    squared sigmas, ``shared`` (P,) that on variances of what is fitted, and the log of the priors' shares.
+
+    What lies beyond noise is detail that the polynomials do not follow: cells share it over the length that they resolve,
+    and so it averages out over so many fewer.
+    """
 
     deviation: np.ndarray
     noise: np.ndarray
+    shared: np.ndarray
     log_share: np.ndarray
 
 
@@ -99,35 +109,81 @@ def fit_levels(cells: Cells) -> Levels | None:
     evidence = _evidence(cells.first(_PARTS))
     if evidence is None:
         return None
-    rest = _triangle(cells)
+    rest = _triangle(cells)[cells.free :, cells.free :]
+    likeliest = np.argsort(-evidence.log_share)[: max(1, _MOST // cells.parts**2)]
     means, covariances = [], []
-    for deviation, noise in zip(evidence.deviation, evidence.noise, strict=True):
+    for deviation, noise in zip(evidence.deviation[likeliest], evidence.shared[likeliest], strict=True):
         turned, square = _turned(rest, deviation)
         turned = turned / np.sqrt(1 + square)[:, None]
         across, z = turned[:, :-1], turned[:, -1]
-        covariance = np.linalg.pinv(across.T @ across, hermitian=True)
+        gram = across.T @ across
+        covariance = np.linalg.inv(gram + _RIDGE * np.mean(np.diag(gram)) * np.eye(len(gram)))
         means.append(covariance @ (across.T @ z))
         covariances.append(covariance * noise)
     best = int(np.argmax(evidence.log_share))
     # whitened residuals beyond one, in units of the cells' sigma
     unresolved = np.sqrt(max(evidence.noise[best] - 1.0, 0.0) / np.mean(cells.sigma**-2.0))
-    return Levels(np.array(means), np.array(covariances), evidence.log_share, float(unresolved))
+    log_share = evidence.log_share[likeliest] - logsumexp(evidence.log_share[likeliest])
+    return Levels(np.array(means), np.array(covariances), log_share, float(unresolved))
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The background of one part: ``coefficients`` (P, M) under every prior, a ``root`` (P, M, M) of their covariance (times
+    its transpose), and the log of the prior's share ``log_share`` (P,)."""
+
+    coefficients: np.ndarray
+    root: np.ndarray
+    log_share: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Average the coefficients over the priors, (M,)."""
+        return np.asarray(np.exp(self.log_share) @ self.coefficients)
+
+    def sigma(self, design: np.ndarray) -> np.ndarray:
+        """Compute the standard uncertainty of the background where the polynomials are ``design`` (N, M)."""
+        variance = np.zeros(len(design))
+        for share, mine, root in zip(np.exp(self.log_share), self.coefficients, self.root, strict=True):
+            variance += share * (((design @ root) ** 2).sum(axis=1) + (design @ (mine - self.mean)) ** 2)
+        return np.sqrt(variance)
+
+
+def fit_surface(cells: Cells) -> Surface | None:
+    """Fit the background of cells that are all of one part; None where they are too few."""
+    evidence = _evidence(cells)
+    if evidence is None:
+        return None
+    whole, many = _triangle(cells), cells.design.shape[1]
+    prior = np.eye(many)[cells.free :]
+    found, roots = [], []
+    for deviation, noise in zip(evidence.deviation, evidence.shared, strict=True):
+        scale = np.r_[np.ones(cells.free), deviation]
+        system = np.vstack([whole[:, :many] * scale, prior])
+        reduced = qr(
+            np.column_stack([system, np.r_[whole[:, many], np.zeros(len(prior))]]), mode="r", check_finite=False
+        )[0]
+        inverse = solve_triangular(reduced[:many, :many], np.eye(many), check_finite=False)
+        found.append(scale * (inverse @ reduced[:many, many]))
+        roots.append(np.sqrt(noise) * scale[:, None] * inverse)
+    return Surface(np.array(found), np.array(roots), evidence.log_share)
 
 
 def _triangle(cells: Cells) -> np.ndarray:
-    """Reduce the weighted cells to a triangle of columns, without the free polynomials: the others, levels, values."""
+    """Reduce the weighted cells to a triangle of columns: free polynomials, the others, levels, values."""
     levels = cells.part[:, None] == np.arange(1, cells.parts)
     whole = np.column_stack([cells.design, levels, cells.value]) / cells.sigma[:, None]
-    reduced = qr(whole, mode="r", check_finite=False)[0][: whole.shape[1]]
-    return np.asarray(reduced[cells.free :, cells.free :])
+    return np.asarray(qr(whole, mode="r", check_finite=False)[0][: whole.shape[1]])
 
 
 def _turned(rest: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Turn levels and values (R, K + 1) to the axes of the prior's covariance at the cells, and give its variances (R,)."""
     count = len(deviation)
-    prior = rest[:, :count] * deviation
+    top = rest[:count]  # below it the triangle has no polynomials
+    prior = top[:, :count] * deviation
     values, vectors = eigh(prior @ prior.T, check_finite=False, overwrite_a=True, driver="evd")
-    return vectors.T @ rest[:, count:], np.maximum(values, 0.0)
+    turned = np.vstack([vectors.T @ top[:, count:], rest[count:, count:]])
+    return turned, np.r_[np.maximum(values, 0.0), np.zeros(len(rest) - len(top))]
 
 
 def _evidence(cells: Cells) -> _Evidence | None:
@@ -135,7 +191,7 @@ def _evidence(cells: Cells) -> _Evidence | None:
     many = len(cells.value) - cells.free - (cells.parts - 1)
     if many < 2 * cells.free:
         return None
-    rest = _triangle(cells)
+    rest = _triangle(cells)[cells.free :, cells.free :]
     scale = float(np.linalg.norm(rest[:, -1]) / np.sqrt(many) / np.sqrt(np.mean(cells.sigma**-2.0)))
     if not np.isfinite(scale) or scale <= 0:
         return None
@@ -155,7 +211,9 @@ def _evidence(cells: Cells) -> _Evidence | None:
             logs.append(log_prior - 0.5 * (volume + many * np.log(noise) + left / noise))
     log = np.array(logs) - logsumexp(logs)
     kept = log > log.max() + np.log(_LEAST_SHARE)
-    return _Evidence(np.array(deviations)[kept], np.array(noises)[kept], log[kept] - logsumexp(log[kept]))
+    noise = np.array(noises)[kept]
+    shared = 1 + (noise - 1) * (cells.across / cells.degree + 1) ** 2
+    return _Evidence(np.array(deviations)[kept], noise, shared, log[kept] - logsumexp(log[kept]))
 
 
 def _shapes(degree: int) -> list[tuple[np.ndarray, float]]:
@@ -164,5 +222,5 @@ def _shapes(degree: int) -> list[tuple[np.ndarray, float]]:
     n = total[total > _FREE].astype(float)
     geometric = [ratio ** (n - _FREE - 1) for ratio in _RATIOS]
     algebraic = [(n / (_FREE + 1)) ** -power for power in _POWERS]
-    cut = [(n <= last).astype(float) for last in range(_FREE + 1, degree)]
+    cut = [_TAIL ** np.maximum(n - last, 0.0) for last in range(_FREE + 1, degree)]
     return [(one, -np.log(3 * len(family))) for family in (geometric, algebraic, cut) for one in family]

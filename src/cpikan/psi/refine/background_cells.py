@@ -8,19 +8,25 @@ import numpy as np
 from scipy import ndimage
 
 from cpikan.psi.refine.background import Cells, exponents
+from cpikan.psi.refine.protocol import BLOCK_PX
 
 LEAST_SIGMA = 5e-4  # of a cell, in units of the values' own: what means of many are good for at best
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The square, centred on an array of ``shape``, on which polynomials of both coordinates run from -1 to 1."""
+    """The square, centred on a window of ``shape`` blocks, on which polynomials of both coordinates run from -1 to 1."""
 
     shape: tuple[int, int]
 
-    def scaled(self, axis: int, index: np.ndarray) -> np.ndarray:
-        """Convert indices of the array along an axis, of its elements' centres, to coordinates."""
-        return np.asarray((2 * index + 1 - self.shape[axis]) / max(self.shape))
+    def scaled(self, axis: int, place: np.ndarray) -> np.ndarray:
+        """Convert places along an axis, in blocks from the edge of the window, to coordinates."""
+        return np.asarray((2 * place - self.shape[axis]) / max(self.shape))
+
+    def means(self, axis: int, blocks: np.ndarray, degree: int) -> np.ndarray:
+        """Average every polynomial over the pixels of each block, (N, degree + 1)."""
+        pixels = blocks[:, None] + (np.arange(BLOCK_PX) + 0.5) / BLOCK_PX
+        return np.asarray(np.polynomial.chebyshev.chebvander(self.scaled(axis, pixels), degree).mean(axis=1))
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ def cut_cells(parts: Parts, side: int, degree: int, floor: float) -> Cells:
             window = slice(max(top, box[0].start), min(top + side, box[0].stop)), box[1]
             rows += _row(parts, number, window, frame, (side, degree, floor))
     columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
-    return Cells(columns[0], columns[1], columns[2], columns[3] - 1, degree)
+    return Cells(columns[0], columns[1], columns[2], columns[3] - 1, degree, max(frame.shape) / side)
 
 
 def _row(
@@ -63,8 +69,8 @@ def _row(
     if not there.any():
         return []
     of_y, of_x = exponents(degree).T
-    y = np.polynomial.chebyshev.chebvander(frame.scaled(0, np.arange(window[0].start, window[0].stop)), degree)
-    x = np.polynomial.chebyshev.chebvander(frame.scaled(1, across), degree)
+    y = frame.means(0, np.arange(window[0].start, window[0].stop), degree)
+    x = frame.means(1, across, degree)
     products = (y.T @ weight)[of_y] * x.T[of_x]
     design = np.add.reduceat(products, starts, axis=1)[:, there] / total[there]
     summed = np.where(mine, parts.value[window] * weight, 0.0).sum(axis=0)

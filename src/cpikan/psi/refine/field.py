@@ -13,6 +13,7 @@ from cpikan.psi.kernels.model import DemodulatedRows
 from cpikan.psi.refine.blocks import Empty, strips
 from cpikan.psi.refine.closed_form import DONE, ClosedForm, fit_closed_form, on_blocks, posterior_sigma
 from cpikan.psi.refine.coarse import CoarseHeights, joint, shifted
+from cpikan.psi.refine.coupling import couple
 from cpikan.psi.refine.footprint import Derivatives
 from cpikan.psi.refine.network import NetworkFit, fit_networks
 from cpikan.psi.refine.protocol import BLOCK_PX, SurfaceRows
@@ -116,10 +117,11 @@ def guiding_surface(coarse: CoarseHeights, empty: Empty = np.empty) -> FittedSur
 def measuring_surface(coarse: CoarseHeights, *, networks: bool = True, empty: Empty = np.empty) -> FittedSurface:
     """Fit a surface for its own sake.
 
-    Closed form, heights moved to the centres of their blocks, closed form again, and ``networks`` where it leaves more
-    than noise. Arrays of blocks are made by ``empty``.
+    Closed form, heights moved to the centres of their blocks, closed form again, neighbouring tiles coupled, and
+    ``networks`` where it leaves more than noise. Arrays of blocks are made by ``empty``.
     """
     centred, closed = _recentred(coarse, empty)
+    closed = couple(closed, empty)
     return _fitted(centred, closed, fit_networks(closed, centred) if networks else None, empty)
 
 

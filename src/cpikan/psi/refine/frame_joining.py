@@ -13,6 +13,7 @@ from cpikan.psi.refine.joining import AGREE, EXACT, FAR, FEWEST, MARGIN, SIGMA_M
 from cpikan.psi.refine.unwrapped import UnwrappedBlocks
 
 _CELLS = 48  # along the longer side of the frame
+_PARTS = 2000  # the largest: their covariances are 32 MB
 _WHOLE_PX = 0.4  # off the centre of a block: others lack pixels on one side
 _SYSTEMATIC = 5e-3  # turns: what a side may lie off for reasons that no noise tells
 
@@ -32,21 +33,23 @@ def join_over_frame(blocks: UnwrappedBlocks, joined: Joined) -> Joined:
     levels = fit_levels(cut_cells(parts, side, DEGREE, LEAST_SIGMA))
     if levels is None or levels.unresolved > SIGMA_MAX:
         return joined
-    apart = {(int(joined.label[a]), int(joined.label[b])) for a, b in joined.parted}
+    number = np.full(joined.components + 1, -1)
+    number[names] = np.arange(len(names))
     stepped = np.zeros((len(names), len(names)), bool)
-    for a, one in enumerate(names):
-        for b, other in enumerate(names):
-            stepped[a, b] = (one, other) in apart or (other, one) in apart
+    for pair in joined.parted:
+        one, other = number[joined.label[list(pair)]]
+        if one >= 0 and other >= 0:
+            stepped[one, other] = stepped[other, one] = True
     decided = decide(levels, stepped)
     return _merged(blocks, joined, names, decided)
 
 
 def _parts(blocks: UnwrappedBlocks, joined: Joined) -> tuple[Parts, list[int]]:
-    """Number the groups with at least 24 whole blocks by falling size; their values in turns, and the groups' names."""
+    """Number the groups with at least 24 whole blocks by falling size, at most 2000; their turns, and the groups' names."""
     whole = np.hypot(*blocks.offset_px) <= _WHOLE_PX
     group = np.where(whole, joined.label[blocks.label], 0)
     count = np.bincount(group.ravel(), minlength=joined.components + 1)
-    names = [name for name in range(1, joined.components + 1) if count[name] >= FEWEST]
+    names = [name for name in range(1, joined.components + 1) if count[name] >= FEWEST][:_PARTS]
     number = np.zeros(joined.components + 1, np.int32)
     number[names] = np.arange(1, len(names) + 1)
     value = blocks.turns + joined.level[blocks.label]

@@ -35,7 +35,7 @@ class Write(Stage):
             row_sums(rows["height_nm"], rows["flags"], table)
             rows |= derived.rows(band, rows["flags"])
             if "guess_nm" in rows:  # after the sums: a guess is no measurement
-                _put_in(rows.pop("guess_nm"), rows)
+                _put_in(rows.pop("guess_nm"), rows.pop("guess_sigma_nm"), rows)
             return rows, table
 
         with context.output.rows(durable=False) as sink:
@@ -70,8 +70,9 @@ class _Derived:
         self.context.pool.map(piece, band.rows)
 
 
-def _put_in(guess: np.ndarray, rows: _Rows) -> None:
-    """Put guessed heights into rows of the output, with their flag; the pixels stay invalid: none was measured."""
+def _put_in(guess: np.ndarray, sigma: np.ndarray, rows: _Rows) -> None:
+    """Put guesses and their sigma into rows of the output, with their flag; the pixels stay invalid: none was measured."""
     known = np.isfinite(guess)
     np.copyto(rows["height_nm"], guess, where=known)
+    np.copyto(rows["sigma_nm"], sigma, where=known)
     rows["flags"][known] |= np.uint8(Flag.INPAINTED)
