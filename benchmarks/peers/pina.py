@@ -28,7 +28,7 @@ _UNKNOWN = (0.0, 2.0)  # where an unknown coefficient begins, drawn by the packa
 
 
 def run(name: str, seconds: float, seed: int) -> dict[str, Any]:
-    """Solve in float64; with an unknown coefficient by Adam alone, since L-BFGS leaves those where they are."""
+    """Solve in float64; with an unknown coefficient by Adam alone, since its L-BFGS refuses a second group of parameters."""
     _quiet()
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(seed)

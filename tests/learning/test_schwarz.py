@@ -139,11 +139,16 @@ def test_a_coarse_level_keeps_iterations_flat():
 
 
 @pytest.mark.parametrize(
-    ("variant", "coupling"), [("additive", "xpinn"), ("multiplicative", "cpinn"), ("restricted", "cpinn")]
+    ("variant", "coupling", "name"),
+    [
+        ("additive", "xpinn", "poisson-2d"),
+        ("multiplicative", "cpinn", "poisson-2d"),
+        ("restricted", "cpinn", "kovasznay"),
+    ],
 )
-def test_series_are_those_of_the_direct_solution(variant, coupling):
+def test_series_are_those_of_the_direct_solution(variant, coupling, name):
     """To what the residual that is left says of the error, and to rounding times the condition of the rows."""
-    system, coarse, direct = interfaces(3, coupling=coupling)
+    system, coarse, direct = interfaces(3, 5, coupling, name)
     method = Schwarz(system.rows, system.right, system.parts, variant, coarse)
     solved = method.solve()
     values = np.linalg.svd(system.rows.toarray(), compute_uv=False)

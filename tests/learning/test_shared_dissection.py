@@ -46,7 +46,7 @@ def shared(sets, places, size, split, damping=0.0):
     return together(size, work)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(
     shape=st.lists(st.integers(1, 4), min_size=1, max_size=3),
     width=st.integers(1, 3),

@@ -15,6 +15,8 @@ from cpikan.learning.balancers.balancer import Balancer
 from cpikan.learning.methods.method import State
 from cpikan.learning.objective import Objective, PointSet, make_objective, make_terms
 from cpikan.learning.samplers.sampler import Sampler
+from cpikan.learning.share import Share
+from cpikan.learning.shared_objective import collect, divided, undivided
 from cpikan.learning.unknowns import is_linear, output_vector, set_output_vector, with_unknowns, zero_output
 from cpikan.learning.violations import zero_cost
 from cpikan.physics.problem import Problem
@@ -88,6 +90,27 @@ class Iterate:
             self.restore_best()
             self.best_cost = self.heldout_cost()
             set_parameters(self.field, place)
+
+    def share_out(self, share: Share) -> None:
+        """Share the points among processes, each of which trains its own networks from now on."""
+        self.objective, self.heldout = (divided(one, self.field, share) for one in (self.objective, self.heldout))
+
+    def collect(self, share: Share) -> None:
+        """Put the networks of all processes into the field, and into the best state."""
+        if share.alone:
+            return
+        collect(self.field, share)
+        if self.best is not None:
+            now = parameter_vector(self.field)
+            set_parameters(self.field, self.best)
+            collect(self.field, share)
+            self.best = parameter_vector(self.field)
+            set_parameters(self.field, now)
+
+    def unite(self, share: Share) -> None:
+        """Give every process the field and the points of all."""
+        self.collect(share)
+        self.objective, self.heldout = undivided(self.objective), undivided(self.heldout)
 
     def state(self) -> State:
         """Give all but the terms as plain data."""

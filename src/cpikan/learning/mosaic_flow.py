@@ -105,22 +105,12 @@ class MosaicFlow:
         return Flow(found, sweeps, change)
 
     def fill(self, values: np.ndarray) -> None:
-        """Put the values inside of all boxes, in place: those of the lines on which edges lie stay."""
+        """Put the values inside of all boxes, in place, one colour after the other."""
         edges, _, _ = self._places()
         flat, n = values.reshape(-1), self.cells - 1
         inside = (np.add.outer(np.arange(1, n + 1) * self.shape[1], np.arange(1, n + 1))).ravel()
-        kept = self.lines()
-        before = values[kept]
         for first in self._colours:
             flat[first[:, None] + inside] = self.local(flat[first[:, None] + edges]).reshape(len(first), -1)
-            values[kept] = before
-
-    def lines(self) -> np.ndarray:
-        """Tell which grid points lie on the edge of a box, (shape)."""
-        found = np.zeros(self.shape, dtype=bool)
-        found[:: self.cells // 2] = True
-        found[:, :: self.cells // 2] = True
-        return found
 
     def _places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """List the edge of a box in the flat grid, and its middle lines among the values inside, and in the grid."""

@@ -123,6 +123,10 @@ class Objective:
             parts = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
         return value.detach(), torch.cat([part.flatten() for part in parts])
 
+    def clip(self, parameters: list[nn.Parameter], longest: float) -> None:
+        """Cut the gradient that is beside parameters to a length."""
+        torch.nn.utils.clip_grad_norm_(parameters, longest)
+
     def gradients(self, field: nn.Module) -> dict[str, Float[Tensor, " p"]]:
         """Evaluate the gradient of every term's share, (P,)."""
         return {term.name: self.only(term.name).gradient(field)[1] for term in self.terms}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import InputError, ResumeError, unknown_name
+from cpikan.fields.decomposed import DecomposedField
 from cpikan.fields.files import load_field, save_field
 from cpikan.learning.balancers.balancer import Balancer
 from cpikan.learning.balancers.kernel_traces import KERNEL_TRACES
@@ -23,6 +24,8 @@ from cpikan.learning.iterate import Iterate, placed, restored
 from cpikan.learning.methods.method import Method, State, stored
 from cpikan.learning.samplers.points import Points
 from cpikan.learning.samplers.sampler import Sampler
+from cpikan.learning.share import WHOLE, Share
+from cpikan.learning.shared_objective import collected
 from cpikan.learning.stop_reason import OutOfTime, StopReason
 from cpikan.learning.trust.levels import Level, noted
 from cpikan.learning.unknowns import network_of, unknowns_of
@@ -93,6 +96,7 @@ class Runner:
         self._hooks: State = {"sampler": {}, "balancer": {}}
         self._state: State | None = None  # of the strategy, as a checkpoint kept it
         self._late = False  # whether the next step would not fit into the time that is left
+        self._share = WHOLE  # of a field of subdomains that is trained
         self._given = False  # whether the field was, so that it need not be stored as a whole
         self._looked, self._cost = 0, math.inf
         self._stage, self._since, self._since_s = "", 0, 0.0
@@ -156,6 +160,16 @@ class Runner:
         """Take a field, draw points for it, weigh the terms, and start the record of the best anew."""
         self._sampler, self._balancer = sampler, balancer
         self.iterate, self._hooks = placed(self.problem, network, sampler, balancer)
+        self._divide()
+
+    def _divide(self) -> None:
+        """Share the points of a field of subdomains among the processes."""
+        network = network_of(self.iterate.field)
+        if self.ranks.size == 1 or not isinstance(network, DecomposedField):
+            return
+        places = torch.tensor([box.position for box in network.partition], dtype=torch.float64)
+        self._share = Share(self.ranks, places, split=True)
+        self.iterate.share_out(self._share)
 
     def offer(
         self, network: nn.Module, points: Points, unknowns: Tensor | None = None, *, detour: bool = False
@@ -185,7 +199,10 @@ class Runner:
         state, self._state = strategy.init(self) if self._state is None else self._state, None
         # a solve that had used up what it may takes no further step
         ended = self._used_up() if resumed or self._late else StopReason.RUNNING
-        return self._loop(strategy, state, self._write, ended)
+        reason = self._loop(strategy, state, self._write, ended)
+        if not self._share.alone:
+            self.iterate.unite(self._share)
+        return reason
 
     def minimise(self, method: Method) -> StopReason:
         """Step a method as a part of a strategy's step, and leave the best state."""
@@ -298,6 +315,7 @@ class Runner:
         if chosen is None:
             raise ResumeError("the checkpoint was written with a field of yours: give one of that shape")
         self.iterate = restored(self.problem, chosen, state["iterate"])
+        self._divide()
         return True
 
     def _write(self, state: State) -> None:
@@ -305,6 +323,7 @@ class Runner:
         if self._store is None or not self.placed:
             return
         network = network_of(self.iterate.field)
+        self.iterate.collect(self._share)
         whole = {
             "seconds": self.seconds,
             "iterations": self.iterations,
@@ -313,7 +332,7 @@ class Runner:
             "stage": [self._stage, self._since, self._since_s],
             "records": self.history.records,
             "ends": [{**vars(end), "reason": int(end.reason)} for end in self.history.ends],
-            "strategy": stored(state),
+            "strategy": collected(stored(state), self._share),
             "hooks": self._hooks,
             "levels": [level.state() for level in self.levels],
             "iterate": self.iterate.state(),

@@ -45,6 +45,10 @@ class Share:
         """Tell which groups (N, M) this process counts, so that each is counted once, (N,)."""
         return self.owner[groups[:, 0]] == self.ranks.rank
 
+    def divides(self, values: Tensor) -> bool:
+        """Tell whether some numbers are those of the boxes, (E, ...), of which each process knows its own."""
+        return values.ndim > 1 and len(values) == len(self.owner)
+
     def squares(self, parts: Iterable[tuple[Tensor, Tensor]]) -> float:
         """Sum the squares of residuals (N, R) of groups (N, M) over all processes."""
         if self.alone:

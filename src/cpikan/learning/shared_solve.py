@@ -1,4 +1,4 @@
-"""What a solve by several processes can do: series on subdomains."""
+"""What a solve by several processes can do: series on subdomains, and networks there that follow their gradient."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING
 
 from cpikan.errors import InputError
 from cpikan.learning.combinators import Strategy
+from cpikan.learning.losses.kinds import loss_mode_of
+from cpikan.learning.methods.adam import Adam
+from cpikan.learning.methods.gradient_descent import GradientDescent
+from cpikan.learning.recipes import Recipe
 from cpikan.learning.strategies.blocks import Blocks
 from cpikan.physics.problem import Problem
 
@@ -13,7 +17,10 @@ if TYPE_CHECKING:
     from cpikan.learning.solve_settings import SolveSettings
 
 
-def check_shared(problem: Problem, own: Strategy | None, settings: SolveSettings) -> None:
+_METHODS = (Adam, GradientDescent)  # that take every parameter by itself
+
+
+def check_shared(problem: Problem, recipe: Recipe, own: Strategy | None, settings: SolveSettings) -> None:
     """Raise InputError for a solve that several processes cannot share."""
     count = settings.ranks.size
     if count == 1:
@@ -32,4 +39,25 @@ def check_shared(problem: Problem, own: Strategy | None, settings: SolveSettings
     if count > boxes:
         raise InputError(f"{count} processes for {boxes} subdomains: start at most {boxes}, or give more subdomains")
     if not isinstance(own, Blocks):
-        raise InputError(f"recipe default alone is shared by {count} processes: leave out what trains networks")
+        _check_networks(recipe, settings)
+
+
+def _check_networks(recipe: Recipe, settings: SolveSettings) -> None:
+    """Raise InputError for a way to train networks that needs more than the neighbours' values."""
+    count = settings.ranks.size
+    if not all(isinstance(stage, _METHODS) for stage in recipe.stages):
+        raise InputError(
+            f"recipe {recipe.name} for {count} processes: give default, which solves for series, or adam or gradient-descent, "
+            "whose steps are those of every network alone"
+        )
+    asked = {
+        "a direction": settings.direction,
+        "mini-batches": settings.batch,
+        "a callback": settings.callback,
+        "multipliers": settings.constraints not in (None, "exact", "penalty") or None,
+        "another loss mode": loss_mode_of(settings.loss_mode).trains or None,
+        "points that move": getattr(settings.points, "every", 0) or None,
+        "weights that change": recipe.balancer.every or None,
+    }
+    for what in (name for name, value in asked.items() if value is not None):
+        raise InputError(f"{what} for {count} processes: leave it out, or start one process")

@@ -88,7 +88,7 @@ def solve(
         check_field(problem, field)
         settings = settings.sampling(_points(recipe, problem, field, seed))
         mode.check_points(settings.points)
-    check_shared(problem, own, settings)
+    check_shared(problem, recipe, own, settings)
     identity = _identity(problem, field, recipe, seed, settings)
     store = _store(identity, settings)
     mode.check(posed)

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from cpikan.errors import InputError
 from cpikan.messages import one_line, say
 
-_LOOK_S = 0.1  # torchrun looks as often, and ends the others
+_LOOK_S = 0.5  # a look costs a tenth of a millisecond
 _BEAT_S, _SILENT_S = 1.0, 15.0  # of processes on other hosts, which say now and then that they live
 _TELL_S = 3.0  # to hear why another has failed
 _LEFT, _FAILED = "left", "failed "
@@ -37,7 +37,7 @@ class RankWatch:
         self._store.set(f"who/{rank}", f"{socket.gethostname()} {os.getpid()}")
         self._hosts = {other: self._store.get(f"who/{other}").decode().split() for other in self._others}
         self._beats = {other: (-1, time.monotonic()) for other in self._others}
-        self._lock, self._over, self._beaten = threading.Lock(), threading.Event(), 0.0
+        self._lock, self._over, self._beaten = threading.RLock(), threading.Event(), 0.0
         self._before = signal.getsignal(signal.SIGTERM)
         self._handles = threading.current_thread() is threading.main_thread()
         if self._handles:
@@ -60,8 +60,11 @@ class RankWatch:
             signal.signal(signal.SIGTERM, self._before)
         with contextlib.suppress(RuntimeError):
             self._store.set(f"end/{self._rank}", _LEFT if failure is None else _FAILED + failure)
-            if failure is not None and self._rank:
-                self._store.wait(["end/0"], timedelta(seconds=_TELL_S))
+            waits = timedelta(seconds=_SILENT_S if failure is None else _TELL_S)
+            if self._rank == 0:  # it may keep the store that the others want to say it to
+                self._store.wait([f"end/{other}" for other in self._others], waits)
+            elif failure is not None:
+                self._store.wait(["end/0"], waits)
                 return self._end_of(0) == _FAILED + failure
         return False
 
@@ -72,10 +75,9 @@ class RankWatch:
     def _look(self) -> None:
         """End this process where another has died, or has failed."""
         with self._lock:
+            gone = [other for other in self._others if not self._lives(other)]
             ends = {other: self._end_of(other) for other in self._others}
-            dead = [other for other, end in ends.items() if end is None and not self._lives(other)]
-            ends |= {other: self._end_of(other) for other in dead}  # it may have said so and gone since
-            dead = [other for other in dead if ends[other] is None]
+            dead = [other for other in gone if ends[other] is None]
             if dead:
                 self._end_all(dead)
             if any(end is not None and end.startswith(_FAILED) for end in ends.values()):
@@ -93,9 +95,7 @@ class RankWatch:
     def _lives(self, other: int) -> bool:
         host, number = self._hosts[other]
         if host == socket.gethostname():
-            with contextlib.suppress(psutil.Error):
-                return psutil.Process(int(number)).status() != psutil.STATUS_ZOMBIE
-            return False
+            return _runs(int(number))
         return self._beats_on(other)
 
     def _beats_on(self, other: int) -> bool:
@@ -125,3 +125,10 @@ class RankWatch:
         """End as asked (SIGTERM), after a look at whether that is because another has died."""
         self._look()
         os._exit(128 + number)
+
+
+def _runs(number: int) -> bool:
+    """Tell whether there is a process of that number which still runs; one that has ended stays until its parent looks."""
+    with contextlib.suppress(psutil.Error):
+        return bool(psutil.Process(number).status() != psutil.STATUS_ZOMBIE)
+    return False

@@ -83,7 +83,7 @@ class FirstOrder(Method):
         optimizer = self.optimizer(parameters)
         _put_moments(optimizer, parameters, state)
         if self.clip is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, self.clip)
+            objective.clip(parameters, self.clip)
         for group in optimizer.param_groups:
             group["lr"] = state["rate"] * self.decay ** (state["step"] / 1000)
         optimizer.step()

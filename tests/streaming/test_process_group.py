@@ -1,0 +1,150 @@
+"""Processes that torchrun starts: the solution of one, a rank that dies, and processes that do not find each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+
+from cpikan.errors import InputError
+from cpikan.learning.solver import SolveSettings, solve
+from cpikan.learning.subdomains import Subdomains
+from cpikan.streaming import process_group
+from cpikan.streaming.ranks import ALONE, ranks_here
+
+SERIES = {"seconds": 1e4, "subdomains": Subdomains((3, 2), "cpinn", modes=5)}
+TRAINED = {"seconds": 1e4, "subdomains": Subdomains(4, "xpinn")}
+WORKER = """
+    import json, os, sys, torch
+    from pathlib import Path
+    from cpikan.learning.solver import SolveSettings, solve
+    from cpikan.learning.subdomains import Subdomains
+    from cpikan.streaming.ranks import ranks_here
+
+    here = Path(sys.argv[1])
+    with ranks_here() as ranks:
+        tables = [torch.arange(6.0).reshape(2, 3).double() * ranks.rank, torch.zeros(0, 4, dtype=torch.int64)]
+        other = 1 - ranks.rank
+        for table in tables:  # also an empty one
+            if ranks.rank:
+                ranks.send(table, other)
+            else:
+                got = ranks.receive(other)
+                assert got.dtype == table.dtype and got.shape == table.shape
+                assert torch.equal(got, torch.arange(got.numel()).reshape(got.shape).to(got.dtype))
+        numbers = torch.tensor([0.1 + ranks.rank, 3.0]).double()
+        assert torch.equal(ranks.total(numbers), torch.tensor([0.1, 3.0]).double() + torch.tensor([1.1, 3.0]).double())
+        assert torch.equal(ranks.largest(numbers), torch.tensor([1.1, 3.0]).double())
+        assert ranks.first(7.5 + ranks.rank) == 7.5
+        assert ranks.texts("né" * (ranks.rank + 1)) == ["né", "néné"]
+        settings = {"seconds": 1e4, "ranks": ranks}
+        series = solve("poisson-2d", settings=SolveSettings(subdomains=Subdomains((3, 2), "cpinn", modes=5), **settings))
+        x = torch.rand(50, 2, generator=torch.Generator().manual_seed(0)).double()
+        found = {"pid": os.getpid(), "series": series(x).tolist(), "sent": series.metrics["sent_bytes"]}
+        (here / f"{ranks.rank}.part").write_text(json.dumps(found))
+        (here / f"{ranks.rank}.part").rename(here / f"{ranks.rank}.json")
+        solve("poisson-1d", recipe="adam", settings=SolveSettings(
+            subdomains=Subdomains(4, "xpinn"), checkpoint=here / "state", checkpoint_s=0.5, **settings))
+"""
+
+
+def waited_for(path, process, seconds=240):
+    until = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_torchrun_starts_two_that_find_what_one_finds_and_one_that_dies_ends_both(tmp_path):
+    (tmp_path / "worker.py").write_text(textwrap.dedent(WORKER))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        [*torchrun, str(tmp_path / "worker.py"), str(tmp_path)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        waited_for(tmp_path / "state" / "checkpoint.json", process)
+        found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+        os.kill(found[1]["pid"], signal.SIGKILL)
+        killed = time.monotonic()
+        errors = process.communicate(timeout=60)[1]
+        took = time.monotonic() - killed
+    finally:
+        process.kill()
+    assert took < 30
+    ours = [line for line in errors.splitlines() if line.startswith("cpikan:")]
+    assert len(ours) == 1, errors
+    assert (
+        f"process 1 (number {found[1]['pid']} on {socket.gethostname()}) has ended, killed or out of memory" in ours[0]
+    )
+    alone = solve("poisson-2d", settings=SolveSettings(**SERIES))
+    x = torch.rand(50, 2, generator=torch.Generator().manual_seed(0)).double()
+    wanted = alone(x)
+    for one in found:
+        assert float((torch.tensor(one["series"], dtype=torch.float64) - wanted).norm() / wanted.norm()) <= 1e-8
+        assert one["sent"] > 0
+    # what they left goes on here, from the steps that both had done (test_shared_training: as if one had done them all)
+    state = json.loads((tmp_path / "state" / "checkpoint.json").read_text())["state"]
+    more = SolveSettings(checkpoint=tmp_path / "state", resume=True, steps=state["iterations"] + 1, **TRAINED)
+    resumed = solve("poisson-1d", recipe="adam", settings=more)
+    assert resumed.metrics["iterations"] == state["iterations"] + 1
+    assert resumed.history.records[0] == state["records"][0]
+
+
+def test_one_process_is_alone(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert ranks_here() is ALONE
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert ranks_here() is ALONE
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("WORLD_SIZE", "two", "WORLD_SIZE is 'two': start processes by torchrun"),
+        ("RANK", None, "RANK is None: start processes by torchrun"),
+        ("MASTER_PORT", "", "MASTER_PORT is '': start processes by torchrun"),
+    ],
+)
+def test_an_environment_that_no_launcher_made(name, value, words, monkeypatch):
+    for key, given in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_PORT": "1", name: value}.items():
+        if given is None:
+            monkeypatch.delenv(key, raising=False)
+        else:
+            monkeypatch.setenv(key, given)
+    with pytest.raises(InputError, match=words):
+        ranks_here()
+
+
+def test_a_port_in_use_and_processes_that_do_not_come(monkeypatch):
+    monkeypatch.setattr(process_group, "_FIND_S", 1.0)
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
+    environment = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for key, value in {**environment, "MASTER_PORT": str(port)}.items():
+            monkeypatch.setenv(key, value)
+        with pytest.raises(InputError, match=f"port {port} is in use: give another MASTER_PORT"):
+            ranks_here()
+    with pytest.raises(
+        InputError, match=f"process 1 of 2 did not come to 127.0.0.1:{port} within 1 s: start all of them"
+    ):
+        ranks_here()
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(InputError, match=f"process 1 of 2 did not find process 0 at 127.0.0.1:{port} within 1 s"):
+        ranks_here()
