@@ -176,3 +176,16 @@ def test_heights_at_both_ends_of_a_window_that_the_phases_tell_apart_stay_there(
     height = np.where(rng.uniform(size=4000) < 0.5, rng.uniform(-2300, -1700, 4000), rng.uniform(1700, 2300, 4000))
     before, after = put_across(height, 0.004, 0.0)
     assert before == after == pytest.approx(4600 / 297.05, abs=0.3)
+
+
+def test_a_wavelength_that_says_nothing_leaves_misfits_of_zero() -> None:
+    """Chi squared of one exact and one useless phase is rounding: never below zero, where thresholds that multiply fail."""
+    rng = np.random.default_rng(7)
+    height, ratio = rng.uniform(-0.2, 0.2, 2000), np.array([1.0, 10 / 11])
+    turns = ratio[:, None] * height + rng.normal(0, [[7.5], [0.002]], (2, 2000))
+    variance = np.array([[57.0], [5e-6]]) * np.ones((2, 2000))
+    samples = Samples(turns - np.rint(turns), variance, rng.uniform(-40, 40, (2000, 2)), ratio)
+    search = search_orders(ratio)
+    assert decode(samples, search, Guess(np.zeros(2), np.zeros((2, 2)), 0.0, 11.0)).misfit.min() >= 0
+    found = align(samples, search, Ranges(11.0, 11.0, 11.0, 52.0))
+    assert np.isfinite(found.misfit)

@@ -13,6 +13,7 @@ from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.calibration.calibrate import Calibration, CalibrationSettings
 from cpikan.psi.calibration.questioned import is_better
+from cpikan.psi.calibration.questions import _is_one_valley
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.model.caution import Caution
 
@@ -172,3 +173,8 @@ def test_noise_that_leaves_orders_open_is_no_other_wavelength() -> None:
     assert not is_better(found)  # a quarter of the orders are open, under whatever acquisition
     assert is_better(replace(found, wrong_order_rate=1e-3))
     assert not is_better(replace(found, wrong_order_rate=1e-3, warnings=(Caution("range-filled", ""),)))
+
+
+def test_misfits_that_are_all_nothing_are_one_valley() -> None:
+    assert _is_one_valley(np.zeros(5), 2)
+    assert not _is_one_valley(np.array([0.1, 0.5, 0.1]), 0)

@@ -191,7 +191,7 @@ def _retuned(phases: MeasuredPhases, acquisition: Acquisition, given: float) -> 
 
 def _is_one_valley(misfits: np.ndarray, least: int) -> bool:
     """Tell whether the misfits that are about the least lie together."""
-    low = np.flatnonzero(misfits < _UNIQUE * misfits[least])
+    low = np.flatnonzero(misfits <= _UNIQUE * misfits[least])
     return bool(low[-1] - low[0] + 1 == low.size)
 
 

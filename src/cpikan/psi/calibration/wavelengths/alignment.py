@@ -161,7 +161,8 @@ def decode(samples: Samples, search: Search, guess: Guess, loose: float = 0.0) -
     )
     heights = turns[0] + order + correction
     residual = turns - samples.ratio[:, None] * heights
-    return Decoded(heights, residual - np.rint(residual), best, second - best > _CLEAR)
+    # single precision leaves a misfit of nothing on either side of zero
+    return Decoded(heights, residual - np.rint(residual), np.maximum(best, 0.0), second - best > _CLEAR)
 
 
 def _without_pistons(samples: Samples, search: Search, ranges: Ranges) -> Guess:
