@@ -14,6 +14,8 @@ the noise of a pixel is 0.05 rad. Kinds of ``results/far_gaps.csv``:
 * ``field``, ``field-before``: the surface of ``--method field`` with and without coupling; ``jump_sigma`` is the RMS of what
   neighbouring tiles' own surfaces differ by on shared borders over the stated sigma, ``jump_largest_nm`` the largest of
   these, ``blended_nm`` the largest jump of the blended surface.
+* ``run``: frames of 8 bit with a trench without light, reconstructed by ``cpikan reconstruct --method field --inpaint``:
+  right where the map is one component, no pixel is on another order and the whole trench is filled.
 
 Seconds are processor seconds.
 """
@@ -22,6 +24,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
+import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -53,7 +58,7 @@ TURN_NM, NOISE_RAD = 632.8 / 2, 0.05
 NOISE_TURNS = NOISE_RAD / (2 * np.pi)
 KINDS = (
     *("trench", "step", "rough", "trench-filled", "island-filled"),
-    *("smooth-6", "smooth-9", "smooth-12", "field-before", "field"),
+    *("smooth-6", "smooth-9", "smooth-12", "field-before", "field", "run"),
 )
 COLUMNS = (
     "kind",
@@ -301,11 +306,73 @@ def _own(factors: np.ndarray, extent: tuple[tuple[int, int], ...], at: list[np.n
 
 
 def _measured(kind: str, shape: tuple[int, int], gap_px: int, seed: int) -> dict[str, Any]:
+    if kind == "run":
+        return ran(shape, gap_px, seed)
     if kind.startswith("field"):
         return fitted(kind, shape, seed)
     if kind.startswith("smooth"):
         return guessed(kind, seed)
     return (filled if kind.endswith("filled") else joined)(kind, shape, gap_px, seed)
+
+
+def ran(shape: tuple[int, int], gap_px: int, seed: int) -> dict[str, Any]:
+    """Reconstruct frames with a trench by ``cpikan reconstruct --method field --inpaint``, a process of its own."""
+    factors, hole = zernike(seed), hole_of("trench", shape, gap_px)
+    bands = [Band(0, a, min(a + 250, shape[0])) for a in range(0, shape[0], 250)]
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        frames = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, (1, 4, *shape))
+        scatter = 100 * np.float32(NOISE_RAD * np.sqrt(2))
+        noise = np.random.default_rng(seed).standard_normal((4, 250, shape[1]), np.float32) * scatter
+        for band in bands:
+            phase = (2 * np.pi * evaluate(factors, shape, slice(band.start, band.stop))).astype(np.float32)
+            light = np.where(hole(band), np.float32(0), np.float32(100))
+            for k in range(4):
+                rolled = np.roll(noise[k], 37 * band.start, axis=1)[: band.rows]
+                frames[0, k, band.start : band.stop] = np.rint(
+                    128 + light * np.cos(phase + k * np.float32(np.pi / 2)) + rolled
+                )
+        frames.flush()
+        (folder / "frames.toml").write_text('wavelengths = ["632.8 nm"]\nphase_steps = [0, 90, 180, 270]\n')
+        flags = ["--method", "field", "--inpaint", "--all", "--threads", "1", "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "cpikan",
+            "reconstruct",
+            str(folder / "frames.npy"),
+            "-o",
+            str(folder / "o.npy"),
+            *flags,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        summary = json.loads(done.stdout)
+        height, sigma, flag = (np.load(folder / f"o{name}.npy", mmap_mode="r") for name in ("", ".sigma", ".flags"))
+        sample = (slice(None, None, 7), slice(None, None, 7))
+        truth = evaluate(factors, shape, slice(None))[sample] * TURN_NM
+        guessed = (flag[sample] & 32) > 0
+        gone = np.broadcast_to(np.concatenate([hole(band) for band in bands]), shape)[sample]
+        error = height[sample] - truth
+        error -= np.nanmedian(error[~gone])
+        wrong = int((np.abs(error[~gone]) > TURN_NM / 2).sum())
+        filled = gone & guessed
+        outcome = "right" if summary["components"] == 1 and not wrong and filled.sum() == gone.sum() else "wrong"
+        rms, pull, of_sigma = (
+            float(np.sqrt(np.nanmean(np.square(a))))
+            for a in (error[filled], (error / sigma[sample])[filled], sigma[sample][filled])
+        )
+    print(summary["refining"], summary["inpainting"], wrong, file=sys.stderr)
+    return {
+        "kind": "run",
+        "gap_px": gap_px,
+        "outcome": outcome,
+        "rms_nm": f"{rms:.3g}",
+        "pull": f"{pull:.3g}",
+        "sigma_nm": f"{of_sigma:.3g}",
+        "seconds": round(seconds, 1),
+        "peak_mib": round(summary["peak_anonymous_mib"]),
+    }
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from cpikan.streaming.engine import Band
 _MARGIN = 4  # pixels of measured surface around a hole
 _MEMORY = 5 << 28  # bytes, 1.25 GiB: what a plate in one hole may take of the two of a run; about 230 000 pixels
 _REACH = 6 * BLOCK_PX  # pixels of surroundings at least; as many as the hole is wide otherwise
+_TINY = 64  # pixels of a hole that a plate fills without a look at blocks around: there may be thousands
 _SMALL_DEGREE = 8  # of the polynomials around small holes
 _STRIP = 32 * BLOCK_PX  # rows that are written at a time
 _RIM = 2  # blocks around a hole that say which component it lies in
@@ -135,8 +136,11 @@ def _fill(rows: Rows, labels: np.ndarray, group: _Group, out: tuple[np.ndarray, 
     if not wanted:
         return found
     hole = np.isin(here, wanted)
-    guessed = _guess_small(rows, labels, (window, hole))
-    filled, sigma = guessed or (inpaint(height[:, window[1]], hole), np.full(hole.shape, np.nan))
+    tiny = max(int((here == label).sum()) for label in wanted) <= _TINY
+    guessed = None if tiny else _guess_small(rows, labels, (window, hole))
+    # a plate over some pixels is as good as the pixels that it rests on
+    noise = _noise_nm(height[:, window[1]]) if tiny else np.nan
+    filled, sigma = guessed or (inpaint(height[:, window[1]], hole), np.full(hole.shape, noise))
     for target, values in zip(out, (filled, sigma), strict=True):
         np.copyto(target[window], values, where=hole)
     done = np.isfinite(filled)
@@ -145,6 +149,13 @@ def _fill(rows: Rows, labels: np.ndarray, group: _Group, out: tuple[np.ndarray, 
     found |= {"holes_filled": full, "holes_without_rim": len(wanted) - full, "pixels_filled": pixels}
     found["pixels_left_open"] += int(hole.sum()) - pixels
     return found
+
+
+def _noise_nm(height: np.ndarray) -> float:
+    """Estimate the noise of a pixel: second differences along rows have six times its variance; NaN where there are none."""
+    bends = np.diff(height.astype(np.float64), 2, axis=1)
+    known = np.isfinite(bends)
+    return float(np.sqrt(np.mean(bends[known] ** 2) / 6)) if known.any() else float("nan")
 
 
 def _surroundings(window: tuple[slice, slice], shape: tuple[int, ...]) -> tuple[slice, slice]:
