@@ -36,7 +36,7 @@ _HOPELESS = 1e-2  # relative residual of the third level, where a smooth solutio
 _PACE, _NEAR = 10.0, 1e-4  # a level of a smooth solution gains this factor, until its residual is near
 _SMALL = 700  # parameters of levels that always fit; their times say little about longer ones
 _SHARE = 0.8  # of the time that is left: what a level may be expected to take
-_RESOLVED, _SURE = 1e-5, 0.25  # relative residual from which a metric is trusted, and the share of directions beyond it
+_RESOLVED, _SURE = 1e-5, 1.9  # relative residual from which a metric is trusted, and times the ratio of its gradients
 _LEAST = 1.2  # times the last degree, below which another level hardly differs
 _POWERS, _STEEPER = (2.0, 3.0), 0.3  # of the parameters that seconds go by, and what it gains from level to level
 
@@ -173,8 +173,11 @@ class Grow(Strategy):
 
 
 def _trusted(run: Runner, state: State) -> bool:
-    """Tell whether the field of the last level is so near to a solution that its gradients are those of the solution."""
-    return state["metric"] is not None and run.iterate.relative() < _RESOLVED
+    """Tell whether the field of the last level is so near to a solution that its gradients are those of the solution.
+
+    In a plane only: in space fewer directions than polynomials were measured to cost a digit of the last level.
+    """
+    return state["metric"] is not None and run.problem.dimension == 2 and run.iterate.relative() < _RESOLVED
 
 
 def data_left(problem: Problem, iterate: Iterate) -> tuple[float, float]:
@@ -221,7 +224,7 @@ def level_size(problem: Problem, degree: int, metric: np.ndarray | None, trusted
     share = 1.0
     if metric is not None:
         axes = np.linalg.svd(stretch(metric), compute_uv=False)[1:]
-        share = float(np.prod(np.minimum(1.0, axes + _SURE if trusted else 2.5 * np.sqrt(axes))))
+        share = float(np.prod(np.minimum(1.0, _SURE * axes if trusted else 2.5 * np.sqrt(axes))))
     full = math.comb(degree + problem.dimension - 1, problem.dimension - 1)
     return Size(max(min(12, full), math.ceil(share * full)), degree)
 
