@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections import defaultdict
 from queue import Queue
 
 import torch
@@ -66,7 +66,9 @@ class ThreadRanks:
 
 def together(size, work):
     """Call ``work(ranks)`` in as many threads; gives the results in order of rank, or raises the first failure."""
-    shared = {"table": [None] * size, "barrier": threading.Barrier(size), "queues": defaultdict(Queue)}
+    # made beforehand: two threads that miss the same key of a defaultdict make one each, and one loses what the other put in
+    queues = {pair: Queue() for pair in itertools.product(range(size), repeat=2)}
+    shared = {"table": [None] * size, "barrier": threading.Barrier(size), "queues": queues}
     results, failures = [None] * size, []
 
     def run(rank):

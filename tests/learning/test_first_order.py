@@ -33,6 +33,9 @@ class Slope:
         gradient = self._gradients.pop(0)
         return gradient @ field.at.detach(), gradient
 
+    def clip(self, parameters, longest):
+        torch.nn.utils.clip_grad_norm_(parameters, longest)
+
 
 def steps(method, *gradients):
     """How far every step goes, (steps, parameters)."""
