@@ -184,3 +184,24 @@ def test_figures_of_a_finished_run_that_are_none(value):
         tell(result)
     with pytest.raises((KeyError, TypeError, ValueError)):  # of a run of now it is a fault of ours
         tell({**result, "already_finished": False})
+
+
+def test_a_damaged_record_of_a_finished_run_is_refused_in_one_line(tmp_path, capsys):
+    phase = 0.2 * np.arange(48) + 0.1 * np.arange(40)[:, None] + np.radians([0, 90, 180, 270])[:, None, None]
+    frames = np.rint(120 + 80 * np.cos(phase) + np.random.default_rng(4).normal(0, 1, phase.shape)).astype(np.uint8)[
+        None
+    ]
+    run = [
+        "reconstruct",
+        str(folder_of(tmp_path / "s", frames, (633.0,), (0, 90, 180, 270))),
+        "-o",
+        str(tmp_path / "o.npy"),
+    ]
+    assert main(run) == 0
+    record = tmp_path / "o.json"
+    record.write_text(record.read_text().replace('"valid_fraction"', '"valid_fractiom"'))
+    capsys.readouterr()
+    assert main([*run, "--resume"]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert "does not hold the figures" in told[0]

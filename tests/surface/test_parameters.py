@@ -342,3 +342,11 @@ def test_a_parameter_added_here_is_in_every_place(tmp_path: Path, monkeypatch: p
     assert "PV over a pixel" not in page
     with pytest.raises(AttributeError, match="no surface parameter 'svk'"):
         surface_parameters(np.eye(9)).svk  # noqa: B018
+
+
+def test_a_scatter_whose_square_vanishes_has_no_skewness_and_no_kurtosis() -> None:
+    tally = HeightTally(0.0)
+    tally.add(np.array([[1e-120, -1e-120, 1e-120, 0.0]]))
+    assert tally.rms_nm > 0
+    assert tally.kurtosis is None
+    assert tally.skewness is None

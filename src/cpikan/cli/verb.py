@@ -89,6 +89,7 @@ def job_verb(
         if result.get("rank", 0) > 0:  # of several processes one tells
             raise SystemExit(0)
         if result.get("already_finished") and name != "simulate":
+            tell(result)  # a damaged record is refused before anything is said of it
             say(f"cpikan: {one_line(str(result['output']))} is already finished: nothing was done")
         return result
 

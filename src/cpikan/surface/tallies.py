@@ -69,12 +69,14 @@ class HeightTally:
     def skewness(self) -> float | None:
         """Compute the skewness; None of a flat map too, as is the kurtosis."""
         variance, third, _ = self._central()
-        return third / math.sqrt(variance) ** 3 if variance > 0 else None
+        cubed = math.sqrt(variance) ** 3  # may vanish where the variance does not
+        return third / cubed if cubed > 0 else None
 
     @property
     def kurtosis(self) -> float | None:
         variance, _, fourth = self._central()
-        return fourth / variance**2 if variance > 0 else None
+        squared = variance**2
+        return fourth / squared if squared > 0 else None
 
     def _central(self) -> tuple[float, float, float]:
         """Compute the second to fourth moment about the mean."""
