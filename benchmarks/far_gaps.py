@@ -31,13 +31,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from math import factorial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.special import eval_jacobi
 from threadpoolctl import threadpool_limits
 
 from cpikan.pipeline.reconstruction.stages.inpaint import fill_holes
@@ -86,14 +86,7 @@ def zernike(seed: int, order: int = 8) -> np.ndarray:
     total = np.zeros((24, 24))
     for n in range(1, order + 1):
         for m in range(-n, n + 1, 2):
-            low, high = (n - abs(m)) // 2, (n + abs(m)) // 2
-            radial = sum(
-                (-1) ** s
-                * factorial(n - s)
-                / (factorial(s) * factorial(high - s) * factorial(low - s))
-                * radius ** (n - 2 * s)
-                for s in range(low + 1)
-            )
+            radial = radius ** abs(m) * eval_jacobi((n - abs(m)) // 2, 0, abs(m), 2 * radius**2 - 1)
             total += rng.normal() * radial * (np.cos(m * angle) if m >= 0 else np.sin(-m * angle))
     inverse = np.linalg.pinv(np.polynomial.chebyshev.chebvander(y, order))
     factors = inverse @ total @ np.linalg.pinv(np.polynomial.chebyshev.chebvander(x, order)).T
