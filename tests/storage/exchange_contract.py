@@ -74,7 +74,7 @@ class ExchangeContract:
     keeps_aspect = True
     keeps_wavelength = True
     head = 600  # bytes that damage is likely to change
-    mutations = 200
+    mutations = 40
 
     def absolute_nm(self, heights: np.ndarray) -> float:
         """And this much besides."""

@@ -75,12 +75,12 @@ def export_gsf(content: MapContent, path: Path) -> None:
     lines = [f"XRes = {width}", f"YRes = {height}"]
     if content.pixel_um is not None:
         y, x = content.pixel_um
-        lines += [f"XReal = {x * width * 1e-6!r}", f"YReal = {y * height * 1e-6!r}", "XYUnits = m"]
+        lines += [f"XReal = {x * width / 1e6!r}", f"YReal = {y * height / 1e6!r}", "XYUnits = m"]
     lines.append("ZUnits = m")
     if content.wavelength_nm is not None:
-        lines.append(f"Wavelength = {content.wavelength_nm * 1e-9!r}")
+        lines.append(f"Wavelength = {content.wavelength_nm / 1e9!r}")
     head = _MAGIC + "\n".join([*lines, ""]).encode()
     with open(path, "wb") as file:
         file.write(head + b"\0" * (4 - len(head) % 4))
         for _, rows in content.bands():
-            file.write((rows * 1e-9).astype("<f4").tobytes())
+            file.write((rows / 1e9).astype("<f4").tobytes())

@@ -157,13 +157,13 @@ def export_gwy(content: MapContent, path: Path) -> None:
     height, width = content.shape
     y, x = content.some_pixel_um()
     content.check_size(pixels=(2**32 - 2**16) // (16 if content.missing else 8))
-    sizes = {"xres": width, "yres": height, "xreal": x * width * 1e-6, "yreal": y * height * 1e-6}
+    sizes = {"xres": width, "yres": height, "xreal": x * width / 1e6, "yreal": y * height / 1e6}
     count = height * width
     head = b"".join(_small(name, value) for name, value in sizes.items()) + _si_unit("xy")
     data = [(_Field("/0/data", head + _si_unit("z"), count), _heights_m)]
     if content.missing:
         data.append((_Field("/0/mask", head, count), _missing))
-    wave = "" if content.wavelength_nm is None else repr(content.wavelength_nm * 1e-9)
+    wave = "" if content.wavelength_nm is None else repr(content.wavelength_nm / 1e9)
     rest = _small("/0/data/title", "height") + _made("/0/meta", "GwyContainer", _small(_WAVELENGTH, wave))
     size = sum(field.size for field, _ in data) + len(rest)
     with open(path, "wb") as file:
@@ -176,7 +176,7 @@ def export_gwy(content: MapContent, path: Path) -> None:
 
 
 def _heights_m(content: MapContent) -> Iterator[np.ndarray]:
-    return (rows * 1e-9 for _, rows in content.bands())
+    return (rows / 1e9 for _, rows in content.bands())
 
 
 def _missing(content: MapContent) -> Iterator[np.ndarray]:

@@ -191,7 +191,7 @@ def export_sdf(content: MapContent, path: Path) -> None:
     date = b"0" * 12  # no time: equal maps give equal files
     head = (b"bISO-1.0" if short else b"bISO-2.0") + b"cpikan    " + date + date
     head += struct.pack("<HH" if short else "<II", width, height)
-    head += struct.pack("<ddddBBB", x * 1e-6, y * 1e-6, 1e-9, -1.0, 0, 7, 0)
+    head += struct.pack("<ddddBBB", x / 1e6, y / 1e6, 1e-9, -1.0, 0, 7, 0)
     least = np.finfo(np.float64).min
     with open(path, "wb") as file:
         file.write(head)

@@ -267,7 +267,7 @@ def export_zygo(content: MapContent, path: Path) -> None:
         )
     wavelength_nm = content.wavelength_nm or _NOMINAL_NM
     fringe_nm = content.fringe_nm if content.fringe_nm and content.wavelength_nm else wavelength_nm / 2
-    wave, scale = np.float32(wavelength_nm * 1e-9), np.float32(fringe_nm / wavelength_nm)
+    wave, scale = np.float32(wavelength_nm / 1e9), np.float32(fringe_nm / wavelength_nm)
     per_fringe = float(wave) * 1e9 * float(scale)  # as readers will compute it
     phase_res = _phase_res(content, per_fringe)
     nm_per_code = per_fringe / RESOLUTIONS[phase_res]
@@ -301,7 +301,7 @@ def _export_header(content: MapContent, scales: dict[str, Any]) -> bytes:
         "height": height,
         "phase_bytes": 4 * width * height,
         "obliquity_factor": 1.0,
-        "pixel_m": pixel[0] * 1e-6 if pixel is not None and pixel[0] == pixel[1] else 0.0,
+        "pixel_m": pixel[0] / 1e6 if pixel is not None and pixel[0] == pixel[1] else 0.0,
         "camera_width": width,
         "camera_height": height,
         **scales,
