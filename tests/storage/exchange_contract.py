@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import re
 import tracemalloc
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +15,7 @@ from cpikan.errors import InputError
 from cpikan.pipeline.maps.convert import convert_map
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.storage.formats import format_of
-
-PIXEL_UM = (2.5, 1.25)  # y, x
-EPS32 = 2.0**-24  # half a unit in the last place of float32
-
-
-def marked(shape: tuple[int, int] = (19, 26), seed: int = 1) -> np.ndarray:
-    """Heights in nm, float32, no two corners alike, whose holes have no symmetry."""
-    heights = np.random.default_rng(seed).normal(0, 300, shape).astype(np.float32)
-    heights[0, 0], heights[0, -1], heights[-1, 0], heights[-1, -1] = 5000, 4000, -3000, np.nan
-    heights[2, 3:7] = np.nan
-    heights[shape[0] // 2, 1] = np.nan
-    return heights
-
-
-def in_memory(heights: np.ndarray, pixel_um: Any = PIXEL_UM, waves: Sequence[float] = (632.8,)) -> HeightMap:
-    """A map that is nowhere on disk, of ours."""
-    acquisition = {"wavelengths_nm": list(waves), "pixel_um": pixel_um}
-    return HeightMap(Path("memory.npy"), {"height_nm": heights}, {"acquisition": acquisition})
+from exchange_maps import EPS32, PIXEL_UM, in_memory, marked
 
 
 def damaged(data: bytes, draw: random.Random, head: int) -> bytes:

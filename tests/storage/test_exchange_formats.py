@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-from exchange_contract import EPS32, ExchangeContract, in_memory, marked
+from exchange_contract import ExchangeContract
 from PIL import Image, PngImagePlugin
 
 from cpikan.errors import InputError
@@ -22,6 +22,7 @@ from cpikan.pipeline.maps import height_map
 from cpikan.pipeline.maps.convert import convert_map
 from cpikan.pipeline.maps.height_map import open_height_map
 from cpikan.storage.instruments import mesh
+from exchange_maps import EPS32, in_memory, marked
 
 
 def refused(path: Path, data: bytes, words: str) -> None:

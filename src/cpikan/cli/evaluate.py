@@ -51,7 +51,7 @@ def _tell_surface(result: dict[str, Any]) -> str:
 VERB = job_verb(
     "evaluate",
     (
-        Place("source", "OUT", "what reconstruct wrote; without a truth also Zygo MetroPro .dat"),
+        Place("source", "OUT", "what reconstruct wrote; without a truth a height map of any format that is read"),
         Place("truth", "TRUTH.npy", "true heights in nm, NaN where there is none; may be left out", needed=False),
     ),
     tell,
