@@ -1,6 +1,6 @@
 """Read one file with one other program's reader, in a process of its own, and hand the map over as plain numbers.
 
-    PYTHON benchmarks/formats_reader.py READER FILE OUT.npz
+    PYTHON benchmarks/map_formats_reader.py READER FILE OUT.npz
 
 Needs NumPy and the reader alone: nothing of this project is imported, so that programs under any licence may be asked. Rows are
 as the reader gives them, heights in nm, the pixel (y, x) in um.

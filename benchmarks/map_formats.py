@@ -1,12 +1,12 @@
 """A map with marked corners, holes and pixels that are not square into every format, and what other programs read there.
 
-    python benchmarks/formats.py [--python INTERPRETER] [--work DIR]
+    python benchmarks/map_formats.py [--python INTERPRETER] [--work DIR]
 
-Every other reader runs in a process of its own (``formats_reader.py``) under INTERPRETER, which needs those of surfalize,
-SurfaceTopography, prysm, rosettasciio, sdfio, x3pio, gwyfile, trimesh and h5py that shall be asked. results/formats.csv has a
-line a format and reader: how the rows lie (same, or what they have to be turned by), sign, ratio of heights, the piston that
+Every other reader runs in a process of its own (``map_formats_reader.py``) under INTERPRETER, which needs those of surfalize,
+SurfaceTopography, prysm, rosettasciio, sdfio, x3pio, gwyfile, trimesh and h5py that shall be asked. results/map_formats.csv has
+a line a format and reader: how the rows lie (same, or what they have to be turned by), sign, ratio of heights, the piston that
 is off, ratio of the pixels (y, x), how many points are missing too many or too few, and the worst difference in nm once sign,
-ratio and piston are taken off; a reader that refuses a file has its words. results/formats_real.csv has what each reader
+ratio and piston are taken off; a reader that refuses a file has its words. results/map_formats_real.csv has what each reader
 makes of measured files (CPIKAN_DATA, default ../shared/data): shape, pixel, missing points, PV and the standard deviation
 of heights. The project's own reader is the first of each format.
 """
@@ -28,8 +28,8 @@ from cpikan.pipeline.maps.convert import convert_map
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.version import VERSION
 
-RESULTS = Path(__file__).parent / "results" / "formats.csv"
-READER = Path(__file__).with_name("formats_reader.py")
+RESULTS = Path(__file__).parent / "results" / "map_formats.csv"
+READER = Path(__file__).with_name("map_formats_reader.py")
 FORMATS = {
     "dat": ("prysm", "surfalize", "SurfaceTopography"),
     "datx": ("h5py", "prysm", "SurfaceTopography"),
@@ -50,6 +50,7 @@ REAL_COLUMNS = (
     "file", "reader", "version", "rows", "columns", "pixel_y_um", "pixel_x_um", "missing", "pv_nm", "sq_nm", "first_nm",
     "refused",
 )  # fmt: skip
+ONLY_READ = {"nms": ("surfalize", "SurfaceTopography")}
 PIXEL_UM = (2.5, 1.25)
 SQUARE = ("dat",)  # formats that have no other pixels
 DATA = Path(os.environ.get("CPIKAN_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -136,7 +137,7 @@ def asked(path: Path, python: str | None, folder: Path) -> Iterator[tuple[str, M
     suffix = path.suffix[1:]
     if suffix not in ("stl", "ply"):
         yield "cpikan", ours(path)
-    for reader in FORMATS[suffix] if python else ():
+    for reader in (FORMATS | ONLY_READ)[suffix] if python else ():
         yield reader, theirs(path, reader, str(python), folder)
 
 
@@ -199,7 +200,7 @@ def main() -> int:
         lines, real = written(folder, given.python), measured(folder, given.python) if DATA.is_dir() else []
     if given.python:
         save(RESULTS, COLUMNS, lines)
-        save(RESULTS.with_name("formats_real.csv"), REAL_COLUMNS, real)
+        save(RESULTS.with_name("map_formats_real.csv"), REAL_COLUMNS, real)
     return 0
 
 
