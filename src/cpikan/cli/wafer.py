@@ -35,8 +35,15 @@ def tell(result: dict[str, Any]) -> str:
             "um",
             f"largest of {result['sites_full']} full and {len(result['sites']) - result['sites_full']} partial sites",
         ),
-        _line("edge", result, (("ESFQR", "esfqr_max_um"), ("ROA", "roa_max_um")), "um", f"largest of {len(result['sectors'])}")
+        _line(
+            "edge",
+            result,
+            (("ESFQR", "esfqr_max_um"), ("ROA", "roa_max_um")),
+            "um",
+            f"largest of {len(result['sectors'])}",
+        )
         + f"; ZDD {_number(result['zdd_mean_nm_per_mm2'])} nm/mm^2 on average",
+        _line("nanotopo", result, (("THA 2 mm", "tha_2mm_nm"), ("THA 10 mm", "tha_10mm_nm")), "nm", "of the front"),
     ]
     return "\n".join(lines)
 

@@ -36,8 +36,8 @@ class Affine:
     ) -> Affine:
         """Lay the source's pixel ``source`` (row, column) onto the output's ``output``, turned, scaled, mirrored.
 
-        The source is mirrored left to right first, then enlarged by ``scale`` and turned counter-clockwise by ``turn_deg``, row 0 on
-        top; rows lie ``aspect`` columns apart.
+        The source is mirrored left to right first, then enlarged by ``scale`` and turned counter-clockwise by ``turn_deg``,
+        row 0 on top; rows lie ``aspect`` columns apart.
         """
         cosine, sine = _exact(turn_deg)
         # in (y down, x) of equal units the content turns counter-clockwise, so places are looked up clockwise

@@ -32,12 +32,12 @@ def resample_tile(source, origin, matrix, start, out):  # type: ignore[no-untype
             row, column = start[0] + i, start[1] + j
             y = matrix[0, 0] * row + matrix[0, 1] * column + matrix[0, 2] - origin[0]
             x = matrix[1, 0] * row + matrix[1, 1] * column + matrix[1, 2] - origin[1]
-            top, left = int(math.floor(y)), int(math.floor(x))
+            top, left = math.floor(y), math.floor(x)
             ty, tx = y - top, x - left
             if ty < 1e-9 or ty > 1 - 1e-9:  # on a row: it alone
-                top, ty = int(round(y)), 0.0
+                top, ty = round(y), 0.0
             if tx < 1e-9 or tx > 1 - 1e-9:
-                left, tx = int(round(x)), 0.0
+                left, tx = round(x), 0.0
             out[i, j] = math.nan
             bottom, right = top + (ty > 0), left + (tx > 0)
             if top < 0 or left < 0 or bottom >= height or right >= width:

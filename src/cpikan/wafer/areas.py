@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -47,8 +48,8 @@ class Site:
 class SiteGrid:
     """All sites that share a point with the fixed quality area: together they cover it.
 
-    ``size_mm`` (width, height); site (0, 0) has its centre ``offset_mm`` (x, y) from the wafer's; ``turn_deg`` turns the axes of
-    the grid counter-clockwise from those of the map. A pixel belongs to the site that its centre lies in, the left and the
+    ``size_mm`` (width, height); site (0, 0) has its centre ``offset_mm`` (x, y) from the wafer's; ``turn_deg`` turns the axes
+    of the grid counter-clockwise from those of the map. A pixel belongs to the site that its centre lies in, the left and the
     lower border included.
     """
 
@@ -67,7 +68,9 @@ class SiteGrid:
                 "diameter: give smaller sites, or check the diameter"
             )
         if math.pi * self.radius_mm**2 / (width * height) > _MOST_SITES:
-            raise InputError(f"sites of {width:g} x {height:g} mm are more than {_MOST_SITES}: give larger sites, such as 26x8mm")
+            raise InputError(
+                f"sites of {width:g} x {height:g} mm are more than {_MOST_SITES}: give larger sites, such as 26x8mm"
+            )
         i, j = (self._span(axis) for axis in (0, 1))
         sites = (self._site(column, row) for row in range(j[0], j[1] + 1) for column in range(i[0], i[1] + 1))
         object.__setattr__(self, "sites", tuple(site for site in sites if site is not None))
@@ -81,15 +84,21 @@ class SiteGrid:
         cosine, sine = self._turn
         return x_mm * cosine - y_mm * sine, x_mm * sine + y_mm * cosine
 
-    def label(self, start: int, labels: Labels) -> None:
+    @cached_property
+    def _table(self) -> Labels:
+        """Number the sites by row and column, from the lowest left one."""
         (left, right), (bottom, top) = self._span(0), self._span(1)
         table = np.full((top - bottom + 1, right - left + 1), -1, np.int32)
         for number, site in enumerate(self.sites):
             table[site.row - bottom, site.column - left] = number
+        return table
+
+    def label(self, start: int, labels: Labels) -> None:
+        left, bottom = self._span(0)[0], self._span(1)[0]
         width, height = self.size_mm
         corner = self.offset_mm[0] + (left - 0.5) * width, self.offset_mm[1] + (bottom - 0.5) * height
         grid = np.array([width, height, *corner, self.radius_mm**2])
-        site_labels(start, self.wafer.frame, np.array(self._turn), grid, table, labels)
+        site_labels(start, self.wafer.frame, np.array(self._turn), grid, self._table, labels)
 
     @property
     def _turn(self) -> tuple[float, float]:
@@ -130,7 +139,9 @@ class Sectors:
     @property
     def angles_deg(self) -> FloatArray:
         """List the polar angle of the middle of each sector."""
-        return (np.arange(self.count) + 0.5) * (360 / self.count)
+        return np.asarray((np.arange(self.count) + 0.5) * (360 / self.count), np.float64)
 
     def label(self, start: int, labels: Labels) -> None:
-        sector_labels(start, self.wafer.frame, self.inner_mm, self.outer_mm, self.count, labels)
+        turns = np.arange(self.count + 1) * (2 * math.pi / self.count)
+        borders = np.stack([np.cos(turns), np.sin(turns)], 1)
+        sector_labels(start, self.wafer.frame, self.inner_mm, self.outer_mm, borders, labels)

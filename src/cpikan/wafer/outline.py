@@ -20,6 +20,7 @@ _FEWEST_POINTS = 16
 _LEAST_ARC = 1 / 3  # of the whole circle: below, the centre hangs on the noise
 _LOOSE_PX = 3.0  # points of an outline that is no circle lie farther from it than this
 _NOTCH_DEPTH_MM, _NOTCH_REACH_MM = 1.0, 1.5  # SEMI M1: a V of 90 degrees, 1 mm deep
+_COARSEST_MM = 0.3  # pixels: a notch of three in depth is told from the steps of an edge
 _SEARCH_MM, _BEYOND_MM = 3.0, 0.5
 _LIKE_A_NOTCH = 0.75  # correlation with the V
 _DEPTHS_MM = (0.5, 2.5)
@@ -79,7 +80,9 @@ def find_wafer(
     return Wafer(float(centre[0]), float(centre[1]), diameter_mm / 2, pixel_mm, None, seen=False)
 
 
-def _edge_points(row_ends: NDArray[np.int64], column_ends: NDArray[np.int64], pixel_mm: tuple[float, float]) -> FloatArray:
+def _edge_points(
+    row_ends: NDArray[np.int64], column_ends: NDArray[np.int64], pixel_mm: tuple[float, float]
+) -> FloatArray:
     """List the ends of rows (x, y, 1, 0) and of columns (x, y, 0, 1), in mm, y up; an end at the border is none."""
     found = []
     for ends, length, across in ((row_ends, column_ends.shape[1], 1.0), (column_ends, row_ends.shape[1], 0.0)):
@@ -131,17 +134,19 @@ def _start(points: FloatArray) -> tuple[float, float, float]:
     for _ in range(20):  # Kasa's fit of x^2 + y^2, of least absolute distance by weights
         square = (x - centre[0]) ** 2 + (y - centre[1]) ** 2
         a, b, c = np.linalg.lstsq(design * weight[:, None], square * weight, rcond=None)[0]
-        rest = np.abs(np.hypot(x - centre[0] - a / 2, y - centre[1] - b / 2) - math.sqrt(max(c + (a * a + b * b) / 4, 0)))
+        rest = np.abs(
+            np.hypot(x - centre[0] - a / 2, y - centre[1] - b / 2) - math.sqrt(max(c + (a * a + b * b) / 4, 0))
+        )
         weight = 1 / np.sqrt(rest + 1e-3 * max(float(np.median(rest)), 1e-9))
     return centre[0] + a / 2, centre[1] + b / 2, math.sqrt(max(c + (a * a + b * b) / 4, 1e-18))
 
 
 def _find_notch(sweep: Sweep, wafer: Wafer) -> float | None:
-    """Find the polar angle of the V that is missing at the edge, in degrees, None where there is none."""
+    """Find the polar angle of the V that is missing at the edge, in degrees, None where there is none or pixels are coarse."""
     fine = max(wafer.pixel_mm)
     bins = int(2 * math.pi * wafer.radius_mm / fine)
     reach = _SEARCH_MM
-    if wafer.radius_mm < 3 * reach or bins < 256:
+    if wafer.radius_mm < 3 * reach or fine > _COARSEST_MM:
         return None
     farthest = np.full(bins, wafer.radius_mm - reach)
     for start, heights in sweep():

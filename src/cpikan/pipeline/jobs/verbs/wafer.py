@@ -17,7 +17,10 @@ class WaferOptions:
     """What is measured beside the front face, and where a page goes."""
 
     back: str | None = option(
-        None, "map of the back face: it is mirrored and laid onto the front by edge and notch", metavar="MAP", group="second"
+        None,
+        "map of the back face: it is mirrored and laid onto the front by edge and notch",
+        metavar="MAP",
+        group="second",
     )
     thickness: str | None = option(
         None, "map of the thickness on the pixels of the front map", metavar="MAP", group="second"
@@ -31,20 +34,20 @@ class WaferOptions:
 
 def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     """Measure the wafer and return its numbers."""
+    from cpikan.pipeline.maps.height_map import open_height_map
     from cpikan.pipeline.maps.wafer.measure import wafer_numbers
     from cpikan.report.place import check_page
 
     options, settings = job.part(WaferOptions), job.part(WaferSettings)
     page = None if options.report is None else check_page(options.report)
-    numbers = wafer_numbers(
-        job.source, settings, back=options.back, thickness=options.thickness, progress=events
-    )
+    front = open_height_map(job.source)
+    numbers = wafer_numbers(front, settings, back=options.back, thickness=options.thickness, progress=events)
     for warning in numbers.warnings:
         events.warning(warning)
     if page is not None:
         from cpikan.report.wafer import write_wafer_report
 
-        write_wafer_report(page, numbers, progress=events)
+        write_wafer_report(page, front, numbers)
     return {**numbers.summary(), "report": None if page is None else str(page)}
 
 

@@ -1,4 +1,4 @@
-"""The surfaces of a wafer, read together band by band: front face, and thickness and median surface where a second map is there."""
+"""The surfaces of a wafer, read together band by band: front face, and with a second map thickness and median surface."""
 
 from __future__ import annotations
 

@@ -26,10 +26,11 @@ from cpikan.pipeline.maps.wafer.settings import WaferSettings
 from cpikan.streaming.events import Events
 from cpikan.units import PixelUm, as_json, parse_pixel_um, pixel_pair
 from cpikan.wafer.areas import Sectors, SiteGrid
-from cpikan.wafer.flatness import ZERO, PlaneFits, PlaneRanges
+from cpikan.wafer.flatness import ZERO, PlaneFits, PlaneRanges, PointHeights, bow_nm, plane_through, support_places
+from cpikan.wafer.high_pass import HighPass
 from cpikan.wafer.near_edge import NearEdge
-from cpikan.wafer.outline import Wafer, find_wafer
-from cpikan.wafer.shape import PointHeights, bow_nm, plane_through, support_places
+from cpikan.wafer.outline import find_wafer
+from cpikan.wafer.thresholds import WINDOWS_MM, ThresholdHeights, Windows
 
 FloatArray = NDArray[np.float64]
 
@@ -76,9 +77,7 @@ class _Job:
         pair = pixel_pair(self._pixel_um)
         assert pair is not None
         self._faces = Faces(front, progress=progress)
-        self._wafer = find_wafer(
-            self._faces.fronts, front.shape, (pair[0] / 1e3, pair[1] / 1e3), settings.diameter_mm
-        )
+        self._wafer = find_wafer(self._faces.fronts, front.shape, (pair[0] / 1e3, pair[1] / 1e3), settings.diameter_mm)
         self._warnings: list[str] = list(front.notes)
         self._facts: dict[str, Any] = {"flatness_of": FRONT, "back": None, "thickness": None}
 
@@ -97,7 +96,7 @@ class _Job:
         self._facts |= {"flatness_of": THICKNESS, "thickness": str(thickness.path)}
 
     def run(self) -> WaferNumbers:
-        """Sweep the surfaces twice: for planes, and for the distances from them."""
+        """Sweep the surfaces for planes, then for the distances from them, then the front for nanotopography."""
         wafer, settings = self._wafer, self._settings
         diameter = self._diameter()
         radius = diameter / 2 - settings.edge_mm
@@ -109,10 +108,11 @@ class _Job:
         grid = SiteGrid(wafer, radius, settings.site_mm, settings.offset_mm, turn)
         sectors = Sectors(wafer, max(radius - settings.sector_mm, 0.0), radius, settings.sectors)
         flat = self._facts["flatness_of"]
-        first = _Sums(self._faces.names, flat, grid, sectors, diameter / 2)
+        first = _Sums(self._faces, flat, grid, sectors, diameter / 2)
         self._each(first.add, grid, sectors)
         second = _Ranges(first)
         self._each(second.add, grid, sectors)
+        heights = self._threshold_heights(first.high_pass, radius)
         facts = {
             "diameter_mm": diameter,
             "diameter_measured_mm": 2 * wafer.radius_mm if wafer.seen else None,
@@ -126,7 +126,7 @@ class _Job:
             "path": str(self._front.path),
         }
         numbers = second.flat_sites(), second.edge(), second.shape()
-        return WaferNumbers(wafer, grid, sectors, *numbers, tuple(self._warnings), facts)
+        return WaferNumbers(wafer, grid, sectors, *numbers, heights, tuple(self._warnings), facts)
 
     def _each(self, add: Callable[..., None], grid: SiteGrid, sectors: Sectors) -> None:
         """Give every band with the sites and the sectors of its pixels to ``add``."""
@@ -135,6 +135,17 @@ class _Job:
             grid.label(start, labels[0])
             sectors.label(start, labels[1])
             add(start, surfaces, labels)
+
+    def _threshold_heights(self, high_pass: HighPass, radius_mm: float) -> tuple[ThresholdHeights, ...]:
+        """Filter the front face and find peak to valley of all windows, in two sweeps."""
+        for start, heights in self._faces.fronts():
+            high_pass.gather(start, heights)
+        windows = [Windows(self._wafer, radius_mm, size, self._front.shape) for size in WINDOWS_MM]
+        for start, heights in self._faces.fronts():
+            filtered = high_pass.rows(start, heights)
+            for one in windows:
+                one.add(start, filtered)
+        return tuple(one.heights() for one in windows)
 
     def _diameter(self) -> float:
         measured, given = 2 * self._wafer.radius_mm, self._settings.diameter_mm
@@ -147,8 +158,8 @@ class _Job:
             )
         elif abs(measured - given) > _AGREES * given:
             self._warnings.append(
-                f"the outline of the valid pixels measures {measured:.6g} mm, the diameter said is {given:.6g} mm: the map does "
-                "not end at the edge of the wafer, or the pixel size is wrong"
+                f"the outline of the valid pixels measures {measured:.6g} mm, the diameter said is {given:.6g} mm: the map "
+                "does not end at the edge of the wafer, or the pixel size is wrong"
             )
         return given
 
@@ -175,10 +186,8 @@ class _Job:
 class _Sums:
     """The first sweep: planes of sites and sectors, heights at points, profiles of the edge."""
 
-    def __init__(
-        self, names: tuple[str, ...], flat: str, grid: SiteGrid, sectors: Sectors, radius_mm: float
-    ) -> None:
-        wafer = grid.wafer
+    def __init__(self, faces: Faces, flat: str, grid: SiteGrid, sectors: Sectors, radius_mm: float) -> None:
+        wafer, names = grid.wafer, faces.names
         self.flat, self.grid, self.areas = flat, grid, sectors
         self.places = support_places(wafer, radius_mm)
         self.sites = {name: PlaneFits(grid) for name in names}
@@ -186,6 +195,7 @@ class _Sums:
         self.sectors = PlaneFits(sectors)
         self.near_edge = NearEdge(wafer, radius_mm, sectors.count)
         self.middles = PointHeights(wafer, grid.centres)
+        self.high_pass = HighPass(wafer, grid.radius_mm, faces.front.shape)
 
     def add(self, start: int, surfaces: Surfaces, labels: NDArray[np.int32]) -> None:
         for name, heights in surfaces.items():
@@ -194,6 +204,7 @@ class _Sums:
         self.sectors.add(start, surfaces[self.flat], labels[1])
         self.middles.add(start, surfaces[self.flat])
         self.near_edge.add(start, surfaces[FRONT])
+        self.high_pass.sample(start, surfaces[FRONT])
 
 
 class _Ranges:
@@ -233,8 +244,8 @@ class _Ranges:
         places, points = self._first.places, self._points[name]
         best, three = (self._sites[name].of(plane).whole() for plane in (WHOLE, THREE))
         front = self._sites[FRONT].of(WHOLE).whole()
-        bows = [bow_nm(places, points, planes[name]) for planes in (self._three, self._whole)]
-        return ShapeNumbers(name, *bows, best[1] - best[0], three[1] - three[0], front[1] - front[0])
+        bow, bow_best = (bow_nm(places, points, planes[name]) for planes in (self._three, self._whole))
+        return ShapeNumbers(name, bow, bow_best, best[1] - best[0], three[1] - three[0], front[1] - front[0])
 
 
 def _pixel_um(height_map: HeightMap, settings: WaferSettings) -> PixelUm:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from cpikan.wafer.areas import Sectors, SiteGrid
 from cpikan.wafer.flatness import Spread
-from cpikan.wafer.nanotopography import ThresholdHeights
 from cpikan.wafer.outline import Wafer
+from cpikan.wafer.thresholds import ThresholdHeights
 
 FloatArray = NDArray[np.float64]
 
@@ -29,6 +29,7 @@ class WaferNumbers:
     sites: FlatSites
     edge: EdgeNumbers
     shape: ShapeNumbers
+    thresholds: tuple[ThresholdHeights, ...]
     warnings: tuple[str, ...]
     facts: dict[str, Any]
 
@@ -44,6 +45,8 @@ class WaferNumbers:
                 **self.shape.summary(),
                 **self.sites.summary(self.grid),
                 **self.edge.summary(self.sectors),
+                **{f"tha_{found.diameter_mm:g}mm_nm": found.exceeded_by() for found in self.thresholds},
+                **{f"tha_{found.diameter_mm:g}mm_curve": found.curve() for found in self.thresholds},
                 "warnings": list(self.warnings),
             }
         )

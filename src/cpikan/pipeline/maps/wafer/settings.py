@@ -38,7 +38,9 @@ class WaferSettings:
         "which way heights of the back map count: front (the axis of the front map: thickness = front - back), or outward "
         "(as the face was measured: thickness = front + back)",
     )
-    pixel_size: str | None = option(None, "size of a pixel where the map does not say it, such as '43 um'", metavar="LENGTH")
+    pixel_size: str | None = option(
+        None, "size of a pixel where the map does not say it, such as '43 um'", metavar="LENGTH"
+    )
 
     def __post_init__(self) -> None:
         check_name("axes", self.axes, AXES)
