@@ -15,6 +15,7 @@ from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.pipeline.maps.wafer.measure import wafer_numbers
 from cpikan.pipeline.maps.wafer.settings import WaferSettings
 from plain_wafer import Disc, plain_numbers
+from test_output_page import _unexplained as unexplained
 
 SITES = WaferSettings(diameter="100mm", sites="12x16mm")
 
@@ -198,6 +199,7 @@ def test_the_command_line(tmp_path, capsys):
     doors = "bow_um warp_um ttv_um gbir_um sfqr_max_um notch_deg center_px radius_px tha_2mm_nm tha_10mm_nm sites"
     assert set(doors.split()) <= set(found)
     assert {"x_mm", "y_mm", "sfqr_um"} <= set(found["sites"][0])
+    assert unexplained(found) == set()
     assert found["ttv_um"] is None
     assert found["warnings"] == []
     assert main([*arguments, *pixel]) == 0
