@@ -55,6 +55,7 @@ VALUES = {
     "--axes": "notch",
     "--sector-length": "35mm",
     "--back-axis": "outward",
+    "--grid": "5x5",
 }
 NEEDED = {
     **{flag: ["--subdomains", "4x4"] for flag in ("--coupling", "--levels", "--refine", "--schwarz")},
