@@ -29,12 +29,13 @@ _LACKS = {
 class Format:
     """A file format; a door that is None is closed.
 
-    ``frames(path)`` opens a stack of frames (HDF5 also takes the name of a dataset), ``heights(path)`` a height map with its
+    ``frames(path)`` opens a stack of frames, ``heights(path)`` a height map with its
     quantities, ``image(path)`` one two-dimensional array, ``writer(layout, resume=...)`` an output, of which a quantity of
     ``shape`` takes at most ``bytes_for(shape, itemsize)`` on disk. ``array(path)`` and ``array_writer(path, shape,
     resume=...)`` read and write one array (H, W) or (C, H, W) of any meaning. ``sniff(path)`` knows a folder of the format,
     whatever its name. An output is one file, or a ``folder``, or with ``beside`` a file per quantity. Of the quantities of a
-    reconstruction ``leaves_out`` are not stored, and all but the height only when asked for with ``height_alone``.
+    reconstruction ``leaves_out`` are not stored, and all but the height only when asked for with ``height_alone``. With
+    ``told`` the door ``frames(path, how)`` also takes what a user says of the file (`readers.read_as.ReadAs`).
     """
 
     name: str
@@ -51,6 +52,7 @@ class Format:
     beside: bool = False
     leaves_out: frozenset[str] = frozenset()
     height_alone: bool = False
+    told: bool = False
 
 
 def _lazy(module: str, name: str) -> Callable[..., Any]:
@@ -89,7 +91,8 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "NumPy file",
         (".npy",),
-        frames=_lazy("readers.array", "NpyReader"),
+        frames=_lazy("readers.array", "open_npy"),
+        told=True,
         heights=_lazy("maps", "open_npy_map"),
         image=_lazy("maps", "open_npy_image"),
         writer=_lazy("writers.npy", "NpyWriter"),
@@ -126,8 +129,10 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "HDF5 dataset",
         (".h5", ".hdf5", ".hdf", ".he5", ".nxs", ".datx"),
-        frames=_lazy("readers.hdf5", "Hdf5Reader"),
+        frames=_lazy("readers.hdf5", "open_hdf5"),
+        told=True,
     ),
+    Format("raw file", (".raw", ".bin"), frames=_lazy("readers.raw", "open_raw"), told=True),
     Format("single image", _PICTURES, image=_lazy("readers.images", "read_image")),
     Format("Zygo MetroPro file", (".dat",), heights=_lazy("readers.zygo", "open_zygo_map")),
 )

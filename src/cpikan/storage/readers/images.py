@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from cpikan.storage.formats import IMAGE_SUFFIXES
 from cpikan.storage.headers import check_compressed_size, check_frame_size, check_pixel_type, decoding
 from cpikan.storage.readers.base import BaseReader, FrameLayout, fingerprint_files
 from cpikan.storage.readers.grey import JPEG_TOLERANCE_DN, to_grey
+from cpikan.storage.readers.name_pattern import natural_key
 from cpikan.storage.readers.scratch import ScratchFrames
 from cpikan.storage.readers.tiff import TiffPage, TiffReader, read_pages
 
@@ -75,12 +75,6 @@ class ImagesReader(BaseReader):
 
     def close(self) -> None:
         self._scratch.close()
-
-
-def natural_key(name: str) -> tuple[object, ...]:
-    """Sort key under which ``Image5`` comes before ``Image10``, whatever the case; ties keep the plain order."""
-    parts = re.split(r"(\d+)", name.casefold())
-    return (*((int(part), "") if part.isdecimal() else (-1, part) for part in parts), (-2, name))
 
 
 def image_files(folder: Path) -> list[Path]:
