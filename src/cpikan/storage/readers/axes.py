@@ -30,6 +30,15 @@ def check_axes(label: str, axes: str, shape: tuple[int, ...]) -> str:
     return axes
 
 
+def default_axes(label: str, shape: tuple[int, ...], single: bool = False) -> str:
+    """Give the letters of an array of which nothing is said: the order of frames; InputError for other shapes."""
+    if len(shape) not in (3, 4) and not (single and len(shape) == 2):
+        raise InputError(
+            f"{label} has the shape {tuple(shape)}: give (wavelengths, steps, rows, columns) or (frames, rows, columns)"
+        )
+    return LETTERS[-len(shape) :]
+
+
 def turned_axes(axes: str) -> tuple[str, bool]:
     """Tell whether columns come before rows, and give the axes with both exchanged: those of the transposed frames.
 

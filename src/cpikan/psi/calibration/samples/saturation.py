@@ -132,9 +132,10 @@ def _quantum(flat: np.ndarray, told_dn: float) -> float:
 
 
 def _gap(samples: np.ndarray) -> float:
-    """Find the usual distance between different values: of counts stored as floats, or of means of counts, it is a step."""
+    """Find the step of counts that are stored as floats, or of means of counts; 0 for values without a common step."""
     gaps = np.diff(np.unique(samples[np.isfinite(samples)]))
-    return float(np.median(gaps)) if gaps.size else 0.0
+    usual = float(np.median(gaps)) if gaps.size else 0.0
+    return usual if usual and float(gaps.min()) > usual / 2 else 0.0
 
 
 def _scaled(told_dn: float, quantum: float, bit_depth: int | None, largest: float) -> float:
