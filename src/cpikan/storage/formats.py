@@ -13,16 +13,19 @@ from cpikan.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from cpikan.storage.instruments.content import MapContent
     from cpikan.storage.maps import StoredMap
     from cpikan.storage.protocols import FrameReader, MapWriter
 
-Door = Literal["frames", "heights", "image", "writer"]
+Door = Literal["frames", "heights", "image", "writer", "exporter"]
 _LACKS = {
     "frames": "holds no frames that are read",
     "heights": "holds no heights that are read",
     "image": "holds no single grey image",
     "writer": "is only read",
+    "exporter": "is only read",
 }
+_EXPORTED = "takes heights alone: write one of those that are allowed, then cpikan convert"
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,9 @@ class Format:
     ``shape`` takes at most ``bytes_for(shape, itemsize)`` on disk. ``array(path)`` and ``array_writer(path, shape,
     resume=...)`` read and write one array (H, W) or (C, H, W) of any meaning. ``sniff(path)`` knows a folder of the format,
     whatever its name. An output is one file, or a ``folder``, or with ``beside`` a file per quantity. Of the quantities of a
-    reconstruction ``leaves_out`` are not stored, and all but the height only when asked for with ``height_alone``. With
+    reconstruction ``leaves_out`` are not stored, and all but the height only when asked for with ``height_alone``.
+    ``exporter(content, path)`` writes the heights of a whole map into the new file ``path``, for a format that has no room
+    for anything else; of ``pixel_um``, ``aspect`` (a pixel that is not square) and ``wavelengths_nm`` it ``holds`` some. With
     ``told`` the door ``frames(path, how)`` also takes what a user says of the file (`readers.read_as.ReadAs`).
     """
 
@@ -53,6 +58,8 @@ class Format:
     leaves_out: frozenset[str] = frozenset()
     height_alone: bool = False
     told: bool = False
+    exporter: Callable[[MapContent, Path], None] | None = None
+    holds: frozenset[str] = frozenset()
 
 
 def _lazy(module: str, name: str) -> Callable[..., Any]:
@@ -81,6 +88,26 @@ def _zarr_bytes(shape: tuple[int, int], itemsize: int) -> int:
         if max(height, width) <= 512:
             return size
         height, width = -(-height // 2), -(-width // 2)
+
+
+def _bytes_of_pixels(each: int) -> Callable[[tuple[int, int], int], int]:
+    return lambda shape, itemsize: 2**16 + shape[0] * shape[1] * each
+
+
+def _exchange(name: str, suffix: str, pixel_bytes: int, *holds: str) -> Format:
+    """Make a format of heights alone that is read and written by the file of its suffix in ``instruments``.
+
+    A pixel takes ``pixel_bytes`` on disk at most.
+    """
+    room = f"instruments.{suffix}"
+    return Format(
+        name,
+        (f".{suffix}",),
+        heights=_lazy(room, f"open_{suffix}_map"),
+        exporter=_lazy(room, f"export_{suffix}"),
+        bytes_for=_bytes_of_pixels(pixel_bytes),
+        holds=frozenset(holds),
+    )
 
 
 _PICTURES, _TIFF = (".bmp", ".png", ".jpg", ".jpeg"), (".tif", ".tiff")
@@ -128,13 +155,37 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format(
         "HDF5 dataset",
-        (".h5", ".hdf5", ".hdf", ".he5", ".nxs", ".datx"),
+        (".h5", ".hdf5", ".hdf", ".he5", ".nxs"),
         frames=_lazy("readers.hdf5", "open_hdf5"),
         told=True,
     ),
     Format("raw file", (".raw", ".bin"), frames=_lazy("readers.raw", "open_raw"), told=True),
     Format("single image", _PICTURES, image=_lazy("readers.images", "read_image")),
-    Format("Zygo MetroPro file", (".dat",), heights=_lazy("readers.zygo", "open_zygo_map")),
+    Format(
+        "Zygo MetroPro file",
+        (".dat",),
+        heights=_lazy("instruments.zygo", "open_zygo_map"),
+        exporter=_lazy("instruments.zygo", "export_zygo"),
+        bytes_for=_bytes_of_pixels(4),
+        holds=frozenset({"pixel_um", "wavelengths_nm"}),
+    ),
+    Format(
+        "Zygo Mx file",
+        (".datx",),
+        frames=_lazy("readers.hdf5", "open_hdf5"),
+        told=True,
+        heights=_lazy("instruments.datx", "open_datx_map"),
+        exporter=_lazy("instruments.datx", "export_datx"),
+        bytes_for=_bytes_of_pixels(8),
+        holds=frozenset({"pixel_um", "aspect", "wavelengths_nm"}),
+    ),
+    _exchange("Wyko file", "opd", 4, "pixel_um", "aspect", "wavelengths_nm"),
+    _exchange("Digital Surf file", "sur", 4, "pixel_um", "aspect"),
+    _exchange("ISO 25178-72 file", "x3p", 8, "pixel_um", "aspect"),
+    Format("NanoFocus file", (".nms",), heights=_lazy("instruments.nms", "open_nms_map")),
+    _exchange("Gwyddion simple field", "gsf", 4, "pixel_um", "aspect", "wavelengths_nm"),
+    _exchange("Gwyddion file", "gwy", 16, "pixel_um", "aspect", "wavelengths_nm"),
+    _exchange("ISO 25178-71 file", "sdf", 8, "pixel_um", "aspect"),
 )
 
 
@@ -157,7 +208,8 @@ def require_format(path: Path, door: Door, what: str) -> Format:
         return found
     allowed = f"allowed are {', '.join(suffixes_of(door))}"
     if found is not None:
-        raise InputError(f"{what} is a {found.name}, which {_LACKS[door]}: {allowed}")
+        lacks = _EXPORTED if door == "writer" and found.exporter is not None else _LACKS[door]
+        raise InputError(f"{what} is a {found.name}, which {lacks}: {allowed}")
     raise InputError(f"{what} has no known suffix: {allowed}")
 
 
