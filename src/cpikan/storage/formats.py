@@ -110,7 +110,7 @@ def _exchange(name: str, suffix: str, pixel_bytes: int, *holds: str) -> Format:
     )
 
 
-_PICTURES, _TIFF = (".bmp", ".png", ".jpg", ".jpeg"), (".tif", ".tiff")
+_PICTURES, _TIFF = (".bmp", ".png", ".jpg", ".jpeg", ".pgm"), (".tif", ".tiff")
 _DRAWN = (".png", ".svg", ".pdf")
 IMAGE_SUFFIXES = (*_PICTURES, *_TIFF)  # of the frames of a folder, one each
 
@@ -159,11 +159,16 @@ FORMATS: tuple[Format, ...] = (
         frames=_lazy("readers.hdf5", "open_hdf5"),
         told=True,
     ),
+    Format("NumPy archive", (".npz",), frames=_lazy("readers.npz", "open_npz"), told=True),
+    Format("MATLAB file", (".mat",), frames=_lazy("readers.matlab", "open_matlab"), told=True),
+    Format("FITS file", (".fits", ".fit", ".fts", ".fz"), frames=_lazy("readers.fits", "open_fits"), told=True),
+    Format("video", (".avi", ".mp4", ".mov", ".mkv"), frames=_lazy("readers.video", "open_video")),
     Format("raw file", (".raw", ".bin"), frames=_lazy("readers.raw", "open_raw"), told=True),
     Format("single image", _PICTURES, image=_lazy("readers.images", "read_image")),
     Format(
         "Zygo MetroPro file",
         (".dat",),
+        frames=_lazy("readers.zygo_frames", "open_zygo_frames"),
         heights=_lazy("instruments.zygo", "open_zygo_map"),
         exporter=_lazy("instruments.zygo", "export_zygo"),
         bytes_for=_bytes_of_pixels(4),
@@ -172,7 +177,7 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "Zygo Mx file",
         (".datx",),
-        frames=_lazy("readers.hdf5", "open_hdf5"),
+        frames=_lazy("readers.hdf5", "open_datx"),
         told=True,
         heights=_lazy("instruments.datx", "open_datx_map"),
         exporter=_lazy("instruments.datx", "export_datx"),

@@ -14,6 +14,7 @@ from cpikan.storage.readers.array import layout_of
 from cpikan.storage.readers.axes import InOrder, check_axes, turned_axes
 from cpikan.storage.readers.base import BaseReader, fingerprint_files
 from cpikan.storage.readers.blocks import ChunkedRows, is_step_major, read_frames
+from cpikan.storage.readers.marked import MarkedReader
 from cpikan.storage.readers.read_as import ReadAs
 from cpikan.storage.readers.turned import Turn, TurnedReader
 
@@ -32,13 +33,16 @@ class Hdf5Reader(BaseReader):
         """``axes`` are letters of the stored axes, rows before columns; ``single`` allows one frame (H, W)."""
         import h5py
 
-        self._opened, self._label = (path.absolute(), dataset, axes, single), f"{path}::{dataset}"
+        self._opened, self._label = (
+            (path.absolute(), dataset, axes, single),
+            f"{path}::{dataset}" if dataset else str(path),
+        )
         with decoding(str(path)):
             self._file: Any = h5py.File(path, "r")
         try:
             self._dataset = _find(self._file, dataset, str(path), 2 if single or axes else 3)
             self._path = Path(self._dataset.file.filename)  # an external link leads into another file
-            name = f"{path.name}::{dataset}"
+            name = f"{path.name}::{dataset or self._dataset.name}"
             with decoding(self._label):
                 self._axes = self._axes_of(axes, single)
                 self._frames: Any = InOrder(self._dataset, self._axes)
@@ -127,6 +131,47 @@ def open_hdf5(path: Path, how: ReadAs) -> BaseReader:
     return TurnedReader(reader, Turn(transpose=True)) if transposed else reader
 
 
+def open_datx(path: Path, how: ReadAs) -> BaseReader:
+    """Open the intensity frames of a Zygo .datx file, or the dataset that is named; NaN where its mark for no data stands."""
+    reader = open_hdf5(path, how)
+    name = reader.labels[0].partition("::")[2].partition("[")[0]
+    with decoding(str(path)):
+        mark = _no_data(path, name)
+    return reader if mark is None else MarkedReader(reader, mark, mark)
+
+
+def _no_data(path: Path, name: str) -> float | None:
+    """Read the value that marks pixels without data, where the dataset has one that counts."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        value = file[name].attrs.get("No Data") if name in file else None
+    if value is None:
+        return None
+    number = float(np.asarray(value).ravel()[0])
+    return number if np.isfinite(number) else None
+
+
+def array_names(path: Path, fewest: int) -> dict[str, tuple[int, ...]]:
+    """List the datasets of a file that have ``fewest`` to four axes, with their shapes."""
+    import h5py
+
+    found: dict[str, tuple[int, ...]] = {}
+
+    def visit(key: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and fewest <= item.ndim <= 4:
+            found[f"/{key}"] = tuple(item.shape)
+
+    with decoding(str(path)), h5py.File(path, "r") as file:
+        file.visititems(visit)
+    return found
+
+
+def _intensity(names: list[str]) -> list[str]:
+    """Find the frames of a Zygo .datx file, whose other datasets are maps and their attributes."""
+    return [name for name in names if name.startswith("/Data/Intensity/")]
+
+
 def _find(file: Any, name: str, label: str, fewest: int = 3) -> Any:
     """Find the dataset of that name; the frames of a .datx are named. InputError that lists those that could hold frames.
 
@@ -148,8 +193,9 @@ def _find(file: Any, name: str, label: str, fewest: int = 3) -> Any:
     listed = names[:_MAX_LISTED]
     if not listed:
         raise InputError(f"{label} holds no dataset of three or four dimensions: give a file that holds frames")
-    if not name and len(names) == 1 and fewest == 2:
-        return file[names[0]]
+    only = _intensity(names) or (names if len(names) == 1 and fewest == 2 else [])
+    if not name and len(only) == 1:
+        return file[only[0]]
     if not name:
         raise InputError(
             f"{label} is an HDF5 file: name the dataset, such as {label}::{listed[0]} (of {', '.join(listed)})"

@@ -50,7 +50,8 @@ class Turn:
         return ", then ".join(word for word in words if word) or "as stored"
 
 
-ROTATIONS = {0: Turn(), 90: Turn(True, True), 180: Turn(False, True, True), 270: Turn(True, False, True)}
+AS_STORED = Turn()
+ROTATIONS = {0: AS_STORED, 90: Turn(True, True), 180: Turn(False, True, True), 270: Turn(True, False, True)}
 FLIPS = {"none": Turn(), "vertical": Turn(flip_rows=True), "horizontal": Turn(flip_columns=True)}
 # tag 274 of EXIF and TIFF 6.0: where row 0 and column 0 of what is stored lie in the picture
 ORIENTATIONS = {
