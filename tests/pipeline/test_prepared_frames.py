@@ -180,6 +180,30 @@ def test_counts_that_became_floats_are_not_saturated(scene, tmp_path: Path, shar
         assert reconstruct(stack, tmp_path / "m.npy", progress=False).summary["saturated_fraction"] == 0
 
 
+def test_a_dark_has_a_form_of_its_own(scene, tmp_path: Path) -> None:
+    """Frames of bare pixels in sub-folders, named by a pattern; the dark is a .npy, the flat a folder of them."""
+    frames = np.asarray(scene.frames)
+    for wave, shots in enumerate(frames):
+        (tmp_path / f"w{wave}").mkdir()
+        for step, shot in enumerate(shots):
+            (tmp_path / f"w{wave}" / f"s{step}.bin").write_bytes(shot.tobytes())
+    (tmp_path / "flat").mkdir()
+    for k in range(2):
+        np.save(tmp_path / "flat" / f"{k}.npy", np.full((70, 80), 100, np.uint8))
+    np.save(tmp_path / "dark.npy", np.full((70, 80), 7, np.uint8))
+    raw = {"pixel": "Mono8", "width": 80, "height": 70}
+    (tmp_path / "acquisition.toml").write_text(
+        f"wavelengths = {[f'{wave} nm' for wave in WAVES_NM[:2]]}\nphase_steps = {list(STEPS_DEG)}\n"
+        'pattern = "w{wavelength}/s{step}.bin"\nraw = {pixel = "Mono8", width = 80, height = 70}\n'
+        'dark = "dark.npy"\nflat = "flat"\n'
+    )
+    with open_stack(tmp_path) as stack:
+        np.testing.assert_allclose(stack.rows(0, 70), frames.astype(np.float32) - 7, rtol=1e-6)
+    (tmp_path / "dark.bin").write_bytes(bytes([7]) * 5600)
+    with open_stack(tmp_path, dark=str(tmp_path / "dark.bin"), raw=raw) as stack:
+        np.testing.assert_allclose(stack.rows(3, 9), frames[:, :, 3:9].astype(np.float32) - 7, rtol=1e-6)
+
+
 def test_average_and_flags(scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frames = np.asarray(scene.frames)
     one, two = (folder_of(tmp_path / name, frames, WAVES_NM, STEPS_DEG) for name in ("one", "two"))

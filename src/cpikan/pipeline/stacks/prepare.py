@@ -6,16 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cpikan.errors import InputError, check_name
 from cpikan.psi.model.acquisition import Acquisition
+from cpikan.storage.formats import format_of
 from cpikan.storage.readers.averaged import AveragedReader
 from cpikan.storage.readers.axes import parse_axes
 from cpikan.storage.readers.base import BaseReader
 from cpikan.storage.readers.corrected import CorrectedReader
+from cpikan.storage.readers.folder import frame_files
 from cpikan.storage.readers.name_pattern import parse_pattern
 from cpikan.storage.readers.open import open_frames
 from cpikan.storage.readers.raw_layout import parse_raw
@@ -63,19 +66,18 @@ def prepare(reader: BaseReader, acquisition: Acquisition, frames: Mapping[str, A
     saturation_dn = _saturation_dn(reader, acquisition)
     with ExitStack() as opened:
 
-        def open_all(key: str, plan: ReadAs) -> list[BaseReader]:
+        def open_all(key: str) -> list[BaseReader]:
             found = []
             for path in _paths(key, frames.get(key)):
-                found.append(_named(key, path, plan))
+                found.append(_named(key, path, how if key == "average" else _of_one_frame(path, how)))
                 opened.callback(found[-1].close)
             return found
 
-        others = open_all("average", how)
+        others = open_all("average")
         if others:
             reader = AveragedReader([reader, *others], saturation_dn)
             done.append(f"mean of {len(others) + 1} stacks")
-        single = replace(how, single=True, pattern=None)
-        dark, flat = open_all("dark", single), open_all("flat", single)
+        dark, flat = open_all("dark"), open_all("flat")
         if dark or flat:
             reader = CorrectedReader(reader, dark, flat, _waves(reader, acquisition), saturation_dn)
             done += [f"{key} {', '.join(_paths(key, frames.get(key)))}" for key in ("dark", "flat") if key in frames]
@@ -100,6 +102,15 @@ def _paths(key: str, value: Any) -> list[str]:
     if not all(isinstance(path, str) for path in paths):
         raise InputError(f'{key} {value!r} is no path or list of paths: write {key} = "{key}.tif"')
     return paths
+
+
+def _of_one_frame(path: str, how: ReadAs) -> ReadAs:
+    """Give how a dark or a flat is read: by its own form, and as the bare pixels of the stack only where it has none."""
+    place = Path(path.partition("::")[0])
+    first = next(iter(frame_files(place)), None) if place.is_dir() else place
+    known = None if first is None else format_of(first)
+    bare = known is None or ".raw" in known.suffixes
+    return replace(how, single=True, pattern=None, axes=None, raw=how.raw if bare else None)
 
 
 def _named(key: str, path: str, how: ReadAs) -> BaseReader:

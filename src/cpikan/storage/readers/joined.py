@@ -39,7 +39,7 @@ class JoinedReader(BaseReader):
         shape = (len(labels), *first.shape[1:])
         super().__init__(FrameLayout(shape, first.dtype, tuple(labels), groups, first.stored_dtype))
         self.bits, self.told = first.bits, first.told
-        self.remarks = tuple(dict.fromkeys(remark for reader in readers for remark in reader.remarks))
+        self.remarks = _once([remark for reader in readers for remark in reader.remarks])
         self.orientation = first.orientation
 
     def read_rows(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
@@ -87,6 +87,17 @@ def joined(parts: Sequence[tuple[str, Any]], groups: int | None = None) -> BaseR
         reader = JoinedReader(readers, [name for name, _ in parts], groups)
         opened.pop_all()
     return reader
+
+
+def _once(remarks: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Keep the first remark of each name, and say how many files more it is about."""
+    counts = Counter(name for name, _ in remarks)
+    first = dict(reversed(remarks))
+    return tuple(
+        (name, f"{text} (and {count - 1} more)" if count > 1 else text)
+        for name, count in counts.items()
+        for text in (first[name],)
+    )
 
 
 def _kind(reader: BaseReader) -> str:
