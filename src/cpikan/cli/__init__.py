@@ -28,6 +28,7 @@ VERBS = {
     "ripple",
     "convert": "a height map into another format, by suffix: instruments' files, ISO 25178, Gwyddion, TIFF, PNG, text, meshes",
     "compare": "surface numbers of two height maps and of their difference",
+    "view": "look at a height map in the browser: zoom, values with sigma, profiles, two maps and their difference",
     "solve": "solve a differential equation of the catalogue with a Chebyshev network",
     "ablate": "which parts of a solve help: problems and seeds with and without each, at equal processor time",
     "train": "train an image model as a config file says (for reconstruct --method learned)",
