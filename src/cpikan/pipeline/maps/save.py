@@ -28,7 +28,8 @@ def save_map(height_map: HeightMap, path: Path, *, overwrite: bool = False) -> N
     """Write heights, cut and levelled as the map says, and the other quantities it stores, a band at a time.
 
     Pixels outside the aperture get the value of "nothing measured" in every quantity. The document beside the output is
-    that of the map, with ``aperture`` and ``removed``. Raises InputError when the output exists (without ``overwrite``) or
+    that of the map, with ``aperture``, ``removed`` and
+    ``filters``. Raises InputError when the output exists (without ``overwrite``) or
     is the map itself, for a suffix that cannot be written, and for too little disk.
     """
     names = tuple(name for name in QUANTITIES if name in height_map.arrays)
@@ -41,7 +42,7 @@ def save_map(height_map: HeightMap, path: Path, *, overwrite: bool = False) -> N
     shared = own.exists() and document_path(path).resolve() == own.resolve()
     if not shared:
         check_document(path)
-    elif height_map.aperture is not None or height_map.removed:
+    elif height_map.aperture is not None or height_map.removed or height_map.filters:
         raise InputError(
             f"{path.name} would share {document_path(path).name} with {height_map.path.name}, which is neither cut nor "
             "levelled: choose another stem"
@@ -78,4 +79,6 @@ def _document(height_map: HeightMap) -> dict[str, Any]:
         known["aperture"] = height_map.aperture.identity
     if height_map.removed:
         known["removed"] = list(height_map.removed)
+    if height_map.filters:
+        known["filters"] = [one.identity for one in height_map.filters]
     return known
