@@ -16,6 +16,7 @@ from cpikan.surface.aperture import Circle
 from cpikan.surface.areal.families import FAMILIES
 from cpikan.surface.filters.gaussian import gaussian_filter
 from cpikan.surface.measure import MeasureSettings, surface_parameters
+from cpikan.surface.spectra.psd import axis_spectrum, plane_spectrum
 
 DISC = Circle(70, 60, 55)
 
@@ -83,6 +84,29 @@ def test_from_the_command_line(stored, capsys):
     told = capsys.readouterr().out
     assert "Sk " in told
     assert "S gaussian 20 um" in told
+
+
+def test_profiles_spectra_and_spikes_are_those_of_the_map(stored, tmp_path):
+    view = stored.remove("piston,tilt")
+    heights = np.asarray(view.height_nm)
+    along = view.profile([(3, 40), (90, 40)], step_um=4.0)
+    assert np.array_equal(along.height_nm, heights[40, 3:91], equal_nan=True)
+    assert view.spectrum("x").density == pytest.approx(axis_spectrum(heights, (2.0, 4.0)).density)
+    assert view.spectrum().density == pytest.approx(plane_spectrum(heights, (2.0, 4.0)).rings().density)
+    spiked = np.asarray(stored.height_nm).copy()
+    spiked[50:60:3, 20:90:9] += 400
+    np.save(tmp_path / "c.npy", spiked)
+    clear = open_height_map(tmp_path / "c.npy").without_spikes(8)
+    gone = np.isnan(np.asarray(clear.height_nm)) & np.isfinite(spiked)
+    assert np.array_equal(gone, np.isfinite(spiked) & (np.abs(spiked - np.asarray(stored.height_nm)) > 100))
+    assert clear.remove("piston").figures()["pixels"] == np.isfinite(spiked).sum() - gone.sum()
+    assert clear.save(tmp_path / "d.npy").document["spikes"] == {"sigmas": 8, "window_px": 5}
+    with pytest.raises(InputError, match="3, 5, 7"):
+        stored.without_spikes(6, 4)
+    with pytest.raises(InputError, match="size of a pixel"):
+        clear.spectrum("x")
+    with pytest.raises(InputError, match="unknown spectrum 'z'"):
+        view.spectrum("z")
 
 
 def test_bad_input_is_told(stored, tmp_path, capsys):

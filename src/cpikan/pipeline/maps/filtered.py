@@ -7,10 +7,12 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cpikan.errors import InputError, check_name
 from cpikan.storage.maps import LazyMap, MapArray
 from cpikan.surface.filters.kinds import FILTERS, LargeScale
+from cpikan.surface.filters.spikes import check_spikes, find_spikes
 from cpikan.units import PixelUm, format_length, parse_length_nm, pixel_pair
 
 Role = Literal["s", "l"]
@@ -53,6 +55,25 @@ def map_filter(role: Role, kind: str, nesting: str, pixel_um: PixelUm | None) ->
     if pair is None:
         raise InputError(f'nesting index {text!r} on a map whose pixel size is not known: give pixels, such as "80 px"')
     return MapFilter(role, kind, (length_nm / 1000 / pair[0], length_nm / 1000 / pair[1]), format_length(length_nm))
+
+
+class SpikelessHeights(LazyMap):
+    """Heights of a map in nm, float64, NaN in place of spikes, which are found in the whole map when heights are first read."""
+
+    def __init__(self, source: MapArray, sigmas: float, window: int) -> None:
+        super().__init__((int(source.shape[0]), int(source.shape[1])), np.dtype(np.float64))
+        check_spikes(sigmas, window)
+        self._source, self._sigmas, self._window = source, sigmas, window
+
+    @cached_property
+    def _spikes(self) -> NDArray[np.bool_]:
+        return find_spikes(np.asarray(self._source), self._sigmas, self._window)
+
+    def _read(self, rows: range, columns: range) -> np.ndarray:
+        window = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+        heights = np.array(self._source[window], np.float64)
+        heights[self._spikes[window]] = np.nan
+        return heights
 
 
 class FilteredHeights(LazyMap):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError, check_path
 from cpikan.messages import one_line, say
-from cpikan.pipeline.maps.filtered import FilteredHeights, MapFilter, Role, map_filter
+from cpikan.pipeline.maps.filtered import FilteredHeights, MapFilter, Role, SpikelessHeights, map_filter
 from cpikan.storage.formats import format_of
 from cpikan.storage.maps import LazyMap, MapArray, open_map
 from cpikan.storage.writers.layout import QUANTITIES
@@ -22,6 +22,10 @@ from cpikan.streaming.events import Events, Progress
 from cpikan.surface.aperture import Aperture, circle_around, pupil_of
 from cpikan.surface.form import Form, FormFit, check_form_terms, surface_rows
 from cpikan.units import PixelUm, pixel_aspect, pixel_pair
+
+if TYPE_CHECKING:
+    from cpikan.surface.profiles.path import Profile
+    from cpikan.surface.spectra.psd import Spectrum, Window
 
 _BAND_ROWS = 512  # the largest unit of rows that a file of ours decodes at once
 
@@ -128,6 +132,30 @@ class HeightMap:
                 'a filter has no nesting index: give s_filter, l_filter or both, such as l_filter="0.8 mm"'
             )
         return replace(self, filters=(*self.filters, *made))
+
+    def without_spikes(self, sigmas: float = 6.0, window: int = 5) -> HeightMap:
+        """Put NaN in place of pixels that stand out from the median around them, before all else; see ``find_spikes``.
+
+        Nothing is read yet; the whole map is when heights are. Raises InputError for a window that is not odd and above 1.
+        """
+        clear = SpikelessHeights(self.arrays["height_nm"], sigmas, window)
+        told = {**self.document, "spikes": {"sigmas": sigmas, "window_px": window}}
+        return replace(self, arrays={**self.arrays, "height_nm": clear}, document=told)
+
+    def profile(self, points: Sequence[tuple[float, float]], step_um: float | None = None) -> Profile:
+        """Take heights along the line or polyline through ``points`` (x, y) in pixels; see ``line_profile``."""
+        from cpikan.surface.profiles.path import line_profile
+
+        return line_profile(self.height_nm, points, self.pixel_um, step_um)
+
+    def spectrum(self, along: str = "rings", window: Window = "hann") -> Spectrum:
+        """Compute the power spectral density along "x" or "y", or over "rings" of equal frequency; the whole map is read.
+
+        Raises InputError for a map without a pixel size, and for other names.
+        """
+        from cpikan.pipeline.maps.numbers import map_spectrum
+
+        return map_spectrum(self, along, window)
 
     def figures(self, names: str | Iterable[str] | None = None) -> dict[str, Any]:
         """Compute the surface numbers that ``cpikan evaluate`` gives of this cut, levelled and filtered map.

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from cpikan.errors import InputError, check_name
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.pipeline.maps.surface import surface_figures
 from cpikan.streaming.events import Events
 from cpikan.surface.areal.families import FAMILIES, families_of
 from cpikan.surface.registry import PARAMETERS
+from cpikan.surface.spectra.psd import Spectrum, Window, axis_spectrum, plane_spectrum
 
 
 def map_figures(height_map: HeightMap, progress: bool | Events = False) -> dict[str, Any]:
@@ -25,6 +27,19 @@ def map_figures(height_map: HeightMap, progress: bool | Events = False) -> dict[
     whole = replace(plain, arrays={"height_nm": height_map.height_nm}, document=known)
     named = {"removed": list(height_map.removed), "filters": [one.identity for one in height_map.filters]}
     return surface_figures(whole, remove=(), progress=progress) | named
+
+
+def map_spectrum(height_map: HeightMap, along: str, window: Window) -> Spectrum:
+    """Compute the spectrum of a map with its pixel size along an axis, or over rings of the plane."""
+    check_name("spectrum", along, ("x", "y", "rings"))
+    if height_map.pixel_um is None:
+        raise InputError(
+            f"{height_map.path} does not say the size of a pixel: a spectrum needs one, give it in its document"
+        )
+    heights = np.asarray(height_map.height_nm)
+    if along == "rings":
+        return plane_spectrum(heights, height_map.pixel_um, window).rings()
+    return axis_spectrum(heights, height_map.pixel_um, "x" if along == "x" else "y", window)
 
 
 def chosen_figures(height_map: HeightMap, names: str | Iterable[str]) -> dict[str, Any]:

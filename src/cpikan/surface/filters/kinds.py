@@ -9,6 +9,8 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from cpikan.surface.filters.gaussian import GaussianMean, Rows
+from cpikan.surface.filters.robust import RobustMean
+from cpikan.surface.filters.spline import SplineSurface
 
 
 class LargeScale(Protocol):
@@ -21,4 +23,7 @@ class LargeScale(Protocol):
 FILTERS: dict[str, Callable[[Rows, tuple[float, float]], LargeScale]] = {
     "gaussian": GaussianMean,  # ISO 16610-61, regression of zero order at edges and holes
     "gaussian2": lambda source, nesting_px: GaussianMean(source, nesting_px, 2),  # of second order everywhere
+    "robust": RobustMean,  # ISO 16610-71, of zero order
+    "robust2": lambda source, nesting_px: RobustMean(source, nesting_px, 2),
+    "spline": SplineSurface,  # ISO 16610-62
 }
