@@ -107,6 +107,19 @@ def ours(heights: np.ndarray, pixel_um: tuple[float, float]) -> dict[str, float 
     return numbers | {"psd_mean_square_nm2": plane_spectrum(heights, pixel_um).mean_square_nm2}
 
 
+def plain(heights: np.ndarray, found: dict[str, float | None]) -> dict[str, float]:
+    """Volumes and reduced heights by their definition, pixel by pixel: what lies above a height, or below."""
+    high, low = np.quantile(heights, (0.9, 0.2))
+    top = np.quantile(heights, 1 - (found["smr1_percent"] or 0) / 100)
+    bottom = np.quantile(heights, 1 - (found["smr2_percent"] or 0) / 100)
+    above = {height: float(np.maximum(heights - height, 0).mean()) for height in (high, low, top)}
+    below = {height: float(np.maximum(height - heights, 0).mean()) for height in (high, low, bottom)}
+    volumes = {"vmp_nm": above[high], "vmc_nm": above[low] - above[high], "vvc_nm": below[high] - below[low]}
+    volumes |= {"vvv_nm": below[low], "sxp_nm": float(np.quantile(heights, 0.975) - np.median(heights))}
+    shares = {"spk_nm": (above[top], (heights > top).mean()), "svk_nm": (below[bottom], (heights < bottom).mean())}
+    return volumes | {key: 2 * volume / share for key, (volume, share) in shares.items() if share > 0}
+
+
 def compared(python: str) -> Iterator[Line]:
     for kind, maps in (("real", real_maps()), ("exact", exact_surfaces())):
         for name, heights, pixel_um, truth in maps:
@@ -122,7 +135,8 @@ def compared(python: str) -> Iterator[Line]:
                 )
             found = ours(heights, pixel_um)
             print(name, heights.shape, flush=True)
-            for program, numbers in json.loads(done.stdout.splitlines()[-1]).items():
+            others = json.loads(done.stdout.splitlines()[-1]) | {"plain sums": plain(heights, found)}
+            for program, numbers in others.items():
                 if "failed" in numbers:
                     print(f"{program}: {numbers['failed']}")
                     continue
@@ -142,6 +156,8 @@ def line(
     *truth: float | None,
 ) -> Line:
     scale = abs(truth[0]) if truth[0] else abs(mine or 0.0) or 1.0
+    if key == "std_deg" and mine is not None:  # directions: 0 is 180
+        mine, scale = theirs + (mine - theirs + 90) % 180 - 90, 180.0
     return {
         "kind": kind,
         "map": name,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cpikan.errors import InputError
+from cpikan.surface.areal import spatial as spatial_module
 from cpikan.surface.areal.families import FAMILIES, families_of
 from cpikan.surface.areal.features import feature_numbers, find_dales
 from cpikan.surface.areal.material_ratio import MaterialRatio, functional_numbers
@@ -92,6 +93,26 @@ def test_material_ratio_of_a_ramp_with_peaks_in_closed_form():
     assert mean == pytest.approx(heights.mean(), rel=1e-4)
     with pytest.raises(InputError, match="give 0 to 1"):
         curve.height_nm(1.1)
+
+
+def test_volumes_are_means_of_what_lies_above_and_below():
+    """The definition, pixel by pixel, on heights with a few high spikes and deep pits."""
+    rng = np.random.default_rng(4)
+    heights = rng.normal(0, 1, 5001)
+    heights[:40] += 60
+    heights[40:300] -= 25
+    curve = MaterialRatio(heights)
+    for ratio in (0.002, 0.1, 0.8, 0.97):
+        level = curve.height_nm(ratio)
+        # the curve has n - 1 steps, the mean n pixels; its first and last step are half of the ends' share
+        slack = np.ptp(heights) / 5000
+        assert curve.material_nm(ratio) == pytest.approx(np.maximum(heights - level, 0).mean(), abs=slack)
+        assert curve.void_nm(ratio) == pytest.approx(np.maximum(level - heights, 0).mean(), abs=slack)
+    found = functional_numbers(heights.reshape(3, -1))
+    apart, top = heights - heights.mean(), curve.core.top_nm - heights.mean()
+    assert found["spk_nm"] == pytest.approx(
+        2 * np.maximum(apart - top, 0).sum() / np.count_nonzero(apart > top), rel=0.02
+    )
 
 
 def test_material_ratio_of_a_plateau_is_its_middle():
@@ -228,6 +249,20 @@ def test_decay_of_waves_in_closed_form(pixel):
     # a mean over pairs of a map of 10 periods and more: 1 / (2 x 10 pi) of the value there, over the slope
     assert found.shortest_um == pytest.approx(math.acos(0.2) / k, rel=0.02)
     assert found.longest_um == pytest.approx(math.sqrt(2) * math.acos(math.sqrt(0.2)) / k, rel=0.02)
+
+
+def test_wide_structures_are_as_wide_in_means_of_pixels(monkeypatch):
+    y, x = np.mgrid[:301, :420]
+    heights = np.cos(2 * np.pi * x / 210) * np.cos(2 * np.pi * y / 150) + np.random.default_rng(0).normal(
+        0, 0.5, x.shape
+    )
+    heights[rough(heights.shape) != rough(heights.shape)] = np.nan
+    whole = decay_lengths(heights, (3.0, 2.0))
+    monkeypatch.setattr(spatial_module, "_WIDEST_REACH", 8)
+    monkeypatch.setattr(spatial_module, "_FIRST_REACH", 4)
+    small = decay_lengths(heights, (3.0, 2.0))
+    assert small.shortest_um == pytest.approx(whole.shortest_um, rel=0.03)  # of lengths of 8 pixels of 4 x 4
+    assert small.longest_um == pytest.approx(whole.longest_um, rel=0.03)
 
 
 def test_a_grating_decays_across_only():

@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float64]
 DECAY = 0.2  # of the autocorrelation at lag 0 (ISO 25178-3)
 _ANGLES = 360  # rays over half a turn
 _STEP_PX = 0.25
-_FIRST_REACH = 64
+_FIRST_REACH, _WIDEST_REACH = 64, 1024
 _BINS, _AROUND = 180, 6.0  # sectors of half a turn; degrees
 SPATIAL = ("sal_um", "str", "std_deg")
 
@@ -37,29 +37,43 @@ class Decay:
 def decay_lengths(height_nm: Float[np.ndarray, "h w"], pixel_um: PixelUm = 1.0, share: float = DECAY) -> Decay:
     """Find the decay of the autocorrelation of a map (H, W) along 360 rays of half a turn, up to half the map's size.
 
-    The reach of the correlation grows until every ray has crossed; cubic splines give values between lags.
+    The reach of the correlation grows until every ray has crossed; cubic splines give values between lags. Beyond a reach
+    of 1024 pixels it goes on with means of two by two pixels, against the mean square of all: what is so wide is as wide in
+    them, but for the square of a pixel over that reach. So memory is that of transforms of 4096 x 4096, beside the map.
     """
-    heights = np.asarray(height_nm)
-    widest = tuple(max(1, size // 2) for size in heights.shape)
-    reach = min(_FIRST_REACH, max(widest))
+    heights, pixel = np.asarray(height_nm), pixel_pair(pixel_um) or (1.0, 1.0)
+    square = float(np.var(heights[np.isfinite(heights)], dtype=np.float64)) if np.isfinite(heights).any() else 0.0
+    reach = _FIRST_REACH
     while True:
-        bounds = (min(reach, widest[0]), min(reach, widest[1]))
-        found = _crossings(autocorrelation(heights, bounds), pixel_pair(pixel_um) or (1.0, 1.0), share)
-        if np.isfinite(found).all() or bounds == widest:
+        bounds = tuple(min(reach, max(1, size // 2)) for size in heights.shape)
+        found = _crossings(autocorrelation(heights, (bounds[0], bounds[1])), square, pixel, share)
+        if np.isfinite(found).all() or reach >= max(heights.shape) // 2:
             break
         reach *= 2
+        if reach > _WIDEST_REACH:
+            heights, pixel, reach = _halved(heights), (2 * pixel[0], 2 * pixel[1]), reach // 2
     known = found[np.isfinite(found)]
     shortest = float(known.min()) if known.size else None
     return Decay(shortest, float(found.max()) if known.size == found.size else None)
 
 
-def _crossings(correlation: Autocorrelation, pixel: tuple[float, float], share: float) -> FloatArray:
+def _halved(heights: NDArray[np.floating]) -> FloatArray:
+    """Average the valid pixels of two by two; an odd last row or column goes alone."""
+    padded = np.pad(heights.astype(np.float64), [(0, size % 2) for size in heights.shape], constant_values=np.nan)
+    blocks = padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2)
+    valid = np.isfinite(blocks)
+    count = valid.sum((1, 3))
+    total = np.where(valid, blocks, 0.0).sum((1, 3))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _crossings(correlation: Autocorrelation, square: float, pixel: tuple[float, float], share: float) -> FloatArray:
     """Find where each ray first comes below the share, in um; NaN for rays that leave the reach before."""
     from scipy.ndimage import map_coordinates, spline_filter
 
-    if not correlation.mean_square > 0:
+    if not square > 0:
         return np.full(_ANGLES, np.nan)
-    values = np.where(np.isnan(correlation.products), 0.0, correlation.products) / correlation.mean_square - share
+    values = np.where(np.isnan(correlation.products), 0.0, correlation.products) / square - share
     smooth, (reach_y, reach_x) = spline_filter(values, order=3, mode="mirror"), correlation.reach
     angles = np.arange(_ANGLES) * math.pi / _ANGLES
     unit = min(pixel)
