@@ -11,6 +11,7 @@ from cpikan.option import option
 from cpikan.pipeline.jobs.job import Job, OneAreaOptions, RunOptions, Verb
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags
+from cpikan.pipeline.stacks.frame_flags import FrameFlags
 from cpikan.report.place import check_page
 from cpikan.storage.writers.layout import document_path, output_paths
 from cpikan.streaming.events import Events
@@ -36,7 +37,7 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
     how = job.part(RunOptions)
     settings = settings_of(job, job.part(OneAreaOptions).open())
     page = _page(job, events)
-    acquisition = job.given(AcquisitionFlags)
+    acquisition = {**job.given(AcquisitionFlags), **job.given(FrameFlags)}
     with open_stack(job.source, **acquisition) as stack:
         height_map = reconstruct(
             stack,
@@ -89,7 +90,7 @@ def _check(job: Job) -> None:
 
 
 VERB = Verb(
-    (AcquisitionFlags, ReconstructSettings, OneAreaOptions, ReconstructOptions, RunOptions),
+    (AcquisitionFlags, FrameFlags, ReconstructSettings, OneAreaOptions, ReconstructOptions, RunOptions),
     ("source", "output"),
     run,
     _check,
