@@ -37,7 +37,7 @@ from cpikan.physics.regions import box
 CSV = Path(__file__).parent / "results" / "levels.csv"
 FIELDS = ("study", "variant", "seed", "relative_l2", "lower", "ratio", "parameters", "iterations", "processor_s")
 ONE = "one stage"
-TRAINED, SMALL = RECIPES["trained"], replace(RECIPES["ssbroyden"], hidden=(8,), degree=6)
+TRAINED = RECIPES["trained"]
 OWN = replace(RECIPES["default"], own=None, hidden=(8,), degree=6)  # output layer, Levenberg-Marquardt, output layer
 Run = Callable[[int, SolveSettings], Solution]
 
@@ -91,7 +91,7 @@ class Study:
     variants: dict[str, Run]
 
 
-WAVES, SPEED, PI = problem("helmholtz-2d-1-4"), RECIPES["lbfgs"], math.pi
+WAVES, PI = problem("helmholtz-2d-1-4"), math.pi
 TWO, THIN = two_frequencies(), layer()
 CUTS = ((0, 0.85, 1),)
 STUDIES = {
@@ -106,10 +106,10 @@ STUDIES = {
     "windows": Study(
         4,
         {
-            ONE: one(TWO, SMALL, Subdomains(16)),
-            "one network, as many parameters": one(TWO, replace(SMALL, hidden=(18, 18))),
+            ONE: one(TWO, OWN, Subdomains(16)),
+            "one network, as many parameters": one(TWO, replace(OWN, hidden=(18, 18))),
             "levels of 1, 4 and 16 windows": stack(
-                TWO, *(StackLevel(SMALL, None if n == 1 else Subdomains(n)) for n in (1, 4, 16))
+                TWO, *(StackLevel(OWN, None if n == 1 else Subdomains(n)) for n in (1, 4, 16))
             ),
         },
     ),
@@ -124,8 +124,8 @@ STUDIES = {
     "speed": Study(
         3,
         {
-            ONE: one(problem("advection", speed=30.0), SPEED),
-            "curriculum 10, 20, 30": lessons("advection", "speed", (10.0, 20.0, 30.0), SPEED),
+            ONE: one(problem("advection", speed=30.0), TRAINED),
+            "curriculum 10, 20, 30": lessons("advection", "speed", (10.0, 20.0, 30.0), TRAINED),
         },
     ),
     "local": Study(

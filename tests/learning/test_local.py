@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from cpikan.fields.functional import parameter_vector
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
 from cpikan.learning.local import Local
 from cpikan.learning.methods.adam import Adam
+from cpikan.learning.methods.levenberg import Levenberg
 from cpikan.learning.recipes import Recipe
 from cpikan.learning.samplers.points import Points
 from cpikan.learning.solver import SolveSettings, solve
@@ -107,6 +110,22 @@ def test_they_are_trained():
     assert found.metrics["iterations"] == 10
     assert found.metrics["collocation_points"] > 1.2 * plain.metrics["collocation_points"]
     assert len(default.field.levels) == 2  # of networks, where the default recipe would solve for series
+
+
+@pytest.mark.parametrize("coupling", ["fbpinn", "cpinn"])
+def test_methods_with_a_jacobian_train_them(coupling):
+    """Points are sorted before the transform that differentiates by the parameters, in which their numbers are not seen."""
+    recipe = Recipe("levenberg", "", (Levenberg(3),), hidden=(3,), degree=3)
+    start, found = (
+        solve(
+            LINE,
+            recipe=one,
+            settings=SolveSettings(seconds=1e4, points=Points(40, 2), subdomains=Subdomains(2, coupling)),
+        )
+        for one in (replace(recipe, stages=()), recipe)
+    )
+    assert found.metrics["iterations"] == 3
+    assert found.metrics["heldout_relative"] < 0.5 * start.metrics["heldout_relative"]
 
 
 def test_what_cannot_be_is_refused():

@@ -47,7 +47,7 @@ def corrected(given: Solution | Path | str, problem: Problem) -> tuple[Problem, 
             f"{problem.name} has unknown coefficients, which are no part of a correction: start from it instead"
         )
     field = solution.field
-    held = isinstance(field, ConstrainedField)
+    form = field.ansatz if isinstance(field, ConstrainedField) else None
     network = field.network if isinstance(field, ConstrainedField) else field
     if isinstance(network, MappedCPIKAN):
         raise InputError(
@@ -55,10 +55,9 @@ def corrected(given: Solution | Path | str, problem: Problem) -> tuple[Problem, 
             "is no correction: give one that was solved without constraints exact"
         )
     below, scale = deepcopy(network), _scale(solution)
-    if not held:
+    if form is None:
         found = Correction.of(below, scale, None)
         return posed_behind(problem, found), found
-    form = field.ansatz
     posed, made = with_exact_conditions(problem, lambda _: Correction.of(below, scale, form), embedded=form.embedded)
     assert isinstance(made, Correction)  # what the solution holds can be held
     return posed, made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from cpikan.errors import InputError, check_type
 from cpikan.learning.balancers.balancer import Balancer
@@ -30,7 +31,7 @@ class StackLevel:
     balancer: Balancer | str | None = None
 
     @property
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         """Return what replaces the settings of the whole."""
         given = {one.name: getattr(self, one.name) for one in fields(self)[1:]}
         return {name: value for name, value in given.items() if value is not None}

@@ -177,8 +177,8 @@ class Subdomains:
         """Place points as the subdomains ask for their own: the points themselves where none does."""
         if all(own.points == 1 and own.weight == 1 for own in self.local.values()):
             return points
-        own = {"partition": self.partition(problem), "local": self._local(problem)}
-        return LocalPoints(points.interior, points.boundary, points.rule, points.seed, points.held_out, **own)
+        rule = (points.interior, points.boundary, points.rule, points.seed, points.held_out)
+        return LocalPoints(*rule, partition=self.partition(problem), local=self._local(problem))
 
     def _local(self, problem: Problem) -> dict[int, Local]:
         return numbered(self.local, self.partition(problem).counts)

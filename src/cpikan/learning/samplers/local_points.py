@@ -48,9 +48,8 @@ class LocalPoints(Points):
     def held_out_sampler(self) -> LocalPoints:
         """Give held-out points of the same density: random, from another seed."""
         plain = super().held_out_sampler()
-        return LocalPoints(
-            *(plain.interior, plain.boundary, plain.rule, plain.seed, True), partition=self.partition, local=self.local
-        )
+        rule = (plain.interior, plain.boundary, plain.rule, plain.seed, True)
+        return LocalPoints(*rule, partition=self.partition, local=self.local)
 
     def _own(self, number: int) -> Local:
         return self.local.get(number, Local())
