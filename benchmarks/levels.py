@@ -55,7 +55,7 @@ def two_frequencies() -> Problem:
     return Problem("two frequencies", box([0.0], [20.0]), residual, [pinned([0.0])], exact, second="none")
 
 
-def layer(eps: float = 0.02) -> Problem:
+def layer(eps: float = 0.003) -> Problem:
     """Pose -eps u'' + u' = 1 on [0, 1], u = 0 at both ends: a layer at x = 1."""
 
     def exact(x: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class Study:
 
 WAVES, PI = problem("helmholtz-2d-1-4"), math.pi
 TWO, THIN = two_frequencies(), layer()
-CUTS = ((0, 0.85, 1),)
+CUTS = ((0, 0.96, 1),)
 STUDIES = {
     "levels": Study(
         4,

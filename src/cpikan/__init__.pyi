@@ -33,6 +33,9 @@ from .learning.local import Local as Local
 from .learning.losses.ritz import Ritz as Ritz
 from .learning.losses.sobolev import Sobolev as Sobolev
 from .learning.losses.weak import Weak as Weak
+from .learning.mosaic_flow import HarmonicBox as HarmonicBox
+from .learning.mosaic_flow import MosaicFlow as MosaicFlow
+from .learning.mosaic_levels import solve_mosaic as solve_mosaic
 from .learning.recipes import Recipe as Recipe
 from .learning.samplers.adaptive_residual import AdaptiveResidualSampler as AdaptiveResidualSampler
 from .learning.samplers.causal_slab import CausalSlabSampler as CausalSlabSampler
