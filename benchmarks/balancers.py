@@ -2,8 +2,8 @@
 
 A network [2, 8, 8, 1] of degree 4 by Adam, conditions held by squares, equal processor seconds, 200 points inside and
 80 on the boundary; `poisson-2d` (its boundary against an equation whose residuals are twenty times as large) and
-`reaction-diffusion` (a front that moves). Waves as those of `helmholtz-2d-1-4` are beyond Adam in that time with any weights. results/balancers.csv has the relative L2 error of each, docs/images/balancers.png
-shows them.
+`reaction-diffusion` (a front that moves). Waves as those of `helmholtz-2d-1-4` are beyond Adam in that time with any
+weights. results/balancers.csv has the relative L2 error of each, docs/images/balancers.png shows them.
 """
 
 from __future__ import annotations
