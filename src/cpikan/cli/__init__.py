@@ -28,6 +28,7 @@ VERBS = {
     "ripple",
     "wafer": "bow, warp, TTV, site flatness, near-edge geometry, nanotopography and notch of a wafer, by SEMI's names",
     "map": "subtract, average, stitch, register, crop or fill maps, into a new one",
+    "convert": "a height map into another format, by suffix: instruments' files, ISO 25178, Gwyddion, TIFF, PNG, text, meshes",
     "compare": "surface numbers of two height maps and of their difference",
     "solve": "solve a differential equation of the catalogue with a Chebyshev network",
     "ablate": "which parts of a solve help: problems and seeds with and without each, at equal processor time",
