@@ -159,7 +159,7 @@ class Runner:
     def place(self, network: nn.Module, sampler: Sampler, balancer: Balancer = KERNEL_TRACES) -> None:
         """Take a field, draw points for it, weigh the terms, and start the record of the best anew."""
         self._sampler, self._balancer = sampler, balancer
-        self.iterate, self._hooks = placed(self.problem, network, sampler, balancer)
+        self.iterate, self._hooks = placed(self.problem, network, sampler, balancer, self.ranks)
         self._divide()
 
     def _divide(self) -> None:
@@ -178,7 +178,7 @@ class Runner:
 
         ``detour`` tells that other problems led to it (`Iterate`).
         """
-        before, self.iterate = self._iterate, placed(self.problem, network, points, MEAN_SQUARES)[0]
+        before, self.iterate = self._iterate, placed(self.problem, network, points, MEAN_SQUARES, self.ranks)[0]
         self.iterate.detour = detour
         beside = unknowns_of(self.iterate.field)
         if unknowns is not None and beside is not None:
@@ -314,7 +314,7 @@ class Runner:
         chosen = deepcopy(load_field(saved.files["field"])) if "field" in saved.files else network
         if chosen is None:
             raise ResumeError("the checkpoint was written with a field of yours: give one of that shape")
-        self.iterate = restored(self.problem, chosen, state["iterate"])
+        self.iterate = restored(self.problem, chosen, state["iterate"], self.ranks)
         self._divide()
         return True
 
