@@ -40,6 +40,7 @@ JOBS = {
         "finetune", "frames", "model", {"steps": 7, "loss": {"physics": 1.0, "smoothness": {"weight": 0.5}}}
     ),
     "evaluate": Job("evaluate", "out.zarr", settings={"truth": 'a "quoted" näme.npy', "remove": "tilt"}),
+    "convert": Job("convert", "out.zarr", "out.sdf", {"overwrite": True}),
     "solve": Job("solve", "poisson-1d", settings={"seconds": 1.5, "seeds": 2}),
     "ablate": Job("ablate", output="folder", settings={"problems": ["beam"], "parts": ["sampler=rad"], "pairs": True}),
 }

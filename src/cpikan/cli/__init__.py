@@ -26,6 +26,7 @@ VERBS = {
     "reconstruct": "frames to a height map with an uncertainty",
     "evaluate": "compare a height map with the truth, in-painted pixels apart; without a truth: PV, PVr, RMS, Sa, slopes, "
     "ripple",
+    "convert": "a height map into another format, by suffix: instruments' files, ISO 25178, Gwyddion, TIFF, PNG, text, meshes",
     "compare": "surface numbers of two height maps and of their difference",
     "solve": "solve a differential equation of the catalogue with a Chebyshev network",
     "ablate": "which parts of a solve help: problems and seeds with and without each, at equal processor time",

@@ -55,7 +55,7 @@ class OneAreaOptions(AreaOptions):
             raise InputError("mask and circle exclude each other: give one of them")
 
 
-VERBS = ("reconstruct", "simulate", "train", "finetune", "evaluate", "solve", "ablate")  # files in verbs/
+VERBS = ("reconstruct", "simulate", "train", "finetune", "evaluate", "convert", "solve", "ablate")  # files in verbs/
 
 
 @dataclass(frozen=True)

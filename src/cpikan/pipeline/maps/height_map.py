@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError, check_path
+from cpikan.messages import one_line, say
+from cpikan.storage.formats import format_of
 from cpikan.storage.maps import LazyMap, MapArray, open_map
 from cpikan.storage.writers.layout import QUANTITIES
 from cpikan.streaming.engine import Band, split_bands
@@ -117,13 +119,15 @@ class HeightMap:
     def save(self, path: str | Path, *, overwrite: bool = False) -> HeightMap:
         """Write the map in any format that can be written, with its other quantities, and open it there.
 
-        A format without ``component`` or ``modulation`` takes them all the same. Raises InputError for an output that exists
-        (without ``overwrite``), a suffix that cannot be written, and too little disk.
+        What the format cannot hold is said in a line on stderr. A format that is only written gives this map back. Raises
+        InputError for an output that exists (without ``overwrite``), a suffix that cannot be written, and too little disk.
         """
         from cpikan.pipeline.maps.save import save_map
 
-        save_map(self, Path(path), overwrite=overwrite)
-        return open_height_map(path)
+        for told in save_map(self, Path(path), overwrite=overwrite).told:
+            say(f"cpikan: warning: {one_line(told)}")
+        known = format_of(Path(path))
+        return self if known is None or known.heights is None else open_height_map(path)
 
     def __getattr__(self, name: str) -> MapArray | None:
         """Return a quantity of the table, None when the map does not store it."""
