@@ -21,14 +21,14 @@ WAVES = (5000.0, 5500.0, 6050.0, 6655.0)
 
 @pytest.fixture(scope="module")
 def wide():
-    """Frames of four wavelengths, of three tiles of the surface."""
+    """Frames of four wavelengths, of two tiles of the surface."""
     scene = make_scene(5, (136, 400), WAVES, STEPS_DEG, Faults(read_noise=0.01, fringes=4.0))
     return lambda: stack_of(scene.frames, scene.wavelengths_nm)
 
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    """Three tiles are shared too, and networks tried on all of them."""
+    """Two tiles are shared too, and networks tried on all of them."""
     for module, name, value in (
         (closed_form, "_CHUNK", 1),
         (coupling, "_CHUNK", 1),
@@ -84,7 +84,7 @@ def test_the_map_of_several_processes_is_that_of_one(method, wide, tmp_path):
     pixel = 13 + (4 * len(SLOPES) if method == "field" else 0)  # bytes: height, sigma, modulation, flags; slopes
     assert sent[1] - 64 * (400 * pixel + 8 * COLUMNS) == 0  # the rows of its band
     if method == "field":
-        assert figures["refining"]["networks_tried"] == 3
+        assert figures["refining"]["networks_tried"] == 2
     # what two have begun one ends, and the other way round
     for begins, ends in ((2, 1), (1, 2)):
         folder = tmp_path / f"{begins}{ends}"
