@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from cpikan.errors import ResumeError
+from cpikan.fields.decomposed import DecomposedField
 from cpikan.fields.functional import parameter_vector, set_parameters
+from cpikan.fields.levelled import LevelledField
 from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.learning.balancers.balancer import Balancer
 from cpikan.learning.methods.method import State
@@ -17,7 +20,7 @@ from cpikan.learning.panel import SOLE_JUDGE, Panel, panel_of
 from cpikan.learning.samplers.sampler import Sampler
 from cpikan.learning.share import Share
 from cpikan.learning.shared_objective import collect, divided, undivided
-from cpikan.learning.unknowns import is_linear, output_vector, set_output_vector, with_unknowns, zero_output
+from cpikan.learning.unknowns import is_linear, network_of, output_vector, set_output_vector, with_unknowns, zero_output
 from cpikan.learning.violations import zero_cost
 from cpikan.physics.problem import Problem
 from cpikan.streaming.ranks import ALONE, Ranks
@@ -51,13 +54,21 @@ class Iterate:
 
         Terms that are not finite there, as where u divides, are left out.
         """
-        if not (is_linear(self.field) or isinstance(self.field, PiecewiseChebyshev)):
+        parts = isinstance(
+            network_of(self.field), DecomposedField | LevelledField
+        )  # which are slow, and zero without a look
+        if parts or not (is_linear(self.field) or isinstance(self.field, PiecewiseChebyshev)):
             return zero_cost(self.field, self.heldout, self.panel)
         before = output_vector(self.field)
         zero_output(self.field)
         cost = self.panel.finite_cost(self.heldout, self.field)
         set_output_vector(self.field, before)
         return cost
+
+    def known_cost(self) -> float:
+        """Give the cost at the held-out points, evaluated where the field is not at its best."""
+        at_best = self.best is not None and torch.equal(self.best, parameter_vector(self.field))
+        return self.best_cost if at_best else self.heldout_cost()
 
     def relative(self) -> float:
         """Give the best held-out residual relative to that of u = 0."""

@@ -328,10 +328,10 @@ def _root_mean_square(field: nn.Module, heldout: Objective, panel: Panel) -> flo
     return math.sqrt(square / count)
 
 
-def _relative(field: nn.Module, heldout: Objective, panel: Panel) -> float | None:
+def _relative(found: Iterate) -> float | None:
     """Compute the held-out residual relative to that of u = 0; None where that is zero or not finite."""
-    zero = zero_cost(field, heldout, panel)
-    return math.sqrt(panel.cost(heldout, field) / zero) if zero > 0 else None
+    zero = zero_cost(found.field, found.heldout, found.panel)
+    return math.sqrt(found.known_cost() / zero) if zero > 0 else None
 
 
 def _metrics(
@@ -349,7 +349,7 @@ def _metrics(
         "collocation_points": run.iterate.objective.count,
         "parameters": sum(p.numel() for p in field.parameters() if p.requires_grad),
         "heldout_residual": _root_mean_square(field, heldout, panel),
-        "heldout_relative": _relative(field, heldout, panel),
+        "heldout_relative": _relative(found),
         "boundary_violation": max((one.largest for one in missed), default=0.0),
         "conditions": [{"name": one.name, "violation": one.largest, "relative": one.relative} for one in missed],
         "steps_per_second": run.iterations / seconds,
