@@ -232,7 +232,23 @@ class Runner:
         return StopReason.BUDGET if spent else StopReason.RUNNING
 
     def _refreshed(self, state: State) -> State:
-        """Let sampler and balancer change the objective when due; the state's cached values are dropped then."""
+        """Let sampler and balancer change the objective when due; the state's cached values are dropped then.
+
+        Several processes each have the whole field for it, and all of its points, and share what came of it anew.
+        """
+        hooks = (self._sampler, self._balancer)
+        if not any(hook is not None and hook.every and self.iterations % hook.every == 0 for hook in hooks):
+            return state
+        if not self._share.alone:
+            self.iterate.unite(self._share)
+        before = self.iterate.objective
+        self._refresh()
+        changed = self.iterate.objective is not before
+        if not self._share.alone:
+            self.iterate.share_out(self._share)
+        return stored(state) if changed else state
+
+    def _refresh(self) -> None:
         iterate, before, sampler, balancer = self.iterate, self.iterate.objective, self._sampler, self._balancer
         if sampler is not None and sampler.every and self.iterations % sampler.every == 0:
             kept = self._hooks["balancer"]
@@ -246,7 +262,6 @@ class Runner:
             changed = balancer.update(iterate.objective, iterate.field, self._hooks["balancer"])
             self._hooks["balancer"] = changed[1]
             iterate.take(changed[0])
-        return state if iterate.objective is before else stored(state)
 
     def begin_stage(self, name: str) -> None:
         """Note that a stage begins."""

@@ -58,7 +58,10 @@ def stream_shared(
         return stream(own, work.read, work.compute, sent.write, depth=depth)
 
     def read(band: Band) -> Any:
-        return work.passed(band) if band.index % ranks.size else work.read(band)
+        if band.index % ranks.size == 0:
+            return work.read(band)
+        work.passed(band)
+        return None
 
     def compute(band: Band, item: Any) -> Result:
         owner = band.index % ranks.size

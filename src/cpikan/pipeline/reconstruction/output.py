@@ -60,8 +60,11 @@ class HeightSample:
 class Rows(Protocol):
     """Takes rows of ``quantities`` from ``first_row`` on, one after the other, until all are there."""
 
-    first_row: int
-    quantities: tuple[str, ...]
+    @property
+    def first_row(self) -> int: ...
+
+    @property
+    def quantities(self) -> tuple[str, ...]: ...
 
     def write(self, start: int, rows: Mapping[str, np.ndarray], table: np.ndarray | None = None) -> None: ...
 

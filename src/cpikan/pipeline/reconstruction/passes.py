@@ -217,7 +217,10 @@ def survey_pass(
     sums = BlockSums.zeros(source.stack.shape[0], source.stack.shape[2:], empty)
 
     def read(band: Band) -> ReadBand | None:
-        return reader.read(band) if band.index % ranks.size == ranks.rank else reader.passed(band)
+        if band.index % ranks.size == ranks.rank:
+            return reader.read(band)
+        reader.passed(band)
+        return None
 
     def compute(band: Band, item: ReadBand | None) -> None:
         if item is not None:
