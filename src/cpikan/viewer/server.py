@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(HTTPStatus.GONE, str(failure))
         except (ValueError, KeyError, IndexError):
             return self._refuse(HTTPStatus.NOT_FOUND, f"there is no tile {path}")
-        return self._send(memoryview(tile).cast("B"), "application/octet-stream")
+        return self._send(tile.data.cast("B"), "application/octet-stream")
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
         self._send(one_line(reason).encode(), "text/plain; charset=utf-8", status)
