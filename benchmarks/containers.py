@@ -127,9 +127,12 @@ def read(source: str, more: dict) -> dict[str, float]:
 
     before, started = anonymous_mib(), time.process_time()
     with PeakMemory(0.005) as memory, open_stack(source, **wave, **more) as stack:
-        for start in range(0, stack.shape[2], _BAND):
-            stack.rows(start, min(stack.shape[2], start + _BAND))
-        pixels = stack.shape[1] * stack.shape[2] * stack.shape[3]
+        wavelengths, steps, height, width = stack.shape
+        out = np.empty((wavelengths, steps, _BAND, width), stack.dtype)
+        for start in range(0, height, _BAND):
+            stop = min(height, start + _BAND)
+            stack.rows(start, stop, out if stop - start == _BAND else None)
+        pixels = wavelengths * steps * height * width
     seconds = time.process_time() - started
     return {"seconds": seconds, "megapixels_per_second": pixels / 1e6 / seconds, "peak_mib": memory.mib - before}
 
@@ -167,11 +170,19 @@ def main() -> None:
             }
         )
         print(lines[-1], flush=True)
-    if not given.only:
-        with open(RESULTS, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(lines[0]))
-            writer.writeheader()
-            writer.writerows(lines)
+    keep(lines)
+
+
+def keep(lines: list[dict]) -> None:
+    """Write the lines into the results; those of other containers stay."""
+    names = [line["container"] for line in lines]
+    known = list(csv.DictReader(RESULTS.open(encoding="utf-8"))) if RESULTS.exists() else []
+    rows = [*(row for row in known if row["container"] not in names), *lines]
+    rows.sort(key=lambda row: list(CONTAINERS).index(row["container"]))
+    with open(RESULTS, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(lines[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":
