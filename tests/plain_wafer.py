@@ -85,21 +85,25 @@ def plain_numbers(z: np.ndarray, summary: dict[str, Any]) -> dict[str, Any]:
     found["bow_um"] = (point(x, y, z, (0.0, 0.0), reach) - plane[0]) / 1e3
     three = (z - plane[0] - plane[1] * x - plane[2] * y)[valid]
     found["gf3r_um"], found["gf3d_um"] = np.ptp(three) / 1e3, np.abs(three).max() / 1e3
-    width, height = summary["site_mm"]
-    found["sites"] = [
-        _site(x, y, z, whole, valid & _inside(x, y, site, width, height), site) for site in summary["sites"]
-    ]
-    turn = np.arctan2(y, x) / (2 * np.pi) % 1.0
+    found["sites"] = []
+    for site in summary["sites"]:
+        box = _box(x[0], y[:, 0], site, summary["site_mm"])
+        found["sites"].append(_site(x[box], y[box], z[box], whole[box], valid[box], site))
     count = len(summary["sectors"])
-    ring = valid & (radius >= area - 30)
-    sectors = [ring & (np.floor(turn * count) == k) for k in range(count)]
-    found["esfqr_um"] = [np.ptp(fit(x, y, z, used)) / 1e3 for used in sectors]
+    ring = np.flatnonzero(valid & (radius >= area - 30))
+    x, y, z = (one.ravel()[ring] for one in (x, y, z))
+    sector = np.floor(np.arctan2(y, x) / (2 * np.pi) % 1.0 * count)
+    found["esfqr_um"] = [np.ptp(fit(x, y, z, sector == k)) / 1e3 for k in range(count)]
     return found
 
 
-def _inside(x: np.ndarray, y: np.ndarray, site: dict[str, Any], width: float, height: float) -> np.ndarray:
-    u, v = x - site["x_mm"] + width / 2, y - site["y_mm"] + height / 2
-    return (u >= 0) & (u < width) & (v >= 0) & (v < height)
+def _box(x: np.ndarray, y: np.ndarray, site: dict[str, Any], size_mm: list[float]) -> tuple[slice, slice]:
+    """Rows and columns whose centres lie in a site, its left and lower border included."""
+    u, v = x - site["x_mm"] + size_mm[0] / 2, y - site["y_mm"] + size_mm[1] / 2
+    columns, rows = (np.flatnonzero((t >= 0) & (t < size)) for t, size in ((u, size_mm[0]), (v, size_mm[1])))
+    if not (columns.size and rows.size):
+        return slice(0, 0), slice(0, 0)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _site(

@@ -242,6 +242,9 @@ class TestMatlab:
             open_frames(tmp_path / "x.mat")
         with pytest.raises(InputError, match=r"unknown variable .* 'tow'.*two"):
             open_frames(f"{tmp_path / 'x.mat'}::tow")
+        scipy.io.savemat(tmp_path / "z.mat", {"note": "no numbers", "k": 4.0})
+        with pytest.raises(InputError, match="holds no variables that may be frames"):
+            open_frames(tmp_path / "z.mat")
         (tmp_path / "y.mat").write_bytes(b"\0" * 300)
         with pytest.raises(InputError, match="no MATLAB file of version 5 to"):
             open_frames(tmp_path / "y.mat")

@@ -261,6 +261,10 @@ class TestFaults:
         with pytest.raises(InputError, match=r"say 532nm, 650nm but the acquisition 632\.8 nm, 532 nm"):
             in_order(["532nm", "650nm"], (632.8, 532.0))
 
+    def test_a_path_that_no_file_system_holds(self) -> None:
+        with pytest.raises(InputError, match="does not exist"):
+            open_frames("x" * 5000)
+
     def test_files_that_differ(self, tmp_path: Path) -> None:
         for k, width in enumerate((5, 5, 6)):
             np.save(tmp_path / f"f{k}.npy", np.zeros((4, width), np.uint8))

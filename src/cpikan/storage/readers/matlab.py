@@ -59,7 +59,8 @@ def open_matlab(path: Path, how: ReadAs) -> BaseReader:
 def _chosen(path: Path, name: str, variables: list[StoredArray], single: bool) -> StoredArray:
     usable = [one for one in variables if (2 if single else 3) <= len(one.shape) <= 4 and 1 not in one.shape[-2:]]
     named = variables if name not in ("", "/") else usable
-    return next(one for one in named if one.name == _only(path, name, [one.name for one in named]))
+    chosen = _only(path, name, [one.name for one in named])
+    return next(one for one in named if one.name == chosen)
 
 
 def _dataset(path: Path, name: str, single: bool) -> tuple[str, tuple[int, ...]]:

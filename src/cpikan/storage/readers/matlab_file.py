@@ -178,6 +178,8 @@ def _matrix(path: Path, source: _Source, order: str, place: int | None, length: 
         return None
     if sizes.min() < 1:
         return None
+    if not name.isidentifier():
+        raise _Damaged(f"a variable is called {name[:60]!r}")
     kind, size, small = _tag(source, order)
     if kind not in _STORED:
         raise InputError(f"{path}::{name} has numbers of the unknown type {kind}: it is damaged")

@@ -26,10 +26,18 @@ def frames_path(source: str | Path) -> Path:
     """Give the file or folder of frames that a text means, without the name of a dataset; InputError when it is not there."""
     text = str(source).partition("::")[0]
     path = Path(text)
-    if not text or "\0" in text or not path.exists():
-        raise InputError(f"{text!r} does not exist: give {forms()}")
+    if not text or "\0" in text or not _exists(path):
+        raise InputError(f"{text[:300]!r} does not exist: give {forms()}")
     refuse_special(path)
     return path
+
+
+def _exists(path: Path) -> bool:
+    """Tell whether there is such a path; one that no file system can hold is none."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def open_frames(source: str | Path, how: ReadAs | None = None) -> OpenedFrames:
