@@ -1,7 +1,7 @@
 """Train two hidden layers on problems of the catalogue: errors of the recipe `trained` and of others, seed by seed.
 
     python benchmarks/pde_trained.py [--problems NAME ...] [--recipes NAME ...] [--seeds 0 1 2] [--seconds 60] [--add]
-    python benchmarks/pde_trained.py --problems burgers allen-cahn --recipes windows --seeds 0 --add
+    python benchmarks/pde_trained.py --problems burgers allen-cahn --recipes windows --seconds 600 --add
 
 One core, float64, `seconds` of the processor for each solve; --add keeps the lines that are there. results/pde_trained.csv
 has a line a solve: the relative L2 error, processor seconds, steps, parameters, and what `cpikan.learning.trained` says: the
