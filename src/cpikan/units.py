@@ -17,6 +17,10 @@ _NM_PER_UNIT = {
     "cm": 1e7,
     "m": 1e9,
 }
+_NAMED_NM = {
+    f"{prefix}meter": size
+    for prefix, size in (("", 1e9), ("milli", 1e6), ("micro", 1e3), ("nano", 1.0), ("pico", 1e-3), ("centi", 1e7))
+}
 _SHORTEST_NM, _LONGEST_NM = 1e-6, 1e12  # beyond, squares and ratios leave what single precision can hold
 _BETWEEN = re.compile(r"\s*[,;x\u00d7]\s*")  # between two lengths
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\d\s]*)\s*")
@@ -58,6 +62,12 @@ def pixel_aspect(pixel_um: object) -> float:
     """Divide the distance of the rows by that of the columns: 1 for square pixels, and where the size is not known."""
     pair = pixel_pair(pixel_um)
     return 1.0 if pair is None else pair[0] / pair[1]
+
+
+def unit_nm(name: str) -> float | None:
+    """Give the length of a unit by its short name or its full one ("um", "MicroMeters") in nm, None for any other."""
+    name = name.strip()
+    return _NM_PER_UNIT.get(name) or _NAMED_NM.get(name.lower().replace("metre", "meter").removesuffix("s"))
 
 
 def parse_length_nm(text: object, what: str = "length") -> float:

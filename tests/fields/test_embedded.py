@@ -14,6 +14,7 @@ import cpikan
 from cpikan.errors import InputError
 from cpikan.fields.embedded import EmbeddedField
 from cpikan.fields.embeddings import EvenEmbedding, FourierEmbedding, PeriodicEmbedding, embedding_of
+from cpikan.fields.files import load_field, save_field
 from cpikan.fields.functional import functional, named_parameters, parameter_vector
 from cpikan.fields.jet_tape import JetTape
 from cpikan.fields.kinds import FIELDS, make_field
@@ -180,3 +181,13 @@ def test_settings_come_back_and_change_the_nodes():
 def test_bad_input_is_refused(make, text):
     with pytest.raises(InputError, match=text):
         make()
+
+
+def test_a_fourier_network_calls_its_frequencies_in_files_as_it_always_did(tmp_path):
+    field = cpikan.FourierCKAN([2, 4, 3, 1], 3, start=Start(2))
+    assert "frequencies" in field.state_dict()
+    assert not any("embedding" in name for name in field.state_dict())
+    save_field(field, tmp_path / "one.safetensors")
+    found, x = load_field(tmp_path / "one.safetensors"), torch.rand(5, 2, dtype=torch.float64)
+    assert torch.equal(found.embedding.phases.frequencies, field.embedding.phases.frequencies)
+    assert torch.equal(found(x), field(x))

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cpikan.errors import InputError
-from cpikan.storage.readers.zygo import INVALID_PHASE, ZygoFile, open_zygo
+from cpikan.storage.instruments.zygo import INVALID_PHASE, ZygoFile, open_zygo
 
 DATA = Path(os.environ.get("CPIKAN_DATA", Path(__file__).parents[3] / "shared" / "data"))
 needs_data = pytest.mark.skipif(not (DATA / "zygo").is_dir(), reason="measured data absent: set CPIKAN_DATA")

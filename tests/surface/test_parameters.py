@@ -17,7 +17,7 @@ from cpikan.errors import InputError
 from cpikan.pipeline.maps.surface import compare_maps
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
 from cpikan.report.html import write_report
-from cpikan.storage.readers.zygo import open_zygo
+from cpikan.storage.instruments.zygo import open_zygo
 from cpikan.surface.aperture import Circle
 from cpikan.surface.form import fit_form
 from cpikan.surface.measure import MeasureSettings, measure, surface_parameters

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from cpikan.errors import InputError
 from cpikan.storage.headers import check_frame_size, decoding
 from cpikan.storage.maps import LazyMap, StoredMap
+
+if TYPE_CHECKING:
+    from cpikan.storage.instruments.content import MapContent
 
 INVALID_PHASE = 2147483640  # codes from here on mark pixels without a phase
 INVALID_INTENSITY = 65412  # and from here on pixels without an intensity
@@ -139,14 +142,29 @@ def open_zygo(path: str | Path) -> ZygoFile:
     file that is missing, of another kind, without phase, truncated, or whose header contradicts itself.
     """
     path = Path(path)
+    fields = read_zygo_fields(path, needs_phase=True)
+    _check_scale(path, fields)
+    return ZygoFile(path, _header(fields))
+
+
+def read_zygo_fields(path: Path, *, needs_phase: bool = False) -> dict[str, Any]:
+    """Read the fields of a MetroPro header, of a file that holds phase, intensities or both.
+
+    Raises InputError for a file of another kind, one that is cut, one whose sizes contradict each other, and one without
+    the phase where that is needed.
+    """
     with decoding(str(path)):
         size = path.stat().st_size
         with open(path, "rb") as file:
             start = file.read(_SHORTEST)
     fields = _parse(path, start)
+    _check_kind(path, fields)
+    if needs_phase:
+        if not fields["phase_bytes"]:
+            raise InputError(f"{path} holds intensities but no phase: save the data with the phase from MetroPro")
+        check_frame_size(str(path), fields["height"], fields["width"])
     _check_sizes(path, fields, size)
-    _check_scale(path, fields)
-    return ZygoFile(path, _header(fields))
+    return fields
 
 
 class _ZygoHeights(LazyMap):
@@ -187,17 +205,17 @@ def _parse(path: Path, start: bytes) -> dict[str, Any]:
     return {name: struct.unpack_from(">" + form, start, offset)[0] for name, (offset, form) in _FIELDS.items()}
 
 
-def _check_sizes(path: Path, fields: dict[str, Any], size: int) -> None:
+def _check_kind(path: Path, fields: dict[str, Any]) -> None:
     if (fields["header_format"], fields["header_size"]) != _FORMATS[fields["magic"]]:
         raise InputError(
             f"{path} claims header format {fields['header_format']} of {fields['header_size']} bytes, which MetroPro "
             "does not write: the file is damaged, export it again"
         )
-    if not fields["phase_bytes"]:
-        raise InputError(f"{path} holds intensities but no phase: save the data with the phase from MetroPro")
-    check_frame_size(str(path), fields["height"], fields["width"])
+
+
+def _check_sizes(path: Path, fields: dict[str, Any], size: int) -> None:
     frame = 2 * fields["intensity_width"] * fields["intensity_height"]
-    phase = 4 * fields["width"] * fields["height"]
+    phase = 4 * fields["width"] * fields["height"] if fields["phase_bytes"] else 0
     if fields["phase_bytes"] != phase or fields["intensity_bytes"] != frame * fields["buckets"]:
         raise InputError(
             f"{path} contradicts itself: {fields['phase_bytes']} bytes for {fields['width']} x {fields['height']} "
@@ -245,3 +263,66 @@ def _header(fields: dict[str, Any]) -> ZygoHeader:
 
 def _text(raw: bytes) -> str:
     return raw.split(b"\0")[0].decode("latin-1").strip()
+
+
+_LIMIT = 2**16 - 1  # of rows and columns, counted in two bytes
+_NOMINAL_NM = 632.8
+
+
+def export_zygo(content: MapContent, path: Path) -> None:
+    """Write heights as phase codes, of 131072 a fringe or of as few as their range wants, in header format 1.
+
+    A height is off by half a code at most: 1.2 pm at 632.8 nm. Raises InputError for heights beyond what codes reach.
+    """
+    content.check_size(_LIMIT, (2**32 - 1) // 4)
+    if content.wavelength_nm is None:
+        content.warnings.append(
+            f"{content.name}: the map has no wavelength, and this format counts in it: {_NOMINAL_NM} nm is written; heights "
+            "are right"
+        )
+    wavelength_nm = content.wavelength_nm or _NOMINAL_NM
+    fringe_nm = content.fringe_nm if content.fringe_nm and content.wavelength_nm else wavelength_nm / 2
+    wave, scale = np.float32(wavelength_nm / 1e9), np.float32(fringe_nm / wavelength_nm)
+    per_fringe = float(wave) * 1e9 * float(scale)  # as readers will compute it
+    phase_res = _phase_res(content, per_fringe)
+    nm_per_code = per_fringe / RESOLUTIONS[phase_res]
+    head = _export_header(content, {"wavelength_m": wave, "scale_factor": scale, "phase_res": phase_res})
+    with open(path, "wb") as file:
+        file.write(head)
+        for _, rows in content.bands():
+            codes = np.where(np.isnan(rows), INVALID_PHASE, np.rint(rows / nm_per_code))
+            file.write(codes.astype(">i4").tobytes())
+
+
+def _phase_res(content: MapContent, fringe_nm: float) -> int:
+    largest = max(abs(edge) for edge in content.range_nm)
+    for phase_res in sorted(RESOLUTIONS, reverse=True):
+        if largest / fringe_nm * RESOLUTIONS[phase_res] < INVALID_PHASE - 1:
+            return phase_res
+    raise InputError(
+        f"output {content.name}: heights up to {largest:g} nm are beyond what a MetroPro file counts "
+        f"({INVALID_PHASE} codes): take off the piston, or choose another format"
+    )
+
+
+def _export_header(content: MapContent, scales: dict[str, Any]) -> bytes:
+    height, width = content.shape
+    pixel = content.pixel_um
+    known: dict[str, Any] = {
+        "magic": next(magic for magic, known in _FORMATS.items() if known == (1, _SHORTEST)),
+        "header_format": 1,
+        "header_size": _SHORTEST,
+        "width": width,
+        "height": height,
+        "phase_bytes": 4 * width * height,
+        "obliquity_factor": 1.0,
+        "pixel_m": pixel[0] / 1e6 if pixel is not None and pixel[0] == pixel[1] else 0.0,
+        "camera_width": width,
+        "camera_height": height,
+        **scales,
+    }
+    head = bytearray(_SHORTEST)
+    for name, value in known.items():
+        offset, form = _FIELDS[name]
+        struct.pack_into(">" + form, head, offset, value)
+    return bytes(head)
