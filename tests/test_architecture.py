@@ -44,6 +44,8 @@ FLOORS = {  # docs: the house; a module imports from its own floor or below
     "learning": 4,
     "psi": 5,
     "surface": 5,
+    "registration": 5,
+    "wafer": 5,
     "images": 6,
     "pipeline": 7,
     "report": 8,

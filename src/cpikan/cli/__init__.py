@@ -26,6 +26,8 @@ VERBS = {
     "reconstruct": "frames to a height map with an uncertainty",
     "evaluate": "compare a height map with the truth, in-painted pixels apart; without a truth: PV, PVr, RMS, Sa, slopes, "
     "ripple",
+    "wafer": "bow, warp, TTV, site flatness, near-edge geometry, nanotopography and notch of a wafer, by SEMI's names",
+    "map": "subtract, average, stitch, register, crop or fill maps, into a new one",
     "convert": "a height map into another format, by suffix: instruments' files, ISO 25178, Gwyddion, TIFF, PNG, text, meshes",
     "compare": "surface numbers of two height maps and of their difference",
     "solve": "solve a differential equation of the catalogue with a Chebyshev network",

@@ -180,6 +180,61 @@ class HeightMap:
         known = format_of(Path(path))
         return self if known is None or known.heights is None else open_height_map(path)
 
+    def subtract(self, other: HeightMap) -> HeightMap:
+        """Give this map less another of the same pixels, NaN where either is; like all that follow nothing is read before it is
+        asked for, and ``save`` writes it a band at a time."""
+        from cpikan.pipeline.maps import combine
+
+        return combine.subtract(self, other)
+
+    def average(self, *others: HeightMap, fewest: int = 1) -> HeightMap:
+        """Give the mean with other maps of the same pixels, where at least ``fewest`` of them are valid."""
+        from cpikan.pipeline.maps import combine
+
+        return combine.average([self, *others], fewest)
+
+    def stitch(self, *others: HeightMap, **how: Any) -> HeightMap:
+        """Join with other maps by their overlaps; ``how`` is grid and overlap, or places (`combine.stitch`)."""
+        from cpikan.pipeline.maps import combine
+
+        return combine.stitch([self, *others], **how)[0]
+
+    def register(self, reference: HeightMap, *, turned: bool = True) -> HeightMap:
+        """Lay this map on the pixels of another, shifted, and where ``turned`` also turned and scaled."""
+        from cpikan.pipeline.maps import combine
+
+        return combine.register(reference, self, turned=turned)[0]
+
+    def crop(self, left: int, top: int, right: int, bottom: int) -> HeightMap:
+        """Cut out columns [left, right) and rows [top, bottom)."""
+        from cpikan.pipeline.maps import combine
+
+        return combine.crop(self, left, top, right, bottom)
+
+    def keep_between(self, low_nm: float, high_nm: float) -> HeightMap:
+        """Drop heights outside two limits in nm."""
+        from cpikan.pipeline.maps import combine
+
+        return combine.keep_between(self, low_nm, high_nm)
+
+    def grow(self, pixels: int) -> HeightMap:
+        """Drop pixels beside missing ones."""
+        from cpikan.pipeline.maps import combine
+
+        return combine.grow(self, pixels)
+
+    def fill(self, reach_px: float = 16.0, aperture: Aperture | None = None) -> HeightMap:
+        """Fill holes by the Gaussian mean of what is around them, flagged as in-painted and invalid."""
+        from cpikan.pipeline.maps import combine
+
+        return combine.fill(self, reach_px, aperture)
+
+    def resample(self, pixel_um: PixelUm) -> HeightMap:
+        """Sample the map at smaller pixels."""
+        from cpikan.pipeline.maps import combine
+
+        return combine.resample(self, pixel_um)
+
     def __getattr__(self, name: str) -> MapArray | None:
         """Return a quantity of the table, None when the map does not store it."""
         if name not in QUANTITIES:
