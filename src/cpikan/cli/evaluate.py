@@ -60,7 +60,7 @@ def _whole_map(result: dict[str, Any]) -> list[tuple[str, str, str]]:
 VERB = job_verb(
     "evaluate",
     (
-        Place("source", "OUT", "what reconstruct wrote; without a truth also Zygo MetroPro .dat"),
+        Place("source", "OUT", "what reconstruct wrote; without a truth a height map of any format that is read"),
         Place("truth", "TRUTH.npy", "true heights in nm, NaN where there is none; may be left out", needed=False),
     ),
     tell,

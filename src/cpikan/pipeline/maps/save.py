@@ -159,7 +159,8 @@ def _lost(height_map: HeightMap, known: Format) -> Iterator[str]:
     square = pixel_aspect(pixel_um) == 1.0
     if pixel_um is not None and ("pixel_um" not in known.holds or not (square or "aspect" in known.holds)):
         yield "pixel_um"
-    if waves and ("wavelengths_nm" not in known.holds or len(waves) > 1):
+    held = {"wavelengths_nm"} if len(waves) > 1 else {"wavelengths_nm", "wavelength_nm"}
+    if waves and not held & known.holds:
         yield "wavelengths_nm"
     yield from (key for key in ("settings", "summary") if height_map.document.get(key))
 
