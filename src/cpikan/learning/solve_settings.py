@@ -146,6 +146,8 @@ class SolveSettings:
     def applied(self, recipe: Recipe, problem: Problem) -> Recipe:
         """Put all that is asked for into a recipe; raises InputError for what does not go together."""
         recipe = loss_mode_of(self.loss_mode).applied(recipe)
+        if self.steps is None and self.subdomains is None:
+            recipe = recipe.within(self.seconds)
         if self.constraints is not None:
             recipe = recipe.holding(self.constraints)
         if self.balancer is not None:
