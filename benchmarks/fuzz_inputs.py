@@ -138,6 +138,94 @@ def _hdf5(**more: object) -> Callable[[Path], None]:
     return make
 
 
+def _fits(unit: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        from astropy.io import fits
+
+        shots = frames()[0]
+        units = {
+            "cube": [fits.PrimaryHDU(shots.astype(np.uint16))],
+            "images": [fits.PrimaryHDU(), *(fits.ImageHDU(shot) for shot in shots)],
+            "packed": [fits.PrimaryHDU(), *(fits.CompImageHDU(shot) for shot in shots)],
+        }
+        fits.HDUList(units[unit]).writeto(folder / "f.fits")
+
+    return make
+
+
+def _matlab(compressed: bool) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        import scipy.io
+
+        shots = np.moveaxis(frames()[0], 0, -1)
+        scipy.io.savemat(folder / "f.mat", {"note": "run 3", "f": shots}, do_compression=compressed)
+
+    return make
+
+
+def _npz(folder: Path) -> None:
+    np.savez_compressed(folder / "f.npz", f=frames())
+
+
+def _npz_plain(folder: Path) -> None:
+    np.savez(folder / "f.npz", f=frames())
+
+
+def _pgm(plain: bool) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        (folder / "s").mkdir()
+        for i, frame in enumerate(frames()[0]):
+            pixels = " ".join(map(str, frame.ravel())).encode() if plain else frame.tobytes()
+            (folder / "s" / f"f{i}.pgm").write_bytes(b"P%d\n# shot\n56 40\n255\n" % (2 if plain else 5) + pixels)
+
+    return make
+
+
+def _video(codec: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        import av
+
+        with av.open(str(folder / "f.avi"), "w") as file:
+            stream = file.add_stream(codec, rate=25)
+            stream.width, stream.height, stream.pix_fmt = 56, 40, "gray"
+            for shot in frames()[0]:
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(shot, format="gray")))
+            file.mux(stream.encode())
+
+    return make
+
+
+def _buckets(folder: Path) -> None:
+    head = bytearray(_METROPRO_BYTES)
+    shots = frames()[0].astype(">u2")
+    fields = ((0, ">IHI", _METROPRO, 1, _METROPRO_BYTES), (52, ">HHHHI", 56, 40, 4, 255, 2 * shots.size))
+    for offset, form, *values in fields:
+        struct.pack_into(form, head, offset, *values)
+    (folder / "f.dat").write_bytes(bytes(head) + shots.tobytes())
+
+
+def _datx(folder: Path) -> None:
+    import h5py
+
+    with h5py.File(folder / "f.datx", "w") as file:
+        file.create_dataset("Data/Intensity/{1}", data=frames()[0].astype("i4")).attrs["No Data"] = 2**31 - 1
+
+
+def _told(folder: Path) -> None:
+    """Bare pixels in sub-folders, with every key that says how frames lie and what is done to them."""
+    for name, shots in zip(("5um", "5.5um"), frames(2), strict=True):
+        (folder / "s" / name).mkdir(parents=True)
+        for i, shot in enumerate(shots):
+            (folder / "s" / name / f"f{i}.bin").write_bytes(b"head" + shot.tobytes())
+    np.save(folder / "dark.npy", np.full((40, 56), 3, np.uint8))
+    np.save(folder / "flat.npy", np.full((2, 40, 56), 200, np.uint8))
+    (folder / "s" / "acquisition.toml").write_text(
+        'wavelengths = ["5 um", "5.5 um"]\nphase_steps = [0, 90, 180, 270]\npattern = "{wavelength}/f{step}.bin"\n'
+        'raw = {pixel = "Mono8", width = 56, height = 40, header = 4}\nrotate = 90\nflip = "vertical"\n'
+        'dark = "../dark.npy"\nflat = ["../flat.npy"]\npixel_size = ["5 um", "6 um"]\n'
+    )
+
+
 def _metropro(folder: Path) -> None:
     rows, columns = 40, 56
     head = bytearray(_METROPRO_BYTES)
@@ -261,6 +349,20 @@ KINDS: tuple[Kind, ...] = (
         ["f.h5"],
         _frames_of("f.h5::/d"),
     ),
+    Kind("frames-fits", _fits("cube"), ["f.fits"], _frames_of("f.fits")),
+    Kind("frames-fits-images", _fits("images"), ["f.fits"], _frames_of("f.fits"), 2),
+    Kind("frames-fits-packed", _fits("packed"), ["f.fits"], _frames_of("f.fits"), 2),
+    Kind("frames-matlab", _matlab(False), ["f.mat"], _frames_of("f.mat"), 2),
+    Kind("frames-matlab-packed", _matlab(True), ["f.mat"], _frames_of("f.mat"), 2),
+    Kind("frames-npz", _npz_plain, ["f.npz"], _frames_of("f.npz"), 2),
+    Kind("frames-npz-packed", _npz, ["f.npz"], _frames_of("f.npz"), 2),
+    Kind("frames-pgm", _pgm(False), ["s/*"], _frames_of("s"), 2),
+    Kind("frames-pgm-plain", _pgm(True), ["s/*"], _frames_of("s"), 2),
+    Kind("frames-video", _video("rawvideo"), ["f.avi"], _frames_of("f.avi"), 2),
+    Kind("frames-video-ffv1", _video("ffv1"), ["f.avi"], _frames_of("f.avi"), 2),
+    Kind("frames-metropro", _buckets, ["f.dat"], _frames_of("f.dat"), 2),
+    Kind("frames-datx", _datx, ["f.datx"], _frames_of("f.datx"), 2),
+    Kind("frames-told", _told, ["s/*.toml", "dark.npy", "flat.npy", "s/5um/f0.bin"], ("reconstruct", "s", *_OUT), 4),
     Kind("metropro", _metropro, ["m.dat"], ("evaluate", "m.dat")),
     Kind("map-npy", _map(".npy"), ["m*.npy", "m.json"], ("evaluate", "m.npy", "t.npy")),
     Kind("map-tif", _map(".tif"), ["m.tif", "m.json"], ("evaluate", "m.tif")),

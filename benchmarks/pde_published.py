@@ -108,7 +108,7 @@ def main() -> int:
                 found |= {"limit_s": given.seconds}
                 rows = [one for one in rows if key(one) != key(found)] + [found]
                 print(found, flush=True)
-                write(given.output, rows, (*FIELDS, "limit_s"))
+                write(given.output, rows, FIELDS)
     return 0
 
 

@@ -44,9 +44,12 @@ FLOORS = {  # docs: the house; a module imports from its own floor or below
     "learning": 4,
     "psi": 5,
     "surface": 5,
+    "registration": 5,
+    "wafer": 5,
     "images": 6,
     "pipeline": 7,
     "report": 8,
+    "viewer": 8,
     "pipeline.jobs": 9,  # a job also writes the report
     "cli": 10,
     "__main__": 11,

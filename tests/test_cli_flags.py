@@ -48,6 +48,14 @@ VALUES = {
     "--parts": "sampler=r3",
     "--plain": "recipe=adam",
     "--plot": "p.png",
+    "--diameter": "200mm",
+    "--edge": "3mm",
+    "--sites": "20x20mm",
+    "--site-offset": "1mm,2mm",
+    "--axes": "notch",
+    "--sector-length": "35mm",
+    "--back-axis": "outward",
+    "--grid": "5x5",
 }
 NEEDED = {
     **{flag: ["--subdomains", "4x4"] for flag in ("--coupling", "--levels", "--refine", "--schwarz")},
@@ -107,7 +115,7 @@ def test_a_flag_sets_fields_of_its_own_to_something_else(verb: str, flag: str) -
         assert after[name] != entry.default
 
 
-JOBS = ("reconstruct", "simulate", "evaluate", "solve", "finetune", "ablate")
+JOBS = ("reconstruct", "simulate", "evaluate", "solve", "finetune", "ablate", "wafer")
 
 
 def plan_of(verb: str, settings: dict[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 from collections.abc import Collection, Iterable
 from numbers import Integral, Real
@@ -56,3 +57,9 @@ def check_type(what: str, given: object, kinds: type | tuple[type, ...], give: s
 def check_path(what: str, given: object) -> None:
     """Raise InputError for what is no path."""
     check_type(what, given, PATH, "a path, as text or a pathlib.Path")
+
+
+def need(module: str, extra: str, what: str) -> None:
+    """Raise InputError that names the extra to install where ``module`` is absent."""
+    if importlib.util.find_spec(module) is None:
+        raise InputError(f"{what} needs {module}, which is not installed: pip install 'scaled-cpikan[{extra}]'")

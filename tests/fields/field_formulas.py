@@ -50,7 +50,7 @@ def siren(frequency):
 
 
 def fourier(field, point):
-    coordinates, columns = scaled(field, point), numbers(field.frequencies[0].mT)
+    coordinates, columns = scaled(field, point), numbers(field.embedding.phases.frequencies[0].mT)
     phases = [2 * mp.pi * sum(b * x for b, x in zip(column, coordinates, strict=True)) for column in columns]
     return network(list(field.layers), [mp.cos(p) for p in phases] + [mp.sin(p) for p in phases])
 

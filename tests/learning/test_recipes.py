@@ -147,3 +147,23 @@ def test_few_rows_are_warned_of():
     found = solve("beam", ScaledCPIKAN([1, 12, 2], 10), "last-layer", settings=SolveSettings(1e4, Points(40, 2)))
     assert "give twice as many" in found.warnings[0]
     assert torch.isfinite(torch.tensor(found.metrics["heldout_residual"]))
+
+
+def test_trained_is_wider_where_there_is_more_time_than_a_minute():
+    """As many steps of the cube of the parameters: 12 nodes times the sixth root of five minutes are 15.7."""
+    asked, posed = RECIPES["trained"], problem("poisson-2d")
+    widths = [asked.within(seconds).hidden[0] for seconds in (1, 60, 150, 160, 300, 3600, 1e9)]
+    assert widths == [12, 12, 12, 16, 16, 24, 24]
+    for settings, nodes in (
+        (SolveSettings(300.0), 16),
+        (SolveSettings(300.0, steps=5), 12),  # time is no limit then
+        (SolveSettings(300.0, subdomains="2x2"), 12),
+    ):
+        assert settings.applied(asked, posed).hidden == (nodes, nodes)
+    assert SolveSettings(300.0).applied(RECIPES["natural-gradient"], posed) is RECIPES["natural-gradient"]
+
+
+def test_a_solve_has_the_network_that_its_time_is_for():
+    small = dataclasses.replace(RECIPES["trained"], hidden=(4, 4), wider_s=1e3)
+    found = solve("poisson-2d", recipe=small, settings=SolveSettings(60e3, callback=lambda *_: True))
+    assert found.field.network.widths == (2, 8, 8, 1)  # twice as many, in fours

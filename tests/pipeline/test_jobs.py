@@ -41,6 +41,7 @@ JOBS = {
     ),
     "evaluate": Job("evaluate", "out.zarr", settings={"truth": 'a "quoted" näme.npy', "remove": "tilt"}),
     "convert": Job("convert", "out.zarr", "out.sdf", {"overwrite": True}),
+    "wafer": Job("wafer", "out.zarr", settings={"diameter": "200 mm", "back": "b.npy", "sites": "20x20mm"}),
     "solve": Job("solve", "poisson-1d", settings={"seconds": 1.5, "seeds": 2}),
     "ablate": Job("ablate", output="folder", settings={"problems": ["beam"], "parts": ["sampler=rad"], "pairs": True}),
 }
@@ -87,6 +88,9 @@ def test_none_means_the_default():
         (("train", "a", "b", {"resume": "yes"}), "true or false"),
         (("finetune", "a", "b", {"steps": 1.5}), "whole number"),
         (("evaluate", "a", "", {"remove": "tlit"}), "did you mean 'tilt'"),
+        (("wafer", "a", "", {"edge": "2"}), "no unit"),
+        (("wafer", "a", "", {"sites": "26mm"}), "WIDTHxHEIGHT"),
+        (("wafer", "a", "", {"back": "b", "thickness": "t"}), "one of them"),
         (("solve", "p", "", {"seeds": 0}), "at least 1"),
         (("ablate", "", "d", {"parts": ["samler=rad"]}), "did you mean 'sampler'"),
     ],

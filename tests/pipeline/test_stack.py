@@ -186,6 +186,9 @@ class TestDescription:
             "bit_depth": 16,
             "saturation_dn": 65535.0,
             "input_bytes": 2 * 2 * 4 * 11 * 13,
+            "orientation": None,
+            "prepared": [],
+            "frame_cautions": [],
         }
 
     def test_for_people(self) -> None:

@@ -176,12 +176,13 @@ def test_frames_in_a_map_out_compared_and_evaluated(tmp_path: Path) -> None:
 
 
 def test_a_format_without_a_door_is_refused_by_its_name(tmp_path: Path) -> None:
-    shut, zygo, h5 = tmp_path / "x.shut", tmp_path / "x.dat", tmp_path / "x.h5"
+    shut, nms, h5 = tmp_path / "x.shut", tmp_path / "x.nms", tmp_path / "x.h5"
+    zygo = tmp_path / "x.dat"
     shut.write_bytes(b"x")
-    zygo.write_bytes(b"x")
+    nms.write_bytes(b"x")
     for open_it, path, words in (
         (open_frames, shut, "is a closed file, which holds no frames that are read: allowed are .npy"),
-        (open_frames, zygo, "is a Zygo MetroPro file, which holds no frames"),
+        (open_frames, nms, "is a NanoFocus file, which holds no frames"),
         (open_map, shut, r"is a closed file, which holds no heights .* \.dat, .*\.raw32$"),
         (open_map, h5, "is a HDF5 dataset, which holds no heights"),
         (output_paths, shut, "is a closed file, which is only read: allowed are .npy, .tif, .tiff, .zarr, .raw32"),

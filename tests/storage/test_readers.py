@@ -25,7 +25,8 @@ from cpikan.errors import InputError
 from cpikan.storage.protocols import FrameReader
 from cpikan.storage.readers.array import ArrayReader
 from cpikan.storage.readers.blocks import ChunkedRows
-from cpikan.storage.readers.images import image_files, natural_key
+from cpikan.storage.readers.images import image_files
+from cpikan.storage.readers.name_pattern import natural_key
 from cpikan.storage.readers.open import open_frames
 from cpikan.storage.readers.scratch import ScratchFrames
 

@@ -7,6 +7,7 @@ from typing import Any
 from cpikan.cli.reconstruct import STACK
 from cpikan.cli.verb import CommandVerb
 from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags
+from cpikan.pipeline.stacks.frame_flags import FrameFlags
 
 
 def _run(places: dict[str, str], settings: dict[str, Any]) -> dict[str, Any]:
@@ -24,4 +25,4 @@ def _tell(result: dict[str, Any]) -> str:
     return f"{format_description(result)}\n{format_estimate(result)}"
 
 
-VERB = CommandVerb((STACK,), (AcquisitionFlags,), _run, _tell)
+VERB = CommandVerb((STACK,), (AcquisitionFlags, FrameFlags), _run, _tell)

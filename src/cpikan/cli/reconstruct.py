@@ -8,7 +8,11 @@ from cpikan.cli.verb import OUTPUT, Place, job_verb
 from cpikan.errors import InputError
 
 _WORTH_TELLING = 0.1
-STACK = Place("source", "STACK", "folder of images, .npy, .tif, .zarr or file.h5::/dataset")
+STACK = Place(
+    "source",
+    "STACK",
+    "folder of images or other files, .npy, .npz, .tif, .zarr, .mat, .fits, video, Zygo .dat or .datx, .raw, file.h5::/dataset",
+)
 
 
 def tell(result: dict[str, Any]) -> str:

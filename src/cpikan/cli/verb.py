@@ -15,7 +15,7 @@ from cpikan.streaming.events import ProgressLine
 
 
 class Place(NamedTuple):
-    """A positional argument, or with ``flags`` a named one: where something is read from or written to."""
+    """A positional argument, or with ``flags`` a named one: where something is read from or written to, one or ``many``."""
 
     name: str
     metavar: str
@@ -23,6 +23,7 @@ class Place(NamedTuple):
     flags: tuple[str, ...] = ()
     needed: bool = True
     default: str | None = None
+    many: bool = False
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Add the positional or named argument to ``parser``."""
@@ -30,7 +31,7 @@ class Place(NamedTuple):
         if self.flags:
             parser.add_argument(*self.flags, dest=self.name, required=self.needed and self.default is None, **more)
         else:
-            parser.add_argument(self.name, nargs=None if self.needed else "?", **more)
+            parser.add_argument(self.name, nargs="+" if self.many else None if self.needed else "?", **more)
 
 
 OUTPUT = ("-o", "--output")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,18 @@ def cover(partition: Partition[Any], x: Tensor) -> Cover:
     rank = np.empty(len(places), dtype=np.intp)
     rank[np.lexsort(places.T)] = np.arange(len(places))
     return Cover(len(places), tuple(_groups(members, rank, x)))
+
+
+def among(covered: Cover, members: Sequence[int]) -> Cover:
+    """Keep the subdomains ``members`` (rising) of a cover, numbered from 0 in their order."""
+    groups = []
+    for group in covered.groups:
+        wanted = torch.tensor(members, device=group.boxes.device)
+        held = torch.nonzero(torch.isin(group.boxes, wanted)).squeeze(1)
+        if len(held):
+            parts = (group.index, group.window, group.window_gradient, group.window_hessian)
+            groups.append(Group(torch.searchsorted(wanted, group.boxes[held]), *(part[held] for part in parts)))
+    return Cover(covered.points, tuple(groups))
 
 
 def _check_inside(partition: Partition[Any], places: np.ndarray) -> None:

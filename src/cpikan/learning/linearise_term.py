@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,7 @@ from cpikan.learning.unknowns import append_unknowns, network_of, unknowns_of
 from cpikan.physics.linearise import contract, jet_at, pullback
 
 Rows = tuple[Float[Tensor, " r"], Float[Tensor, "r p"]]  # residuals and their Jacobian
+Known = dict[str, Any]  # what is known of points beside where they are
 _BATCH = 128  # reverse passes at once, for fields that have no tape
 _POINTS = 32  # at once, for the same
 
@@ -88,6 +90,12 @@ def _points_of(at: PointSet) -> list[Tensor]:
     return [x for x in (at.points, at.partner) if x is not None]
 
 
+def _known(field: nn.Module, at: PointSet) -> list[Known]:
+    """Sort the points of a term and their partners into subdomains, which cannot be done inside a transform."""
+    network = network_of(field)
+    return [{"covered": network.cover(x)} if hasattr(network, "cover") else {} for x in _points_of(at)]
+
+
 def linearise_any(field: nn.Module, term: Term, at: PointSet, look: Callable[[], None] = lambda: None) -> Rows:
     """Linearise by a reverse pass per residual, for any field: every pass goes through a batch of points, not through all."""
     if term.slopes:
@@ -95,15 +103,18 @@ def linearise_any(field: nn.Module, term: Term, at: PointSet, look: Callable[[],
     jet, parts = functional(field, "jet"), []
     bare = at._replace(shift=None, mix=None, tests=None, element=None, weight=None)
 
-    def values_at(vector: Tensor, some: PointSet) -> tuple[Tensor, Tensor]:
-        jets = [jet(named_parameters(field, vector), x, term.second) for x in _points_of(some)]
+    def values_at(vector: Tensor, some: PointSet, known: Sequence[Known]) -> tuple[Tensor, Tensor]:
+        named = named_parameters(field, vector)
+        jets = [jet(named, x, term.second, **more) for x, more in zip(_points_of(some), known, strict=True)]
         found = torch.stack(term.pointwise(jets[0], some, jets[1] if len(jets) > 1 else None))
         return found, found
 
     for index in torch.arange(len(at.points)).split(_POINTS):
         look()
         some = bare.taken(index)
-        parts.append(jacrev(partial(values_at, some=some), has_aux=True)(parameter_vector(field)))
+        parts.append(
+            jacrev(partial(values_at, some=some, known=_known(field, some)), has_aux=True)(parameter_vector(field))
+        )
     rows, values = (torch.cat(list(part), dim=1).detach() for part in zip(*parts, strict=True))
     return torch.cat(at.assembled(list(values))), torch.cat(at.slopes(list(rows)))
 
@@ -111,9 +122,15 @@ def linearise_any(field: nn.Module, term: Term, at: PointSet, look: Callable[[],
 def _linearise_whole(field: nn.Module, term: Term, at: PointSet, look: Callable[[], None]) -> Rows:
     """Linearise by a reverse pass per residual through all points, where residuals are differentiated by the points too."""
     jet = functional(field, "jet")
+    covers = [(x, more) for x, more in zip(_points_of(at), _known(field, at), strict=True) if more]
 
     def values_at(vector: Tensor) -> Tensor:
-        return torch.cat(term.through(partial(jet, named_parameters(field, vector)), at))
+        named = named_parameters(field, vector)
+
+        def jet_at(x: Tensor, *second: Any) -> Any:
+            return jet(named, x, *second, **next((more for points, more in covers if points is x), {}))
+
+        return torch.cat(term.through(jet_at, at))
 
     values, pull = vjp(values_at, parameter_vector(field))[:2]
     rows = []

@@ -34,6 +34,7 @@ from cpikan.learning.strategies.grow import Grow
 from cpikan.learning.strategies.march import March
 from cpikan.learning.strategies.pieces import Pieces
 from cpikan.learning.strategies.windows import Windows
+from cpikan.learning.trained import OUTPUT_SHARE, widened
 from cpikan.physics.problem import Problem
 
 
@@ -44,8 +45,10 @@ class Recipe:
     Without a field from the user, ``own`` (where there is one) finds the network and nothing follows; else the network has
     the ``hidden`` widths and ``degree``. Points follow ``rule``, ``rows`` of residuals for each parameter, and ``balancer``
     weighs the terms. With ``exact_values`` a network that the recipe draws stands behind an ansatz that holds conditions
-    (`with_exact_conditions`). A network that ends stuck far from the goal while time is left is drawn anew up to ``restarts``
-    times, and the best of all stays.
+    (`with_exact_conditions`). Hidden layers but the last are wider where several outputs would have more than ``output_share``
+    of the parameters. A network that ends stuck far from the goal while time is left is drawn anew up to ``restarts``
+    times, and the best of all stays. ``hidden`` are for limits of time up to ``wider_s``, where that is given, and longer
+    ones have more nodes (`within`).
     """
 
     name: str
@@ -59,6 +62,8 @@ class Recipe:
     restarts: int = 0
     rows: float = MIN_ROWS_PER_PARAMETER
     exact_values: bool = False
+    wider_s: float | None = None
+    output_share: float = 1.0
 
     def __post_init__(self) -> None:
         check_type("name of a recipe", self.name, str, "text")
@@ -106,6 +111,16 @@ class Recipe:
             )
         return replace(self, stages=tuple(_batched(stage, size) for stage in self.stages))
 
+    def within(self, seconds: float) -> Recipe:
+        """Widen the hidden layers for a limit of more seconds than ``wider_s``, by four nodes at a time.
+
+        A step takes the cube of the parameters, which go by the square of the nodes: their sixth root leaves the steps as many.
+        """
+        if self.wider_s is None or seconds <= self.wider_s:
+            return self
+        factor = min(seconds / self.wider_s, _LONGEST) ** (1 / 6)
+        return replace(self, hidden=tuple(max(n, 4 * round(n * factor / 4)) for n in self.hidden))
+
     def methods(self) -> Iterator[Method]:
         """List the methods among the stages, those whose best state is kept or that have multipliers around them too."""
         for stage in self.stages:
@@ -135,9 +150,9 @@ class Recipe:
     def network(self, problem: Problem, seed: int, point_map: PointMap | None = None) -> ScaledCPIKAN:
         """Make a fresh network on the box around the problem's region, or of a ``point_map`` of it."""
         if point_map is not None:
-            widths = [len(point_map.lower), *self.hidden, problem.outputs]
+            widths = widened([len(point_map.lower), *self.hidden, problem.outputs], self.degree, self.output_share)
             return MappedCPIKAN(widths, self.degree, point_map, start=Start(seed))
-        widths = [problem.dimension, *self.hidden, problem.outputs]
+        widths = widened([problem.dimension, *self.hidden, problem.outputs], self.degree, self.output_share)
         return ScaledCPIKAN(widths, self.degree, (problem.region.lower, problem.region.upper), start=Start(seed))
 
     def points(self, problem: Problem, parameters: int, seed: int) -> Points:
@@ -148,6 +163,7 @@ class Recipe:
 
 
 _Around = BestSoFar | AugmentedLagrangian
+_LONGEST = 60.0  # times ``wider_s``: beyond, nodes are as many as for that
 _MULTIPLIERS: dict[str, dict[str, float]] = {"augmented-lagrangian": {}, "al-pinn": {"ascent": 5e-4}}
 CONSTRAINTS = ("exact", "penalty", *_MULTIPLIERS)
 
@@ -202,8 +218,10 @@ RECIPES = {
         _deep(
             "trained",
             "all parameters of two hidden layers by Levenberg-Marquardt with geodesic acceleration, the output layer solved "
-            "for after every step, values at the ends of a box held exactly",
+            "for after every step, values at the ends of a box held exactly; wider where there is more than a minute",
             (GeodesicLevenberg(),),
+            wider_s=60.0,
+            output_share=OUTPUT_SHARE,
         ),
         replace(
             _deep(

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import WHOLE, InputError, check_type
-from cpikan.fields.constrained import Ansatz, ConstrainedField
+from cpikan.fields.constrained import Ansatz
 from cpikan.fields.functional import parameter_vector
 from cpikan.fields.layered import LayeredField, Start
 from cpikan.fields.mapped import MappedCPIKAN
+from cpikan.fields.stacked import Correction
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.combinators import Restarts, Sequential
+from cpikan.learning.correction import keep_below
 from cpikan.learning.iterate import Iterate, placed
 from cpikan.learning.losses.kinds import loss_mode_of
 from cpikan.learning.objective import Objective
@@ -36,7 +38,7 @@ from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.trained import trained
 from cpikan.learning.transfer import transferred
 from cpikan.learning.trust.assess import assess
-from cpikan.learning.unknowns import network_of, outputs_of, unknowns_of
+from cpikan.learning.unknowns import network_of, outputs_of, unknowns_of, zero_output
 from cpikan.learning.violations import Violation, violations, zero_cost
 from cpikan.physics.catalogue import problem as problem_named
 from cpikan.physics.problem import Problem
@@ -87,10 +89,10 @@ def solve(
     if own is None:
         field = _start(posed, ansatz, recipe, seed, settings) if field is None else field
         check_field(problem, field)
-        settings = settings.sampling(_points(recipe, problem, field, seed))
+        settings = settings.sampling(problem, _points(recipe, problem, field, seed))
         mode.check_points(settings.points)
     check_shared(problem, recipe, own, settings)
-    identity = _identity(problem, field, recipe, seed, settings)
+    identity = _identity(problem, field, ansatz, recipe, seed, settings)
     store = _store(identity, settings)
     mode.check(posed)
     callback = _callback(settings.callback, ansatz)
@@ -107,6 +109,8 @@ def solve(
     )
     iterate = _by_equation(plain, run, recipe) if mode.trains else run.iterate
     found = iterate if ansatz is None else _behind(whole, ansatz, iterate, recipe, run)
+    if isinstance(ansatz, Correction):
+        keep_below(found, network_of(iterate.field))
     missed = violations(found.field, found.heldout, found.panel)
     metrics = _metrics(problem, found, run, missed, seconds)
     if drawn and len(recipe.hidden) > 1:
@@ -117,7 +121,7 @@ def solve(
     metrics |= run.figures
     metrics |= {"processes": run.ranks.size, "sent_bytes": sent}
     # what a network of mapped coordinates cannot do is not known to the equation that is posed for it
-    judged = (plain, iterate) if point_map is None else (whole, found)
+    judged = (plain, iterate) if point_map is None and settings.correct is None else (whole, found)
     trust, known = assess(*judged, run.levels, missed)
     if known is not None:
         metrics["standard_errors"] = list(known.standard_errors)
@@ -135,8 +139,12 @@ def _start(problem: Problem, ansatz: Ansatz | None, recipe: Recipe, seed: int, s
     if settings.start_from is not None:
         return transferred(settings.start_from, problem, ansatz)
     if settings.cut is not None:
-        return settings.cut.network(problem, recipe, seed)
-    return recipe.network(problem, seed, None if ansatz is None else ansatz.point_map)
+        found: nn.Module = settings.cut.network(problem, recipe, seed)
+    else:
+        found = recipe.network(problem, seed, None if ansatz is None else ansatz.point_map)
+    if settings.correct is not None:
+        zero_output(found)  # what is corrected is where it begins
+    return found
 
 
 def _as_it_was(field: LayeredField) -> LayeredField | None:
@@ -148,12 +156,12 @@ def _callback(callback: Callback | None, ansatz: Ansatz | None) -> Callback | No
     """Give the callback the field that the user asked for: the network behind its ansatz, where there is one."""
     if callback is None or ansatz is None:
         return callback
-    return lambda network, record: callback(ConstrainedField(network, ansatz), record)
+    return lambda network, record: callback(ansatz.whole(network), record)
 
 
 def _behind(problem: Problem, ansatz: Ansatz, iterate: Iterate, recipe: Recipe, run: Runner) -> Iterate:
     """Put the network of an iterate behind its ansatz, to be judged by the problem as it was given."""
-    field = ConstrainedField(network_of(iterate.field), ansatz)
+    field = ansatz.whole(network_of(iterate.field))
     return placed(problem, field, _points(recipe, problem, field, run.seed), MEAN_SQUARES, run.ranks)[0]
 
 
@@ -199,7 +207,7 @@ def _store(identity: Mapping[str, Any], settings: SolveSettings) -> RunStore | N
 
 
 def _identity(
-    problem: Problem, field: nn.Module | None, recipe: Recipe, seed: int, settings: SolveSettings
+    problem: Problem, field: nn.Module | None, ansatz: Ansatz | None, recipe: Recipe, seed: int, settings: SolveSettings
 ) -> dict[str, Any]:
     """Describe all of a solve that must be equal when it is resumed, and in all of its processes."""
     shape = None
@@ -223,8 +231,15 @@ def _identity(
         "field": shape,
     }
     if settings.start_from is not None and field is not None:
-        identity["start"] = sha256(parameter_vector(field).numpy().tobytes()).hexdigest()[:12]
+        identity["start"] = _hashed(field)
+    if isinstance(ansatz, Correction):
+        identity["below"] = _hashed(ansatz.below)
     return identity
+
+
+def _hashed(field: nn.Module) -> str:
+    """Hash the coefficients of a field."""
+    return sha256(parameter_vector(field).numpy().tobytes()).hexdigest()[:12]
 
 
 def described(thing: Any) -> Any:

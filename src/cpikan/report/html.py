@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,28 @@ def write_report(
 
 
 def render(content: Content) -> str:
-    """Render the page as HTML text; whatever the document says is escaped by the templates."""
+    """Render the page of a map as HTML text."""
+    found, notes = (content.part("summary").get(key) for key in ("warnings", "notes"))
+    return render_page(
+        content.name,
+        _lead(content),
+        list(map(numbers.plain, found)) if isinstance(found, list | tuple) else [],
+        list(_keys(content)),
+        list(_sections(content)),
+        notes=list(map(numbers.plain, notes)) if isinstance(notes, list | tuple) else [],
+    )
+
+
+def render_page(
+    title: str,
+    lead: str,
+    warnings: Sequence[str],
+    keys: Sequence[tuple[str, str, str]],
+    sections: Sequence[Section],
+    *,
+    notes: Sequence[str] = (),
+) -> str:
+    """Render a page as HTML text; whatever a document says is escaped by the templates."""
     environment = Environment(
         loader=PackageLoader("cpikan.report"),
         autoescape=True,
@@ -60,14 +81,8 @@ def render(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found, notes = (content.part("summary").get(key) for key in ("warnings", "notes"))
     return environment.get_template("page.html").render(
-        title=content.name,
-        lead=_lead(content),
-        warnings=list(map(numbers.plain, found)) if isinstance(found, list | tuple) else [],
-        notes=list(map(numbers.plain, notes)) if isinstance(notes, list | tuple) else [],
-        keys=list(_keys(content)),
-        sections=list(_sections(content)),
+        title=title, lead=lead, warnings=warnings, notes=notes, keys=keys, sections=sections
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,14 +32,16 @@ _EXPORTED = "takes heights alone: write one of those that are allowed, then cpik
 class Format:
     """A file format; a door that is None is closed.
 
-    ``frames(path)`` opens a stack of frames (HDF5 also takes the name of a dataset), ``heights(path)`` a height map with its
+    ``frames(path)`` opens a stack of frames, ``heights(path)`` a height map with its
     quantities, ``image(path)`` one two-dimensional array, ``writer(layout, resume=...)`` an output, of which a quantity of
     ``shape`` takes at most ``bytes_for(shape, itemsize)`` on disk. ``array(path)`` and ``array_writer(path, shape,
     resume=...)`` read and write one array (H, W) or (C, H, W) of any meaning. ``sniff(path)`` knows a folder of the format,
     whatever its name. An output is one file, or a ``folder``, or with ``beside`` a file per quantity. Of the quantities of a
     reconstruction ``leaves_out`` are not stored, and all but the height only when asked for with ``height_alone``.
     ``exporter(content, path)`` writes the heights of a whole map into the new file ``path``, for a format that has no room
-    for anything else; of ``pixel_um``, ``aspect`` (a pixel that is not square) and ``wavelengths_nm`` it ``holds`` some.
+    for anything else; of ``pixel_um``, ``aspect`` (a pixel that is not square), ``wavelength_nm`` (one) and
+    ``wavelengths_nm`` it ``holds`` some. With ``told`` the door ``frames(path, how)`` also takes what a user says of the file
+    (`readers.read_as.ReadAs`).
     """
 
     name: str
@@ -56,6 +58,7 @@ class Format:
     beside: bool = False
     leaves_out: frozenset[str] = frozenset()
     height_alone: bool = False
+    told: bool = False
     exporter: Callable[[MapContent, Path], None] | None = None
     holds: frozenset[str] = frozenset()
 
@@ -108,15 +111,16 @@ def _exchange(name: str, suffix: str, pixel_bytes: int, *holds: str) -> Format:
     )
 
 
-_PICTURES, _TIFF = (".bmp", ".png", ".jpg", ".jpeg"), (".tif", ".tiff")
+_TIFF = (".tif", ".tiff")
 _DRAWN = (".png", ".svg", ".pdf")
-IMAGE_SUFFIXES = (*_PICTURES, *_TIFF)  # of the frames of a folder, one each
+IMAGE_SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".pgm", *_TIFF)  # of the frames of a folder, one each
 
 FORMATS: tuple[Format, ...] = (
     Format(
         "NumPy file",
         (".npy",),
-        frames=_lazy("readers.array", "NpyReader"),
+        frames=_lazy("readers.array", "open_npy"),
+        told=True,
         heights=_lazy("maps", "open_npy_map"),
         image=_lazy("maps", "open_npy_image"),
         writer=_lazy("writers.npy", "NpyWriter"),
@@ -153,32 +157,56 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "HDF5 dataset",
         (".h5", ".hdf5", ".hdf", ".he5", ".nxs"),
-        frames=_lazy("readers.hdf5", "Hdf5Reader"),
+        frames=_lazy("readers.hdf5", "open_hdf5"),
+        told=True,
     ),
-    Format("single image", _PICTURES, image=_lazy("readers.images", "read_image")),
+    Format("single image", (".bmp", ".jpg", ".jpeg", ".pgm"), image=_lazy("readers.images", "read_image")),
+    replace(
+        _exchange("PNG picture", "png", 3, "pixel_um", "aspect", "wavelengths_nm"),
+        image=_lazy("readers.images", "read_image"),
+    ),
+    _exchange("table of heights", "csv", 26, "pixel_um", "aspect", "wavelengths_nm"),
+    _exchange("list of points", "xyz", 70, "pixel_um", "aspect", "wavelengths_nm"),
+    *(
+        Format(
+            f"{name} mesh",
+            (f".{name.lower()}",),
+            exporter=_lazy("instruments.mesh", f"export_{name.lower()}"),
+            bytes_for=_bytes_of_pixels(100),
+            holds=frozenset({"pixel_um", "aspect"}),
+        )
+        for name in ("STL", "PLY")
+    ),
+    Format("NumPy archive", (".npz",), frames=_lazy("readers.npz", "open_npz"), told=True),
+    Format("MATLAB file", (".mat",), frames=_lazy("readers.matlab", "open_matlab"), told=True),
+    Format("FITS file", (".fits", ".fit", ".fts", ".fz"), frames=_lazy("readers.fits", "open_fits"), told=True),
+    Format("video", (".avi", ".mp4", ".mov", ".mkv"), frames=_lazy("readers.video", "open_video")),
+    Format("raw file", (".raw", ".bin"), frames=_lazy("readers.raw", "open_raw"), told=True),
     Format(
         "Zygo MetroPro file",
         (".dat",),
+        frames=_lazy("readers.zygo_frames", "open_zygo_frames"),
         heights=_lazy("instruments.zygo", "open_zygo_map"),
         exporter=_lazy("instruments.zygo", "export_zygo"),
         bytes_for=_bytes_of_pixels(4),
-        holds=frozenset({"pixel_um", "wavelengths_nm"}),
+        holds=frozenset({"pixel_um", "wavelength_nm"}),
     ),
     Format(
         "Zygo Mx file",
         (".datx",),
-        frames=_lazy("readers.hdf5", "Hdf5Reader"),
+        frames=_lazy("readers.hdf5", "open_datx"),
+        told=True,
         heights=_lazy("instruments.datx", "open_datx_map"),
         exporter=_lazy("instruments.datx", "export_datx"),
         bytes_for=_bytes_of_pixels(8),
-        holds=frozenset({"pixel_um", "aspect", "wavelengths_nm"}),
+        holds=frozenset({"pixel_um", "aspect", "wavelength_nm"}),
     ),
-    _exchange("Wyko file", "opd", 4, "pixel_um", "aspect", "wavelengths_nm"),
+    _exchange("Wyko file", "opd", 4, "pixel_um", "aspect", "wavelength_nm"),
     _exchange("Digital Surf file", "sur", 4, "pixel_um", "aspect"),
     _exchange("ISO 25178-72 file", "x3p", 8, "pixel_um", "aspect"),
     Format("NanoFocus file", (".nms",), heights=_lazy("instruments.nms", "open_nms_map")),
-    _exchange("Gwyddion simple field", "gsf", 4, "pixel_um", "aspect", "wavelengths_nm"),
-    _exchange("Gwyddion file", "gwy", 16, "pixel_um", "aspect", "wavelengths_nm"),
+    _exchange("Gwyddion simple field", "gsf", 4, "pixel_um", "aspect", "wavelength_nm"),
+    _exchange("Gwyddion file", "gwy", 16, "pixel_um", "aspect", "wavelength_nm"),
     _exchange("ISO 25178-71 file", "sdf", 8, "pixel_um", "aspect"),
 )
 

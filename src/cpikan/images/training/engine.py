@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.resources
-import importlib.util
 import json
 import os
 from contextlib import AbstractContextManager
@@ -13,10 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cpikan.errors import InputError
+from cpikan.errors import InputError, need
 from cpikan.images.training.config import TrainConfig
-
-_EXTRA = "pip install 'scaled-cpikan[{}]'"
 
 
 class Engine:
@@ -125,12 +122,6 @@ def check_together(config: TrainConfig) -> None:
             raise InputError(
                 "[training] engine = 'deepspeed' needs a launcher: torchrun --nproc-per-node 1 -m cpikan train ..."
             )
-
-
-def need(module: str, extra: str, what: str) -> None:
-    """Raise InputError that names the extra to install where ``module`` is absent."""
-    if importlib.util.find_spec(module) is None:
-        raise InputError(f"{what} needs {module}, which is not installed: {_EXTRA.format(extra)}")
 
 
 def _physics(config: TrainConfig) -> bool:

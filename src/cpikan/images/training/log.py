@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cpikan.errors import InputError
-from cpikan.images.training.engine import need
+from cpikan.errors import InputError, need
 from cpikan.storage.atomic import plain
 
 

@@ -10,7 +10,7 @@ from cpikan.fields.front_ckan import Front
 from cpikan.learning.strategies.line_series import LineSeries
 
 _SAMPLES = 33  # of an interval
-_WIDE = 0.05  # of half the line: what is wider is smooth enough for a network as it is
+_WIDE = 0.1  # of half the line: what is wider is smooth enough for a network as it is
 _SMALL = {1: 2e-2, 2: 3e-3}  # of the largest value: what a front, and a kink, changes by at least
 _STEEP = 3.0  # times the slope, or bend, of what changes by its largest value over half of the line
 _APART = 3.0  # widths between centres of two fronts

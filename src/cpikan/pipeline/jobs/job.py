@@ -55,7 +55,17 @@ class OneAreaOptions(AreaOptions):
             raise InputError("mask and circle exclude each other: give one of them")
 
 
-VERBS = ("reconstruct", "simulate", "train", "finetune", "evaluate", "convert", "solve", "ablate")  # files in verbs/
+VERBS = (
+    "reconstruct",
+    "simulate",
+    "train",
+    "finetune",
+    "evaluate",
+    "convert",
+    "wafer",
+    "solve",
+    "ablate",
+)  # files in verbs/
 
 
 @dataclass(frozen=True)

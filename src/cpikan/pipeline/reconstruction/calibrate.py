@@ -140,6 +140,7 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
     calibration = replace(
         calibration,
         warnings=(
+            *stack.cautions,
             *(() if look.written is None else (look.written,)),
             *(told or _stored_twice(stack, inside)),
             *_clipped(limits, inside),

@@ -113,6 +113,8 @@ def document(
             "form": stack.form,
             "shape": list(stack.shape),
             "dtype": str(stack.dtype),
+            "orientation": stack.orientation or None,
+            "prepared": list(stack.prepared),
             "fingerprint": _fingerprint(stack, summary["frames_xxh3"]),
             "stamp": stack.stamp(),
             "cpikan": VERSION,

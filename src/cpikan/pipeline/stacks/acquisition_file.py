@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from cpikan.errors import InputError, check_name, check_names
 from cpikan.option import option
+from cpikan.pipeline.stacks.frame_flags import FRAME_KEYS, PATH_KEYS
 from cpikan.psi.model.acquisition import STEP_STATES, Acquisition, FrameOrder, StepState, check_steps
 from cpikan.storage.documents import parse_toml
 from cpikan.storage.readers.zarr import is_zarr
@@ -44,6 +45,19 @@ class AcquisitionFlags:
 ACQUISITION_KEYS = tuple(field.name for field in fields(AcquisitionFlags))
 
 
+@dataclass(frozen=True)
+class SaidOfFrames:
+    """What is said of a stack: ``acquisition`` by the keys of `AcquisitionFlags`, ``frames`` by those of `FrameFlags`.
+
+    ``where`` says for people who said it; ``file`` is the acquisition file, where there is one that alone said something.
+    """
+
+    acquisition: dict[str, Any]
+    frames: dict[str, Any]
+    where: str
+    file: Path | None
+
+
 def find_acquisition_file(path: Path) -> Path | None:
     """Find the metadata of frames: ``acquisition.toml`` in a folder; ``NAME.toml`` or ``acquisition.toml`` by a file.
 
@@ -70,7 +84,7 @@ def read_acquisition_file(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not valid TOML: {error}; write lines such as {_EXAMPLE} in UTF-8") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check its rights") from error
-    check_names(f"key in {path}", values, ACQUISITION_KEYS)
+    check_names(f"key in {path}", values, (*ACQUISITION_KEYS, *FRAME_KEYS))
     return values
 
 
@@ -80,7 +94,12 @@ def load_acquisition(path: Path, flags: AcquisitionFlags) -> Acquisition:
     Raises InputError for wrong values (naming the file when no flag is given), for steps that determine no phase, and
     when nobody says the wavelength.
     """
-    given = flags.given()
+    return acquisition_of(said_of_frames(path, flags.given(), {}))
+
+
+def said_of_frames(path: Path, acquisition: Mapping[str, Any], frames: Mapping[str, Any]) -> SaidOfFrames:
+    """Collect what the file beside the frames says, overridden by what is given; paths in the file begin at its folder."""
+    given = dict(acquisition)
     file = find_acquisition_file(path)
     values = read_acquisition_file(file) if file else {}
     values = {key: value for key, value in values.items() if key not in given}
@@ -88,14 +107,36 @@ def load_acquisition(path: Path, flags: AcquisitionFlags) -> Acquisition:
         wanted = "unknown" if _is_unknown(given["phase_steps"]) else "trusted"
         if "unknown" in (values.get("steps"), wanted):
             values.pop("steps", None)  # other steps than those the file's word was about
-    if file is None:
-        return build_acquisition(given, _nowhere(path))
+    own = {key: values.pop(key) for key in FRAME_KEYS if key in values}
+    if file is not None:
+        own.update({key: _from(file.parent, own[key]) for key in PATH_KEYS if key in own})
+    said = {**values, **given}
+    return SaidOfFrames(said, {**own, **frames}, _nowhere(path) if file is None else str(file), None if given else file)
+
+
+def wavelengths_said(said: SaidOfFrames) -> tuple[float, ...]:
+    """Read the wavelengths in nm, which may order folders and files; none where nobody says them, or not in due form."""
     try:
-        return build_acquisition({**values, **given}, str(file))
+        return _wavelengths(said.acquisition["wavelengths"])
+    except (InputError, KeyError):
+        return ()
+
+
+def acquisition_of(said: SaidOfFrames, told: Mapping[str, Any] | None = None) -> Acquisition:
+    """Build the acquisition of what is said; where nobody says something, a container's own word (``told``) counts."""
+    try:
+        return build_acquisition({**(told or {}), **said.acquisition}, said.where)
     except InputError as error:
-        if given:
+        if said.file is None:
             raise
-        raise InputError(f"{error} (in {file})") from error
+        raise InputError(f"{error} (in {said.file})") from error
+
+
+def _from(folder: Path, value: Any) -> Any:
+    """Begin paths at a folder; what is no text stays, to be refused where it is read."""
+    if isinstance(value, list):
+        return [_from(folder, one) for one in value]
+    return str(folder / value) if isinstance(value, str) else value
 
 
 def build_acquisition(values: Mapping[str, Any], where: str = "the flags") -> Acquisition:

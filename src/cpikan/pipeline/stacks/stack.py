@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -13,15 +13,20 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 
 from cpikan.errors import InputError, check_names, check_path
-from cpikan.pipeline.stacks.acquisition_file import ACQUISITION_KEYS, AcquisitionFlags, load_acquisition
+from cpikan.pipeline.stacks.acquisition_file import ACQUISITION_KEYS, acquisition_of, said_of_frames, wavelengths_said
+from cpikan.pipeline.stacks.frame_flags import FRAME_KEYS
+from cpikan.pipeline.stacks.prepare import prepare, read_as
 from cpikan.psi.model.acquisition import Acquisition, FrameOrder, check_steps
+from cpikan.psi.model.caution import Caution
 from cpikan.storage.protocols import FrameReader
 from cpikan.storage.readers.array import ArrayReader
 from cpikan.storage.readers.base import BaseReader
-from cpikan.storage.readers.open import open_frames
+from cpikan.storage.readers.open import frames_path, open_frames
+from cpikan.storage.readers.zarr import is_zarr
 from cpikan.units import as_json, format_length, pixel_pair
 
 _SAMPLED_ROWS = 5
+_KEYS = (ACQUISITION_KEYS, FRAME_KEYS)
 MIN_FRAMES = 3  # background, modulation and phase are three unknowns a pixel
 
 
@@ -35,29 +40,50 @@ class AcquisitionKeywords(TypedDict, total=False):
     bit_depth: int | str | None
     order: str | None
     pistons: str | Sequence[float] | None
+    raw: str | Mapping[str, Any] | None
+    pattern: str | None
+    axes: str | None
+    rotate: int | str | None
+    flip: str | None
+    dark: str | Sequence[str] | None
+    flat: str | Sequence[str] | None
+    average: str | Sequence[str] | None
 
 
 def open_stack(path: str | Path, **given: Unpack[AcquisitionKeywords]) -> FrameStack:
-    """Open a stack from its headers: a folder of images, .npy, .tif, a Zarr array or ``file.h5::/dataset``.
+    """Open a stack from its headers: a folder of images, .npy, .tif, a Zarr array, ``file.h5::/dataset``, and others.
 
     The keywords are the keys of acquisition.toml, in the same form, and override it: ``wavelengths`` with units
     (``["632.8 nm"]``), ``phase_steps`` in degrees, cumulative (one list, one per wavelength, or ``"unknown"``),
     ``steps`` trusted, nominal or unknown, ``pixel_size`` with a unit (two, (y, x), where pixels are not square),
-    ``bit_depth``, ``order`` wavelength-major or step-major, ``pistons`` in degrees. Raises InputError when the frames
+    ``bit_depth``, ``order`` wavelength-major or step-major, ``pistons`` in degrees. How the frames lie in their files say
+    ``raw``, ``pattern`` and ``axes``; ``average``, ``dark``, ``flat``, ``rotate`` and ``flip`` are done to them, in that
+    order. Raises InputError when the frames
     cannot be read, are not as many as wavelengths x steps, or the metadata is missing or contradicts itself.
     """
     check_path("the stack", path)
-    check_names("keyword", given, ACQUISITION_KEYS)
+    check_names("keyword", given, (*ACQUISITION_KEYS, *FRAME_KEYS))
     started = time.perf_counter()
-    opened = open_frames(path)
+    place = frames_path(path)
+    acquisition, frames = ({k: v for k, v in given.items() if k in names and v is not None} for names in _KEYS)
+    said = said_of_frames(_beside(place), acquisition, frames)
+    how = read_as(said.frames, wavelengths_said(said))
+    opened = open_frames(path, how)
     try:
-        acquisition = load_acquisition(opened.path, AcquisitionFlags(**given))
-        stack = FrameStack(opened.reader, acquisition, source=str(path), form=opened.form)
+        prepared = prepare(opened.reader, acquisition_of(said, opened.reader.told), said.frames, how)
+        stack = FrameStack(prepared.reader, prepared.acquisition, source=str(path), form=opened.form)
+        stack.prepared = prepared.done
         stack.seconds_open = time.perf_counter() - started
         return stack
     except BaseException:
         opened.reader.close()
         raise
+
+
+def _beside(place: Path) -> Path:
+    """Find what the acquisition file lies beside: the file in a folder that is the stack, or the folder itself."""
+    frames = place / "frames.npy"
+    return frames if place.is_dir() and frames.is_file() and not is_zarr(place) else place
 
 
 class FrameStack:
@@ -78,7 +104,9 @@ class FrameStack:
         self.shape = _stack_shape(reader, acquisition, source)
         self.dtype = reader.dtype
         self.stored_dtype = np.dtype(getattr(reader, "stored_dtype", reader.dtype))
-        self.bit_depth = _bit_depth(reader.dtype, acquisition.bit_depth, source)
+        self.prepared: tuple[str, ...] = ()  # what was done to the frames of the file
+        told = acquisition.bit_depth or getattr(reader, "bits", None)
+        self.bit_depth = _bit_depth(reader.dtype, told, source)
 
     @classmethod
     def from_array(cls, frames: np.ndarray, acquisition: Acquisition) -> FrameStack:
@@ -119,8 +147,18 @@ class FrameStack:
     def in_order(self, order: FrameOrder) -> FrameStack:
         """Give the same frames taken to follow each other in another ``order``; both share one reader."""
         other = FrameStack(self._reader, replace(self.acquisition, order=order), source=self.source, form=self.form)
-        other.seconds_open = self.seconds_open
+        other.seconds_open, other.prepared = self.seconds_open, self.prepared
         return other
+
+    @property
+    def orientation(self) -> str:
+        """Say what was done to rows and columns as the file has them; empty where they are as stored."""
+        return str(getattr(self._reader, "orientation", ""))
+
+    @property
+    def cautions(self) -> tuple[Caution, ...]:
+        """List what is to be doubted of the frames for the file that they came in."""
+        return tuple(Caution(name, text) for name, text in getattr(self._reader, "remarks", ()))
 
     @property
     def saturation_dn(self) -> float:
@@ -250,6 +288,9 @@ def describe_stack(stack: FrameStack) -> dict[str, Any]:
         "bit_depth": stack.bit_depth,
         "saturation_dn": stack.saturation_dn if math.isfinite(stack.saturation_dn) else None,
         "input_bytes": stack.input_bytes,
+        "orientation": stack.orientation or None,
+        "prepared": list(stack.prepared),
+        "frame_cautions": [str(one) for one in stack.cautions],
     }
 
 
@@ -267,7 +308,12 @@ def format_description(description: dict[str, Any]) -> str:
         "values": f"{description['dtype']}, {bits} bits" if bits else f"{description['dtype']}, nothing saturates",
         "input": f"{description['input_bytes'] / 2**20:.1f} MiB",
     }
-    return "\n".join(f"{name:<12} {text}" for name, text in lines.items())
+    if description["orientation"]:
+        lines["orientation"] = description["orientation"]
+    if description["prepared"]:
+        lines["prepared"] = "; ".join(description["prepared"])
+    told = [f"{name:<12} {text}" for name, text in lines.items()]
+    return "\n".join([*told, *(f"{'note':<12} {text}" for text in description["frame_cautions"])])
 
 
 def _pixel_line(pixel_um: Any) -> str:

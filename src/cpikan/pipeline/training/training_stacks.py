@@ -20,6 +20,7 @@ from cpikan.pipeline.stacks.stack import FrameStack, open_stack
 from cpikan.psi.model.flags import Flag
 from cpikan.psi.model.frame_model import FrameModel, Response
 from cpikan.storage.formats import format_of
+from cpikan.storage.readers.folder import wavelength_folders
 from cpikan.storage.readers.images import image_files
 from cpikan.storage.readers.zarr import is_zarr
 from cpikan.storage.writers.layout import npy_path
@@ -241,6 +242,8 @@ def _is_stack(folder: Path) -> bool:
     described, inside = (folder / "acquisition.toml").is_file(), list(folder.iterdir())
     if image_files(folder):
         return described or not any(child.is_dir() for child in inside)
+    if described and wavelength_folders(folder):
+        return True
     return described and not any(child.is_dir() or _holds_frames(child) for child in inside)
 
 

@@ -142,14 +142,29 @@ def open_zygo(path: str | Path) -> ZygoFile:
     file that is missing, of another kind, without phase, truncated, or whose header contradicts itself.
     """
     path = Path(path)
+    fields = read_zygo_fields(path, needs_phase=True)
+    _check_scale(path, fields)
+    return ZygoFile(path, _header(fields))
+
+
+def read_zygo_fields(path: Path, *, needs_phase: bool = False) -> dict[str, Any]:
+    """Read the fields of a MetroPro header, of a file that holds phase, intensities or both.
+
+    Raises InputError for a file of another kind, one that is cut, one whose sizes contradict each other, and one without
+    the phase where that is needed.
+    """
     with decoding(str(path)):
         size = path.stat().st_size
         with open(path, "rb") as file:
             start = file.read(_SHORTEST)
     fields = _parse(path, start)
+    _check_kind(path, fields)
+    if needs_phase:
+        if not fields["phase_bytes"]:
+            raise InputError(f"{path} holds intensities but no phase: save the data with the phase from MetroPro")
+        check_frame_size(str(path), fields["height"], fields["width"])
     _check_sizes(path, fields, size)
-    _check_scale(path, fields)
-    return ZygoFile(path, _header(fields))
+    return fields
 
 
 class _ZygoHeights(LazyMap):
@@ -190,17 +205,17 @@ def _parse(path: Path, start: bytes) -> dict[str, Any]:
     return {name: struct.unpack_from(">" + form, start, offset)[0] for name, (offset, form) in _FIELDS.items()}
 
 
-def _check_sizes(path: Path, fields: dict[str, Any], size: int) -> None:
+def _check_kind(path: Path, fields: dict[str, Any]) -> None:
     if (fields["header_format"], fields["header_size"]) != _FORMATS[fields["magic"]]:
         raise InputError(
             f"{path} claims header format {fields['header_format']} of {fields['header_size']} bytes, which MetroPro "
             "does not write: the file is damaged, export it again"
         )
-    if not fields["phase_bytes"]:
-        raise InputError(f"{path} holds intensities but no phase: save the data with the phase from MetroPro")
-    check_frame_size(str(path), fields["height"], fields["width"])
+
+
+def _check_sizes(path: Path, fields: dict[str, Any], size: int) -> None:
     frame = 2 * fields["intensity_width"] * fields["intensity_height"]
-    phase = 4 * fields["width"] * fields["height"]
+    phase = 4 * fields["width"] * fields["height"] if fields["phase_bytes"] else 0
     if fields["phase_bytes"] != phase or fields["intensity_bytes"] != frame * fields["buckets"]:
         raise InputError(
             f"{path} contradicts itself: {fields['phase_bytes']} bytes for {fields['width']} x {fields['height']} "

@@ -13,11 +13,19 @@ import numpy as np
 from cpikan.errors import InputError
 from cpikan.masked import without_mask
 from cpikan.storage.headers import check_frame_size, check_pixel_type, check_raw_size, decoding, read_npy_header
+from cpikan.storage.readers.axes import InOrder, check_axes, turned_axes
 from cpikan.storage.readers.base import BaseReader, FrameLayout, fingerprint_files, frame_labels
+from cpikan.storage.readers.read_as import ReadAs
+from cpikan.storage.readers.turned import Turn, TurnedReader
 
 
-def layout_of(label: str, shape: tuple[int, ...], dtype: np.dtype, name: str | None = None) -> FrameLayout:
-    """Check shape and type of an array (L, K, H, W) or (K, H, W) and describe its frames."""
+def layout_of(
+    label: str, shape: tuple[int, ...], dtype: np.dtype, name: str | None = None, *, single: bool = False
+) -> FrameLayout:
+    """Check shape and type of an array (L, K, H, W) or (K, H, W) (``single``: or (H, W)) and describe its frames."""
+    if single and len(shape) == 2 and min(shape) > 0:
+        check_frame_size(label, *shape)
+        return FrameLayout((1, *shape), check_pixel_type(label, dtype), (name or label,), None, dtype)
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise InputError(
             f"{label} has the shape {tuple(shape)}: give (wavelengths, steps, rows, columns) or (frames, rows, columns)"
@@ -35,9 +43,11 @@ class ArrayReader(BaseReader):
     What a NumPy masked array masks is NaN. Raises InputError when shape or pixel type is none of those allowed.
     """
 
-    def __init__(self, frames: np.ndarray, label: str = "array", name: str | None = None) -> None:
+    def __init__(
+        self, frames: np.ndarray, label: str = "array", name: str | None = None, *, single: bool = False
+    ) -> None:
         array = np.asarray(without_mask(frames))
-        super().__init__(layout_of(label, array.shape, array.dtype, name))
+        super().__init__(layout_of(label, array.shape, array.dtype, name, single=single))
         self._frames = array.view()
         self._frames.flags.writeable = False
 
@@ -68,19 +78,25 @@ class NpyReader(ArrayReader):
     and types, and a file whose size is not what its header says.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, axes: str | None = None, single: bool = False) -> None:
+        """``axes`` are letters of the stored axes, rows before columns; ``single`` allows one frame (H, W)."""
         label = str(path)
         with decoding(label), open(path, "rb") as file:
             shape, fortran, dtype = read_npy_header(file)
             offset = file.tell()
-        layout_of(label, shape, dtype)
+        if axes is None:
+            layout_of(label, shape, dtype, single=single)
+        else:
+            check_axes(label, axes, shape), check_pixel_type(label, dtype)
         check_raw_size(label, math.prod(shape) * dtype.itemsize, path.stat().st_size - offset)
         order = "F" if fortran else "C"
         with decoding(label):
             frames = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order)  # type: ignore[call-overload]
-        super().__init__(frames, label, path.name)
-        self._path, self._offset = path, offset
-        plain = order == "C" and dtype == self.dtype and hasattr(os, "preadv")
+        if axes is not None:
+            frames = InOrder(frames, axes)[(slice(None),) * frames.ndim]
+        super().__init__(frames, label, path.name, single=single or axes == "yx")
+        self._path, self._offset, self._opened = path, offset, (path.absolute(), axes, single)
+        plain = order == "C" and axes is None and dtype == self.dtype and hasattr(os, "preadv")
         self._descriptor = os.open(path, os.O_RDONLY) if plain else -1
 
     def read_rows(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
@@ -90,6 +106,8 @@ class NpyReader(ArrayReader):
         frames, height, width = self.shape
         if not 0 <= start <= stop <= height or out.shape != (frames, stop - start, width):
             raise IndexError(f"rows {start} to {stop} of {self.shape} into an array of {out.shape}")
+        if start == stop:
+            return out
         row_bytes = width * self.dtype.itemsize
         for frame in range(frames):
             view = memoryview(out[frame]).cast("B")
@@ -111,7 +129,18 @@ class NpyReader(ArrayReader):
         return [self._path]
 
     def origin(self) -> tuple[Any, ...]:
-        return (self._path.absolute(),)
+        return self._opened
 
     def fingerprint(self) -> str:
         return fingerprint_files([self._path], self.shape, self.dtype)
+
+
+def open_npy(path: Path, how: ReadAs) -> BaseReader:
+    """Open a .npy file; columns that come before rows are transposed."""
+    if how.dataset:
+        raise InputError(f"{path} is a .npy file of one array, without a name: leave ::{how.dataset} out")
+    if how.axes is None:
+        return NpyReader(path, None, how.single)
+    axes, transposed = turned_axes(how.axes)
+    reader = NpyReader(path, axes, how.single)
+    return TurnedReader(reader, Turn(transpose=True)) if transposed else reader

@@ -35,6 +35,14 @@ class BaseReader(ABC):
     def __init__(self, layout: FrameLayout) -> None:
         self.shape, self.dtype, self.labels, self.groups = layout.shape, layout.dtype, layout.labels, layout.groups
         self.stored_dtype = (layout.stored or layout.dtype).newbyteorder("=")  # of the pixels in the file
+        self.bits: int | None = None  # that count of a pixel, where the file says so
+        self.told: dict[str, Any] = {}  # keys of acquisition.toml that the file itself says
+        self.orientation = ""  # what was done to the rows or columns as the file has them, and why
+        self.remarks: tuple[tuple[str, str], ...] = ()  # short names and sentences of what is to be doubted
+
+    def take_over(self, other: BaseReader) -> None:
+        """Say of these frames what ``other`` says of its own, which they are made of."""
+        self.bits, self.told, self.orientation, self.remarks = other.bits, other.told, other.orientation, other.remarks
 
     def files(self) -> list[Path]:
         """List the files that hold the frames; none where they are in memory."""

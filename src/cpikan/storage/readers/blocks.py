@@ -39,22 +39,6 @@ def is_step_major(label: str, names: Sequence[str | None] | None, axes: int) -> 
     return told[0] == "T" or told[1] == "C"
 
 
-class StepMajor:
-    """An array (K, L, H, W) of any library seen as (L, K, H, W); rows are turned when they are read."""
-
-    ndim = 4
-
-    def __init__(self, array: Any) -> None:
-        steps, wavelengths, height, width = array.shape
-        self.shape = (wavelengths, steps, height, width)
-        self._array = array
-
-    def __getitem__(self, key: tuple[Any, ...]) -> np.ndarray:
-        wavelength, step, rows, columns = key
-        found = np.asarray(self._array[step, wavelength, rows, columns])
-        return found.swapaxes(0, 1) if found.ndim == 4 else found
-
-
 def in_stored_order(index: Iterable[int], step_major: bool) -> tuple[int, ...]:
     """Turn the place (wavelength, step) of a frame into its place in the file; any other index stays."""
     found = tuple(int(part) for part in index)
@@ -65,7 +49,9 @@ _MAX_BLOCK_BYTES = 2**28
 
 
 def read_frames(array: Any, frames: slice, rows: slice) -> np.ndarray:
-    """Read rows of ``frames``, all or some, of a chunked array (L, K, H, W) or (K, H, W) as (frames, rows, W)."""
+    """Read rows of ``frames``, all or some, of a chunked array (L, K, H, W), (K, H, W) or (H, W) as (frames, rows, W)."""
+    if array.ndim == 2:
+        return np.asarray(array[rows, :])[None]
     if array.ndim == 3:
         return np.asarray(array[frames, rows, :])
     wavelengths, steps, _, width = array.shape

@@ -11,8 +11,12 @@ import numpy as np
 from cpikan.errors import InputError, unknown_name
 from cpikan.storage.headers import check_compressed_size, check_raw_size, decoding
 from cpikan.storage.readers.array import layout_of
+from cpikan.storage.readers.axes import InOrder, check_axes, turned_axes
 from cpikan.storage.readers.base import BaseReader, fingerprint_files
-from cpikan.storage.readers.blocks import ChunkedRows, StepMajor, is_step_major, read_frames
+from cpikan.storage.readers.blocks import ChunkedRows, is_step_major, read_frames
+from cpikan.storage.readers.marked import MarkedReader
+from cpikan.storage.readers.read_as import ReadAs
+from cpikan.storage.readers.turned import Turn, TurnedReader
 
 _MAX_LISTED = 8
 
@@ -25,25 +29,29 @@ class Hdf5Reader(BaseReader):
     and sizes that the stored bytes cannot hold.
     """
 
-    def __init__(self, path: Path, dataset: str = "") -> None:
+    def __init__(self, path: Path, dataset: str = "", axes: str | None = None, single: bool = False) -> None:
+        """``axes`` are letters of the stored axes, rows before columns; ``single`` allows one frame (H, W)."""
         import h5py
 
-        self._opened, self._label = (path.absolute(), dataset), f"{path}::{dataset}"
+        self._opened, self._label = (
+            (path.absolute(), dataset, axes, single),
+            f"{path}::{dataset}" if dataset else str(path),
+        )
         with decoding(str(path)):
             self._file: Any = h5py.File(path, "r")
         try:
-            self._dataset = _find(self._file, dataset, str(path))
+            self._dataset = _find(self._file, dataset, str(path), 2 if single or axes else 3)
             self._path = Path(self._dataset.file.filename)  # an external link leads into another file
-            name = f"{path.name}::{dataset}"
+            name = f"{path.name}::{dataset or self._dataset.name}"
             with decoding(self._label):
-                labels = [dimension.label for dimension in self._dataset.dims]
-                self._turned = is_step_major(self._label, labels, self._dataset.ndim)
-                self._frames: Any = StepMajor(self._dataset) if self._turned else self._dataset
-                super().__init__(layout_of(self._label, self._frames.shape or (), self._dataset.dtype, name))
+                self._axes = self._axes_of(axes, single)
+                self._frames: Any = InOrder(self._dataset, self._axes)
+                super().__init__(layout_of(self._label, self._frames.shape, self._dataset.dtype, name, single=single))
                 self._check_stored()
                 self._mapped = self._map()
             chunks = self._dataset.chunks
-            self._rows_of_chunks = ChunkedRows(self.shape, self.dtype, chunks[-2] if chunks else 1, self._read)
+            rows = chunks[self._axes.index("y")] if chunks else 1
+            self._rows_of_chunks = ChunkedRows(self.shape, self.dtype, rows, self._read)
         except BaseException:
             self._file.close()
             raise
@@ -67,6 +75,19 @@ class Hdf5Reader(BaseReader):
         self._mapped = None
         self._rows_of_chunks.close()
         self._file.close()
+
+    def _axes_of(self, axes: str | None, single: bool) -> str:
+        """Find the letters of the stored axes: those that were given, else those that labels of the axes mean."""
+        data = self._dataset
+        shape = data.shape or ()
+        if axes is not None:
+            return check_axes(self._label, axes, shape)
+        labels = [dimension.label for dimension in data.dims]
+        if is_step_major(self._label, labels, data.ndim):
+            return "swyx"
+        if data.ndim not in (3, 4) and not (single and data.ndim == 2):
+            layout_of(self._label, shape, data.dtype)
+        return "wsyx"[-data.ndim :]
 
     def _check_stored(self) -> None:
         data, label = self._dataset, self._label
@@ -93,15 +114,70 @@ class Hdf5Reader(BaseReader):
         if data.chunks is not None or offset is None:
             return None
         mapped = np.memmap(self._path, dtype=data.dtype, mode="r", offset=offset, shape=data.shape).view(np.ndarray)
-        return mapped.swapaxes(0, 1) if self._turned else mapped
+        return InOrder(mapped, self._axes)[(slice(None),) * mapped.ndim]
 
     def _read(self, frames: slice, rows: slice) -> np.ndarray:
         with decoding(f"{self._label}, rows {rows.start} to {rows.stop}"):
             return read_frames(self._frames, frames, rows)
 
 
-def _find(file: Any, name: str, label: str) -> Any:
-    """Find the dataset of that name; raises InputError that lists those that could hold frames."""
+def open_hdf5(path: Path, how: ReadAs) -> BaseReader:
+    """Open a dataset of an HDF5 file; columns that come before rows are transposed."""
+    name = "" if how.dataset == "/" else how.dataset
+    if how.axes is None:
+        return Hdf5Reader(path, name, None, how.single)
+    axes, transposed = turned_axes(how.axes)
+    reader = Hdf5Reader(path, name, axes, how.single)
+    return TurnedReader(reader, Turn(transpose=True)) if transposed else reader
+
+
+def open_datx(path: Path, how: ReadAs) -> BaseReader:
+    """Open the intensity frames of a Zygo .datx file, or the dataset that is named; NaN where its mark for no data stands."""
+    reader = open_hdf5(path, how)
+    name = reader.labels[0].partition("::")[2].partition("[")[0]
+    with decoding(str(path)):
+        mark = _no_data(path, name)
+    return reader if mark is None else MarkedReader(reader, mark, mark)
+
+
+def _no_data(path: Path, name: str) -> float | None:
+    """Read the value that marks pixels without data, where the dataset has one that counts."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        value = file[name].attrs.get("No Data") if name in file else None
+    if value is None:
+        return None
+    number = float(np.asarray(value).ravel()[0])
+    return number if np.isfinite(number) else None
+
+
+def array_names(path: Path, fewest: int) -> dict[str, tuple[int, ...]]:
+    """List the datasets of a file that have ``fewest`` to four axes, with their shapes."""
+    import h5py
+
+    found: dict[str, tuple[int, ...]] = {}
+
+    def visit(key: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and fewest <= item.ndim <= 4:
+            found[f"/{key}"] = tuple(item.shape)
+
+    with decoding(str(path)), h5py.File(path, "r") as file:
+        file.visititems(visit)
+    return found
+
+
+def _intensity(names: list[str]) -> list[str]:
+    """Find the frames of a Zygo .datx file, whose other datasets are maps and their attributes."""
+    return [name for name in names if name.startswith("/Data/Intensity/")]
+
+
+def _find(file: Any, name: str, label: str, fewest: int = 3) -> Any:
+    """Find the dataset of that name; the frames of a .datx are named. InputError that lists those that could hold frames.
+
+    ``fewest`` is the number of axes that a dataset of frames has at least. Where only one frame is wanted, the only dataset is
+    it.
+    """
     import h5py
 
     with decoding(label):
@@ -111,12 +187,15 @@ def _find(file: Any, name: str, label: str) -> Any:
         names: list[str] = []
         file.visititems(
             lambda key, item: (
-                names.append(f"/{key}") if isinstance(item, h5py.Dataset) and item.ndim in (3, 4) else None
+                names.append(f"/{key}") if isinstance(item, h5py.Dataset) and fewest <= item.ndim <= 4 else None
             )
         )
     listed = names[:_MAX_LISTED]
     if not listed:
         raise InputError(f"{label} holds no dataset of three or four dimensions: give a file that holds frames")
+    only = _intensity(names) or (names if len(names) == 1 and fewest == 2 else [])
+    if not name and len(only) == 1:
+        return file[only[0]]
     if not name:
         raise InputError(
             f"{label} is an HDF5 file: name the dataset, such as {label}::{listed[0]} (of {', '.join(listed)})"

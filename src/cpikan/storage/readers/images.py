@@ -1,8 +1,7 @@
-"""Frames in a folder of image files: BMP, PNG, JPEG or TIFF, one frame each, in natural order of their names."""
+"""Frames in a folder of image files: BMP, PNG, JPEG, PGM or TIFF, one frame each, in natural order of their names."""
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -19,9 +18,13 @@ from cpikan.storage.formats import IMAGE_SUFFIXES
 from cpikan.storage.headers import check_compressed_size, check_frame_size, check_pixel_type, decoding
 from cpikan.storage.readers.base import BaseReader, FrameLayout, fingerprint_files
 from cpikan.storage.readers.grey import JPEG_TOLERANCE_DN, to_grey
+from cpikan.storage.readers.name_pattern import natural_key
+from cpikan.storage.readers.pgm import read_pgm
 from cpikan.storage.readers.scratch import ScratchFrames
 from cpikan.storage.readers.tiff import TiffPage, TiffReader, read_pages
+from cpikan.storage.readers.turned import AS_STORED, Turn, turn_of_tag
 
+_ORIENTATION = 274  # the tag of EXIF
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -38,6 +41,8 @@ class ImageHeader:
     dtype: np.dtype
     channels: int
     page: TiffPage | None = None
+    turn: Turn = AS_STORED
+    bits: int | None = None
 
     def __str__(self) -> str:
         return f"{self.width} x {self.height} {self.dtype} {self.kind}"
@@ -54,6 +59,8 @@ class ImagesReader(BaseReader):
         first = headers[0]
         shape = (len(headers), first.height, first.width)
         super().__init__(FrameLayout(shape, first.dtype, tuple(header.path.name for header in headers)))
+        self.bits = max((header.bits or 0 for header in headers), default=0) or None
+        self.orientation = f"by the orientation tag: {first.turn}" if first.turn else ""
         self._headers, self._paths = tuple(headers), [header.path for header in headers]
         channels = max(header.channels for header in headers)
         working = (1 + (2 if channels == 1 else 8)) * first.height * first.width * first.dtype.itemsize
@@ -75,12 +82,6 @@ class ImagesReader(BaseReader):
 
     def close(self) -> None:
         self._scratch.close()
-
-
-def natural_key(name: str) -> tuple[object, ...]:
-    """Sort key under which ``Image5`` comes before ``Image10``, whatever the case; ties keep the plain order."""
-    parts = re.split(r"(\d+)", name.casefold())
-    return (*((int(part), "") if part.isdecimal() else (-1, part) for part in parts), (-2, name))
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -124,9 +125,12 @@ def read_header(path: Path) -> ImageHeader:
             magic = file.read(26)
         if magic[:4] in _TIFF_MAGIC:
             return _tiff_header(path)
+        if magic[:2] in (b"P2", b"P5"):
+            return _pgm_header(path)
         image = _pillow(path, magic)
         with image:
             (width, height), mode = image.size, image.mode
+            tag = image.getexif().get(_ORIENTATION) if image.format == "JPEG" else None
     kind = image.format or ""
     dtype = np.dtype("uint16" if kind == "PNG" and magic[24] == 16 else "uint8")
     channels = {"L": 1, "I": 1, "I;16": 1, "LA": 2, "RGB": 3, "P": 3, "RGBA": 4}.get(mode)
@@ -134,7 +138,15 @@ def read_header(path: Path) -> ImageHeader:
         raise InputError(f"{path} holds {mode} pixels: give 8-bit or 16-bit grey, or RGB that is grey")
     check_frame_size(str(path), height, width)
     check_compressed_size(str(path), height * width * channels * dtype.itemsize, path.stat().st_size)
-    return ImageHeader(path, kind, height, width, dtype, channels)
+    turn = turn_of_tag(str(path), tag)
+    if turn.transpose:
+        height, width = width, height
+    return ImageHeader(path, kind, height, width, dtype, channels, turn=turn)
+
+
+def _pgm_header(path: Path) -> ImageHeader:
+    pgm = read_pgm(path)
+    return ImageHeader(path, "PGM", pgm.height, pgm.width, pgm.dtype, 1, bits=pgm.bits)
 
 
 def _tiff_header(path: Path) -> ImageHeader:
@@ -158,7 +170,7 @@ def _pillow(path: Path, magic: bytes):  # type: ignore[no-untyped-def]  # Pillow
         return JpegImagePlugin.JpegImageFile(path)
     if magic.startswith(b"BM"):
         return BmpImagePlugin.BmpImageFile(path)
-    raise InputError(f"{path} is not a BMP, PNG, JPEG or TIFF image: remove it from the folder or convert it")
+    raise InputError(f"{path} is not a BMP, PNG, JPEG, TIFF or PGM image: remove it from the folder or convert it")
 
 
 def _plain_png(data: bytes) -> bytes:
@@ -181,11 +193,13 @@ def _plain_png(data: bytes) -> bytes:
 def _decoded(header: ImageHeader) -> np.ndarray:
     with decoding(str(header.path)):
         tolerance = JPEG_TOLERANCE_DN if header.kind == "JPEG" else 0
-        return to_grey(str(header.path), _pixels(header), tolerance)
+        return np.ascontiguousarray(header.turn.view(to_grey(str(header.path), _pixels(header), tolerance)))
 
 
 def _pixels(header: ImageHeader) -> np.ndarray:
     """Decode all pixels (H, W) or (H, W, channels) in the file's own depth."""
+    if header.kind == "PGM":
+        return read_pgm(header.path).pixels()
     if header.dtype == np.uint16:  # Pillow would cut 16-bit colour to 8 bits
         import imagecodecs
 

@@ -1,68 +1,81 @@
-"""Chooses the reader: a folder of images, a folder that holds ``frames.npy``, or one file in any supported form."""
+"""Chooses the reader: a folder of images or other files, a folder that holds ``frames.npy``, or one file in any form."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cpikan.errors import InputError
 from cpikan.storage import formats
 from cpikan.storage.atomic import refuse_special
-from cpikan.storage.formats import IMAGE_SUFFIXES, door_of, format_of, suffixes_of
-from cpikan.storage.protocols import FrameReader
+from cpikan.storage.readers.files import form_of, forms, open_file
+from cpikan.storage.readers.read_as import ReadAs
 
 
 @dataclass(frozen=True)
 class OpenedFrames:
     """A reader, the form it was found in (for people), and the file or folder whose metadata is looked for."""
 
-    reader: FrameReader
+    reader: Any
     form: str
     path: Path
 
 
-def open_frames(source: str | Path) -> OpenedFrames:
-    """Open frames from headers only.
+def frames_path(source: str | Path) -> Path:
+    """Give the file or folder of frames that a text means, without the name of a dataset; InputError when it is not there."""
+    text = str(source).partition("::")[0]
+    path = Path(text)
+    if not text or "\0" in text or not _exists(path):
+        raise InputError(f"{text[:300]!r} does not exist: give {forms()}")
+    refuse_special(path)
+    return path
+
+
+def _exists(path: Path) -> bool:
+    """Tell whether there is such a path; one that no file system can hold is none."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def open_frames(source: str | Path, how: ReadAs | None = None) -> OpenedFrames:
+    """Open frames from headers only, as ``how`` says.
 
     Raises InputError when the path does not exist, is none of the supported forms, or does not hold what its header
     claims.
     """
-    text, separator, dataset = str(source).partition("::")
-    path = Path(text)
-    if not text or "\0" in text or not path.exists():
-        raise InputError(f"{text!r} does not exist: give {_forms()}")
-    refuse_special(path)
-    if separator:
-        from cpikan.storage.readers.hdf5 import Hdf5Reader
-
-        return OpenedFrames(Hdf5Reader(path, dataset), "HDF5 dataset", path)
-    return _open_folder(path) if path.is_dir() else _open_file(path)
+    path = frames_path(source)
+    dataset = str(source).partition("::")[2] if "::" in str(source) else None
+    how = how or ReadAs()
+    if dataset is not None:
+        how = replace(how, dataset=dataset or "/")
+    if path.is_dir():
+        return _open_folder(path, how)
+    return _one_file(path, how)
 
 
-def _open_folder(path: Path) -> OpenedFrames:
+def _open_folder(path: Path, how: ReadAs) -> OpenedFrames:
     for known in formats.FORMATS:
         if known.sniff is not None and known.frames is not None and known.sniff(path):
-            return OpenedFrames(known.frames(path), known.name, path)
-    if (path / "frames.npy").is_file():
-        return _open_file(path / "frames.npy")
-    from cpikan.storage.readers.images import image_files, open_images
+            return OpenedFrames(open_file_of(known, path, how), known.name, path)
+    if (path / "frames.npy").is_file() and how.pattern is None:
+        return _one_file(path / "frames.npy", how)
+    from cpikan.storage.readers.folder import open_folder
 
-    files = image_files(path)
-    if not files:
-        raise InputError(f"{path} holds neither images ({', '.join(IMAGE_SUFFIXES)}) nor frames.npy: give {_forms()}")
-    reader, kind = open_images(files)
-    return OpenedFrames(reader, f"folder of {kind} images", path)
+    reader, form = open_folder(path, how, forms())
+    return OpenedFrames(reader, form, path)
 
 
-def _open_file(path: Path) -> OpenedFrames:
-    known = format_of(path)
-    if known is not None and known.frames is None and known.image is not None:
-        raise InputError(f"{path} is a single image: a stack has two frames or more, give the folder that holds them")
-    if known is None:
-        raise InputError(f"{path} is in none of the supported forms: give {_forms()}")
-    return OpenedFrames(door_of(path, "frames", str(path))(path), known.name, path)
+def open_file_of(known: formats.Format, path: Path, how: ReadAs) -> Any:
+    """Open a folder that is one array."""
+    if known.frames is None or how.axes or how.raw or how.pattern or how.dataset:
+        raise InputError(f"{path} is a {known.name}, which says itself what it holds: leave axes, raw and pattern out")
+    return known.frames(path)
 
 
-def _forms() -> str:
-    """List for people what frames are read from."""
-    return f"a folder of images, {', '.join(suffixes_of('frames'))}, or file.h5::/dataset"
+def _one_file(path: Path, how: ReadAs) -> OpenedFrames:
+    if how.pattern is not None:
+        raise InputError(f"{path} is one file, but a pattern is for the names of files in a folder: give the folder")
+    return OpenedFrames(open_file(path, how), form_of(path, how), path)

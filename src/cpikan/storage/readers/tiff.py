@@ -27,8 +27,14 @@ from cpikan.storage.readers.base import BaseReader, FrameLayout, fingerprint_fil
 from cpikan.storage.readers.blocks import STEPS, WAVELENGTH
 from cpikan.storage.readers.grey import to_grey
 from cpikan.storage.readers.scratch import ScratchFrames
+from cpikan.storage.readers.turned import AS_STORED, Turn, turn_of_tag
 
 _CLASSIC, _BIG = 42, 43
+_ORIENTATION = 274  # TIFF 6.0: where row 0 and column 0 of what is stored lie in the picture
+_MEANT = {"E": WAVELENGTH, "P": STEPS[1]}  # letters of tifffile: lambda and phase
+_NO_FRAMES = {
+    "A": "angles", "R": "tiles", "H": "lifetimes", "L": "exposures", "V": "events", "M": "parts of a mosaic",
+}  # fmt: skip
 
 
 def count_pages(path: Path) -> int:
@@ -96,6 +102,8 @@ def page_order(label: str, file: Any, count: int) -> PageOrder:
     if file.is_ome and count > 1:
         stored = _listed(label, series, count)
     axes, shape = series.axes, tuple(series.shape)
+    _check_letters(label, axes, shape)
+    axes = "".join(_MEANT.get(letter, letter) for letter in axes)
     leading = [(name, size) for name, size in zip(axes, shape, strict=True) if name not in "YXS" and size > 1]
     names = [name for name, _ in leading]
     if math.prod(size for _, size in leading) != count or not set(names) & set(WAVELENGTH + STEPS):
@@ -114,6 +122,21 @@ def page_order(label: str, file: Any, count: int) -> PageOrder:
     return PageOrder(
         tuple(stored[step * second + wave] for wave in range(second) for step in range(first)), second, axes
     )
+
+
+def _check_letters(label: str, axes: str, shape: tuple[int, ...]) -> None:
+    """Refuse axes that are no frames by name, and rows and columns that do not come last."""
+    for letter, size in zip(axes, shape, strict=True):
+        if letter in _NO_FRAMES and size > 1:
+            raise InputError(
+                f"{label} has an axis {letter} ({_NO_FRAMES[letter]}) of {size} (axes {axes}): a stack has wavelengths (C) and "
+                "steps (Z or T); write one file for each, or name the axis so"
+            )
+    if "Y" in axes and "X" in axes and not axes.removesuffix("S").endswith("YX"):
+        raise InputError(
+            f"{label} has the axes {axes}, whose rows and columns do not come last: write it as frames after each other "
+            "(.., Y, X)"
+        )
 
 
 def _listed(label: str, series: Any, count: int) -> tuple[int, ...]:
@@ -138,6 +161,7 @@ class TiffPage:
     dtype: np.dtype
     samples: int
     offset: int | None
+    turn: Turn = AS_STORED
 
     @property
     def frame_bytes(self) -> int:
@@ -161,7 +185,12 @@ class TiffReader(BaseReader):
                 )
         shape = (len(pages), first.height, first.width)
         native = check_pixel_type(first.label, first.dtype)
+        if any(page.turn != first.turn for page in pages):
+            raise InputError(
+                f"{first.path} has pages of several orientations (tag {_ORIENTATION}): write all of them alike"
+            )
         super().__init__(FrameLayout(shape, native, tuple(page.label for page in pages), groups, first.dtype))
+        self.orientation = f"by the orientation tag: {first.turn}" if first.turn else ""
         self._pages = pages
         self._mapped: list[np.ndarray] = []
         self._scratch: ScratchFrames | None = None
@@ -287,14 +316,23 @@ def _describe(path: Path, page: Any, index: int, label: str) -> TiffPage:
     offset = page.dataoffsets[0] if page.is_memmappable and samples == 1 else None
     if offset is not None and offset + claimed > size:
         check_raw_size(label, claimed, size - offset)
-    byteorder = page.parent.byteorder
-    return TiffPage(path, index, label, height, width, page.dtype.newbyteorder(byteorder), samples, offset)
+    dtype, turn = page.dtype.newbyteorder(page.parent.byteorder), turn_of_tag(label, _tag(page))
+    if turn.transpose:  # what lies on its side is decoded, not mapped
+        height, width, offset = width, height, None
+    return TiffPage(path, index, label, height, width, dtype, samples, offset, turn)
+
+
+def _tag(page: Any) -> Any:
+    """Read the orientation of a page; 0, which some writers leave there, is none."""
+    value = page.tags.valueof(_ORIENTATION)
+    return int(value) if isinstance(value, int) and value else None
 
 
 def _map(page: TiffPage) -> np.ndarray:
     shape = (page.height, page.width)
     with decoding(page.label):
-        return np.memmap(page.path, dtype=page.dtype, mode="r", offset=page.offset or 0, shape=shape).view(np.ndarray)
+        found = np.memmap(page.path, dtype=page.dtype, mode="r", offset=page.offset or 0, shape=shape).view(np.ndarray)
+    return page.turn.view(found)
 
 
 def _decoded(page: TiffPage, native: np.dtype) -> np.ndarray:
@@ -305,4 +343,5 @@ def _decoded(page: TiffPage, native: np.dtype) -> np.ndarray:
         pixels = stored.asarray(maxworkers=1)
         if page.samples > 1 and stored.planarconfig == 2:
             pixels = np.moveaxis(pixels, 0, -1)
-        return to_grey(page.label, pixels).astype(native, copy=False)
+        grey = to_grey(page.label, pixels).astype(native, copy=False)
+        return np.ascontiguousarray(page.turn.view(grey))

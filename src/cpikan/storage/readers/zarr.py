@@ -15,8 +15,9 @@ from cpikan.errors import InputError
 from cpikan.storage.atomic import read_json
 from cpikan.storage.headers import check_compressed_size, decoding
 from cpikan.storage.readers.array import layout_of
+from cpikan.storage.readers.axes import InOrder
 from cpikan.storage.readers.base import BaseReader, fingerprint_files
-from cpikan.storage.readers.blocks import ChunkedRows, StepMajor, in_stored_order, is_step_major, read_frames
+from cpikan.storage.readers.blocks import ChunkedRows, in_stored_order, is_step_major, read_frames
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup")
 _ABSENT = 2**64 - 1  # offset and length of an inner chunk that a shard does not hold
@@ -40,7 +41,7 @@ class ZarrReader(BaseReader):
         label = str(path)
         self._array = _open(path)
         self._turned = is_step_major(label, _axis_names(path, self._array), self._array.ndim)
-        self._frames: Any = StepMajor(self._array) if self._turned else self._array
+        self._frames: Any = InOrder(self._array, "swyx") if self._turned else self._array
         super().__init__(layout_of(label, self._frames.shape, self._array.dtype, path.name))
         stored = {os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names}
         chunks = [name for name in stored if os.path.basename(name) not in (*_METADATA, ".zattrs")]

@@ -11,6 +11,7 @@ from cpikan.option import option
 from cpikan.pipeline.jobs.job import Job, OneAreaOptions, RunOptions, Verb
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags
+from cpikan.pipeline.stacks.frame_flags import FrameFlags
 from cpikan.report.place import check_page
 from cpikan.storage.writers.layout import document_path, output_paths
 from cpikan.streaming.events import SILENT, Events
@@ -59,7 +60,8 @@ def _reconstructed(job: Job, events: Events, seconds_before: float, ranks: Ranks
     settings = settings_of(job, job.part(OneAreaOptions).open())
     if ranks.size > 1 and settings.threads is None:
         settings = replace(settings, threads=max(1, settings.worker_threads // ranks_on_this_host()))
-    with open_stack(job.source, **job.given(AcquisitionFlags)) as stack:
+    acquisition = {**job.given(AcquisitionFlags), **job.given(FrameFlags)}
+    with open_stack(job.source, **acquisition) as stack:
         return reconstruct_shared(
             ranks,
             stack,
@@ -105,7 +107,7 @@ def _check(job: Job) -> None:
 
 
 VERB = Verb(
-    (AcquisitionFlags, ReconstructSettings, OneAreaOptions, ReconstructOptions, RunOptions),
+    (AcquisitionFlags, FrameFlags, ReconstructSettings, OneAreaOptions, ReconstructOptions, RunOptions),
     ("source", "output"),
     run,
     _check,

@@ -107,7 +107,7 @@ def find_limits(
     swing = _SWING * span
     samples = flat[:, _swings(flat, span)].ravel()
     rising = np.sort(samples.astype(np.uint16) if samples.dtype == np.uint8 else samples).astype(np.float64)
-    step = quantum or span / 2**16
+    step = quantum or max(_gap(samples), span / 2**16)
     ends = rising, -rising[::-1]
     white, black = (_pile(ordered, step, span, 0.0) for ordered in ends)
     if white is not None or black is not None:
@@ -129,6 +129,13 @@ def _quantum(flat: np.ndarray, told_dn: float) -> float:
     values = np.flatnonzero(np.bincount(flat.ravel())) if counted else np.unique(flat).astype(np.int64)
     step = int(np.gcd.reduce(values)) if values.size > 2 else 1
     return float(max(step, 1))
+
+
+def _gap(samples: np.ndarray) -> float:
+    """Find the step of counts that are stored as floats, or of means of counts; 0 for values without a common step."""
+    gaps = np.diff(np.unique(samples[np.isfinite(samples)]))
+    usual = float(np.median(gaps)) if gaps.size else 0.0
+    return usual if usual and float(gaps.min()) > usual / 2 else 0.0
 
 
 def _scaled(told_dn: float, quantum: float, bit_depth: int | None, largest: float) -> float:

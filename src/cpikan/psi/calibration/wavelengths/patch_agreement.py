@@ -54,7 +54,7 @@ def _misfits(picture: Picture, search: OrderSearch, sigma_rad: np.ndarray) -> np
     order = list(search.order)
     phasor, noise = picture.phasor[order], sigma_rad[order]
     length = np.abs(phasor)
-    unit = phasor / np.where(length > 0, length, 1)
+    unit = np.divide(phasor, length, out=np.zeros_like(phasor), where=(length > 0) & np.isfinite(length))
     smooth = [lit & ~picture.beside_jumps(number) for number, lit in enumerate(picture.lit)]
     unit = np.where(np.all(smooth, axis=0), unit, 0)
     squares = _squares(unit)

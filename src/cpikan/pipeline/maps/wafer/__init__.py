@@ -1,0 +1,1 @@
+"""Wafer numbers of stored maps, streamed."""
