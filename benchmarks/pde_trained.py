@@ -1,7 +1,7 @@
 """Train two hidden layers on problems of the catalogue: errors of the recipe `trained` and of others, seed by seed.
 
     python benchmarks/pde_trained.py [--problems NAME ...] [--recipes NAME ...] [--seeds 0 1 2] [--seconds 60] [--add]
-    python benchmarks/pde_trained.py --problems burgers allen-cahn --recipes windows --seeds 0 --add
+    python benchmarks/pde_trained.py --problems burgers allen-cahn --recipes windows --seconds 600 --add
     python benchmarks/pde_trained.py --problems helmholtz-2d-1-4 --seeds 0 --seconds 300 --trace --add
     python benchmarks/pde_trained.py --picture
 
