@@ -1,6 +1,7 @@
 """How work grows with processes and subdomains, measured on the cores there are, and what that predicts for other machines.
 
-    python benchmarks/scaling.py measure      # results/scaling.csv: solves by 1 and 2 processes, maps by one core
+    python benchmarks/scaling.py measure      # results/scaling.csv: solves and maps by 1 and 2 processes
+    python benchmarks/scaling.py measure solves     # only these lines of it: solves, speeds, maps or shared
     python benchmarks/scaling.py predict      # results/scaling_predicted.csv: from those, and the machines named here
 
 Measured are processor seconds, of the process that used most of them, and bytes sent: others on the machine do not matter to
@@ -32,21 +33,32 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 MEASURED, PREDICTED = RESULTS / "scaling.csv", RESULTS / "scaling_predicted.csv"
-GRIDS = {1: ((8, 8), (16, 16)), 2: ((8, 8), (16, 8), (16, 16))}  # boxes along both axes, by processes
+GRIDS = {
+    1: ((8, 8), (16, 16), (32, 32)),
+    2: ((8, 8), (16, 8), (16, 16), (32, 32)),
+}  # boxes along both axes, by processes
 MODES = 10
 SIDES = (1024, 2048)  # of the maps
+SHARED_SIDE = 2048  # of the map that processes share
 DAY_S = 86400.0
 
 
 # --- measured --------------------------------------------------------------------------------------------------------
 
 
-def measure() -> None:
+def measure(which: Sequence[str] = ()) -> None:
     """Measure solves, maps, and the speed of a QR factorisation; lines that are there stay until theirs are measured."""
     known = {line["case"]: line for line in read(MEASURED)} if MEASURED.exists() else {}
-    for part in (*(lambda n=n: solved(n) for n in GRIDS), speeds, *(lambda n=n: [mapped(n)] for n in SIDES)):
-        known |= {line["case"]: line for line in part()}
-        write(MEASURED, list(known.values()))
+    parts = {
+        "solves": [lambda n=n: solved(n) for n in GRIDS],
+        "speeds": [speeds],
+        "maps": [lambda n=n: [mapped(n)] for n in SIDES],
+        "shared": [shared_map],
+    }
+    for name in which or parts:
+        for part in parts[name]:
+            known |= {line["case"]: line for line in part()}
+            write(MEASURED, list(known.values()))
 
 
 def speeds() -> list[dict[str, Any]]:
@@ -54,22 +66,27 @@ def speeds() -> list[dict[str, Any]]:
     return [{"case": "qr", "processor_s": qr_flops(), "what": "operations a second of a QR factorisation"}]
 
 
-def solved(processes: int) -> list[dict[str, Any]]:
-    """Solve by several processes, and take the figures of the one that worked longest."""
+def started(processes: int, *arguments: str) -> list[Any]:
+    """Start this script in several processes that share work; gives what each prints."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
-    started = [
+    running = [
         subprocess.Popen(
-            [sys.executable, __file__, "worker"],
+            [sys.executable, __file__, *arguments],
             env={**os.environ, **shared, "RANK": str(rank)},
             stdout=subprocess.PIPE,
             text=True,
         )
         for rank in range(processes)
     ]
-    found = [json.loads(one.communicate()[0]) for one in started]
+    return [json.loads(one.communicate()[0]) for one in running]
+
+
+def solved(processes: int) -> list[dict[str, Any]]:
+    """Solve by several processes, and take the figures of the one that worked longest."""
+    found = started(processes, "worker")
     lines = []
     for (rows, columns), *each in zip(GRIDS[processes], *found, strict=True):
         longest = max(each, key=lambda one: float(one["processor_s"]))
@@ -83,6 +100,7 @@ def solved(processes: int) -> list[dict[str, Any]]:
                 "bytes": max(one["bytes"] for one in each),
                 "megabytes": round(max(one["bytes"] for one in each) / 1e6, 4),
                 "relative_l2": each[0]["relative_l2"],
+                "heldout_residual": each[0]["heldout_residual"],
                 "what": "one solve: processor seconds, those of the series, bytes sent; of the process with most",
             }
         )
@@ -113,8 +131,62 @@ def worker() -> None:
             found = solve("poisson-2d", settings=SolveSettings(seconds=1e5, subdomains=cut, ranks=ranks))
             took = time.process_time() - begun
             figures = {"processor_s": round(took, 3), "series_s": round(series[0], 3), "bytes": ranks.sent - before}
-            lines.append({**figures, "relative_l2": found.metrics["relative_l2"]})
+            lines.append({**figures, **{name: found.metrics[name] for name in ("relative_l2", "heldout_residual")}})
     print(json.dumps(lines[1:]))
+
+
+def shared_map() -> list[dict[str, Any]]:
+    """Reconstruct frames of four wavelengths by method field, by one process and by two."""
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        simulated_frames(folder, SHARED_SIDE)
+        for processes in (1, 2):
+            each = started(processes, "map-worker", folder)
+            lines.append(
+                {
+                    "case": f"field {SHARED_SIDE} by {processes}",
+                    "boxes": SHARED_SIDE**2,
+                    "processes": processes,
+                    "processor_s": max(one["processor_s"] for one in each),
+                    "bytes": max(one["bytes"] for one in each),
+                    "megabytes": round(max(one["bytes"] for one in each) / 1e6, 4),
+                    "sha256": each[0]["sha256"],
+                    "what": "one map by method field: processor seconds, bytes sent; of the process with most",
+                }
+            )
+    return lines
+
+
+def map_worker(folder: str) -> None:
+    """Make a map twice, as one of the processes, and print the figures of the second time."""
+    from hashlib import sha256
+
+    import cpikan
+    from cpikan.pipeline.reconstruction.reconstruct import reconstruct_shared
+    from cpikan.pipeline.reconstruction.settings import ReconstructSettings
+    from cpikan.streaming.ranks import ranks_here
+
+    with ranks_here() as ranks:
+        output = Path(folder) / f"{ranks.size}.npy"
+        for _ in range(2):  # the first loads kernels
+            before, begun = ranks.sent + ranks.moved, time.process_time()
+            settings = ReconstructSettings(method="field", threads=1)
+            reconstruct_shared(
+                ranks, cpikan.open_stack(f"{folder}/s"), output, settings, progress=False, overwrite=True
+            )
+            took = time.process_time() - begun
+        sent = ranks.sent + ranks.moved - before
+    found = sha256(output.read_bytes()).hexdigest()[:12] if ranks.rank == 0 else ""
+    print(json.dumps({"processor_s": round(took, 3), "bytes": sent, "sha256": found}))
+
+
+def simulated_frames(folder: str, side: int) -> None:
+    """Simulate 16 frames of four wavelengths in ``folder``/s."""
+    run = [sys.executable, "-m", "cpikan", "simulate", f"{folder}/s", "--shape", f"{side}x{side}"]
+    for wavelength in ("5 um", "5.5 um", "6.05 um", "6.655 um"):
+        run += ["--wavelength", wavelength]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([*run, "--frames", "4", "--json"], check=True, **quiet)
 
 
 def mapped(side: int) -> dict[str, Any]:
@@ -122,12 +194,7 @@ def mapped(side: int) -> dict[str, Any]:
     import cpikan
 
     with tempfile.TemporaryDirectory() as folder:
-        run = [sys.executable, "-m", "cpikan", "simulate", f"{folder}/s", "--shape", f"{side}x{side}"]
-        for wavelength in ("5 um", "5.5 um", "6.05 um", "6.655 um"):
-            run += ["--wavelength", wavelength]
-        subprocess.run(
-            [*run, "--frames", "4", "--json"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        simulated_frames(folder, side)
         took = []
         for number in range(3):  # the first compiles
             begun = time.process_time()
@@ -202,13 +269,19 @@ def predict() -> None:
     measured = {line["case"]: line for line in read(MEASURED)}
     lines = [wafers(machine, wafer_on(machine, measured)) for machine in MACHINES]
     lines.append(enough(measured))
-    own, all_, fixed = fitted([line for name, line in measured.items() if name.startswith("solve")])
+    own, judged, fixed = fitted([line for name, line in measured.items() if name.startswith("solve")])
     lines.append(
-        {"case": "fit", "kind": "fitted", "own_s": round(own, 6), "all_s": round(all_, 6), "fixed_s": round(fixed, 4)}
+        {
+            "case": "fit",
+            "kind": "fitted",
+            "own_s": round(own, 6),
+            "judged_s": round(judged, 6),
+            "fixed_s": round(fixed, 4),
+        }
     )
     for boxes in (1024, 16384, 102400):
         for processes in (1, 2, 8, 100):
-            lines.append(solve_by(boxes, processes, (own, all_, fixed), measured))
+            lines.append(solve_by(boxes, processes, (own, judged, fixed), measured))
     write(PREDICTED, lines)
 
 
@@ -289,16 +362,16 @@ def simulated(machine: Machine, wafer: Wafer, count: int) -> tuple[float, dict[s
 
 
 def fitted(lines: Sequence[dict[str, str]]) -> tuple[float, float, float]:
-    """Fit processor seconds of the series as own * boxes of the process, and of all else as all * boxes + fixed."""
+    """Fit processor seconds of the series as own * boxes of the process, of all else as judged * those + fixed."""
     from scipy.optimize import nnls
 
     names = ("boxes", "processes", "series_s", "processor_s")
     boxes, processes, series, whole = (np.array([float(one[name]) for one in lines]) for name in names)
     own = float(np.mean(series * processes / boxes))
     rest = whole - series
-    table = np.stack([boxes, np.ones_like(boxes)], axis=1)
-    all_, fixed = nnls(table / rest[:, None], np.ones_like(rest))[0]  # errors relative
-    return own, float(all_), float(fixed)
+    table = np.stack([boxes / processes, np.ones_like(boxes)], axis=1)
+    judged, fixed = nnls(table / rest[:, None], np.ones_like(rest))[0]  # errors relative
+    return own, float(judged), float(fixed)
 
 
 def solve_by(
@@ -306,13 +379,11 @@ def solve_by(
 ) -> dict[str, Any]:
     """Say what a solve on so many boxes takes by so many processes, and what of it takes longest.
 
-    The topmost separator is a line of faces across the square, of as many unknowns per face as those measured; its triangle is
+    The topmost separator is a line of faces across the square; its triangle is
     joined and sent, those below it have half the unknowns every other level. Bytes in are none; out go the coefficients.
     """
-    own, all_, fixed = costs
-    one = measured["solve 16x16 by 2"]
-    unknowns = math.sqrt(float(one["bytes"]) / 8) / 16  # of a face, by the triangle that was sent
-    line = math.sqrt(boxes) * unknowns
+    own, judged, fixed = costs
+    line = math.sqrt(boxes) * 2 * MODES  # a mode of a face has two unknowns, the coefficients of the boxes at it
     levels = math.ceil(math.log2(processes)) if processes > 1 else 0
     shrink = [2.0 ** -(level // 2) for level in range(levels)]
     rate = float(measured["qr"]["processor_s"])
@@ -324,7 +395,8 @@ def solve_by(
     sent = sum(8 * (line * share) ** 2 for share in shrink)
     parts = {
         "own subdomains": own * boxes / processes + inside,
-        "judging the whole, in every process": all_ * boxes + fixed,
+        "judging": judged * boxes / processes,
+        "what every process does": fixed,
         "joining separators": joined,
         "bytes exchanged": sent / network + 2 * levels * latency,
         "bytes out": 8 * MODES**2 * boxes / network * (processes > 1),
@@ -356,8 +428,15 @@ def write(path: Path, lines: Sequence[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("measure", "predict", "worker"))
-    {"measure": measure, "predict": predict, "worker": worker}[parser.parse_args().what]()
+    parser.add_argument("what", choices=("measure", "predict", "worker", "map-worker"))
+    parser.add_argument("more", nargs="*", help="parts to measure; the folder of a map")
+    given = parser.parse_args()
+    {
+        "measure": measure,
+        "predict": lambda _: predict(),
+        "worker": lambda _: worker(),
+        "map-worker": lambda m: map_worker(*m),
+    }[given.what](given.more)
 
 
 if __name__ == "__main__":

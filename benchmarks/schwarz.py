@@ -1,10 +1,10 @@
 """Schwarz methods: corrections and time as boxes become more, with the coarse level and without it, beside nested dissection.
 
-    python benchmarks/schwarz.py [SYSTEM ...]
+    python benchmarks/schwarz.py [SYSTEM ...] [--methods additive ...]
 
 Systems are ten modes on 2x2 to 32x32 boxes of `poisson-2d`, and other problems on 4 x 4 boxes or graded knots; coupled by
-values and fluxes, one core, float64; of what is not linear the first step. Lines of these systems in results/schwarz.csv are
-replaced.
+values and fluxes, one core, float64; of what is not linear the first step. Lines of these systems and methods in
+results/schwarz.csv are replaced.
 `iterations` are corrections until rounding is reached (or 400 and the end of a run of GMRES); `processor_s` is elimination of
 the boxes, set-up and solve, without the rows that all have in common; `difference` is that of all coefficients from nested
 dissection, relative.
@@ -16,7 +16,7 @@ import argparse
 import csv
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
@@ -48,8 +48,8 @@ OTHERS = {
 SYSTEMS = {**GRIDS, **OTHERS}
 
 
-def lines(name: str) -> Iterator[dict[str, object]]:
-    """Solve the same system by every method."""
+def lines(name: str, methods: Sequence[str]) -> Iterator[dict[str, object]]:
+    """Solve the same system by methods, and by dissection, which they are compared with."""
     posed, cut, modes = SYSTEMS[name]
     given = posed()
     patches = Patchwork(given, cut, (modes,) * given.dimension, torch.ones(given.outputs, dtype=torch.float64))
@@ -57,7 +57,7 @@ def lines(name: str) -> Iterator[dict[str, object]]:
     begun = time.process_time()
     direct = solve_dissected(rows, patches.places, DAMPING)
     yield line(name, boxes, "dissection", "", direct.numel(), "", "", time.process_time() - begun)
-    for variant in VARIANTS:
+    for variant in methods:
         for coarse in ("yes", "no") if name in GRIDS and boxes <= WITHOUT else ("yes",):
             begun = time.process_time()
             system = InterfaceSystem(rows, patches.places, DAMPING)
@@ -78,23 +78,31 @@ def line(name: str, boxes: int, method: str, coarse: str, unknowns: int, *told: 
     return dict(zip(FIELDS, found, strict=True))
 
 
+def _place(one: dict[str, object]) -> tuple[int, int]:
+    order = ("dissection", *VARIANTS)
+    return list(SYSTEMS).index(str(one["system"])), order.index(str(one["method"]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=", ".join(SYSTEMS))
+    parser.add_argument("--methods", nargs="*", choices=VARIANTS, default=VARIANTS)
+    given = parser.parse_args()
     torch.set_num_threads(1)
     kept: list[dict[str, object]] = []
     if CSV.is_file():
         with CSV.open(newline="") as file:
             kept = list(csv.DictReader(file))
-    for name in parser.parse_args().systems or SYSTEMS:
-        kept = [one for one in kept if one["system"] != name]
-        for found in lines(name):
+    for name in given.systems or SYSTEMS:
+        solved = ("dissection", *given.methods)
+        kept = [one for one in kept if one["system"] != name or one["method"] not in solved]
+        for found in lines(name, given.methods):
             print(found, flush=True)
             kept.append(found)
         with CSV.open("w", newline="") as file:
             writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(sorted(kept, key=lambda one: list(SYSTEMS).index(str(one["system"]))))
+            writer.writerows(sorted(kept, key=_place))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 Every CASE (all of `CASES` by default) is solved once on one core in float64 and replaces its line in results/subdomains.csv;
 the clock of a solve is that of the process, so that others on the machine do not matter. `processor_s` is the solve without
-imports, `peak_mib` the largest resident memory of the process. `--picture` draws docs/images/subdomains.png.
+imports, `peak_mib` the largest resident memory of the process. `--picture` draws docs/images/couplings.png and
+subdomains.png.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from cpikan.physics.region_quadrature import quadrature
 from cpikan.physics.regions import box, disc
 
 CSV = Path(__file__).parent / "results" / "subdomains.csv"
-PICTURE = Path(__file__).parents[1] / "docs" / "images" / "subdomains.png"
+PICTURES = Path(__file__).parents[1] / "docs" / "images"
 FIELDS = (
     "case", "problem", "grid", "coupling", "recipe", "relative_l2", "value_jump", "slope_jump", "processor_s", "peak_mib",
     "boxes", "parameters", "trust",
@@ -160,15 +161,15 @@ CASES = {
     **{f"poisson {n}x{n} fbpinn": Case(POISSON, Subdomains((n, n), modes=10), seconds=120) for n in (8, 12)},
     "waves cpinn": Case(waves_1d, Subdomains(40, "cpinn")),
     "waves fbpinn": Case(waves_1d, Subdomains(40)),
-    "waves trained": Case(waves_1d, None, "trained"),
+    "waves trained": Case(waves_1d, None, "trained", 15.0),
     "waves default": Case(waves_1d, None),
     "frequencies cpinn": Case(waves_2d, Subdomains((12, 12), "cpinn", modes=20)),
-    "frequencies trained": Case(waves_2d, None, "trained"),
-    "frequencies default": Case(waves_2d, None),
+    "frequencies trained": Case(waves_2d, None, "trained", 15.0),
+    "frequencies default": Case(waves_2d, None, seconds=15.0),
     "helmholtz cpinn": Case(HELMHOLTZ, Subdomains((4, 4), "cpinn")),
-    "helmholtz fbpinn": Case(HELMHOLTZ, Subdomains((4, 4), modes=19)),
-    "helmholtz trained": Case(HELMHOLTZ, None, "trained"),
-    "helmholtz default": Case(HELMHOLTZ, None),
+    "helmholtz fbpinn": Case(HELMHOLTZ, Subdomains((4, 4), modes=21, overlap=0.25)),
+    "helmholtz trained": Case(HELMHOLTZ, None, "trained", 15.0),
+    "helmholtz default": Case(HELMHOLTZ, None, seconds=15.0),
     "layer": Case(layer, Subdomains(coupling="cpinn", knots=LAYERED, modes=16), seconds=60),
     "conductors": Case(conductors, Subdomains((4, 4), "cpinn"), seconds=60),
     "holes": Case(holes, Subdomains((6, 6), "cpinn", modes=15), seconds=60),
@@ -267,7 +268,49 @@ def draw() -> None:
         told = f"relative L2 {error_of(found):.0e}\nlargest jump of values {across:.0e}"
         column[1].set_title(told, fontsize=10)
     figure.tight_layout()
-    figure.savefig(PICTURE, dpi=80)
+    figure.savefig(PICTURES / "subdomains.png", dpi=80)
+
+
+def draw_couplings() -> None:
+    """Draw values with subdomains, and below what jumps along the first cut, of the same problem by every coupling."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 3, figsize=(12, 7))
+    ticks = np.linspace(0, 1, 241)
+    grid = np.stack(np.meshgrid(ticks, ticks, indexing="ij"), axis=-1)
+    for column, coupling in zip(axes.T, ("fbpinn", "xpinn", "cpinn"), strict=True):
+        found = solved(Case(POISSON, Subdomains((3, 3), coupling, modes=6)))
+        shown = column[0].pcolormesh(ticks, ticks, found(grid)[..., 0].T, cmap="viridis", rasterized=True)
+        figure.colorbar(shown, ax=column[0], shrink=0.75)
+        for number, pieces in enumerate(found.field.partition.axes):
+            line, band = (
+                (column[0].axvline, column[0].axvspan) if number == 0 else (column[0].axhline, column[0].axhspan)
+            )
+            for cut in pieces.cuts:
+                line(cut, color="white", linewidth=0.6)
+                if pieces.ramp:
+                    band(cut - pieces.ramp / 2, cut + pieces.ramp / 2, color="white", alpha=0.2, linewidth=0)
+        column[0].set_aspect("equal")
+        column[0].set_title(f"{coupling}: relative L2 {error_of(found):.0e}", fontsize=10)
+        cut = found.field.partition.axes[0].cuts[0]
+        jets = [jet_on(found, np.nextafter(cut, end), ticks) for end in (0.0, 1.0)]
+        for name, below, above in zip(("value", "slope", "bend"), *jets, strict=True):
+            column[1].semilogy(ticks, np.abs(above - below) + 1e-17, label=f"jump of the {name}")
+        column[1].set(xlabel="y", ylim=(3e-18, 1), title="across the first cut")
+        column[1].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(PICTURES / "couplings.png", dpi=80)
+
+
+def jet_on(found: Solution, x: float, y: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Evaluate a solution with its first and second derivative by x along a line."""
+    points = torch.from_numpy(np.stack([np.full_like(y, x), y], axis=-1))
+    with torch.no_grad():
+        jet = found.field.jet(points)
+    return jet.value[:, 0].numpy(), jet.gradient[:, 0, 0].numpy(), jet.second[:, 0, 0].numpy()
 
 
 def main() -> None:
@@ -277,6 +320,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.picture:
+        draw_couplings()
         draw()
     elif len(given.cases) == 1:
         found = row(given.cases[0])

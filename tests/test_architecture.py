@@ -49,6 +49,7 @@ FLOORS = {  # docs: the house; a module imports from its own floor or below
     "images": 6,
     "pipeline": 7,
     "report": 8,
+    "viewer": 8,
     "pipeline.jobs": 9,  # a job also writes the report
     "cli": 10,
     "__main__": 11,

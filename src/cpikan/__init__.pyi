@@ -29,9 +29,13 @@ from .images.patches.dataset import WaferPatchDataset as WaferPatchDataset
 from .images.training.config import TrainConfig as TrainConfig
 from .learning.curriculum import Curriculum as Curriculum
 from .learning.curriculum import solve_curriculum as solve_curriculum
+from .learning.local import Local as Local
 from .learning.losses.ritz import Ritz as Ritz
 from .learning.losses.sobolev import Sobolev as Sobolev
 from .learning.losses.weak import Weak as Weak
+from .learning.mosaic_flow import HarmonicBox as HarmonicBox
+from .learning.mosaic_flow import MosaicFlow as MosaicFlow
+from .learning.mosaic_levels import solve_mosaic as solve_mosaic
 from .learning.recipes import Recipe as Recipe
 from .learning.samplers.adaptive_residual import AdaptiveResidualSampler as AdaptiveResidualSampler
 from .learning.samplers.causal_slab import CausalSlabSampler as CausalSlabSampler
@@ -43,6 +47,8 @@ from .learning.solution import Solution as Solution
 from .learning.solution import load_solution as load_solution
 from .learning.solve_settings import SolveSettings as SolveSettings
 from .learning.solver import solve as solve
+from .learning.stack import StackLevel as StackLevel
+from .learning.stack import solve_stack as solve_stack
 from .learning.subdomains import Subdomains as Subdomains
 from .partition import Partition as Partition
 from .physics.catalogue import problem as problem
@@ -58,6 +64,8 @@ from .pipeline.jobs.job import Job as Job
 from .pipeline.jobs.job import run as run
 from .pipeline.maps.height_map import HeightMap as HeightMap
 from .pipeline.maps.height_map import open_height_map as open_height_map
+from .pipeline.maps.wafer.measure import wafer_numbers as wafer_numbers
+from .pipeline.maps.wafer.settings import WaferSettings as WaferSettings
 from .pipeline.reconstruction.reconstruct import reconstruct as reconstruct
 from .pipeline.stacks.stack import FrameStack as FrameStack
 from .pipeline.stacks.stack import open_stack as open_stack

@@ -13,7 +13,7 @@ from torch.func import jacrev
 import cpikan
 from cpikan.errors import InputError
 from cpikan.fields.embedded import EmbeddedField
-from cpikan.fields.embeddings import FourierEmbedding, PeriodicEmbedding, embedding_of
+from cpikan.fields.embeddings import EvenEmbedding, FourierEmbedding, PeriodicEmbedding, embedding_of
 from cpikan.fields.files import load_field, save_field
 from cpikan.fields.functional import functional, named_parameters, parameter_vector
 from cpikan.fields.jet_tape import JetTape
@@ -53,6 +53,26 @@ def test_nodes_of_a_periodic_embedding_are_waves_and_the_other_axis():
     waves = [math.cos(angle), math.sin(angle), math.cos(2 * angle), math.sin(2 * angle)]
     assert embedding.width == 5
     assert embedding(x)[0].tolist() == pytest.approx([0.3, *waves], abs=1e-15)
+
+
+def test_a_network_behind_an_even_embedding_is_even_and_periodic():
+    inner = make_field("scaled-cpikan", [2, 6, 2], 3, None, 1)
+    field = EmbeddedField(inner, EvenEmbedding(2, [0]), BOX)
+    x = points()
+    mirrored, shifted = x.clone(), x + torch.tensor([3.0, 0.0], dtype=torch.float64)
+    mirrored[:, 0] = 1.0 - x[:, 0]  # the middle is 0.5, the period 3
+    sign = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+    jet, turned, moved = (field.jet(at, "full") for at in (x, mirrored, shifted))
+    assert same(jet.value, turned.value) <= 1e-13
+    assert same(jet.gradient * sign, turned.gradient) <= 1e-12
+    assert same(jet.second * sign[:, None] * sign, turned.second) <= 1e-11
+    assert same(jet.second, moved.second) <= 1e-11
+    truth = torch.func.vmap(torch.func.hessian(lambda at: field(at[None])[0]))(x)
+    assert same(jet.second, truth) <= 1e-11
+    assert not same(field(x), field(x + torch.tensor([0.1, 0.0], dtype=torch.float64))) <= 1e-3
+    assert EvenEmbedding(2, [1])(x)[0].tolist() == pytest.approx(
+        [float(x[0, 0]), math.cos(math.pi * x[0, 1])], abs=1e-15
+    )
 
 
 def test_products_of_fourier_features_are_the_kernel_of_their_scale():
@@ -113,6 +133,7 @@ def test_settings_come_back_and_change_the_nodes():
     for one, other in (
         (PeriodicEmbedding(2, [0], 2), PeriodicEmbedding(2, [1], 2)),
         (PeriodicEmbedding(2, [0, 1], 2), PeriodicEmbedding(2, [0, 1], 3)),
+        (EvenEmbedding(2, [0]), EvenEmbedding(2, [0, 1])),
         (FourierEmbedding(2, 4), FourierEmbedding(2, 6)),
         (FourierEmbedding(2, 4), FourierEmbedding(2, 4, 0.7)),
         (FourierEmbedding(2, 4), FourierEmbedding(2, 4, start=Start(1))),
@@ -136,6 +157,8 @@ def test_settings_come_back_and_change_the_nodes():
         (lambda: PeriodicEmbedding(2, [0, 0]), r"periodic axes \[0, 0\] of 2"),
         (lambda: PeriodicEmbedding(2, [2]), r"periodic axes \[2\] of 2"),
         (lambda: PeriodicEmbedding(2, [0], 0), "0 waves of a period: give at least 1"),
+        (lambda: EvenEmbedding(2, [2]), r"even axes \[2\] of 2: give some of 0 to 1, each once"),
+        (lambda: EvenEmbedding(2, [0.5]), "an even axis is 0.5: give numbers of axes"),
         (lambda: FourierEmbedding(2, 5), "5 Fourier features: give an even number"),
         (lambda: FourierEmbedding(2, 4, [1.0, -1.0]), r"sigma \[1.0, -1.0\] of Fourier features"),
         (

@@ -14,9 +14,9 @@ from cpikan.cli import main
 from cpikan.errors import InputError, ResumeError
 from cpikan.fields.functional import parameter_vector
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
-from cpikan.learning import curriculum
 from cpikan.learning.balancers.boundary_first import BoundaryFirst
 from cpikan.learning.balancers.kernel_traces import KERNEL_TRACES
+from cpikan.learning.chain import stage_settings
 from cpikan.learning.curriculum import Curriculum, solve_curriculum
 from cpikan.learning.methods.adam import Adam
 from cpikan.learning.methods.geodesic import GeodesicLevenberg
@@ -112,7 +112,7 @@ def test_stages_share_the_steps_and_leave_what_they_do_not_use():
     assert [row["iterations"] for row in rows] == [10, 45, 45]
     assert rows[0]["stop_reason"] == "asked"
     done = {"number": 1, "seconds": 3.0, "iterations": 10}  # 6 s and 20 steps are left for two
-    share = curriculum._stage(SolveSettings(seconds=9.0, steps=30), done, 3, None)
+    share = stage_settings(SolveSettings(seconds=9.0, steps=30), done, 3)
     assert (share.seconds, share.steps) == (3.0, 10)
     late = solved(THREE, plenty, seconds=1e-9)  # no time at all: each takes a step, and the last is what was asked for
     assert late.problem is THREE.problems[-1]

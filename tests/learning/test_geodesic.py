@@ -21,7 +21,7 @@ from cpikan.learning.samplers.points import Points
 from cpikan.learning.shared_tape import SharedTape
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.stop_reason import StopReason
-from cpikan.learning.trained import trained
+from cpikan.learning.trained import trained, widened
 from cpikan.learning.unknowns import output_vector, set_output_vector
 from cpikan.physics.catalogue import problem
 from cpikan.physics.exact_conditions import with_exact_conditions
@@ -172,6 +172,29 @@ def test_the_recipe_trains_two_hidden_layers_behind_exact_walls():
     assert found.metrics["output_share"] == pytest.approx(31 / found.metrics["parameters"])
     assert found.metrics["trained"] is (found.metrics["output_share"] <= 0.15)
     assert found.metrics["frozen_over_found"] > 100
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 3, 7])
+def test_the_output_has_its_share_of_the_parameters_whatever_the_number_of_outputs(outputs):
+    hidden = RECIPES["trained"].hidden
+    given = [2, *hidden, outputs]
+    wide = widened(given, 5, 0.15)
+    assert (wide[0], wide[-2:]) == (2, given[-2:])
+
+    def share(widths):
+        drawn = ScaledCPIKAN(widths, 5)
+        return drawn.output_coefficients().numel() / parameter_vector(drawn).numel()
+
+    assert share(wide) <= 0.15
+    assert share([2, wide[1] - 1, *wide[2:]]) > 0.15 or wide == given  # no wider than it has to be
+    assert (wide == given) == (share(given) <= 0.15)
+    assert widened([2, 8, outputs], 5, 0.01) == [2, 8, outputs]
+
+
+def test_the_recipe_draws_the_wider_network():
+    flow = RECIPES["trained"].network(problem("kovasznay"), 0)
+    assert flow.widths == (2, 15, 12, 3)
+    assert flow.output_coefficients().numel() <= 0.15 * parameter_vector(flow).numel()
 
 
 def test_a_network_that_is_given_is_compared_with_itself_as_it_was():

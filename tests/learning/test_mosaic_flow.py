@@ -6,12 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from scipy.sparse import diags_array, eye_array, kron
-from scipy.sparse.linalg import spsolve
 
 from cpikan.errors import InputError
 from cpikan.learning.learned_box import random_edges, train_box
-from cpikan.learning.mosaic_flow import HarmonicBox, MosaicFlow, nested_start, smooth_start
+from cpikan.learning.mosaic_flow import HarmonicBox, MosaicFlow, harmonic, smooth_start
+from cpikan.learning.mosaic_levels import solve_mosaic
 
 
 def edged(shape, seed=0):
@@ -21,22 +20,14 @@ def edged(shape, seed=0):
     return values
 
 
-def harmonic(values):
-    """The solution of the five-point equations on the whole grid, by one sparse factor."""
-    rows, columns = (n - 2 for n in values.shape)
-
-    def line(n):
-        return diags_array([-np.ones(n - 1), 2 * np.ones(n), -np.ones(n - 1)], offsets=[-1, 0, 1], shape=(n, n))
-
-    right = np.zeros((rows, columns))
-    right[0] += values[0, 1:-1]
-    right[-1] += values[-1, 1:-1]
-    right[:, 0] += values[1:-1, 0]
-    right[:, -1] += values[1:-1, -1]
-    found = values.copy()
-    system = kron(line(rows), eye_array(columns)) + kron(eye_array(rows), line(columns))
-    found[1:-1, 1:-1] = spsolve(system.tocsc(), right.ravel()).reshape(rows, columns)
-    return found
+def test_the_equations_of_the_whole_grid_are_solved():
+    """What every box is compared with leaves no residual, and keeps the edge."""
+    values = edged((7, 11))
+    found = harmonic(values)
+    left = found[:-2, 1:-1] + found[2:, 1:-1] + found[1:-1, :-2] + found[1:-1, 2:] - 4 * found[1:-1, 1:-1]
+    assert np.abs(left).max() < 1e-13
+    np.testing.assert_array_equal(edge_of(found), values)
+    assert not values[1:-1, 1:-1].any()
 
 
 def test_a_box_is_solved_for_any_values_on_its_edge():
@@ -84,19 +75,35 @@ def edge_of(values):
     return found
 
 
-def test_starts_keep_the_edge_and_a_nested_one_saves_sweeps():
-    flow = MosaicFlow(HarmonicBox(4), 4, (16, 16))
-    y, x = np.mgrid[0:33, 0:33] / 32
-    values = edge_of(np.sin(3 * x) * np.exp(y) + np.cos(9 * y) * x)
-    starts = {"plain": smooth_start(values), "nested": nested_start(flow, values, 20)}
-    wanted = harmonic(values)
-    left = {}
-    for name, start in starts.items():
-        np.testing.assert_array_equal(edge_of(start), values)
-        left[name] = np.abs(flow.solve(start, most=10).values - wanted).max()
-    assert left["nested"] < 0.1 * left["plain"]
-    linear = edge_of(2 * x - 3 * y + 1)
-    np.testing.assert_allclose(smooth_start(linear), 2 * x - 3 * y + 1, rtol=0, atol=1e-14)
+def test_the_smooth_start_keeps_the_edge_and_holds_what_is_linear():
+    y, x = np.mgrid[0:9, 0:13] / 8
+    values = edge_of(np.sin(3 * x) * np.exp(y))
+    np.testing.assert_array_equal(edge_of(smooth_start(values)), values)
+    np.testing.assert_allclose(smooth_start(edge_of(2 * x - 3 * y + 1)), 2 * x - 3 * y + 1, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("halves", [(16, 16), (8, 32), (6, 10)])
+def test_levels_reach_the_solution_of_the_grid_in_few_sweeps(halves):
+    """However many boxes: without them as many times as many sweeps as there are boxes on the way, squared."""
+    flow = MosaicFlow(HarmonicBox(4), 4, halves)
+    values = edged(flow.shape, 2)
+    found = solve_mosaic(flow, values, 1e-12)
+    np.testing.assert_allclose(found.values, harmonic(values), rtol=0, atol=2e-11)
+    assert found.sweeps <= 60
+    np.testing.assert_array_equal(edge_of(found.values), values)
+    if halves == (16, 16):
+        assert flow.solve(values, 1e-12).sweeps > 6 * found.sweeps
+
+
+def test_levels_of_a_learned_box_have_its_own_fixed_point():
+    box = train_box(4, hidden=12, degree=1, steps=20, seed=1)
+    flow = MosaicFlow(box, 4, (8, 8))
+    y, x = np.mgrid[0:17, 0:17] / 16
+    values = edge_of(np.sin(3 * x) * np.exp(y))
+    plain, levels = flow.solve(smooth_start(values), 1e-10, 2000), solve_mosaic(flow, values, 1e-10)
+    # what is left after a change of d at a rate q is d q / (1 - q)
+    np.testing.assert_allclose(levels.values, plain.values, rtol=0, atol=1e-7)
+    assert levels.sweeps < plain.sweeps
 
 
 def test_a_learned_box_leaves_its_own_error():
@@ -122,3 +129,5 @@ def test_what_cannot_be_is_refused():
         MosaicFlow(HarmonicBox(4), 4, (1, 4))
     with pytest.raises(InputError, match=r"values of shape \(3, 3\): give \(5, 5\)"):
         MosaicFlow(HarmonicBox(4), 4, (2, 2)).solve(np.zeros((3, 3)))
+    with pytest.raises(InputError, match=r"values of shape \(3, 3\): give \(5, 5\)"):
+        solve_mosaic(MosaicFlow(HarmonicBox(4), 4, (2, 2)), np.zeros((3, 3)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import pytest
@@ -9,12 +10,14 @@ import torch
 
 from cpikan.errors import InputError
 from cpikan.fields.functional import parameter_vector
+from cpikan.learning.balancers.kinds import balancer_named
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.combinators import Sequential
 from cpikan.learning.methods.adam import Adam
 from cpikan.learning.methods.gradient_descent import GradientDescent
 from cpikan.learning.recipes import Recipe
 from cpikan.learning.runner import Budget, Runner
+from cpikan.learning.samplers.kinds import make_sampler
 from cpikan.learning.samplers.points import Points
 from cpikan.learning.shared_objective import divided
 from cpikan.learning.solver import SolveSettings, solve
@@ -26,18 +29,19 @@ from cpikan.streaming.run_store import RunStore
 from thread_ranks import together
 
 ADAM = Adam(100, 5e-3)
+POINTS = Points(60, 20)
 SMALL = Recipe("small", "a few steps", (ADAM,), hidden=(3,), degree=3)
 
 
-def trained(ranks, problem, cut, steps, method=ADAM, folder=None):
+def trained(ranks, problem, cut, steps, method=ADAM, folder=None, points=POINTS, balancer=MEAN_SQUARES):
     """A run of some steps, from the state in a folder where there is one."""
     problem = problem_named(problem)
     posed = cut.coupled(problem)
     store = None if folder is None else RunStore(folder, {}, resume=True, reading=ranks.rank > 0)
     run = Runner(posed, Budget(1e4, steps), store=store, ranks=ranks)
-    network, points = cut.network(problem, SMALL, 0), Points(60, 20)
-    if not run.resume(network, points, MEAN_SQUARES):
-        run.place(network, points, MEAN_SQUARES)
+    network = cut.network(problem, SMALL, 0)
+    if not run.resume(network, points, balancer):
+        run.place(network, points, balancer)
     run.run(Sequential((method,)))
     if store is not None:
         store.close()
@@ -66,6 +70,24 @@ def test_steps_of_several_processes_are_those_of_one(problem, counts, coupling, 
             torch.testing.assert_close(
                 unknowns_of(run.iterate.field), unknowns_of(alone.iterate.field), rtol=1e-8, atol=0
             )
+
+
+def test_points_that_move_and_weights_that_change_do_so_alike():
+    """Sampler and balancer look at the whole field of all processes, which then share the new points."""
+    cut, points = Subdomains(4, "xpinn"), make_sampler("rad", POINTS, 3)
+    balancer = balancer_named("gradnorm", problem_named("poisson-1d"))
+    balancer = dataclasses.replace(balancer, every=4)
+    more = {"points": points, "balancer": balancer}
+    alone = trained(ALONE, "poisson-1d", cut, 9, **more)
+    still = trained(ALONE, "poisson-1d", cut, 9)
+    wanted, moved = parameter_vector(alone.iterate.field), alone.iterate.objective.sets["equation"].points
+    assert not torch.equal(moved, still.iterate.objective.sets["equation"].points)
+    assert alone.iterate.objective.weights != still.iterate.objective.weights
+    for run in together(3, lambda ranks: trained(ranks, "poisson-1d", cut, 9, **more)):
+        assert torch.equal(run.iterate.objective.sets["equation"].points, moved)
+        assert run.iterate.objective.weights == pytest.approx(alone.iterate.objective.weights, rel=1e-8)
+        torch.testing.assert_close(parameter_vector(run.iterate.field), wanted, rtol=1e-8, atol=1e-10)
+        assert run.iterate.best_cost == pytest.approx(alone.iterate.best_cost, rel=1e-8)
 
 
 def test_the_gradient_is_that_of_the_whole_cost_and_bytes_go_with_the_points_that_two_hold():
@@ -125,8 +147,6 @@ def test_a_checkpoint_goes_on_with_another_number_of_processes(tmp_path):
     [
         ("lbfgs", {}, "recipe lbfgs for 2 processes: give default"),
         ("adam", {"batch": 10}, "mini-batches for 2 processes"),
-        ("adam", {"balancer": "gradnorm"}, "weights that change for 2 processes"),
-        ("adam", {"points": "rad"}, "points that move for 2 processes"),
         ("adam", {"callback": print}, "a callback for 2 processes"),
         ("adam", {"loss_mode": "weak"}, "another loss mode for 2 processes"),
         ("adam", {"direction": "config"}, "a direction for 2 processes"),

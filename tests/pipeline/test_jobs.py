@@ -40,8 +40,8 @@ JOBS = {
         "finetune", "frames", "model", {"steps": 7, "loss": {"physics": 1.0, "smoothness": {"weight": 0.5}}}
     ),
     "evaluate": Job("evaluate", "out.zarr", settings={"truth": 'a "quoted" näme.npy', "remove": "tilt"}),
-    "wafer": Job("wafer", "out.zarr", settings={"diameter": "200 mm", "back": "b.npy", "sites": "20x20mm"}),
     "convert": Job("convert", "out.zarr", "out.sdf", {"overwrite": True}),
+    "wafer": Job("wafer", "out.zarr", settings={"diameter": "200 mm", "back": "b.npy", "sites": "20x20mm"}),
     "solve": Job("solve", "poisson-1d", settings={"seconds": 1.5, "seeds": 2}),
     "ablate": Job("ablate", output="folder", settings={"problems": ["beam"], "parts": ["sampler=rad"], "pairs": True}),
 }

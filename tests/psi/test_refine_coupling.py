@@ -134,7 +134,7 @@ def test_one_tile_is_as_it_was():
 def test_only_a_surface_for_its_own_sake_is_coupled(measuring, monkeypatch):
     """Orders of hybrid and auto are decided by the tiles as they were."""
     asked = []
-    monkeypatch.setattr(field, "couple", lambda closed, empty: asked.append(1) or closed)
+    monkeypatch.setattr(field, "couple", lambda closed, empty, ranks: asked.append(1) or closed)
     truth, noise = surface()
     coarse = coarse_of(truth + noise)
     if measuring:

@@ -7,16 +7,22 @@ import itertools
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from exchange_contract import EPS32, ExchangeContract, in_memory, marked
+import tifffile
+from exchange_contract import ExchangeContract
+from PIL import Image, PngImagePlugin
 
 from cpikan.errors import InputError
+from cpikan.pipeline.maps import height_map
 from cpikan.pipeline.maps.convert import convert_map
 from cpikan.pipeline.maps.height_map import open_height_map
+from cpikan.storage.instruments import mesh
+from exchange_maps import EPS32, in_memory, marked
 
 
 def refused(path: Path, data: bytes, words: str) -> None:
@@ -339,8 +345,11 @@ class TestDatx(ExchangeContract):
     def test_a_file_that_is_cut_short_is_refused(self, tmp_path: Path) -> None:
         path = self.written(tmp_path, marked())
         data = path.read_bytes()
-        for keep in (0, 100, len(data) // 2, len(data) - 3000):
-            refused(path, data[:keep], "damaged|truncated")
+        refused(path, b"", "does not begin as HDF5")
+        for keep in (100, len(data) // 2, len(data) - 1):
+            refused(path, data[:keep], "it is truncated")
+        moved = data[:700] + data[684:]  # the library does not come back from some of these
+        refused(path, moved, "its header does not belong to its data")
 
     def test_fringes_are_scaled_and_other_units_are_refused(self, tmp_path: Path) -> None:
         path = self.written(tmp_path, marked())
@@ -387,3 +396,222 @@ def test_nanofocus(tmp_path: Path) -> None:
         changed = bytearray(head)
         struct.pack_into(form, changed, at, value)
         refused(path, bytes(changed) + codes.tobytes(), words)
+
+
+class TestCsv(ExchangeContract):
+    suffix = ".csv"
+    keeps_wavelengths = True
+    relative = 1e-8  # nine digits, of which the ninth is rounded: less than half a unit of float32, which comes back
+    head = 120
+
+    def test_single_and_double_precision_come_back_exactly(self, tmp_path: Path) -> None:
+        for heights in (marked(), marked().astype(np.float64) / 3):
+            found = np.asarray(open_height_map(self.written(tmp_path, heights)).height_nm, heights.dtype)
+            np.testing.assert_array_equal(found, heights)
+
+    def test_a_file_that_is_cut_short_is_refused(self, tmp_path: Path) -> None:
+        """A table cannot tell that rows are lacking, but it does of a row, and of a unit."""
+        path = self.written(tmp_path, marked())
+        data = path.read_bytes()
+        refused(path, data[: len(data) // 2], "numbers, where the first row has 26")
+        refused(path, data[:8], "does not say the unit")
+        refused(path, b"", "does not say the unit")
+        refused(path, b"# unit: nm\n", "hold pixels")
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("# unit: um\n1;2,5\n;-3\n", [[1000, 2500], [np.nan, -3000]]),
+            ("% Unit = nm\n\n1\t2\n***\tBAD\n\n", [[1, 2], [np.nan, np.nan]]),
+            ("#unit:mm\n1 2 3\n4 5 nan", [[1e6, 2e6, 3e6], [4e6, 5e6, np.nan]]),
+            ('# unit: nm\n1,"No Data"\n3,-\n', [[1, np.nan], [3, np.nan]]),
+            ("# unit: nm\n1\n\nnan\n3\n", [[1], [np.nan], [3]]),
+        ],
+    )
+    def test_tables_of_others(self, text: str, expected: list[list[float]], tmp_path: Path) -> None:
+        (tmp_path / "x.csv").write_text(text)
+        np.testing.assert_allclose(open_height_map(tmp_path / "x.csv").height_nm[:], expected, rtol=1e-15)
+
+    def test_what_is_no_number(self, tmp_path: Path) -> None:
+        refused(tmp_path / "x.csv", b"# unit: nm\n1,2\n3,bread\n", "line 3, holds 'bread'")
+        refused(tmp_path / "x.csv", b"# unit: parsec\n1,2\n", "names the unit 'parsec'")
+        refused(tmp_path / "x.csv", b"# unit: nm\n# pixel: 5\n1,2\n", "has no unit")
+
+
+class TestXyz(ExchangeContract):
+    suffix = ".xyz"
+    keeps_wavelengths = True
+    relative = 1e-8
+    head = 120
+
+    def pixel_error(self) -> float:
+        return 1e-9  # said in the head, else from places of 12 digits
+
+    def test_a_file_that_is_cut_short_is_refused(self, tmp_path: Path) -> None:
+        """A list of points cannot tell that some are lacking, but it does of a unit, and half a line."""
+        path = self.written(tmp_path, marked())
+        data = path.read_bytes()
+        refused(path, data[:8], "does not say the unit")
+        refused(path, b"# unit: m\n", "holds no points")
+        refused(path, b"# unit: m\n0 0 1\n1 0\n", "damaged|other than x, y and z")
+
+    def test_points_in_any_order_with_some_left_out(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(3)
+        heights = marked((7, 9))
+        rows, columns = np.nonzero(~np.isnan(heights))
+        order = rng.permutation(len(rows))
+        for sign, told in ((1, "# y: down\n"), (-1, "# y: up\n")):
+            lines = [
+                f"{3 * columns[i]},{sign * 2 * rows[i] + 50},{heights[rows[i], columns[i]] / 1000!s}" for i in order
+            ]
+            (tmp_path / "x.xyz").write_text("# unit: um\n" + told + "\n".join(lines))
+            opened = open_height_map(tmp_path / "x.xyz")
+            np.testing.assert_allclose(opened.height_nm[:], heights, rtol=1e-6)
+            assert opened.pixel_um == pytest.approx((2.0, 3.0), rel=1e-12)
+            assert opened.notes == ()
+        (tmp_path / "x.xyz").write_text("# unit: um\n" + "\n".join(lines))
+        assert "does not say whether y grows upwards" in open_height_map(tmp_path / "x.xyz").notes[0]
+
+    def test_points_on_no_grid(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.xyz"
+        refused(path, b"# unit: m\n0 0 1\n1 0 1\n2.3 0 1\n", "x lie on no grid")
+        refused(path, b"# unit: m\n" + b"".join(b"%d %d 1\n" % (n, n) for n in range(200)), "they lie on no grid")
+        refused(path, b"# unit: m\nnan 0 1\n", "a point without x")
+
+
+class TestPng(ExchangeContract):
+    suffix = ".png"
+    keeps_wavelengths = True
+    head = 500
+    last = 16  # less than the check of the last pixels
+
+    def absolute_nm(self, heights: np.ndarray) -> float:
+        """Half of one of 65534 steps."""
+        low, high = np.nanmin(heights, initial=np.inf), np.nanmax(heights, initial=-np.inf)
+        return max(0.0, float(high) - float(low)) / 65534 / 2 * (1 + 1e-9) + 1e-12
+
+    def test_any_program_sees_the_values(self, tmp_path: Path) -> None:
+        path = self.written(tmp_path, marked())
+        with Image.open(path) as picture:
+            values = np.array(picture)
+            texts = dict(picture.text)  # type: ignore[attr-defined]
+        assert values.dtype == np.uint16
+        np.testing.assert_array_equal(values == 0, np.isnan(marked()))
+        low, high = (float(texts[f"Gwy::Z{name}"]) for name in ("Min", "Max"))
+        found = low + values / 65535 * (high - low)
+        np.testing.assert_allclose(
+            found[values > 0] * 1e9, marked()[values > 0], atol=1.01 * self.absolute_nm(marked())
+        )
+        assert float(texts["Gwy::YReal"]) == pytest.approx(19 * 2.5e-6, rel=1e-12)
+
+    def picture(self, path: Path, texts: dict[str, str], values: np.ndarray) -> Path:
+        info = PngImagePlugin.PngInfo()
+        for key, text in texts.items():
+            info.add_text(key, text)
+        Image.fromarray(values).save(path, pnginfo=info)
+        return path
+
+    def test_pictures_of_gwyddion_and_of_nobody(self, tmp_path: Path) -> None:
+        values = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
+        texts = {"Gwy::ZMin": "-1e-6", "Gwy::ZMax": "2e-6", "Gwy::ZUnit": "m", "Gwy::XYUnit": "m"}
+        texts |= {"Gwy::XReal": "8e-6", "Gwy::YReal": "3e-6"}
+        opened = open_height_map(self.picture(tmp_path / "x.png", texts, values))
+        np.testing.assert_allclose(opened.height_nm[:], -1000 + values / 65535 * 3000, rtol=1e-12, atol=1e-9)
+        assert opened.pixel_um == pytest.approx((1.0, 2.0), rel=1e-12)
+        for changes, words in (
+            ({"Gwy::ZUnit": "V"}, "heights in V"),
+            ({"Gwy::ZMax": "-1e-6"}, "a range of 0"),
+            ({"cpikan": '{"unit": "nm", "scale": 0}'}, "a scale of 0"),
+            ({"cpikan": '{"scale": 1}'}, "without a unit"),
+        ):
+            path = self.picture(tmp_path / "x.png", texts | changes, values)
+            refused(path, path.read_bytes(), words)
+        path = self.picture(tmp_path / "x.png", {}, values)
+        refused(path, path.read_bytes(), "does not say what its grey values mean")
+        path = self.picture(tmp_path / "x.png", texts, values.astype(np.uint8))
+        refused(path, path.read_bytes(), "8 bits of colour kind 0")
+
+
+def bumps(shape: tuple[int, int]) -> np.ndarray:
+    heights = marked(shape)
+    heights[0], heights[:, 0], heights[-1] = np.nan, np.nan, np.nan  # cut away
+    return heights
+
+
+@pytest.mark.parametrize("bands", [1, 1 << 20])
+def test_meshes_are_one_surface_seen_from_above(bands: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Corners are the points of the crop, facets look up, each edge is shared by two facets or is one of the border."""
+    monkeypatch.setattr(height_map, "_BLOCK_PIXELS", bands)  # rows of a band
+    heights = bumps((9, 12))
+    for suffix in (".stl", ".ply"):
+        result = convert_map(in_memory(heights), tmp_path / f"x{suffix}")
+        assert "lengths are mm" in result["warnings"][0]
+        assert "rows 1 to 7 and columns 1 to 11" in result["warnings"][0]
+    data = (tmp_path / "x.stl").read_bytes()
+    (count,) = struct.unpack_from("<I", data, 80)
+    facets = np.frombuffer(data, [("n", "<f4", 3), ("c", "<f4", (3, 3)), ("a", "<u2")], count, 84)
+    assert len(data) == 84 + 50 * count
+    crop = heights[1:8, 1:12]
+    valid = ~np.isnan(crop)
+    quads = [valid[:-1, :-1], valid[:-1, 1:], valid[1:, :-1], valid[1:, 1:]]
+    corners = sum(quad.astype(int) for quad in quads)
+    assert count == 2 * (corners == 4).sum() + (corners == 3).sum()
+    assert (facets["n"][:, 2] > 0).all()
+    places = np.rint(facets["c"][..., :2] / [1.25e-3, 2.5e-3]).astype(int)
+    np.testing.assert_allclose(facets["c"][..., 2], crop[6 - places[..., 1], places[..., 0]] / 1e6, rtol=1e-6)
+    head, _, rest = (tmp_path / "x.ply").read_bytes().partition(b"end_header\n")
+    points = np.frombuffer(rest, "<f8", 3 * valid.sum()).reshape(-1, 3)
+    faces = np.frombuffer(rest, [("n", "u1"), ("v", "<i4", 3)], offset=points.nbytes)
+    assert f"element face {count}".encode() in head
+    assert f"element vertex {len(points)}".encode() in head
+    np.testing.assert_allclose(points[:, 2], crop[valid].astype(float) / 1e6, rtol=1e-12)
+
+    def triangles(corners: np.ndarray) -> set[tuple[float, ...]]:
+        return {tuple(np.float32(one).ravel().tolist()) for one in corners}
+
+    turned = [triangles(np.roll(points[faces["v"]], turn, axis=1)) for turn in range(3)]
+    assert triangles(facets["c"]) <= set.union(*turned)
+    edges = Counter((int(a), int(b)) for face in faces["v"] for a, b in zip(face, np.roll(face, -1), strict=True))
+    assert max(edges.values()) == 1  # each edge once in each direction at most: the surface has one side
+
+
+def test_a_mesh_of_nothing_or_of_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for suffix in (".stl", ".ply"):
+        with pytest.raises(InputError, match="no valid point"):
+            convert_map(in_memory(np.full((3, 4), np.nan)), tmp_path / f"x{suffix}")
+        with monkeypatch.context() as small:
+            small.setattr(mesh, "_POINTS", 20)
+            with pytest.raises(InputError, match=r"a mesh of 7 x 11 points is more .* cut the map first"):
+                convert_map(in_memory(bumps((9, 12))), tmp_path / f"x{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("dtype", ["<f4", ">i2"])
+def test_elevations_of_others(compression: str | None, dtype: str, tmp_path: Path) -> None:
+    """One page with a unit, as GDAL writes it, plain and compressed."""
+    heights = np.arange(12).reshape(3, 4).astype(dtype)
+    heights[1, 2] = -9999
+    words = "<GDALMetadata><Item name='UNITTYPE' sample='0' role='unittype'>um</Item><Item role='scale'>2</Item></GDALMetadata>"
+    tags = [(33550, 12, 3, (2e-6, 3e-6, 0.0)), (42112, 2, None, words), (42113, 2, None, "-9999")]
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, heights, compression=compression, extratags=tags, metadata=None)
+    opened = open_height_map(path)
+    np.testing.assert_array_equal(opened.height_nm[:], np.where(heights == -9999, np.nan, heights * 2000.0))
+    assert opened.pixel_um == pytest.approx((3.0, 2.0), rel=1e-12)
+    assert "pixel size without a unit" in opened.notes[0]
+    for changed, reason in (
+        (words.replace("um", ""), "not a map this program wrote"),
+        (words.replace("2<", "0<"), "a scale of 0"),
+    ):
+        tifffile.imwrite(path, heights, extratags=[(42112, 2, None, changed)], metadata=None)
+        refused(path, path.read_bytes(), reason)
+
+
+def test_our_tif_says_its_unit_and_pixel_to_gdal(tmp_path: Path) -> None:
+    convert_map(in_memory(marked()), tmp_path / "x.tif")
+    with tifffile.TiffFile(tmp_path / "x.tif") as file:
+        tags = file.pages[0].tags  # type: ignore[union-attr]
+        assert tags[33550].value == (1.25e-6, 2.5e-6, 0.0)
+        assert tags[33922].value == (0.0,) * 6
+        assert 'role="unittype">nm<' in tags[42112].value

@@ -104,7 +104,7 @@ def test_an_absent_or_unfinished_output_says_so(tmp_path: Path, suffix: str) -> 
     with pytest.raises(InputError, match="unfinished: run again with --resume"):
         open_map(path)
     with pytest.raises(InputError, match="is a single image, which holds no heights that are read: allowed are"):
-        open_map(tmp_path / "out.png")
+        open_map(tmp_path / "out.bmp")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".tif"])

@@ -9,22 +9,31 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from cpikan.errors import InputError
+from cpikan.learning.methods.adam import Adam
+from cpikan.learning.recipes import Recipe
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.subdomains import Subdomains
-from cpikan.streaming import process_group
+from cpikan.streaming import process_group, rank_watch
 from cpikan.streaming.ranks import ALONE, ranks_here
 
-SERIES = {"seconds": 1e4, "subdomains": Subdomains((3, 2), "cpinn", modes=5)}
-TRAINED = {"seconds": 1e4, "subdomains": Subdomains(4, "xpinn")}
+SERIES = {"seconds": 1e4, "subdomains": Subdomains(4, "cpinn", modes=6)}
+TRAINED = {"seconds": 1e4, "subdomains": Subdomains(4, "xpinn"), "points": Points(60, 20)}
+SMALL = Recipe("small", "small networks", (Adam(10**6, 1e-3),), hidden=(3,), degree=3)
 WORKER = """
     import json, os, sys, torch
     from pathlib import Path
+    from cpikan.learning.methods.adam import Adam
+    from cpikan.learning.recipes import Recipe
+    from cpikan.learning.samplers.points import Points
     from cpikan.learning.solver import SolveSettings, solve
     from cpikan.learning.subdomains import Subdomains
     from cpikan.streaming.ranks import ranks_here
@@ -32,6 +41,7 @@ WORKER = """
     here = Path(sys.argv[1])
     with ranks_here() as ranks:
         tables = [torch.arange(6.0).reshape(2, 3).double() * ranks.rank, torch.zeros(0, 4, dtype=torch.int64)]
+        tables += [torch.arange(6).reshape(3, 2).to(torch.uint8)]
         other = 1 - ranks.rank
         for table in tables:  # also an empty one
             if ranks.rank:
@@ -44,15 +54,18 @@ WORKER = """
         assert torch.equal(ranks.total(numbers), torch.tensor([0.1, 3.0]).double() + torch.tensor([1.1, 3.0]).double())
         assert torch.equal(ranks.largest(numbers), torch.tensor([1.1, 3.0]).double())
         assert ranks.first(7.5 + ranks.rank) == 7.5
+        whole = torch.tensor([3, 4], dtype=torch.int32)
+        assert torch.equal(ranks.joined(whole * torch.tensor([ranks.rank == 0, ranks.rank == 1]).int()), whole)
         assert ranks.texts("né" * (ranks.rank + 1)) == ["né", "néné"]
         settings = {"seconds": 1e4, "ranks": ranks}
-        series = solve("poisson-2d", settings=SolveSettings(subdomains=Subdomains((3, 2), "cpinn", modes=5), **settings))
-        x = torch.rand(50, 2, generator=torch.Generator().manual_seed(0)).double()
-        found = {"pid": os.getpid(), "series": series(x).tolist(), "sent": series.metrics["sent_bytes"]}
+        series = solve("poisson-1d", settings=SolveSettings(subdomains=Subdomains(4, "cpinn", modes=6), **settings))
+        x = torch.linspace(0, 1, 50).double()
+        found = {"pid": os.getpid(), "series": series(x).tolist(), "metrics": series.metrics}
         (here / f"{ranks.rank}.part").write_text(json.dumps(found))
         (here / f"{ranks.rank}.part").rename(here / f"{ranks.rank}.json")
-        solve("poisson-1d", recipe="adam", settings=SolveSettings(
-            subdomains=Subdomains(4, "xpinn"), checkpoint=here / "state", checkpoint_s=0.5, **settings))
+        small = Recipe("small", "small networks", (Adam(10**6, 1e-3),), hidden=(3,), degree=3)
+        solve("poisson-1d", recipe=small, settings=SolveSettings(subdomains=Subdomains(4, "xpinn"),
+            points=Points(60, 20), checkpoint=here / "state", checkpoint_s=0.2, **settings))
 """
 
 
@@ -90,18 +103,48 @@ def test_torchrun_starts_two_that_find_what_one_finds_and_one_that_dies_ends_bot
     assert (
         f"process 1 (number {found[1]['pid']} on {socket.gethostname()}) has ended, killed or out of memory" in ours[0]
     )
-    alone = solve("poisson-2d", settings=SolveSettings(**SERIES))
-    x = torch.rand(50, 2, generator=torch.Generator().manual_seed(0)).double()
-    wanted = alone(x)
+    alone = solve("poisson-1d", settings=SolveSettings(**SERIES))
+    wanted = alone(torch.linspace(0, 1, 50).double())
     for one in found:
         assert float((torch.tensor(one["series"], dtype=torch.float64) - wanted).norm() / wanted.norm()) <= 1e-8
-        assert one["sent"] > 0
+        assert one["metrics"]["sent_bytes"] > 0
+        for name in ("relative_l2", "max_error", "heldout_residual", "boundary_violation"):  # judged together
+            assert one["metrics"][name] == pytest.approx(alone.metrics[name], rel=1e-8, abs=1e-13), name
     # what they left goes on here, from the steps that both had done (test_shared_training: as if one had done them all)
     state = json.loads((tmp_path / "state" / "checkpoint.json").read_text())["state"]
     more = SolveSettings(checkpoint=tmp_path / "state", resume=True, steps=state["iterations"] + 1, **TRAINED)
-    resumed = solve("poisson-1d", recipe="adam", settings=more)
+    resumed = solve("poisson-1d", recipe=SMALL, settings=more)
     assert resumed.metrics["iterations"] == state["iterations"] + 1
     assert resumed.history.records[: len(state["records"])] == state["records"]
+
+
+def test_a_connection_that_breaks_to_a_host_that_is_silent_names_its_process(monkeypatch, capsys):
+    for name, seconds in (("_LOOK_S", 0.05), ("_TELL_S", 0.2), ("_BROKEN_S", 0.3)):
+        monkeypatch.setattr(rank_watch, name, seconds)
+
+    def ends(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(rank_watch.os, "_exit", ends)
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for number in (1, 2):
+        store.set(f"who/{number}", f"elsewhere {70 + number}")
+    watch = rank_watch.RankWatch(0, 3, ("127.0.0.1", store.port))
+    try:
+        watch._over.set()  # no looks beside those of the test
+        watch._thread.join()
+        told = threading.Event()
+        living = threading.Thread(target=lambda: [store.add("beat/1", 1) for _ in iter(lambda: told.wait(0.05), True)])
+        living.start()
+        with pytest.raises(SystemExit):
+            watch.explain()
+    finally:
+        told.set()
+        living.join()
+        signal.signal(signal.SIGTERM, watch._before)
+    said = capsys.readouterr().err
+    assert "process 2 (number 72 on elsewhere) has ended" in said
+    assert "number 71" not in said
 
 
 def test_one_process_is_alone(monkeypatch):

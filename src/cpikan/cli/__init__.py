@@ -26,10 +26,11 @@ VERBS = {
     "reconstruct": "frames to a height map with an uncertainty",
     "evaluate": "compare a height map with the truth, in-painted pixels apart; without a truth: PV, PVr, RMS, Sa, slopes, "
     "ripple",
+    "convert": "a height map into another format, by suffix: instruments' files, ISO 25178, Gwyddion, TIFF, PNG, text, meshes",
     "wafer": "bow, warp, TTV, site flatness, near-edge geometry, nanotopography and notch of a wafer, by SEMI's names",
     "map": "subtract, average, stitch, register, crop or fill maps, into a new one",
-    "convert": "a height map into another format, by suffix: instruments' files, ISO 25178, Gwyddion, TIFF, PNG, text, meshes",
     "compare": "surface numbers of two height maps and of their difference",
+    "view": "look at a height map in the browser: zoom, values with sigma, profiles, two maps and their difference",
     "solve": "solve a differential equation of the catalogue with a Chebyshev network",
     "ablate": "which parts of a solve help: problems and seeds with and without each, at equal processor time",
     "train": "train an image model as a config file says (for reconstruct --method learned)",

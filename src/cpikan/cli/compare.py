@@ -58,7 +58,7 @@ def _tell(result: dict[str, Any]) -> str:
 
 VERB = CommandVerb(
     (
-        Place("first", "A", "height map: .npy, .tif or .zarr (nm), or Zygo MetroPro .dat"),
+        Place("first", "A", "height map of any format that is read, by its suffix"),
         Place("second", "B", "another of the same shape; the difference is A - B"),
     ),
     (CompareOptions,),

@@ -43,15 +43,24 @@ def _tell_surface(result: dict[str, Any]) -> str:
     for wavelength, ripple in zip(result["wavelengths_nm"], result["ripple_mrad"] or (), strict=False):
         told = ", ".join(f"{k}x {value:.1f}" for k, value in ripple.items())
         lines.append(f"ripple     {told} mrad of fringes at {wavelength:g} nm")
-    removed = ", ".join(result["removed"]) or "nothing"
+    lines += [f"{label:<10} {_number(result[key], '.7g')} {unit}".rstrip() for key, label, unit in _whole_map(result)]
+    removed = ", ".join([*result["removed"], *result.get("filters", ())]) or "nothing"
     lines.append(f"pixels     {result['pixels']} valid ({result['valid_fraction']:.2%}); removed: {removed}")
     return "\n".join(lines)
+
+
+def _whole_map(result: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """List keys, symbols and units of numbers of the families that the result has."""
+    from cpikan.surface.areal.families import FAMILIES
+
+    labels = {key: label for family in FAMILIES.values() for key, label in family.labels.items()}
+    return [(key, *labels[key]) for key in result if key in labels]
 
 
 VERB = job_verb(
     "evaluate",
     (
-        Place("source", "OUT", "what reconstruct wrote; without a truth also Zygo MetroPro .dat"),
+        Place("source", "OUT", "what reconstruct wrote; without a truth a height map of any format that is read"),
         Place("truth", "TRUTH.npy", "true heights in nm, NaN where there is none; may be left out", needed=False),
     ),
     tell,

@@ -40,6 +40,10 @@ class Ansatz:
         """Compute u (B, outputs) from the network's values there."""
         return self.lift(x) + self.distance(x) * network
 
+    def whole(self, network: Any) -> nn.Module:
+        """Make the field u of a network v."""
+        return ConstrainedField(network, self)
+
     def jet(self, network: Jet, x: Tensor, second: Second = "axes") -> Jet:
         """Compute the jet of u at points (B, d) from that of the network, by the product rule."""
         lift, distance = self._jets(x, second)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,18 @@ def cover(partition: Partition[Any], x: Tensor) -> Cover:
     return Cover(len(places), tuple(_groups(members, rank, x)))
 
 
+def among(covered: Cover, members: Sequence[int]) -> Cover:
+    """Keep the subdomains ``members`` (rising) of a cover, numbered from 0 in their order."""
+    groups = []
+    for group in covered.groups:
+        wanted = torch.tensor(members, device=group.boxes.device)
+        held = torch.nonzero(torch.isin(group.boxes, wanted)).squeeze(1)
+        if len(held):
+            parts = (group.index, group.window, group.window_gradient, group.window_hessian)
+            groups.append(Group(torch.searchsorted(wanted, group.boxes[held]), *(part[held] for part in parts)))
+    return Cover(covered.points, tuple(groups))
+
+
 def _check_inside(partition: Partition[Any], places: np.ndarray) -> None:
     """Raise InputError for points that no subdomain holds."""
     lower, upper = (np.array([getattr(axis, end) for axis in partition.axes], float) for end in ("lower", "upper"))
@@ -85,9 +98,10 @@ def _check_inside(partition: Partition[Any], places: np.ndarray) -> None:
 def _plain(x: Tensor) -> np.ndarray:
     """Copy the numbers of a tensor; inside a transform of torch.func there are none to be had."""
     try:
-        # as it is where it can be: inside a transform of the parameters alone, copies cannot be looked into
-        return x.numpy() if x.device.type == "cpu" and not x.requires_grad else x.detach().cpu().numpy()
-    except RuntimeError:
+        # inside a transform of the parameters alone, points have numbers that neither a copy nor Tensor.numpy can look into
+        plain = x.device.type == "cpu" and not x.requires_grad
+        return np.from_dlpack(x) if plain else x.detach().cpu().numpy()
+    except (RuntimeError, BufferError):
         raise InputError("points inside a transform cannot be sorted: call .cover(x) before and pass it on") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,11 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cpikan.errors import InputError, check_type
-from cpikan.fields.cover import Cover, Group, cover
+from cpikan.fields.cover import Cover, Group, among, cover
 from cpikan.fields.functional import functional
 from cpikan.fields.protocol import Jet, Second, check_second
 from cpikan.fields.start import Start
 from cpikan.partition import Intervals, Partition
+
+GroupJet = Callable[[Group, Tensor, Second], Jet]
 
 
 class DecomposedField(nn.Module):
@@ -27,25 +30,31 @@ class DecomposedField(nn.Module):
         partition: the N subdomains and their windows. Tiles of an image are subdomains in pixels: pixel k sits at k + 1/2.
         parts: a field of N networks, usually with one box each, so that every subdomain has its own affine scaling
             (``DecomposedField.boxes(partition)`` is that domain).
+        members: the numbers, rising, of the subdomains that ``parts`` are for; the field is zero in the others, which another
+            field has networks for (`LevelledField` adds them up). None for all.
 
     Raises:
-        InputError: for another number of networks or of axes than the partition has.
+        InputError: for another number of networks or of axes than the partition, or its members, have.
     """
 
     networks = None  # those inside make one field
 
-    def __init__(self, partition: Partition[Any], parts: nn.Module) -> None:
+    def __init__(self, partition: Partition[Any], parts: nn.Module, members: Sequence[int] | None = None) -> None:
         super().__init__()
         check_type("partition", partition, Partition, "a Partition, as Partition.subdomains makes it")
         check_type("parts", parts, nn.Module, "a field of as many networks as the partition has subdomains")
-        if parts.networks != len(partition):
-            raise InputError(f"{parts.networks} networks for {len(partition)} subdomains: give one each")
+        count = len(partition) if members is None else len(members)
+        if parts.networks != count:
+            raise InputError(f"{parts.networks} networks for {count} subdomains: give one each")
+        if members is not None and not (list(members) == sorted({*members}) and {*members} <= {*range(len(partition))}):
+            raise InputError(f"members {list(members)} of {len(partition)} subdomains: give numbers from 0, rising")
         if parts.dimension != len(partition.axes):
             raise InputError(
                 f"networks of {parts.dimension} axes for a partition of {len(partition.axes)}: make them equal"
             )
         self.partition, self.parts = partition, parts
-        self._forward, self._jet = functional(parts), functional(parts, "jet")
+        self.members = None if members is None else tuple(members)
+        self._forward, self.parts_jet = functional(parts), functional(parts, "jet")
         self._features = functional(parts, "features_jet")
 
     @staticmethod
@@ -69,19 +78,24 @@ class DecomposedField(nn.Module):
 
     def cover(self, x: Tensor) -> Cover:
         """Sort points (..., d) into subdomains once; pass it back as ``covered`` while the points stay the same."""
-        return cover(self.partition, x)
+        found = cover(self.partition, x)
+        return found if self.members is None else among(found, self.members)
 
     def forward(self, x: Float[Tensor, "*points d"], covered: Cover | None = None) -> Float[Tensor, "*points outputs"]:
         """Evaluate values (..., outputs) at physical points (..., d)."""
         points, covered = self._enter(x, covered)
         total = points.new_zeros(len(points), self.outputs)
         for group in covered.groups:
-            value = self._forward(self._tensors(group), points[group.index])
+            value = self._forward(self.tensors(group), points[group.index])
             total = _add(total, group, group.window.unsqueeze(-1) * value)
         return total.reshape(*x.shape[:-1], self.outputs)
 
     def jet(self, x: Float[Tensor, "*points d"], second: Second = "axes", covered: Cover | None = None) -> Jet:
         """Evaluate value and exact derivatives, one pass; see ``Jet`` for ``second``."""
+        return self.jet_through(self._group_jet, x, second, covered)
+
+    def jet_through(self, parts: GroupJet, x: Tensor, second: Second, covered: Cover | None = None) -> Jet:
+        """Evaluate the jet from what ``parts(group, points (G, M, d), second)`` gives of the networks, (G, M, ...)."""
         check_second(second)
         points, covered = self._enter(x, covered)
         size, outputs, d = len(points), self.outputs, self.dimension
@@ -90,13 +104,17 @@ class DecomposedField(nn.Module):
         gradient = points.new_zeros(size, outputs, d)
         curve = points.new_zeros(size, outputs, *tails[second])
         for group in covered.groups:
-            u = self._jet(self._tensors(group), points[group.index], second=second)
+            u = parts(group, points[group.index], second)
             product = windowed(group.window, group.window_gradient, group.window_hessian, u, second)
             value = _add(value, group, product.value)
             gradient = _add(gradient, group, product.gradient)
             curve = _add(curve, group, product.second)
         lead = x.shape[:-1]
         return Jet(*(part.reshape(*lead, *part.shape[1:]) for part in (value, gradient, curve)))
+
+    def _group_jet(self, group: Group, points: Tensor, second: Second) -> Jet:
+        found: Jet = self.parts_jet(self.tensors(group), points, second=second)
+        return found
 
     def features(self, x: Float[Tensor, "*points d"]) -> Float[Tensor, "*points features"]:
         """Evaluate what the field is linear in, (..., N * F): the features of every subdomain under its window."""
@@ -106,12 +124,13 @@ class DecomposedField(nn.Module):
         """Evaluate ``features`` with their derivatives, (..., N * F), (..., N * F, d) and second ones as in `Jet`."""
         check_second(second)
         points, covered = self._enter(x, None)
-        size, number = len(points), len(self.partition)
-        total: list[Tensor] = []
+        size, d = len(points), self.dimension
+        number, features = self.parts.output_coefficients().shape[:2]  # type: ignore[operator]
+        tails = {"axes": (d,), "full": (d, d), "laplacian": (), "none": (0,)}
+        total = [points.new_zeros(size, number, features, *tail) for tail in ((), (d,), tails[second])]
         for group in covered.groups:
-            jet = self._features(self._tensors(group), points[group.index], second=second)
+            jet = self._features(self.tensors(group), points[group.index], second=second)
             jet = windowed(group.window, group.window_gradient, group.window_hessian, jet, second)
-            total = total or [part.new_zeros(size, number, *part.shape[2:]) for part in jet]
             place = (group.index, group.boxes[:, None].expand_as(group.index))
             for whole, part in zip(total, jet, strict=True):
                 whole.index_put_(place, part, accumulate=True)
@@ -137,7 +156,8 @@ class DecomposedField(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """Write down the partition; the parts are stored with their own."""
-        return {"axes": [asdict(axis) for axis in self.partition.axes]}
+        some = {} if self.members is None else {"members": list(self.members)}
+        return {"axes": [asdict(axis) for axis in self.partition.axes], **some}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], parts: nn.Module) -> DecomposedField:
@@ -146,16 +166,17 @@ class DecomposedField(nn.Module):
         def tuples(axis: dict[str, Any]) -> dict[str, Any]:
             return {name: tuple(value) if isinstance(value, list) else value for name, value in axis.items()}
 
-        return cls(Partition(tuple(Intervals(**tuples(axis)) for axis in config["axes"])), parts)
+        partition = Partition(tuple(Intervals(**tuples(axis)) for axis in config["axes"]))
+        return cls(partition, parts, config.get("members"))
 
     def _enter(self, x: Tensor, covered: Cover | None) -> tuple[Tensor, Cover]:
-        covered = cover(self.partition, x) if covered is None else covered
+        covered = self.cover(x) if covered is None else covered
         points = x.reshape(-1, x.shape[-1])
         if covered.points != len(points):
             raise InputError(f"cover of {covered.points} points for {len(points)}: sort these points with .cover(x)")
         return points, covered
 
-    def _tensors(self, group: Group) -> dict[str, Tensor]:
+    def tensors(self, group: Group) -> dict[str, Tensor]:
         """Pick parameters and boxes of the subdomains of a group."""
         tensors = {name: tensor[group.boxes] for name, tensor in self.parts.named_parameters()}
         boxes = {name: tensor[group.boxes] for name, tensor in self.parts.named_buffers() if tensor.ndim == 2}

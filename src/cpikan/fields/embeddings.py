@@ -60,11 +60,7 @@ class PeriodicEmbedding(Embedding):
 
     def __init__(self, dimension: int, axes: Sequence[int], waves: int = 1) -> None:
         super().__init__()
-        for axis in axes:
-            check_type("a periodic axis", axis, WHOLE, "numbers of axes, as [0]")
-        self.dimension, self.axes, self.waves = dimension, tuple(int(a) for a in axes), int(waves)
-        if not self.axes or len({*self.axes}) < len(self.axes) or not {*self.axes} <= {*range(dimension)}:
-            raise InputError(f"periodic axes {list(axes)} of {dimension}: give some of 0 to {dimension - 1}, each once")
+        self.dimension, self.axes, self.waves = dimension, _checked_axes("periodic", dimension, axes), int(waves)
         if self.waves < 1:
             raise InputError(f"{waves} waves of a period: give at least 1")
 
@@ -100,6 +96,41 @@ class PeriodicEmbedding(Embedding):
             [w for r, c, s in pairs for w in (-r * s, r * c)],
             [w for r, c, s in pairs for w in (-r * r * c, -r * r * s)],
         )
+
+
+class EvenEmbedding(Embedding):
+    """cos pi x^ of every axis of ``axes``, x^ itself of the others: node by node in place of the coordinates.
+
+    Along these axes a network behind it is even about the middle and has the box as its period, and every smooth function
+    of that kind is a smooth function of the cosine. Raises InputError for axes that are not there or come twice.
+    """
+
+    settings = ("axes",)
+
+    def __init__(self, dimension: int, axes: Sequence[int]) -> None:
+        super().__init__()
+        self.dimension, self.axes = dimension, _checked_axes("even", dimension, axes)
+
+    @property
+    def width(self) -> int:
+        """Count the nodes."""
+        return self.dimension
+
+    def forward(self, scaled: Tensor) -> Tensor:
+        """Embed points, axis by axis."""
+        parts = [torch.cos(math.pi * x) if a in self.axes else x for a, x in enumerate(scaled.split(1, dim=-1))]
+        return torch.cat(parts, dim=-1)
+
+    def streams(self, scaled: Streams, through: Through) -> Streams:
+        """Embed points with derivatives, in closed form."""
+        del through
+        parts = []
+        for a in range(self.dimension):
+            axis = scaled.mapped(lambda part, a=a: part[..., a : a + 1])  # type: ignore[misc]
+            phase = math.pi * axis.value
+            c, s = torch.cos(phase), torch.sin(phase)
+            parts.append(axis.through(c, -math.pi * s, -(math.pi**2) * c) if a in self.axes else axis)
+        return side_by_side(parts)
 
 
 class FourierEmbedding(Embedding):
@@ -161,8 +192,18 @@ class FourierEmbedding(Embedding):
         return side_by_side([phase.through(c, -s, -c), phase.through(s, c, -s)])
 
 
+def _checked_axes(kind: str, dimension: int, axes: Sequence[int]) -> tuple[int, ...]:
+    """Check numbers of axes; raises InputError for none, for some that are not there, and for some that come twice."""
+    for axis in axes:
+        check_type(f"{'an' if kind == 'even' else 'a'} {kind} axis", axis, WHOLE, "numbers of axes, as [0]")
+    found = tuple(int(a) for a in axes)
+    if not found or len({*found}) < len(found) or not {*found} <= {*range(dimension)}:
+        raise InputError(f"{kind} axes {list(axes)} of {dimension}: give some of 0 to {dimension - 1}, each once")
+    return found
+
+
 NAMES = ("periodic", "fourier", "trained-fourier")
-EMBEDDINGS: dict[str, Any] = {kind.__name__: kind for kind in (PeriodicEmbedding, FourierEmbedding)}
+EMBEDDINGS: dict[str, Any] = {kind.__name__: kind for kind in (PeriodicEmbedding, EvenEmbedding, FourierEmbedding)}
 
 
 def embedding_named(name: str, dimension: int, periods: Sequence[int], features: int, seed: int = 0) -> Embedding:

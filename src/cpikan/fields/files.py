@@ -23,6 +23,8 @@ from cpikan.fields.lifted import LiftedField
 from cpikan.fields.module_field import ModuleField
 from cpikan.fields.piecewise import PiecewiseChebyshev
 from cpikan.fields.product_chebyshev import ProductChebyshev
+from cpikan.fields.rounded_kink import RoundedKink
+from cpikan.fields.stacked import StackedField
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
 from cpikan.fields.time_windows import TimeWindows
 from cpikan.storage.atomic import write_bytes
@@ -35,6 +37,8 @@ _NESTED: dict[str, tuple[Any, Callable[[Any], Sequence[Any]]]] = {  # a field ar
     "CornerField": (CornerField, lambda field: [field.field]),
     "EmbeddedField": (EmbeddedField, lambda field: [field.field]),
     "LiftedField": (LiftedField, lambda field: [field.network, field.lift]),
+    "StackedField": (StackedField, lambda field: list(field.levels)),
+    "RoundedKink": (RoundedKink, lambda field: [field.series]),
     "TimeWindows": (TimeWindows, lambda field: list(field.parts)),
 }
 

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from cpikan.errors import InputError, check_type
-from cpikan.learning.history import History, StageEnd
+from cpikan.learning.chain import ASKED, Chain
 from cpikan.learning.recipes import Recipe, recipe_named
-from cpikan.learning.solution import Solution, load_solution
+from cpikan.learning.solution import Solution
 from cpikan.learning.solver import SolveSettings, described, solve
-from cpikan.learning.stop_reason import StopReason
 from cpikan.physics.catalogue import number, problem
 from cpikan.physics.problem import Problem
 from cpikan.streaming.run_store import RunStore
-
-_SAME = (*("points", "sampler_every", "balancer", "direction", "batch", "constraints", "loss_mode"), "restarts")
-_LEAST_S = 1e-3  # for a stage, where those before have used up all the time: it takes one step
-State = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -81,82 +73,19 @@ def solve_curriculum(
     settings = SolveSettings() if settings is None else settings
     check_type("settings", settings, SolveSettings, "SolveSettings(...)")
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
-    count = len(curriculum.problems)
-    if settings.steps is not None and settings.steps < count:
-        raise InputError(f"{settings.steps} steps for a curriculum of {count} problems: give at least as many")
-    recipe = recipe if count == 1 else replace(recipe, own=None)
-    store = _store(curriculum, field, recipe, seed, settings)
-    with nullcontext() if store is None else store:
-        state, solution = _begun(curriculum, store)
-        finished = state["number"] == count
-        while state["number"] < count:
-            given = _stage(settings, state, count, solution)
-            if solution is None:
-                solution = solve(curriculum.problems[0], field, recipe, seed=seed, settings=given)
-            else:  # behind a form that holds values only if the field before was
-                later = recipe if field is None else replace(recipe, exact_values=False)
-                solution = solve(curriculum.problems[state["number"]], None, later, seed=seed, settings=given)
-            state = _after(state, solution)
-            if store is not None:
-                store.save(state, {"solution": solution.save})
-    assert solution is not None
-    if finished:
-        text = f"the curriculum in {settings.checkpoint} had been finished: nothing was left to do"
-        solution = replace(solution, warnings=(*solution.warnings, text))
-    return _whole(solution, state)
+    recipe = recipe if len(curriculum.problems) == 1 else replace(recipe, own=None)
 
+    def one(number: int, before: Solution | None, given: SolveSettings) -> Solution:
+        posed = curriculum.problems[number]
+        if before is None:
+            return solve(posed, field, recipe, seed=seed, settings=given)
+        # behind a form that holds values only if the field before was
+        later = recipe if field is None else replace(recipe, exact_values=False)
+        return solve(posed, None, later, seed=seed, settings=replace(given, start_from=before))
 
-def _begun(curriculum: Curriculum, store: RunStore | None) -> tuple[State, Solution | None]:
-    """Give what is done, and the last solution: from a checkpoint, or nothing."""
-    saved = None if store is None else store.saved
-    if saved is None:
-        return {"number": 0, "seconds": 0.0, "iterations": 0, "records": [], "ends": [], "stages": []}, None
-    done = saved.state["number"]
-    return saved.state, load_solution(saved.files["solution"], curriculum.problems[done - 1])
-
-
-def _stage(settings: SolveSettings, state: State, count: int, before: Solution | None) -> SolveSettings:
-    """Give the settings of the next problem: its share of what is left, its start, and its folder."""
-    left = count - state["number"]
-    steps = None if settings.steps is None else max(1, (settings.steps - state["iterations"]) // left)
-    folder = None if settings.checkpoint is None else Path(settings.checkpoint, f"stage-{state['number'] + 1}")
-    seconds = max(_LEAST_S, (settings.seconds - state["seconds"]) / left)
-    found = replace(settings, seconds=seconds, steps=steps, checkpoint=folder)
-    return found if before is None else replace(found, start_from=before)
-
-
-def _after(state: State, solution: Solution) -> State:
-    """Add a solution to what is done."""
-    name, found, history = solution.problem.name, solution.metrics, solution.history
-    records = [
-        {
-            **record,
-            "stage": f"{name}: {record['stage']}",
-            "iteration": record["iteration"] + state["iterations"],
-            "seconds": record["seconds"] + state["seconds"],
-        }
-        for record in history.records
-    ]
-    ends = [{**asdict(end), "stage": f"{name}: {end.stage}", "reason": int(end.reason)} for end in history.ends]
-    figures = {key: found[key] for key in ("relative_l2", "heldout_relative", "seconds", "iterations")}
-    stage = {"problem": name, **figures, "stop_reason": solution.stop_reason.name.lower()}
-    return {
-        "number": state["number"] + 1,
-        "seconds": state["seconds"] + found["seconds"],
-        "iterations": state["iterations"] + found["iterations"],
-        "records": [*state["records"], *records],
-        "ends": [*state["ends"], *ends],
-        "stages": [*state["stages"], stage],
-    }
-
-
-def _whole(solution: Solution, state: State) -> Solution:
-    """Give the last solution with the history of all, and what all took."""
-    ends = [StageEnd(**{**end, "reason": StopReason(end["reason"])}) for end in state["ends"]]
-    took = {"seconds": state["seconds"], "iterations": state["iterations"]}
-    took["steps_per_second"] = took["iterations"] / took["seconds"]
-    metrics = {**solution.metrics, **took, "curriculum": state["stages"]}
-    return replace(solution, history=History(state["records"], ends), metrics=metrics)
+    chain = Chain("curriculum", curriculum.problems, tuple(each.name for each in curriculum.problems), one)
+    chain.check(settings)
+    return chain.run(settings, _store(curriculum, field, recipe, seed, settings))
 
 
 def _store(
@@ -166,7 +95,7 @@ def _store(
     if settings.checkpoint is None:
         return None
     problems = [(one.name, one.region, one.outputs) for one in curriculum.problems]
-    asked = {name: described(getattr(settings, name)) for name in _SAME}
+    asked = {name: described(getattr(settings, name)) for name in ASKED}
     shape = None if field is None else [list(p.shape) for p in field.parameters()]
     identity = {"curriculum": described(problems), "recipe": described(recipe), "seed": seed, "field": shape, **asked}
     return RunStore(settings.checkpoint, identity, resume=settings.resume)

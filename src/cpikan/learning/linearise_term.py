@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.func import jacrev, vjp, vmap
 
 from cpikan.errors import InputError
+from cpikan.fields.decomposed import DecomposedField
+from cpikan.fields.decomposed_tape import DecomposedTape
 from cpikan.fields.duals import along_axis, cut
 from cpikan.fields.functional import functional, named_parameters, parameter_vector
 from cpikan.fields.jet_tape import JetTape
@@ -46,6 +48,9 @@ def linearise_term(
         return _with_slopes(
             lambda at, tapes: _linearise_taped(field, term, at, tapes or make_tapes(field, term, at)), term, at, tapes
         )
+    if isinstance(network_of(field), DecomposedField) and not term.slopes:
+        tapes_at = [DecomposedTape(network_of(field), x, term.second) for x in _points_of(at)]
+        return _linearise_taped(field, term, at, tapes_at)
     if isinstance(network_of(field), ModuleField) and not term.slopes:
         return _linearise_taped(field, term, at, [PointTape(network_of(field), x, term.second) for x in _points_of(at)])
     return linearise_any(field, term, at, look)
@@ -118,7 +123,9 @@ def _linearise_whole(field: nn.Module, term: Term, at: PointSet, look: Callable[
     return values.detach(), torch.cat(rows).detach()
 
 
-def _linearise_taped(field: nn.Module, term: Term, at: PointSet, tapes: Sequence[JetTape | PointTape]) -> Rows:
+def _linearise_taped(
+    field: nn.Module, term: Term, at: PointSet, tapes: Sequence[JetTape | PointTape | DecomposedTape]
+) -> Rows:
     """Linearise the term at all points by one backward pass."""
     unknowns = _unknowns_at(field, at)
     with torch.enable_grad():

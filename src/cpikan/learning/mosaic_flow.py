@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.sparse import diags_array, eye_array, kron
+from scipy.sparse import csc_array, dia_array, diags_array, eye_array, kron
 from scipy.sparse.linalg import splu
 
-from cpikan.errors import InputError
+from cpikan.errors import WHOLE, InputError, check_type
 
 Local = Callable[
     [np.ndarray], np.ndarray
@@ -25,9 +25,7 @@ class HarmonicBox:
 
     def __init__(self, cells: int) -> None:
         check_cells(cells)
-        n = cells - 1
-        line = diags_array([-np.ones(n - 1), 2 * np.ones(n), -np.ones(n - 1)], offsets=[-1, 0, 1], shape=(n, n))
-        factor = splu((kron(line, eye_array(n)) + kron(eye_array(n), line)).tocsc())
+        factor = splu(five_points(cells - 1, cells - 1))
         self._answer = factor.solve(edge_neighbours(cells))
 
     def __call__(self, edges: np.ndarray) -> np.ndarray:
@@ -62,6 +60,9 @@ class MosaicFlow:
 
     def __post_init__(self) -> None:
         check_cells(self.cells)
+        check_type("half boxes of a domain", self.halves, Sequence, "two whole numbers, as (4, 4)")
+        if len(self.halves) != 2:
+            raise InputError(f"half boxes {tuple(self.halves)} of a domain: give two numbers, rows and columns")
         if min(self.halves) < 2:
             raise InputError(
                 f"a domain of {self.halves[0]} x {self.halves[1]} half boxes: give at least 2 x 2, one box"
@@ -95,14 +96,18 @@ class MosaicFlow:
 
         Then every box is filled. Raises InputError for values of another shape.
         """
-        if values.shape != self.shape:
-            raise InputError(f"values of shape {values.shape}: give {self.shape}, for the grid with its edge")
+        self.check(values)
         found = np.array(values, dtype=float, order="C")
         size, change, sweeps = max(float(np.abs(found).max()), 1e-300), math.inf, 0
         while sweeps < most and not change <= tolerance:
             change, sweeps = self.sweep(found) / size, sweeps + 1
         self.fill(found)
         return Flow(found, sweeps, change)
+
+    def check(self, values: np.ndarray) -> None:
+        """Raise InputError for values of another shape than the grid."""
+        if values.shape != self.shape:
+            raise InputError(f"values of shape {values.shape}: give {self.shape}, for the grid with its edge")
 
     def fill(self, values: np.ndarray) -> None:
         """Put the values inside of all boxes, in place, one colour after the other."""
@@ -123,6 +128,7 @@ class MosaicFlow:
 
 def check_cells(cells: int) -> None:
     """Raise InputError for a box whose middle is no grid line."""
+    check_type("cells of a box", cells, WHOLE, "an even number from 2 on")
     if cells < 2 or cells % 2:
         raise InputError(
             f"a box of {cells} x {cells} cells: give an even number from 2 on, so that its middle is a grid line"
@@ -155,27 +161,33 @@ def smooth_start(values: np.ndarray) -> np.ndarray:
         (y, 1 - x, values[-1, 0]),
         (y, x, values[-1, -1]),
     ]
-    return _edged(np.asarray(along - sum(a * b * value for a, b, value in corners)), values)
+    return edged(np.asarray(along - sum(a * b * value for a, b, value in corners)), values)
 
 
-def nested_start(flow: MosaicFlow, values: np.ndarray, sweeps: int = 50) -> np.ndarray:
-    """Blend the edges of a grid into it by what so many sweeps find on every second grid point, and on every fourth before.
+def five_points(rows: int, columns: int) -> csc_array:
+    """Make the five-point Laplacian, times -1, of a grid of so many points inside an edge of zeros."""
 
-    The same boxes serve there, twice as long: Laplace's equation has no length of its own. Where a number of half boxes is odd,
-    or less than four, it is ``smooth_start``.
-    """
-    if any(n % 2 or n < 4 for n in flow.halves):
-        return smooth_start(values)
-    coarse = MosaicFlow(flow.local, flow.cells, (flow.halves[0] // 2, flow.halves[1] // 2))
-    found = coarse.solve(nested_start(coarse, values[::2, ::2], sweeps), most=sweeps).values
-    fine = np.empty(values.shape)
-    fine[::2, ::2] = found
-    fine[1::2, ::2] = 0.5 * (found[:-1] + found[1:])
-    fine[:, 1::2] = 0.5 * (fine[:, :-2:2] + fine[:, 2::2])
-    return _edged(fine, values)
+    def line(n: int) -> dia_array:
+        return diags_array([-np.ones(n - 1), 2 * np.ones(n), -np.ones(n - 1)], offsets=[-1, 0, 1], shape=(n, n))
+
+    return (kron(line(rows), eye_array(columns)) + kron(eye_array(rows), line(columns))).tocsc()
 
 
-def _edged(inside: np.ndarray, values: np.ndarray) -> np.ndarray:
+def harmonic(values: np.ndarray) -> np.ndarray:
+    """Solve the five-point equations inside the edge of a grid by one sparse factor of the whole: what boxes should find."""
+    rows, columns = (n - 2 for n in values.shape)
+    right = np.zeros((rows, columns))
+    right[0] += values[0, 1:-1]
+    right[-1] += values[-1, 1:-1]
+    right[:, 0] += values[1:-1, 0]
+    right[:, -1] += values[1:-1, -1]
+    found = np.array(values, dtype=float)
+    inside = splu(five_points(rows, columns), permc_spec="MMD_AT_PLUS_A").solve(right.ravel())
+    found[1:-1, 1:-1] = inside.reshape(rows, columns)
+    return found
+
+
+def edged(inside: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Put the edge of ``values`` around what is inside, in place."""
     for side in (0, -1):
         inside[side], inside[:, side] = values[side], values[:, side]

@@ -34,6 +34,7 @@ from cpikan.learning.strategies.grow import Grow
 from cpikan.learning.strategies.march import March
 from cpikan.learning.strategies.pieces import Pieces
 from cpikan.learning.strategies.windows import Windows
+from cpikan.learning.trained import OUTPUT_SHARE, widened
 from cpikan.physics.problem import Problem
 
 
@@ -44,7 +45,8 @@ class Recipe:
     Without a field from the user, ``own`` (where there is one) finds the network and nothing follows; else the network has
     the ``hidden`` widths and ``degree``. Points follow ``rule``, ``rows`` of residuals for each parameter, and ``balancer``
     weighs the terms. With ``exact_values`` a network that the recipe draws stands behind an ansatz that holds conditions
-    (`with_exact_conditions`). A network that ends stuck far from the goal while time is left is drawn anew up to ``restarts``
+    (`with_exact_conditions`). Hidden layers but the last are wider where several outputs would have more than ``output_share``
+    of the parameters. A network that ends stuck far from the goal while time is left is drawn anew up to ``restarts``
     times, and the best of all stays. ``hidden`` are for limits of time up to ``wider_s``, where that is given, and longer
     ones have more nodes (`within`).
     """
@@ -61,6 +63,7 @@ class Recipe:
     rows: float = MIN_ROWS_PER_PARAMETER
     exact_values: bool = False
     wider_s: float | None = None
+    output_share: float = 1.0
 
     def __post_init__(self) -> None:
         check_type("name of a recipe", self.name, str, "text")
@@ -147,9 +150,9 @@ class Recipe:
     def network(self, problem: Problem, seed: int, point_map: PointMap | None = None) -> ScaledCPIKAN:
         """Make a fresh network on the box around the problem's region, or of a ``point_map`` of it."""
         if point_map is not None:
-            widths = [len(point_map.lower), *self.hidden, problem.outputs]
+            widths = widened([len(point_map.lower), *self.hidden, problem.outputs], self.degree, self.output_share)
             return MappedCPIKAN(widths, self.degree, point_map, start=Start(seed))
-        widths = [problem.dimension, *self.hidden, problem.outputs]
+        widths = widened([problem.dimension, *self.hidden, problem.outputs], self.degree, self.output_share)
         return ScaledCPIKAN(widths, self.degree, (problem.region.lower, problem.region.upper), start=Start(seed))
 
     def points(self, problem: Problem, parameters: int, seed: int) -> Points:
@@ -218,6 +221,7 @@ RECIPES = {
             "for after every step, values at the ends of a box held exactly; wider where there is more than a minute",
             (GeodesicLevenberg(),),
             wider_s=60.0,
+            output_share=OUTPUT_SHARE,
         ),
         replace(
             _deep(

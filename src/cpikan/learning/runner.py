@@ -159,7 +159,7 @@ class Runner:
     def place(self, network: nn.Module, sampler: Sampler, balancer: Balancer = KERNEL_TRACES) -> None:
         """Take a field, draw points for it, weigh the terms, and start the record of the best anew."""
         self._sampler, self._balancer = sampler, balancer
-        self.iterate, self._hooks = placed(self.problem, network, sampler, balancer)
+        self.iterate, self._hooks = placed(self.problem, network, sampler, balancer, self.ranks)
         self._divide()
 
     def _divide(self) -> None:
@@ -178,7 +178,7 @@ class Runner:
 
         ``detour`` tells that other problems led to it (`Iterate`).
         """
-        before, self.iterate = self._iterate, placed(self.problem, network, points, MEAN_SQUARES)[0]
+        before, self.iterate = self._iterate, placed(self.problem, network, points, MEAN_SQUARES, self.ranks)[0]
         self.iterate.detour = detour
         beside = unknowns_of(self.iterate.field)
         if unknowns is not None and beside is not None:
@@ -232,7 +232,23 @@ class Runner:
         return StopReason.BUDGET if spent else StopReason.RUNNING
 
     def _refreshed(self, state: State) -> State:
-        """Let sampler and balancer change the objective when due; the state's cached values are dropped then."""
+        """Let sampler and balancer change the objective when due; the state's cached values are dropped then.
+
+        Several processes each have the whole field for it, and all of its points, and share what came of it anew.
+        """
+        hooks = (self._sampler, self._balancer)
+        if not any(hook is not None and hook.every and self.iterations % hook.every == 0 for hook in hooks):
+            return state
+        if not self._share.alone:
+            self.iterate.unite(self._share)
+        before = self.iterate.objective
+        self._refresh()
+        changed = self.iterate.objective is not before
+        if not self._share.alone:
+            self.iterate.share_out(self._share)
+        return stored(state) if changed else state
+
+    def _refresh(self) -> None:
         iterate, before, sampler, balancer = self.iterate, self.iterate.objective, self._sampler, self._balancer
         if sampler is not None and sampler.every and self.iterations % sampler.every == 0:
             kept = self._hooks["balancer"]
@@ -246,7 +262,6 @@ class Runner:
             changed = balancer.update(iterate.objective, iterate.field, self._hooks["balancer"])
             self._hooks["balancer"] = changed[1]
             iterate.take(changed[0])
-        return state if iterate.objective is before else stored(state)
 
     def begin_stage(self, name: str) -> None:
         """Note that a stage begins."""
@@ -314,7 +329,7 @@ class Runner:
         chosen = deepcopy(load_field(saved.files["field"])) if "field" in saved.files else network
         if chosen is None:
             raise ResumeError("the checkpoint was written with a field of yours: give one of that shape")
-        self.iterate = restored(self.problem, chosen, state["iterate"])
+        self.iterate = restored(self.problem, chosen, state["iterate"], self.ranks)
         self._divide()
         return True
 

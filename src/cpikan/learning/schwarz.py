@@ -36,9 +36,10 @@ class Schwarz:
     A correction on a part minimises over its unknowns, all others held. ``additive`` adds those of all parts;
     ``restricted`` does, of each only what no earlier part holds (Cai and Sarkis, SIAM J. Sci. Comput. 21, 1999);
     ``multiplicative`` takes one part after the other, each seeing what those before did (Schwarz 1870). The columns of
-    ``coarse`` (n, c) span a space that is corrected too, with the parts in ``additive`` and before them else: without it what
-    is far takes as many corrections as there are parts on the way. Rows of gradients make it the alternating method for
-    Laplace's equation; theory: Xu, SIAM Rev. 34 (1992). Raises InputError for another variant.
+    ``coarse`` (n, c) span a space that is corrected before the parts, which see what it did (A-DEF1 of Tang, Nabben, Vuik and
+    Erlangga, J. Sci. Comput. 39, 2009): without it what is far takes as many corrections as there are parts on the way. Rows
+    of gradients make it the alternating method for Laplace's equation; theory: Xu, SIAM Rev. 34 (1992). Raises InputError for
+    another variant.
     """
 
     rows: csr_array
@@ -68,7 +69,7 @@ class Schwarz:
         if self._bottom is not None and self.coarse is not None:
             found += self.coarse @ self._bottom.solve(self.coarse.T @ s)
         for groups in self._colours:
-            left = s if self.variant == "additive" else s - self.product(found)
+            left = s - self.product(found) if found.any() else s
             for group in groups:
                 group.add(left, found)
         return found
@@ -79,11 +80,11 @@ class Schwarz:
 
     @cached_property
     def relaxation(self) -> float:
-        """Give the share of an additive correction that cannot overshoot: one over how many parts and spaces a row sees."""
+        """Give the share of an additive correction that cannot overshoot: one over how many parts a row sees."""
         if self.variant != "additive":
             return 1.0
         touched = np.bincount(np.concatenate(_touched(self.rows, self.parts)))
-        return 1.0 / (int(touched.max()) + (self.coarse is not None))
+        return 1.0 / int(touched.max())
 
     def iterate(self, x: np.ndarray, steps: int) -> np.ndarray:
         """Take corrections as they are, a stationary iteration."""

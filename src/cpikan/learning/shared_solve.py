@@ -56,8 +56,6 @@ def _check_networks(recipe: Recipe, settings: SolveSettings) -> None:
         "a callback": settings.callback,
         "multipliers": settings.constraints not in (None, "exact", "penalty") or None,
         "another loss mode": loss_mode_of(settings.loss_mode).trains or None,
-        "points that move": getattr(settings.points, "every", 0) or None,
-        "weights that change": recipe.balancer.every or None,
     }
     for what in (name for name, value in asked.items() if value is not None):
         raise InputError(f"{what} for {count} processes: leave it out, or start one process")

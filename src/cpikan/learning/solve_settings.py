@@ -11,6 +11,7 @@ from cpikan.fields.constrained import Ansatz
 from cpikan.learning.balancers.balancer import Balancer
 from cpikan.learning.balancers.kinds import balancer_named
 from cpikan.learning.combinators import check_restarts
+from cpikan.learning.correction import check_below, corrected
 from cpikan.learning.directions.direction import Direction
 from cpikan.learning.directions.kinds import direction_named
 from cpikan.learning.losses.kinds import loss_mode_of
@@ -48,8 +49,10 @@ class SolveSettings:
     ``constraints`` says how conditions are held: "exact" by the form of the solution, where it can (the rest by squares),
     "penalty" by squares, "augmented-lagrangian" and "al-pinn" by multipliers too. ``loss_mode`` says what stands in the cost
     for the equation, by itself or by its name (`LOSS_MODES`). ``start_from`` is a solution, or where one was saved, of this
-    or another problem: a copy of its network is the start (`transferred`). With points or any of these six a recipe trains a
-    network, whatever it does without. ``subdomains`` (`Subdomains`, or "4x4") cut the region, each with a field of its own.
+    or another problem: a copy of its network is the start (`transferred`). ``correct`` is a solution of this problem, or where
+    one was saved: it stays as it is, and a network on top of it is trained (`corrected`). With points or any of these seven a
+    recipe trains a network, whatever it does without. ``subdomains`` (`Subdomains`, or "4x4") cut the region, each with a
+    field of its own.
     ``ranks`` are processes among which the subdomains are shared (`ranks_here`).
     ``callback(field, record)`` is called with the field as it is and a record of the history, every ten steps, or for each
     field that a strategy has made as a whole (a window of time, a passage); it ends the solve by returning True.
@@ -75,6 +78,7 @@ class SolveSettings:
     start_from: Solution | Path | str | None = None
     subdomains: Subdomains | str | Sequence[int] | None = None
     ranks: Ranks = ALONE
+    correct: Solution | Path | str | None = None
 
     def __post_init__(self) -> None:
         if self.resume and self.checkpoint is None:
@@ -91,6 +95,10 @@ class SolveSettings:
             check_sampler(self.points)
         if self.start_from is not None:
             check_start(self.start_from)
+        if self.correct is not None:
+            check_below(self.correct)
+            if self.start_from is not None:
+                raise InputError("a solution to correct and one to start from: give one of them")
         if self.subdomains is not None:
             object.__setattr__(self, "subdomains", subdomains_of(self.subdomains))
             if self.start_from is not None:
@@ -98,8 +106,16 @@ class SolveSettings:
         if self.sampler_every is not None and not isinstance(self.points, str):
             raise InputError(f"a sampler every {self.sampler_every} steps: name one of {', '.join(SAMPLERS)}")
 
-    def sampling(self, base: Points) -> SolveSettings:
-        """Make the sampler that is named begin with the points ``base``; raises InputError for an unknown name."""
+    def sampling(self, problem: Problem, base: Points) -> SolveSettings:
+        """Make the sampler that is named begin with the points ``base``, or place them as subdomains ask for.
+
+        Raises InputError for an unknown name, and a sampler beside points of subdomains' own.
+        """
+        placed = base if self.cut is None else self.cut.placing(problem, base)
+        if self.points is None and placed is not base:
+            return replace(self, points=placed)
+        if placed is not base:
+            raise InputError("a sampler and points or weights of subdomains' own: give one of them")
         if not isinstance(self.points, str):
             return self
         return replace(self, points=make_sampler(self.points, base, self.sampler_every), sampler_every=None)
@@ -116,7 +132,15 @@ class SolveSettings:
     @property
     def trains(self) -> bool:
         """Tell whether there is something asked for that only the training of a network has."""
-        asked = (self.points, self.balancer, self.direction, self.batch, self.constraints, self.start_from)
+        asked = (
+            self.points,
+            self.balancer,
+            self.direction,
+            self.batch,
+            self.constraints,
+            self.start_from,
+            self.correct,
+        )
         return any(part is not None for part in asked) or loss_mode_of(self.loss_mode).trains
 
     def applied(self, recipe: Recipe, problem: Problem) -> Recipe:
@@ -143,6 +167,8 @@ class SolveSettings:
         Unasked a recipe holds values on boxes: functions of coordinates that have slopes or periods train more slowly. Raises
         InputError where "exact" was asked for and there is nothing to hold.
         """
+        if self.correct is not None:
+            return corrected(self.correct, problem)
         asked = self.constraints == "exact"
         if not recipe.exact_values or not (asked or (drawn and isinstance(problem.region, Box))):
             return problem, None
@@ -158,7 +184,7 @@ class SolveSettings:
         """Let a recipe solve for series on subdomains at once where it is free to choose, or else train networks there."""
         if self.cut is None:
             return recipe
-        free = isinstance(recipe.own, AutoStrategy) and not self.trains and can_patch(problem)
+        free = isinstance(recipe.own, AutoStrategy) and not (self.trains or self.cut.local) and can_patch(problem)
         asked = {
             "refine": self.cut.refine,
             "modes": self.cut.modes is not None,

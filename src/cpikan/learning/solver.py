@@ -15,15 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from cpikan.errors import WHOLE, InputError, check_type
-from cpikan.fields.constrained import Ansatz, ConstrainedField
+from cpikan.fields.constrained import Ansatz
 from cpikan.fields.functional import parameter_vector
 from cpikan.fields.layered import LayeredField, Start
 from cpikan.fields.mapped import MappedCPIKAN
+from cpikan.fields.stacked import Correction
 from cpikan.learning.balancers.mean_squares import MEAN_SQUARES
 from cpikan.learning.combinators import Restarts, Sequential
+from cpikan.learning.correction import keep_below
 from cpikan.learning.iterate import Iterate, placed
 from cpikan.learning.losses.kinds import loss_mode_of
 from cpikan.learning.objective import Objective
+from cpikan.learning.panel import SOLE_JUDGE, Panel
 from cpikan.learning.recipes import Recipe, recipe_named
 from cpikan.learning.runner import Callback, Runner
 from cpikan.learning.samplers.points import MIN_ROWS_PER_PARAMETER, Points
@@ -35,7 +38,7 @@ from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.trained import trained
 from cpikan.learning.transfer import transferred
 from cpikan.learning.trust.assess import assess
-from cpikan.learning.unknowns import network_of, outputs_of, unknowns_of
+from cpikan.learning.unknowns import network_of, outputs_of, unknowns_of, zero_output
 from cpikan.learning.violations import Violation, violations, zero_cost
 from cpikan.physics.catalogue import problem as problem_named
 from cpikan.physics.problem import Problem
@@ -86,10 +89,10 @@ def solve(
     if own is None:
         field = _start(posed, ansatz, recipe, seed, settings) if field is None else field
         check_field(problem, field)
-        settings = settings.sampling(_points(recipe, problem, field, seed))
+        settings = settings.sampling(problem, _points(recipe, problem, field, seed))
         mode.check_points(settings.points)
     check_shared(problem, recipe, own, settings)
-    identity = _identity(problem, field, recipe, seed, settings)
+    identity = _identity(problem, field, ansatz, recipe, seed, settings)
     store = _store(identity, settings)
     mode.check(posed)
     callback = _callback(settings.callback, ansatz)
@@ -99,10 +102,16 @@ def solve(
     )
     with nullcontext() if store is None else store:
         reason = _run(run, field, recipe, settings)
-    seconds, warnings = run.seconds, [*_unused(asked, own is None, settings), *_warnings(problem, run, own is None)]
+    seconds, sent, warnings = (
+        run.seconds,
+        run.ranks.sent,
+        [*_unused(asked, own is None, settings), *_warnings(problem, run, own is None)],
+    )
     iterate = _by_equation(plain, run, recipe) if mode.trains else run.iterate
-    found = iterate if ansatz is None else _behind(whole, ansatz, iterate, recipe, seed)
-    missed = violations(found.field, found.heldout)
+    found = iterate if ansatz is None else _behind(whole, ansatz, iterate, recipe, run)
+    if isinstance(ansatz, Correction):
+        keep_below(found, network_of(iterate.field))
+    missed = violations(found.field, found.heldout, found.panel)
     metrics = _metrics(problem, found, run, missed, seconds)
     if drawn and len(recipe.hidden) > 1:
         begun = _start(posed, ansatz, recipe, seed, settings)
@@ -110,9 +119,9 @@ def solve(
     if begun is not None:
         metrics |= trained(begun, iterate)
     metrics |= run.figures
-    metrics |= {"processes": run.ranks.size, "sent_bytes": run.ranks.sent}
+    metrics |= {"processes": run.ranks.size, "sent_bytes": sent}
     # what a network of mapped coordinates cannot do is not known to the equation that is posed for it
-    judged = (plain, iterate) if point_map is None else (whole, found)
+    judged = (plain, iterate) if point_map is None and settings.correct is None else (whole, found)
     trust, known = assess(*judged, run.levels, missed)
     if known is not None:
         metrics["standard_errors"] = list(known.standard_errors)
@@ -130,8 +139,12 @@ def _start(problem: Problem, ansatz: Ansatz | None, recipe: Recipe, seed: int, s
     if settings.start_from is not None:
         return transferred(settings.start_from, problem, ansatz)
     if settings.cut is not None:
-        return settings.cut.network(problem, recipe, seed)
-    return recipe.network(problem, seed, None if ansatz is None else ansatz.point_map)
+        found: nn.Module = settings.cut.network(problem, recipe, seed)
+    else:
+        found = recipe.network(problem, seed, None if ansatz is None else ansatz.point_map)
+    if settings.correct is not None:
+        zero_output(found)  # what is corrected is where it begins
+    return found
 
 
 def _as_it_was(field: LayeredField) -> LayeredField | None:
@@ -143,19 +156,19 @@ def _callback(callback: Callback | None, ansatz: Ansatz | None) -> Callback | No
     """Give the callback the field that the user asked for: the network behind its ansatz, where there is one."""
     if callback is None or ansatz is None:
         return callback
-    return lambda network, record: callback(ConstrainedField(network, ansatz), record)
+    return lambda network, record: callback(ansatz.whole(network), record)
 
 
-def _behind(problem: Problem, ansatz: Ansatz, iterate: Iterate, recipe: Recipe, seed: int) -> Iterate:
+def _behind(problem: Problem, ansatz: Ansatz, iterate: Iterate, recipe: Recipe, run: Runner) -> Iterate:
     """Put the network of an iterate behind its ansatz, to be judged by the problem as it was given."""
-    field = ConstrainedField(network_of(iterate.field), ansatz)
-    return placed(problem, field, _points(recipe, problem, field, seed), MEAN_SQUARES)[0]
+    field = ansatz.whole(network_of(iterate.field))
+    return placed(problem, field, _points(recipe, problem, field, run.seed), MEAN_SQUARES, run.ranks)[0]
 
 
 def _by_equation(problem: Problem, run: Runner, recipe: Recipe) -> Iterate:
     """Judge the field of a run by the equation's own residuals, whatever it was fitted to."""
     network, before = network_of(run.iterate.field), unknowns_of(run.iterate.field)
-    found = placed(problem, network, _points(recipe, problem, network, run.seed), MEAN_SQUARES)[0]
+    found = placed(problem, network, _points(recipe, problem, network, run.seed), MEAN_SQUARES, run.ranks)[0]
     beside = unknowns_of(found.field)
     if beside is not None and before is not None:
         beside.data.copy_(before)
@@ -194,7 +207,7 @@ def _store(identity: Mapping[str, Any], settings: SolveSettings) -> RunStore | N
 
 
 def _identity(
-    problem: Problem, field: nn.Module | None, recipe: Recipe, seed: int, settings: SolveSettings
+    problem: Problem, field: nn.Module | None, ansatz: Ansatz | None, recipe: Recipe, seed: int, settings: SolveSettings
 ) -> dict[str, Any]:
     """Describe all of a solve that must be equal when it is resumed, and in all of its processes."""
     shape = None
@@ -218,8 +231,15 @@ def _identity(
         "field": shape,
     }
     if settings.start_from is not None and field is not None:
-        identity["start"] = sha256(parameter_vector(field).numpy().tobytes()).hexdigest()[:12]
+        identity["start"] = _hashed(field)
+    if isinstance(ansatz, Correction):
+        identity["below"] = _hashed(ansatz.below)
     return identity
+
+
+def _hashed(field: nn.Module) -> str:
+    """Hash the coefficients of a field."""
+    return sha256(parameter_vector(field).numpy().tobytes()).hexdigest()[:12]
 
 
 def described(thing: Any) -> Any:
@@ -247,10 +267,11 @@ def _warnings(problem: Problem, run: Runner, given: bool) -> list[str]:
     found = []
     objective, field = run.iterate.objective, run.iterate.field
     parameters = sum(p.numel() for p in field.parameters())
-    residuals = all(term.kind == "residual" for term in objective.terms)
-    rows = len(objective.residuals(field)) if residuals else 0
-    if given and residuals and rows < MIN_ROWS_PER_PARAMETER * parameters:
-        found.append(f"{rows} residuals for {parameters} parameters: give twice as many, or check held-out figures")
+    if given and all(term.kind == "residual" for term in objective.terms):
+        with torch.no_grad():
+            rows = len(objective.residuals(field))
+        if rows < MIN_ROWS_PER_PARAMETER * parameters:
+            found.append(f"{rows} residuals for {parameters} parameters: give twice as many, or check held-out figures")
     resonance = near_resonance(problem) if objective.affine(outputs_of(field)) else None
     if resonance is not None:
         found.append(resonance)
@@ -303,36 +324,42 @@ def evaluate(field: nn.Module, x: Tensor) -> Tensor:
     return torch.cat([field(part) for part in x.split(_CHUNK)])
 
 
-def errors(problem: Problem, values: Tensor, x: Tensor) -> tuple[float, float]:
-    """Compute the relative L2 and largest absolute error of values (n, outputs) against the reference, worst output."""
-    truth = problem.reference_values(x)
+def errors(problem: Problem, values: Tensor, x: Tensor, panel: Panel = SOLE_JUDGE) -> tuple[float, float]:
+    """Compute the relative L2 and largest absolute error of values (n, outputs) against the reference, worst output.
+
+    Of several processes each has points of its own.
+    """
+    truth = problem.reference_values(x) if len(x) else torch.zeros_like(values)
     keep = [o for o in range(truth.shape[1]) if o not in problem.constants]
     difference = values[:, keep] - truth[:, keep]
-    relative = difference.norm(dim=0) / truth[:, keep].norm(dim=0).clamp_min(1e-300)
-    return float(relative.max()), float(difference.abs().max())
+    relative = panel.norm(difference) / panel.norm(truth[:, keep]).clamp_min(1e-300)
+    largest = torch.cat([difference.flatten().abs(), difference.new_zeros(1)]).amax(dim=0, keepdim=True)
+    return float(relative.max()), float(panel.largest(largest))
 
 
-def _root_mean_square(field: nn.Module, heldout: Objective) -> float:
+def _root_mean_square(field: nn.Module, heldout: Objective, panel: Panel) -> float:
     """Compute the root mean square of the equation's residuals, all of them together, at the held-out points."""
     term = next(term for term in heldout.terms if term.inside)
+    at = panel.taken(heldout.sets[term.name])
     with torch.no_grad():
-        return float(torch.cat(term.at(field, heldout.sets[term.name])).square().mean().sqrt())
+        found = torch.cat(term.at(field, at)) if len(at.points) else at.points.new_zeros(0)
+    square, count = panel.total(torch.stack([found.square().sum(), found.new_tensor(float(len(found)))])).tolist()
+    return math.sqrt(square / count)
 
 
-def _relative(field: nn.Module, heldout: Objective) -> float | None:
+def _relative(found: Iterate) -> float | None:
     """Compute the held-out residual relative to that of u = 0; None where that is zero or not finite."""
-    zero = zero_cost(field, heldout)
-    with torch.no_grad():
-        return math.sqrt(float(heldout.cost(field)) / zero) if zero > 0 else None
+    zero = zero_cost(found.field, found.heldout, found.panel)
+    return math.sqrt(found.known_cost() / zero) if zero > 0 else None
 
 
 def _metrics(
     problem: Problem, found: Iterate, run: Runner, missed: Sequence[Violation], seconds: float
 ) -> dict[str, Any]:
-    field, heldout = found.field, found.heldout
-    x = test_points(problem)
+    field, heldout, panel = found.field, found.heldout, found.panel
+    x = panel.points(test_points(problem))
     values = evaluate(field, x)
-    relative, largest = errors(problem, values, x) if problem.exact is not None else (None, None)
+    relative, largest = errors(problem, values, x, panel) if problem.exact is not None else (None, None)
     metrics: dict[str, Any] = {
         "relative_l2": relative,
         "max_error": largest,
@@ -340,13 +367,14 @@ def _metrics(
         "iterations": run.iterations,
         "collocation_points": run.iterate.objective.count,
         "parameters": sum(p.numel() for p in field.parameters() if p.requires_grad),
-        "heldout_residual": _root_mean_square(field, heldout),
-        "heldout_relative": _relative(field, heldout),
+        "heldout_residual": _root_mean_square(field, heldout, panel),
+        "heldout_relative": _relative(found),
         "boundary_violation": max((one.largest for one in missed), default=0.0),
         "conditions": [{"name": one.name, "violation": one.largest, "relative": one.relative} for one in missed],
         "steps_per_second": run.iterations / seconds,
     }
-    found_values = [float(values[:, output].mean()) for output in problem.constants]
+    sums = panel.total(torch.cat([values.sum(dim=0), values.new_tensor([float(len(values))])]))
+    found_values = [float(sums[output] / sums[-1]) for output in problem.constants]
     truths: list[float | None] = list(problem.constants.values())
     unknowns = unknowns_of(field)
     if unknowns is not None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cpikan.errors import WHOLE, InputError, check_type, unknown_name
 from cpikan.fields.decomposed import DecomposedField
 from cpikan.fields.levelled import LevelledField
-from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
+from cpikan.learning.local import Local, check_local, local_networks, numbered
+from cpikan.learning.samplers.local_points import LocalPoints
+from cpikan.learning.samplers.points import Points
 from cpikan.learning.schwarz import VARIANTS
 from cpikan.partition import Partition
 from cpikan.physics.interfaces import INTERFACES, Flux, with_interfaces
@@ -40,8 +42,9 @@ class Subdomains:
     multiplies what balances the interface conditions. ``modes`` are the polynomials per axis where series are solved for;
     without it there are more until they converge. With ``refine`` they stay, and subdomains are halved where series do not
     converge, as at layers and corners. ``schwarz``, one of `VARIANTS` of the Schwarz method with a coarse level, steers a
-    Krylov method in place of the elimination of all interfaces. Raises InputError for numbers, overlaps and names that cannot
-    be.
+    Krylov method in place of the elimination of all interfaces. ``local`` is what single subdomains of the finest grid have of
+    their own, by their place in it: networks, points, weights of the equation; all are then trained. Raises InputError for
+    numbers, overlaps and names that cannot be.
     """
 
     counts: int | Sequence[int] = ()
@@ -54,6 +57,7 @@ class Subdomains:
     modes: int | None = None
     refine: bool = False
     schwarz: str | None = None
+    local: Mapping[tuple[int, ...], Local] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         counts = (self.counts,) if isinstance(self.counts, int) else tuple(self.counts)
@@ -68,6 +72,7 @@ class Subdomains:
             )
         if self.coupling not in COUPLINGS:
             raise unknown_name("coupling", str(self.coupling), COUPLINGS)
+        check_local(self.local)
         check_type("levels", self.levels, WHOLE, "a whole number from 1")
         self._check_windows()
         if self.refine and not self.sharp:
@@ -160,14 +165,23 @@ class Subdomains:
             raise InputError(
                 "slopes of residuals take third derivatives, of which windows have none: give coupling xpinn or cpinn"
             )
+        *coarse, finest = self.partitions(problem)
         levels = []
-        for number, partition in enumerate(self.partitions(problem)):
-            widths = [problem.dimension, *recipe.hidden, problem.outputs]
-            boxes = DecomposedField.boxes(partition)
-            start = Start(seed + 104729 * number)
-            parts = ScaledCPIKAN(widths, recipe.degree, boxes, networks=len(partition), start=start)
-            levels.append(DecomposedField(partition, parts))
+        for number, partition in enumerate((*coarse, finest)):
+            local = self._local(problem) if partition is finest else {}
+            shape = (recipe.hidden, recipe.degree, problem.outputs)
+            levels += local_networks(partition, local, *shape, seed + 104729 * number)
         return levels[0] if len(levels) == 1 else LevelledField(*levels)
+
+    def placing(self, problem: Problem, points: Points) -> Points:
+        """Place points as the subdomains ask for their own: the points themselves where none does."""
+        if all(own.points == 1 and own.weight == 1 for own in self.local.values()):
+            return points
+        rule = (points.interior, points.boundary, points.rule, points.seed, points.held_out)
+        return LocalPoints(*rule, partition=self.partition(problem), local=self._local(problem))
+
+    def _local(self, problem: Problem) -> dict[int, Local]:
+        return numbered(self.local, self.partition(problem).counts)
 
     def _knots(self, problem: Problem) -> list[list[float]]:
         """Place the cuts on every axis: the given ones, or even ones with those of breaks among them."""

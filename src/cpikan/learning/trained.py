@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from cpikan.fields.functional import parameter_vector, set_parameters
@@ -11,9 +13,25 @@ from cpikan.learning.methods.gauss_newton import gauss_newton
 from cpikan.learning.methods.last_layer import OutputProblem
 from cpikan.learning.unknowns import network_of
 
-_OUTPUT_SHARE = 0.15  # of the parameters, at most
+OUTPUT_SHARE = 0.15  # of the parameters, at most
 _WORSE = 100.0  # times the held-out residual
 _RANK, _STEPS, _HALVINGS, _FLAT = 1e-10, 20, 12, 1e-3
+
+
+def widened(widths: Sequence[int], degree: int, share: float) -> list[int]:
+    """Widen all hidden layers but the last of Chebyshev networks until the output has at most ``share`` of the parameters.
+
+    Widths of fewer than two hidden layers stay, for nothing inside of them would grow.
+    """
+    found = list(widths)
+    while len(found) > 3 and _share_of_output(found, degree) > share:
+        found[1:-2] = [width + 1 for width in found[1:-2]]
+    return found
+
+
+def _share_of_output(widths: Sequence[int], degree: int) -> float:
+    sizes = [after * (degree * before + 1) for before, after in pairwise(widths)]
+    return sizes[-1] / sum(sizes)
 
 
 def trained(drawn: Any, found: Iterate) -> dict[str, Any]:
@@ -30,7 +48,7 @@ def trained(drawn: Any, found: Iterate) -> dict[str, Any]:
     set_parameters(found.field, place)
     worse = math.sqrt(frozen / reached) if reached > 0 else math.inf
     return {
-        "trained": share <= _OUTPUT_SHARE and worse >= _WORSE,
+        "trained": share <= OUTPUT_SHARE and worse >= _WORSE,
         "output_share": share,
         "frozen_over_found": worse,
     }

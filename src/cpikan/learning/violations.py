@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from cpikan.fields.protocol import Jet
 from cpikan.learning.objective import Objective, PointSet, Term
+from cpikan.learning.panel import SOLE_JUDGE, Panel
 from cpikan.learning.unknowns import outputs_of, unknowns_of
 from cpikan.physics.linearise import pullback
 
@@ -26,27 +28,33 @@ class Violation:
     relative: float
 
 
-def violations(field: nn.Module, heldout: Objective) -> list[Violation]:
-    """Find the violation of every condition at the held-out points.
+def violations(field: nn.Module, heldout: Objective, panel: Panel = SOLE_JUDGE) -> list[Violation]:
+    """Find the violation of every condition at the held-out points, of which each process of a panel looks at its own.
 
     What a condition deals with is the larger of its residual for u = 0 (the data) and of what the field contributes to it
     where the field is largest: a wall kept at zero is measured by the largest value inside.
     """
     inside = next(term for term in heldout.terms if term.inside)
-    seen = heldout.sets[inside.name].points[:_SAMPLE]
+    seen = panel.points(heldout.sets[inside.name].points[:_SAMPLE])
     found = []
     for term in heldout.terms:
-        at = heldout.sets[term.name]
-        if not term.inside and len(at.points):
-            largest = float(_largest(term.at(field, at)))
-            scale = max(_data_size(field, term, at), _response(field, term, at, seen))
+        if not term.inside and len(heldout.sets[term.name].points):
+            sizes, at = _sizes(field, term, seen, panel), panel.taken(heldout.sets[term.name])
+            here = torch.zeros(3, dtype=torch.float64)
+            if len(at.points):
+                with torch.no_grad():
+                    value, data = (_largest(term.at(one, at)) for one in (field, _Zero(field)))
+                here = torch.stack([value, data, _response(field, term, at, sizes)])
+            largest, data_size, response = panel.largest(here).tolist()
+            # of no use where it is not finite, as where something is divided by u
+            scale = max(data_size if math.isfinite(data_size) else 0.0, response)
             found.append(Violation(term.name, largest, min(1.0, largest / scale) if scale else float(largest > 0)))
     return found
 
 
-def zero_cost(field: nn.Module, heldout: Objective) -> float:
+def zero_cost(field: nn.Module, heldout: Objective, panel: Panel = SOLE_JUDGE) -> float:
     """Compute the held-out cost of u = 0 with the unknowns as they are, whatever the field, of the terms that are finite."""
-    return heldout.finite_cost(_Zero(field))
+    return panel.finite_cost(heldout, _Zero(field))
 
 
 class _Zero(nn.Module):
@@ -76,17 +84,18 @@ def _largest(found: list[Tensor]) -> Tensor:
     return torch.cat([value.detach() for value in found]).abs().max()
 
 
-def _data_size(field: nn.Module, term: Term, at: PointSet) -> float:
-    """Find the largest residual of u = 0; 0 where it is not finite, as where something is divided by u."""
-    with torch.no_grad():
-        size = float(_largest(term.at(_Zero(field), at)))
-    return size if math.isfinite(size) else 0.0
+def _sizes(field: nn.Module, term: Term, seen: Tensor, panel: Panel) -> list[Tensor]:
+    """Find how large values and derivatives are at the points of all processes, in the shapes of a jet of one point."""
+    jet = _jet(field, seen, term)
+    here = [torch.cat([part.abs(), part.new_zeros(1, *part.shape[1:])]).amax(dim=0) for part in jet]
+    everywhere = panel.largest(torch.cat([part.flatten() for part in here]))
+    parts = everywhere.split([part.numel() for part in here])
+    return [part.reshape(like.shape) for part, like in zip(parts, here, strict=True)]
 
 
-def _response(field: nn.Module, term: Term, at: PointSet, seen: Tensor) -> float:
-    """Bound what values and derivatives as large as at the points ``seen`` contribute to the residual, to first order."""
+def _response(field: nn.Module, term: Term, at: PointSet, sizes: Sequence[Tensor]) -> Tensor:
+    """Bound what values and derivatives of such ``sizes`` contribute to the residual, to first order, ()."""
     at = at._replace(weight=None)
-    sizes = [part.abs().amax(dim=0) if part.numel() else part[0] for part in _jet(field, seen, term)]
     jets = [
         Jet(*(part.requires_grad_() for part in _jet(field, x, term))) for x in (at.points, at.partner) if x is not None
     ]
@@ -98,4 +107,4 @@ def _response(field: nn.Module, term: Term, at: PointSet, seen: Tensor) -> float
         parts = [(slope.abs() * size).flatten(1).sum(dim=1) for slope, size in zip(push, sizes, strict=True)]
         size_at = sum(parts[1:], parts[0])
         total = max(total, float(size_at.max() if at.mix is None else size_at.sum()))
-    return total
+    return torch.tensor(total, dtype=torch.float64)

@@ -57,7 +57,7 @@ def with_exact_conditions(
         missed = _missed(problem, form, _HELD if embedded else _ABOUT)
         if not missed:
             ansatz = replace(through(form.ansatz), embedded=embedded)
-            return _posed(problem, ansatz, form.held), ansatz
+            return posed_behind(problem, ansatz, form.held), ansatz
         left = form.held - missed
     return problem, None
 
@@ -246,8 +246,8 @@ def _parts(problem: Problem, condition: Condition) -> Sequence[str]:
     return problem.region.walls if condition.on is None else condition.on
 
 
-def _posed(problem: Problem, ansatz: Ansatz, held: frozenset[int]) -> Problem:
-    """Pose a problem for v, without the conditions that are held."""
+def posed_behind(problem: Problem, ansatz: Ansatz, held: frozenset[int] = frozenset()) -> Problem:
+    """Pose a problem for v in u = lift + distance v, without the conditions whose numbers are ``held``."""
 
     def jet_of(jet: Jet, x: Tensor) -> Jet:
         second = "none" if jet.second.ndim == 3 and jet.second.shape[-1] == 0 else problem.second

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,8 +39,9 @@ class Format:
     whatever its name. An output is one file, or a ``folder``, or with ``beside`` a file per quantity. Of the quantities of a
     reconstruction ``leaves_out`` are not stored, and all but the height only when asked for with ``height_alone``.
     ``exporter(content, path)`` writes the heights of a whole map into the new file ``path``, for a format that has no room
-    for anything else; of ``pixel_um``, ``aspect`` (a pixel that is not square) and ``wavelengths_nm`` it ``holds`` some. With
-    ``told`` the door ``frames(path, how)`` also takes what a user says of the file (`readers.read_as.ReadAs`).
+    for anything else; of ``pixel_um``, ``aspect`` (a pixel that is not square), ``wavelength_nm`` (one) and
+    ``wavelengths_nm`` it ``holds`` some. With ``told`` the door ``frames(path, how)`` also takes what a user says of the file
+    (`readers.read_as.ReadAs`).
     """
 
     name: str
@@ -110,9 +111,9 @@ def _exchange(name: str, suffix: str, pixel_bytes: int, *holds: str) -> Format:
     )
 
 
-_PICTURES, _TIFF = (".bmp", ".png", ".jpg", ".jpeg", ".pgm"), (".tif", ".tiff")
+_TIFF = (".tif", ".tiff")
 _DRAWN = (".png", ".svg", ".pdf")
-IMAGE_SUFFIXES = (*_PICTURES, *_TIFF)  # of the frames of a folder, one each
+IMAGE_SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".pgm", *_TIFF)  # of the frames of a folder, one each
 
 FORMATS: tuple[Format, ...] = (
     Format(
@@ -159,12 +160,28 @@ FORMATS: tuple[Format, ...] = (
         frames=_lazy("readers.hdf5", "open_hdf5"),
         told=True,
     ),
+    Format("single image", (".bmp", ".jpg", ".jpeg", ".pgm"), image=_lazy("readers.images", "read_image")),
+    replace(
+        _exchange("PNG picture", "png", 3, "pixel_um", "aspect", "wavelengths_nm"),
+        image=_lazy("readers.images", "read_image"),
+    ),
+    _exchange("table of heights", "csv", 26, "pixel_um", "aspect", "wavelengths_nm"),
+    _exchange("list of points", "xyz", 70, "pixel_um", "aspect", "wavelengths_nm"),
+    *(
+        Format(
+            f"{name} mesh",
+            (f".{name.lower()}",),
+            exporter=_lazy("instruments.mesh", f"export_{name.lower()}"),
+            bytes_for=_bytes_of_pixels(100),
+            holds=frozenset({"pixel_um", "aspect"}),
+        )
+        for name in ("STL", "PLY")
+    ),
     Format("NumPy archive", (".npz",), frames=_lazy("readers.npz", "open_npz"), told=True),
     Format("MATLAB file", (".mat",), frames=_lazy("readers.matlab", "open_matlab"), told=True),
     Format("FITS file", (".fits", ".fit", ".fts", ".fz"), frames=_lazy("readers.fits", "open_fits"), told=True),
     Format("video", (".avi", ".mp4", ".mov", ".mkv"), frames=_lazy("readers.video", "open_video")),
     Format("raw file", (".raw", ".bin"), frames=_lazy("readers.raw", "open_raw"), told=True),
-    Format("single image", _PICTURES, image=_lazy("readers.images", "read_image")),
     Format(
         "Zygo MetroPro file",
         (".dat",),
@@ -172,7 +189,7 @@ FORMATS: tuple[Format, ...] = (
         heights=_lazy("instruments.zygo", "open_zygo_map"),
         exporter=_lazy("instruments.zygo", "export_zygo"),
         bytes_for=_bytes_of_pixels(4),
-        holds=frozenset({"pixel_um", "wavelengths_nm"}),
+        holds=frozenset({"pixel_um", "wavelength_nm"}),
     ),
     Format(
         "Zygo Mx file",
@@ -182,14 +199,14 @@ FORMATS: tuple[Format, ...] = (
         heights=_lazy("instruments.datx", "open_datx_map"),
         exporter=_lazy("instruments.datx", "export_datx"),
         bytes_for=_bytes_of_pixels(8),
-        holds=frozenset({"pixel_um", "aspect", "wavelengths_nm"}),
+        holds=frozenset({"pixel_um", "aspect", "wavelength_nm"}),
     ),
-    _exchange("Wyko file", "opd", 4, "pixel_um", "aspect", "wavelengths_nm"),
+    _exchange("Wyko file", "opd", 4, "pixel_um", "aspect", "wavelength_nm"),
     _exchange("Digital Surf file", "sur", 4, "pixel_um", "aspect"),
     _exchange("ISO 25178-72 file", "x3p", 8, "pixel_um", "aspect"),
     Format("NanoFocus file", (".nms",), heights=_lazy("instruments.nms", "open_nms_map")),
-    _exchange("Gwyddion simple field", "gsf", 4, "pixel_um", "aspect", "wavelengths_nm"),
-    _exchange("Gwyddion file", "gwy", 16, "pixel_um", "aspect", "wavelengths_nm"),
+    _exchange("Gwyddion simple field", "gsf", 4, "pixel_um", "aspect", "wavelength_nm"),
+    _exchange("Gwyddion file", "gwy", 16, "pixel_um", "aspect", "wavelength_nm"),
     _exchange("ISO 25178-71 file", "sdf", 8, "pixel_um", "aspect"),
 )
 

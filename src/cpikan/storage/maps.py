@@ -262,12 +262,16 @@ def open_npy_map(path: Path) -> StoredMap:
 
 
 def open_tiff_map(path: Path) -> StoredMap:
-    """Open a .tif that `TiffWriter` wrote; InputError for any other."""
+    """Open a .tif that `TiffWriter` wrote, or one page of heights with a unit as GDAL says it; InputError for any other."""
+    from cpikan.storage.instruments.geotiff import open_geotiff_map
     from cpikan.storage.writers.tiff import BAD_TIFF, read_pages
 
     try:
         pages = read_pages(path)
     except BAD_TIFF as failure:
+        other = open_geotiff_map(path)
+        if other is not None:
+            return other
         raise InputError(
             f"{path} is not a map this program wrote ({failure}): give its .tif, .zarr or .npy"
         ) from failure

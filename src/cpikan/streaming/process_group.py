@@ -18,7 +18,7 @@ from cpikan.streaming.rank_watch import RankWatch
 _FIND_S = 30.0  # to find each other in
 _PATIENCE = timedelta(days=7)  # of one rank with another's work: that a rank is dead is found out by the watch
 _HEAD = 3  # numbers before a table: its type, rows and columns
-_TYPES = (torch.float64, torch.float32, torch.int64)
+_TYPES = (torch.float64, torch.float32, torch.int64, torch.uint8)
 
 
 class ProcessGroup:

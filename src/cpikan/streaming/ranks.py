@@ -105,6 +105,11 @@ def ranks_here() -> Ranks:
     return ProcessGroup(_number("RANK"), _number("WORLD_SIZE"))
 
 
+def ranks_on_this_host() -> int:
+    """Count the processes that a launcher has started on this host (``torchrun``: LOCAL_WORLD_SIZE), which share its cores."""
+    return max(1, _number("LOCAL_WORLD_SIZE", 1))
+
+
 def same_plan(ranks: Ranks, plan: str) -> None:
     """Raise InputError where processes were started with different plans; ``plan`` is a hash of all that has to be equal."""
     plans = ranks.texts(plan)

@@ -14,7 +14,7 @@ from cpikan.masked import without_mask
 from cpikan.surface.aperture import Circle, circle_around
 from cpikan.surface.form import Form, ModeSums, check_form_terms, fitted_modes, form_modes, surface_rows
 from cpikan.surface.registry import Sums, SurfaceParameters
-from cpikan.surface.tallies import PVR_MODES, FitTally, HeightTally, SlopeTally
+from cpikan.surface.tallies import PVR_MODES, AreaTally, FitTally, HeightTally, SlopeTally
 from cpikan.surface.tally_kernels import combine
 from cpikan.surface.zernike import Mode, ZernikeBasis, ansi_index
 from cpikan.units import PixelUm, pixel_aspect, pixel_pair
@@ -122,6 +122,7 @@ def _tally(sweep: Sweep, settings: MeasureSettings, found: _Solved, combinations
     pupil, basis, count = found.sums.pupil, found.sums.basis, len(combinations)
     heights = [HeightTally(float(mean)) for mean in found.mean_nm]
     slopes, fits = [SlopeTally() for _ in heights], [FitTally() for _ in heights]
+    areas = [AreaTally(settings.pixel_um) for _ in heights]
     for start, maps in sweep():
         valid = _valid(maps) & pupil.inside(start, start + maps.shape[1], maps.shape[2])
         surfaces = surface_rows(basis, pupil, np.concatenate([found.form, found.fit]), start, valid)
@@ -131,7 +132,9 @@ def _tally(sweep: Sweep, settings: MeasureSettings, found: _Solved, combinations
             heights[k].add(rest)
             slopes[k].add(start, rest)
             fits[k].add(rest, surfaces[count + k])
-    numbers = [SurfaceParameters.of(Sums(*sums, settings.pixel_um)) for sums in zip(heights, slopes, fits, strict=True)]
+            areas[k].add(start, rest)
+    tallies = zip(heights, slopes, fits, areas, strict=True)
+    numbers = [SurfaceParameters.of(Sums(*sums, settings.pixel_um)) for sums in tallies]
     removed = ZernikeBasis(found.removed, pupil.obscuration)
     columns = [basis.modes.index(mode) for mode in found.removed]
     forms = [Form(pupil, removed, tuple(float(value) for value in row[columns])) for row in found.form]

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cpikan.surface.tallies import FitTally, HeightTally, SlopeTally
+from cpikan.surface.tallies import AreaTally, FitTally, HeightTally, SlopeTally
 from cpikan.units import PixelUm, pixel_pair
 
-Need = Literal["heights", "slopes", "fit", "pixel_um"]
+Need = Literal["heights", "slopes", "fit", "area", "pixel_um"]
 _ISO = "ISO 25178-2:2021"
 
 
@@ -21,6 +21,7 @@ class Sums:
     heights: HeightTally | None = None
     slopes: SlopeTally | None = None
     fit: FitTally | None = None
+    area: AreaTally | None = None
     pixel_um: PixelUm | None = None
 
 
@@ -88,6 +89,8 @@ PARAMETERS: dict[str, Parameter] = {
             for axis in ("x", "y")
         ),
         Parameter("sdq", "Sdq", "", _ISO, ("slopes", "pixel_um"), _gradient),
+        # the mean of both triangulations of every cell of four pixels (annex D)
+        Parameter("sdr_percent", "Sdr", "%", _ISO, ("area",), lambda a: None if a.excess is None else 100 * a.excess),
     )
 }
 

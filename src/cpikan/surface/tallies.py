@@ -11,8 +11,9 @@ from jaxtyping import Float, Float64
 from numpy.typing import NDArray
 
 from cpikan.metrics import NORMAL_95
-from cpikan.surface.tally_kernels import difference_sums, height_sums
+from cpikan.surface.tally_kernels import area_sums, difference_sums, height_sums
 from cpikan.surface.zernike import modes_up_to
+from cpikan.units import PixelUm, pixel_pair
 
 FloatArray = NDArray[np.float64]
 
@@ -130,6 +131,32 @@ class SlopeTally:
         """Compute maximum minus minimum of the differences along an axis, nm per pixel."""
         sums = self._x if axis == "x" else self._y
         return sums.high - sums.low if sums.count else None
+
+
+class AreaTally:
+    """The area of the surface between valid pixels, fed with bands of rows from top to bottom; nothing without a pixel size."""
+
+    def __init__(self, pixel_um: PixelUm | None) -> None:
+        pair = pixel_pair(pixel_um)
+        self._pixel_nm = None if pair is None else (1000 * pair[0], 1000 * pair[1])
+        self._cells, self._excess = 0, 0.0
+        self._last: tuple[int, NDArray[np.floating]] | None = None  # the row above the next band
+
+    def add(self, start: int, height_nm: Float64[np.ndarray, "rows w"]) -> None:
+        """Take rows [start, start + n) of heights in nm."""
+        if self._pixel_nm is None:
+            return
+        heights = np.asarray(height_nm)
+        if self._last is not None and self._last[0] == start - 1:
+            heights = np.concatenate([self._last[1], heights])
+        cells, excess = area_sums(heights, *self._pixel_nm)
+        self._cells, self._excess = self._cells + int(cells), self._excess + excess
+        self._last = (start + len(height_nm) - 1, heights[-1:].copy())
+
+    @property
+    def excess(self) -> float | None:
+        """Divide the area by that of its projection, minus 1; None without a cell of four valid pixels."""
+        return self._excess / self._cells if self._cells else None
 
 
 class FitTally:

@@ -24,9 +24,12 @@ class FrontPoints(Points):
 
     Along an axis with n fronts every n + 1st point is placed as without, the others as evenly in each stretched coordinate.
     Residuals of the equation weigh by the volume of their points: sums stay what they are without fronts, on average.
+    Along the axes of ``even`` the cosine pi x^ stands for the scaled coordinate x^, as in an `EvenEmbedding`: the points are in
+    the upper half of the axis, and fronts are places of the cosine.
     """
 
     fronts: tuple[Front, ...] = ()
+    even: tuple[int, ...] = ()
 
     def init(self, problem: Problem) -> tuple[Mapping[str, PointSet], State]:
         """Draw the points of all terms, and move them; those at an end of an axis stay there."""
@@ -36,10 +39,14 @@ class FrontPoints(Points):
 
         def moved(points: torch.Tensor) -> torch.Tensor:
             found = points.clone()
-            for axis in sorted({front.axis for front in self.fronts}):
+            for axis in self._axes():
                 low, high = region.lower[axis], region.upper[axis]
                 place = 2 * (points[:, axis].numpy() - low) / (high - low) - 1
+                if axis in self.even and self.rule != "chebyshev":
+                    place = -np.cos(np.pi * (place + 1) / 2)  # even in x is clustered in the cosine
                 away = _inverse(place, [front for front in self.fronts if front.axis == axis])
+                if axis in self.even:
+                    away = np.arccos(np.clip(away, -1, 1)) / np.pi
                 inside = torch.from_numpy(np.abs(place) < 1)
                 found[inside, axis] = torch.from_numpy(low + (high - low) * (away + 1) / 2)[inside]
             return found
@@ -51,9 +58,11 @@ class FrontPoints(Points):
     def _volumes(self, region: Box, points: torch.Tensor) -> torch.Tensor:
         """Weigh points (n, d) by the root of the volume that each stands for, of mean square 1."""
         density = torch.ones_like(points[:, 0])
-        for axis in sorted({front.axis for front in self.fronts}):
+        for axis in self._axes():
             low, high = region.lower[axis], region.upper[axis]
             place = 2 * (points[:, axis] - low) / (high - low) - 1
+            if axis in self.even:
+                place = torch.cos(torch.pi * place)
             slopes = [front.stretched(place)[1] for front in self.fronts if front.axis == axis]
             density = density * torch.stack([torch.ones_like(place), *slopes]).mean(dim=0)
         weight = density.rsqrt()
@@ -62,7 +71,11 @@ class FrontPoints(Points):
     def held_out_sampler(self) -> FrontPoints:
         """Give held-out points of the same density: random, from another seed."""
         plain = super().held_out_sampler()
-        return FrontPoints(plain.interior, plain.boundary, plain.rule, plain.seed, True, self.fronts)
+        return FrontPoints(plain.interior, plain.boundary, plain.rule, plain.seed, True, self.fronts, self.even)
+
+    def _axes(self) -> list[int]:
+        """List the axes along which points are moved."""
+        return sorted({*(front.axis for front in self.fronts), *self.even})
 
 
 def _moved(at: PointSet, moved: Callable[[torch.Tensor], torch.Tensor]) -> PointSet:
@@ -71,6 +84,8 @@ def _moved(at: PointSet, moved: Callable[[torch.Tensor], torch.Tensor]) -> Point
 
 def _inverse(place: np.ndarray, fronts: list[Front]) -> np.ndarray:
     """Find the scaled coordinates whose mean stretched coordinate is ``place`` (n,), by a table."""
+    if not fronts:
+        return place
     away = np.sinh(np.linspace(-_DECADES, _DECADES, _TICKS))
     ticks = [np.linspace(-1, 1, _EVEN), *(front.centre + front.width * away for front in fronts)]
     x = np.unique(np.clip(np.concatenate(ticks), -1, 1))

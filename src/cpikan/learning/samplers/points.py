@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
@@ -175,9 +174,8 @@ def _latin(count: int, dimension: int, random: np.random.Generator) -> np.ndarra
 def _sobol(count: int, dimension: int, random: np.random.Generator) -> np.ndarray:
     from scipy.stats import qmc
 
-    with warnings.catch_warnings():  # counts that are no power of 2 lose balance; nothing here relies on it
-        warnings.simplefilter("ignore", UserWarning)
-        found = qmc.Sobol(dimension, scramble=True, rng=random).random(count)
+    # the first of a power of 2: other counts, which lose balance that nothing here relies on, are warned of
+    found = qmc.Sobol(dimension, scramble=True, rng=random).random_base2(max(0, count - 1).bit_length())[:count]
     return np.asarray(np.clip(found, 1e-9, 1 - 1e-9))
 
 

@@ -125,7 +125,7 @@ class Blocks(Strategy):
         if not math.isfinite(cost):
             return None
         if cut.refine:  # where data jump, finer is better though what is missed there grows
-            run.iterate = placed(problem, patches.field(), _POINTS, MEAN_SQUARES)[0]
+            run.iterate = placed(problem, patches.field(), _POINTS, MEAN_SQUARES, run.ranks)[0]
             run.note()
         else:
             run.offer(patches.field(), _POINTS)

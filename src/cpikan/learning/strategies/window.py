@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,21 +13,21 @@ from cpikan.errors import InputError
 from cpikan.fields.constrained import Ansatz
 from cpikan.fields.end_distance import EndDistance
 from cpikan.fields.front_ckan import Front
-from cpikan.fields.lifted import LiftedField
-from cpikan.fields.piecewise import PiecewiseChebyshev
-from cpikan.fields.product_chebyshev import ProductChebyshev
+from cpikan.fields.lifted import Lift, LiftedField
+from cpikan.fields.rounded_kink import RoundedKink
 from cpikan.fields.time_windows import TimeWindows
 from cpikan.learning.strategies.fronts import fronts_of
-from cpikan.learning.strategies.line_series import LineSeries, from_nodes, line_series, nodes
+from cpikan.learning.strategies.line_series import LineSeries, line_series
+from cpikan.learning.strategies.window_lift import WindowLift
 from cpikan.physics.evolution import Evolution, parts_of
 from cpikan.physics.exact_conditions import with_exact_conditions
 from cpikan.physics.problem import Condition, Problem, Side, dirichlet
 from cpikan.physics.regions import Box
+from cpikan.physics.symmetry import ends_of, even_axes
 
-_TIMES = 12  # modes of the data along time
-_EXACT = 1e-13  # tolerance of the lift, relative
 _SHAPE = 1e-7  # tolerance where a function is only looked at
 _LAYER = 1e-3  # width, of half an axis, of a layer that begins where a start does not fit the conditions
+_LATER = 0.25  # of a window: when the layer of a kink is looked at
 _MISFIT = 1e-3  # of the largest value and slope of a start
 
 
@@ -44,11 +44,13 @@ class Window:
         lower, upper = list(region.lower), list(region.upper)
         lower[evolution.time], upper[evolution.time] = begin, end
         self.box = Box(tuple(lower), tuple(upper), region.axes)
+        self.even = tuple(axis for axis in even_axes(problem) if axis != evolution.time)
         self._whole = replace(problem, region=self.box, conditions=_conditions(problem, evolution, before))
         self.posed, ansatz = with_exact_conditions(self._whole, self._through_series)
         if ansatz is None:
             raise InputError(f"{problem.name} has no windows: give its values at the beginning of time")
-        assert isinstance(ansatz.lift, PiecewiseChebyshev)
+        self.posed = replace(self.posed, conditions=self._left_open(self.posed))
+        assert isinstance(ansatz.lift, Lift)
         assert isinstance(ansatz.distance, EndDistance)
         self.lift, self.distance = ansatz.lift, ansatz.distance
 
@@ -66,47 +68,41 @@ class Window:
         return self.begin + share * (self.end - self.begin)
 
     def starting_fronts(self) -> list[Front]:
-        """Find the fronts of the start, and the layers that begin where it does not fit the conditions."""
-        return [*self._layers(), *self.fronts_at(self.lift, self.begin)]
+        """Find the fronts of the lift, and the layers that begin where the start does not fit the conditions."""
+        kinked = isinstance(self.lift, RoundedKink)
+        layers = self._rounded_layers(self.lift) if isinstance(self.lift, RoundedKink) else self._layers()
+        times = (self.at(_LATER) if kinked else self.begin, self.end)
+        return [*layers, *(one for time in times for one in self.fronts_at(self.lift, time))]
 
     def fronts_at(self, field: torch.nn.Module, time: float) -> list[Front]:
         """Find the fronts of a field at a time, in the scaled coordinates of the window."""
         if not self._space:
             return []
-        return fronts_of(self._line(field, time, _SHAPE), self._space[0])
+        return fronts_of(self._line(field, time), self._space[0])
 
-    def _line(self, field: torch.nn.Module, time: float, tolerance: float) -> LineSeries:
-        """Interpolate a field at a time along space."""
+    def _line(self, field: torch.nn.Module, time: float) -> LineSeries:
+        """Interpolate a field at a time along the scaled coordinate of space, or the cosine that stands for it."""
         axis = self._space[0]
+        low, high = self.box.lower[axis], self.box.upper[axis]
 
         @torch.no_grad()
-        def values(x: np.ndarray) -> np.ndarray:
-            points = torch.full((len(x), self._whole.dimension), time, dtype=torch.float64)
-            points[:, axis] = torch.from_numpy(x)
+        def values(place: np.ndarray) -> np.ndarray:
+            scaled = np.arccos(np.clip(place, -1, 1)) / np.pi if axis in self.even else place
+            points = torch.full((len(place), self._whole.dimension), time, dtype=torch.float64)
+            points[:, axis] = torch.from_numpy(low + (high - low) * (scaled + 1) / 2)
             return np.asarray(field(points).numpy())
 
-        return line_series(values, self.box.lower[axis], self.box.upper[axis], tolerance)
+        return line_series(values, -1.0, 1.0, _SHAPE)
+
+    def _left_open(self, posed: Problem) -> list[Condition]:
+        """List the conditions that an even network does not hold by itself."""
+        return [one for one in posed.conditions if not (self.even and ends_of(self._whole, one, self.even))]
 
     def _through_series(self, ansatz: Ansatz) -> Ansatz:
-        """Exchange a lift by its series: on the intervals that the start needs, of as many modes in time as the data need."""
-        time, axes = self._evolution.time, range(self._whole.dimension)
-        knots = [np.array([low, high]) for low, high in zip(self.box.lower, self.box.upper, strict=True)]
-        for axis in self._space:
-            knots[axis] = self._line(_Called(ansatz.lift), self.begin, _EXACT).knots
-        modes = [_TIMES if axis == time else 16 for axis in axes]
-        low = torch.tensor(list(itertools.product(*(k[:-1] for k in knots))), dtype=torch.float64)
-        high = torch.tensor(list(itertools.product(*(k[1:] for k in knots))), dtype=torch.float64)
-        unit = torch.from_numpy(np.stack(np.meshgrid(*(nodes(m) for m in modes), indexing="ij"), -1))
-        points = (low + high)[:, None] / 2 + (high - low)[:, None] / 2 * unit.reshape(1, -1, len(modes))
-        with torch.no_grad():
-            table = ansatz.lift(points.reshape(-1, len(modes))).reshape(len(low), *modes, -1)
-        for axis in axes:
-            matrix = torch.from_numpy(from_nodes(modes[axis]))
-            table = torch.movedim(torch.tensordot(matrix, table, dims=([1], [axis + 1])), 0, axis + 1)
-        table, modes[time] = _trimmed(table, time + 1)
-        series = ProductChebyshev(modes, (low, high), outputs=table.shape[-1], networks=len(low))
-        series.set_output_coefficients(table.flatten(1, -2))
-        return Ansatz(PiecewiseChebyshev(series), ansatz.distance)
+        """Exchange a lift by its series, and round its kink where the period closes."""
+        assert isinstance(ansatz.distance, EndDistance)
+        lift = WindowLift(self._whole, self._evolution, ansatz).made()
+        return Ansatz(lift, ansatz.distance)
 
     def _layers(self) -> list[Front]:
         """List a front in space and one in time where the start misses a condition at the ends of the axis of space."""
@@ -119,6 +115,14 @@ class Window:
             if here and self._missed(condition, here):
                 found += [Front(axis, 1.0 if end == "max" else -1.0, _LAYER) for axis, end in here]
         return [*dict.fromkeys(found), *([Front(time, -1.0, _LAYER)] if found else [])]
+
+    def _rounded_layers(self, kink: RoundedKink) -> list[Front]:
+        """List the layers of a kink, as wide as diffusion has made them at a quarter of the window."""
+        axis, rate = kink.axis, max(kink.diffusivity)
+        width = 2 * math.sqrt(rate * (self.at(_LATER) - self.begin)) * 2 / (self.box.upper[axis] - self.box.lower[axis])
+        if axis in self.even:
+            return [Front(axis, -1.0, 1 - math.cos(math.pi * width))]
+        return [Front(axis, -1.0, width), Front(axis, 1.0, width)]
 
     @torch.no_grad()
     def _missed(self, condition: Condition, ends: list[tuple[int, str]]) -> bool:
@@ -134,27 +138,6 @@ class Window:
         missed = condition.residual(first, Side(at[keep], outward[keep], other if condition.period else None))
         size = max(float(jet.value.abs().max()), float(jet.gradient[..., axis].abs().max()))
         return bool((missed.abs() > _MISFIT * size).any())
-
-
-class _Called(torch.nn.Module):
-    """A function as a module."""
-
-    def __init__(self, function: object) -> None:
-        super().__init__()
-        self._function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Call it."""
-        found: Tensor = self._function(x)  # type: ignore[operator]
-        return found
-
-
-def _trimmed(table: Tensor, axis: int) -> tuple[Tensor, int]:
-    """Leave out the last coefficients along an axis that are rounding; gives their number too."""
-    sizes = torch.movedim(table, axis, 0).flatten(1).abs().amax(dim=1)
-    needed = torch.nonzero(sizes > 10 * _EXACT * sizes.amax())
-    count = int(needed.max()) + 1 if len(needed) else 1
-    return torch.narrow(table, axis, 0, count), count
 
 
 def _conditions(problem: Problem, evolution: Evolution, before: TimeWindows | None) -> list[Condition]:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cpikan.errors import InputError
+from cpikan.fields.embedded import EmbeddedField
+from cpikan.fields.embeddings import EvenEmbedding
 from cpikan.fields.front_ckan import Front, FrontCKAN
 from cpikan.fields.functional import parameter_vector
 from cpikan.fields.layered import Start
@@ -34,8 +36,8 @@ _POINTS = Points(3000, 400)  # where the whole is looked at; each window has poi
 _WALLS = 60  # points of the conditions that stay residuals
 _MERGED = 1.3  # of a window's length: what is left is no window of its own
 _SHORTEST = 1 / 64  # window, of the whole time
-_SCOUTED, _SCOUT_TIME = 1e-3, 0.3  # relative residual, and share of a window's time, at which its fronts are looked for
-_LEAST = 30  # steps, whatever the time, before a window is called too long
+_SCOUTED, _SCOUT_TIME = 3e-3, 0.3  # relative residual, and share of a window's time, at which its fronts are looked for
+_LEAST = 40  # steps, whatever the time, before a window is called too long
 _SOUND = 0.1  # of the residual at which a window fails: after one with less the next may be longer
 _EASY = 0.2  # of a window's time: one that needed less for its goal is followed by one twice as long
 
@@ -44,8 +46,9 @@ _EASY = 0.2  # of a window's time: one that needed less for its goal is followed
 class Windows(Strategy):
     """Train a network in one window of time after the other, each from the values that the one before ends with.
 
-    In a window u = lift + distance v: the lift has the values at its start and at walls, the distance vanishes there, and v
-    is a network with ``hidden`` nodes and stretched coordinates for the fronts of the start. It trains by geodesic
+    In a window u = lift + distance v: the lift has the values at its start and at walls (`WindowLift`), the distance vanishes
+    there, and v is a network with ``hidden`` nodes and stretched coordinates for the fronts of the lift, along axes that are
+    even (`even_axes`) of the cosine. It trains by geodesic
     Levenberg-Marquardt at fixed points, ``rows`` residuals for each parameter and as dense in fronts as elsewhere; fronts
     that arise on the way are looked for once its residual is small, and a network that has those coordinates too takes its
     place. A window has its share of the time that is left, and leaves to the others what it does not need for its ``goal``:
@@ -61,7 +64,7 @@ class Windows(Strategy):
     degree: int = 5
     rows: float = 2.5
     first: float = 0.25
-    goal: float = 1e-6
+    goal: float = 1e-7
     failed: float = 3e-2
     steps: int | None = None
     method: GeodesicLevenberg = field(default_factory=lambda: GeodesicLevenberg(patience=30))
@@ -155,17 +158,22 @@ class Windows(Strategy):
             **trained(drawn, training.iterate),
         }
 
-    def network(self, run: Runner, window: Window, fronts: tuple[Front, ...]) -> FrontCKAN:
+    def network(self, run: Runner, window: Window, fronts: tuple[Front, ...]) -> FrontCKAN | EmbeddedField:
         """Draw the network of a window."""
         widths = [run.problem.dimension, *self.hidden, run.problem.outputs]
         box = (window.box.lower, window.box.upper)
-        return FrontCKAN(widths, self.degree, box, fronts=fronts, start=Start(run.seed))
+        if not window.even:
+            return FrontCKAN(widths, self.degree, box, fronts=fronts, start=Start(run.seed))
+        inner = FrontCKAN(widths, self.degree, fronts=fronts, start=Start(run.seed))
+        return EmbeddedField(inner, EvenEmbedding(run.problem.dimension, window.even), box)
 
-    def points(self, run: Runner, network: FrontCKAN, fronts: tuple[Front, ...]) -> FrontPoints:
+    def points(
+        self, run: Runner, window: Window, network: FrontCKAN | EmbeddedField, fronts: tuple[Front, ...]
+    ) -> FrontPoints:
         """Choose the points of a window."""
         rows = int(self.rows * len(parameter_vector(network)) / run.problem.outputs) + 1
         walls = _WALLS * len(run.problem.region.parts)
-        return FrontPoints(rows, walls, "chebyshev", run.seed, fronts=fronts)
+        return FrontPoints(rows, walls, "chebyshev", run.seed, fronts=fronts, even=window.even)
 
 
 class _Training:
@@ -175,7 +183,7 @@ class _Training:
         self._run, self._most, self.fronts = run, windows.steps, fronts
         network = windows.network(run, window, fronts)
         self._inner = Runner(window.posed, Budget(math.inf), run.seed)
-        self._inner.place(network, windows.points(run, network, fronts), MEAN_SQUARES)
+        self._inner.place(network, windows.points(run, window, network, fronts), MEAN_SQUARES)
         self._child = BestSoFar(windows.method)
         self._state = self._child.init(self._inner)
         self._over_size = (window.end - window.begin) / window.size(self.iterate.heldout.sets["equation"].points)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cpikan.learning.panel import Panel
 from cpikan.learning.trust.linearised import Factored, Linearised, fixed_outputs
 from cpikan.physics.problem import Problem
 
@@ -30,8 +31,9 @@ class Coefficients:
 def coefficients(problem: Problem, field: Any, system: Linearised, factors: Factored) -> Coefficients:
     """Compute the covariance of the coefficients with the field eliminated (Gauss-Newton), and what it leaves open.
 
-    Every term's residuals stand for independent errors of their own mean square, passed on by the least squares that the
-    weights define: cov = sum over terms of s^2 G G', with G the rows of the pseudo-inverse that give the coefficients.
+    Every term's residuals stand for independent errors of their own mean square, of those that corrections have to do with,
+    passed on by the least squares that the weights define: cov = sum over terms of s^2 G G', with G the rows of the
+    pseudo-inverse that give the coefficients.
     """
     fixed = fixed_outputs(problem, field)
     order = [
@@ -41,19 +43,30 @@ def coefficients(problem: Problem, field: Any, system: Linearised, factors: Fact
     rows = _projected(system.jacobian, factors, count)[:, order]
     length = factors.length[-count:][order]
     unit = _units(problem, _values(problem, field, fixed)[order], system.scale / length)
-    left, size, right = torch.linalg.svd(rows * unit, full_matrices=False)
-    passed = (right.mT / size.clamp_min(1e-300)) @ left.mT  # (k, R), in units
+    size, right = _singular(rows * unit, system.panel)
+    length = size.clamp_min(1e-300)
+    passed = (right.mT / length) @ ((right @ (rows * unit).mT) / length[:, None])  # (k, R), in units
     covariance = torch.zeros_like(right)
     for name, part in system.rows.items():
-        if part.stop > part.start:
-            square = system.residuals[part].square().mean() * system.shares[name]
-            covariance += square * passed[:, part] @ passed[:, part].mT
+        mine = system.residuals[part][system.jacobian[part].any(dim=1)]
+        sums = torch.stack([mine.square().sum(), mine.new_tensor(float(len(mine)))])
+        square, count = system.panel.total(sums).tolist()
+        if count:
+            share = square / count * system.shares[name]
+            covariance += share * system.panel.total(passed[:, part] @ passed[:, part].mT)
     names = [f"output {o}" for o in problem.constants] + [one.name for one in problem.unknowns]
     unseen = float(size[-1]) * _UNIQUE < system.scale
     weakest, told = (right[-1], _UNSEEN) if unseen else _widest(covariance)
     text = f"{told} {_direction(names, weakest * unit)}" if told else ""
-    errors = (covariance.diagonal().sqrt() * unit).tolist()
+    untold = (right[size == 0] != 0).any(dim=0)
+    errors = torch.where(untold, torch.inf, covariance.diagonal().sqrt() * unit).tolist()
     return Coefficients(tuple(error if math.isfinite(error) else None for error in errors), text)
+
+
+def _singular(rows: Tensor, panel: Panel) -> tuple[Tensor, Tensor]:
+    """Compute singular values (k,) and right vectors (k, k) of the rows (R, k) of all processes."""
+    _, size, right = torch.linalg.svd(rows if panel.alone else panel.triangle(rows), full_matrices=False)
+    return size, right
 
 
 def _units(problem: Problem, values: Tensor, alone: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ def gather(
     error = reached.error.square().mean(dim=0).sqrt()[varying] / sizes[varying].clamp_min(1e-6 * largest)
     found |= {
         "estimate": float(error.max()),
-        "bound": reached.amplification * float(system.residuals.norm()),
+        "bound": reached.amplification * float(system.panel.norm(system.residuals)),
         "amplification": reached.amplification * system.scale,
         "weakest": _place(problem, test, reached.weakest[:, varying], varying),
         "unseen": system.unseen,

@@ -18,6 +18,7 @@ from torch import Tensor
 from cpikan.fields.protocol import Jet
 from cpikan.learning.iterate import Iterate
 from cpikan.learning.objective import Objective, PointSet, Term, half_squares
+from cpikan.learning.panel import SOLE_JUDGE, Panel
 from cpikan.learning.samplers.points import Points, unit_points
 from cpikan.learning.trust.polynomials import BrokenPolynomials, Polynomials, pieces_of, polynomials_on
 from cpikan.learning.trust.ties import tied
@@ -43,7 +44,8 @@ class Linearised:
 
     ``values`` (n, outputs, C) are the corrections at the test points, ``rows`` the rows of each term, ``shares`` the share
     of its points that they stand for, ``outputs`` (C,) the output that each column corrects, ``scale`` the size of what the
-    residuals are made of, and ``unseen`` the share of the field (the worst output) that these functions cannot show.
+    residuals are made of, and ``unseen`` the share of the field (the worst output) that these functions cannot show. Of
+    several processes each has the rows of its own points, and ``panel`` puts together what goes by all.
     """
 
     residuals: Tensor
@@ -54,25 +56,32 @@ class Linearised:
     outputs: Tensor
     scale: float
     unseen: float
+    panel: Panel = SOLE_JUDGE
 
     @property
     def finite(self) -> bool:
         """Tell whether residuals and Jacobian are numbers."""
-        return bool(torch.isfinite(self.residuals).all() and torch.isfinite(self.jacobian).all())
+        here = torch.isfinite(self.residuals).all() and torch.isfinite(self.jacobian).all()
+        return not bool(self.panel.largest((~torch.as_tensor(here)).double()[None]))
 
     def lighter(self, data: Collection[str]) -> Linearised:
         """Weigh measured values as their residuals deserve: no more than what else is missed, as maximum likelihood asks."""
-        other = torch.cat([self.residuals[rows] for name, rows in self.rows.items() if name not in data]).norm()
+        if not data:
+            return self
+        other = self._norm([name for name in self.rows if name not in data])
         weight = torch.ones_like(self.residuals)
         for name in data:
-            mine = self.residuals[self.rows[name]].norm()
+            mine = self._norm([name])
             weight[self.rows[name]] = min(1.0, float(other / mine)) if mine > 0 else 1.0
         return replace(self, residuals=weight * self.residuals, jacobian=weight[:, None] * self.jacobian)
 
     def relative(self, leaving_out: Collection[str] = ()) -> float:
         """Compute the residual relative to what it is made of, without some terms."""
-        kept = [self.residuals[rows] for name, rows in self.rows.items() if name not in leaving_out]
-        return float(torch.cat(kept).norm()) / self.scale if self.scale > 0 else 0.0
+        kept = [name for name in self.rows if name not in leaving_out]
+        return float(self._norm(kept)) / self.scale if self.scale > 0 else 0.0
+
+    def _norm(self, names: Collection[str]) -> Tensor:
+        return self.panel.norm(torch.cat([self.residuals[self.rows[name]] for name in names]))
 
 
 class Reach(NamedTuple):
@@ -91,29 +100,34 @@ def fixed_outputs(problem: Problem, field: Any) -> list[int]:
 
 
 def linearised(problem: Problem, iterate: Iterate, test: Tensor) -> Linearised:
-    """Linearise equation and conditions about the field at points of their own."""
+    """Linearise equation and conditions about the field at points of their own, of which a process takes its share."""
     field, outputs, fixed = iterate.field, outputs_of(iterate.field), fixed_outputs(problem, iterate.field)
     functions = FUNCTIONS.get(problem.dimension, _MOST) // (outputs - len(fixed))
     basis = polynomials_on(problem.region, functions)
     keep = torch.tensor([o not in fixed or k == 0 for k in range(len(basis)) for o in range(outputs)])
     objective, shares = _at_points(problem, iterate.heldout, len(basis))
-    terms = [_linearised(field, term, objective, basis, keep) for term in objective.terms]
+    panel = iterate.panel
+    own = panel.own(objective)
+    terms = panel.agreed(lambda: [_linearised(field, term, own, basis, keep) for term in own.terms])
+    lengths = {term.name: len(residual) for term, (residual, _, _) in zip(own.terms, terms, strict=True)}
     rows, start = {}, 0
-    for term, (residual, _, _) in zip(objective.terms, terms, strict=True):
-        rows[term.name], start = slice(start, start + len(residual)), start + len(residual)
+    for term in objective.terms:
+        rows[term.name], start = slice(start, start + lengths.get(term.name, 0)), start + lengths.get(term.name, 0)
     value = basis.jet(test, "none").value
     unseen = _unseen(field, basis, objective.sets["equation"].points, test, value)
     values = torch.einsum("nk,op->nokp", value, torch.eye(outputs, dtype=value.dtype)).flatten(2)[..., keep]
-    made_of = max(zero_cost(field, objective), sum(size for _, _, size in terms))
+    contributed = panel.total(torch.tensor([sum(size for _, _, size in terms)], dtype=torch.float64))
+    made_of = max(zero_cost(field, objective, panel), float(contributed))
     return Linearised(
-        torch.cat([residual for residual, _, _ in terms]),
-        torch.cat([jacobian for _, jacobian, _ in terms]),
+        torch.cat([value.new_zeros(0), *(residual for residual, _, _ in terms)]),
+        torch.cat([value.new_zeros(0, int(keep.sum())), *(jacobian for _, jacobian, _ in terms)]),
         values,
         rows,
         shares,
         torch.arange(outputs).repeat(len(basis))[keep],
         (2 * made_of) ** 0.5,
         max(unseen[o] for o in range(outputs) if o not in fixed),
+        panel,
     )
 
 
@@ -130,12 +144,13 @@ def factored(system: Linearised, fixed: Collection[int]) -> Factored:
     """Factor the Jacobian by QR, the columns of the outputs ``fixed`` last; a trace of damping keeps R regular."""
     order = torch.argsort(torch.tensor([int(o) in fixed for o in system.outputs]).int(), stable=True)
     jacobian = system.jacobian[:, order]
-    length = jacobian.norm(dim=0)
+    length = system.panel.norm(jacobian)
     length = torch.where(length > 0, length, torch.ones_like(length))
     stacked = torch.cat([jacobian / length, -system.residuals[:, None]], dim=1)
     columns = len(order)
     below = torch.cat([_DAMPING * torch.eye(columns, dtype=length.dtype), length.new_zeros(columns, 1)], dim=1)
-    triangle = torch.linalg.qr(torch.cat([stacked, below]), mode="r")[1]
+    damped = system.panel.alone or system.panel.ranks.rank == 0
+    triangle = system.panel.triangle(torch.cat([stacked, below]) if damped else stacked)
     return Factored(triangle[:columns, :columns], triangle[:columns, columns], order, length)
 
 
@@ -218,9 +233,8 @@ def _linearised(
     slopes = at.slopes([contract(bases, push)[:, keep] for push in pushes])
     lefts = at.assembled([value.detach() for value in found])
     for left, row, push in zip(lefts, slopes, pushes, strict=True):
-        if not bool(
-            row.any()
-        ):  # no correction has to do with it, as with the slopes of a coefficient: its size is enough
+        # no correction has to do with it, as with the slopes of a coefficient: its size is enough
+        if not bool(row.any()):
             row, left = row[:1], left.norm()[None]
         rows.append(row)
         residuals.append(left)

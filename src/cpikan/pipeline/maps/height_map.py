@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError, check_path
 from cpikan.messages import one_line, say
+from cpikan.pipeline.maps.filtered import FilteredHeights, MapFilter, Role, SpikelessHeights, map_filter
 from cpikan.storage.formats import format_of
 from cpikan.storage.maps import LazyMap, MapArray, open_map
 from cpikan.storage.writers.layout import QUANTITIES
@@ -21,6 +22,10 @@ from cpikan.streaming.events import Events, Progress
 from cpikan.surface.aperture import Aperture, circle_around, pupil_of
 from cpikan.surface.form import Form, FormFit, check_form_terms, surface_rows
 from cpikan.units import PixelUm, pixel_aspect, pixel_pair
+
+if TYPE_CHECKING:
+    from cpikan.surface.profiles.path import Profile
+    from cpikan.surface.spectra.psd import Spectrum, Window
 
 _BAND_ROWS = 512  # the largest unit of rows that a file of ours decodes at once
 
@@ -74,8 +79,8 @@ class HeightMap:
     component). A fitted surface (``--method field``) also has ``slope_y_nm_per_px``, ``slope_x_nm_per_px``,
     ``curvature_nm_per_px2`` (the sum of the second derivatives) and the sigmas ``slope_sigma_nm_per_px`` (the larger of both
     slopes) and ``curvature_sigma_nm_per_px2``. What was not stored is None.
-    ``document`` holds acquisition, settings and summary. ``within`` and ``remove`` give maps of the same file that are cut and
-    levelled when they are read.
+    ``document`` holds acquisition, settings and summary. ``within``, ``remove`` and ``filtered`` give maps of the same
+    file that are cut, levelled and filtered, in this order, when they are read.
     """
 
     path: Path
@@ -83,13 +88,15 @@ class HeightMap:
     document: dict[str, Any]
     aperture: Aperture | None = None
     removed: tuple[str, ...] = ()
+    filters: tuple[MapFilter, ...] = ()
 
     def __repr__(self) -> str:
         """Name the file, its size and what it stores, in one line."""
         height, width = self.shape
         cut = "" if self.aperture is None else ", within an aperture"
         level = f", {','.join(self.removed)} removed" if self.removed else ""
-        return f"HeightMap({str(self.path)!r}, {height} x {width}: {', '.join(self.arrays)}{cut}{level})"
+        sieve = "".join(f", {one.identity}" for one in self.filters)
+        return f"HeightMap({str(self.path)!r}, {height} x {width}: {', '.join(self.arrays)}{cut}{level}{sieve})"
 
     def within(self, aperture: Aperture) -> HeightMap:
         """Restrict the map to the pixels inside an aperture, and inside those of earlier calls; nothing is read.
@@ -109,12 +116,56 @@ class HeightMap:
         """
         return replace(self, removed=check_form_terms((*self.removed, *check_form_terms(terms))))
 
-    def figures(self) -> dict[str, Any]:
-        """Compute the surface numbers that ``cpikan evaluate`` gives with this aperture and these removed terms."""
-        from cpikan.pipeline.maps.surface import surface_figures
+    def filtered(
+        self, s_filter: str | None = None, l_filter: str | None = None, *, kind: str = "gaussian"
+    ) -> HeightMap:
+        """Filter the map by ISO 16610 after its form was removed; it is swept when heights are read.
 
-        stored = replace(self, aperture=None, removed=())
-        return surface_figures(stored, remove=self.removed, aperture=self.aperture)
+        ``s_filter`` keeps what is larger than its nesting index, ``l_filter`` what is smaller than its own; the S-filter
+        comes first. Each is a length ("0.8 mm"), or pixels ("80 px"). ``kind`` is one of ``cpikan.surface.filters.kinds``.
+        Raises InputError for anything else.
+        """
+        given: tuple[tuple[Role, str | None], ...] = (("s", s_filter), ("l", l_filter))
+        made = [map_filter(role, kind, nesting, self.pixel_um) for role, nesting in given if nesting is not None]
+        if not made:
+            raise InputError(
+                'a filter has no nesting index: give s_filter, l_filter or both, such as l_filter="0.8 mm"'
+            )
+        return replace(self, filters=(*self.filters, *made))
+
+    def without_spikes(self, sigmas: float = 6.0, window: int = 5) -> HeightMap:
+        """Put NaN in place of pixels that stand out from the median around them, before all else; see ``find_spikes``.
+
+        Nothing is read yet; the whole map is when heights are. Raises InputError for a window that is not odd and above 1.
+        """
+        clear = SpikelessHeights(self.arrays["height_nm"], sigmas, window)
+        told = {**self.document, "spikes": {"sigmas": sigmas, "window_px": window}}
+        return replace(self, arrays={**self.arrays, "height_nm": clear}, document=told)
+
+    def profile(self, points: Sequence[tuple[float, float]], step_um: float | None = None) -> Profile:
+        """Take heights along the line or polyline through ``points`` (x, y) in pixels; see ``line_profile``."""
+        from cpikan.surface.profiles.path import line_profile
+
+        return line_profile(self.height_nm, points, self.pixel_um, step_um)
+
+    def spectrum(self, along: str = "rings", window: Window = "hann") -> Spectrum:
+        """Compute the power spectral density along "x" or "y", or over "rings" of equal frequency; the whole map is read.
+
+        Raises InputError for a map without a pixel size, and for other names.
+        """
+        from cpikan.pipeline.maps.numbers import map_spectrum
+
+        return map_spectrum(self, along, window)
+
+    def figures(self, names: str | Iterable[str] | None = None) -> dict[str, Any]:
+        """Compute the surface numbers that ``cpikan evaluate`` gives of this cut, levelled and filtered map.
+
+        With ``names``, only those: keys of numbers, or families ("functional", "spatial", "features") of
+        ``cpikan.surface.areal.families``, which need the whole map in memory. Raises InputError for an unknown name.
+        """
+        from cpikan.pipeline.maps.numbers import chosen_figures, map_figures
+
+        return map_figures(self) if names is None else chosen_figures(self, names)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> HeightMap:
         """Write the map in any format that can be written, with its other quantities, and open it there.
@@ -192,15 +243,17 @@ class HeightMap:
 
     @cached_property
     def height_nm(self) -> MapArray:
-        """Open the heights in nm, NaN where unmeasured or outside the named aperture, and without the named form."""
-        stored = self.arrays["height_nm"]
-        if self.aperture is None and not self.removed:
-            return stored
-        return LevelledHeights(stored, self.aperture, self.removed, pixel_aspect(self.pixel_um))
+        """Open the heights in nm, NaN where unmeasured or outside the aperture, without the named form, filtered."""
+        heights = self.arrays["height_nm"]
+        if self.aperture is not None or self.removed:
+            heights = LevelledHeights(heights, self.aperture, self.removed, pixel_aspect(self.pixel_um))
+        for one in self.filters:
+            heights = FilteredHeights(heights, one)
+        return heights
 
     @property
     def shape(self) -> tuple[int, int]:
-        height, width = self.height_nm.shape
+        height, width = self.arrays["height_nm"].shape
         return height, width
 
     @property

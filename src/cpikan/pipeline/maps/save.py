@@ -45,8 +45,9 @@ def save_map(height_map: HeightMap, path: Path, *, overwrite: bool = False, prog
     """Write heights, cut and levelled as the map says, and what else the format holds, a band at a time.
 
     Pixels outside the aperture get the value of "nothing measured" in every quantity. The document beside an output of ours
-    is that of the map, with ``aperture`` and ``removed``; a format of heights alone has none. Raises InputError when the
-    output exists (without ``overwrite``) or is the map itself, for a suffix that cannot be written, and for too little disk.
+    is that of the map, with ``aperture``, ``removed`` and ``filters``; a format of heights alone has none. Raises InputError
+    when the output exists (without ``overwrite``) or is the map itself, for a suffix that cannot be written, and for too
+    little disk.
     """
     if path.resolve() == height_map.path.resolve():
         raise InputError(f"output {path} is the map itself: choose another name")
@@ -81,7 +82,7 @@ def _write(height_map: HeightMap, path: Path, overwrite: bool, progress: bool | 
     shared = own.exists() and document_path(path).resolve() == own.resolve()
     if not shared:
         check_document(path)
-    elif height_map.aperture is not None or height_map.removed:
+    elif height_map.aperture is not None or height_map.removed or height_map.filters:
         raise InputError(
             f"{path.name} would share {document_path(path).name} with {height_map.path.name}, which is neither cut nor "
             "levelled: choose another stem"
@@ -158,7 +159,8 @@ def _lost(height_map: HeightMap, known: Format) -> Iterator[str]:
     square = pixel_aspect(pixel_um) == 1.0
     if pixel_um is not None and ("pixel_um" not in known.holds or not (square or "aspect" in known.holds)):
         yield "pixel_um"
-    if waves and ("wavelengths_nm" not in known.holds or len(waves) > 1):
+    held = {"wavelengths_nm"} if len(waves) > 1 else {"wavelengths_nm", "wavelength_nm"}
+    if waves and not held & known.holds:
         yield "wavelengths_nm"
     yield from (key for key in ("settings", "summary") if height_map.document.get(key))
 
@@ -179,4 +181,6 @@ def _document(height_map: HeightMap) -> dict[str, Any]:
         known["aperture"] = height_map.aperture.identity
     if height_map.removed:
         known["removed"] = list(height_map.removed)
+    if height_map.filters:
+        known["filters"] = [one.identity for one in height_map.filters]
     return known

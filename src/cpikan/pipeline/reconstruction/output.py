@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -55,6 +55,20 @@ class HeightSample:
         if not self.complete or not heights.size:
             return None
         return quantile(heights, 1 - LEFT_OUT / 2) - quantile(heights, LEFT_OUT / 2)
+
+
+class Rows(Protocol):
+    """Takes rows of ``quantities`` from ``first_row`` on, one after the other, until all are there."""
+
+    @property
+    def first_row(self) -> int: ...
+
+    @property
+    def quantities(self) -> tuple[str, ...]: ...
+
+    def write(self, start: int, rows: Mapping[str, np.ndarray], table: np.ndarray | None = None) -> None: ...
+
+    def finish(self) -> None: ...
 
 
 _SYNC_S = 5.0  # at most this much work is lost in a power cut

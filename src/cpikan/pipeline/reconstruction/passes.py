@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from cpikan.pipeline.reconstruction.output import RowSink
+from cpikan.pipeline.reconstruction.band_shares import BandWork, shared_rows, stream_shared
+from cpikan.pipeline.reconstruction.output import Rows
 from cpikan.pipeline.reconstruction.settings import Method
 from cpikan.pipeline.reconstruction.stage import put_slopes
 from cpikan.pipeline.stacks.frame_hash import FrameHash
@@ -26,6 +27,7 @@ from cpikan.psi.refine.protocol import NoSurface, Refiner, SurfaceRows
 from cpikan.storage.writers.layout import SLOPES
 from cpikan.streaming.engine import Band, BufferPool, StreamTimings, split_bands, stream
 from cpikan.streaming.events import Progress
+from cpikan.streaming.ranks import ALONE, Ranks
 from cpikan.streaming.threads import RowPool, single_threaded
 from cpikan.surface.aperture import Aperture
 
@@ -38,7 +40,7 @@ DEPTH = 2
 class FrameSource:
     """Frames and what turns them into maps; ``search`` is None for one wavelength, ``band_rows`` None for a fitting size.
 
-    ``hashed`` takes the frames as they are read, by the thread that reads them.
+    ``hashed`` takes the frames as they are read, by the thread that reads them. ``ranks`` are processes that share the bands.
     """
 
     stack: FrameStack
@@ -47,6 +49,7 @@ class FrameSource:
     mask: Aperture | None = None
     band_rows: int | None = None
     hashed: FrameHash | None = None
+    ranks: Ranks = ALONE
 
     def mask_rows(self, start: int, stop: int) -> np.ndarray | None:
         """Read rows of the mask as uint8, None without one."""
@@ -59,16 +62,18 @@ class _Output:
     table: np.ndarray = field(repr=False)
 
 
-def frame_bands(stack: FrameStack, band_rows: int | None, first_row: int, band_bytes: int) -> tuple[Band, ...]:
+def frame_bands(
+    stack: FrameStack, band_rows: int | None, first_row: int, band_bytes: int, ranks: Ranks = ALONE
+) -> tuple[Band, ...]:
     """Split rows from ``first_row`` on into bands just below ``band_bytes``: memory does not grow with the width."""
     wavelengths, steps, height, width = stack.shape
     rows = band_rows or _fitting_rows(band_bytes // (wavelengths * steps * width * stack.dtype.itemsize))
-    return split_bands(height, rows, first_row)
+    return split_bands(height, shared_rows(rows, height - first_row, 1, ranks), first_row)
 
 
 def pixel_bands(source: FrameSource, first_row: int) -> tuple[Band, ...]:
     """Split the rows from ``first_row`` on into the bands of `frame_pass`."""
-    return frame_bands(source.stack, source.band_rows, first_row, source.kernels.band_bytes)
+    return frame_bands(source.stack, source.band_rows, first_row, source.kernels.band_bytes, source.ranks)
 
 
 def flat_bands(shape: tuple[int, int], band_rows: int | None, first_row: int) -> tuple[Band, ...]:
@@ -112,6 +117,11 @@ class BandReader:
             self._hashed.add(start, frames)
         return ReadBand(start, frames, buffer)
 
+    def passed(self, band: Band) -> None:
+        """Hash the frames of a band that another process works on, where they were not hashed before."""
+        if self._hashed is not None and self._hashed.next_row < band.stop:
+            self.done(self.read(band))
+
     def done(self, item: ReadBand) -> None:
         """Give back the buffer of frames that are not needed any more."""
         self._buffers.give(item.buffer)
@@ -124,7 +134,7 @@ def _buffers(kernels: PixelKernels, rows: int, width: int, bare: bool) -> tuple[
     return (height, none, none, flags) if bare else (height, sigma, modulation, flags)
 
 
-def frame_pass(source: FrameSource, sink: RowSink, progress: Progress | None) -> StreamTimings:
+def frame_pass(source: FrameSource, sink: Rows, progress: Progress | None) -> StreamTimings:
     """Turn frames into height, sigma, modulation and flags in one fused sweep of the rows that the sink lacks.
 
     The frames of one wavelength become phase, sigma, modulation and flags.
@@ -134,6 +144,9 @@ def frame_pass(source: FrameSource, sink: RowSink, progress: Progress | None) ->
     reader = BandReader(source, bands)
     bare = kernels.device == "cpu" and sink.quantities == ("height_nm",)
     outputs = BufferPool(lambda: _Output(_buffers(kernels, reader.rows, width, bare), np.empty((reader.rows, COLUMNS))))
+
+    def arrays(band: Band, output: _Output) -> list[np.ndarray]:
+        return [array[: band.rows] for array in (*output.rows, output.table) if array.size]
 
     def compute(band: Band, item: ReadBand) -> _Output:
         output = outputs.take()
@@ -150,7 +163,8 @@ def frame_pass(source: FrameSource, sink: RowSink, progress: Progress | None) ->
         sink.write(band.start, kind(*(array[: band.rows] for array in output.rows))._asdict(), table)
         outputs.give(output)
 
-    timings = stream(bands, reader.read, compute, write, depth=DEPTH, progress=progress)
+    work = BandWork(reader.read, compute, write, lambda band: outputs.take(), arrays, reader.passed)
+    timings = stream_shared(source.ranks, bands, work, DEPTH, progress)
     sink.finish()
     return timings
 
@@ -164,7 +178,7 @@ def guided_bands(source: FrameSource, first_row: int) -> tuple[Band, ...]:
     """Split the rows from ``first_row`` on into the bands of `guided_pass`."""
     _, _, height, width = source.stack.shape
     rows = source.band_rows or max(_LEAST_ROWS, _BAND_BYTES // (_PIXEL_BYTES * width))
-    return split_bands(height, rows, first_row)
+    return split_bands(height, shared_rows(rows, height - first_row, _LEAST_ROWS, source.ranks), first_row)
 
 
 def _demodulate(source: FrameSource, frames: np.ndarray, start: int, out: DemodulatedRows) -> DemodulatedRows:
@@ -197,15 +211,25 @@ class _DemodulatingReader(BandReader):
 def survey_pass(
     source: FrameSource, progress: Progress | None, empty: Empty = np.empty
 ) -> tuple[BlockSums, StreamTimings]:
-    """Sum the phasors of the whole image over blocks, in arrays that ``empty`` makes."""
-    bands = guided_bands(source, 0)
+    """Sum the phasors of the whole image over blocks, in arrays that ``empty`` makes, each process over its bands."""
+    ranks, bands = source.ranks, guided_bands(source, 0)
     reader = _DemodulatingReader(source, bands, 0)
     sums = BlockSums.zeros(source.stack.shape[0], source.stack.shape[2:], empty)
 
-    def compute(band: Band, item: ReadBand) -> None:
-        sums.add(reader.demodulate(item), band.start)
+    def read(band: Band) -> ReadBand | None:
+        if band.index % ranks.size == ranks.rank:
+            return reader.read(band)
+        reader.passed(band)
+        return None
 
-    return sums, stream(bands, reader.read, compute, lambda band, nothing: None, depth=1, progress=progress)
+    def compute(band: Band, item: ReadBand | None) -> None:
+        if item is not None:
+            sums.add(reader.demodulate(item), band.start)
+
+    timings = stream(bands, read, compute, lambda band, nothing: None, depth=1, progress=progress)
+    if ranks.size > 1:
+        sums.join(ranks)
+    return sums, timings
 
 
 @dataclass(frozen=True)
@@ -238,7 +262,7 @@ class _OutputRows(NamedTuple):
 
 
 def guided_pass(
-    source: FrameSource, guide: OrderGuide, sink: RowSink, progress: Progress | None, pool: RowPool
+    source: FrameSource, guide: OrderGuide, sink: Rows, progress: Progress | None, pool: RowPool
 ) -> StreamTimings:
     """Turn frames into heights whose orders are decided with the neighbours and a surface; bands change no bit."""
     assert source.search is not None, "two or more wavelengths have an order search"
@@ -275,7 +299,15 @@ def guided_pass(
         sink.write(band.start, {**out.pixels._asdict(), **out.slopes}, out.table)
         outputs.give(buffer)
 
-    timings = stream(bands, reader.read, compute, write, depth=1, progress=progress)
+    def blank(band: Band) -> tuple[_OutputRows, _OutputRows]:
+        buffer = outputs.take()
+        return buffer.part(slice(0, band.rows)), buffer
+
+    def arrays(band: Band, result: tuple[_OutputRows, _OutputRows]) -> list[np.ndarray]:
+        return [*result[0].pixels, result[0].table, *result[0].slopes.values()]
+
+    work = BandWork(reader.read, compute, write, blank, arrays, reader.passed)
+    timings = stream_shared(source.ranks, bands, work, 1, progress)
     sink.finish()
     return timings
 
@@ -298,11 +330,18 @@ def wrapped_phases(source: FrameSource) -> Callable[[int, int], np.ndarray]:
 
 
 def fit_guide(
-    method: Method, sums: BlockSums, search: OrderSearch, *, slopes: bool, empty: Empty = np.empty
+    method: Method,
+    sums: BlockSums,
+    search: OrderSearch,
+    *,
+    slopes: bool,
+    empty: Empty = np.empty,
+    ranks: Ranks = ALONE,
 ) -> tuple[OrderGuide, dict[str, Any]]:
     """Fit the surface and choose the cells that ask it; return the guide and a report, JSON-able.
 
-    Arrays of blocks are made by ``empty``. With ``slopes`` the guide also gives the slopes of the surface.
+    Arrays of blocks are made by ``empty``. With ``slopes`` the guide also gives the slopes of the surface. Several
+    processes share the fit, and all have it.
     """
     from cpikan.psi.refine.coarse import coarse_heights
     from cpikan.psi.refine.field import guiding_surface, measuring_surface
@@ -318,7 +357,7 @@ def fit_guide(
         return OrderGuide(NoSurface(), cells), report
     with single_threaded():
         fit = measuring_surface if method.surface else guiding_surface
-        surface = fit(coarse_heights(sums, search, empty), empty=empty)
+        surface = fit(coarse_heights(sums, search, empty), empty=empty, ranks=ranks)
         drawn = functools.partial(surface.rows, block_sigma_nm=surface.sigma_nm(empty)) if method.surface else None
         maps = SlopeMaps(surface).rows if slopes else None
     return OrderGuide(surface, cells, drawn, maps), {**report, **surface.summary()}

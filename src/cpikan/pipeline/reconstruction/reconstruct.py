@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,8 +16,9 @@ from cpikan.compiled import compilation_told
 from cpikan.errors import InputError, NothingMeasured, check_names, check_path, check_type
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.reconstruction.calibrate import FirstLook, StackCalibration, calibrated
+from cpikan.pipeline.reconstruction.helper import help_demodulate
 from cpikan.pipeline.reconstruction.output import HeightSample, Output
-from cpikan.pipeline.reconstruction.passes import flat_bands
+from cpikan.pipeline.reconstruction.passes import FrameSource, flat_bands
 from cpikan.pipeline.reconstruction.plan import Plan, StackInfo, plan_reconstruction
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.reconstruction.stage import Arrays, Context, Stage
@@ -34,6 +37,7 @@ from cpikan.storage.scratch import ScratchArrays
 from cpikan.storage.writers.layout import document_path, output_format, required_bytes
 from cpikan.streaming.events import Events, as_events, note
 from cpikan.streaming.memory import PeakMemory
+from cpikan.streaming.ranks import ALONE, Ranks, same_plan
 from cpikan.streaming.threads import RowPool
 from cpikan.surface.aperture import laid_on
 from cpikan.units import pixel_aspect
@@ -71,8 +75,40 @@ def reconstruct(
     if settings is not None and options:
         raise InputError(f"give settings or {', '.join(options)}, not both")
     check_names("setting", options, ReconstructSettings.__dataclass_fields__)
-    run = _Run.prepared(stack, Path(output), settings or ReconstructSettings(**options), as_events(progress))
-    finished = run.go(seconds_before, resume=resume, overwrite=overwrite)
+    found = reconstruct_shared(
+        ALONE,
+        stack,
+        output,
+        settings or ReconstructSettings(**options),
+        progress=progress,
+        resume=resume,
+        overwrite=overwrite,
+        seconds_before=seconds_before,
+    )
+    assert found is not None
+    return found
+
+
+def reconstruct_shared(
+    ranks: Ranks,
+    stack: FrameStack,
+    output: str | Path,
+    settings: ReconstructSettings,
+    *,
+    progress: bool | Events = True,
+    **how: Any,
+) -> HeightMap | None:
+    """Reconstruct as `reconstruct` does, by several processes that all call this; the first has the map, others None.
+
+    Each demodulates every n-th band of the frames and fits its tiles of a surface; the first writes all rows, and does what
+    comes after. ``how`` are ``resume``, ``overwrite`` and ``seconds_before`` of `reconstruct`; any number of processes goes on
+    with what others began. Raises InputError also for processes that were given other frames or settings.
+    """
+    run = _Run.prepared(stack, Path(output), settings, as_events(progress), ranks)
+    if ranks.rank > 0:
+        run.help()
+        return None
+    finished = run.go(**how)
     height_map = open_height_map(run.output)
     height_map.summary["already_finished"] = finished
     return height_map
@@ -88,9 +124,12 @@ class _Run:
     events: Events
     plan: Plan
     network: LearnedModel | None
+    ranks: Ranks = ALONE
 
     @classmethod
-    def prepared(cls, stack: FrameStack, output: Path, settings: ReconstructSettings, events: Events) -> _Run:
+    def prepared(
+        cls, stack: FrameStack, output: Path, settings: ReconstructSettings, events: Events, ranks: Ranks = ALONE
+    ) -> _Run:
         """Plan the run and refuse what cannot work before anything is written."""
         accelerator = choose_device(settings.device)
         check_orders(stack.acquisition.wavelengths_nm, settings.range_nm)
@@ -104,17 +143,19 @@ class _Run:
 
             network = LearnedModel.open(settings.model, stack)
             network.tiling(settings.tile, settings.overlap, stack.shape[2:])
-        return cls(stack, output, settings, events, plan, network)
+        return cls(stack, output, settings, events, plan, network, ranks)
 
-    def go(self, seconds_before: float, *, resume: bool, overwrite: bool) -> bool:
+    def go(self, seconds_before: float = 0.0, *, resume: bool = False, overwrite: bool = False) -> bool:
         """Run what an earlier run has not done; tells whether that was nothing."""
         refuse_existing(self.output, resume=resume, overwrite=overwrite)  # before the first rows are read
         looked = time.perf_counter()
         identity = self._identity()  # reads a few rows, for which some files are decoded whole
         seconds_opening = time.perf_counter() - looked + self.stack.seconds_open
+        self._same_plan(identity)
         # a run that goes on was looked at before, and may be finished
         look = None if resume else FirstLook.at(self.stack, self.settings)
         space = Workspace.open(self.output, self.plan.quantities, identity, resume=resume, overwrite=overwrite)
+        self.ranks.first(float(space.state != "finished"))
         if space.state == "finished":
             check_finished(self.stack, read_json(document_path(self.output)))
             return True
@@ -148,6 +189,23 @@ class _Run:
             space.release()
         return False
 
+    def help(self) -> None:
+        """Do this process's share of what the first one writes."""
+        self._same_plan(self._identity())
+        if not self.ranks.first(0.0):
+            return
+        look = FirstLook.at(self.stack, self.settings)
+        self._warm()
+        calibration, stack, plan = self._settled(look)
+        model, threads = calibration.calibration.model, self.settings.worker_threads
+        with closing(_kernels(plan, model, threads)) as kernels, RowPool(threads) as pool:
+            source = FrameSource(stack, kernels, model.search, look.mask, self.settings.band_rows, ranks=self.ranks)
+            help_demodulate(source, plan, self.output.parent, pool)
+
+    def _same_plan(self, identity: dict[str, Any]) -> None:
+        if self.ranks.size > 1:
+            same_plan(self.ranks, sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12])
+
     def _robust_pv_nm(self) -> float | None:
         """Compute the robust peak to valley from the finished output."""
         arrays, sample = open_map(self.output).arrays, HeightSample(self._shape)
@@ -159,15 +217,7 @@ class _Run:
     def _measured(self, space: Workspace, look: FirstLook) -> tuple[StackCalibration, dict[str, Any]]:
         """Calibrate and carry out the stages; the summary as far as they know it."""
         assert space.journal is not None
-        calibration = calibrated(self.stack, self.settings, self.plan, look)
-        used = calibration.calibration.acquisition
-        stack = self.stack if used is None else self.stack.in_order(used.order)
-        plan = self.plan.settle(
-            doubtful=calibration.doubtful,
-            varying=calibration.varying,
-            reach=calibration.registration.reach,
-            wider=calibration.wider,
-        )
+        calibration, stack, plan = self._settled(look)
         self._check_disk(space, plan)  # what calibration found may need more scratch files
         facts = first_facts(self.settings.method, plan.device, calibration)
         again = bool(space.journal.steps)  # then the scratch files must be there: ResumeError if not
@@ -188,11 +238,24 @@ class _Run:
                 events=self.events,
                 facts=facts,
                 network=self.network,
+                ranks=self.ranks,
             )
             for stage in plan.stages:
                 facts = added(facts, run_stage(stage, arrays, replace(context, facts=facts)))
             facts["peak_device_mib"] = kernels.peak_device_mib()
         return calibration, facts
+
+    def _settled(self, look: FirstLook) -> tuple[StackCalibration, FrameStack, Plan]:
+        """Calibrate, and settle the order of the frames and the plan."""
+        calibration = calibrated(self.stack, self.settings, self.plan, look)
+        used = calibration.calibration.acquisition
+        plan = self.plan.settle(
+            doubtful=calibration.doubtful,
+            varying=calibration.varying,
+            reach=calibration.registration.reach,
+            wider=calibration.wider,
+        )
+        return calibration, self.stack if used is None else self.stack.in_order(used.order), plan
 
     def _identity(self) -> dict[str, Any]:
         """Collect what a resumed run must share with the one before: settings but the device, what serves for it."""

@@ -24,6 +24,7 @@ from cpikan.storage.writers.layout import QUANTITIES, SLOPES
 from cpikan.streaming.engine import Band, StreamTimings, split_bands
 from cpikan.streaming.events import Events, Progress
 from cpikan.streaming.journal import Journal
+from cpikan.streaming.ranks import ALONE, Ranks
 from cpikan.streaming.threads import RowPool
 from cpikan.surface.grouped_form import GroupedForm, no_form
 
@@ -132,7 +133,10 @@ class Arrays:
 
 @dataclass(frozen=True)
 class Context:
-    """What a run has made before its first stage; ``facts`` is the summary so far, of the stages that are done."""
+    """What a run has made before its first stage; ``facts`` is the summary so far, of the stages that are done.
+
+    ``ranks`` are the processes that share the passes over the frames.
+    """
 
     stack: FrameStack
     settings: ReconstructSettings
@@ -145,6 +149,7 @@ class Context:
     events: Events
     facts: Mapping[str, Any]
     network: LearnedModel | None = None
+    ranks: Ranks = ALONE
 
     @property
     def shape(self) -> tuple[int, int]:

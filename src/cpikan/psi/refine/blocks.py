@@ -12,6 +12,7 @@ from cpikan.compiled import compiled
 from cpikan.psi.kernels.model import DemodulatedRows
 from cpikan.psi.model.flags import Flag
 from cpikan.psi.refine.protocol import BLOCK_PX, CELL_PX
+from cpikan.streaming.ranks import Ranks
 
 _INVALID, _AMBIGUOUS = int(Flag.INVALID), int(Flag.AMBIGUOUS)
 Empty = Callable[[tuple[int, ...], Any], np.ndarray]  # `numpy.empty`, or what makes arrays elsewhere than in memory
@@ -71,6 +72,14 @@ class BlockSums:
         """Add rows that start at image row ``first_row``, in order: sums of floats depend on the order alone."""
         parts = (self.phasor, self.weight, self.moment, self.pixels, self.valid, self.doubtful)
         _add(rows.phase_cycles, rows.weight, rows.flags, first_row, *parts)
+
+    def join(self, ranks: Ranks) -> None:
+        """Add, in place, what the processes have summed over rows of blocks that each has for itself."""
+        import torch  # what the sums are sent by
+
+        for array in (self.phasor, self.weight, self.moment, self.pixels, self.valid, self.doubtful):
+            flat = array.reshape(-1).view(np.float64 if array.dtype.kind in "fc" else np.int32)
+            flat[:] = ranks.joined(torch.from_numpy(flat)).numpy()
 
     def doubtful_share(self) -> np.ndarray:
         """Compute the share of valid pixels in doubt in every 64-pixel cell, (ceil(H / 64), ceil(W / 64)) float64."""

@@ -17,6 +17,7 @@ from cpikan.partition import Partition
 from cpikan.psi.refine.blocks import Empty
 from cpikan.psi.refine.coarse import CoarseHeights
 from cpikan.psi.refine.protocol import BLOCK_PX
+from cpikan.streaming.ranks import ALONE, Ranks
 
 TILE = 32  # blocks: 256 pixels
 OVERLAP = 8
@@ -26,7 +27,7 @@ _ROUNDS = 3  # of reweighting
 _TUKEY = 6.0  # sigmas at which a block loses all its weight
 _FEWEST_PER_MODE = 1.5  # known blocks per coefficient
 _MEDIAN_CHI2 = 0.4549  # of one degree of freedom
-_CHUNK = 64  # tiles at a time: 20 MB for each of the systems of a batch
+_CHUNK = 8  # tiles at a time, whoever fits them: rounding depends on which are in a batch
 FLOOR_NM = 1e-3  # of a block's sigma: noise-free frames have rounding left
 
 
@@ -89,13 +90,14 @@ def fit_closed_form(
     before: ClosedForm | None = None,
     again: Tensor | None = None,
     empty: Empty = np.empty,
+    ranks: Ranks = ALONE,
 ) -> ClosedForm:
     """Fit every tile with few modes per axis; where the residual stays above noise and ``good_enough_nm``, with more.
 
     Weights are inverse variances times those of Tukey's biweight, its scale the median residual where that is above noise:
     blocks on another level count less and less. Raises nothing for a tile without data: its modes are 0 and its field is
     NaN there. With ``before`` only the tiles ``again`` (N, bool) are fitted, the others are as they were. Arrays of all blocks
-    are made by ``empty``.
+    are made by ``empty``. Several processes fit some chunks of tiles each.
     """
     tiles = TileBlocks.cut(coarse, empty)
     n, h, w = tiles.height.shape
@@ -112,13 +114,28 @@ def fit_closed_form(
         for index in torch.nonzero(~todo).flatten().split(_CHUNK):
             for mine, old in zip((coefficients, residual, weight, chi2, used), theirs, strict=True):
                 mine[index] = old[index]
-    for index in torch.nonzero(todo).flatten().split(_CHUNK):
-        found = _fit_tiles(tiles.height[index], tiles.sigma[index], most, good_enough_nm)
-        for mine, new in zip((coefficients, residual, weight, chi2, used), found, strict=True):
-            mine[index] = new
+    made = (coefficients, residual, weight, chi2, used)
+    for owner, index in shared_chunks(torch.nonzero(todo).flatten(), _CHUNK, ranks):
+        if owner == ranks.rank:
+            found = _fit_tiles(tiles.height[index], tiles.sigma[index], most, good_enough_nm)
+            for mine, new in zip(made, found, strict=True):
+                mine[index] = new
+    for owner, index in shared_chunks(torch.nonzero(todo).flatten(), _CHUNK, ranks) if ranks.size > 1 else ():
+        for mine in made:
+            mine[index] = told(ranks, owner, mine[index])
     parts = TensorChebyshev([most, most], DecomposedField.boxes(tiles.partition), networks=n)
     parts.coefficients.data = coefficients  # no copy in memory
     return ClosedForm(DecomposedField(tiles.partition, parts), tiles, chi2, used, residual, weight)
+
+
+def shared_chunks(tiles: Tensor, chunk: int, ranks: Ranks) -> list[tuple[int, Tensor]]:
+    """Cut tiles into those that are worked on at a time, the same for any number of processes: (process, tiles) each."""
+    return [(number % ranks.size, index) for number, index in enumerate(tiles.split(chunk))]
+
+
+def told(ranks: Ranks, owner: int, values: Tensor) -> Tensor:
+    """Take the values of process ``owner``; what others give counts for nothing."""
+    return ranks.joined(values if owner == ranks.rank else torch.zeros_like(values))
 
 
 def _fit_tiles(height: Tensor, sigma: Tensor, most: int, good_enough_nm: float) -> tuple[Tensor, ...]:

@@ -18,11 +18,12 @@ from cpikan.fields.decomposed import DecomposedField
 from cpikan.fields.tensor_chebyshev import TensorChebyshev
 from cpikan.fields.tensor_fit import fit_grid
 from cpikan.psi.refine.blocks import Empty
-from cpikan.psi.refine.closed_form import ClosedForm, basis_derivative, robust_chi2
+from cpikan.psi.refine.closed_form import ClosedForm, basis_derivative, robust_chi2, shared_chunks, told
+from cpikan.streaming.ranks import ALONE, Ranks
 
 _STRENGTH = 10.0  # of the agreement with a neighbour on a block, in units of what the block weighs
 _SWEEPS = 3
-_CHUNK = 64  # tiles at a time
+_CHUNK = 8  # tiles at a time, as in the closed form
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,25 @@ class _Tiles:
 
 
 @torch.no_grad()
-def couple(closed: ClosedForm, empty: Empty = np.empty) -> ClosedForm:
+def couple(closed: ClosedForm, empty: Empty = np.empty, ranks: Ranks = ALONE) -> ClosedForm:
     """Fit all tiles again, each to its blocks and to its neighbours; blocks that one of them distrusts do not bind.
 
-    Weights are those of the last fit. A field of one tile is as it was. Arrays of blocks are made by ``empty``.
+    Weights are those of the last fit. A field of one tile is as it was. Arrays of blocks are made by ``empty``. Several
+    processes share the tiles of a colour, which have nothing to do with each other, and tell each other what they found.
     """
     if len(closed.tiles.partition) < 2 or not bool((closed.modes > 0).any()):
         return closed
     state = _start(closed, empty)
     for _ in range(_SWEEPS):
-        for index in _colours(closed):
-            _refit(closed, state, index)
+        for same in _colours(closed):
+            chunks = shared_chunks(same, _CHUNK, ranks)
+            for owner, index in chunks:
+                if owner == ranks.rank:
+                    state.coefficients[index] = _refitted(closed, state, index)
+            for owner, index in chunks:
+                if ranks.size > 1:
+                    state.coefficients[index] = told(ranks, owner, state.coefficients[index])
+                _redraw(closed, state, index)
     parts = TensorChebyshev(
         list(state.coefficients.shape[1:]), DecomposedField.boxes(closed.tiles.partition), networks=len(closed.modes)
     )
@@ -91,17 +100,17 @@ def _drawn(closed: ClosedForm, coefficients: Tensor) -> Tensor:
 
 
 def _colours(closed: ClosedForm) -> Iterator[Tensor]:
-    """Deal the tiles with a surface out to four colours, and to those of as many modes that are fitted at a time."""
+    """Deal the tiles with a surface out to four colours, and each to those of as many modes."""
     parity = torch.tensor([2 * (box.position[0] % 2) + box.position[1] % 2 for box in closed.tiles.partition])
     for colour in range(4):
         for modes in torch.unique(closed.modes[closed.modes > 0]).tolist():
-            yield from torch.nonzero((parity == colour) & (closed.modes == modes)).flatten().split(_CHUNK)
+            found = torch.nonzero((parity == colour) & (closed.modes == modes)).flatten()
+            if len(found):
+                yield found
 
 
-def _refit(closed: ClosedForm, state: _Tiles, index: Tensor) -> None:
-    """Fit tiles with as many modes to their blocks and to the other tiles' surfaces, as those stand."""
-    if not len(index):
-        return
+def _refitted(closed: ClosedForm, state: _Tiles, index: Tensor) -> Tensor:
+    """Fit tiles with as many modes to their blocks and to the other tiles' surfaces, as those stand: coefficients (n, m, m)."""
     tiles, modes = closed.tiles, int(closed.modes[index[0]])
     own = torch.from_numpy(state.own[index.numpy()])
     others = (tiles.of(state.count, index).double() - 1).clamp_min(0)
@@ -111,8 +120,14 @@ def _refit(closed: ClosedForm, state: _Tiles, index: Tensor) -> None:
     weight = mine + bond * others
     wanted = (mine * height + bond * (tiles.of(state.total, index) - own)) / weight.clamp_min(1e-300)
     found = fit_grid(wanted, (modes, modes), weights=weight, ridge=1e-10).field.coefficients.detach()
-    state.coefficients[index, :modes, :modes] = found
-    new = _drawn(closed, state.coefficients[index]).numpy()
-    for tile, before, after in zip(index.tolist(), own.numpy(), new, strict=True):
-        tiles.partition[tile].view(state.total)[...] += after - before
+    coefficients = state.coefficients[index]
+    coefficients[:, :modes, :modes] = found
+    return coefficients
+
+
+def _redraw(closed: ClosedForm, state: _Tiles, index: Tensor) -> None:
+    """Put the surfaces of tiles in the place of what they were."""
+    own, new = state.own[index.numpy()], _drawn(closed, state.coefficients[index]).numpy()
+    for tile, before, after in zip(index.tolist(), own, new, strict=True):
+        closed.tiles.partition[tile].view(state.total)[...] += after - before
     state.own[index.numpy()] = new

@@ -17,6 +17,7 @@ from cpikan.psi.refine.coupling import couple
 from cpikan.psi.refine.footprint import Derivatives
 from cpikan.psi.refine.network import NetworkFit, fit_networks
 from cpikan.psi.refine.protocol import BLOCK_PX, SurfaceRows
+from cpikan.streaming.ranks import ALONE, Ranks
 
 STEP_NM = 150.0  # a pixel may lie this far from the surface of its blocks: etched steps of 120 nm are no order errors
 _ROUNDS = 4  # of moving heights to the centres of their blocks
@@ -106,36 +107,38 @@ class FittedSurface:
         }
 
 
-def guiding_surface(coarse: CoarseHeights, empty: Empty = np.empty) -> FittedSurface:
+def guiding_surface(coarse: CoarseHeights, empty: Empty = np.empty, ranks: Ranks = ALONE) -> FittedSurface:
     """Fit a surface that is good enough to decide orders: closed form, to a fraction of the allowance for steps.
 
-    Arrays of blocks are made by ``empty``.
+    Arrays of blocks are made by ``empty``. Several processes share the tiles.
     """
-    return _fitted(coarse, fit_closed_form(coarse, STEP_NM / 2, empty=empty), None, empty)
+    return _fitted(coarse, fit_closed_form(coarse, STEP_NM / 2, empty=empty, ranks=ranks), None, empty)
 
 
-def measuring_surface(coarse: CoarseHeights, *, networks: bool = True, empty: Empty = np.empty) -> FittedSurface:
+def measuring_surface(
+    coarse: CoarseHeights, *, networks: bool = True, empty: Empty = np.empty, ranks: Ranks = ALONE
+) -> FittedSurface:
     """Fit a surface for its own sake.
 
     Closed form, heights moved to the centres of their blocks, closed form again, neighbouring tiles coupled, and
-    ``networks`` where it leaves more than noise. Arrays of blocks are made by ``empty``.
+    ``networks`` where it leaves more than noise. Arrays of blocks are made by ``empty``. Several processes share the tiles.
     """
-    centred, closed = _recentred(coarse, empty)
-    closed = couple(closed, empty)
-    return _fitted(centred, closed, fit_networks(closed, centred) if networks else None, empty)
+    centred, closed = _recentred(coarse, empty, ranks)
+    closed = couple(closed, empty, ranks)
+    return _fitted(centred, closed, fit_networks(closed, centred, ranks) if networks else None, empty)
 
 
-def _recentred(coarse: CoarseHeights, empty: Empty) -> tuple[CoarseHeights, ClosedForm]:
+def _recentred(coarse: CoarseHeights, empty: Empty, ranks: Ranks) -> tuple[CoarseHeights, ClosedForm]:
     """Move heights to the centres of the blocks and fit the closed form through them.
 
     How far a block lies off its centre takes slopes, and these a fit: first one without the blocks that the rim of a mask
     cuts, then one with them; each further round halves the error. Tiles whose heights stay are not fitted again.
     """
-    closed = fit_closed_form(_of_whole_blocks(coarse, empty), STEP_NM / 2, empty=empty)
+    closed = fit_closed_form(_of_whole_blocks(coarse, empty), STEP_NM / 2, empty=empty, ranks=ranks)
     shift, again = _shifts_nm(coarse, closed, empty), None
     for _ in range(_ROUNDS):
         centred = shifted(coarse, shift, empty)
-        closed = fit_closed_form(centred, 0.0, closed, again, empty)
+        closed = fit_closed_form(centred, 0.0, closed, again, empty, ranks)
         fresh = _shifts_nm(coarse, closed, empty)
         again = (_mean_score(coarse, closed, shift, fresh, empty) > _SETTLED**2) & (closed.modes > 0)
         if not again.any():

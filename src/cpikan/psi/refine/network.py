@@ -14,12 +14,14 @@ from cpikan.fields.scaled_cpikan import ScaledCPIKAN
 from cpikan.learning.levenberg_marquardt import Settings, minimise
 from cpikan.learning.normal_equations import NormalEquations
 from cpikan.physics.interferogram import PhasorResiduals
-from cpikan.psi.refine.closed_form import DONE, ClosedForm, joined, robust_chi2
+from cpikan.psi.refine.closed_form import DONE, ClosedForm, joined, robust_chi2, shared_chunks
 from cpikan.psi.refine.coarse import CoarseHeights
+from cpikan.streaming.ranks import ALONE, Ranks
 
 WIDTHS, DEGREE = (2, 6, 6, 1), 4  # 229 parameters a tile, for 512 blocks that are fitted and 512 that judge
 _ITERATIONS = 12
-_CHUNK = 32  # tiles at a time: Jacobians of 30 MiB
+_CHUNK = 32  # tiles that are tried before it is asked whether more are worth it
+_TOGETHER = 4  # of them in a batch, the same for any number of processes: Jacobians of 4 MiB
 _YIELD = 0.1  # of a chunk's tiles: where fewer are better with a network, no more are tried
 _BETTER = 0.9  # of the closed form's chi squared, on blocks the network has not seen
 
@@ -71,11 +73,12 @@ class _Problem:
 
 
 @torch.no_grad()
-def fit_networks(closed: ClosedForm, coarse: CoarseHeights) -> NetworkFit:
+def fit_networks(closed: ClosedForm, coarse: CoarseHeights, ranks: Ranks = ALONE) -> NetworkFit:
     """Fit a network per tile above noise, by Levenberg-Marquardt on the phasors of every other block (1/128 of pixels).
 
     It starts at zero, on top of the closed form, and stays where its blocks that were not fitted fit better than before by
-    a tenth; a tile that was not better keeps the closed form. Chunks of tiles are tried while one in ten gains by it.
+    a tenth; a tile that was not better keeps the closed form. Chunks of tiles are tried while one in ten gains by it; several
+    processes fit some tiles each of every chunk.
     """
     partition = closed.tiles.partition
     active = torch.nonzero((closed.chi2 > DONE) & (closed.modes > 0)).flatten()
@@ -84,15 +87,31 @@ def fit_networks(closed: ClosedForm, coarse: CoarseHeights) -> NetworkFit:
     chi2, kept = closed.chi2.clone(), 0
     tried = 0
     for index in _chunks(active, closed.chi2):
-        turns, weight = (closed.tiles.of(values, index) for values in (coarse.turns, coarse.weight))
-        batch = _Batch.of(closed, coarse, index, turns, weight)
-        found, better, after = batch.fit(vectors[index])
+        found, better, after = _fitted(closed, coarse, index, vectors, ranks)
         vectors[index[better]], chi2[index[better]] = found[better], after[better]
         kept, tried = kept + int(better.sum()), tried + len(index)
         if int(better.sum()) < _YIELD * len(index):
             break  # the tiles left over are like these: the closed form does as well
     set_parameters(parts, vectors)
     return NetworkFit(DecomposedField(partition, parts), len(active), tried, kept, chi2)
+
+
+def _fitted(
+    closed: ClosedForm, coarse: CoarseHeights, index: Tensor, vectors: Tensor, ranks: Ranks
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fit the networks of a chunk of tiles: parameters (n, P), whether they are better, and chi squared, (n,)."""
+    height = closed.tiles.height[index]
+    base = torch.where(torch.isfinite(height), height - closed.residual[index], 0.0)
+    unit = float(torch.nanmedian((height - base).abs())) + 1e-9  # of the chunk, whoever fits its tiles
+    table = torch.zeros(len(index), vectors.shape[1] + 2, dtype=torch.float64)
+    for owner, mine in shared_chunks(torch.arange(len(index)), _TOGETHER, ranks):
+        if owner == ranks.rank:
+            some = index[mine]
+            turns, weight = (closed.tiles.of(values, some) for values in (coarse.turns, coarse.weight))
+            found, better, after = _Batch.of(closed, coarse, some, turns, weight).fit(vectors[some], unit)
+            table[mine] = torch.cat([found, better[:, None], after[:, None]], dim=1)
+    table = ranks.joined(table)
+    return table[:, :-2], table[:, -2] > 0, table[:, -1]
 
 
 @dataclass(frozen=True)
@@ -140,10 +159,9 @@ class _Batch:
             ((y + x) % 2 == 0).flatten(),
         )
 
-    def fit(self, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Fit parameters; tell whether they beat zero, and give the chi squared of blocks that were not fitted."""
+    def fit(self, start: Tensor, unit: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Fit parameters in a ``unit`` of nm; tell whether they beat zero, and give chi squared of blocks not fitted."""
         rest = self.height - self.base
-        unit = float(torch.nanmedian(rest.abs())) + 1e-9
         half = self.fitted
         problem = PhasorResiduals(
             self.shape,

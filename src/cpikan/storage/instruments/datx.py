@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpikan.errors import InputError
-from cpikan.storage.headers import check_frame_size, decoding
+from cpikan.storage.headers import check_frame_size, check_raw_size, decoding
 from cpikan.storage.instruments.rasters import Linear, pixel_pair_um, positive, stored_map
 from cpikan.storage.maps import LazyMap, StoredMap
 from cpikan.units import unit_nm
@@ -53,6 +53,7 @@ def open_datx_map(path: Path) -> StoredMap:
     """Open the first surface of a .datx; InputError for another HDF5 file, one without heights, unit or wavelength."""
     import h5py
 
+    _check_end(path)
     with h5py.File(path, "r") as file:
         names = _surfaces(path, file)
         dataset = file[names[0]]
@@ -75,6 +76,20 @@ def open_datx_map(path: Path) -> StoredMap:
         notes=notes,
         more={} if scale.fringe_nm is None else {"fringes_nm": [scale.fringe_nm]},
     )
+
+
+_ENDS = {0: 40, 1: 44, 2: 28, 3: 28}  # where a superblock of each version has the address of the file's end
+
+
+def _check_end(path: Path) -> None:
+    """Refuse a file that is longer or shorter than it says: the library may never come back from one with bytes moved."""
+    with open(path, "rb") as file:
+        head = file.read(64).ljust(64, b"\0")
+    at = _ENDS.get(head[8])
+    if not head.startswith(b"\x89HDF\r\n\x1a\n") or at is None:
+        raise InputError(f"{path} is no .datx: it does not begin as HDF5 of a known version")
+    told = int.from_bytes(head[at : at + 8], "little")
+    check_raw_size(str(path), told, path.stat().st_size)
 
 
 def _surfaces(path: Path, file: h5py.File) -> list[str]:

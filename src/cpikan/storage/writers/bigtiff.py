@@ -19,10 +19,11 @@ from cpikan.storage.writers.layout import QUANTITIES, MapLayout, pixel_um
 
 TILE = 512
 _GDAL_NODATA = 42113  # without it GDAL counts NaN as measured
+_GDAL_METADATA = '<GDALMetadata><Item name="UNITTYPE" sample="0" role="unittype">{unit}</Item></GDALMetadata>'
 _BLOCK = 4096  # pages of pixels start at multiples of this
 _SAMPLE_FORMATS = {"u": 1, "i": 2, "f": 3}
-_ASCII, _SHORT, _LONG, _RATIONAL, _LONG8 = 2, 3, 4, 5, 16
-_CODES = {_SHORT: "H", _LONG: "I", _RATIONAL: "I", _LONG8: "Q"}
+_ASCII, _SHORT, _LONG, _RATIONAL, _DOUBLE, _LONG8 = 2, 3, 4, 5, 12, 16
+_CODES = {_SHORT: "H", _LONG: "I", _RATIONAL: "I", _DOUBLE: "d", _LONG8: "Q"}
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,22 @@ def _entries(page: TiffPage, description: str, attributes: Mapping[str, Any]) ->
         (324, _LONG8, _pack(_LONG8, *page.tile_offsets)),  # TileOffsets
         (325, _LONG8, _pack(_LONG8, *sizes)),  # TileByteCounts
         (339, _SHORT, _pack(_SHORT, _SAMPLE_FORMATS[page.dtype.kind])),  # SampleFormat
+        *_elevation(page, pixel),
         *no_data,
     ]
+
+
+def _elevation(page: TiffPage, pixel_um: tuple[float, float] | None) -> list[tuple[int, int, bytes]]:
+    """List the tags by which GDAL, and what rests on it, takes a page for heights: pixel in m, first pixel, unit."""
+    unit = QUANTITIES[page.quantity].unit
+    tags = []
+    if pixel_um is not None:
+        y, x = pixel_um
+        tags.append((33550, _DOUBLE, _pack(_DOUBLE, x / 1e6, y / 1e6, 0.0)))  # ModelPixelScale
+        tags.append((33922, _DOUBLE, _pack(_DOUBLE, *[0.0] * 6)))  # ModelTiepoint
+    if unit is not None:
+        tags.append((42112, _ASCII, _GDAL_METADATA.format(unit=unit).encode() + b"\0"))
+    return tags
 
 
 def _per_cm(size_um: float | None) -> bytes:
@@ -126,7 +141,7 @@ def _directory(entries: Sequence[tuple[int, int, bytes]], start: int, *, last: b
     after = start + 8 + 20 * len(entries) + 8
     values = b""
     for code, kind, value in entries:
-        unit = 1 if kind == _ASCII else 8 if kind in (_RATIONAL, _LONG8) else struct.calcsize(_CODES[kind])
+        unit = 1 if kind == _ASCII else 8 if kind in (_RATIONAL, _DOUBLE, _LONG8) else struct.calcsize(_CODES[kind])
         table += struct.pack("<HHQ", code, kind, len(value) // unit)
         if len(value) <= 8:
             table += value.ljust(8, b"\0")
@@ -136,5 +151,5 @@ def _directory(entries: Sequence[tuple[int, int, bytes]], start: int, *, last: b
     return table + struct.pack("<Q", 0 if last else after + len(values)) + values
 
 
-def _pack(kind: int, *values: int) -> bytes:
+def _pack(kind: int, *values: float) -> bytes:
     return struct.pack(f"<{len(values)}{_CODES[kind]}", *values)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpikan.errors import InputError
 from cpikan.option import option
@@ -14,9 +14,13 @@ from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags
 from cpikan.pipeline.stacks.frame_flags import FrameFlags
 from cpikan.report.place import check_page
 from cpikan.storage.writers.layout import document_path, output_paths
-from cpikan.streaming.events import Events
+from cpikan.streaming.events import SILENT, Events
+from cpikan.streaming.ranks import Ranks, ranks_here, ranks_on_this_host
 from cpikan.surface.aperture import Aperture
 from cpikan.units import parse_length_nm
+
+if TYPE_CHECKING:
+    from cpikan.pipeline.maps.height_map import HeightMap
 
 
 @dataclass(frozen=True)
@@ -30,24 +34,14 @@ class ReconstructOptions:
 
 
 def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
-    """Reconstruct a stack and return the summary."""
-    from cpikan.pipeline.reconstruction.reconstruct import reconstruct
-    from cpikan.pipeline.stacks.stack import open_stack
-
-    how = job.part(RunOptions)
-    settings = settings_of(job, job.part(OneAreaOptions).open())
-    page = _page(job, events)
-    acquisition = {**job.given(AcquisitionFlags), **job.given(FrameFlags)}
-    with open_stack(job.source, **acquisition) as stack:
-        height_map = reconstruct(
-            stack,
-            job.output,
-            settings,
-            resume=how.resume,
-            overwrite=how.overwrite,
-            progress=events,
-            seconds_before=seconds_before,
-        )
+    """Reconstruct a stack, alone or with other processes, and return the summary."""
+    with ranks_here() as ranks:
+        if ranks.rank:
+            _reconstructed(job, SILENT, seconds_before, ranks)
+            return {"rank": ranks.rank}
+        page = _page(job, events)
+        height_map = _reconstructed(job, events, seconds_before, ranks)
+    assert height_map is not None, "the first process has the map"
     for warning in height_map.summary.get("warnings", ()):
         events.warning(warning)
     if page:
@@ -55,6 +49,29 @@ def run(job: Job, events: Events, seconds_before: float) -> dict[str, Any]:
 
         write_report(page, height_map, progress=events)
     return height_map.summary
+
+
+def _reconstructed(job: Job, events: Events, seconds_before: float, ranks: Ranks) -> HeightMap | None:
+    """Open the frames and do this process's share; the first one has the map."""
+    from cpikan.pipeline.reconstruction.reconstruct import reconstruct_shared
+    from cpikan.pipeline.stacks.stack import open_stack
+
+    how = job.part(RunOptions)
+    settings = settings_of(job, job.part(OneAreaOptions).open())
+    if ranks.size > 1 and settings.threads is None:
+        settings = replace(settings, threads=max(1, settings.worker_threads // ranks_on_this_host()))
+    acquisition = {**job.given(AcquisitionFlags), **job.given(FrameFlags)}
+    with open_stack(job.source, **acquisition) as stack:
+        return reconstruct_shared(
+            ranks,
+            stack,
+            job.output,
+            settings,
+            progress=events,
+            resume=how.resume,
+            overwrite=how.overwrite,
+            seconds_before=seconds_before,
+        )
 
 
 def _page(job: Job, events: Events) -> Path | None:

@@ -72,6 +72,11 @@ class SolveOptions:
         "begin with the network of a saved solution (of this or another problem) on the region of this one",
         metavar="SOLUTION",
     )
+    correct: str | None = option(
+        None,
+        "train a network on top of a saved solution of this problem, which stays as it is",
+        metavar="SOLUTION",
+    )
     curriculum: str | None = option(
         None,
         "solve with a parameter of the problem at one value after the other, each from the network before: k=pi,2pi,4pi",
@@ -160,6 +165,7 @@ def _solved(job: Job, events: Events, ranks: Ranks) -> dict[str, Any]:
             batch=options.batch,
             constraints=options.constraints,
             start_from=options.start_from,
+            correct=options.correct,
             subdomains=_subdomains(options),
             ranks=ranks,
         )
@@ -192,6 +198,7 @@ def _solved(job: Job, events: Events, ranks: Ranks) -> dict[str, Any]:
         "batch": options.batch,
         "constraints": options.constraints,
         "start_from": options.start_from,
+        "correct": options.correct,
         "subdomains": options.subdomains,
         "coupling": options.coupling,
         "levels": options.levels,

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from cpikan.pipeline.reconstruction.band_shares import tell_rows
 from cpikan.pipeline.reconstruction.output import RowSink
 from cpikan.pipeline.reconstruction.passes import (
     FrameSource,
@@ -30,7 +31,14 @@ _HEIGHTS = ("height_nm", "sigma_nm", "modulation", "flags")
 def frame_source(context: Context) -> FrameSource:
     """Make the source of a run's frames with its kernels."""
     settings = context.settings
-    return FrameSource(context.stack, context.kernels, context.model.search, settings.mask, settings.band_rows)
+    return FrameSource(
+        context.stack,
+        context.kernels,
+        context.model.search,
+        settings.mask,
+        settings.band_rows,
+        ranks=context.ranks,
+    )
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,7 @@ class Demodulate(Stage):
     def _pass(self, source: FrameSource, guide: OrderGuide | None, sink: RowSink, context: Context) -> dict[str, float]:
         assert source.hashed is not None, "the frames of a run are hashed"
         source.hashed.read(source.stack, sink.first_row)
+        tell_rows(source.ranks, sink)
         with context.progress(self.name, context.shape[0] - sink.first_row) as progress:
             if guide is None:
                 return busy_seconds(frame_pass(source, sink, progress))
@@ -97,7 +106,9 @@ def _survey(source: FrameSource, context: Context) -> tuple[OrderGuide, dict[str
     with context.progress("survey") as progress:
         sums, timings = survey_pass(source, progress, spill.empty)
     started = time.perf_counter()
-    guide, report = fit_guide(method, sums, source.search, slopes=context.plan.slopes, empty=spill.empty)
+    guide, report = fit_guide(
+        method, sums, source.search, slopes=context.plan.slopes, empty=spill.empty, ranks=source.ranks
+    )
     refined, cells = report["cells_refined"], report["cells"]
     used = [name for name, cells_of in (("pixel", cells - refined), (method.refiner, refined)) if cells_of > 0]
     part = {"refining": report, "methods_used": used, "seconds_refine": time.perf_counter() - started}

@@ -1,0 +1,258 @@
+"""Surface numbers beside other packages, on real maps and on surfaces with exact answers; time and memory of filters.
+
+``python benchmarks/surface_numbers.py --python INTERPRETER`` compares (an interpreter with surfalize, SurfaceTopography and
+prysm; they run in processes of their own) and writes results/surface_numbers.csv; ``--filters`` measures the Gaussian of a
+7000 x 9344 map and writes results/surface_filters.csv. Real maps come from the folder CPIKAN_DATA; of each the largest
+rectangle without a hole is taken, piston and tilt removed, since some of these packages refuse holes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import cpikan
+from cpikan.streaming.memory import PeakMemory
+from cpikan.surface.areal.families import FAMILIES
+from cpikan.surface.filters.gaussian import GaussianMean
+from cpikan.surface.form import fit_form
+from cpikan.surface.measure import MeasureSettings, surface_parameters
+from cpikan.surface.spectra.psd import plane_spectrum
+from cpikan.units import pixel_pair
+
+HERE = Path(__file__).resolve().parent
+DATA = Path(os.environ.get("CPIKAN_DATA", HERE.parents[1] / "shared" / "data"))
+MAPS = (
+    "zygo/metropro-1.dat",
+    "zygo/valid_zygo_dat_file.dat",
+    "surfaces/opd-1.opd",
+    "surfaces/x3p-2.x3p",
+    "surfaces/sur-2.sur",
+    "surfaces/nms-1.nms",
+)
+FULL = (7000, 9344)
+Line = dict[str, Any]
+
+
+def widest_rectangle(valid: np.ndarray) -> tuple[slice, slice]:
+    """The largest rectangle of valid pixels: over each row the heights of runs above it, and a stack."""
+    best, found, runs = 0, (slice(0, 0), slice(0, 0)), np.zeros(valid.shape[1], np.int64)
+    for row in range(valid.shape[0]):
+        runs = np.where(valid[row], runs + 1, 0)
+        stack: list[tuple[int, int]] = []
+        for column, run in enumerate([*runs.tolist(), 0]):
+            start = column
+            while stack and stack[-1][1] >= run:
+                start, high = stack.pop()
+                if high * (column - start) > best:
+                    best = high * (column - start)
+                    found = (slice(row - high + 1, row + 1), slice(start, column))
+            stack.append((start, run))
+    return found
+
+
+def real_maps() -> Iterator[tuple[str, np.ndarray, tuple[float, float], dict[str, float]]]:
+    for name in MAPS:
+        stored = cpikan.open_height_map(DATA / name)
+        heights = np.asarray(stored.height_nm, np.float64)
+        heights = heights[widest_rectangle(np.isfinite(heights))]
+        yield (
+            Path(name).name,
+            fit_form(heights, None, "piston,tilt").remove(heights),
+            pixel_pair(stored.pixel_um) or (1.0, 1.0),
+            {},
+        )
+
+
+def exact_surfaces() -> Iterator[tuple[str, np.ndarray, tuple[float, float], dict[str, float]]]:
+    """Surfaces whose numbers are known: heights of a curve in any order, a plane, a grating, and equal cells."""
+    ratio = np.linspace(0, 1, 300 * 400)
+    curve = 10 - 20 * ratio + 30 * np.maximum(0, 1 - ratio / 0.1)
+    truth = {"sk_nm": 20.0, "spk_nm": 30.0, "svk_nm": 0.0, "smr1_percent": 100 * 30 / 320, "smr2_percent": 100.0}
+    truth |= {"vmp_nm": 1.6, "vmc_nm": 0.8 * 16 / 2 - 0.1, "vvc_nm": 0.9 * 18 / 2 - 0.4, "vvv_nm": 0.4, "sxp_nm": 32.0}
+    yield "curve", np.random.default_rng(0).permutation(curve).reshape(300, 400), (1.0, 1.0), truth
+    y, x = np.mgrid[:300.0, :400.0]
+    yield (
+        "plane",
+        300 * x - 200 * y,
+        (1.0, 1.0),
+        {"sdq": math.hypot(0.3, 0.2), "sdr_percent": 100 * (math.sqrt(1.13) - 1)},
+    )
+    turn = math.radians(30.0)
+    wave = 10 * np.cos(2 * np.pi * (x * math.cos(turn) - y * math.sin(turn)) / 13.7)
+    yield "grating", wave, (1.0, 1.0), {"std_deg": 30.0, "sal_um": 13.7 * math.acos(0.2) / (2 * math.pi)}
+    k = 2 * np.pi / 20
+    box = 10 * np.cos(k * (x + 0.25)) * np.cos(k * (y + 0.25)) + 1e-9 * y
+    top = 10 * math.cos(k / 4) ** 2
+    truth = {"s5p_nm": top, "s5v_nm": top, "s10z_nm": 2 * top, "spc_per_mm": top * (2 - 2 * math.cos(k))}
+    truth |= {"sal_um": math.acos(0.2) / k, "str": math.acos(0.2) / (math.sqrt(2) * math.acos(math.sqrt(0.2)))}
+    yield "egg box", box - box.mean(), (1.0, 1.0), truth
+
+
+def ours(heights: np.ndarray, pixel_um: tuple[float, float]) -> dict[str, float | None]:
+    numbers = surface_parameters(heights, MeasureSettings((), pixel_um=pixel_um)).summary()
+    for family in FAMILIES.values():
+        numbers |= family.measure(heights, pixel_um)
+    return numbers | {"psd_mean_square_nm2": plane_spectrum(heights, pixel_um).mean_square_nm2}
+
+
+def plain(heights: np.ndarray, found: dict[str, float | None]) -> dict[str, float]:
+    """Volumes and reduced heights by their definition, pixel by pixel: what lies above a height, or below."""
+    high, low = np.quantile(heights, (0.9, 0.2))
+    top = np.quantile(heights, 1 - (found["smr1_percent"] or 0) / 100)
+    bottom = np.quantile(heights, 1 - (found["smr2_percent"] or 0) / 100)
+    above = {height: float(np.maximum(heights - height, 0).mean()) for height in (high, low, top)}
+    below = {height: float(np.maximum(height - heights, 0).mean()) for height in (high, low, bottom)}
+    volumes = {"vmp_nm": above[high], "vmc_nm": above[low] - above[high], "vvc_nm": below[high] - below[low]}
+    volumes |= {"vvv_nm": below[low], "sxp_nm": float(np.quantile(heights, 0.975) - np.median(heights))}
+    shares = {"spk_nm": (above[top], (heights > top).mean()), "svk_nm": (below[bottom], (heights < bottom).mean())}
+    return volumes | {key: 2 * volume / share for key, (volume, share) in shares.items() if share > 0}
+
+
+def compared(python: str, only: str) -> Iterator[Line]:
+    for kind, maps in (("real", real_maps()), ("exact", exact_surfaces())):
+        for name, heights, pixel_um, truth in maps:
+            if not fnmatchcase(name, only):
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder, "map.npz")
+                np.savez(path, height_nm=heights, pixel_um=pixel_um)
+                done = subprocess.run(
+                    [python, HERE / "surface_numbers_peer.py", path],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                    timeout=280,
+                )
+            found = ours(heights, pixel_um)
+            print(name, heights.shape, flush=True)
+            others = json.loads(done.stdout.splitlines()[-1]) | {"plain sums": plain(heights, found)}
+            for program, numbers in others.items():
+                if "failed" in numbers:
+                    print(f"{program}: {numbers['failed']}")
+                    continue
+                for key, theirs in numbers.items():
+                    if kind == "real" or key in truth:
+                        yield line(kind, name, heights.shape, key, found[key], program, theirs, truth.get(key))
+
+
+def line(
+    kind: str,
+    name: str,
+    shape: tuple[int, ...],
+    key: str,
+    mine: float | None,
+    program: str,
+    theirs: float,
+    *truth: float | None,
+) -> Line:
+    scale = abs(truth[0]) if truth[0] else abs(mine or 0.0) or 1.0
+    if key == "std_deg" and mine is not None:  # directions: 0 is 180
+        mine, scale = theirs + (mine - theirs + 90) % 180 - 90, 180.0
+    return {
+        "kind": kind,
+        "map": name,
+        "rows": shape[0],
+        "columns": shape[1],
+        "number": key,
+        "ours": mine,
+        "program": program,
+        "theirs": theirs,
+        "truth": truth[0],
+        "relative_difference": None if mine is None else abs(mine - theirs) / scale,
+        "error_ours": None if truth[0] is None or mine is None else abs(mine - truth[0]) / scale,
+        "error_theirs": None if truth[0] is None else abs(theirs - truth[0]) / scale,
+    }
+
+
+def filters() -> Iterator[Line]:
+    """Processor seconds and memory of the Gaussian on 65 megapixels with 3 % of dropouts, and its error at some pixels."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "map.npy")
+        stored = np.lib.format.open_memmap(path, "w+", np.float32, FULL)
+        rng = np.random.default_rng(0)
+        for start in range(0, FULL[0], 500):
+            rows = rng.standard_normal((500, FULL[1]), dtype=np.float32).cumsum(1)
+            rows[rng.random(rows.shape) < 0.03] = np.nan
+            stored[start : start + 500] = rows
+        del stored
+        heights = np.load(path, mmap_mode="r", allow_pickle=False)
+        for nesting in (800.0, 100.0, 20.0):
+            out = np.empty(FULL, np.float32)
+            with PeakMemory() as memory:
+                started, wall = time.process_time(), time.perf_counter()
+                mean = GaussianMean(heights, nesting)
+                for start in range(0, FULL[0], 512):
+                    out[start : start + 512] = mean.rows(start, min(start + 512, FULL[0]))
+                seconds, wall = time.process_time() - started, time.perf_counter() - wall
+            yield {
+                "filter": "gaussian",
+                "nesting_px": nesting,
+                "megapixels": math.prod(FULL) / 1e6,
+                "processor_seconds": round(seconds, 2),
+                "wall_seconds": round(wall, 2),
+                "peak_anonymous_mib": round(memory.peak(), 1),
+                "relative_error": worst(heights, mean, nesting),
+            }
+
+
+def worst(heights: np.ndarray, mean: GaussianMean, nesting: float) -> float:
+    """The largest difference from direct sums at nine pixels, corners among them, over the range of the map."""
+    found, reach = 0.0, int(2 * nesting)
+    for y in (0, FULL[0] // 2, FULL[0] - 1):
+        row = mean.rows(y, y + 1)[0]
+        for x in (0, FULL[1] // 3, FULL[1] - 1):
+            top, left = max(0, y - reach), max(0, x - reach)
+            window = np.asarray(heights[top : y + reach + 1, left : x + reach + 1], np.float64)
+            down, across = top + np.arange(len(window)) - y, left + np.arange(window.shape[1]) - x
+            scale = math.pi / (math.log(2) / math.pi * nesting**2)
+            weights = np.exp(-scale * down[:, None] ** 2) * np.exp(-scale * across**2)
+            weights[np.isnan(window)] = 0.0
+            direct = float((weights * np.nan_to_num(window)).sum() / weights.sum())
+            found = max(found, abs(direct - float(row[x])))
+    return found / float(np.nanmax(heights) - np.nanmin(heights))
+
+
+def write(path: Path, lines: Iterator[Line], kept: str = "") -> None:
+    """Write lines as they come, after the text that is kept."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        file.write(kept)
+        for number, one in enumerate(lines):
+            writer = csv.DictWriter(file, fieldnames=list(one))
+            if number == 0 and not kept:
+                writer.writeheader()
+            writer.writerow(one)
+            file.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--python", help="an interpreter with surfalize, SurfaceTopography and prysm")
+    parser.add_argument("--filters", action="store_true", help="measure the Gaussian of a map of 65 megapixels")
+    parser.add_argument("--only", help="maps whose name has this pattern; lines of others stay in the CSV")
+    options = parser.parse_args()
+    results = HERE / "results"
+    if options.python:
+        path, kept = results / "surface_numbers.csv", ""
+        if options.only and path.exists():
+            head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = head + "".join(text for text in lines if not fnmatchcase(text.split(",")[1], options.only))
+        write(path, compared(options.python, options.only or "*"), kept)
+    if options.filters:
+        write(results / "surface_filters.csv", filters())
+
+
+if __name__ == "__main__":
+    main()

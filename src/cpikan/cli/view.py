@@ -1,0 +1,75 @@
+"""The verb ``view``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cpikan.cli.verb import CommandVerb, Place
+from cpikan.errors import InputError
+from cpikan.messages import say
+from cpikan.option import option
+from cpikan.streaming.events import ProgressLine
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """``port`` 0 takes a free one."""
+
+    port: int = option(0, "port on 127.0.0.1 (default: a free one)", metavar="N")
+    no_browser: bool = option(False, "only say the address; open no browser")
+    export: str | None = option(
+        None,
+        "write the page and the maps into a folder instead, for any web server or to open from disk",
+        metavar="DIR",
+    )
+    overwrite: bool = option(False, "with --export: replace a folder that is there")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise InputError(f"--port {self.port}: give 1 to 65535, or leave it out for a free one")
+
+
+def _run(places: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Serve the maps until Ctrl-C."""
+    from cpikan.pipeline.maps.height_map import open_height_map
+    from cpikan.viewer.exhibit import Exhibit, check_pair
+    from cpikan.viewer.server import ViewServer
+
+    options = ViewOptions(**settings)
+    paths = [places[name] for name in ("map", "other") if places[name] is not None]
+    exhibits = [Exhibit(open_height_map(path)) for path in paths]
+    if len(exhibits) > 1:
+        check_pair(*exhibits)
+    if options.export is not None:
+        from cpikan.viewer.export import export_page
+
+        folder = Path(options.export)
+        export_page(exhibits, folder, overwrite=options.overwrite, progress=ProgressLine())
+        return {"output": options.export, "address": str((folder / "index.html").resolve())}
+    server = ViewServer(exhibits, options.port)
+    say(f"cpikan: {', '.join(paths)} at {server.address} (Ctrl-C ends it)")
+    server.start()
+    try:
+        if not options.no_browser:
+            import webbrowser
+
+            webbrowser.open(server.address)
+        while True:
+            time.sleep(3600)
+    finally:
+        server.close()
+
+
+VERB = CommandVerb(
+    (
+        Place("map", "MAP", "a height map of any format that is read"),
+        Place("other", "OTHER", "a second one of the same size, linked and compared", needed=False),
+    ),
+    (ViewOptions,),
+    _run,
+    lambda result: f"open {result['address']}",
+)

@@ -1,0 +1,1 @@
+"""Correlation and spectra of surfaces: autocorrelation, power spectral density, and fits of it."""

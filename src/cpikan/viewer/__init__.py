@@ -1,0 +1,1 @@
+"""A map in the browser: tiles of numbers made as they are asked for, one page that colours them."""

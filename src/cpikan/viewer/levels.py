@@ -1,0 +1,155 @@
+"""Coarser levels of one quantity of a map, made while its rows are read once, kept in a file without a name."""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpikan.pipeline.maps.pyramid import halve, level_shapes
+from cpikan.storage.maps import MapArray
+from cpikan.storage.writers.layout import QUANTITIES
+from cpikan.viewer.level_kernels import coarsen_heights, median_spot
+
+CHUNK = 512
+_BASE = 2  # the finest level that is kept: a sixteenth of the pixels; level 1 is made tile by tile
+_FACTOR = 1 << _BASE
+# a pixel is shown where it lies further from its neighbours than noise ever does: eight standard deviations, of which the
+# median of the spots of white noise is 0.275
+_SPOTS = 8 / 0.275
+_SAMPLES = 16
+
+
+class Levels:
+    """Tiles (512, 512) of all levels of a quantity, finest first, each half of the one before as `level_shapes` says.
+
+    A pixel of a coarser level is the mean of the finite ones of its cell, but where one of them stands out from its neighbours
+    it is that one (heights), or as the quantity coarsens. Level 0 is the array itself. `fill` makes the others from rows of
+    it, a band at a time; a tile whose rows were not filled yet is NaN (flags: invalid).
+    """
+
+    def __init__(self, name: str, array: MapArray) -> None:
+        self.quantity = QUANTITIES[name]
+        self.dtype = self.quantity.dtype
+        self.shapes = level_shapes((int(array.shape[0]), int(array.shape[1])))
+        self._array = array
+        self._heights = name == "height_nm"
+        self._kept = [self._new(shape) for shape in self.shapes[_BASE:]]
+        self._pits = [self._new(shape) for shape in self.shapes[_BASE:]] if self._heights else []
+        self._limit: float | None = None
+
+    @property
+    def band_rows(self) -> int:
+        """Count the rows that are filled at a time: a whole number of them in every level."""
+        return max(CHUNK, 1 << (len(self.shapes) - 1))
+
+    def fill(self, start: int, stop: int) -> None:
+        """Make the coarser levels from rows ``start:stop`` of the finest, a multiple of `band_rows` or the end."""
+        if not self._kept:
+            return
+        height = self.shapes[0][0]
+        before, after = min(1, start), min(1, height - stop)
+        window = self._rows(start - before, stop + after)
+        rows = slice(start // _FACTOR, -(-stop // _FACTOR))
+        if self._heights:
+            self._fill_heights(window, before, rows)
+        else:
+            for _ in range(_BASE):
+                window = halve(window[before:][: stop - start] if _ == 0 else window, self.quantity.name)
+            self._kept[0][rows] = window
+        for finer, coarser in zip(range(len(self._kept)), range(1, len(self._kept)), strict=False):
+            below, rows = rows, slice(rows.start // 2, -(-rows.stop // 2))
+            self._kept[coarser][rows] = halve(np.asarray(self._kept[finer][below]), self.quantity.name)
+            if self._heights:
+                self._pits[coarser][rows] = _strongest(self._pits[finer][below], self._kept[finer][below])
+
+    def fill_all(self, workers: int = 2) -> None:
+        """Make all coarser levels."""
+        rows, height = self.band_rows, self.shapes[0][0]
+        with ThreadPoolExecutor(workers) as pool:
+            for done in [pool.submit(self.fill, y, min(height, y + rows)) for y in range(0, height, rows)]:
+                done.result()
+
+    def tile(self, level: int, row: int, column: int) -> NDArray[Any]:
+        """Make the tile of a level, whole; what lies beyond the map is NaN (0 of integers)."""
+        height, width = self.shapes[level]
+        top, left = row * CHUNK, column * CHUNK
+        if not (0 <= top < height and 0 <= left < width):
+            raise IndexError(f"tile {row}, {column} of level {level} is outside the map")
+        bottom, right = min(height, top + CHUNK), min(width, left + CHUNK)
+        found = self._window(level, top, bottom, left, right)
+        if found.shape == (CHUNK, CHUNK):
+            return np.ascontiguousarray(found, self.dtype)
+        tile = np.full((CHUNK, CHUNK), np.nan if self.dtype.kind == "f" else 0, self.dtype)
+        tile[: bottom - top, : right - left] = found
+        return tile
+
+    def _window(self, level: int, top: int, bottom: int, left: int, right: int) -> NDArray[Any]:
+        if level == 0:
+            return np.asarray(self._array[top:bottom, left:right])
+        if level >= _BASE:
+            part = slice(top, bottom), slice(left, right)
+            kept = np.asarray(self._kept[level - _BASE][part])
+            return _shown(kept, np.asarray(self._pits[level - _BASE][part])) if self._heights else kept
+        above, beside = min(1, top), min(1, left)
+        if not self._heights:
+            return halve(np.asarray(self._array[2 * top : 2 * bottom, 2 * left : 2 * right]), self.quantity.name)
+        fine = self._array[2 * top - above : 2 * bottom + 1, 2 * left - beside : 2 * right + 1]
+        window = np.ascontiguousarray(fine, np.float32)
+        return _shown(*self._coarse(window, (above, beside), 2, (bottom - top, right - left)))
+
+    def _fill_heights(self, window: NDArray[Any], before: int, rows: slice) -> None:
+        shape = (rows.stop - rows.start, self.shapes[_BASE][1])
+        self._kept[0][rows], self._pits[0][rows] = self._coarse(window, (before, 0), _FACTOR, shape)
+
+    def _coarse(
+        self, window: NDArray[Any], corner: tuple[int, int], factor: int, shape: tuple[int, int]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        mean, pit = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        coarsen_heights(window, *corner, factor, np.float32(self.limit), mean, pit)
+        return mean, pit
+
+    @property
+    def limit(self) -> float:
+        """Measure how far a pixel must stand out to be shown, on sixteen strips of rows."""
+        if self._limit is None:
+            height = self.shapes[0][0]
+            starts = {y * max(0, height - 8) // _SAMPLES for y in range(_SAMPLES)}
+            spots = [median_spot(self._rows(start, min(height, start + 8))) for start in sorted(starts)]
+            finite = [spot for spot in spots if np.isfinite(spot)]
+            self._limit = _SPOTS * float(np.median(finite)) if finite else float("inf")
+        return self._limit
+
+    def _rows(self, start: int, stop: int) -> NDArray[Any]:
+        kind = np.float32 if self._heights else self.dtype
+        return np.ascontiguousarray(self._array[start:stop, :], kind)
+
+    def _new(self, shape: tuple[int, int]) -> NDArray[Any]:
+        with tempfile.TemporaryFile() as file:  # the mapping holds what has no name
+            file.truncate(shape[0] * shape[1] * self.dtype.itemsize)
+            array = np.memmap(file, self.dtype, "r+", shape=shape)
+        if self.quantity.fill:
+            array[:] = self.quantity.fill
+        return cast(NDArray[Any], array)
+
+
+def _shown(mean: NDArray[Any], pit: NDArray[Any]) -> NDArray[Any]:
+    return np.where(np.isfinite(pit), pit, mean)
+
+
+def _strongest(pits: NDArray[Any], means: NDArray[Any]) -> NDArray[Any]:
+    """Keep of four cells the pit that lies furthest from its cell's mean."""
+    height, width = (-(-size // 2) for size in pits.shape)
+    best = np.full((height, width), np.nan, np.float32)
+    depth = np.zeros((height, width), np.float32)
+    for y in (0, 1):
+        for x in (0, 1):
+            pit, mean = pits[y::2, x::2], means[y::2, x::2]
+            part = slice(0, pit.shape[0]), slice(0, pit.shape[1])
+            deeper = np.abs(pit - mean) > depth[part]
+            best[part] = np.where(deeper, pit, best[part])
+            depth[part] = np.where(deeper, np.abs(pit - mean), depth[part])
+    return best
