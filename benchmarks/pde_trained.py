@@ -1,15 +1,15 @@
 """Train two hidden layers on problems of the catalogue: errors of the recipe `trained` and of others, seed by seed.
 
     python benchmarks/pde_trained.py [--problems NAME ...] [--recipes NAME ...] [--seeds 0 1 2] [--seconds 60] [--add]
-    python benchmarks/pde_trained.py --problems burgers allen-cahn --recipes windows --seeds 0 --add
+    python benchmarks/pde_trained.py --problems burgers allen-cahn --recipes windows --seconds 600 --add
     python benchmarks/pde_trained.py --problems helmholtz-2d-1-4 --seeds 0 --seconds 300 --trace --add
     python benchmarks/pde_trained.py --picture
 
 One core, float64, `seconds` of the processor for each solve; --add keeps the lines that are there. results/pde_trained.csv
 has a line a solve: the limit, the relative L2 error, processor seconds, steps, parameters, and what `cpikan.learning.trained`
 says: the share of the output coefficients, and how much worse the drawn hidden layers are with the output layer alone solved
-for. --trace adds the error on the way to results/pde_trained_trace.csv, on a grid of 61 points per axis, which takes about a
-hundredth of the time; --picture draws those in docs/images/training.png.
+for. --trace adds the error on the way to results/pde_trained_trace.csv, on a grid of 61 points per axis; --picture draws it in
+docs/images/training.png.
 `poisson-5d` is Laplacian u = f on the unit cube of five axes, u the sum of cos(pi x) over them. Exact walls would leave the
 network nothing: a lift of the walls has every sum of functions of fewer axes. Its walls are held by squares.
 """
@@ -61,17 +61,13 @@ def poisson_5d() -> Problem:
 
 
 class Watch:
-    """Keep the error on the way, on a coarse grid."""
+    """Append the error on the way to the CSV, on a coarse grid."""
 
-    def __init__(self, problem: Problem) -> None:
-        ticks = [
-            torch.linspace(low, high, 61, dtype=torch.float64)
-            for low, high in zip(problem.region.lower, problem.region.upper, strict=True)
-        ]
-        self._points = torch.cartesian_prod(*ticks)
+    def __init__(self, problem: Problem, line: Line) -> None:
+        bounds = zip(problem.region.lower, problem.region.upper, strict=True)
+        self._points = torch.cartesian_prod(*[torch.linspace(*ends, 61, dtype=torch.float64) for ends in bounds])
         self._truth = problem.reference_values(self._points)
-        self._calls = 0
-        self.seen: list[Line] = []
+        self._line, self._calls = line, 0
 
     def __call__(self, field: torch.nn.Module, record: dict[str, float]) -> None:
         self._calls += 1
@@ -80,8 +76,13 @@ class Watch:
         with torch.no_grad():
             error = float((field(self._points) - self._truth).norm() / self._truth.norm())
         seen = {"processor_s": f"{record['seconds']:.4g}", "steps": record["iteration"], "relative_l2": f"{error:.3g}"}
-        self.seen.append(seen)
-        print(*seen.values(), flush=True)
+        parameters = sum(p.numel() for p in field.parameters())
+        new = not TRACE.exists()
+        with TRACE.open("a", newline="") as file:
+            writer = csv.DictWriter(file, TRACE_FIELDS, lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerow(self._line | {"parameters": parameters} | seen)
 
 
 def posed_as(name: str) -> Problem:
@@ -112,16 +113,6 @@ def row(problem: Problem, recipe: str, seed: int, seconds: float, watch: Watch |
     }
 
 
-def add_trace(solved: Line, seen: list[Line]) -> None:
-    """Append what was seen on the way of a solve."""
-    new = not TRACE.exists()
-    with TRACE.open("a", newline="") as file:
-        writer = csv.DictWriter(file, TRACE_FIELDS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows({name: (solved | one)[name] for name in TRACE_FIELDS} for one in seen)
-
-
 def picture() -> None:
     """Draw the errors on the way."""
     import matplotlib
@@ -129,19 +120,21 @@ def picture() -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4))
     with TRACE.open() as file:
         lines = list(csv.DictReader(file))
-    for limit, colour in zip(sorted({float(line["limit_s"]) for line in lines}), ("#c8553d", "#2b6777"), strict=True):
-        those = [line for line in lines if float(line["limit_s"]) == limit]
-        label = f"{limit:g} s allowed: {those[0]['parameters']} parameters"
-        axes.semilogy(
-            [float(line["processor_s"]) for line in those],
-            [float(line["relative_l2"]) for line in those],
-            color=colour,
-            label=label,
-        )
-    axes.set(xlabel="processor seconds", ylabel="relative L2 error", title=lines[0]["problem"])
+    name = lines[0]["problem"]
+    with CSV.open() as file:
+        minute = [line for line in csv.DictReader(file) if line["problem"] == name and line["recipe"] == "trained"]
+    figure, axes = plt.subplots(figsize=(7, 4))
+    label = f"{lines[0]['limit_s']} s allowed: {lines[0]['parameters']} parameters"
+    places = [[float(line[key]) for line in lines] for key in ("processor_s", "relative_l2")]
+    axes.semilogy(*places, color="#2b6777", label=label)
+    short = [line for line in minute if line["limit_s"] == "60"]
+    places = [[float(line[key]) for line in short] for key in ("processor_s", "relative_l2")]
+    axes.semilogy(
+        *places, "o", color="#c8553d", label=f"60 s allowed, three seeds: {short[0]['parameters']} parameters"
+    )
+    axes.set(xlabel="processor seconds", ylabel="relative L2 error", title=name)
     axes.grid(alpha=0.25)
     axes.legend()
     figure.tight_layout()
@@ -170,13 +163,17 @@ def main() -> None:
         for problem in map(posed_as, given.problems):
             for recipe in given.recipes:
                 for seed in given.seeds:
-                    watch = Watch(problem) if given.trace else None
+                    line: Line = {
+                        "problem": problem.name,
+                        "recipe": recipe,
+                        "seed": seed,
+                        "limit_s": f"{given.seconds:g}",
+                    }
+                    watch = Watch(problem, line) if given.trace else None
                     found = row(problem, recipe, seed, given.seconds, watch)
                     print(found, flush=True)
                     writer.writerow(found)
                     file.flush()
-                    if watch is not None:
-                        add_trace(found, watch.seen)
 
 
 if __name__ == "__main__":

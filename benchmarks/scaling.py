@@ -39,7 +39,7 @@ GRIDS = {
 }  # boxes along both axes, by processes
 MODES = 10
 SIDES = (1024, 2048)  # of the maps
-SHARED_SIDE = 1024  # of the map that processes share
+SHARED_SIDE = 2048  # of the map that processes share
 DAY_S = 86400.0
 
 
@@ -379,13 +379,11 @@ def solve_by(
 ) -> dict[str, Any]:
     """Say what a solve on so many boxes takes by so many processes, and what of it takes longest.
 
-    The topmost separator is a line of faces across the square, of as many unknowns per face as those measured; its triangle is
+    The topmost separator is a line of faces across the square; its triangle is
     joined and sent, those below it have half the unknowns every other level. Bytes in are none; out go the coefficients.
     """
     own, judged, fixed = costs
-    one = measured["solve 16x16 by 2"]
-    unknowns = math.sqrt(float(one["bytes"]) / 8) / 16  # of a face, by the triangle that was sent
-    line = math.sqrt(boxes) * unknowns
+    line = math.sqrt(boxes) * 2 * MODES  # a mode of a face has two unknowns, the coefficients of the boxes at it
     levels = math.ceil(math.log2(processes)) if processes > 1 else 0
     shrink = [2.0 ** -(level // 2) for level in range(levels)]
     rate = float(measured["qr"]["processor_s"])

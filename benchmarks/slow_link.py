@@ -141,7 +141,12 @@ def measure() -> None:
                 (Path(folder) / f"go-{number}").touch()
                 found = awaited(Path(folder) / f"done-{number}", processes, until)
                 lines.append(
-                    {**vars(link), **found, "packets_lost": relay.lost - lost, "carried_bytes": relay.bytes - before}
+                    {
+                        **vars(link),
+                        **found,
+                        "packets_lost": relay.lost - lost,
+                        "carried_megabytes": (relay.bytes - before) / 1e6,
+                    }
                 )
             killed = json.loads((Path(folder) / "pid-1").read_text())
             os.kill(killed, signal.SIGKILL)

@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,11 @@ def plain(heights: np.ndarray, found: dict[str, float | None]) -> dict[str, floa
     return volumes | {key: 2 * volume / share for key, (volume, share) in shares.items() if share > 0}
 
 
-def compared(python: str) -> Iterator[Line]:
+def compared(python: str, only: str) -> Iterator[Line]:
     for kind, maps in (("real", real_maps()), ("exact", exact_surfaces())):
         for name, heights, pixel_um, truth in maps:
+            if not fnmatchcase(name, only):
+                continue
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "map.npz")
                 np.savez(path, height_nm=heights, pixel_um=pixel_um)
@@ -222,12 +225,13 @@ def worst(heights: np.ndarray, mean: GaussianMean, nesting: float) -> float:
     return found / float(np.nanmax(heights) - np.nanmin(heights))
 
 
-def write(path: Path, lines: Iterator[Line]) -> None:
-    """Write lines as they come."""
+def write(path: Path, lines: Iterator[Line], kept: str = "") -> None:
+    """Write lines as they come, after the text that is kept."""
     with open(path, "w", newline="", encoding="utf-8") as file:
+        file.write(kept)
         for number, one in enumerate(lines):
             writer = csv.DictWriter(file, fieldnames=list(one))
-            if number == 0:
+            if number == 0 and not kept:
                 writer.writeheader()
             writer.writerow(one)
             file.flush()
@@ -237,11 +241,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", help="an interpreter with surfalize, SurfaceTopography and prysm")
     parser.add_argument("--filters", action="store_true", help="measure the Gaussian of a map of 65 megapixels")
+    parser.add_argument("--only", help="maps whose name has this pattern; lines of others stay in the CSV")
     options = parser.parse_args()
+    results = HERE / "results"
     if options.python:
-        write(HERE / "results" / "surface_numbers.csv", compared(options.python))
+        path, kept = results / "surface_numbers.csv", ""
+        if options.only and path.exists():
+            head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = head + "".join(text for text in lines if not fnmatchcase(text.split(",")[1], options.only))
+        write(path, compared(options.python, options.only or "*"), kept)
     if options.filters:
-        write(HERE / "results" / "surface_filters.csv", filters())
+        write(results / "surface_filters.csv", filters())
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from cpikan.pipeline.jobs.job import Job
 
 # a value other than the default, where a text or a number alone is not allowed
 VALUES = {
+    "--filter": "spline",
     "--method": "pixel",
     "--model": "wafer",
     "--scheme": "carre",

@@ -261,6 +261,50 @@ TABLE: dict[str, Wrong] = {
         lambda: cpikan.Sobolev(-0.1),
         "the weight has a default",
     ),
+    "StackLevel": Wrong(
+        lambda: cpikan.solve_stack("poisson-1d", [cpikan.StackLevel(subdomains=(2, 2))]),
+        lambda: cpikan.solve_stack("poisson-1d", [cpikan.StackLevel(3)]),
+        lambda: cpikan.solve_stack("poisson-1d", [cpikan.StackLevel("traned")]),
+        lambda: cpikan.solve_stack("poisson-1d", [cpikan.StackLevel(subdomains=(0,))]),
+        "every field has a default",
+    ),
+    "solve_stack": Wrong(
+        "levels are a list of any length",
+        lambda: cpikan.solve_stack("poisson-1d", "trained"),
+        lambda: cpikan.solve_stack("poison-1d", [cpikan.StackLevel()]),
+        lambda: cpikan.solve_stack("poisson-1d", []),
+        lambda: cpikan.solve_stack("poisson-1d"),
+    ),
+    "Local": Wrong(
+        "a width is a number",
+        lambda: cpikan.Local(("two",)),
+        lambda: cpikan.Local(width=3),
+        lambda: cpikan.Local(points=0),
+        "every field has a default",
+    ),
+    "HarmonicBox": Wrong(
+        "the cells of a side are one number",
+        lambda: cpikan.HarmonicBox("four"),
+        lambda: cpikan.HarmonicBox(cell=4),
+        lambda: cpikan.HarmonicBox(3),
+        lambda: cpikan.HarmonicBox(),
+    ),
+    "MosaicFlow": Wrong(
+        lambda: cpikan.MosaicFlow(cpikan.HarmonicBox(4), 4, (4,)),
+        lambda: cpikan.MosaicFlow(cpikan.HarmonicBox(4), "four", (4, 4)),
+        lambda: cpikan.MosaicFlow(cpikan.HarmonicBox(4), 4, half=(4, 4)),
+        lambda: cpikan.MosaicFlow(cpikan.HarmonicBox(4), 4, (1, 4)),
+        lambda: cpikan.MosaicFlow(cpikan.HarmonicBox(4)),
+    ),
+    "solve_mosaic": Wrong(
+        lambda: cpikan.solve_mosaic(cpikan.MosaicFlow(cpikan.HarmonicBox(4), 4, (4, 4)), np.zeros((3, 3))),
+        lambda: cpikan.solve_mosaic("flow", np.zeros((9, 9))),
+        "it takes no names",
+        lambda: cpikan.solve_mosaic(
+            cpikan.MosaicFlow(cpikan.HarmonicBox(4), 4, (4, 4)), np.zeros((9, 9)), tolerance=-1.0
+        ),
+        lambda: cpikan.solve_mosaic(cpikan.MosaicFlow(cpikan.HarmonicBox(4), 4, (4, 4))),
+    ),
     "Subdomains": Wrong(
         lambda: cpikan.solve("poisson-2d", settings=cpikan.SolveSettings(subdomains=cpikan.Subdomains((2, 2, 2)))),
         lambda: cpikan.Subdomains(("two", 2)),

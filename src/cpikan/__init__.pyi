@@ -64,6 +64,8 @@ from .pipeline.jobs.job import Job as Job
 from .pipeline.jobs.job import run as run
 from .pipeline.maps.height_map import HeightMap as HeightMap
 from .pipeline.maps.height_map import open_height_map as open_height_map
+from .pipeline.maps.wafer.measure import wafer_numbers as wafer_numbers
+from .pipeline.maps.wafer.settings import WaferSettings as WaferSettings
 from .pipeline.reconstruction.reconstruct import reconstruct as reconstruct
 from .pipeline.stacks.stack import FrameStack as FrameStack
 from .pipeline.stacks.stack import open_stack as open_stack

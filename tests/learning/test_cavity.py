@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sampler_contract import unjudged
 
 from cpikan.fields.constrained import function_jet
 from cpikan.fields.protocol import Jet
@@ -51,7 +52,8 @@ def test_corners_are_those_of_the_references_stream_function():
 
 def test_a_coarse_solve_is_within_a_hundredth_of_the_table_and_nearer_to_the_reference():
     settings = SolveSettings(seconds=60, subdomains=Subdomains(1, "cpinn", modes=12))
-    field = whole(solve(cavity("cavity"), settings=settings).field)
+    with unjudged():
+        field = whole(solve(cavity("cavity"), settings=settings).field)
     found = script.profiles(field, script.TABLE_U[:, 0], script.TABLE_V[:, 0])
     reference = cavity_profiles(100.0, script.TABLE_U[:, 0], script.TABLE_V[:, 0], 20)
     tables = (script.TABLE_U[:, 1], script.TABLE_V[:, 1])

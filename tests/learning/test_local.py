@@ -114,7 +114,7 @@ def test_they_are_trained():
 
 @pytest.mark.parametrize("coupling", ["fbpinn", "cpinn"])
 def test_methods_with_a_jacobian_train_them(coupling):
-    """Points are sorted before the transform that differentiates by the parameters, in which their numbers are not seen."""
+    """Points are sorted within the transform that differentiates by the parameters."""
     recipe = Recipe("levenberg", "", (Levenberg(3),), hidden=(3,), degree=3)
     start, found = (
         solve(

@@ -80,6 +80,8 @@ def test_from_the_command_line(stored, capsys):
     assert {"sk_nm", "std_deg"} <= set(found)
     assert found["sk_nm"] == view.figures(["sk_nm"])["sk_nm"]
     assert found["filters"] == ["S gaussian 20 um", "L gaussian 100 um"]
+    assert main(["evaluate", str(stored.path), *flags, "--filter", "spline", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["filters"] == ["S spline 20 um", "L spline 100 um"]
     assert main(["evaluate", str(stored.path), *flags]) == 0
     told = capsys.readouterr().out
     assert "Sk " in told

@@ -40,7 +40,7 @@ def surface(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 )
 def test_against_a_plain_evaluation(name, missing, noise):
     """Within 1e-9 of the range, far below the 1e-6 that is asked for: both are float64 over the same pixels."""
-    disc = Disc(420, 50.0, missing=missing, noise_nm=noise)
+    disc = Disc(360, 50.0, missing=missing, noise_nm=noise)
     heights = disc.cut(surface(name, *disc.places()))
     found = wafer_numbers(map_of(heights, disc.pixel_mm), SITES).summary()
     close = {"abs": 1e-9 * np.nanmax(np.abs(heights)) / 1e3}
@@ -55,7 +55,7 @@ def test_against_a_plain_evaluation(name, missing, noise):
 
 
 def test_a_bowl_and_a_saddle_have_their_closed_forms():
-    disc = Disc(420, 50.0)
+    disc = Disc(360, 50.0)
     x, y = disc.places()
     bowl = wafer_numbers(map_of(disc.cut(surface("bowl", x, y)), disc.pixel_mm), SITES).summary()
     assert bowl["bow_um"] == pytest.approx(
@@ -71,7 +71,7 @@ def test_a_bowl_and_a_saddle_have_their_closed_forms():
 
 
 def test_bands_do_not_matter(monkeypatch):
-    disc = Disc(420, 50.0, missing=0.03, noise_nm=5)
+    disc = Disc(360, 50.0, missing=0.03, noise_nm=5)
     given = map_of(disc.cut(surface("roll-off", *disc.places())), disc.pixel_mm)
     one = wafer_numbers(given, SITES).summary()
     monkeypatch.setattr("cpikan.pipeline.maps.wafer.faces._BLOCK_PIXELS", 2000)
@@ -84,7 +84,7 @@ def test_bands_do_not_matter(monkeypatch):
 @pytest.fixture
 def two_faces():
     """A front, the thickness, and the back in the axes of the front."""
-    disc = Disc(421, 50.0)
+    disc = Disc(361, 50.0)
     x, y = disc.places()
     thickness = 500 * np.sin(x / 13) + 4 * y
     front = surface("bowl", x, y) + thickness / 2
@@ -104,6 +104,9 @@ def test_the_thickness_of_a_back_is_that_of_its_map(two_faces):
     for key in ("ttv_um", "bow_um", "warp_um", "sfqr_max_um", "sbir_max_um", "sbid_max_um", "esfqr_max_um"):
         assert laid[key] == pytest.approx(whole[key], rel=1e-6), key
         assert other[key] == pytest.approx(whole[key], rel=1e-6), key
+    assert not any("back axis" in one for one in (*laid["warnings"], *other["warnings"]))
+    wrong = wafer_numbers(map_of(front, disc.pixel_mm), SITES, back=outward)
+    assert any("back axis outward" in one for one in wrong.warnings)
     bowl = wafer_numbers(map_of(front - thickness / 2, disc.pixel_mm), SITES).summary()
     assert whole["bow_um"] == pytest.approx(bowl["bow_um"], rel=1e-9)
     assert whole["sori_um"] != pytest.approx(whole["warp_um"], rel=1e-3)
@@ -114,7 +117,7 @@ def test_a_back_is_turned_and_shifted_to_the_notch(two_faces):
     disc, front, thickness, _ = two_faces
     _x, _y = disc.places()
     turn = np.deg2rad(17.0)
-    seen = Disc(421, 50.0, notch_deg=180 - 270 + 17.0)
+    seen = Disc(361, 50.0, notch_deg=180 - 270 + 17.0)
     u, v = seen.places()
     u, v = (
         u * np.cos(turn) + v * np.sin(turn),
@@ -145,16 +148,16 @@ def _inside(disc: Disc, found: dict[str, Any]) -> np.ndarray:
     ],
 )
 def test_settings_that_do_not_fit_the_wafer(change, words):
-    disc = Disc(420, 50.0)
-    given = map_of(disc.cut(np.zeros((420, 420))), disc.pixel_mm)
+    disc = Disc(360, 50.0)
+    given = map_of(disc.cut(np.zeros((360, 360))), disc.pixel_mm)
     with pytest.raises(InputError, match=words) as caught:
         wafer_numbers(given, WaferSettings(diameter="100mm", **change))
     assert "\n" not in str(caught.value)
 
 
 def test_maps_that_say_too_little():
-    disc = Disc(420, 50.0, notch_deg=None)
-    heights = disc.cut(np.zeros((420, 420)))
+    disc = Disc(360, 50.0, notch_deg=None)
+    heights = disc.cut(np.zeros((360, 360)))
     with pytest.raises(InputError, match="size of a pixel"):
         wafer_numbers(map_of(heights, None), SITES)
     found = wafer_numbers(map_of(heights, None), WaferSettings(pixel_size=f"{disc.pixel_mm} mm"))
@@ -172,11 +175,11 @@ def test_maps_that_say_too_little():
 
 def test_sites_turn_with_the_notch():
     """A ramp along the notch's axis: turned sites see it along their height, whatever the map's axes."""
-    disc = Disc(420, 50.0, notch_deg=300.0)
+    disc = Disc(360, 50.0, notch_deg=300.0)
     x, y = disc.places()
     along = np.deg2rad(300.0)
     heights = disc.cut(1e3 * np.sin((x * np.cos(along) + y * np.sin(along)) / 10))
-    upright = Disc(420, 50.0)
+    upright = Disc(360, 50.0)
     _u, v = upright.places()
     same = wafer_numbers(map_of(upright.cut(1e3 * np.sin(-v / 10)), upright.pixel_mm), SITES).summary()
     settings = WaferSettings(diameter="100mm", sites="12x16mm", axes="notch")
@@ -189,7 +192,7 @@ def test_sites_turn_with_the_notch():
 
 
 def test_the_command_line(tmp_path, capsys):
-    disc = Disc(420, 50.0)
+    disc = Disc(360, 50.0)
     np.save(tmp_path / "front.npy", disc.cut(surface("roll-off", *disc.places())).astype(np.float32))
     arguments = ["wafer", str(tmp_path / "front.npy"), "--diameter", "100mm", "--edge", "2mm", "--sites", "13x8mm"]
     pixel = ["--pixel-size", f"{disc.pixel_mm} mm"]

@@ -9,10 +9,12 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from cpikan.errors import InputError
 from cpikan.learning.methods.adam import Adam
@@ -20,7 +22,7 @@ from cpikan.learning.recipes import Recipe
 from cpikan.learning.samplers.points import Points
 from cpikan.learning.solver import SolveSettings, solve
 from cpikan.learning.subdomains import Subdomains
-from cpikan.streaming import process_group
+from cpikan.streaming import process_group, rank_watch
 from cpikan.streaming.ranks import ALONE, ranks_here
 
 SERIES = {"seconds": 1e4, "subdomains": Subdomains(4, "cpinn", modes=6)}
@@ -114,6 +116,35 @@ def test_torchrun_starts_two_that_find_what_one_finds_and_one_that_dies_ends_bot
     resumed = solve("poisson-1d", recipe=SMALL, settings=more)
     assert resumed.metrics["iterations"] == state["iterations"] + 1
     assert resumed.history.records[: len(state["records"])] == state["records"]
+
+
+def test_a_connection_that_breaks_to_a_host_that_is_silent_names_its_process(monkeypatch, capsys):
+    for name, seconds in (("_LOOK_S", 0.05), ("_TELL_S", 0.2), ("_BROKEN_S", 0.3)):
+        monkeypatch.setattr(rank_watch, name, seconds)
+
+    def ends(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(rank_watch.os, "_exit", ends)
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for number in (1, 2):
+        store.set(f"who/{number}", f"elsewhere {70 + number}")
+    watch = rank_watch.RankWatch(0, 3, ("127.0.0.1", store.port))
+    try:
+        watch._over.set()  # no looks beside those of the test
+        watch._thread.join()
+        told = threading.Event()
+        living = threading.Thread(target=lambda: [store.add("beat/1", 1) for _ in iter(lambda: told.wait(0.05), True)])
+        living.start()
+        with pytest.raises(SystemExit):
+            watch.explain()
+    finally:
+        told.set()
+        living.join()
+        signal.signal(signal.SIGTERM, watch._before)
+    said = capsys.readouterr().err
+    assert "process 2 (number 72 on elsewhere) has ended" in said
+    assert "number 71" not in said
 
 
 def test_one_process_is_alone(monkeypatch):

@@ -98,9 +98,10 @@ def _check_inside(partition: Partition[Any], places: np.ndarray) -> None:
 def _plain(x: Tensor) -> np.ndarray:
     """Copy the numbers of a tensor; inside a transform of torch.func there are none to be had."""
     try:
-        # as it is where it can be: inside a transform of the parameters alone, copies cannot be looked into
-        return x.numpy() if x.device.type == "cpu" and not x.requires_grad else x.detach().cpu().numpy()
-    except RuntimeError:
+        # inside a transform of the parameters alone, points have numbers that neither a copy nor Tensor.numpy can look into
+        plain = x.device.type == "cpu" and not x.requires_grad
+        return np.from_dlpack(x) if plain else x.detach().cpu().numpy()
+    except (RuntimeError, BufferError):
         raise InputError("points inside a transform cannot be sorted: call .cover(x) before and pass it on") from None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +15,8 @@ from cpikan.fields.functional import functional
 from cpikan.fields.protocol import Jet, Second, check_second
 from cpikan.fields.start import Start
 from cpikan.partition import Intervals, Partition
+
+GroupJet = Callable[[Group, Tensor, Second], Jet]
 
 
 class DecomposedField(nn.Module):
@@ -52,7 +54,7 @@ class DecomposedField(nn.Module):
             )
         self.partition, self.parts = partition, parts
         self.members = None if members is None else tuple(members)
-        self._forward, self._jet = functional(parts), functional(parts, "jet")
+        self._forward, self.parts_jet = functional(parts), functional(parts, "jet")
         self._features = functional(parts, "features_jet")
 
     @staticmethod
@@ -84,12 +86,16 @@ class DecomposedField(nn.Module):
         points, covered = self._enter(x, covered)
         total = points.new_zeros(len(points), self.outputs)
         for group in covered.groups:
-            value = self._forward(self._tensors(group), points[group.index])
+            value = self._forward(self.tensors(group), points[group.index])
             total = _add(total, group, group.window.unsqueeze(-1) * value)
         return total.reshape(*x.shape[:-1], self.outputs)
 
     def jet(self, x: Float[Tensor, "*points d"], second: Second = "axes", covered: Cover | None = None) -> Jet:
         """Evaluate value and exact derivatives, one pass; see ``Jet`` for ``second``."""
+        return self.jet_through(self._group_jet, x, second, covered)
+
+    def jet_through(self, parts: GroupJet, x: Tensor, second: Second, covered: Cover | None = None) -> Jet:
+        """Evaluate the jet from what ``parts(group, points (G, M, d), second)`` gives of the networks, (G, M, ...)."""
         check_second(second)
         points, covered = self._enter(x, covered)
         size, outputs, d = len(points), self.outputs, self.dimension
@@ -98,13 +104,17 @@ class DecomposedField(nn.Module):
         gradient = points.new_zeros(size, outputs, d)
         curve = points.new_zeros(size, outputs, *tails[second])
         for group in covered.groups:
-            u = self._jet(self._tensors(group), points[group.index], second=second)
+            u = parts(group, points[group.index], second)
             product = windowed(group.window, group.window_gradient, group.window_hessian, u, second)
             value = _add(value, group, product.value)
             gradient = _add(gradient, group, product.gradient)
             curve = _add(curve, group, product.second)
         lead = x.shape[:-1]
         return Jet(*(part.reshape(*lead, *part.shape[1:]) for part in (value, gradient, curve)))
+
+    def _group_jet(self, group: Group, points: Tensor, second: Second) -> Jet:
+        found: Jet = self.parts_jet(self.tensors(group), points, second=second)
+        return found
 
     def features(self, x: Float[Tensor, "*points d"]) -> Float[Tensor, "*points features"]:
         """Evaluate what the field is linear in, (..., N * F): the features of every subdomain under its window."""
@@ -119,7 +129,7 @@ class DecomposedField(nn.Module):
         tails = {"axes": (d,), "full": (d, d), "laplacian": (), "none": (0,)}
         total = [points.new_zeros(size, number, features, *tail) for tail in ((), (d,), tails[second])]
         for group in covered.groups:
-            jet = self._features(self._tensors(group), points[group.index], second=second)
+            jet = self._features(self.tensors(group), points[group.index], second=second)
             jet = windowed(group.window, group.window_gradient, group.window_hessian, jet, second)
             place = (group.index, group.boxes[:, None].expand_as(group.index))
             for whole, part in zip(total, jet, strict=True):
@@ -166,7 +176,7 @@ class DecomposedField(nn.Module):
             raise InputError(f"cover of {covered.points} points for {len(points)}: sort these points with .cover(x)")
         return points, covered
 
-    def _tensors(self, group: Group) -> dict[str, Tensor]:
+    def tensors(self, group: Group) -> dict[str, Tensor]:
         """Pick parameters and boxes of the subdomains of a group."""
         tensors = {name: tensor[group.boxes] for name, tensor in self.parts.named_parameters()}
         boxes = {name: tensor[group.boxes] for name, tensor in self.parts.named_buffers() if tensor.ndim == 2}

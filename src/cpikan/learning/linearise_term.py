@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,6 +11,8 @@ from torch import Tensor, nn
 from torch.func import jacrev, vjp, vmap
 
 from cpikan.errors import InputError
+from cpikan.fields.decomposed import DecomposedField
+from cpikan.fields.decomposed_tape import DecomposedTape
 from cpikan.fields.duals import along_axis, cut
 from cpikan.fields.functional import functional, named_parameters, parameter_vector
 from cpikan.fields.jet_tape import JetTape
@@ -24,7 +25,6 @@ from cpikan.learning.unknowns import append_unknowns, network_of, unknowns_of
 from cpikan.physics.linearise import contract, jet_at, pullback
 
 Rows = tuple[Float[Tensor, " r"], Float[Tensor, "r p"]]  # residuals and their Jacobian
-Known = dict[str, Any]  # what is known of points beside where they are
 _BATCH = 128  # reverse passes at once, for fields that have no tape
 _POINTS = 32  # at once, for the same
 
@@ -48,6 +48,9 @@ def linearise_term(
         return _with_slopes(
             lambda at, tapes: _linearise_taped(field, term, at, tapes or make_tapes(field, term, at)), term, at, tapes
         )
+    if isinstance(network_of(field), DecomposedField) and not term.slopes:
+        tapes_at = [DecomposedTape(network_of(field), x, term.second) for x in _points_of(at)]
+        return _linearise_taped(field, term, at, tapes_at)
     if isinstance(network_of(field), ModuleField) and not term.slopes:
         return _linearise_taped(field, term, at, [PointTape(network_of(field), x, term.second) for x in _points_of(at)])
     return linearise_any(field, term, at, look)
@@ -85,12 +88,6 @@ def _points_of(at: PointSet) -> list[Tensor]:
     return [x for x in (at.points, at.partner) if x is not None]
 
 
-def _known(field: nn.Module, at: PointSet) -> list[Known]:
-    """Sort the points of a term and their partners into subdomains, which cannot be done inside a transform."""
-    network = network_of(field)
-    return [{"covered": network.cover(x)} if hasattr(network, "cover") else {} for x in _points_of(at)]
-
-
 def linearise_any(field: nn.Module, term: Term, at: PointSet, look: Callable[[], None] = lambda: None) -> Rows:
     """Linearise by a reverse pass per residual, for any field: every pass goes through a batch of points, not through all."""
     if term.slopes:
@@ -98,18 +95,15 @@ def linearise_any(field: nn.Module, term: Term, at: PointSet, look: Callable[[],
     jet, parts = functional(field, "jet"), []
     bare = at._replace(shift=None, mix=None, tests=None, element=None, weight=None)
 
-    def values_at(vector: Tensor, some: PointSet, known: Sequence[Known]) -> tuple[Tensor, Tensor]:
-        named = named_parameters(field, vector)
-        jets = [jet(named, x, term.second, **more) for x, more in zip(_points_of(some), known, strict=True)]
+    def values_at(vector: Tensor, some: PointSet) -> tuple[Tensor, Tensor]:
+        jets = [jet(named_parameters(field, vector), x, term.second) for x in _points_of(some)]
         found = torch.stack(term.pointwise(jets[0], some, jets[1] if len(jets) > 1 else None))
         return found, found
 
     for index in torch.arange(len(at.points)).split(_POINTS):
         look()
         some = bare.taken(index)
-        parts.append(
-            jacrev(partial(values_at, some=some, known=_known(field, some)), has_aux=True)(parameter_vector(field))
-        )
+        parts.append(jacrev(partial(values_at, some=some), has_aux=True)(parameter_vector(field)))
     rows, values = (torch.cat(list(part), dim=1).detach() for part in zip(*parts, strict=True))
     return torch.cat(at.assembled(list(values))), torch.cat(at.slopes(list(rows)))
 
@@ -117,15 +111,9 @@ def linearise_any(field: nn.Module, term: Term, at: PointSet, look: Callable[[],
 def _linearise_whole(field: nn.Module, term: Term, at: PointSet, look: Callable[[], None]) -> Rows:
     """Linearise by a reverse pass per residual through all points, where residuals are differentiated by the points too."""
     jet = functional(field, "jet")
-    covers = [(x, more) for x, more in zip(_points_of(at), _known(field, at), strict=True) if more]
 
     def values_at(vector: Tensor) -> Tensor:
-        named = named_parameters(field, vector)
-
-        def jet_at(x: Tensor, *second: Any) -> Any:
-            return jet(named, x, *second, **next((more for points, more in covers if points is x), {}))
-
-        return torch.cat(term.through(jet_at, at))
+        return torch.cat(term.through(partial(jet, named_parameters(field, vector)), at))
 
     values, pull = vjp(values_at, parameter_vector(field))[:2]
     rows = []
@@ -135,7 +123,9 @@ def _linearise_whole(field: nn.Module, term: Term, at: PointSet, look: Callable[
     return values.detach(), torch.cat(rows).detach()
 
 
-def _linearise_taped(field: nn.Module, term: Term, at: PointSet, tapes: Sequence[JetTape | PointTape]) -> Rows:
+def _linearise_taped(
+    field: nn.Module, term: Term, at: PointSet, tapes: Sequence[JetTape | PointTape | DecomposedTape]
+) -> Rows:
     """Linearise the term at all points by one backward pass."""
     unknowns = _unknowns_at(field, at)
     with torch.enable_grad():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.sparse import csc_array, dia_array, diags_array, eye_array, kron
 from scipy.sparse.linalg import splu
 
-from cpikan.errors import InputError
+from cpikan.errors import WHOLE, InputError, check_type
 
 Local = Callable[
     [np.ndarray], np.ndarray
@@ -60,6 +60,9 @@ class MosaicFlow:
 
     def __post_init__(self) -> None:
         check_cells(self.cells)
+        check_type("half boxes of a domain", self.halves, Sequence, "two whole numbers, as (4, 4)")
+        if len(self.halves) != 2:
+            raise InputError(f"half boxes {tuple(self.halves)} of a domain: give two numbers, rows and columns")
         if min(self.halves) < 2:
             raise InputError(
                 f"a domain of {self.halves[0]} x {self.halves[1]} half boxes: give at least 2 x 2, one box"
@@ -125,6 +128,7 @@ class MosaicFlow:
 
 def check_cells(cells: int) -> None:
     """Raise InputError for a box whose middle is no grid line."""
+    check_type("cells of a box", cells, WHOLE, "an even number from 2 on")
     if cells < 2 or cells % 2:
         raise InputError(
             f"a box of {cells} x {cells} cells: give an even number from 2 on, so that its middle is a grid line"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cpikan.errors import InputError, check_type
 from cpikan.learning.mosaic_flow import Flow, MosaicFlow, edged, smooth_start
 
 _REACH = 4.0  # a sweep moves what is smooth by the square of the length of boxes, which are twice as long a level below
@@ -20,6 +21,9 @@ def solve_mosaic(flow: MosaicFlow, values: np.ndarray, tolerance: float = 1e-10,
     ``sweeps`` counts those over the whole domain. There is a level below where both numbers of half boxes are even and at least
     four: powers of two are best. Source: Brandt, Math. Comput. 31 (1977). Raises InputError for values of another shape.
     """
+    check_type("flow", flow, MosaicFlow, "a MosaicFlow(HarmonicBox(8), 8, (16, 16))")
+    if not tolerance > 0:
+        raise InputError(f"tolerance {tolerance}: give a number above zero")
     flow.check(values)
     below = _below(flow)
     if below is None:

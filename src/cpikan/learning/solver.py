@@ -102,7 +102,11 @@ def solve(
     )
     with nullcontext() if store is None else store:
         reason = _run(run, field, recipe, settings)
-    seconds, warnings = run.seconds, [*_unused(asked, own is None, settings), *_warnings(problem, run, own is None)]
+    seconds, sent, warnings = (
+        run.seconds,
+        run.ranks.sent,
+        [*_unused(asked, own is None, settings), *_warnings(problem, run, own is None)],
+    )
     iterate = _by_equation(plain, run, recipe) if mode.trains else run.iterate
     found = iterate if ansatz is None else _behind(whole, ansatz, iterate, recipe, run)
     if isinstance(ansatz, Correction):
@@ -115,7 +119,7 @@ def solve(
     if begun is not None:
         metrics |= trained(begun, iterate)
     metrics |= run.figures
-    metrics |= {"processes": run.ranks.size, "sent_bytes": run.ranks.sent}
+    metrics |= {"processes": run.ranks.size, "sent_bytes": sent}
     # what a network of mapped coordinates cannot do is not known to the equation that is posed for it
     judged = (plain, iterate) if point_map is None and settings.correct is None else (whole, found)
     trust, known = assess(*judged, run.levels, missed)

@@ -32,9 +32,9 @@ class FieldWithUnknowns(nn.Module):
         found: Tensor = self.network(x)
         return found
 
-    def jet(self, x: Tensor, second: Second = "axes", **known: Any) -> Jet:
-        """Evaluate the jet of the network, which may be told what is ``known`` of points, and the unknowns as more outputs."""
-        return append_unknowns(self.network.jet(x, second, **known), self.unknowns.expand(len(x), -1))
+    def jet(self, x: Tensor, second: Second = "axes") -> Jet:
+        """Evaluate the jet of the network with the unknowns as further outputs."""
+        return append_unknowns(self.network.jet(x, second), self.unknowns.expand(len(x), -1))
 
 
 def with_unknowns(network: nn.Module, unknowns: Sequence[Unknown]) -> nn.Module:

@@ -20,6 +20,7 @@ from cpikan.messages import one_line, say
 _LOOK_S = 0.5  # a look costs a tenth of a millisecond
 _BEAT_S, _SILENT_S = 1.0, 15.0  # of processes on other hosts, which say now and then that they live
 _TELL_S = 3.0  # to hear why another has failed
+_BROKEN_S = 5.0  # of silence, where a connection has broken too
 _LEFT, _FAILED = "left", "failed "
 
 
@@ -38,6 +39,7 @@ class RankWatch:
         self._hosts = {other: self._store.get(f"who/{other}").decode().split() for other in self._others}
         self._beats = {other: (-1, time.monotonic()) for other in self._others}
         self._lock, self._over, self._beaten = threading.RLock(), threading.Event(), 0.0
+        self._silent_s = _SILENT_S
         self._before = signal.getsignal(signal.SIGTERM)
         self._handles = threading.current_thread() is threading.main_thread()
         if self._handles:
@@ -46,8 +48,10 @@ class RankWatch:
         self._thread.start()
 
     def explain(self) -> None:
-        """Wait until it is known who has died, and end; returns where nobody has."""
-        until = time.monotonic() + _TELL_S
+        """Wait until it is known who has died, as a connection has broken, and end; returns where nobody has."""
+        here = all(host == socket.gethostname() for host, _ in self._hosts.values())
+        self._silent_s = _BROKEN_S
+        until = time.monotonic() + _TELL_S + (0.0 if here else _BROKEN_S)
         while time.monotonic() < until:
             self._look()
             time.sleep(_LOOK_S)
@@ -108,7 +112,7 @@ class RankWatch:
             count = self._store.add(f"beat/{other}", 0)
             if count != self._beats[other][0]:
                 self._beats[other] = (count, now)
-        return now - self._beats[other][1] < _SILENT_S
+        return now - self._beats[other][1] < self._silent_s
 
     def _end_all(self, dead: list[int]) -> None:
         if self._rank < min(set(self._others) - set(dead), default=self._rank + 1):

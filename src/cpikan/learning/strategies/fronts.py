@@ -11,6 +11,7 @@ from cpikan.learning.strategies.line_series import LineSeries
 
 _SAMPLES = 33  # of an interval
 _WIDE = 0.1  # of half the line: what is wider is smooth enough for a network as it is
+_SHARP = 0.05  # the same of a line that is full of them, a wave: coordinates for some of its crests do not help
 _SMALL = {1: 2e-2, 2: 3e-3}  # of the largest value: what a front, and a kink, changes by at least
 _STEEP = 3.0  # times the slope, or bend, of what changes by its largest value over half of the line
 _APART = 3.0  # widths between centres of two fronts
@@ -38,6 +39,8 @@ def fronts_of(line: LineSeries, axis: int, most: int = MOST) -> list[Front]:
         for width, centre in sharp:
             if not any(abs(centre - one.centre) < _APART * max(width, one.width) for one in found):
                 found.append(Front(axis, float(np.clip(centre, -1, 1)), float(width)))
+    if len(found) > most:
+        found = [one for one in found if one.width < _SHARP]
     return sorted(found, key=lambda one: one.width)[:most]
 
 

@@ -46,8 +46,9 @@ _EASY = 0.2  # of a window's time: one that needed less for its goal is followed
 class Windows(Strategy):
     """Train a network in one window of time after the other, each from the values that the one before ends with.
 
-    In a window u = lift + distance v: the lift has the values at its start and at walls, the distance vanishes there, and v
-    is a network with ``hidden`` nodes and stretched coordinates for the fronts of the start. It trains by geodesic
+    In a window u = lift + distance v: the lift has the values at its start and at walls (`WindowLift`), the distance vanishes
+    there, and v is a network with ``hidden`` nodes and stretched coordinates for the fronts of the lift, along axes that are
+    even (`even_axes`) of the cosine. It trains by geodesic
     Levenberg-Marquardt at fixed points, ``rows`` residuals for each parameter and as dense in fronts as elsewhere; fronts
     that arise on the way are looked for once its residual is small, and a network that has those coordinates too takes its
     place. A window has its share of the time that is left, and leaves to the others what it does not need for its ``goal``:

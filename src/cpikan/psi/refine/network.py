@@ -21,7 +21,7 @@ from cpikan.streaming.ranks import ALONE, Ranks
 WIDTHS, DEGREE = (2, 6, 6, 1), 4  # 229 parameters a tile, for 512 blocks that are fitted and 512 that judge
 _ITERATIONS = 12
 _CHUNK = 32  # tiles that are tried before it is asked whether more are worth it
-_TOGETHER = 8  # of them in a batch, as in the closed form: Jacobians of 8 MiB
+_TOGETHER = 4  # of them in a batch, the same for any number of processes: Jacobians of 4 MiB
 _YIELD = 0.1  # of a chunk's tiles: where fewer are better with a network, no more are tried
 _BETTER = 0.9  # of the closed form's chi squared, on blocks the network has not seen
 

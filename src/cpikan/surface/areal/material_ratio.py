@@ -1,7 +1,7 @@
 """The material ratio curve of ISO 25178-2:2021: core, peaks and dales (Sk family), and the volumes of material and void.
 
-The curve is that of the heights themselves: sorted from the top, height number k of n is exceeded by k / (n - 1) of the
-surface, and between two heights the curve is straight. All integrals are those of this curve, without classes.
+The curve is that of the heights themselves, without classes: sorted from the top, height number k of n is exceeded by
+k / (n - 1) of the surface, and between two heights the curve is straight. Volumes are sums over pixels of equal area.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ FloatArray = NDArray[np.float64]
 CORE = 0.4  # share of the curve that its secant covers (ISO 25178-2:2021, annex B)
 PEAKS, VOIDS = 0.1, 0.8  # material ratios between which the core is (ISO 25178-3)
 _BLOCK = 1 << 20
+_LEAST_STEP = 1e-6  # of a pixel: a share below it is rounding
 
 
 @dataclass(frozen=True)
@@ -85,21 +86,21 @@ class MaterialRatio:
 
     def material_nm(self, ratio: float) -> float:
         """Compute the volume of material above the height of ``ratio``, per unit of area, in nm: Vm."""
-        return self._above(ratio * self._last)
+        return self._above(self.height_nm(ratio))
 
     def void_nm(self, ratio: float) -> float:
         """Compute the volume of voids below the height of ``ratio``, per unit of area, in nm: Vv."""
-        return self._below(ratio * self._last)
+        return self._below(self.height_nm(ratio))
 
     def reduced_peak_nm(self) -> float:
-        """Compute Spk: twice the area of the curve above the core's top, by the share Smr1; 0 without such a peak."""
+        """Compute Spk: twice the volume above the core's top, by the share Smr1; 0 without such a peak."""
         share = self.ratio(self.core.top_nm)
-        return 2 * self._above(share * self._last) / share if share > 0 else 0.0
+        return 2 * self._above(self.core.top_nm) / share if share * self._last > _LEAST_STEP else 0.0
 
     def reduced_dale_nm(self) -> float:
-        """Compute Svk: twice the area of the curve below the core's bottom, by the share 1 - Smr2; 0 without such a dale."""
-        share = self.ratio(self.core.bottom_nm)
-        return 2 * self._below(share * self._last) / (1 - share) if share < 1 else 0.0
+        """Compute Svk: twice the volume below the core's bottom, by the share 1 - Smr2; 0 without such a dale."""
+        share = 1 - self.ratio(self.core.bottom_nm)
+        return 2 * self._below(self.core.bottom_nm) / share if share * self._last > _LEAST_STEP else 0.0
 
     def _at(self, places: FloatArray) -> FloatArray:
         """Interpolate the curve at places counted in heights from the highest."""
@@ -107,24 +108,19 @@ class MaterialRatio:
         high, low = (self.falling_nm[whole + step].astype(np.float64) for step in (0, 1))
         return high + (low - high) * (places - whole)
 
-    def _above(self, place: float) -> float:
-        return self._area(0.0, place, float(self._at(np.array([place]))[0]))
+    def _above(self, level_nm: float) -> float:
+        """Average over all pixels what they lie above a level."""
+        count = self._last + 1 - int(np.searchsorted(self.falling_nm[::-1], level_nm, "right"))
+        return self._sum(0, count, level_nm) / (self._last + 1)
 
-    def _below(self, place: float) -> float:
-        return -self._area(place, self._last, float(self._at(np.array([place]))[0]))
+    def _below(self, level_nm: float) -> float:
+        first = self._last + 1 - int(np.searchsorted(self.falling_nm[::-1], level_nm, "left"))
+        return -self._sum(first, self._last + 1, level_nm) / (self._last + 1)
 
-    def _area(self, start: float, stop: float, level_nm: float) -> float:
-        """Integrate what the curve between two places lies above a level, over the ratio."""
-        first, last = int(np.ceil(start)), int(np.floor(stop))
-        left, right = (float(end) - level_nm for end in self._at(np.array([start, stop], np.float64)))
-        if first > last:  # within one step of the curve
-            return (left + right) / 2 * (stop - start) / self._last
-        starts = range(first, last + 1, _BLOCK)
-        blocks = (self.falling_nm[k : min(k + _BLOCK, last + 1)].astype(np.float64) - level_nm for k in starts)
-        inner, outer = (float(self.falling_nm[k]) - level_nm for k in (first, last))
-        total = sum(float(block.sum()) for block in blocks) - (inner + outer) / 2
-        total += (left + inner) / 2 * (first - start) + (right + outer) / 2 * (stop - last)
-        return total / self._last
+    def _sum(self, first: int, last: int, level_nm: float) -> float:
+        starts = range(first, last, _BLOCK)
+        blocks = (self.falling_nm[k : min(k + _BLOCK, last)].astype(np.float64) - level_nm for k in starts)
+        return sum(float(block.sum()) for block in blocks)
 
 
 def functional_numbers(height_nm: Float[np.ndarray, "h w"]) -> dict[str, float | None]:

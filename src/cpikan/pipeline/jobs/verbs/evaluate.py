@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cpikan.errors import InputError
+from cpikan.errors import InputError, check_name
 from cpikan.option import FORM_HELP, option
 from cpikan.pipeline.jobs.job import AreaOptions, Job, Verb
 from cpikan.streaming.events import Events
@@ -25,10 +25,13 @@ class EvaluateOptions:
         metavar="TERMS",
     )
     s_filter: str | None = option(
-        None, 'keep what is larger than this nesting index: a length, or pixels ("80 px"); a Gaussian', metavar="LENGTH"
+        None, 'keep what is larger than this nesting index: a length, or pixels ("80 px")', metavar="LENGTH"
     )
     l_filter: str | None = option(
         None, "keep what is smaller than this nesting index, after the S-filter", metavar="LENGTH"
+    )
+    filter: str = option(
+        "gaussian", "kind of both filters: gaussian, gaussian2, robust, robust2, spline", metavar="KIND"
     )
     figures: str | None = option(
         None,
@@ -37,9 +40,11 @@ class EvaluateOptions:
     )
 
     def __post_init__(self) -> None:
+        from cpikan.surface.filters.kinds import FILTERS
         from cpikan.surface.form import check_form_terms  # compiled: help must not wait for it
 
         check_form_terms(self.remove or "")
+        check_name("filter", self.filter, FILTERS)
         given = [name for name in ("s_filter", "l_filter", "figures") if getattr(self, name) is not None]
         if self.truth is not None and given:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -69,7 +74,7 @@ def _measured(source: Any, options: EvaluateOptions, aperture: Aperture | None, 
         height_map = height_map.within(aperture)
     height_map = height_map.remove("piston" if options.remove is None else options.remove)
     if options.s_filter is not None or options.l_filter is not None:
-        height_map = height_map.filtered(options.s_filter, options.l_filter)
+        height_map = height_map.filtered(options.s_filter, options.l_filter, kind=options.filter)
     result = map_figures(height_map, progress=events)
     return result | (chosen_figures(height_map, options.figures) if options.figures else {})
 

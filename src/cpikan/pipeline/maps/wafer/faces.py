@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_map import HeightMap, MapRows, check_heights
 from cpikan.registration.affine import Affine, ResampledMap
+from cpikan.streaming.engine import Band
 from cpikan.streaming.events import Events, Progress
 from cpikan.units import PixelUm, pixel_pair
 from cpikan.wafer.outline import Wafer, find_wafer
@@ -23,6 +24,7 @@ FRONT, THICKNESS, MEDIAN = "front", "thickness", "median"
 _BLOCK_PIXELS = 1 << 18  # a band and its labels stay in the cache
 _SAME = 1e-3  # relative, of pixel sizes
 _TURN_PX = 1.5  # a turn that moves the edge by less is within the error of two notches
+_ODD = 10.0  # a thickness that varies by more times the bend of the median surface is none
 _SHIFT_PX = 0.1  # a rest of a shift within the error of two outlines
 
 
@@ -59,7 +61,20 @@ class Faces:
             thickness = heights + self._sign * other if self._sign else other
             yield start, {FRONT: heights, THICKNESS: thickness, MEDIAN: heights - thickness / 2}
 
-    def _read(self, rows: MapRows, band) -> FloatArray:  # type: ignore[no-untyped-def]
+    def doubts(self, thickness_nm: float, median_nm: float) -> list[str]:
+        """Doubt the axis of the back where the thickness varies far more than the median surface bends.
+
+        By the other axis the one would be twice the other's half: what bends a wafer is taken for its thickness.
+        """
+        if not self._sign or not thickness_nm > _ODD * median_nm:
+            return []
+        other = "outward" if self._sign < 0 else "front"
+        return [
+            f"the thickness varies by {thickness_nm / 1e3:.4g} um and the median surface bends by {median_nm / 1e3:.4g} um, as "
+            f"where heights of the back count the other way: back axis {other} takes them so"
+        ]
+
+    def _read(self, rows: MapRows, band: Band) -> FloatArray:
         heights = rows.read("height_nm", band)
         assert heights is not None
         if not self._checked:

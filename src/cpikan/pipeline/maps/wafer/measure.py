@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,7 @@ class _Job:
         self._each(first.add, grid, sectors)
         second = _Ranges(first)
         self._each(second.add, grid, sectors)
+        self._warnings += self._faces.doubts(*(second.bend_nm(name) for name in (THICKNESS, MEDIAN)))
         heights = self._threshold_heights(first.high_pass, radius)
         facts = {
             "diameter_mm": diameter,
@@ -234,6 +236,13 @@ class _Ranges:
         above = middle - (whole[0] + first.grid.centres @ whole[1:])
         spreads = {plane: self._sites[flat].of(plane) for plane in (FREE, SITE, WHOLE, THREE)}
         return FlatSites(spreads, {FREE: middle, WHOLE: above}, first.sites[flat].pixels, flat == THICKNESS)
+
+    def bend_nm(self, name: str) -> float:
+        """Give the range of a surface about its plane, NaN where there is none."""
+        if name not in self._sites:
+            return math.nan
+        low, high = self._sites[name].of(WHOLE).whole()
+        return high - low
 
     def edge(self) -> EdgeNumbers:
         near = self._first.near_edge
