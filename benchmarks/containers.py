@@ -170,7 +170,7 @@ def main() -> None:
             }
         )
         print(lines[-1], flush=True)
-    keep(lines)
+        keep(lines)
 
 
 def keep(lines: list[dict]) -> None:

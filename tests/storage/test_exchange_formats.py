@@ -351,6 +351,14 @@ class TestDatx(ExchangeContract):
         moved = data[:700] + data[684:]  # the library does not come back from some of these
         refused(path, moved, "its header does not belong to its data")
 
+    def test_texts_that_would_stop_the_library_are_refused(self, tmp_path: Path) -> None:
+        data = bytearray(self.written(tmp_path, marked()).read_bytes())
+        at = data.index(b"GCOL") + 16
+        for size in (0, 2**64 - 16):  # of free space that never ends, and one that goes around
+            changed = data.copy()
+            changed[at : at + 16] = struct.pack("<HHIQ", 0, 0, 0, size)
+            refused(tmp_path / "x.datx", bytes(changed), "among its texts")
+
     def test_fringes_are_scaled_and_other_units_are_refused(self, tmp_path: Path) -> None:
         path = self.written(tmp_path, marked())
         with h5py.File(path, "r+") as file:
