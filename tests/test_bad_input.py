@@ -362,7 +362,8 @@ def test_masks_that_do_not_fit(refused, tmp_path, wafer_folder):
 def test_outputs(refused, tmp_path, wafer_folder):
     for name in ("out", "out.abc"):
         assert "no known suffix" in refused(wafer_folder, output=name)
-    for name in ("out.png", "out.h5"):  # known, but only to read
+    assert "heights alone: write one of" in refused(wafer_folder, output="out.png")
+    for name in ("out.bmp", "out.h5"):  # known, but only to read
         said = refused(wafer_folder, output=name)
         assert "only read: allowed are .npy, .tif, .tiff, .zarr" in said
     assert "does not exist" in refused(wafer_folder, output="no/such/folder/out.npy")

@@ -523,6 +523,20 @@ TABLE: dict[str, Wrong] = {
         lambda: cpikan.tile_image(HEIGHT, -4, 2),
         lambda: cpikan.tile_image(HEIGHT),
     ),
+    "WaferSettings": Wrong(
+        "no argument has a shape",
+        lambda: cpikan.WaferSettings(sectors="many"),
+        lambda: cpikan.WaferSettings(axes="nocth"),
+        lambda: cpikan.WaferSettings(sectors=0),
+        "every field has a default",
+    ),
+    "wafer_numbers": Wrong(
+        "a map has any shape",
+        lambda: cpikan.wafer_numbers(3),
+        lambda: cpikan.wafer_numbers("nothing.npy"),
+        lambda: cpikan.wafer_numbers("nothing.npy", cpikan.WaferSettings(sites="0x8mm")),
+        lambda: cpikan.wafer_numbers(),
+    ),
     "train": Wrong(
         "no argument has a shape",
         lambda: cpikan.train(3, "out"),

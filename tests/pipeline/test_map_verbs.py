@@ -120,7 +120,7 @@ def test_what_cannot_be(tmp_path: Path) -> None:
         (lambda: whole.within(Mask(np.ones((3, 3)))), "must agree"),
         (lambda: whole.within(RING).within(Circle(60, 900, 9)), "lets no pixel"),
         (lambda: whole.remove("tlt"), "did you mean 'tilt'"),
-        (lambda: whole.save(tmp_path / "x.png"), "which is only read"),
+        (lambda: whole.save(tmp_path / "x.bmp"), "which is only read"),
     ]
     for act, words in problems:
         with pytest.raises(InputError, match=words):

@@ -202,7 +202,7 @@ def test_other_things_are_not_overwritten(tmp_path):
         cpikan.infer_tiled(PISTON, noise((9, 9)), tmp_path / "out.zarr", overwrite=True)
     for name, message in [
         ("out.tif", "give quantities"),
-        ("out.png", "a single image, which is only read"),
+        ("out.bmp", "a single image, which is only read"),
         ("no/out.npy", "create it first"),
     ]:
         with pytest.raises(InputError, match=message):
