@@ -111,7 +111,7 @@ def read_under(page: Any, place: tuple[float, float]) -> tuple[int, int, str]:
 
 def colour_at(page: Any, place: tuple[float, float]) -> list[int]:
     script = """([left, top]) => {
-        const canvas = document.querySelector('.osd canvas'), box = canvas.getBoundingClientRect();
+        const canvas = window.cpikan.state.panes[0].picture(), box = canvas.getBoundingClientRect();
         const copy = document.createElement('canvas'); copy.width = canvas.width; copy.height = canvas.height;
         const context = copy.getContext('2d'); context.drawImage(canvas, 0, 0);
         return [...context.getImageData(Math.floor(left - box.left), Math.floor(top - box.top), 1, 1).data];

@@ -16,7 +16,8 @@ void main() {
     gl_Position = vec4(box.xy + corner * box.zw, 0.0, 1.0);
 }`;
 
-const FRAGMENT = `#version 300 es
+// A software renderer evaluates branches that no pixel takes: what is not needed is left out of the program.
+const fragment = (shaped: boolean, marked: boolean): string => `#version 300 es
 precision highp float;
 precision highp sampler2D;
 precision highp usampler2D;
@@ -28,6 +29,7 @@ uniform vec4 position; // x and y of the texture's corner, its size; coordinates
 uniform float form[15];
 uniform uint marked;
 uniform bool missing;
+uniform vec3 paper;
 in vec2 place;
 out vec4 colour;
 void main() {
@@ -38,20 +40,21 @@ void main() {
     }
     float value = texture(values, place).r;
     if (isnan(value) || isinf(value)) {
-        colour = vec4(0.0);
+        vec2 square = floor(gl_FragCoord.xy / 8.0);
+        colour = vec4(mod(square.x + square.y, 2.0) < 0.5 ? paper : paper * 0.96 + 0.01, 1.0);
         return;
     }
-    float x = position.x + place.x * position.z;
-    float y = position.y + place.y * position.w;
-    value -= form[0] + x * form[1] + y * form[2] + x * x * form[3] + x * y * form[4] + y * y * form[5]
-        + x * x * x * form[6] + x * x * y * form[7] + x * y * y * form[8] + y * y * y * form[9]
-        + x * x * x * x * form[10] + x * x * x * y * form[11] + x * x * y * y * form[12] + x * y * y * y * form[13]
-        + y * y * y * y * form[14];
+    ${shaped ? "" : "/*"}
+        float x = position.x + place.x * position.z;
+        float y = position.y + place.y * position.w;
+        value -= form[0] + x * form[1] + y * form[2] + x * x * form[3] + x * y * form[4] + y * y * form[5]
+            + x * x * x * form[6] + x * x * y * form[7] + x * y * y * form[8] + y * y * y * form[9]
+            + x * x * x * x * form[10] + x * x * x * y * form[11] + x * x * y * y * form[12] + x * y * y * y * form[13]
+            + y * y * y * y * form[14];
+    ${shaped ? "" : "*/"}
     float share = clamp((value - range.x) * range.y, 0.0, 1.0);
     colour = texture(colours, vec2(share * 255.0 / 256.0 + 0.5 / 256.0, 0.5));
-    if (marked != 0u && (texture(flags, place).r & marked) != 0u) {
-        colour = mix(colour, vec4(1.0, 0.1, 0.9, 1.0), 0.65);
-    }
+    ${marked ? "if ((texture(flags, place).r & marked) != 0u) colour = mix(colour, vec4(1.0, 0.1, 0.9, 1.0), 0.65);" : ""}
 }`;
 
 interface DrawnTile {
@@ -71,7 +74,7 @@ abstract class NumberDrawer<Kept> extends OpenSeadragon.DrawerBase {
     }
 
     get defaultOptions(): OpenSeadragon.BaseDrawerOptions {
-        return { usePrivateCache: true, preloadCache: false, broadCastTileInvalidation: false } as OpenSeadragon.BaseDrawerOptions;
+        return { usePrivateCache: true, preloadCache: true, broadCastTileInvalidation: false } as OpenSeadragon.BaseDrawerOptions;
     }
 
     getSupportedDataFormats(): string[] {
@@ -157,6 +160,25 @@ function placed(numbers: TileNumbers, tile: OpenSeadragon.Tile): Placed {
     return { part, left: x * size, top: y * size, size, full, missing: numbers.missing !== null };
 }
 
+// What lies under the map.
+function paper(): [number, number, number] {
+    return matchMedia("(prefers-color-scheme: dark)").matches ? [0.18, 0.19, 0.21] : [0.93, 0.93, 0.92];
+}
+
+type Place = WebGLUniformLocation | null;
+
+interface Program {
+    program: WebGLProgram;
+    box: Place;
+    part: Place;
+    range: Place;
+    position: Place;
+    form: Place;
+    marked: Place;
+    missing: Place;
+    paper: Place;
+}
+
 interface Textures extends Placed {
     values: WebGLTexture;
     flags: WebGLTexture | null;
@@ -164,8 +186,7 @@ interface Textures extends Placed {
 
 export class WebglDrawer extends NumberDrawer<Textures> {
     private gl!: WebGL2RenderingContext;
-    private program!: WebGLProgram;
-    private places: Record<string, WebGLUniformLocation | null> = {};
+    private readonly programs = new Map<string, Program>();
     private colours!: WebGLTexture;
     private colourCount = 0;
 
@@ -178,30 +199,44 @@ export class WebglDrawer extends NumberDrawer<Textures> {
     }
 
     private start(): void {
-        const gl = this.canvas.getContext("webgl2", { premultipliedAlpha: false, preserveDrawingBuffer: true });
+        const gl = this.canvas.getContext("webgl2", { alpha: false, antialias: false, depth: false });
         if (!gl) {
             throw new Error("no WebGL 2");
         }
         this.gl = gl;
-        this.program = gl.createProgram();
-        for (const [kind, text] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]] as const) {
+        this.colours = this.texture();
+    }
+
+    // The program for what is shown, made when it is first needed.
+    private program(shaped: boolean, marked: boolean): Program {
+        const key = `${shaped} ${marked}`;
+        const there = this.programs.get(key);
+        if (there) {
+            return there;
+        }
+        const { gl } = this;
+        const program = gl.createProgram();
+        for (const [kind, text] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, fragment(shaped, marked)]] as const) {
             const shader = gl.createShader(kind) as WebGLShader;
             gl.shaderSource(shader, text);
             gl.compileShader(shader);
             if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS)) {
                 throw new Error(gl.getShaderInfoLog(shader) ?? "a shader does not compile");
             }
-            gl.attachShader(this.program, shader);
+            gl.attachShader(program, shader);
         }
-        gl.linkProgram(this.program);
-        gl.useProgram(this.program);
-        for (const name of ["box", "part", "values", "flags", "colours", "range", "position", "form", "marked", "missing"]) {
-            this.places[name] = gl.getUniformLocation(this.program, name);
-        }
-        gl.uniform1i(this.places.values, 0);
-        gl.uniform1i(this.places.flags, 1);
-        gl.uniform1i(this.places.colours, 2);
-        this.colours = this.texture();
+        gl.linkProgram(program);
+        gl.useProgram(program);
+        const at = (name: string) => gl.getUniformLocation(program, name);
+        gl.uniform1i(at("values"), 0);
+        gl.uniform1i(at("flags"), 1);
+        gl.uniform1i(at("colours"), 2);
+        const made = {
+            program, box: at("box"), part: at("part"), range: at("range"), position: at("position"), form: at("form"),
+            marked: at("marked"), missing: at("missing"), paper: at("paper"),
+        };
+        this.programs.set(key, made);
+        return made;
     }
 
     private texture(): WebGLTexture {
@@ -243,12 +278,10 @@ export class WebglDrawer extends NumberDrawer<Textures> {
         if (!this.gl) {
             this.start();
         }
-        const { gl, places } = this;
+        const { gl } = this;
         gl.viewport(0, 0, this.canvas.width, this.canvas.height);
-        gl.clearColor(0, 0, 0, 0);
+        gl.clearColor(...paper(), 1);
         gl.clear(gl.COLOR_BUFFER_BIT);
-        gl.uniform2f(places.range, shading.low, 1 / (shading.high - shading.low));
-        gl.uniform1fv(places.form, shading.form);
         gl.activeTexture(gl.TEXTURE2);
         gl.bindTexture(gl.TEXTURE_2D, this.colours);
         if (this.colourCount !== shading.colourCount) {
@@ -258,8 +291,13 @@ export class WebglDrawer extends NumberDrawer<Textures> {
     }
 
     put(kept: Textures, _tile: DrawnTile, box: OpenSeadragon.Rect, shading: Shading): void {
-        const { gl, places } = this;
+        const { gl } = this;
         const { width, height } = this.canvas;
+        const places = this.program(shading.form.some((value) => value !== 0), kept.flags !== null && shading.marked !== 0);
+        gl.useProgram(places.program);
+        gl.uniform2f(places.range, shading.low, 1 / (shading.high - shading.low));
+        gl.uniform1fv(places.form, shading.form);
+        gl.uniform3f(places.paper, ...paper());
         // whole pixels: neighbours meet without a seam
         const [left, right] = [Math.round(box.x), Math.round(box.x + box.width)];
         const [top, bottom] = [Math.round(box.y), Math.round(box.y + box.height)];
@@ -273,7 +311,7 @@ export class WebglDrawer extends NumberDrawer<Textures> {
         gl.uniform2f(places.part, ...kept.part);
         const { x, y, scale } = unitOf(kept.full);
         gl.uniform4f(places.position, (kept.left - x) / scale, (kept.top - y) / scale, kept.size / scale, kept.size / scale);
-        gl.uniform1ui(places.marked, kept.flags ? shading.marked : 0);
+        gl.uniform1ui(places.marked, shading.marked);
         gl.uniform1i(places.missing, kept.missing ? 1 : 0);
         gl.activeTexture(gl.TEXTURE0);
         gl.bindTexture(gl.TEXTURE_2D, kept.values);

@@ -428,7 +428,7 @@ class Page {
     }
 
     private savePicture(): void {
-        const views = this.panes.map((pane) => pane.element.querySelector("canvas") as HTMLCanvasElement);
+        const views = this.panes.map((pane) => pane.picture());
         const canvas = document.createElement("canvas");
         canvas.width = views.reduce((sum, view) => sum + view.width, 0) + 120;
         canvas.height = Math.max(...views.map((view) => view.height));

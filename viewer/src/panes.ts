@@ -36,7 +36,9 @@ export class Pane {
             showNavigationControl: false,
             animationTime: 0,
             blendTime: 0,
-            immediateRender: false,
+            immediateRender: true, // the level that is looked at, not those on the way to it
+            maxTilesPerFrame: 64,
+            minPixelRatio: 0.75, // screen pixels to a pixel of the level at least: fewer tiles than the default of 0.5
             maxZoomPixelRatio: 40,
             minZoomImageRatio: 0.5,
             visibilityRatio: 0.2,
@@ -63,6 +65,16 @@ export class Pane {
 
     redraw(): void {
         this.viewer.forceRedraw();
+    }
+
+    // The canvas as it is now: a browser keeps what was drawn on it until the end of the task alone.
+    picture(): HTMLCanvasElement {
+        const { drawer, world } = this.viewer as unknown as {
+            drawer: { draw(images: OpenSeadragon.TiledImage[]): void; canvas: HTMLCanvasElement };
+            world: OpenSeadragon.World;
+        };
+        drawer.draw(world.getItemCount() ? [world.getItemAt(0)] : []);
+        return drawer.canvas;
     }
 
     // The place in pixels of the map that a point of the page lies over.

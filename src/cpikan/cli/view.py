@@ -53,6 +53,8 @@ def _run(places: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, An
     server = ViewServer(exhibits, options.port)
     say(f"cpikan: {', '.join(paths)} at {server.address} (Ctrl-C ends it)")
     server.start()
+    for exhibit in exhibits:  # while the browser starts
+        exhibit.prepare("height_nm")
     try:
         if not options.no_browser:
             import webbrowser

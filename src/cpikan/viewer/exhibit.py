@@ -46,11 +46,15 @@ class Exhibit:
         if not 0 <= level < len(levels.shapes):
             raise IndexError(f"level {level} of {name} does not exist")
         if level:
-            with self._locks[name]:
-                if name not in self._filled:
-                    levels.fill_all()
-                    self._filled.add(name)
+            self.prepare(name)
         return levels.tile(level, row, column)
+
+    def prepare(self, name: str) -> None:
+        """Make the coarser levels of a quantity, where that was not done before."""
+        with self._locks[name]:
+            if name not in self._filled:
+                self._levels[name].fill_all()
+                self._filled.add(name)
 
     def shapes(self) -> list[tuple[int, int]]:
         """List the shapes of all levels, finest first."""
