@@ -1,7 +1,8 @@
-"""Coarser levels of one quantity of a map, made while its rows are read once, kept in a file without a name."""
+"""Coarser levels of one quantity of a map, made while its rows are read, kept in files without names."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -15,12 +16,13 @@ from cpikan.storage.writers.layout import QUANTITIES
 from cpikan.viewer.level_kernels import coarsen_heights, median_spot
 
 CHUNK = 512
-_BASE = 2  # the finest level that is kept: a sixteenth of the pixels; level 1 is made tile by tile
+_BASE = 2  # the finest level that is made while rows are read: a sixteenth of the pixels; level 1 follows, or is made by tiles
 _FACTOR = 1 << _BASE
 # a pixel is shown where it lies further from its neighbours than noise ever does: eight standard deviations, of which the
 # median of the spots of white noise is 0.275
 _SPOTS = 8 / 0.275
 _SAMPLES = 16
+_STRIP = 4096  # columns of level 1 that are made at a time
 
 
 class Levels:
@@ -40,6 +42,9 @@ class Levels:
         self._kept = [self._new(shape) for shape in self.shapes[_BASE:]]
         self._pits = [self._new(shape) for shape in self.shapes[_BASE:]] if self._heights else []
         self._limit: float | None = None
+        self._filled = 0  # rows of level 0 that the coarser levels were made of
+        self._halved: NDArray[Any] | None = None  # level 1, of which the first rows are made
+        self._halved_rows = 0
 
     @property
     def band_rows(self) -> int:
@@ -67,11 +72,38 @@ class Levels:
                 self._pits[coarser][rows] = _strongest(self._pits[finer][below], self._kept[finer][below])
 
     def fill_all(self, workers: int = 2) -> None:
-        """Make all coarser levels."""
+        """Make all coarser levels but level 1."""
         rows, height = self.band_rows, self.shapes[0][0]
         with ThreadPoolExecutor(workers) as pool:
             for done in [pool.submit(self.fill, y, min(height, y + rows)) for y in range(0, height, rows)]:
                 done.result()
+        self._filled = height
+
+    def advance(self, rows: int) -> None:
+        """Make the coarser levels of the first ``rows`` rows, where that was not done: the others are not there yet."""
+        cell, height = 1 << (len(self.shapes) - 1), self.shapes[0][0]
+        stop = height if rows >= height else (rows - 1) // cell * cell  # how a row stands out is seen from the next one
+        while self._filled < stop:
+            after = min(stop, self._filled + self.band_rows)
+            self.fill(self._filled, after)
+            self._filled = after
+
+    def halve_all(self) -> None:
+        """Make level 1 and keep it, band by band, while tiles are asked for; does nothing where there is no room for it."""
+        if len(self.shapes) == 1 or self._halved is not None:
+            return
+        try:
+            halved = self._new(self.shapes[1])
+        except OSError:
+            return
+        height, width = self.shapes[1]
+        self._halved = halved
+        for top in range(0, height, CHUNK):
+            bottom = min(height, top + CHUNK)
+            for left in range(0, width, _STRIP):
+                right = min(width, left + _STRIP)
+                halved[top:bottom, left:right] = self._halve(top, bottom, left, right)
+            self._halved_rows = bottom
 
     def tile(self, level: int, row: int, column: int) -> NDArray[Any]:
         """Make the tile of a level, whole; what lies beyond the map is NaN (0 of integers)."""
@@ -94,6 +126,11 @@ class Levels:
             part = slice(top, bottom), slice(left, right)
             kept = np.asarray(self._kept[level - _BASE][part])
             return _shown(kept, np.asarray(self._pits[level - _BASE][part])) if self._heights else kept
+        if self._halved is not None and bottom <= self._halved_rows:
+            return np.asarray(self._halved[top:bottom, left:right])
+        return self._halve(top, bottom, left, right)
+
+    def _halve(self, top: int, bottom: int, left: int, right: int) -> NDArray[Any]:
         above, beside = min(1, top), min(1, left)
         if not self._heights:
             return halve(np.asarray(self._array[2 * top : 2 * bottom, 2 * left : 2 * right]), self.quantity.name)
@@ -114,13 +151,15 @@ class Levels:
 
     @property
     def limit(self) -> float:
-        """Measure how far a pixel must stand out to be shown, on sixteen strips of rows."""
+        """Measure how far a pixel must stand out to be shown, on sixteen strips of the rows that are there."""
         if self._limit is None:
-            height = self.shapes[0][0]
+            height = getattr(self._array, "rows", self.shapes[0][0])
             starts = {y * max(0, height - 8) // _SAMPLES for y in range(_SAMPLES)}
             spots = [median_spot(self._rows(start, min(height, start + 8))) for start in sorted(starts)]
             finite = [spot for spot in spots if np.isfinite(spot)]
-            self._limit = _SPOTS * float(np.median(finite)) if finite else float("inf")
+            if not finite:
+                return float("inf")
+            self._limit = _SPOTS * float(np.median(finite))
         return self._limit
 
     def _rows(self, start: int, stop: int) -> NDArray[Any]:
@@ -128,12 +167,21 @@ class Levels:
         return np.ascontiguousarray(self._array[start:stop, :], kind)
 
     def _new(self, shape: tuple[int, int]) -> NDArray[Any]:
-        with tempfile.TemporaryFile() as file:  # the mapping holds what has no name
-            file.truncate(shape[0] * shape[1] * self.dtype.itemsize)
-            array = np.memmap(file, self.dtype, "r+", shape=shape)
+        array = unnamed_array(shape, self.dtype)
         if self.quantity.fill:
             array[:] = self.quantity.fill
-        return cast(NDArray[Any], array)
+        return array
+
+
+def unnamed_array(shape: tuple[int, int], dtype: np.dtype) -> NDArray[Any]:
+    """Map a new file of zeros into memory, which is gone with the array; raises OSError where there is no room."""
+    with tempfile.TemporaryFile() as file:  # the mapping holds what has no name
+        size = shape[0] * shape[1] * dtype.itemsize
+        if hasattr(os, "posix_fallocate"):  # a full disk shows now, not as a signal when the mapping is written
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+        return cast(NDArray[Any], np.memmap(file, dtype, "r+", shape=shape))
 
 
 def _shown(mean: NDArray[Any], pit: NDArray[Any]) -> NDArray[Any]:
