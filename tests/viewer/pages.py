@@ -16,7 +16,7 @@ FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
-def until(page: Any, true: Callable[[], bool], seconds: float = 120) -> None:
+def until(page: Any, true: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, (
@@ -33,9 +33,7 @@ def loaded(page: Any) -> None:
 def point_at(page: Any, y: float, x: float) -> tuple[float, float]:
     """Find where on the page a pixel of the map is."""
     script = """([y, x]) => {
-        const pane = window.cpikan.state.panes[0], box = pane.element.getBoundingClientRect();
-        const image = pane.viewer.world.getItemAt(0);
-        const at = image.imageToViewerElementCoordinates({x, y, __proto__: pane.viewer.viewport.getCenter().__proto__});
+        const pane = window.cpikan.state.panes[0], box = pane.element.getBoundingClientRect(), at = pane.place({x, y});
         return [box.left + at.x, box.top + at.y];
     }"""
     left, top = page.evaluate(script, [y, x])

@@ -38,7 +38,7 @@ def test_rows_are_seen_when_they_are_written_and_kept_when_the_run_ends(
     with running(path, heights) as run:
         assert is_running(path)
         exhibit = Exhibit.open(path)
-        assert exhibit.look() == {"rows": 0, "done": False}
+        assert exhibit.look() == {"rows": 0, "done": False, "lost": None}
         assert exhibit.describe()["pixel_um"] == [5.0, 5.0]
         assert np.isnan(finest(exhibit)).all()
         for rows in (512, 1024):
@@ -50,7 +50,7 @@ def test_rows_are_seen_when_they_are_written_and_kept_when_the_run_ends(
         run.write(SHAPE[0])
         run.finish()
         np.testing.assert_array_equal(finest(exhibit)[:1024], heights[:1024])  # not looked yet: files have other names
-        assert exhibit.look() == {"rows": SHAPE[0], "done": True}
+        assert exhibit.look() == {"rows": SHAPE[0], "done": True, "lost": None}
     np.testing.assert_array_equal(finest(exhibit), heights)
     whole = Exhibit.open(path)
     assert whole.running is None
@@ -77,7 +77,7 @@ def test_what_a_killed_run_has_left_can_be_seen(tmp_path: Path, heights: np.ndar
     with running(tmp_path / "out.npy", heights) as run:
         run.write(700)
     exhibit = Exhibit.open(run.path)
-    assert exhibit.look() == {"rows": 700, "done": False}
+    assert exhibit.look() == {"rows": 700, "done": False, "lost": None}
     np.testing.assert_array_equal(finest(exhibit)[:700], heights[:700])
 
 
@@ -88,6 +88,28 @@ def test_a_run_that_is_gone_leaves_parts_that_are_missing(tmp_path: Path, height
         shutil.rmtree(tmp_path / "out.zarr.partial")
         with pytest.raises(InputError, match="missing"):
             exhibit.tile("height_nm", 0, 0, 0)
+
+
+def test_rows_that_are_lost_leave_the_others_of_coarser_levels(tmp_path: Path, heights: np.ndarray) -> None:
+    with running(tmp_path / "out.zarr", heights, journal=False) as run:
+        run.write(SHAPE[0])
+        run.finish()
+    (tmp_path / "out.zarr" / "height_nm" / "0" / "c" / "1" / "0").unlink()
+    exhibit = Exhibit.open(run.path)
+    assert "1/0 is missing" in exhibit.look()["lost"]
+    whole = Levels("height_nm", heights)
+    whole.fill_all()
+    for level in (1, 2):
+        for row in range(3 - level):
+            expected, found = whole.tile(level, row, 0), exhibit.tile("height_nm", level, row, 0)
+            for y in range(CHUNK):
+                finest = (row * CHUNK + y) << level
+                if 512 <= finest < 1024:
+                    assert np.isnan(found[y]).all()
+                elif finest < 508 or finest >= 1028:  # beside the lost ones no pixel stands out
+                    np.testing.assert_array_equal(found[y], expected[y])
+    with pytest.raises(InputError, match="missing"):
+        exhibit.tile("height_nm", 0, 1, 0)
 
 
 def test_unfinished_outputs_that_cannot_be_followed_are_one_line(

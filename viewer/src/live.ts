@@ -8,6 +8,7 @@ import type { Words } from "./words";
 interface State {
     rows: number;
     done: boolean;
+    lost: string | null; // why some rows cannot be read
     filtered?: { name: string; rows: number; failed: string | null };
 }
 
@@ -27,9 +28,7 @@ export class Live {
                 tiles.grow(0);
             }
         }
-        if (maps().some(({ map }) => !map.done)) {
-            this.watch();
-        }
+        this.watch();
     }
 
     // Ask until everything is there.
@@ -66,7 +65,8 @@ export class Live {
         const { map } = tiles;
         const { filtered } = state;
         const height = map.shape[0];
-        let [text, waiting, grown, finished] = ["", false, false, false];
+        let text = state.lost === null ? "" : `${this.words.say("missing")}: ${state.lost}`;
+        let [waiting, grown, finished] = [false, false, false];
         if (!map.done) {
             grown = tiles.rows("height_nm") !== state.rows;
             tiles.grow(state.rows);

@@ -166,7 +166,8 @@ export class Tools {
             return;
         }
         const step = finely ? 1 : Math.max(1, Math.round(STEP / this.pointsPerPixel));
-        const from = this.cursor ?? { x: Math.floor(centre.x) + 0.5, y: Math.floor(centre.y) + 0.5 };
+        const middle = (value: number) => Math.floor(+value.toFixed(3)) + 0.5; // of the pixel, whatever was rounded
+        const from = this.cursor ?? { x: middle(centre.x), y: middle(centre.y) };
         this.cursor = { x: from.x + x * step, y: from.y + y * step };
         const at = pane.place(this.cursor);
         this.hooks.pointed({ pane, x: box.left + at.x, y: box.top + at.y });

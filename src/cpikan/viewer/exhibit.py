@@ -100,10 +100,11 @@ class Exhibit:
         return {"name": made.name, "unit": "nm", "type": "<f4", "said": made.said}
 
     def look(self) -> dict[str, Any]:
-        """Tell how many rows there are: of the map while it is written, of heights that are being filtered."""
+        """Tell how many rows there are, of the map and of heights that are being filtered, and what the file has lost."""
+        self.prepare("height_nm")
         with self._looking:
             running, filtering = self.running, self._filtering
-            told: dict[str, Any] = {"rows": self.map.shape[0], "done": True}
+            told: dict[str, Any] = {"rows": self.map.shape[0], "done": True, "lost": self._levels["height_nm"].lost}
             if running is not None:
                 running.look()
                 if running.done and not self._ended:

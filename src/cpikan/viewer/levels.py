@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cpikan.errors import InputError
 from cpikan.pipeline.maps.pyramid import halve, level_shapes
 from cpikan.storage.maps import MapArray
 from cpikan.storage.writers.layout import QUANTITIES
@@ -22,6 +23,7 @@ _FACTOR = 1 << _BASE
 # median of the spots of white noise is 0.275
 _SPOTS = 8 / 0.275
 _SAMPLES = 16
+_PIECE = 128  # rows of level 1 that are there or lost together
 _STRIP = 4096  # columns of level 1 that are made at a time
 
 
@@ -42,6 +44,7 @@ class Levels:
         self._kept = [self._new(shape) for shape in self.shapes[_BASE:]]
         self._pits = [self._new(shape) for shape in self.shapes[_BASE:]] if self._heights else []
         self._limit: float | None = None
+        self.lost: str | None = None  # why some rows are not in the coarser levels
         self._filled = 0  # rows of level 0 that the coarser levels were made of
         self._halved: NDArray[Any] | None = None  # level 1, of which the first rows are made
         self._halved_rows = 0
@@ -52,12 +55,15 @@ class Levels:
         return max(CHUNK, 1 << (len(self.shapes) - 1))
 
     def fill(self, start: int, stop: int) -> None:
-        """Make the coarser levels from rows ``start:stop`` of the finest, a multiple of `band_rows` or the end."""
+        """Make the coarser levels from rows ``start:stop`` of the finest, a multiple of `band_rows` or the end.
+
+        Rows that the file has lost stay empty, and ``lost`` says why.
+        """
         if not self._kept:
             return
-        height = self.shapes[0][0]
-        before, after = min(1, start), min(1, height - stop)
-        window = self._rows(start - before, stop + after)
+        window, before = self._around(start, stop)
+        if window is None:
+            return
         rows = slice(start // _FACTOR, -(-stop // _FACTOR))
         if self._heights:
             self._fill_heights(window, before, rows)
@@ -71,13 +77,26 @@ class Levels:
             if self._heights:
                 self._pits[coarser][rows] = _strongest(self._pits[finer][below], self._kept[finer][below])
 
+    def _around(self, start: int, stop: int) -> tuple[NDArray[Any] | None, int]:
+        """Read rows ``start:stop`` with one more on each side where there are such; tells how many come before ``start``."""
+        for before, after in ((min(1, start), min(1, self.shapes[0][0] - stop)), (0, 0)):
+            try:
+                return self._rows(start - before, stop + after), before
+            except InputError as failure:
+                reason = str(failure)
+        self.lost = self.lost or reason
+        return None, 0
+
     def fill_all(self, workers: int = 2) -> None:
-        """Make all coarser levels but level 1."""
+        """Make all coarser levels; level 1 where it is the only one."""
+        if not self._kept:
+            return self.halve_all()
         rows, height = self.band_rows, self.shapes[0][0]
         with ThreadPoolExecutor(workers) as pool:
             for done in [pool.submit(self.fill, y, min(height, y + rows)) for y in range(0, height, rows)]:
                 done.result()
         self._filled = height
+        return None
 
     def advance(self, rows: int) -> None:
         """Make the coarser levels of the first ``rows`` rows, where that was not done: the others are not there yet."""
@@ -102,7 +121,10 @@ class Levels:
             bottom = min(height, top + CHUNK)
             for left in range(0, width, _STRIP):
                 right = min(width, left + _STRIP)
-                halved[top:bottom, left:right] = self._halve(top, bottom, left, right)
+                try:
+                    halved[top:bottom, left:right] = self._halve(top, bottom, left, right)
+                except InputError:  # lost: said by each tile that is asked for
+                    return
             self._halved_rows = bottom
 
     def tile(self, level: int, row: int, column: int) -> NDArray[Any]:
@@ -131,10 +153,35 @@ class Levels:
         return self._halve(top, bottom, left, right)
 
     def _halve(self, top: int, bottom: int, left: int, right: int) -> NDArray[Any]:
-        above, beside = min(1, top), min(1, left)
+        """Make a part of level 1; rows of it that the file has lost are NaN, InputError where these are all."""
+        try:
+            return self._halved_part(top, bottom, left, right)
+        except InputError as failure:
+            self.lost = self.lost or str(failure)
+            starts = range(top, bottom, _PIECE)
+            pieces = [self._halved_or_none(start, min(bottom, start + _PIECE), left, right) for start in starts]
+            if not any(piece is not None for piece in pieces):
+                raise
+            found = np.full((bottom - top, right - left), self.quantity.fill, self.dtype)
+            for start, piece in zip(starts, pieces, strict=True):
+                if piece is not None:
+                    found[start - top : start - top + len(piece)] = piece
+            return found
+
+    def _halved_or_none(self, top: int, bottom: int, left: int, right: int) -> NDArray[Any] | None:
+        for margin in (1, 0):
+            try:
+                return self._halved_part(top, bottom, left, right, margin)
+            except InputError:
+                continue
+        return None
+
+    def _halved_part(self, top: int, bottom: int, left: int, right: int, margin: int = 1) -> NDArray[Any]:
+        """Make a part of level 1, with ``margin`` rows more on each side to see which pixels stand out."""
+        above, beside = min(margin, top), min(1, left)
         if not self._heights:
             return halve(np.asarray(self._array[2 * top : 2 * bottom, 2 * left : 2 * right]), self.quantity.name)
-        fine = self._array[2 * top - above : 2 * bottom + 1, 2 * left - beside : 2 * right + 1]
+        fine = self._array[2 * top - above : 2 * bottom + margin, 2 * left - beside : 2 * right + 1]
         window = np.ascontiguousarray(fine, np.float32)
         return _shown(*self._coarse(window, (above, beside), 2, (bottom - top, right - left)))
 
@@ -155,7 +202,8 @@ class Levels:
         if self._limit is None:
             height = getattr(self._array, "rows", self.shapes[0][0])
             starts = {y * max(0, height - 8) // _SAMPLES for y in range(_SAMPLES)}
-            spots = [median_spot(self._rows(start, min(height, start + 8))) for start in sorted(starts)]
+            strips = (self._around(start, min(height, start + 8))[0] for start in sorted(starts))
+            spots = [median_spot(strip) for strip in strips if strip is not None]
             finite = [spot for spot in spots if np.isfinite(spot)]
             if not finite:
                 return float("inf")
