@@ -175,6 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.BAD_REQUEST, f"at most {MOST_TILES} tiles are sent at once")
             return
         self._head(HTTPStatus.OK, "application/octet-stream", ("Transfer-Encoding", "chunked"))
+        content: bytes | memoryview
         for path in paths:
             try:
                 content, mark = self._made(path), 0
