@@ -41,10 +41,10 @@ def point_at(page: Any, y: float, x: float) -> tuple[float, float]:
 
 
 def read_under(page: Any, place: tuple[float, float]) -> tuple[int, int, str]:
+    page.evaluate("() => { document.querySelector('#readout').value = ''; }")
     page.mouse.move(place[0], place[1])
     pattern = re.compile(r"y (\d+)  x (\d+)   (.+)")
     until(page, lambda: pattern.search(page.text_content("#readout") or "") is not None)
-    page.wait_for_timeout(150)
     found = pattern.search(page.text_content("#readout"))
     assert found is not None
     return int(found[1]), int(found[2]), found[3]

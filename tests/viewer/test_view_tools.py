@@ -302,9 +302,13 @@ def test_a_part_that_the_file_has_lost_is_striped(browser: Any, small: np.ndarra
             page.keyboard.press("+")
         for _ in range(12):
             page.keyboard.press("ArrowDown")
-        place = point_at(page, 700, 500)
-        until(page, lambda: colour_at(page, place)[0] > 2 * colour_at(page, place)[1])
-        assert "missing" in read_under(page, place)[2]
+
+        def striped() -> bool:
+            red, green, *_ = colour_at(page, point_at(page, 700, 500))
+            return red > 2 * green
+
+        until(page, striped)
+        assert "missing" in read_under(page, point_at(page, 700, 500))[2]
         page.close()
 
 

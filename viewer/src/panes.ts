@@ -121,8 +121,8 @@ export class Pane {
     // Move by shares of what is seen.
     pan(x: number, y: number): void {
         const { viewport } = this.viewer;
-        const bounds = viewport.getBounds(true);
-        const centre = viewport.getCenter(true);
+        const bounds = viewport.getBounds(); // where it goes, which the last frame may not have reached
+        const centre = viewport.getCenter();
         centre.x += x * bounds.width;
         centre.y += y * bounds.height;
         viewport.panTo(centre, true);
