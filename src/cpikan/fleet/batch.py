@@ -149,7 +149,9 @@ class Batch:
         return None
 
     def _too_large(self, memory_mib: float) -> str:
-        return f"it needs {memory_mib:.0f} MiB and there are {self._given_mib:.0f}: give more memory, or fewer band rows"
+        return (
+            f"it needs {memory_mib:.0f} MiB and there are {self._given_mib:.0f}: give more memory, or fewer band rows"
+        )
 
     def measured(self) -> dict[str, float | None]:
         """Collect the names of all figures that wafers of this run have, with a value of one of them."""
