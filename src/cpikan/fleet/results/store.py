@@ -69,10 +69,14 @@ class ResultStore:
             _METADATA.create_all(engine)
 
     @classmethod
-    def open(cls, where: str | Path) -> ResultStore:
-        """Open a file of SQLite, made where it is missing, or the database at an address (postgresql://...)."""
+    def open(cls, where: str | Path, *, new: bool = True) -> ResultStore:
+        """Open a file of SQLite, made where it is missing and may be ``new``, or the database at an address (postgresql://...)."""
         text = str(where)
         if "://" not in text:
+            if not new and not Path(text).is_file():
+                raise InputError(
+                    f"{text} holds no results: give the folder of a batch, a file of SQLite, or postgresql://..."
+                )
             text = f"sqlite:///{Path(text).resolve()}"
         try:
             address = make_url(text)
@@ -104,7 +108,7 @@ class ResultStore:
                 warnings = json.dumps(list(row.get("warnings", ())), ensure_ascii=False)
                 connection.execute(insert(WAFERS).values(**head, warnings=warnings))
                 lines = [
-                    {"key": row["key"], "name": name, "unit": unit_of(name), **values}
+                    {"key": row["key"], "name": name, "unit": unit_of(name), **_EMPTY, **values}
                     for name, values in row.get("figures", {}).items()
                 ]
                 if lines:
@@ -136,6 +140,7 @@ class ResultStore:
         self._engine.dispose()
 
 
+_EMPTY = dict.fromkeys(("value", "low", "high", "verdict"))
 _AT_ONCE = 500  # of the variables that SQLite takes in one statement
 _WAITS: dict[str, dict[str, Any]] = {"sqlite": {"timeout": 5.0}, "postgresql": {"connect_timeout": 5}}
 
