@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -41,12 +41,22 @@ class Batch:
     """One run over ``sources`` into ``folder``; the ``ledger`` says what is done already.
 
     Stacks that are done, from frames that nobody has written to since, are passed over. One that cannot be measured is dead at
-    once; one whose task fails or dies is tried again, behind the others, until its attempts are spent.
+    once; one whose task fails or dies is tried again, behind the others, until its attempts are spent. `run` does a list;
+    `add` and `step` do what comes as it comes. ``deliver`` is given a row of results whenever one is new.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, ledger: Ledger, engine: Engine, settings: BatchSettings) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        recipe: Recipe,
+        ledger: Ledger,
+        engine: Engine,
+        settings: BatchSettings,
+        deliver: Callable[[dict[str, Any]], None] = lambda row: None,
+    ) -> None:
         self._folder, self._recipe, self._ledger = folder, recipe, ledger
-        self._engine, self._settings = engine, settings
+        self._engine, self._settings, self._deliver = engine, settings, deliver
+        self._waiting: deque[tuple[WaferTask, float]] = deque()
         self._given_mib = settings.memory_mib or _OF_MEMORY * psutil.virtual_memory().available / 2**20
         self._running: dict[str, float] = {}  # MiB granted to each, by name
         self._sources: dict[str, Source] = {}
@@ -57,26 +67,44 @@ class Batch:
 
     def run(self, sources: Sequence[Source], events: Events) -> None:
         """Do what is not done; raises `Cancelled`, and InputError where the disk or the engine has no room for one stack."""
-        self._sources = {one.name: one for one in sources}
-        share = self._given_mib / self._slots
-        waiting = deque((self._task(one), share) for one in sources)
-        done = 0
+        self.add(sources)
         events.progress("wafers", 0, len(sources))
-        while waiting or self._running:
-            while waiting and self._may_begin(waiting[0][1]):
-                task, memory = waiting.popleft()
-                self._running[task.name] = memory
-                self._engine.submit(replace(task, memory_mib=memory))
-            for answer in self._engine.wait(_WAIT_S):
-                self._running.pop(answer.task.name)
-                again = self._settled(answer)
-                if again is None:
-                    done += 1
-                else:
-                    waiting.append(again)
+        while self.left:
+            self.step(_WAIT_S)
+            done = len(sources) - self.left
             events.progress("wafers", done, len(sources))
             if events.cancelled():
                 raise Cancelled(f"{done} of {len(sources)} wafers are done: go on with --resume")
+
+    def add(self, sources: Iterable[Source]) -> None:
+        """Take up stacks behind those that wait; one that waits or runs already is not taken twice."""
+        busy = {task.name for task, _ in self._waiting} | self._running.keys()
+        for one in sources:
+            if one.name not in busy:
+                self._sources[one.name] = one
+                self._attempts.pop(one.name, None)
+                self._waiting.append((self._task(one), self._given_mib / self._slots))
+
+    @property
+    def left(self) -> int:
+        """Count the stacks that wait or run."""
+        return len(self._waiting) + len(self._running)
+
+    def step(self, seconds: float) -> list[str]:
+        """Begin what there is room for, wait for what ends, at most so long; name the stacks that are settled."""
+        while self._waiting and self._may_begin(self._waiting[0][1]):
+            task, memory = self._waiting.popleft()
+            self._running[task.name] = memory
+            self._engine.submit(replace(task, memory_mib=memory))
+        settled = []
+        for answer in self._engine.wait(seconds):
+            self._running.pop(answer.task.name)
+            again = self._settled(answer)
+            if again is None:
+                settled.append(answer.task.name)
+            else:
+                self._waiting.append(again)
+        return settled
 
     def _task(self, source: Source) -> WaferTask:
         """Put together what is asked of a stack."""
@@ -127,6 +155,7 @@ class Batch:
             state, found = "refused", found | {"reason": self._too_large(found["memory_mib"])}
         if state == "unchanged":
             self.unchanged += 1
+            self._tell(task.name)  # limits may be others than before
             return None
         attempts = self._attempts[task.name] = self._attempts.get(task.name, 0) + 1
         if state == "failed" and attempts < self._settings.attempts:
@@ -144,9 +173,14 @@ class Batch:
                 "reason": found.get("reason", ""),
                 "attempts": attempts,
                 **keep,
+                "signature": self._sources[task.name].signature,
             }
         )
+        self._tell(task.name)
         return None
+
+    def _tell(self, name: str) -> None:
+        self._deliver(self._row(self._sources[name], self._ledger.entries[name]))
 
     def _too_large(self, memory_mib: float) -> str:
         return (

@@ -12,6 +12,7 @@ from typing import Any
 
 from cpikan.errors import InputError
 from cpikan.fleet.batch import Batch, BatchSettings
+from cpikan.fleet.delivery import Delivery
 from cpikan.fleet.engines.engine import Engine
 from cpikan.fleet.engines.serial import SerialEngine
 from cpikan.fleet.ledger import DEAD, DONE, Ledger
@@ -26,8 +27,8 @@ FAILED, RESULTS = "failed.json", "results.sqlite"
 
 
 @dataclass(frozen=True)
-class BatchOptions:
-    """How a batch is run; None means what fits this machine."""
+class RunningOptions:
+    """What is done with stacks, and by whom; None means what fits this machine."""
 
     recipe: str | None = option(None, "what is done with each stack, and what its figures may be", metavar="FILE.toml")
     limits: str | None = option(None, "limits of figures, instead of those of the recipe", metavar="FILE.toml")
@@ -41,8 +42,6 @@ class BatchOptions:
     database: str | None = option(
         None, "where rows of results go: a file of SQLite, or postgresql://... (default: results.sqlite)", metavar="URL"
     )
-    resume: bool = option(False, "go on with a batch; what is done is passed over")
-    overwrite: bool = option(False, "do all anew in a folder that holds a batch")
 
     def __post_init__(self) -> None:
         for name, least in (("workers", 0), ("threads", 1), ("attempts", 1)):
@@ -53,6 +52,17 @@ class BatchOptions:
             raise InputError(f"--memory {self.memory:g}: give GiB, such as 8")
         if self.workers is not None and self.scheduler is not None:
             raise InputError("--workers and --scheduler exclude each other: a cluster has workers of its own")
+
+
+@dataclass(frozen=True)
+class BatchOptions(RunningOptions):
+    """What becomes of a batch that is there."""
+
+    resume: bool = option(False, "go on with a batch; what is done is passed over")
+    overwrite: bool = option(False, "do all anew in a folder that holds a batch")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.resume and self.overwrite:
             raise InputError("--resume and --overwrite exclude each other: give one of them")
 
@@ -66,9 +76,7 @@ def run_batch(
     failed.json. Raises InputError for a recipe, limits or stacks that do not serve, and `Cancelled` where the events want no
     more; what is done stays, and rows of it are delivered all the same.
     """
-    recipe = Recipe() if options.recipe is None else Recipe.from_file(options.recipe)
-    if options.limits is not None:
-        recipe = recipe.limited(Limits.from_file(options.limits))
+    recipe = recipe_of(options)
     sources, place = find_sources(given, recipe.identity, recipe.pattern), Path(folder)
     where = options.database or str(place / RESULTS)
     memory = None if options.memory is None else options.memory * 1024
@@ -77,20 +85,27 @@ def run_batch(
         closing(Ledger.open(place, recipe, resume=options.resume, overwrite=options.overwrite)) as ledger,
         closing(engine_of(options, len(sources), events)) as engine,
     ):
-        batch = Batch(place, recipe, ledger, engine, settings)
+        delivery = Delivery(where, events)
+        batch = Batch(place, recipe, ledger, engine, settings, delivery.offer)
         try:
             batch.run(sources, events)
         finally:
             rows = batch.rows()
-            errors = _failed(place, rows)
-            _deliver(rows, where, events)
+            errors = write_failed(place, rows)
+            delivery.close(rows)
     warnings = recipe.limits.strangers(batch.measured()) if rows else []
     for warning in warnings:
         events.warning(warning)
     return {**_counts(rows), "resumed": batch.unchanged, "errors": errors, "warnings": warnings, "results": where}
 
 
-def engine_of(options: BatchOptions, tasks: int, events: Events) -> Engine:
+def recipe_of(options: RunningOptions) -> Recipe:
+    """Read the recipe, with the limits of a file of their own where there is one."""
+    recipe = Recipe() if options.recipe is None else Recipe.from_file(options.recipe)
+    return recipe if options.limits is None else recipe.limited(Limits.from_file(options.limits))
+
+
+def engine_of(options: RunningOptions, tasks: int | None, events: Events) -> Engine:
     """Start the workers that are asked for, no more than there are tasks; without Dask one process, and that is said."""
     if options.scheduler is not None:
         from cpikan.fleet.engines.dask import DaskEngine
@@ -105,7 +120,8 @@ def engine_of(options: BatchOptions, tasks: int, events: Events) -> Engine:
     from cpikan.fleet.engines.dask import DaskEngine
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return DaskEngine.local(min(wanted or max(1, cores // options.threads), max(1, tasks)), options.threads)
+    workers = wanted or max(1, cores // options.threads)
+    return DaskEngine.local(workers if tasks is None else min(workers, max(1, tasks)), options.threads)
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -120,19 +136,8 @@ def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _failed(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def write_failed(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Write the list of stacks that were given up, with the reason of each, and return it."""
     errors = [{"source": row["source"], "reason": row["reason"]} for row in rows if row["state"] == DEAD]
     write_json(folder / FAILED, {"errors": errors})
     return errors
-
-
-def _deliver(rows: Sequence[Mapping[str, Any]], where: str, events: Events) -> None:
-    """Write the rows into the database; where it does not serve the ledger keeps them for the next run, which is said."""
-    from cpikan.fleet.results.store import ResultStore
-
-    try:
-        with closing(ResultStore.open(where)) as store:
-            store.put(rows)
-    except InputError as failure:
-        events.warning(f"{failure}; the ledger keeps the rows, and --resume delivers them")

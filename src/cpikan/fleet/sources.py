@@ -7,6 +7,7 @@ import glob
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from cpikan.errors import InputError, check_names
@@ -26,14 +27,20 @@ _UNSAFE = re.compile(r"[^\w.+=-]+")
 
 @dataclass(frozen=True)
 class Source:
-    """A stack: its ``path``, the ``name`` of its map in the batch (folders with slashes), and who the wafer is."""
+    """A stack: its ``path``, the ``name`` of its map in the batch (folders with slashes), and who the wafer is.
+
+    ``signature`` is that of its files where somebody watched them.
+    """
 
     path: str
     name: str
     identity: Mapping[str, str] = field(default_factory=dict)
+    signature: str = ""
 
 
-def find_sources(given: Sequence[str], shared: Mapping[str, str], pattern: Pattern | None = None) -> list[Source]:
+def find_sources(
+    given: Sequence[str], shared: Mapping[str, str], pattern: Pattern | None = None, *, rename: bool = False
+) -> list[Source]:
     """Find the stacks that ``given`` mean: a stack, a folder of stacks, a pattern of names, a list (.txt, .csv).
 
     A folder is a stack where it holds an acquisition.toml, frames.npy or images; otherwise what lies in it is looked at. A
@@ -50,7 +57,10 @@ def find_sources(given: Sequence[str], shared: Mapping[str, str], pattern: Patte
             )
         for one in stacks:
             who = {**shared, **(pattern.read(one.path) if pattern else {}), **one.identity}
-            other = found.setdefault(one.name, Source(one.path, one.name, who))
+            name = one.name
+            if rename and name in found and found[name].path != one.path:
+                name = f"{name}-{sha256(one.path.encode(errors='surrogateescape')).hexdigest()[:8]}"
+            other = found.setdefault(name, Source(one.path, name, who))
             if other.path != one.path:
                 raise InputError(
                     f"{other.path} and {one.path} would both be called {one.name!r}: give a table (.csv) with a column name"
