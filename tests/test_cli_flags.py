@@ -58,6 +58,8 @@ VALUES = {
     "--back-axis": "outward",
     "--grid": "5x5",
     "--attempts": "5",
+    "--host": "::1",
+    "--queue": "7",
 }
 NEEDED = {
     **{flag: ["--subdomains", "4x4"] for flag in ("--coupling", "--levels", "--refine", "--schwarz")},
