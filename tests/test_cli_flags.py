@@ -57,6 +57,7 @@ VALUES = {
     "--sector-length": "35mm",
     "--back-axis": "outward",
     "--grid": "5x5",
+    "--folder": "/tmp",
 }
 NEEDED = {
     **{flag: ["--subdomains", "4x4"] for flag in ("--coupling", "--levels", "--refine", "--schwarz")},

@@ -35,11 +35,14 @@ VERBS = {
     "ablate": "which parts of a solve help: problems and seeds with and without each, at equal processor time",
     "train": "train an image model as a config file says (for reconstruct --method learned)",
     "finetune": "fit an image model to one's own frames; no truth is needed",
+    "doctor": "what of this machine slows runs or stops them: device, cores, BLAS, disk, caches, versions",
+    "completion": "a script that lets bash, zsh or fish complete verbs and flags",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, 2 for bad input, 70 for a fault of ours, 130 after Ctrl-C.
+    """Run one verb and return the exit code: 0, 1 where the verb found a fault, 2 for bad input, 70 for a fault of ours, 130
+    after Ctrl-C.
 
     Whatever fails is one line on stderr (`exit_code_of`).
     """
@@ -48,12 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with quiet_libraries():
             parsed, verb = _parse(given)
-            _show(verb(parsed), verb, as_json=parsed.json)
+            result = verb(parsed)
+            _show(result, verb, as_json=parsed.json)
+            return verb.exit_code(result)
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as failure:  # some libraries derive theirs from BaseException
         return exit_code_of(failure, given)
-    return 0
 
 
 def load_verb(name: str) -> CommandVerb:
