@@ -58,6 +58,7 @@ VALUES = {
     "--back-axis": "outward",
     "--grid": "5x5",
     "--folder": "/tmp",
+    "--attempts": "5",
 }
 NEEDED = {
     **{flag: ["--subdomains", "4x4"] for flag in ("--coupling", "--levels", "--refine", "--schwarz")},

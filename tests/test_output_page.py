@@ -77,6 +77,7 @@ def test_every_key_of_the_other_verbs_is_explained(wafer_folder, tmp_path, capsy
             "--steps",
             "2",
         ],
+        ["batch", str(wafer_folder), "-o", str(tmp_path / "batch"), "--workers", "0"],
         ["simulate", str(tmp_path / "sim"), "--shape", "24x24", "--frames", "4", "--wavelength", "632.8nm"],
     ]
     for verb in verbs:

@@ -26,6 +26,9 @@ VERBS = {
     "reconstruct": "frames to a height map with an uncertainty",
     "evaluate": "compare a height map with the truth, in-painted pixels apart; without a truth: PV, PVr, RMS, Sa, slopes, "
     "ripple",
+    "batch": "many stacks by one recipe: maps, figures, verdicts, a ledger to go on with",
+    "watch": "measure the stacks that a tool drops into a folder, as they come",
+    "results": "rows of a batch: which wafers passed, their figures as a table, control charts",
     "convert": "a height map into another format, by suffix: instruments' files, ISO 25178, Gwyddion, TIFF, PNG, text, meshes",
     "wafer": "bow, warp, TTV, site flatness, near-edge geometry, nanotopography and notch of a wafer, by SEMI's names",
     "map": "subtract, average, stitch, register, crop or fill maps, into a new one",
@@ -41,8 +44,8 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, 1 where the verb found a fault, 2 for bad input, 70 for a fault of ours, 130
-    after Ctrl-C.
+    """Run one verb and return the exit code: 0, 1 where a batch has failures or a machine has a fault, 2 for bad input, 70 for a
+    fault of ours, 130 for Ctrl-C.
 
     Whatever fails is one line on stderr (`exit_code_of`).
     """
@@ -53,11 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parsed, verb = _parse(given)
             result = verb(parsed)
             _show(result, verb, as_json=parsed.json)
-            return verb.exit_code(result)
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as failure:  # some libraries derive theirs from BaseException
         return exit_code_of(failure, given)
+    return verb.code(result)
 
 
 def load_verb(name: str) -> CommandVerb:

@@ -43,4 +43,4 @@ def _tell(result: dict[str, Any]) -> str:
     return "\n".join([*lines, ends[result["state"]]])
 
 
-VERB = CommandVerb((), (DoctorOptions,), _run, _tell, exit_code=lambda result: int(result["state"] == "fault"))
+VERB = CommandVerb((), (DoctorOptions,), _run, _tell, code=lambda result: int(result["state"] == "fault"))
