@@ -50,6 +50,7 @@ FLOORS = {  # docs: the house; a module imports from its own floor or below
     "pipeline": 7,
     "report": 8,
     "viewer": 8,
+    "doctor": 8,
     "pipeline.jobs": 9,  # a job also writes the report
     "fleet": 10,
     "cli": 11,

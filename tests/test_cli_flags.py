@@ -57,6 +57,7 @@ VALUES = {
     "--sector-length": "35mm",
     "--back-axis": "outward",
     "--grid": "5x5",
+    "--folder": "/tmp",
     "--attempts": "5",
     "--host": "::1",
     "--queue": "7",

@@ -28,7 +28,7 @@ def test_the_site_builds_in_both_languages_and_no_link_is_dead(site, tmp_path):
     english, korean = ((out / folder / "how-to" / "view.html").read_text(encoding="utf-8") for folder in ("", "ko"))
     assert "csv:view" not in english  # marks of figures are gone, the figures stay
     assert re.search(r"the first view of 9344 x 7000 pixels is there\s+[\d.]+ s", english)
-    assert "맵 살펴보기" in korean
+    assert "지도 보기" in korean
     assert "이 페이지는 영어로만 있습니다" in korean
     assert "정확도와 속도" in (out / "ko" / "reference" / "figures.html").read_text(encoding="utf-8")
 

@@ -39,12 +39,14 @@ VERBS = {
     "ablate": "which parts of a solve help: problems and seeds with and without each, at equal processor time",
     "train": "train an image model as a config file says (for reconstruct --method learned)",
     "finetune": "fit an image model to one's own frames; no truth is needed",
+    "doctor": "what of this machine slows runs or stops them: device, cores, BLAS, disk, caches, versions",
+    "completion": "a script that lets bash, zsh or fish complete verbs and flags",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, 1 where a batch has failures, 2 for bad input, 70 for a fault of ours, 130 for
-    Ctrl-C.
+    """Run one verb and return the exit code: 0, 1 where a batch has failures or a machine has a fault, 2 for bad input, 70 for a
+    fault of ours, 130 for Ctrl-C.
 
     Whatever fails is one line on stderr (`exit_code_of`).
     """
