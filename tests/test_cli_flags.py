@@ -59,6 +59,8 @@ VALUES = {
     "--grid": "5x5",
     "--folder": "/tmp",
     "--attempts": "5",
+    "--host": "::1",
+    "--queue": "7",
 }
 NEEDED = {
     **{flag: ["--subdomains", "4x4"] for flag in ("--coupling", "--levels", "--refine", "--schwarz")},

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cpikan.errors import Busy, InputError
 from cpikan.fleet import wafer_task
 from cpikan.fleet.wafer_task import WaferTask, do_wafer
 from independent_frames import Scene
@@ -62,12 +63,15 @@ def test_a_task_that_needs_more_memory_than_it_was_given_does_not_begin(wafer_fo
         (SystemExit(3), "failed", "SystemExit: 3"),
         (KeyboardInterrupt(), "failed", "KeyboardInterrupt"),
         (MemoryError("so\nmuch"), "failed", "MemoryError: so much"),
+        (Busy("another run is writing here"), "failed", "another run"),
+        (InputError("no frames"), "refused", "no frames"),
     ],
 )
 def test_whatever_a_library_raises_is_an_outcome(failure, state, reason, wafer_folder, tmp_path, monkeypatch) -> None:
     def raises(job, report, events):
         raise failure
 
+    monkeypatch.setattr(wafer_task, "_BUSY_S", 0.0)
     monkeypatch.setattr(wafer_task, "_reconstructed", raises)
     found = do_wafer(task(wafer_folder, tmp_path / "w.npy"))
     assert (found["state"], found["reason"][: len(reason)]) == (state, reason)

@@ -28,6 +28,7 @@ VERBS = {
     "ripple",
     "batch": "many stacks by one recipe: maps, figures, verdicts, a ledger to go on with",
     "watch": "measure the stacks that a tool drops into a folder, as they come",
+    "serve": "measure stacks that are submitted over HTTP, and answer for their maps and results",
     "results": "rows of a batch: which wafers passed, their figures as a table, control charts",
     "convert": "a height map into another format, by suffix: instruments' files, ISO 25178, Gwyddion, TIFF, PNG, text, meshes",
     "wafer": "bow, warp, TTV, site flatness, near-edge geometry, nanotopography and notch of a wafer, by SEMI's names",

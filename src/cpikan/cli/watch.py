@@ -3,47 +3,19 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
 from typing import Any
 
+from cpikan.cli.until_stopped import until_stopped
 from cpikan.cli.verb import OUTPUT, CommandVerb, Place
 from cpikan.fleet.watch import WatchOptions
-from cpikan.streaming.events import ProgressLine
-
-
-class _UntilStopped(ProgressLine):
-    """Events that want no more once somebody asked the process to end."""
-
-    stopped = False
-
-    def cancelled(self) -> bool:
-        return self.stopped
-
-
-@contextmanager
-def _stopped_by_signals(line: _UntilStopped) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the watch after what it does at the moment; a second one ends it at once."""
-
-    def stop(number: int, frame: object) -> None:
-        if line.stopped:
-            raise KeyboardInterrupt
-        line.stopped = True
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _run(places: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     from cpikan.fleet.watch import run_watch
 
-    with closing(_UntilStopped("wafers", 1.0)) as line, _stopped_by_signals(line):
+    with until_stopped() as line:
         return run_watch(places["folder"], places["output"], WatchOptions(**settings), line, shlex.join(sys.argv))
 
 

@@ -90,9 +90,20 @@ class Batch:
         """Count the stacks that wait or run."""
         return len(self._waiting) + len(self._running)
 
-    def step(self, seconds: float) -> list[str]:
+    @property
+    def running(self) -> frozenset[str]:
+        """Name the stacks that run."""
+        return frozenset(self._running)
+
+    def cancel(self, name: str) -> None:
+        """Give a stack up, whether it waits or runs; the ledger hears nothing of it."""
+        self._waiting = deque(one for one in self._waiting if one[0].name != name)
+        if self._running.pop(name, None) is not None:
+            self._engine.abandon(name)
+
+    def step(self, seconds: float, *, begin: bool = True) -> list[str]:
         """Begin what there is room for, wait for what ends, at most so long; name the stacks that are settled."""
-        while self._waiting and self._may_begin(self._waiting[0][1]):
+        while begin and self._waiting and self._may_begin(self._waiting[0][1]):
             task, memory = self._waiting.popleft()
             self._running[task.name] = memory
             self._engine.submit(replace(task, memory_mib=memory))

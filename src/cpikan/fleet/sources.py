@@ -146,7 +146,7 @@ def _table(path: Path, lines: list[str]) -> Iterable[dict[str, str]]:
         if not row.get("source"):
             raise InputError(f"row {number} of {path} has no source: give the path of its stack")
         if row.get("name"):
-            row["name"] = _safe(row["name"])
+            row["name"] = safe_name(row["name"])
         yield row
 
 
@@ -158,11 +158,11 @@ def _name(path: Path, base: Path) -> str:
         inner = plain.relative_to(base)
     except ValueError:
         inner = Path(plain.name)
-    return _safe(inner.as_posix() if inner.parts else plain.resolve().name)
+    return safe_name(inner.as_posix() if inner.parts else plain.resolve().name)
 
 
-def _safe(text: str) -> str:
-    """Make a name that every file system takes; no part of it leads up."""
+def safe_name(text: str) -> str:
+    """Make a name that every file system takes; no part of it leads up. InputError where nothing is left."""
     parts = [_UNSAFE.sub("_", part).strip(".") for part in text.split("/")]
     name = "/".join(part for part in parts if part)
     if not name:

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from cpikan.errors import InputError, ResumeError
+from cpikan.errors import Busy, InputError, ResumeError
 from cpikan.fleet.figures import figures_of
 from cpikan.messages import one_line
 from cpikan.streaming.events import Silent
 from cpikan.version import VERSION
 
+_BUSY_S = 2.0
 # refused: the stack itself is bad and will be; failed: another try may help; crowded: it needs more memory than it was given
 State = Literal["done", "unchanged", "refused", "failed", "crowded"]
 
@@ -82,6 +83,9 @@ def do_wafer(table: dict[str, Any]) -> dict[str, Any]:
     started, clock = datetime.now(UTC), time.perf_counter()
     try:
         found = _done(task)
+    except Busy as failure:  # the worker of a service that was killed may not have ended yet
+        time.sleep(_BUSY_S)
+        found = Outcome(task.name, "failed", one_line(str(failure)))
     except InputError as failure:
         found = Outcome(task.name, "refused", one_line(str(failure)))
     except BaseException as failure:

@@ -15,9 +15,10 @@ from cpikan.fleet.batch import Batch, BatchSettings
 from cpikan.fleet.delivery import Delivery
 from cpikan.fleet.ledger import DEAD, DONE, NAME, Ledger
 from cpikan.fleet.run import RESULTS, RunningOptions, engine_of, recipe_of, write_failed
+from cpikan.messages import say
 from cpikan.option import option
 from cpikan.storage.atomic import write_text
-from cpikan.streaming.events import Events, note
+from cpikan.streaming.events import Events
 
 METRICS = "metrics.prom"
 _LOOK_S = 0.25
@@ -68,7 +69,7 @@ def run_watch(
         delivery = Delivery(options.database or str(place / RESULTS), events)
         batch = Batch(place, recipe, ledger, engine, settings, delivery.offer)
         watch = _Watch(batch, ledger, place)
-        note(events, f"watching {folder} with {engine.about} (Ctrl-C ends it)")
+        say(f"cpikan: watching {folder} with {engine.about} (Ctrl-C ends it)")
         try:
             while not events.cancelled():
                 watch.take(arrivals.look())

@@ -29,5 +29,8 @@ class Engine(Protocol):
     def wait(self, seconds: float) -> list[Answer]:
         """Wait for tasks that end, at most so long; none may have."""
 
+    def abandon(self, name: str) -> None:
+        """Stop a task that runs; no answer will come of it."""
+
     def close(self) -> None:
         """End all that was started."""

@@ -26,5 +26,8 @@ class SerialEngine:
         tasks, self._waiting = self._waiting, []
         return [Answer(task, do_wafer(asdict(task))) for task in tasks]
 
+    def abandon(self, name: str) -> None:
+        self._waiting = [task for task in self._waiting if task.name != name]
+
     def close(self) -> None:
         self._waiting = []

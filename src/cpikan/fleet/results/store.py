@@ -114,13 +114,13 @@ class ResultStore:
                 if lines:
                     connection.execute(insert(FIGURES), lines)
 
-    def wafers(self, **where: str | Sequence[str]) -> list[dict[str, Any]]:
-        """Read rows in the order in which they ended; ``where`` columns have one of the given values."""
-        asked = select(WAFERS).order_by(WAFERS.c.ended, WAFERS.c.key)
+    def wafers(self, most: int | None = None, **where: str | Sequence[str]) -> list[dict[str, Any]]:
+        """Read rows, the newest ``most``, in the order in which they ended; ``where`` columns have one of the given values."""
+        asked = select(WAFERS).order_by(WAFERS.c.ended.desc(), WAFERS.c.key.desc()).limit(most)
         for name, values in where.items():
             asked = asked.where(WAFERS.c[name].in_([values] if isinstance(values, str) else list(values)))
         with _told(self._engine), self._engine.connect() as connection:
-            found = [dict(row._mapping) for row in connection.execute(asked)]
+            found = [dict(row._mapping) for row in connection.execute(asked)][::-1]
         return [row | {"warnings": json.loads(row["warnings"] or "[]")} for row in found]
 
     def figures(self, keys: Sequence[str], names: Sequence[str] = ()) -> dict[str, dict[str, dict[str, Any]]]:

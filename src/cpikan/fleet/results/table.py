@@ -31,12 +31,14 @@ _HEAD = (
 _UNSAFE = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute such text
 
 
-def asked_rows(store: ResultStore, where: Mapping[str, Sequence[str]], figures: Sequence[str]) -> list[dict[str, Any]]:
-    """Read the rows that are asked for, with their figures by name; all figures where none is named.
+def asked_rows(
+    store: ResultStore, where: Mapping[str, Sequence[str]], figures: Sequence[str], most: int | None = None
+) -> list[dict[str, Any]]:
+    """Read the rows that are asked for, the newest ``most`` of them, with their figures by name; all where none is named.
 
     Raises InputError for a figure that no row has, with the nearest name.
     """
-    rows = store.wafers(**{name: values for name, values in where.items() if values})
+    rows = store.wafers(**{name: values for name, values in where.items() if values}, most=most)
     found = store.figures([row["key"] for row in rows], figures)
     there = {name for one in found.values() for name in one}
     for name in figures:
