@@ -45,7 +45,7 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, 1 where a batch has failures or a machine has a fault, 2 for bad input, 70 for a
+    """Run one verb and return the exit code: 0, 1 where a batch has failures or a machine a fault, 2 for bad input, 70 for a
     fault of ours, 130 for Ctrl-C.
 
     Whatever fails is one line on stderr (`exit_code_of`).
