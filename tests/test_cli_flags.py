@@ -57,6 +57,10 @@ VALUES = {
     "--sector-length": "35mm",
     "--back-axis": "outward",
     "--grid": "5x5",
+    "--folder": "/tmp",
+    "--attempts": "5",
+    "--host": "::1",
+    "--queue": "7",
 }
 NEEDED = {
     **{flag: ["--subdomains", "4x4"] for flag in ("--coupling", "--levels", "--refine", "--schwarz")},

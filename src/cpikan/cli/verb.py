@@ -41,6 +41,7 @@ OUTPUT = ("-o", "--output")
 class CommandVerb:
     """``places`` and the options of ``kinds`` are its arguments; ``run`` takes the values of the places and the settings by
     name, and returns figures; ``tell`` says them in a few lines. ``in_words`` are settings for that alone, not for ``--json``.
+    ``code`` gives the exit code of figures.
     """
 
     places: Sequence[Place]
@@ -48,6 +49,7 @@ class CommandVerb:
     run: Callable[[dict[str, str], dict[str, Any]], Any]
     tell: Callable[[Any], str]
     in_words: Mapping[str, Any] = field(default_factory=dict)
+    code: Callable[[Any], int] = lambda result: 0
 
     def fill(self, parser: argparse.ArgumentParser) -> None:
         """Add the arguments of the verb."""

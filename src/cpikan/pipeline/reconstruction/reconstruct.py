@@ -35,7 +35,7 @@ from cpikan.storage.atomic import check_disk_space, read_json
 from cpikan.storage.maps import open_map
 from cpikan.storage.scratch import ScratchArrays
 from cpikan.storage.writers.layout import document_path, output_format, required_bytes
-from cpikan.streaming.events import Events, as_events, note
+from cpikan.streaming.events import Events, as_events, hint, note
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.ranks import ALONE, Ranks, same_plan
 from cpikan.streaming.threads import RowPool
@@ -217,6 +217,7 @@ class _Run:
     def _measured(self, space: Workspace, look: FirstLook) -> tuple[StackCalibration, dict[str, Any]]:
         """Calibrate and carry out the stages; the summary as far as they know it."""
         assert space.journal is not None
+        hint(self.events, "steps, noise and light of the frames")
         calibration, stack, plan = self._settled(look)
         self._check_disk(space, plan)  # what calibration found may need more scratch files
         facts = first_facts(self.settings.method, plan.device, calibration)
