@@ -22,6 +22,7 @@ from cpikan.fleet.sources import find_sources
 from cpikan.option import option
 from cpikan.storage.atomic import write_json
 from cpikan.streaming.events import Events, note
+from cpikan.streaming.run_log import record
 
 FAILED, RESULTS = "failed.json", "results.sqlite"
 
@@ -86,7 +87,7 @@ def run_batch(
         closing(engine_of(options, len(sources), events)) as engine,
     ):
         delivery = Delivery(where, events)
-        batch = Batch(place, recipe, ledger, engine, settings, delivery.offer)
+        batch = Batch(place, recipe, ledger, engine, settings, lambda row: told_of(row, delivery, events))
         try:
             batch.run(sources, events)
         finally:
@@ -97,6 +98,13 @@ def run_batch(
     for warning in warnings:
         events.warning(warning)
     return {**_counts(rows), "resumed": batch.unchanged, "errors": errors, "warnings": warnings, "results": where}
+
+
+def told_of(row: dict[str, Any], delivery: Delivery, events: Events) -> None:
+    """Send a row on its way, and into the log."""
+    delivery.offer(row)
+    keep = ("name", "source", "state", "reason", "seconds", "verdict", "frames_sha256")
+    record(events, "wafer", **{key: row[key] for key in keep})
 
 
 def recipe_of(options: RunningOptions) -> Recipe:

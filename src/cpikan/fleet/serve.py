@@ -14,7 +14,7 @@ from cpikan.errors import InputError, need
 from cpikan.fleet.batch import Batch, BatchSettings
 from cpikan.fleet.delivery import Delivery
 from cpikan.fleet.ledger import NAME, Ledger
-from cpikan.fleet.run import RESULTS, RunningOptions, engine_of, recipe_of, write_failed
+from cpikan.fleet.run import RESULTS, RunningOptions, engine_of, recipe_of, told_of, write_failed
 from cpikan.messages import say
 from cpikan.option import option
 from cpikan.streaming.events import Events
@@ -71,7 +71,7 @@ def run_serve(output: str | Path, options: ServeOptions, events: Events, command
     ):
         access = access_of(options.host, port, options.root or (".",), options.token_file)
         delivery = Delivery(database, events)
-        batch = Batch(place, recipe, ledger, engine, settings, delivery.offer)
+        batch = Batch(place, recipe, ledger, engine, settings, lambda row: told_of(row, delivery, events))
         jobs = Jobs(place, batch, ledger, options.queue)
         app = make_app(jobs, place, database, access, f".{recipe.format}")
         worker = threading.Thread(target=jobs.run, args=(delivery.flush_when_due,), daemon=True)
