@@ -13,7 +13,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from cpikan.errors import InputError, ResumeError
+from cpikan.errors import Busy, ResumeError
 from cpikan.storage.atomic import full_disk_named, hold, open_unlinked
 from cpikan.storage.documents import parse_json
 
@@ -204,7 +204,7 @@ def _lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as failure:
-        raise InputError(
+        raise Busy(
             f"another run is writing here ({path.name} is locked): wait for it or choose another output"
         ) from failure
 
