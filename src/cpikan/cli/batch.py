@@ -11,6 +11,7 @@ from typing import Any
 from cpikan.cli.verb import OUTPUT, CommandVerb, Place
 from cpikan.fleet.run import BatchOptions
 from cpikan.streaming.events import ProgressLine
+from cpikan.streaming.run_log import heard
 
 _SHOWN = 10  # stacks that were given up
 
@@ -18,8 +19,8 @@ _SHOWN = 10  # stacks that were given up
 def _run(places: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     from cpikan.fleet.run import run_batch
 
-    with closing(ProgressLine("wafers", 1.0)) as line:
-        return run_batch(places["sources"], places["output"], BatchOptions(**settings), line, shlex.join(sys.argv))
+    with closing(ProgressLine("wafers", 1.0)) as line, heard(line) as told:
+        return run_batch(places["sources"], places["output"], BatchOptions(**settings), told, shlex.join(sys.argv))
 
 
 def _tell(result: dict[str, Any]) -> str:

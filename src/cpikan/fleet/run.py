@@ -22,6 +22,7 @@ from cpikan.fleet.sources import find_sources
 from cpikan.option import option
 from cpikan.storage.atomic import write_json
 from cpikan.streaming.events import Events, note
+from cpikan.streaming.run_log import record
 
 FAILED, RESULTS = "failed.json", "results.sqlite"
 
@@ -39,6 +40,7 @@ class RunningOptions:
     threads: int = option(1, "threads of each task", metavar="N")
     memory: float | None = option(None, "GiB for all that runs at once (default: most of what is free)", metavar="GIB")
     attempts: int = option(3, "how often a stack is tried whose task fails or dies", metavar="N")
+    limit: float = option(3600.0, "seconds that one attempt at a stack may take", metavar="S")
     database: str | None = option(
         None, "where rows of results go: a file of SQLite, or postgresql://... (default: results.sqlite)", metavar="URL"
     )
@@ -48,10 +50,17 @@ class RunningOptions:
             value = getattr(self, name)
             if value is not None and not least <= value <= 1000:
                 raise InputError(f"--{name} {value}: give {least} to 1000")
+        if not 0 < self.limit < 1e9:
+            raise InputError(f"--limit {self.limit:g}: give seconds, such as 3600")
         if self.memory is not None and not 0 < self.memory < 1e6:
             raise InputError(f"--memory {self.memory:g}: give GiB, such as 8")
         if self.workers is not None and self.scheduler is not None:
             raise InputError("--workers and --scheduler exclude each other: a cluster has workers of its own")
+
+    def settings(self, command: str) -> BatchSettings:
+        """Make the settings of a batch."""
+        memory = None if self.memory is None else self.memory * 1024
+        return BatchSettings(self.attempts, self.threads, memory, self.limit, command)
 
 
 @dataclass(frozen=True)
@@ -79,14 +88,13 @@ def run_batch(
     recipe = recipe_of(options)
     sources, place = find_sources(given, recipe.identity, recipe.pattern), Path(folder)
     where = options.database or str(place / RESULTS)
-    memory = None if options.memory is None else options.memory * 1024
-    settings = BatchSettings(options.attempts, options.threads, memory, command)
+    settings = options.settings(command)
     with (
         closing(Ledger.open(place, recipe, resume=options.resume, overwrite=options.overwrite)) as ledger,
         closing(engine_of(options, len(sources), events)) as engine,
     ):
         delivery = Delivery(where, events)
-        batch = Batch(place, recipe, ledger, engine, settings, delivery.offer)
+        batch = Batch(place, recipe, ledger, engine, settings, lambda row: told_of(row, delivery, events))
         try:
             batch.run(sources, events)
         finally:
@@ -97,6 +105,13 @@ def run_batch(
     for warning in warnings:
         events.warning(warning)
     return {**_counts(rows), "resumed": batch.unchanged, "errors": errors, "warnings": warnings, "results": where}
+
+
+def told_of(row: dict[str, Any], delivery: Delivery, events: Events) -> None:
+    """Send a row on its way, and into the log."""
+    delivery.offer(row)
+    keep = ("name", "source", "state", "reason", "seconds", "verdict", "frames_sha256")
+    record(events, "wafer", **{key: row[key] for key in keep})
 
 
 def recipe_of(options: RunningOptions) -> Recipe:

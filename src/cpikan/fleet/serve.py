@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cpikan.errors import InputError, need
-from cpikan.fleet.batch import Batch, BatchSettings
+from cpikan.fleet.batch import Batch
 from cpikan.fleet.delivery import Delivery
 from cpikan.fleet.ledger import NAME, Ledger
-from cpikan.fleet.run import RESULTS, RunningOptions, engine_of, recipe_of, write_failed
+from cpikan.fleet.run import RESULTS, RunningOptions, engine_of, recipe_of, told_of, write_failed
 from cpikan.messages import say
 from cpikan.option import option
 from cpikan.streaming.events import Events
@@ -59,8 +59,7 @@ def run_serve(output: str | Path, options: ServeOptions, events: Events, command
     from cpikan.fleet.service.jobs import Jobs
 
     recipe, place = recipe_of(options), Path(output)
-    memory = None if options.memory is None else options.memory * 1024
-    settings = BatchSettings(options.attempts, options.threads, memory, command)
+    settings = options.settings(command)
     database = options.database or str(place / RESULTS)
     listening = _listening(options.host, options.port)
     port = int(listening.getsockname()[1])
@@ -71,7 +70,7 @@ def run_serve(output: str | Path, options: ServeOptions, events: Events, command
     ):
         access = access_of(options.host, port, options.root or (".",), options.token_file)
         delivery = Delivery(database, events)
-        batch = Batch(place, recipe, ledger, engine, settings, delivery.offer)
+        batch = Batch(place, recipe, ledger, engine, settings, lambda row: told_of(row, delivery, events))
         jobs = Jobs(place, batch, ledger, options.queue)
         app = make_app(jobs, place, database, access, f".{recipe.format}")
         worker = threading.Thread(target=jobs.run, args=(delivery.flush_when_due,), daemon=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -119,13 +120,29 @@ def _done(task: WaferTask) -> Outcome:
         if settings is not None:
             figures |= figures_of(verb, _run(Job(verb, task.output, settings=settings), events))
     return Outcome(
-        task.name, "done", "", memory, disk, stamp, facts=_facts(summary), figures=figures, warnings=events.warnings
+        task.name,
+        "done",
+        "",
+        memory,
+        disk,
+        stamp,
+        facts=_facts(summary, bool(task.reconstruct.get("anonymous"))),
+        figures=figures,
+        warnings=events.warnings,
     )
 
 
 # of the machine, not of the wafer
 _COSTS = (
-    *("seconds", "seconds_start", "seconds_read", "seconds_calibrate", "seconds_demodulate", "seconds_orders"),
+    *(
+        "seconds",
+        "seconds_hash",
+        "seconds_start",
+        "seconds_read",
+        "seconds_calibrate",
+        "seconds_demodulate",
+        "seconds_orders",
+    ),
     *("seconds_refine", "seconds_write", "megapixels_per_second", "peak_device_mib", "peak_anonymous_mib", "band_rows"),
 )
 
@@ -147,14 +164,14 @@ def _reconstructed(job: Any, report: str, events: Any) -> dict[str, Any]:
         return _run(replace(job, settings={**settings, "overwrite": True}), events)
 
 
-def _facts(summary: dict[str, Any]) -> dict[str, Any]:
+def _facts(summary: dict[str, Any], anonymous: bool) -> dict[str, Any]:
     """Collect what a row of results says of a run beside its figures."""
     return {
         "frames_sha256": summary.get("frames_sha256"),
         "method": ",".join(summary.get("methods_used") or ()),
         "run_seconds": summary.get("seconds"),
         "version": VERSION,
-        "host": os.uname().nodename if hasattr(os, "uname") else "",
+        "host": None if anonymous else platform.node(),
         "process": os.getpid(),
     }
 

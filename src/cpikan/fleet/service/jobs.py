@@ -72,7 +72,7 @@ class Jobs:
         self._begun: dict[str, float] = {}
         self._stopping = threading.Event()
         self.failure = ""  # why no job will ever be done
-        self.ended = dict.fromkeys(ENDED, 0)
+        self.ended: dict[str, int] = dict.fromkeys(ENDED, 0)
         self._take_up()
 
     def _take_up(self) -> None:
