@@ -38,7 +38,7 @@ def read_layers(path: str | list[str]) -> list[Layer]:
     common: dict[str, Any] = {"metadata": {"cpikan": opened.document}}
     if pair is not None:
         common |= {"scale": pair, "units": ("um", "um")}
-    layers = []
+    layers: list[Layer] = []
     for name, data in opened.arrays.items():
         about = {**common, "name": f"{opened.path.stem} {name}"}
         if name == "flags":

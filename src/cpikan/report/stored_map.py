@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cpikan.report.figures import Lateral, length_unit
 
-FloatArray = NDArray[np.float64]
+FloatArray = NDArray[np.floating]
 
 COLUMNS = 1000  # at least so many where the map has them
 _MOST_PIXELS = 2_300_000  # 3.6 bits a pixel of noise, in base 64: below 1.4 MB
