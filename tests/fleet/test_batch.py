@@ -45,6 +45,10 @@ class Scripted:
         self.rounds.append(tasks)
         return [Answer(task, self.play(task), "the worker died") for task in tasks]
 
+    def abandon(self, name: str) -> bool:
+        self.running = [task for task in self.running if task.name != name]
+        return True
+
     def close(self) -> None:
         pass
 
@@ -115,11 +119,29 @@ def test_a_large_stack_waits_until_it_has_the_memory_and_one_that_never_fits_is_
             return {"state": "crowded", "reason": "", "memory_mib": need}
         return done(task, memory_mib=need)
 
-    batch, engine = ran(tmp_path, play)
-    assert {row["name"]: row["state"] for row in batch.rows()} == {"w0": DONE, "w1": DEAD, "w2": DONE, "w3": DONE}
+    batch, engine = ran(tmp_path, play, count=5)
+    states = {"w0": DONE, "w1": DEAD, "w2": DONE, "w3": DONE, "w4": DONE}
+    assert {row["name"]: row["state"] for row in batch.rows()} == states
     assert "500 MiB and there are 200" in next(row["reason"] for row in batch.rows() if row["name"] == "w1")
     for tasks in engine.rounds:
         assert sum(task.memory_mib for task in tasks) <= 200.0 + 1e-6
+
+
+def test_a_stack_that_hangs_is_stopped_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    class Hanging(Scripted):
+        def wait(self, seconds: float) -> list[Answer]:
+            stuck = [task for task in self.running if task.name == "w1"]
+            answers = [Answer(task, done(task)) for task in self.running if task not in stuck]
+            self.running = stuck
+            return answers
+
+    ledger = Ledger.open(tmp_path, RECIPE, resume=False, overwrite=False)
+    batch = Batch(tmp_path, RECIPE, ledger, Hanging(done), BatchSettings(attempts=2, memory_mib=200.0, limit_s=0.01))
+    batch.run([Source(f"/in/{n}", f"w{n}") for n in range(4)], Heard())
+    ledger.close()
+    found = {row["name"]: (row["state"], row["reason"]) for row in batch.rows()}
+    assert found["w1"] == (DEAD, "it took more than 0.01 s")
+    assert {found[name][0] for name in ("w0", "w2", "w3")} == {DONE}
 
 
 def test_a_batch_goes_on_where_it_was_stopped(tmp_path: Path) -> None:

@@ -116,15 +116,30 @@ def test_a_scheduler_of_its_own_and_its_end(wafer_folder: Path, tmp_path: Path) 
             **quiet,
         )
         with closing(DaskEngine.connected(where)) as engine:
+            until = time.monotonic() + 120
             while engine.free() < 1 and time.monotonic() < until:
                 time.sleep(0.1)
             engine.submit(WaferTask("good", str(wafer_folder), str(tmp_path / "good.npy"), {}))
             assert answers(engine, 1)["good"].outcome["state"] == "done"
             scheduler.kill()
             with pytest.raises(InputError, match="start it again, and the batch with --resume"):
-                until_it_is_told(engine, until)
+                until_it_is_told(engine, time.monotonic() + 60)
     finally:
         for process in (worker, scheduler):
             if process is not None:
                 process.terminate()  # a nanny ends its worker too
                 process.wait(30)
+
+
+def test_a_task_that_is_abandoned_frees_its_worker(engine: DaskEngine, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    large = folder_of(tmp_path / "large", rng.integers(0, 255, (4, 4, 1500, 1500), dtype=np.uint8))
+    engine.submit(WaferTask("long", str(large), str(tmp_path / "long.npy"), {"method": "hybrid"}))
+    assert engine.abandon("long")
+    assert not engine.abandon("long")
+    until = time.monotonic() + 60
+    while engine.free() < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert engine.free() == 2
+    engine.submit(WaferTask("next", str(tmp_path), str(tmp_path / "next.npy"), {}))
+    assert set(answers(engine, 1)) == {"next"}

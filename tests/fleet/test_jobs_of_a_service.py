@@ -44,10 +44,11 @@ class Held:
             return [Answer(task, {"state": "refused", "reason": "no frames"})]
         return [Answer(task, {"state": "done", "figures": {"a": 1.0}, "warnings": ["w"], "stamp": "s"})]
 
-    def abandon(self, name: str) -> None:
+    def abandon(self, name: str) -> bool:
         assert self.task is not None
         assert self.task.name == name
         self.task = None
+        return True
 
     def close(self) -> None:
         pass

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cpikan.errors import InputError
+from cpikan.fleet.delivery import Delivery
 from cpikan.fleet.results.store import ResultStore
+from heard_events import Heard
 
 
 def row(key: str, value: float | None, **more: Any) -> dict[str, Any]:
@@ -92,3 +95,14 @@ def test_addresses_that_do_not_serve_are_told_without_their_password(address: st
     with pytest.raises(InputError, match=said) as refused:
         ResultStore.open(address)
     assert "u:secret" not in str(refused.value)
+
+
+def test_what_was_delivered_waits_no_more(tmp_path: Path) -> None:
+    delivery = Delivery(str(tmp_path / "r.sqlite"), Heard())
+    for number in range(5):
+        delivery.offer(row(str(number), 1.0))
+    assert len(delivery._rows) == 5  # not yet time
+    delivery.close([row("7", 1.0)])
+    assert not delivery._rows
+    with closing(ResultStore.open(tmp_path / "r.sqlite")) as store:
+        assert len(store.wafers()) == 6

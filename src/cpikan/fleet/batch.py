@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -29,12 +30,21 @@ _WAIT_S = 1.0
 @dataclass(frozen=True)
 class BatchSettings:
     """``attempts`` a stack has; ``threads`` of each task; ``memory_mib`` for all that run at once (None: most of what there
-    is); ``command``: what was asked, for the rows."""
+    is); ``limit_s`` for one attempt (None: any time); ``command``: what was asked, for the rows."""
 
     attempts: int = 3
     threads: int = 1
     memory_mib: float | None = None
+    limit_s: float | None = None
     command: str = ""
+
+
+class _Running(NamedTuple):
+    """A task that runs, the memory it was granted, and since when."""
+
+    task: WaferTask
+    memory_mib: float
+    begun_s: float
 
 
 class Batch:
@@ -58,7 +68,7 @@ class Batch:
         self._engine, self._settings, self._deliver = engine, settings, deliver
         self._waiting: deque[tuple[WaferTask, float]] = deque()
         self._given_mib = settings.memory_mib or _OF_MEMORY * psutil.virtual_memory().available / 2**20
-        self._running: dict[str, float] = {}  # MiB granted to each, by name
+        self._running: dict[str, _Running] = {}  # by name
         self._sources: dict[str, Source] = {}
         self._attempts: dict[str, int] = {}
         self._largest_bytes = 0
@@ -105,10 +115,10 @@ class Batch:
         """Begin what there is room for, wait for what ends, at most so long; name the stacks that are settled."""
         while begin and self._waiting and self._may_begin(self._waiting[0][1]):
             task, memory = self._waiting.popleft()
-            self._running[task.name] = memory
+            self._running[task.name] = _Running(task, memory, time.monotonic())
             self._engine.submit(replace(task, memory_mib=memory))
         settled = []
-        for answer in self._engine.wait(seconds):
+        for answer in [*self._engine.wait(seconds), *self._too_slow()]:
             self._running.pop(answer.task.name)
             again = self._settled(answer)
             if again is None:
@@ -116,6 +126,13 @@ class Batch:
             else:
                 self._waiting.append(again)
         return settled
+
+    def _too_slow(self) -> Iterator[Answer]:
+        """Stop the tasks that took longer than they may: a stack that hangs must not keep a worker."""
+        now, limit = time.monotonic(), self._settings.limit_s
+        for name, one in list(self._running.items()):
+            if limit is not None and now - one.begun_s > limit and self._engine.abandon(name):
+                yield Answer(one.task, None, f"it took more than {limit:g} s")
 
     def _task(self, source: Source) -> WaferTask:
         """Put together what is asked of a stack."""
@@ -142,7 +159,7 @@ class Batch:
         if not self._running:
             self._check_disk(1)
             return True
-        if sum(self._running.values()) + memory_mib > self._given_mib * (1 + 1e-9):
+        if sum(one.memory_mib for one in self._running.values()) + memory_mib > self._given_mib * (1 + 1e-9):
             return False
         return free_bytes(self._folder) > self._largest_bytes * (len(self._running) + 1)
 

@@ -40,6 +40,7 @@ class RunningOptions:
     threads: int = option(1, "threads of each task", metavar="N")
     memory: float | None = option(None, "GiB for all that runs at once (default: most of what is free)", metavar="GIB")
     attempts: int = option(3, "how often a stack is tried whose task fails or dies", metavar="N")
+    limit: float = option(3600.0, "seconds that one attempt at a stack may take", metavar="S")
     database: str | None = option(
         None, "where rows of results go: a file of SQLite, or postgresql://... (default: results.sqlite)", metavar="URL"
     )
@@ -49,10 +50,17 @@ class RunningOptions:
             value = getattr(self, name)
             if value is not None and not least <= value <= 1000:
                 raise InputError(f"--{name} {value}: give {least} to 1000")
+        if not 0 < self.limit < 1e9:
+            raise InputError(f"--limit {self.limit:g}: give seconds, such as 3600")
         if self.memory is not None and not 0 < self.memory < 1e6:
             raise InputError(f"--memory {self.memory:g}: give GiB, such as 8")
         if self.workers is not None and self.scheduler is not None:
             raise InputError("--workers and --scheduler exclude each other: a cluster has workers of its own")
+
+    def settings(self, command: str) -> BatchSettings:
+        """Make the settings of a batch."""
+        memory = None if self.memory is None else self.memory * 1024
+        return BatchSettings(self.attempts, self.threads, memory, self.limit, command)
 
 
 @dataclass(frozen=True)
@@ -80,8 +88,7 @@ def run_batch(
     recipe = recipe_of(options)
     sources, place = find_sources(given, recipe.identity, recipe.pattern), Path(folder)
     where = options.database or str(place / RESULTS)
-    memory = None if options.memory is None else options.memory * 1024
-    settings = BatchSettings(options.attempts, options.threads, memory, command)
+    settings = options.settings(command)
     with (
         closing(Ledger.open(place, recipe, resume=options.resume, overwrite=options.overwrite)) as ledger,
         closing(engine_of(options, len(sources), events)) as engine,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cpikan.errors import InputError, need
-from cpikan.fleet.batch import Batch, BatchSettings
+from cpikan.fleet.batch import Batch
 from cpikan.fleet.delivery import Delivery
 from cpikan.fleet.ledger import NAME, Ledger
 from cpikan.fleet.run import RESULTS, RunningOptions, engine_of, recipe_of, told_of, write_failed
@@ -59,8 +59,7 @@ def run_serve(output: str | Path, options: ServeOptions, events: Events, command
     from cpikan.fleet.service.jobs import Jobs
 
     recipe, place = recipe_of(options), Path(output)
-    memory = None if options.memory is None else options.memory * 1024
-    settings = BatchSettings(options.attempts, options.threads, memory, command)
+    settings = options.settings(command)
     database = options.database or str(place / RESULTS)
     listening = _listening(options.host, options.port)
     port = int(listening.getsockname()[1])

@@ -11,7 +11,7 @@ from typing import Any
 
 from cpikan.errors import InputError
 from cpikan.fleet.arrivals import Arrivals
-from cpikan.fleet.batch import Batch, BatchSettings
+from cpikan.fleet.batch import Batch
 from cpikan.fleet.delivery import Delivery
 from cpikan.fleet.ledger import DEAD, DONE, NAME, Ledger
 from cpikan.fleet.run import RESULTS, RunningOptions, engine_of, recipe_of, told_of, write_failed
@@ -56,8 +56,7 @@ def run_watch(
         raise InputError(
             f"{output} lies in {folder}: maps would be taken for stacks that arrive; give a folder outside"
         )
-    memory = None if options.memory is None else options.memory * 1024
-    settings = BatchSettings(options.attempts, options.threads, memory, command)
+    settings = options.settings(command)
     with (
         closing(Ledger.open(place, recipe, resume=(place / NAME).exists(), overwrite=False)) as ledger,
         closing(engine_of(options, None, events)) as engine,

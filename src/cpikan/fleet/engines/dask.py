@@ -114,12 +114,15 @@ class DaskEngine:
             with self._client.as_current(), suppress(TimeoutError):
                 wait(futures, timeout=_LOOK_S, return_when="FIRST_COMPLETED")
 
-    def abandon(self, name: str) -> None:
-        worker = next(worker for worker, (task, _) in self._tasks.items() if task.name == name)
+    def abandon(self, name: str) -> bool:
+        worker = next((worker for worker, (task, _) in self._tasks.items() if task.name == name), None)
+        if worker is None:
+            return False
         _, future = self._tasks.pop(worker)
         future.cancel(force=True)
         with suppress(Exception):  # one that is gone need not be ended; a task that runs ends with its process alone
             self._client.restart_workers([worker], timeout=_END_S, raise_for_error=False)
+        return True
 
     def close(self) -> None:
         for _, future in self._tasks.values():

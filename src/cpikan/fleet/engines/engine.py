@@ -29,8 +29,8 @@ class Engine(Protocol):
     def wait(self, seconds: float) -> list[Answer]:
         """Wait for tasks that end, at most so long; none may have."""
 
-    def abandon(self, name: str) -> None:
-        """Stop a task that runs; no answer will come of it."""
+    def abandon(self, name: str) -> bool:
+        """Stop a task that runs; no answer will come of it. False where there is none to stop any more."""
 
     def close(self) -> None:
         """End all that was started."""

@@ -26,8 +26,10 @@ class SerialEngine:
         tasks, self._waiting = self._waiting, []
         return [Answer(task, do_wafer(asdict(task))) for task in tasks]
 
-    def abandon(self, name: str) -> None:
+    def abandon(self, name: str) -> bool:
+        found = any(task.name == name for task in self._waiting)
         self._waiting = [task for task in self._waiting if task.name != name]
+        return found
 
     def close(self) -> None:
         self._waiting = []
