@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -580,6 +581,16 @@ class TestImageFaults:
 
 
 class TestZarrFaults:
+    def test_chunks_without_pixels_are_refused(self, tmp_path: Path) -> None:
+        path = Path(zarr_writer(chunks=(1, 1, 8, 8))(tmp_path, frames_of("uint16")))
+        told = path / "zarr.json"
+        text = told.read_text()
+        changed = re.sub(r'("chunk_shape":\s*\[\s*)1', r"\g<1>0", text)
+        assert changed != text
+        told.write_text(changed)
+        with pytest.raises(InputError, match="chunks without pixels"):
+            open_frames(path)
+
     @pytest.mark.parametrize("options", [{"chunks": (1, 1, 8, 8)}, {"chunks": (1, 1, 8, 8), "zarr_format": 2}])
     def test_a_missing_chunk_is_refused_when_opened(self, tmp_path: Path, options: dict[str, object]) -> None:
         path = Path(zarr_writer(**options)(tmp_path, frames_of("uint16")))
