@@ -85,11 +85,18 @@ def _match(first: Any, second: Any, away: FloatArray, most_px: int) -> tuple[Flo
 
 
 def _rounded(settled: Settled) -> FloatArray:
-    """Round the places where all of them lie as near to whole ones as their errors let them: pixels keep their values then."""
-    off = np.abs(settled.places - np.round(settled.places))
-    near = np.clip(_SIGMAS * settled.sigma_px, _WHOLE_PX, _MOST_PX)
-    known = np.isfinite(settled.sigma_px)
-    return np.round(settled.places) if known.any() and (off[known] < near[known]).all() else settled.places
+    """Round the places where all of them lie as near to whole ones as their errors let them: pixels keep their values then.
+
+    What they have in common beside whole pixels is no distance between them: it is taken off before.
+    """
+    known = np.isfinite(settled.sigma_px).all(1)
+    if not known.any():
+        return settled.places
+    turns = np.exp(2j * np.pi * settled.places[known]).mean(0)
+    moved = settled.places - np.angle(turns) / (2 * np.pi)
+    near = np.clip(_SIGMAS * settled.sigma_px[known], _WHOLE_PX, _MOST_PX)
+    whole = np.round(moved)
+    return whole if (np.abs(moved - whole)[known] < near).all() else settled.places
 
 
 def _solve_places(

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.registration.affine import Affine, ResampledMap
-from cpikan.registration.correlation import EVERY, SHARED_PX, smoothed
+from cpikan.registration.correlation import EVERY, SHARED_PX, SMOOTH_PX, smoothed
 
 FloatArray = NDArray[np.float64]
 
-_ROUNDS = 2  # a step falls short by the share of noise in the slopes, a tenth: two leave a hundredth
+_ROUNDS = 2  # of an error below a pixel, less than a hundredth is left
 _LINES = 64  # rows of an overlap that its first plane is fitted to
 _BAND = 512  # rows of an overlap in memory
 _MARGIN = 8  # pixels around them, beyond which smoothing sees nothing
@@ -112,7 +112,7 @@ def _refined(
 ) -> _Equations:
     """Sum up shift and plane of second - first over an overlap, both smoothed and less their planes, over its variance.
 
-    Slopes are those of the mean of both.
+    Slopes are those of the mean of both, less what its noise has.
     """
     normal, moment, square, count = np.zeros((5, 5)), np.zeros(5), 0.0, 0
     for corner, one, two in _bands(maps, places, planes, pair, frame):
@@ -129,7 +129,12 @@ def _refined(
         square += float(values @ values)
         count += values.size
     left = square - float(moment @ np.linalg.lstsq(normal, moment, rcond=_SHARP)[0])
-    weight = 1 / (max(left, 1e-30) / max(count, 1) * SHARED_PX)
+    variance = max(left, 1e-30) / max(count, 1)
+    # of the mean of two maps, the slopes of their noise; what is left of the slopes stays positive whatever the planes take up
+    known = normal[:2, :2] - normal[:2, 2:] @ np.linalg.lstsq(normal[2:, 2:], normal[2:, :2], rcond=_SHARP)[0]
+    noise = min(count * variance / (8 * SMOOTH_PX**2), 0.9 * max(float(np.linalg.eigvalsh(known)[0]), 0.0))
+    normal[[0, 1], [0, 1]] -= noise
+    weight = 1 / (variance * SHARED_PX)
     return _Equations(pair, normal * weight, moment * weight)
 
 
