@@ -6,7 +6,7 @@ DEMO ?= demo
 # hypothesis: the same examples every time, or wandering ones (make test EXAMPLES=default)
 EXAMPLES ?= steady
 
-.PHONY: demo test quick lint warm bench clean
+.PHONY: demo test quick lint warm bench docs clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,8 +18,8 @@ demo: $(VENV)/.installed
 	$(BIN)/cpikan demo -o $(DEMO) --overwrite
 
 lint: $(VENV)/.installed
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs/site
+	$(BIN)/ruff format --check src tests benchmarks docs/site
 	$(BIN)/mypy
 
 warm: $(VENV)/.installed
@@ -41,11 +41,15 @@ QUICK := tests/partition tests/storage/test_formats.py tests/storage/test_maps.p
 	tests/test_inline_figures.py tests/test_metrics.py tests/test_units.py
 
 quick: $(VENV)/.installed
-	$(BIN)/ruff check -q src tests benchmarks
+	$(BIN)/ruff check -q src tests benchmarks docs/site
 	EXAMPLES=$(EXAMPLES) OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK)
+
+# the documents as web pages, in site/ (docs/site.md)
+docs: $(VENV)/.installed
+	$(BIN)/python docs/site/build.py site
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/psi.py
 
 clean:
-	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) site .pytest_cache .mypy_cache .ruff_cache

@@ -1,8 +1,9 @@
 """Gaps and holes of one wavelength that only the background of the whole frame bridges, and the coupling of a field's tiles.
 
-    python benchmarks/far_gaps.py [--seeds 10] [--full]
+    python benchmarks/far_gaps.py [--seeds 10] [--full | --only-full] [--kinds trench ...]
 
-Small frames have 600 x 450 pixels and gaps of 128, ``--full`` adds 9344 x 7000 with gaps of 2000, one seed each. Surfaces are
+Small frames have 600 x 450 pixels and gaps of 128, ``--full`` adds 9344 x 7000 with gaps of 2000, one seed each. Lines of the
+kinds and sizes that are measured replace those in ``results/far_gaps.csv``. Surfaces are
 random Zernike polynomials up to radial order 8 of 3 turns RMS (one turn: half a wavelength of 632.8 nm), or smoothed noise;
 the noise of a pixel is 0.05 rad. Kinds of ``results/far_gaps.csv``:
 
@@ -15,7 +16,11 @@ the noise of a pixel is 0.05 rad. Kinds of ``results/far_gaps.csv``:
   neighbouring tiles' own surfaces differ by on shared borders over the stated sigma, ``jump_largest_nm`` the largest of
   these, ``blended_nm`` the largest jump of the blended surface.
 * ``run``: frames of 8 bit with a trench without light, reconstructed by ``cpikan reconstruct --method field --inpaint``:
-  right where the map is one component, no pixel is on another order and the whole trench is filled.
+  right where the map is one component, no pixel is on another order and the whole trench is filled. ``run-island``: a round
+  hole; ``run-step`` and ``run-rough``: a trench with such a step or surface, ``apart`` where the run says `orders-apart` and
+  every measured pixel of the smaller side is flagged ambiguous.
+* ``whole``, ``whole-before``: frames of four wavelengths reconstructed by ``--method field`` with and without the coupling of
+  tiles, one after the other; right where no pixel of the map is on another order.
 
 Seconds are processor seconds.
 """
@@ -30,7 +35,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +62,12 @@ RESULTS = Path(__file__).parent / "results" / "far_gaps.csv"
 SMALL, FULL = (450, 600), (7000, 9344)
 TURN_NM, NOISE_RAD = 632.8 / 2, 0.05
 NOISE_TURNS = NOISE_RAD / (2 * np.pi)
+EVERY = 7  # pixels of a run that are looked at, along both axes
+AMBIGUOUS, GUESSED = 8, 32  # flags
 KINDS = (
     *("trench", "step", "rough", "trench-filled", "island-filled"),
-    *("smooth-6", "smooth-9", "smooth-12", "field-before", "field", "run"),
+    *("smooth-6", "smooth-9", "smooth-12", "field-before", "field", "run", "run-island", "run-step", "run-rough"),
+    "whole",
 )
 COLUMNS = (
     "kind",
@@ -248,7 +257,7 @@ def fitted(kind: str, shape: tuple[int, int], seed: int) -> dict[str, Any]:
     real = field.couple
     try:
         if kind == "field-before":
-            field.couple = lambda closed, empty: closed
+            field.couple = lambda closed, empty, ranks: closed
         start = time.process_time()
         with PeakMemory() as memory:
             surface = measuring_surface(coarse, networks=False)
@@ -298,94 +307,196 @@ def _own(factors: np.ndarray, extent: tuple[tuple[int, int], ...], at: list[np.n
     return np.polynomial.chebyshev.chebval2d(scaled[0], scaled[1], factors)
 
 
-def _measured(kind: str, shape: tuple[int, int], gap_px: int, seed: int) -> dict[str, Any]:
-    if kind == "run":
-        return ran(shape, gap_px, seed)
+def _measured(kind: str, shape: tuple[int, int], gap_px: int, seed: int) -> list[dict[str, Any]]:
+    if kind == "whole":
+        return whole(shape, seed)
+    if kind.startswith("run"):
+        return [ran(kind, shape, gap_px, seed)]
     if kind.startswith("field"):
-        return fitted(kind, shape, seed)
+        return [fitted(kind, shape, seed)]
     if kind.startswith("smooth"):
-        return guessed(kind, seed)
-    return (filled if kind.endswith("filled") else joined)(kind, shape, gap_px, seed)
+        return [guessed(kind, seed)]
+    return [(filled if kind.endswith("filled") else joined)(kind, shape, gap_px, seed)]
 
 
-def ran(shape: tuple[int, int], gap_px: int, seed: int) -> dict[str, Any]:
-    """Reconstruct frames with a trench by ``cpikan reconstruct --method field --inpaint``, a process of its own."""
-    factors, hole = zernike(seed), hole_of("trench", shape, gap_px)
-    bands = [Band(0, a, min(a + 250, shape[0])) for a in range(0, shape[0], 250)]
+@dataclass(frozen=True)
+class Scene:
+    """What frames show: the surface in turns on some rows, where there is no light, and the wavelengths."""
+
+    shape: tuple[int, int]
+    turns: Callable[[Band], np.ndarray]
+    dark: Callable[[Band], np.ndarray]
+    wavelengths_nm: tuple[float, ...] = (2 * TURN_NM,)
+
+    def write(self, folder: Path, seed: int) -> None:
+        """Write four frames of 8 bit per wavelength and what is known of them."""
+        count, width = len(self.wavelengths_nm), self.shape[1]
+        frames = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, (count, 4, *self.shape))
+        scatter = 100 * np.float32(NOISE_RAD * np.sqrt(2))
+        noise = np.random.default_rng(seed).standard_normal((4, 250, width), np.float32) * scatter
+        for band in self.bands():
+            turns, light = self.turns(band), np.where(self.dark(band), np.float32(0), np.float32(100))
+            for number, wavelength in enumerate(self.wavelengths_nm):
+                phase = (4 * np.pi * TURN_NM / wavelength * turns).astype(np.float32)
+                for k in range(4):
+                    rolled = np.roll(noise[k], 37 * band.start + 1009 * number, axis=1)[: band.rows]
+                    frames[number, k, band.start : band.stop] = np.rint(
+                        128 + light * np.cos(phase + k * np.float32(np.pi / 2)) + rolled
+                    )
+        frames.flush()
+        named = ", ".join(f'"{one:g} nm"' for one in self.wavelengths_nm)
+        (folder / "frames.toml").write_text(f"wavelengths = [{named}]\nphase_steps = [0, 90, 180, 270]\n")
+
+    def bands(self) -> list[Band]:
+        return [Band(0, a, min(a + 250, self.shape[0])) for a in range(0, self.shape[0], 250)]
+
+    def sampled(self, rows: Callable[[Band], np.ndarray]) -> np.ndarray:
+        """Collect every seventh pixel."""
+        return np.concatenate([rows(band)[-band.start % EVERY :: EVERY, ::EVERY] for band in self.bands()])
+
+
+def scene_of(kind: str, shape: tuple[int, int], gap_px: int, seed: int) -> Scene:
+    """Make the scene of a run with one wavelength."""
+    dark, factors = hole_of("island" if kind == "run-island" else "trench", shape, gap_px), zernike(seed)
+    step = float(np.random.default_rng(seed).uniform(0.1, 0.5)) if kind == "run-step" else 0.0
+    beyond = np.arange(shape[1]) > int(0.53 * shape[1])
+    rough = smoothed(seed, shape, gap_px / 4).astype(np.float32) if kind == "run-rough" else None
+
+    def turns(band: Band) -> np.ndarray:
+        rows = slice(band.start, band.stop)
+        return rough[rows] if rough is not None else evaluate(factors, shape, rows) + step * beyond
+
+    return Scene(shape, turns, dark)
+
+
+def reconstructed(folder: Path, *flags: str, before: bool = False) -> tuple[dict[str, Any], float]:
+    """Reconstruct frames by ``cpikan reconstruct --method field``, a process of its own; its summary and processor seconds."""
+    given = ["reconstruct", str(folder / "frames.npy"), "-o", str(folder / "o.npy"), "--method", "field"]
+    given += [*flags, "--overwrite", "--all", "--threads", "1", "--json"]
+    start = [sys.executable, __file__, "--uncoupled"] if before else [sys.executable, "-m", "cpikan"]
+    used = _children_s()
+    done = subprocess.run([*start, *given], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout), _children_s() - used
+
+
+def _children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def uncoupled(arguments: list[str]) -> None:
+    """Run the command line with tiles of the field as they are fitted, each by itself."""
+    from cpikan.cli import main as command_line
+
+    field.couple = lambda closed, empty, ranks: closed
+    raise SystemExit(command_line(arguments))
+
+
+def ran(kind: str, shape: tuple[int, int], gap_px: int, seed: int) -> dict[str, Any]:
+    """Reconstruct frames of one wavelength with a dark trench or hole, from one edge to the other or in the middle."""
+    scene = scene_of(kind, shape, gap_px, seed)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        frames = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, (1, 4, *shape))
-        scatter = 100 * np.float32(NOISE_RAD * np.sqrt(2))
-        noise = np.random.default_rng(seed).standard_normal((4, 250, shape[1]), np.float32) * scatter
-        for band in bands:
-            phase = (2 * np.pi * evaluate(factors, shape, slice(band.start, band.stop))).astype(np.float32)
-            light = np.where(hole(band), np.float32(0), np.float32(100))
-            for k in range(4):
-                rolled = np.roll(noise[k], 37 * band.start, axis=1)[: band.rows]
-                frames[0, k, band.start : band.stop] = np.rint(
-                    128 + light * np.cos(phase + k * np.float32(np.pi / 2)) + rolled
-                )
-        frames.flush()
-        (folder / "frames.toml").write_text('wavelengths = ["632.8 nm"]\nphase_steps = [0, 90, 180, 270]\n')
-        flags = ["--method", "field", "--inpaint", "--all", "--threads", "1", "--json"]
-        command = [
-            sys.executable,
-            "-m",
-            "cpikan",
-            "reconstruct",
-            str(folder / "frames.npy"),
-            "-o",
-            str(folder / "o.npy"),
-            *flags,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-        summary = json.loads(done.stdout)
-        height, sigma, flag = (np.load(folder / f"o{name}.npy", mmap_mode="r") for name in ("", ".sigma", ".flags"))
-        sample = (slice(None, None, 7), slice(None, None, 7))
-        truth = evaluate(factors, shape, slice(None))[sample] * TURN_NM
-        guessed = (flag[sample] & 32) > 0
-        gone = np.broadcast_to(np.concatenate([hole(band) for band in bands]), shape)[sample]
-        error = height[sample] - truth
-        error -= np.nanmedian(error[~gone])
-        wrong = int((np.abs(error[~gone]) > TURN_NM / 2).sum())
-        filled = gone & guessed
-        outcome = "right" if summary["components"] == 1 and not wrong and filled.sum() == gone.sum() else "wrong"
-        rms, pull, of_sigma = (
-            float(np.sqrt(np.nanmean(np.square(a))))
-            for a in (error[filled], (error / sigma[sample])[filled], sigma[sample][filled])
+        scene.write(folder, seed)
+        summary, seconds = reconstructed(folder, "--inpaint")
+        sample = slice(None, None, EVERY), slice(None, None, EVERY)
+        height, sigma, flag = (
+            np.load(folder / f"o{name}.npy", mmap_mode="r")[sample] for name in ("", ".sigma", ".flags")
         )
-    print(summary["refining"], summary["inpainting"], wrong, file=sys.stderr)
-    return {
-        "kind": "run",
+    gone, error = scene.sampled(scene.dark), height - scene.sampled(scene.turns) * TURN_NM
+    found = {
+        "kind": kind,
         "gap_px": gap_px,
-        "outcome": outcome,
-        "rms_nm": f"{rms:.3g}",
-        "pull": f"{pull:.3g}",
-        "sigma_nm": f"{of_sigma:.3g}",
         "seconds": round(seconds, 1),
         "peak_mib": round(summary["peak_anonymous_mib"]),
     }
+    print(summary["refining"], summary["inpainting"], summary["warning_names"], file=sys.stderr)
+    if summary["components"] > 1:
+        smaller = ~gone & ((flag & GUESSED) == 0) & (np.arange(gone.shape[1]) * EVERY > int(0.53 * shape[1]))
+        said = bool((flag[smaller] & AMBIGUOUS).all()) and "orders-apart" in summary["warning_names"]
+        return {**found, "outcome": "apart" if said else "silent"}
+    error -= np.nanmedian(error[~gone])
+    wrong = int((np.abs(error[~gone]) > TURN_NM / 2).sum())
+    guess = gone & ((flag & GUESSED) > 0)
+    of = error[guess], (error / sigma)[guess], sigma[guess]
+    rms, pull, of_sigma = (float(np.sqrt(np.nanmean(np.square(one)))) for one in of)
+    right = not wrong and guess.sum() == gone.sum()
+    figures = {"rms_nm": f"{rms:.3g}", "pull": f"{pull:.3g}", "sigma_nm": f"{of_sigma:.3g}"}
+    return {**found, "outcome": "right" if right else "wrong", **figures}
+
+
+def whole(shape: tuple[int, int], seed: int) -> list[dict[str, Any]]:
+    """Reconstruct the same frames of four wavelengths without and with coupled tiles, after small runs that compile."""
+    factors, waves = zernike(seed), (5000.0, 5500.0, 6050.0, 6655.0)
+    rows: dict[str, dict[str, Any]] = {}
+    for size in (SMALL, shape):
+
+        def turns(band: Band, size: tuple[int, int] = size) -> np.ndarray:
+            return evaluate(factors, size, slice(band.start, band.stop))
+
+        def dark(band: Band, size: tuple[int, int] = size) -> np.ndarray:
+            return np.zeros((band.rows, size[1]), bool)
+
+        scene = Scene(size, turns, dark, waves)
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            scene.write(folder, seed)
+            truth = scene.sampled(scene.turns) * TURN_NM
+            for kind in ("whole-before", "whole"):
+                summary, seconds = reconstructed(folder, before=kind == "whole-before")
+                error = np.load(folder / "o.npy", mmap_mode="r")[::EVERY, ::EVERY] - truth
+                error -= np.nanmedian(error)  # pixels without a measurement have no height
+                rows[kind] = {
+                    "kind": kind,
+                    "gap_px": 0,
+                    "outcome": "right" if np.nanmax(np.abs(error)) < min(waves) / 4 else "wrong",
+                    "rms_nm": f"{np.sqrt(np.nanmean(error**2)):.3g}",
+                    "seconds": round(seconds, 1),
+                    "peak_mib": round(summary["peak_anonymous_mib"]),
+                }
+    return list(rows.values())
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["--uncoupled"]:
+        uncoupled(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--full", action="store_true", help="also a whole frame of 9344 x 7000, one seed")
+    parser.add_argument("--only-full", action="store_true", help="a whole frame alone")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     given = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    sizes = [(SMALL, 128, given.seeds), *([(FULL, 2000, 1)] if given.full else [])]
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    if RESULTS.is_file():
+        with RESULTS.open(newline="") as file:
+            rows = {_place(one): one for one in csv.DictReader(file)}
+    sizes = [] if given.only_full else [(SMALL, 128, given.seeds)]
+    sizes += [(FULL, 2000, 1)] if given.full or given.only_full else []
     for shape, gap, seeds in sizes:
         for kind in given.kinds:
             for seed in range(seeds if shape == SMALL or not kind.startswith("smooth") else 0):
-                found = _measured(kind, shape, gap, seed)
-                rows.append({"height": shape[0], "width": shape[1], "seed": seed, **found})
-                print(rows[-1], file=sys.stderr, flush=True)
+                for found in _measured(kind, shape, gap, seed):
+                    row = {"height": shape[0], "width": shape[1], "seed": seed, **found}
+                    rows[_place(row)] = row
+                    print(row, file=sys.stderr, flush=True)
+                keep(rows.values())
+
+
+def keep(rows: Iterable[dict[str, Any]]) -> None:
+    """Write the lines by size, kind and seed."""
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(
+            sorted(
+                rows,
+                key=lambda one: (int(one["height"]), (*KINDS, "whole-before").index(one["kind"]), int(one["seed"])),
+            )
+        )
+
+
+def _place(row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in ("kind", "height", "seed"))
 
 
 if __name__ == "__main__":

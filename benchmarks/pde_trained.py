@@ -3,6 +3,7 @@
     python benchmarks/pde_trained.py [--problems NAME ...] [--recipes NAME ...] [--seeds 0 1 2] [--seconds 60] [--add]
     python benchmarks/pde_trained.py --problems burgers allen-cahn --recipes windows --seconds 600 --add
     python benchmarks/pde_trained.py --problems helmholtz-2d-1-4 --seeds 0 --seconds 300 --trace --add
+    python benchmarks/pde_trained.py --problems helmholtz-2d-1-4 --constraints symmetric --add
     python benchmarks/pde_trained.py --picture
 
 One core, float64, `seconds` of the processor for each solve; --add keeps the lines that are there. results/pde_trained.csv
@@ -90,16 +91,18 @@ def posed_as(name: str) -> Problem:
     return poisson_5d() if name == "poisson-5d" else named(name)
 
 
-def row(problem: Problem, recipe: str, seed: int, seconds: float, watch: Watch | None = None) -> Line:
+def row(
+    problem: Problem, recipe: str, seed: int, seconds: float, constraints: str | None = None, watch: Watch | None = None
+) -> Line:
     """Solve once."""
     begun = time.process_time()
-    constraints = "penalty" if problem.name == "poisson-5d" else None
+    constraints = "penalty" if problem.name == "poisson-5d" else constraints
     settings = SolveSettings(seconds=seconds, clock="processor", constraints=constraints, callback=watch)
     found = solve(problem, recipe=recipe, seed=seed, settings=settings)
     took, metrics = time.process_time() - begun, found.metrics
     return {
         "problem": problem.name,
-        "recipe": recipe,
+        "recipe": recipe if constraints in (None, "penalty") else f"{recipe}, {constraints}",
         "seed": seed,
         "limit_s": f"{seconds:g}",
         "relative_l2": f"{metrics['relative_l2']:.3g}",
@@ -147,6 +150,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["trained"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--constraints")
     parser.add_argument("--add", action="store_true")
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--picture", action="store_true")
@@ -170,7 +174,7 @@ def main() -> None:
                         "limit_s": f"{given.seconds:g}",
                     }
                     watch = Watch(problem, line) if given.trace else None
-                    found = row(problem, recipe, seed, given.seconds, watch)
+                    found = row(problem, recipe, seed, given.seconds, given.constraints, watch)
                     print(found, flush=True)
                     writer.writerow(found)
                     file.flush()

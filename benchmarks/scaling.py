@@ -1,7 +1,7 @@
 """How work grows with processes and subdomains, measured on the cores there are, and what that predicts for other machines.
 
     python benchmarks/scaling.py measure      # results/scaling.csv: solves and maps by 1 and 2 processes
-    python benchmarks/scaling.py measure solves     # only these lines of it: solves, speeds, maps or shared
+    python benchmarks/scaling.py measure solves     # only these lines of it: solves, coupled, speeds, maps or shared
     python benchmarks/scaling.py predict      # results/scaling_predicted.csv: from those, and the machines named here
 
 Measured are processor seconds, of the process that used most of them, and bytes sent: others on the machine do not matter to
@@ -38,6 +38,12 @@ GRIDS = {
     2: ((8, 8), (16, 8), (16, 16), (32, 32)),
 }  # boxes along both axes, by processes
 MODES = 10
+COUPLED = {
+    "fbpinn 8x8 series": ((8, 8), "fbpinn", "default", None),
+    "xpinn 16x16 series": ((16, 16), "xpinn", "default", None),
+    "fbpinn 4x4 networks": ((4, 4), "fbpinn", "adam", 20),
+    "xpinn 4x4 networks": ((4, 4), "xpinn", "adam", 20),
+}  # boxes, coupling, recipe and steps of the other couplings
 SIDES = (1024, 2048)  # of the maps
 SHARED_SIDE = 2048  # of the map that processes share
 DAY_S = 86400.0
@@ -51,6 +57,7 @@ def measure(which: Sequence[str] = ()) -> None:
     known = {line["case"]: line for line in read(MEASURED)} if MEASURED.exists() else {}
     parts = {
         "solves": [lambda n=n: solved(n) for n in GRIDS],
+        "coupled": [lambda name=name: coupled(name) for name in COUPLED],
         "speeds": [speeds],
         "maps": [lambda n=n: [mapped(n)] for n in SIDES],
         "shared": [shared_map],
@@ -133,6 +140,57 @@ def worker() -> None:
             figures = {"processor_s": round(took, 3), "series_s": round(series[0], 3), "bytes": ranks.sent - before}
             lines.append({**figures, **{name: found.metrics[name] for name in ("relative_l2", "heldout_residual")}})
     print(json.dumps(lines[1:]))
+
+
+def coupled(name: str) -> list[dict[str, Any]]:
+    """Solve under windows or XPINN by one process and by two, and compare their iterations and fields."""
+    counts = COUPLED[name][0]
+    lines: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for processes in (1, 2):
+            each = started(processes, "coupled-worker", folder, name)
+            longest = max(each, key=lambda one: float(one["processor_s"]))
+            lines.append(
+                {
+                    "case": f"{name} by {processes}",
+                    "boxes": math.prod(counts),
+                    "processes": processes,
+                    "processor_s": longest["processor_s"],
+                    "bytes": max(one["bytes"] for one in each),
+                    "megabytes": round(max(one["bytes"] for one in each) / 1e6, 4),
+                    "iterations": each[0]["iterations"],
+                    "relative_l2": each[0]["relative_l2"],
+                    "what": "one solve: processor seconds, bytes sent; of the process with most",
+                }
+            )
+        one, two = (np.load(f"{folder}/{processes}.npy") for processes in (1, 2))
+    lines[1]["difference"] = float(np.linalg.norm(two - one) / np.linalg.norm(one))
+    lines[1]["speed_up"] = round(lines[0]["processor_s"] / lines[1]["processor_s"], 3)
+    return lines
+
+
+def coupled_worker(folder: str, name: str) -> None:
+    """Solve as one of the processes, after a small solve that loads what is needed; keep values, and print figures."""
+    import torch
+
+    from cpikan.learning.solver import SolveSettings, solve
+    from cpikan.learning.subdomains import Subdomains
+    from cpikan.streaming.ranks import ranks_here
+
+    counts, coupling, recipe, steps = COUPLED[name]
+    with ranks_here() as ranks:
+        for size, most in (((2, 2), 3), (counts, steps)):
+            before, begun = ranks.sent, time.process_time()
+            cut = Subdomains(size, coupling, modes=MODES if recipe == "default" else None)
+            settings = SolveSettings(seconds=1e5, steps=steps and most, subdomains=cut, ranks=ranks)
+            found = solve("poisson-2d", recipe=recipe, settings=settings)
+            took = time.process_time() - begun
+        sent = ranks.sent - before
+        if ranks.rank == 0:
+            at = torch.rand(2000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+            np.save(f"{folder}/{ranks.size}.npy", found(at))
+    figures = {"processor_s": round(took, 3), "bytes": sent, "iterations": found.metrics["iterations"]}
+    print(json.dumps({**figures, "relative_l2": found.metrics["relative_l2"]}))
 
 
 def shared_map() -> list[dict[str, Any]]:
@@ -428,13 +486,14 @@ def write(path: Path, lines: Sequence[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("measure", "predict", "worker", "map-worker"))
-    parser.add_argument("more", nargs="*", help="parts to measure; the folder of a map")
+    parser.add_argument("what", choices=("measure", "predict", "worker", "coupled-worker", "map-worker"))
+    parser.add_argument("more", nargs="*", help="parts to measure; the folder of a map or solve")
     given = parser.parse_args()
     {
         "measure": measure,
         "predict": lambda _: predict(),
         "worker": lambda _: worker(),
+        "coupled-worker": lambda m: coupled_worker(*m),
         "map-worker": lambda m: map_worker(*m),
     }[given.what](given.more)
 

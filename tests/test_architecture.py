@@ -50,9 +50,11 @@ FLOORS = {  # docs: the house; a module imports from its own floor or below
     "pipeline": 7,
     "report": 8,
     "viewer": 8,
+    "doctor": 8,
     "pipeline.jobs": 9,  # a job also writes the report
-    "cli": 10,
-    "__main__": 11,
+    "fleet": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 INNER_FLOORS = {  # the same inside a room
     "pipeline": {"stacks": 0, "maps": 1, "simulation": 1, "reconstruction": 2, "training": 3, "jobs": 4},

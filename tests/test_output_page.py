@@ -77,8 +77,17 @@ def test_every_key_of_the_other_verbs_is_explained(wafer_folder, tmp_path, capsy
             "--steps",
             "2",
         ],
+        ["batch", str(wafer_folder), "-o", str(tmp_path / "batch"), "--workers", "0"],
         ["simulate", str(tmp_path / "sim"), "--shape", "24x24", "--frames", "4", "--wavelength", "632.8nm"],
     ]
     for verb in verbs:
         assert main([*verb, "--json"]) == 0
         assert _unexplained(json.loads(capsys.readouterr().out)) == set(), verb[0]
+
+
+def test_every_key_of_the_doctor_is_explained(capsys, tmp_path):
+    assert main(["doctor", "--folder", str(tmp_path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    for finding in told["findings"]:  # names of packages and of variables are data
+        finding["figures"] = dict.fromkeys(finding["figures"])
+    assert _unexplained(told) == set()

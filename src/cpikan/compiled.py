@@ -76,6 +76,16 @@ def _tell_once() -> None:
         tell()
 
 
+def cache_folder() -> Path | None:
+    """Find the folder that keeps compiled kernels, made where it is not there; None where no place can be written to."""
+    try:
+        locator = _CacheImpl(_tell_once).locator
+        locator.ensure_cache_path()
+        return Path(locator.get_cache_path())
+    except (RuntimeError, OSError):
+        return None
+
+
 class _PrivateLocator(UserWideCacheLocator):
     """A folder of this user alone among temporary files: code is loaded from it, so nobody else may write there."""
 

@@ -19,6 +19,10 @@ class ResumeError(InputError):
     """The state on disk does not belong to the run that was asked for."""
 
 
+class Busy(InputError):
+    """Another run has the output at the moment: later it may be free."""
+
+
 class NothingMeasured(InputError):
     """The frames were read to their end and gave no height of any pixel."""
 

@@ -128,14 +128,15 @@ def test_a_coarse_level_keeps_iterations_flat():
     """From 2 x 2 to 8 x 8 boxes: at most half as many again with it, several times as many without."""
     taken = {}
     for n in (2, 8):
-        system, coarse, _ = interfaces(n, modes=5)
-        for variant, space in (("multiplicative", coarse), ("restricted", coarse), ("additive", None)):
-            taken[n, variant] = (
-                Schwarz(system.rows, system.right, system.parts, variant, space).solve(1e-6, 100).iterations
+        system, coarse, _ = interfaces(n, modes=6)
+        for variant, space in (*((name, coarse) for name in VARIANTS), ("alone", None)):
+            method = Schwarz(
+                system.rows, system.right, system.parts, "additive" if variant == "alone" else variant, space
             )
-    for variant in ("multiplicative", "restricted"):
+            taken[n, variant] = method.solve(1e-6, 100).iterations
+    for variant in VARIANTS:
         assert taken[8, variant] <= 1.5 * taken[2, variant]
-    assert taken[8, "additive"] > 4 * taken[2, "additive"]
+    assert taken[8, "alone"] > 4 * taken[2, "alone"]
 
 
 @pytest.mark.parametrize(
@@ -170,22 +171,23 @@ def test_boxes_of_one_shape_are_factored_once():
     assert sizes[-1] == 4
 
 
-def test_coarse_functions_hold_cubics():
-    """x^3 y, given by its values and slopes at the corners of boxes."""
+@pytest.mark.parametrize(("modes", "known"), [(5, 2), (7, 3)])
+def test_coarse_functions_hold_cubics_and_quintics(modes, known):
+    """x^p y with p = 3 or 5, given by its derivatives along each axis at the corners of boxes."""
     partition = Subdomains(3, "cpinn").partition(problem_named("poisson-2d"))
-    space = CoarseSpace(partition, (5, 5), 1)
-    ends = np.linspace(0, 1, 4)
+    space = CoarseSpace(partition, (modes, modes), 1)
+    power, step = 2 * known - 1, 0.5 / 3  # slopes are counted in half a box
+    along = [np.polynomial.Polynomial(np.eye(power + 1)[power]), np.polynomial.Polynomial([0, 1])]
     table = np.zeros(space.size)
-    step = 0.5 / 3  # slopes are counted in half a box
-    for i, x in enumerate(ends):
-        for j, y in enumerate(ends):
-            first = 4 * (4 * i + j)
-            table[first : first + 4] = [x**3 * y, 3 * x**2 * y * step, x**3 * step, 3 * x**2 * step**2]
+    for place, (i, j) in enumerate(np.ndindex(4, 4)):
+        for orders in np.ndindex(known, known):
+            derived = [one.deriv(k)(at / 3) * step**k for one, k, at in zip(along, orders, (i, j), strict=True)]
+            table[known**2 * place + orders[0] + known * orders[1]] = derived[0] * derived[1]
     box = 4  # the middle one
-    series = (space.coefficients[box] @ table[space.index[box]]).reshape(5, 5)
+    series = (space.coefficients[box] @ table[space.index[box]]).reshape(modes, modes)
     u, v = np.random.default_rng(0).uniform(-1, 1, (2, 9))
     values = np.polynomial.chebyshev.chebval2d(u, v, series)
-    np.testing.assert_allclose(values, (0.5 + step * u) ** 3 * (0.5 + step * v), rtol=1e-12)
+    np.testing.assert_allclose(values, (0.5 + step * u) ** power * (0.5 + step * v), rtol=1e-12)
 
 
 def test_it_solves_on_subdomains():

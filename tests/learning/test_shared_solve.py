@@ -85,11 +85,25 @@ def test_a_boundary_that_cuts_subdomains():
     same("poisson-disc", [2], 4, 3, 3, coupling="cpinn")
 
 
-def solved(problem, size, **settings):
+def solved(problem, size, recipe="default", **settings):
     def work(ranks):
-        return solve(problem, settings=SolveSettings(ranks=ranks, **settings))
+        return solve(problem, recipe=recipe, settings=SolveSettings(ranks=ranks, **settings))
 
     return together(size, work)
+
+
+@pytest.mark.parametrize(("problem", "counts", "modes"), [("poisson-1d", (4,), 10), ("poisson-2d", (4, 2), 5)])
+def test_levels_of_windows(problem, counts, modes):
+    """Coefficients are not unique, as levels say some things twice; the field and its judgement are."""
+    cut = Subdomains(counts, levels=2, modes=modes)
+    alone = solve(problem, settings=SolveSettings(subdomains=cut))
+    x = points_of(problem_named(problem))[::37]
+    wanted = evaluate(alone.field, x)
+    for one in solved(problem, 2, subdomains=cut):
+        assert float((evaluate(one.field, x) - wanted).norm() / wanted.norm()) <= 1e-8
+        assert one.metrics["iterations"] == alone.metrics["iterations"]
+        assert one.metrics["heldout_residual"] == pytest.approx(alone.metrics["heldout_residual"], rel=1e-5)
+        assert one.trust == alone.trust
 
 
 def test_what_cannot_be_shared_is_refused():
@@ -97,8 +111,8 @@ def test_what_cannot_be_shared_is_refused():
         solved("poisson-2d", 5, subdomains="2x2")
     with pytest.raises(InputError, match="2 processes for poisson-2d in one piece: give --subdomains"):
         solved("poisson-2d", 2)
-    with pytest.raises(InputError, match="2 levels of subdomains for 2 processes"):
-        solved("poisson-2d", 2, subdomains=Subdomains((4, 4), levels=2))
+    with pytest.raises(InputError, match="networks on 2 levels of subdomains for 2 processes"):
+        solved("poisson-2d", 2, recipe="adam", subdomains=Subdomains((4, 4), levels=2))
 
 
 def test_processes_with_other_plans_are_told_apart():

@@ -116,6 +116,34 @@ def test_the_form_that_held_the_conditions_is_the_one_that_is_loaded(tmp_path):
         assert np.array_equal(load_solution(tmp_path / "s", swing)(x), one(x))
 
 
+def test_a_form_that_is_even_or_odd_is_saved_loaded_and_refused_where_it_does_not_fit(tmp_path):
+    small = dataclasses.replace(RECIPES["trained"], hidden=(6, 6), degree=3, wider_s=None)
+    given = SolveSettings(1e4, steps=12, constraints="symmetric")
+    one = solve("helmholtz-2d-1-4", recipe=small, settings=given)
+    one.save(tmp_path / "s")
+    x = np.random.default_rng(1).uniform(-1, 1, (40, 2))
+    assert np.array_equal(load_solution(tmp_path / "s")(x), one(x))
+    assert np.allclose(one(x), -one(x * [1, -1]), atol=1e-12)
+    # a quarter of the waves for the same network, so that the same steps get further
+    other = solve("helmholtz-2d-1-4", recipe=small, settings=dataclasses.replace(given, constraints="exact"))
+    assert one.metrics["relative_l2"] < 0.3 * other.metrics["relative_l2"]
+    again = dataclasses.replace(given, steps=1, start_from=one)
+    begun = solve("helmholtz-2d-1-4", recipe=dataclasses.replace(small, stages=()), settings=again)
+    assert np.array_equal(begun(x), one(x))
+    for posed, more, message in (
+        ("poisson-2d", {"start_from": one}, "not even or odd alike by their forms: give constraints exact in both"),
+        ("helmholtz-2d-1-4", {"constraints": "exact", "start_from": one}, "not even or odd alike"),
+        ("helmholtz-2d-1-4", {"subdomains": "2x1"}, "constraints symmetric with subdomains"),
+        ("bar", {}, "bar has nothing that is even or odd about the middle of a box"),
+        ("helmholtz-2d-1-4", {"constraints": None, "correct": one}, "slopes, periods or symmetries by functions"),
+    ):
+        with pytest.raises(InputError, match=message):
+            solve(bar() if posed == "bar" else posed, recipe=small, settings=dataclasses.replace(given, **more))
+    field = cpikan.ScaledCPIKAN([2, 4, 1], 3, ([-1, -1], [1, 1]))
+    with pytest.raises(InputError, match="constraints symmetric with a field of yours"):
+        solve("helmholtz-2d-1-4", field, recipe=small, settings=given)
+
+
 def module():
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))

@@ -131,7 +131,12 @@ def test_what_cannot_be_taken_over_is_told():
             "holds values by its form, and this solve of poisson-2d does not: give recipe trained",
         ),
         ("poisson-2d", EXACT, plane, "does not hold values by its form, and this solve of poisson-2d does: give"),
-        ("helmholtz-1d", PLAIN, marched, "the solution of helmholtz-1d is a Linear, which is not trained: start from"),
+        (
+            "helmholtz-1d",
+            PLAIN,
+            marched,
+            "the solution of helmholtz-1d is a Linear, which is no single network: start from",
+        ),
         ("helmholtz-1d", PLAIN, 3, "start_from is 3: give a Solution, or the path"),
         ("helmholtz-1d", PLAIN, "/nowhere/at/all", "no file /nowhere/at/all.json"),
     ):

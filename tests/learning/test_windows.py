@@ -23,11 +23,12 @@ from cpikan.learning.stop_reason import StopReason
 from cpikan.learning.strategies.fronts import fronts_of, merged
 from cpikan.learning.strategies.line_series import line_series
 from cpikan.learning.strategies.window import Window
-from cpikan.learning.strategies.windows import Windows
+from cpikan.learning.strategies.windows import Windows, can_window
+from cpikan.learning.trained import nodes_within
 from cpikan.physics.catalogue import problem
 from cpikan.physics.evolution import evolution
 from cpikan.physics.exact_conditions import with_exact_conditions
-from cpikan.physics.problem import Problem, initial, periodic
+from cpikan.physics.problem import Problem, initial, neumann, periodic
 from cpikan.physics.regions import box
 from cpikan.streaming.events import Cancelled
 from heard_events import Heard
@@ -356,6 +357,87 @@ def test_a_window_at_its_goal_early_is_followed_by_a_longer_one():
     state = strategy.step(run, strategy.init(run))
     assert state["now"] == 0.75
     assert state["length"] == 1.5
+
+
+def test_a_window_that_crawls_is_left_as_it_is():
+    """What gets better by less than the factor in a hundred steps, and here nothing could, ends after these."""
+    run = Runner(problem(NAME), Budget(1e4))
+    strategy = dataclasses.replace(SMALL, first=1.0, steps=130, goal=0.0, failed=1e9, crawl=1e9)
+    state = strategy.step(run, strategy.init(run))
+    assert state["windows"][0]["steps"] == 101
+    run = Runner(problem(NAME), Budget(1e4))
+    state = dataclasses.replace(strategy, crawl=1.0, steps=105).step(run, strategy.init(run))
+    assert state["windows"][0]["steps"] == 105
+
+
+def test_the_whole_is_tried_and_cut_into_windows_where_it_fails():
+    strategy = dataclasses.replace(SMALL, steps=1, first=0.25, failed=1e9, whole=0.03)
+    run = Runner(problem("burgers"), Budget(1e4))
+    state = strategy.init(run)
+    assert state["length"] == 1.0
+    state = strategy.step(run, state)
+    assert (state["length"], state["windows"]) == (0.25, [])
+    assert strategy.step(run, state)["now"] == 0.25  # where another limit holds
+    # not where there is no time for the first steps of four more, each of which takes a twentieth of it
+    clock = iter(np.arange(0.0, 10.0, 0.05))
+    run = Runner(problem("burgers"), Budget(1.0))
+    run._clock = lambda: float(next(clock))
+    run.started = 0.0
+    assert len(strategy.step(run, {"now": 0.0, "length": 1.0, "windows": []})["windows"]) == 1
+
+
+def test_networks_are_narrower_for_a_shorter_time():
+    assert nodes_within((12, 12), 60.0, 60.0) == nodes_within((12, 12), 900.0, 60.0) == (12, 12)
+    # steps take the sixth power of the nodes: in a ninth of the time 12 / 9^(1/6) = 8.3
+    assert nodes_within((12, 12), 60.0 / 9, 60.0) == (8, 8)
+    assert nodes_within((12, 12), 1e-6, 60.0) == nodes_within((12, 12), -0.1, 60.0) == (4, 4)
+    assert nodes_within((3, 12), 1e-6, 60.0) == (3, 4)
+    longer = RECIPES["trained"].within(600.0)
+    assert longer.evolving is not None
+    assert (longer.evolving.hidden, longer.evolving.hidden_s) == (longer.hidden, 600.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "serves"),
+    [
+        ("burgers", True),
+        ("allen-cahn", True),
+        (NAME, True),
+        ("kovasznay", False),
+        ("wave", False),
+        ("diffusion-inverse", False),
+    ],
+)
+def test_windows_serve_what_evolves_along_one_axis(name, serves):
+    assert can_window(problem(name)) is serves
+
+
+def test_trained_marches_what_evolves():
+    """In windows where one network fails; as one network where something is asked for that is of one alone."""
+    small = dataclasses.replace(RECIPES["trained"], hidden=(4, 4), degree=3)
+    own = dataclasses.replace(SMALL, first=0.25, steps=1, failed=1e9, whole=0.03)
+    recipe = dataclasses.replace(small, evolving=own)
+    found = solve("burgers", recipe=recipe, settings=SolveSettings(1e4, steps=8))
+    assert isinstance(found.field, TimeWindows)
+    assert found.metrics["windows"][0]["end"] <= 0.25
+    alone = solve("burgers", recipe=recipe, settings=SolveSettings(1e4, steps=2, points=Points(60, 20)))
+    assert not isinstance(alone.field, TimeWindows)
+    steady = solve("poisson-2d", recipe=recipe, settings=SolveSettings(1e4, steps=1))
+    assert "windows" not in steady.metrics
+
+
+def test_a_tail_at_an_end_asks_for_no_layer():
+    """A slope of 1e-4 of the largest at an end that asks for none is nothing to be resolved, whatever the values there."""
+    region = box([-1.0, 0.0], [1.0, 1.0], ["x", "t"])
+
+    def start(x):
+        return torch.exp(-((x[..., 0] / 0.3) ** 2))  # slope 3e-4 of its largest at the ends, where it is 1.5e-5
+
+    def residual(u, x):
+        return u.gradient[..., 0, 1] - u.second[..., 0, 0]
+
+    one = Problem("heat", region, residual, [initial(start), neumann(0.0, ["x=min"]), neumann(0.0, ["x=max"])])
+    assert Window(one, evolution(one), None, 0.0, 0.1).starting_fronts() == []
 
 
 @pytest.mark.parametrize("name", ["kovasznay", "wave", "diffusion-inverse"])

@@ -12,7 +12,7 @@ import pytest
 
 from cpikan.streaming import events as module
 from cpikan.streaming.engine import split_bands, stream
-from cpikan.streaming.events import SILENT, Cancelled, Progress, ProgressLine, as_events, note, report
+from cpikan.streaming.events import SILENT, Cancelled, Progress, ProgressLine, as_events, hint, note, report
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
 
 
@@ -50,6 +50,7 @@ class Heard:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
+    monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(module, "anonymous_mib", lambda: 123.4)
     return clock
@@ -77,7 +78,7 @@ def shown(clock, monkeypatch, line_of, *calls):
 
 def test_the_line_tells_share_rate_time_left_and_memory(clock, monkeypatch):
     calls = [(0, ("demodulate", 0, 100e6), {}), (5.0, ("demodulate", 25e6, 100e6), {})]
-    text = "demodulate [#####...............]  25%     5.0 MPix/s, 0:15 left, memory 123 MiB"
+    text = "frames to phases [#####...............]  25%     5.0 MPix/s, 0:15 left, memory 123 MiB"
     assert shown(clock, monkeypatch, ProgressLine, *calls) == text
 
 
@@ -106,14 +107,35 @@ def test_a_stage_that_begins_anew_has_its_own_clock(clock, monkeypatch):
         (0, ("second", 0, 8e6), {}),
         (1.9, ("second", 4e6, 8e6), {}),  # too short to be shown
     ]
-    assert shown(clock, monkeypatch, ProgressLine, *calls).startswith("first [####################] 100%")
+    assert shown(clock, monkeypatch, ProgressLine, *calls) == "second ..."
+    assert "first [####################] 100%" in sys.stderr.getvalue()
     again = [*calls[:2], (1.0, ("first", 0, 8e6), {}), (2.0, ("first", 4e6, 8e6), {})]
     assert "50%     2.0 MPix/s, 0:02 left" in shown(clock, monkeypatch, ProgressLine, *again)
 
 
 def test_short_runs_stay_silent(clock, monkeypatch):
-    for stderr in (io.StringIO(), Terminal()):
-        assert run(clock, 1.9, stderr=stderr, monkeypatch=monkeypatch) == ""
+    assert run(clock, 1.9, stderr=io.StringIO(), monkeypatch=monkeypatch) == ""
+
+
+def test_what_goes_on_is_seen_at_once_in_a_terminal_and_leaves_no_trace_of_a_short_stage(clock, monkeypatch):
+    text = run(clock, 1.9, stderr=Terminal(), monkeypatch=monkeypatch)
+    assert text == "\rrows ...\x1b[K\r\x1b[K"
+
+
+def test_a_hint_is_for_a_terminal_alone(monkeypatch):
+    for stderr, told in ((io.StringIO(), ""), (Terminal(), "\rsteps of the frames ...\x1b[K\r\x1b[K")):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        line = ProgressLine()
+        hint(line, "steps of the frames")
+        line.close()
+        hint(SILENT, "nobody hears this")
+        assert stderr.getvalue() == told
+
+
+def test_a_line_is_never_longer_than_the_terminal(clock, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    text = run(clock, 10, stderr=Terminal(), monkeypatch=monkeypatch)
+    assert max(len(line.removesuffix("\n").removesuffix("\x1b[K")) for line in text.split("\r")) < 40
 
 
 def test_without_a_terminal_plain_lines_come_now_and_then(clock, monkeypatch):

@@ -5,118 +5,20 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from viewed_map import DEPTH, SCRATCH_ROW, heights_of, write_map
+from pages import colour_at, loaded, needs_browser, point_at, read_under, until
+from viewed_map import DEPTH, SCRATCH_ROW, write_map
 
 import cpikan
-from cpikan.pipeline.maps.height_map import open_height_map
 from cpikan.viewer.exhibit import Exhibit
 from cpikan.viewer.export import export_page
 from cpikan.viewer.server import ViewServer
 
-CHROMIUM = shutil.which("chromium")
 SOURCE = Path(__file__).parents[2] / "viewer"
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def heights() -> np.ndarray:
-    return heights_of()
-
-
-@pytest.fixture(scope="module")
-def served(heights: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewServer]:
-    folder = tmp_path_factory.mktemp("view")
-    paths = [write_map(folder / "one.npy", heights), write_map(folder / "two.npy", heights - np.float32(3))]
-    server = ViewServer([Exhibit(open_height_map(path)) for path in paths])
-    server.start()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def alone(heights: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewServer]:
-    path = write_map(tmp_path_factory.mktemp("view") / "one.npy", heights, pixel_um=None)
-    server = ViewServer([Exhibit(open_height_map(path))])
-    server.start()
-    yield server
-    server.close()
-
-
-def until(page: Any, true: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, (
-            f"not within {seconds} s: {page.text_content('#notice')} {page.text_content('#readout')}"
-        )
-        page.wait_for_timeout(30)
-
-
-def loaded(page: Any) -> None:
-    script = "() => !!(window.cpikan && window.cpikan.state.loaded && window.cpikan.state.range[1] !== 1)"
-    until(page, lambda: bool(page.evaluate(script)))
-
-
-@pytest.fixture
-def page(browser: Any, alone: ViewServer) -> Iterator[Any]:
-    page = browser.new_page(viewport={"width": 1280, "height": 800}, locale="en-US")
-    failures: list[str] = []
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    page.goto(alone.address)
-    loaded(page)
-    yield page
-    page.close()
-    assert failures == []
-
-
-def point_at(page: Any, y: float, x: float) -> tuple[float, float]:
-    """Find where on the page a pixel of the map is."""
-    script = """([y, x]) => {
-        const pane = window.cpikan.state.panes[0], box = pane.element.getBoundingClientRect();
-        const image = pane.viewer.world.getItemAt(0);
-        const at = image.imageToViewerElementCoordinates({x, y, __proto__: pane.viewer.viewport.getCenter().__proto__});
-        return [box.left + at.x, box.top + at.y];
-    }"""
-    left, top = page.evaluate(script, [y, x])
-    return float(left), float(top)
-
-
-def read_under(page: Any, place: tuple[float, float]) -> tuple[int, int, str]:
-    page.mouse.move(place[0], place[1])
-    pattern = re.compile(r"y (\d+)  x (\d+)   (.+)")
-    until(page, lambda: pattern.search(page.text_content("#readout") or "") is not None)
-    page.wait_for_timeout(150)
-    found = pattern.search(page.text_content("#readout"))
-    assert found is not None
-    return int(found[1]), int(found[2]), found[3]
-
-
-def colour_at(page: Any, place: tuple[float, float]) -> list[int]:
-    script = """([left, top]) => {
-        const canvas = window.cpikan.state.panes[0].picture(), box = canvas.getBoundingClientRect();
-        const copy = document.createElement('canvas'); copy.width = canvas.width; copy.height = canvas.height;
-        const context = copy.getContext('2d'); context.drawImage(canvas, 0, 0);
-        return [...context.getImageData(Math.floor(left - box.left), Math.floor(top - box.top), 1, 1).data];
-    }"""
-    return [int(part) for part in page.evaluate(script, list(place))]
 
 
 @needs_browser
@@ -257,7 +159,7 @@ def test_an_export_opens_from_disk_and_reads_the_folder_that_is_picked(
     browser: Any, heights: np.ndarray, tmp_path: Path
 ) -> None:
     path = write_map(tmp_path / "one.npy", heights)
-    export_page([Exhibit(open_height_map(path))], tmp_path / "page")
+    export_page([Exhibit.open(path)], tmp_path / "page")
     page = browser.new_page(viewport={"width": 1280, "height": 800}, locale="en-US")
     page.goto((tmp_path / "page" / "index.html").as_uri())
     until(page, lambda: page.evaluate("() => !!window.cpikan && window.cpikan.state.range[1] !== 1"))

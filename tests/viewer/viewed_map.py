@@ -21,7 +21,7 @@ def heights_of(shape: tuple[int, int] = (1200, 1500), seed: int = 0) -> np.ndarr
     return heights.astype(np.float32)
 
 
-def write_map(path: Path, heights: np.ndarray, pixel_um: float | None = 5.0) -> Path:
+def write_map(path: Path, heights: np.ndarray, pixel_um: float | list[float] | None = 5.0) -> Path:
     """Write heights with sigma, flags and a document."""
     np.save(path, heights)
     np.save(path.with_suffix(".sigma.npy"), np.where(np.isnan(heights), np.nan, 0.5).astype(np.float32))

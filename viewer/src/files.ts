@@ -18,3 +18,15 @@ export function npyOf(values: Float32Array, shape: [number, number]): Blob {
     head[head.length - 1] = 0x0a;
     return new Blob([head, values.buffer as ArrayBuffer]);
 }
+
+// A table of the same: a row of pixels a line, empty where nothing was measured; columns are named by their number.
+export function csvTableOf(values: Float32Array, shape: [number, number], from: { top: number; left: number }, unit: string): Blob {
+    const [height, width] = shape;
+    const names = Array.from({ length: width }, (_, x) => from.left + x);
+    const lines = [`row\\column (${unit || "1"}),${names.join(",")}`];
+    for (let y = 0; y < height; y++) {
+        const row = values.subarray(y * width, (y + 1) * width);
+        lines.push(`${from.top + y},${Array.from(row, (value) => (Number.isFinite(value) ? +value.toPrecision(9) : "")).join(",")}`);
+    }
+    return new Blob([`${lines.join("\n")}\n`], { type: "text/csv" });
+}

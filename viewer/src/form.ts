@@ -19,9 +19,10 @@ for (let degree = 0; degree <= 4; degree++) {
 
 export const NO_FORM = new Float32Array(MONOMIALS.length);
 
-// Coordinates of pixels of the finest level: from the centre, in units of half the longer side.
-export function unitOf(shape: [number, number]): { x: number; y: number; scale: number } {
-    return { x: shape[1] / 2, y: shape[0] / 2, scale: Math.max(...shape) / 2 };
+// Coordinates of pixels of the finest level: from the centre, in units of half the longer side of the map as it is drawn.
+export function unitOf(shape: [number, number], aspect: number): { x: number; y: number; scaleX: number; scaleY: number } {
+    const scale = Math.max(shape[0] * aspect, shape[1]) / 2;
+    return { x: shape[1] / 2, y: shape[0] / 2, scaleX: scale, scaleY: scale / aspect };
 }
 
 export function valueOf(form: Float32Array | Float64Array, u: number, v: number): number {
@@ -65,10 +66,11 @@ export function fitForm(
     names: string[],
     level: { shape: [number, number]; values: Float32Array },
     full: [number, number],
+    aspect: number,
 ): Float64Array {
     const terms = names.flatMap((name) => FORMS[name]);
     const [height, width] = level.shape;
-    const { x: centreX, y: centreY, scale } = unitOf(full);
+    const { x: centreX, y: centreY, scaleX, scaleY } = unitOf(full, aspect);
     const stepY = 2 ** Math.round(Math.log2(full[0] / height));
     const stepX = 2 ** Math.round(Math.log2(full[1] / width));
     const n = terms.length;
@@ -76,13 +78,13 @@ export function fitForm(
     const right = new Array<number>(n).fill(0);
     const row = new Array<number>(n);
     for (let y = 0; y < height; y++) {
-        const v = (Math.min((y + 0.5) * stepY, full[0]) - centreY) / scale;
+        const v = (Math.min((y + 0.5) * stepY, full[0]) - centreY) / scaleY;
         for (let x = 0; x < width; x++) {
             const value = level.values[y * width + x];
             if (!Number.isFinite(value)) {
                 continue;
             }
-            const u = (Math.min((x + 0.5) * stepX, full[1]) - centreX) / scale;
+            const u = (Math.min((x + 0.5) * stepX, full[1]) - centreX) / scaleX;
             for (let k = 0; k < n; k++) {
                 row[k] = terms[k].reduce((sum, [c, i, j]) => sum + c * u ** i * v ** j, 0);
             }

@@ -2,19 +2,23 @@
 
 import OpenSeadragon from "openseadragon";
 
-import { CanvasDrawer, WebglDrawer } from "./drawers";
-import { type Point, svgPart } from "./profile";
+import { CanvasDrawer } from "./canvas_drawer";
+import { svgPart } from "./elements";
+import { drawMark, drawScaleBar, type Mark, type Place } from "./marks";
+import type { Point } from "./profile";
 import type { Shading } from "./shading";
 import { type Shown, sourceOf } from "./source";
+import type { Box } from "./tiles";
+import { WebglDrawer } from "./webgl_drawer";
 
 let opened = 0; // sources are told apart in the cache by it
-
-export type Mark = { kind: "line"; from: Point; to: Point } | { kind: "circle"; from: Point; to: Point };
 
 export class Pane {
     readonly element = document.createElement("div");
     readonly viewer: OpenSeadragon.Viewer;
-    mark: Mark | null = null;
+    marks: () => Mark[] = () => [];
+    grid: (place: Place) => SVGElement[] = () => [];
+    private aspect = 1;
     private readonly overlay = svgPart("svg", { "aria-hidden": "true" }) as SVGSVGElement;
     private readonly caption = document.createElement("span");
 
@@ -42,12 +46,13 @@ export class Pane {
             maxZoomPixelRatio: 40,
             minZoomImageRatio: 0.5,
             visibilityRatio: 0.2,
-            imageLoaderLimit: 6,
+            imageLoaderLimit: 0, // all at once: they are asked for together
             maxImageCacheCount: 120,
             gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
             gestureSettingsTouch: { clickToZoom: false },
         } as unknown as OpenSeadragon.Options);
         (this.viewer as unknown as { shading: Shading }).shading = shading;
+        this.viewer.canvas.setAttribute("role", "application");
         this.viewer.addHandler("update-viewport", () => this.drawOverlay());
         this.viewer.addHandler("resize", () => this.drawOverlay());
     }
@@ -56,6 +61,7 @@ export class Pane {
     show(shown: Shown): void {
         const { viewport, world } = this.viewer;
         const bounds = world.getItemCount() ? viewport.getBounds(true) : null;
+        this.aspect = shown.tiles.aspect;
         this.caption.textContent = shown.less
             ? `${shown.tiles.map.name} − ${shown.less.map.name}`
             : shown.tiles.map.name;
@@ -83,20 +89,28 @@ export class Pane {
             return null;
         }
         const box = this.element.getBoundingClientRect();
-        const at = new OpenSeadragon.Point(x - box.left, y - box.top);
-        return this.viewer.world.getItemAt(0).viewerElementToImageCoordinates(at);
+        const at = this.viewer.world
+            .getItemAt(0)
+            .viewerElementToImageCoordinates(new OpenSeadragon.Point(x - box.left, y - box.top));
+        return { x: at.x, y: at.y / this.aspect };
     }
 
-    // The part of the map that is seen: left, top, right, bottom, whole pixels.
-    seen(shape: [number, number]): [number, number, number, number] {
+    // Where on the view a place in pixels of the map lies.
+    place: Place = (point) =>
+        this.viewer.world
+            .getItemAt(0)
+            .imageToViewerElementCoordinates(new OpenSeadragon.Point(point.x, point.y * this.aspect));
+
+    // The part of the map that is seen, whole pixels.
+    seen(shape: [number, number]): Box {
         const bounds = this.viewer.world.getItemAt(0).viewportToImageRectangle(this.viewer.viewport.getBounds(true));
         const clip = (value: number, most: number) => Math.min(most, Math.max(0, Math.round(value)));
-        return [
-            clip(bounds.x, shape[1]),
-            clip(bounds.y, shape[0]),
-            clip(bounds.x + bounds.width, shape[1]),
-            clip(bounds.y + bounds.height, shape[0]),
-        ];
+        return {
+            top: clip(bounds.y / this.aspect, shape[0]),
+            left: clip(bounds.x, shape[1]),
+            bottom: clip((bounds.y + bounds.height) / this.aspect, shape[0]),
+            right: clip(bounds.x + bounds.width, shape[1]),
+        };
     }
 
     get loaded(): boolean {
@@ -104,30 +118,32 @@ export class Pane {
         return world.getItemCount() > 0 && (world.getItemAt(0) as unknown as { getFullyLoaded(): boolean }).getFullyLoaded();
     }
 
+    // Move by shares of what is seen.
+    pan(x: number, y: number): void {
+        const { viewport } = this.viewer;
+        const bounds = viewport.getBounds(); // where it goes, which the last frame may not have reached
+        const centre = viewport.getCenter();
+        centre.x += x * bounds.width;
+        centre.y += y * bounds.height;
+        viewport.panTo(centre, true);
+        viewport.applyConstraints(true);
+    }
+
+    zoom(factor: number): void {
+        this.viewer.viewport.zoomBy(factor);
+        this.viewer.viewport.applyConstraints(true);
+    }
+
     drawOverlay(): void {
         this.overlay.replaceChildren();
         if (!this.viewer.world.getItemCount()) {
             return;
         }
-        const image = this.viewer.world.getItemAt(0);
-        const place = (p: Point) => image.imageToViewerElementCoordinates(new OpenSeadragon.Point(p.x, p.y));
-        if (this.mark) {
-            const [from, to] = [place(this.mark.from), place(this.mark.to)];
-            const radius = Math.hypot(to.x - from.x, to.y - from.y);
-            this.overlay.append(
-                this.mark.kind === "line"
-                    ? svgPart("line", { class: "mark", x1: from.x, y1: from.y, x2: to.x, y2: to.y })
-                    : svgPart("circle", { class: "mark", cx: from.x, cy: from.y, r: radius }),
-            );
-        }
-        const perPixel = place({ x: 1, y: 0 }).x - place({ x: 0, y: 0 }).x;
-        const wanted = 140 / perPixel;
-        const power = 10 ** Math.floor(Math.log10(wanted));
-        const length = [5, 2, 1].map((k) => k * power).find((k) => k <= wanted) ?? power;
-        const bottom = this.element.clientHeight - 14;
+        const perColumn = this.place({ x: 1, y: 0 }).x - this.place({ x: 0, y: 0 }).x;
         this.overlay.append(
-            svgPart("rect", { class: "scale-bar", x: 12, y: bottom, width: length * perPixel, height: 5 }),
-            svgPart("text", { class: "scale-bar", x: 12, y: bottom - 6 }, this.lengthText(length)),
+            ...this.grid(this.place),
+            ...this.marks().flatMap((mark) => drawMark(mark, this.place)),
+            ...drawScaleBar(perColumn, this.element.clientHeight - 14, this.lengthText),
         );
     }
 }

@@ -1,6 +1,6 @@
 // Values along a line or a circle, at the pixels of the finest level, and their curve.
 
-import type { Tiles } from "./tiles";
+import { svgPart } from "./elements";
 
 export interface Point {
     x: number;
@@ -8,16 +8,17 @@ export interface Point {
 }
 
 export interface Sample extends Point {
-    at: number; // distance along the path, pixels
+    at: number; // distance along the path, widths of a column
     value: number;
     sigma: number;
 }
 
 const MOST = 20_000;
 
-export function linePath(from: Point, to: Point): (Point & { at: number })[] {
-    const length = Math.hypot(to.x - from.x, to.y - from.y);
-    const steps = Math.min(MOST, Math.max(1, Math.ceil(length)));
+// Rows are as high as `aspect` columns are wide.
+export function linePath(from: Point, to: Point, aspect: number): (Point & { at: number })[] {
+    const length = Math.hypot(to.x - from.x, (to.y - from.y) * aspect);
+    const steps = Math.min(MOST, Math.max(1, Math.ceil(Math.hypot(to.x - from.x, to.y - from.y))));
     return Array.from({ length: steps + 1 }, (_, i) => ({
         x: from.x + ((to.x - from.x) * i) / steps,
         y: from.y + ((to.y - from.y) * i) / steps,
@@ -25,12 +26,12 @@ export function linePath(from: Point, to: Point): (Point & { at: number })[] {
     }));
 }
 
-export function circlePath(centre: Point, radius: number): (Point & { at: number })[] {
+export function circlePath(centre: Point, radius: number, aspect: number): (Point & { at: number })[] {
     const length = 2 * Math.PI * radius;
     const steps = Math.min(MOST, Math.max(8, Math.ceil(length)));
     return Array.from({ length: steps + 1 }, (_, i) => {
         const angle = (2 * Math.PI * i) / steps;
-        return { x: centre.x + radius * Math.cos(angle), y: centre.y - radius * Math.sin(angle), at: (length * i) / steps };
+        return { x: centre.x + radius * Math.cos(angle), y: centre.y - (radius * Math.sin(angle)) / aspect, at: (length * i) / steps };
     });
 }
 
@@ -44,10 +45,6 @@ export async function samplesOf(
     return Promise.all(
         inside.map(async (point) => ({ ...point, ...(await read(Math.floor(point.y), Math.floor(point.x))) })),
     );
-}
-
-export async function sigmaAt(tiles: Tiles, y: number, x: number): Promise<number> {
-    return tiles.map.quantities.sigma_nm ? tiles.value("sigma_nm", y, x) : NaN;
 }
 
 export interface Figures {
@@ -72,21 +69,10 @@ export function figuresOf(samples: Sample[]): Figures | null {
 
 export function csvOf(samples: Sample[], unit: string, pixel: [number, number] | null): string {
     const rows = samples.map(({ at, x, y, value, sigma }) =>
-        [at.toFixed(3), Math.floor(y), Math.floor(x), value, sigma].map((n) => (Number.isNaN(n) ? "" : n)).join(","),
+        [(at * (pixel ? pixel[1] : 1)).toFixed(3), Math.floor(y), Math.floor(x), value, sigma].map((n) => (Number.isNaN(n) ? "" : n)).join(","),
     );
     const size = pixel ? `# pixel ${pixel[0]} x ${pixel[1]} um (y, x)\n` : "";
-    return `${size}distance_px,row,column,value_${unit || "1"},sigma_${unit || "1"}\n${rows.join("\n")}\n`;
-}
-
-const SVG = "http://www.w3.org/2000/svg";
-
-export function svgPart(name: string, attributes: Record<string, string | number>, text = ""): SVGElement {
-    const element = document.createElementNS(SVG, name);
-    for (const [key, value] of Object.entries(attributes)) {
-        element.setAttribute(key, String(value));
-    }
-    element.textContent = text;
-    return element;
+    return `${size}distance_${pixel ? "um" : "px"},row,column,value_${unit || "1"},sigma_${unit || "1"}\n${rows.join("\n")}\n`;
 }
 
 export function drawCurve(svg: SVGElement, samples: Sample[], unit: string, lengthText: (px: number) => string): void {

@@ -21,4 +21,6 @@ export interface TileNumbers {
     values: Float32Array;
     flags: Uint8Array | null;
     missing: string | null;
+    version: number; // grows when rows came that were not there when it was read
+    refresh: () => void; // read again where rows have come
 }

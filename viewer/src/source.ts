@@ -3,7 +3,8 @@
 import OpenSeadragon from "openseadragon";
 
 import type { TileNumbers } from "./shading";
-import { MissingTile, type Numbers, type Tiles } from "./tiles";
+import { MissingTile } from "./stores";
+import type { Numbers, Tiles } from "./tiles";
 
 export const NUMBERS = "numbers"; // the kind of data that the drawers take
 
@@ -12,13 +13,16 @@ export interface Shown {
     tiles: Tiles;
     less: Tiles | null; // shown is the difference to this map
     flags: boolean;
+    grown: () => void; // called when a tile that is drawn has more rows
 }
+
+type Content = Pick<TileNumbers, "values" | "flags" | "missing">;
 
 function floats(values: Numbers): Float32Array {
     return values instanceof Float32Array ? values : Float32Array.from(values);
 }
 
-async function numbersOf(shown: Shown, level: number, row: number, column: number): Promise<TileNumbers> {
+async function contentOf(shown: Shown, level: number, row: number, column: number): Promise<Content> {
     const { quantity, tiles, less } = shown;
     const size = tiles.map.chunk;
     try {
@@ -41,18 +45,60 @@ async function numbersOf(shown: Shown, level: number, row: number, column: numbe
     }
 }
 
+async function numbersOf(shown: Shown, level: number, row: number, column: number): Promise<TileNumbers> {
+    const { quantity, tiles, less } = shown;
+    const rowsNow = () => Math.min(tiles.rows(quantity), less ? less.rows(quantity) : Infinity);
+    let rows = rowsNow();
+    let reading = false;
+    const made: TileNumbers = {
+        ...(await contentOf(shown, level, row, column)),
+        version: 0,
+        refresh: () => {
+            const now = rowsNow();
+            if (reading || now <= rows || !(tiles.isOld(quantity, level, row, rows) || less?.isOld(quantity, level, row, rows))) {
+                return;
+            }
+            reading = true;
+            contentOf(shown, level, row, column).then(
+                (content) => {
+                    Object.assign(made, content, { version: made.version + 1 });
+                    [rows, reading] = [now, false];
+                    shown.grown();
+                },
+                () => (reading = false), // drawn anew, it is asked for anew
+            );
+        },
+    };
+    return made;
+}
+
 export function sourceOf(shown: Shown, key: string): OpenSeadragon.TileSource {
-    const { map } = shown.tiles;
+    const { map, aspect } = shown.tiles;
     const finest = map.levels.length - 1;
+    // rows that are not as high as columns are wide are drawn so
     const source = new OpenSeadragon.TileSource({
         width: map.shape[1],
-        height: map.shape[0],
-        tileSize: map.chunk,
+        height: map.shape[0] * aspect,
+        tileWidth: map.chunk,
+        tileHeight: map.chunk * aspect,
         tileOverlap: 0,
         minLevel: 0,
         maxLevel: finest,
     } as OpenSeadragon.TileSourceOptions);
     const open = source as unknown as Record<string, unknown>;
+    const tilesOf = (level: number) => map.levels[finest - level].map((side) => Math.ceil(side / map.chunk));
+    const atPoint = source.getTileAtPoint.bind(source);
+    open.full = map.shape;
+    open.aspect = aspect;
+    open.getNumTiles = (level: number) => {
+        const [rows, columns] = tilesOf(level);
+        return new OpenSeadragon.Point(columns, rows);
+    };
+    open.getTileAtPoint = (level: number, point: OpenSeadragon.Point) => {
+        const [rows, columns] = tilesOf(level);
+        const at = atPoint(level, point);
+        return new OpenSeadragon.Point(Math.min(at.x, columns - 1), Math.min(at.y, rows - 1));
+    };
     open.getTileUrl = (level: number, x: number, y: number) => `${key}/${finest - level}/${y}/${x}`;
     open.hasTransparency = () => true;
     open.downloadTileStart = (job: { tile: { level: number; x: number; y: number } } & Record<string, CallableFunction>) => {

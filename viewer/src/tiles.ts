@@ -1,4 +1,6 @@
-// Tiles of numbers: what a map is, where its tiles come from, and those that were read last.
+// Tiles of numbers: what a map is, and its tiles, of which those that were read last are kept.
+
+import { MissingTile, type Store } from "./stores";
 
 export interface Quantity {
     unit: string | null;
@@ -15,56 +17,13 @@ export interface MapEntry {
     quantities: Record<string, Quantity>;
     warnings: string[];
     summary: Record<string, unknown>;
+    done: boolean; // false while its rows are being written
 }
 
 export interface Catalogue {
     version: string;
+    token: string | null;
     maps: MapEntry[];
-}
-
-export interface Store {
-    read(path: string): Promise<ArrayBuffer>;
-}
-
-// The file does not hold it.
-export class MissingTile extends Error {}
-
-// It is somewhere, but this page cannot read it.
-export class OutOfReach extends Error {}
-
-export class HttpStore implements Store {
-    async read(path: string): Promise<ArrayBuffer> {
-        const answer = await fetch(path);
-        if (!answer.ok) {
-            throw new MissingTile(await answer.text());
-        }
-        return answer.arrayBuffer();
-    }
-}
-
-// The files of a folder that the reader of the page picked: pages opened from disk may not fetch.
-export class FolderStore implements Store {
-    constructor(private readonly files: Map<string, File>) {}
-
-    async read(path: string): Promise<ArrayBuffer> {
-        const file = this.files.get(path);
-        if (file === undefined) {
-            throw new MissingTile(`${path} is not in the folder`);
-        }
-        return file.arrayBuffer();
-    }
-}
-
-// The coarsest level, which came with the page.
-export class OverviewStore implements Store {
-    constructor(private readonly tiles: Record<string, string>) {}
-
-    async read(path: string): Promise<ArrayBuffer> {
-        if (!(path in this.tiles)) {
-            throw new OutOfReach(path);
-        }
-        return Uint8Array.from(atob(this.tiles[path]), (letter) => letter.charCodeAt(0)).buffer;
-    }
 }
 
 export type Numbers = Float32Array | Uint8Array | Int32Array;
@@ -82,8 +41,14 @@ function numbers(type: string, buffer: ArrayBuffer): Numbers {
 
 const KEPT = 96; // tiles of a megabyte
 
+interface Kept {
+    rows: number; // how many rows of the map there were when it was read
+    numbers: Promise<Numbers>;
+}
+
 export class Tiles {
-    private readonly kept = new Map<string, Promise<Numbers>>();
+    private readonly kept = new Map<string, Kept>();
+    private readonly growing = new Map<string, number>(); // rows that are there, of quantities that lack some
 
     constructor(
         readonly map: MapEntry,
@@ -91,22 +56,44 @@ export class Tiles {
         private readonly store: Store,
     ) {}
 
+    // Rows are as high as `aspect` columns are wide.
+    get aspect(): number {
+        const pixel = this.map.pixel_um;
+        return pixel ? pixel[0] / pixel[1] : 1;
+    }
+
+    // How many rows of a quantity there are.
+    rows(quantity: string): number {
+        return Math.min(this.growing.get(quantity) ?? Infinity, this.growing.get("") ?? Infinity, this.map.shape[0]);
+    }
+
+    // Learn how many rows there are; of all quantities where none is named.
+    grow(rows: number, quantity = ""): void {
+        this.growing.set(quantity, rows);
+    }
+
+    // Tell whether rows have come to a tile since it was read with `rows` of them there.
+    isOld(quantity: string, level: number, row: number, rows: number): boolean {
+        const bottom = Math.min(this.map.shape[0], (row + 1) * this.map.chunk * 2 ** level);
+        return rows < bottom && this.rows(quantity) > rows;
+    }
+
     read(quantity: string, level: number, row: number, column: number): Promise<Numbers> {
         const path = `maps/${this.number}/${quantity}/${level}/c/${row}/${column}`;
         const there = this.kept.get(path);
-        if (there !== undefined) {
-            this.kept.delete(path);
+        this.kept.delete(path);
+        if (there !== undefined && !this.isOld(quantity, level, row, there.rows)) {
             this.kept.set(path, there);
-            return there;
+            return there.numbers;
         }
         const type = this.map.quantities[quantity].type;
-        const found = this.store.read(path).then((buffer) => numbers(type, buffer));
-        found.catch(() => this.kept.delete(path));
-        this.kept.set(path, found);
+        const made = { rows: this.rows(quantity), numbers: this.store.read(path).then((buffer) => numbers(type, buffer)) };
+        made.numbers.catch(() => this.kept.delete(path));
+        this.kept.set(path, made);
         if (this.kept.size > KEPT) {
             this.kept.delete(this.kept.keys().next().value as string);
         }
-        return found;
+        return made.numbers;
     }
 
     // The pixel itself, of the finest level.
@@ -116,20 +103,49 @@ export class Tiles {
         return tile[(y % size) * size + (x % size)];
     }
 
-    // A whole level, small enough to be looked at as one array.
-    async level(quantity: string, level: number): Promise<{ shape: [number, number]; values: Float32Array }> {
-        const [height, width] = this.map.levels[level];
+    // A part of a level as one array: rows [top, bottom), columns [left, right). What the file has lost is NaN.
+    async part(quantity: string, level: number, box: Box): Promise<Part> {
+        const { top, left, bottom, right } = box;
+        const width = right - left;
+        const values = new Float32Array((bottom - top) * width).fill(NaN);
         const size = this.map.chunk;
-        const values = new Float32Array(height * width);
-        for (let row = 0; row * size < height; row++) {
-            for (let column = 0; column * size < width; column++) {
-                const tile = await this.read(quantity, level, row, column);
-                const right = Math.min(size, width - column * size);
-                for (let y = 0; y < Math.min(size, height - row * size); y++) {
-                    values.set(tile.subarray(y * size, y * size + right), (row * size + y) * width + column * size);
-                }
+        const reads: Promise<void>[] = [];
+        for (let row = Math.floor(top / size); row * size < bottom; row++) {
+            for (let column = Math.floor(left / size); column * size < right; column++) {
+                const copy = (tile: Numbers) => {
+                    const [x0, x1] = [Math.max(left, column * size), Math.min(right, (column + 1) * size)];
+                    for (let y = Math.max(top, row * size); y < Math.min(bottom, (row + 1) * size); y++) {
+                        const start = (y - row * size) * size - column * size;
+                        values.set(tile.subarray(start + x0, start + x1), (y - top) * width + x0 - left);
+                    }
+                };
+                const lost = (failure: unknown) => {
+                    if (!(failure instanceof MissingTile)) {
+                        throw failure;
+                    }
+                };
+                reads.push(this.read(quantity, level, row, column).then(copy, lost));
             }
         }
-        return { shape: [height, width], values };
+        await Promise.all(reads);
+        return { shape: [bottom - top, width], values };
     }
+
+    // A whole level, small enough to be looked at as one array.
+    level(quantity: string, level: number): Promise<Part> {
+        const [bottom, right] = this.map.levels[level];
+        return this.part(quantity, level, { top: 0, left: 0, bottom, right });
+    }
+}
+
+export interface Box {
+    top: number;
+    left: number;
+    bottom: number;
+    right: number;
+}
+
+export interface Part {
+    shape: [number, number];
+    values: Float32Array;
 }

@@ -26,6 +26,10 @@ VERBS = {
     "reconstruct": "frames to a height map with an uncertainty",
     "evaluate": "compare a height map with the truth, in-painted pixels apart; without a truth: PV, PVr, RMS, Sa, slopes, "
     "ripple",
+    "batch": "many stacks by one recipe: maps, figures, verdicts, a ledger to go on with",
+    "watch": "measure the stacks that a tool drops into a folder, as they come",
+    "serve": "measure stacks that are submitted over HTTP, and answer for their maps and results",
+    "results": "rows of a batch: which wafers passed, their figures as a table, control charts",
     "convert": "a height map into another format, by suffix: instruments' files, ISO 25178, Gwyddion, TIFF, PNG, text, meshes",
     "wafer": "bow, warp, TTV, site flatness, near-edge geometry, nanotopography and notch of a wafer, by SEMI's names",
     "map": "subtract, average, stitch, register, crop or fill maps, into a new one",
@@ -35,11 +39,14 @@ VERBS = {
     "ablate": "which parts of a solve help: problems and seeds with and without each, at equal processor time",
     "train": "train an image model as a config file says (for reconstruct --method learned)",
     "finetune": "fit an image model to one's own frames; no truth is needed",
+    "doctor": "what of this machine slows runs or stops them: device, cores, BLAS, disk, caches, versions",
+    "completion": "a script that lets bash, zsh or fish complete verbs and flags",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, 2 for bad input, 70 for a fault of ours, 130 after Ctrl-C.
+    """Run one verb and return the exit code: 0, 1 where a batch has failures or a machine a fault, 2 for bad input, 70 for a
+    fault of ours, 130 for Ctrl-C.
 
     Whatever fails is one line on stderr (`exit_code_of`).
     """
@@ -48,12 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with quiet_libraries():
             parsed, verb = _parse(given)
-            _show(verb(parsed), verb, as_json=parsed.json)
+            result = verb(parsed)
+            _show(result, verb, as_json=parsed.json)
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as failure:  # some libraries derive theirs from BaseException
         return exit_code_of(failure, given)
-    return 0
+    return verb.code(result)
 
 
 def load_verb(name: str) -> CommandVerb:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from cpikan.cli.verb import OUTPUT, Place, job_verb
@@ -34,6 +36,7 @@ def _lines(result: dict[str, Any]) -> str:
     sigma, robust = result["sigma_nm_median"], result.get("pv_robust_nm")
     inner = "" if robust is None else f" ({robust:.2f} nm without the outermost 0.1 % of the pixels)"
     lines = [
+        *_warning_line(result),
         f"output     {result['output']}",
         f"height     PV {result['pv_nm']:.2f} nm{inner}, RMS {result['rms_nm']:.2f} nm, sigma {sigma:.3g} nm (median)",
         f"pixels     {result['valid_fraction']:.2%} valid, {result['ambiguous_fraction']:.3g} of them ambiguous, "
@@ -44,9 +47,28 @@ def _lines(result: dict[str, Any]) -> str:
         *_ripple_line(result),
         f"time       {result['seconds']:.2f} s ({result['megapixels_per_second']:.1f} MPix/s), "
         f"memory {result['peak_anonymous_mib']:.0f} MiB",
-        *(f"note       {text}" for text in result.get("notes") or ()),
+        *(f"note       {text}" for text in gathered(result.get("notes") or ())),
     ]
     return "\n".join(lines)
+
+
+def _warning_line(result: dict[str, Any]) -> list[str]:
+    """Name what stderr warned of, before any figure."""
+    count, names = len(result.get("warnings") or ()), dict.fromkeys(result.get("warning_names") or ())
+    if not count:
+        return []
+    told = "a warning is" if count == 1 else f"{count} warnings are"
+    return [f"WARNING    {told} above ({', '.join(names)}); what to do: docs/explanation/trust.md"]
+
+
+def gathered(sentences: Sequence[str]) -> list[str]:
+    """Join sentences that differ by their wavelength alone: "wavelength 1: ..." and "wavelength 2: ..." become one."""
+    found: dict[str, list[str]] = {}
+    for sentence in sentences:
+        match = re.fullmatch(r"wavelength (\d+): (.*)", sentence, re.DOTALL)
+        found.setdefault(match[2] if match else sentence, []).extend([match[1]] if match else [])
+    heads = {rest: "wavelength" + "s" * (len(numbers) > 1) for rest, numbers in found.items()}
+    return [f"{heads[rest]} {', '.join(numbers)}: {rest}" if numbers else rest for rest, numbers in found.items()]
 
 
 def _sigma_line(result: dict[str, Any]) -> list[str]:

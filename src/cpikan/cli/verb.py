@@ -12,6 +12,7 @@ from cpikan.cli.flags import add_flags, settings_of
 from cpikan.errors import InputError
 from cpikan.messages import one_line, say
 from cpikan.streaming.events import ProgressLine
+from cpikan.streaming.run_log import heard, logged
 
 
 class Place(NamedTuple):
@@ -41,6 +42,7 @@ OUTPUT = ("-o", "--output")
 class CommandVerb:
     """``places`` and the options of ``kinds`` are its arguments; ``run`` takes the values of the places and the settings by
     name, and returns figures; ``tell`` says them in a few lines. ``in_words`` are settings for that alone, not for ``--json``.
+    ``code`` gives the exit code of figures.
     """
 
     places: Sequence[Place]
@@ -48,6 +50,7 @@ class CommandVerb:
     run: Callable[[dict[str, str], dict[str, Any]], Any]
     tell: Callable[[Any], str]
     in_words: Mapping[str, Any] = field(default_factory=dict)
+    code: Callable[[Any], int] = lambda result: 0
 
     def fill(self, parser: argparse.ArgumentParser) -> None:
         """Add the arguments of the verb."""
@@ -57,12 +60,15 @@ class CommandVerb:
         parser.add_argument(
             "--json", action="store_true", help="print one JSON object on stdout and nothing else there"
         )
+        parser.add_argument("--log-file", metavar="FILE", help="append what is done to a file, a line of JSON each")
+        parser.add_argument("-v", "--verbose", action="store_true", help="tell stages and their seconds on stderr")
 
     def __call__(self, given: argparse.Namespace) -> Any:
         """Run the verb with the arguments ``given`` and return its figures."""
         places = {place.name: getattr(given, place.name) for place in self.places}
         more = {} if given.json else self.in_words
-        return self.run(places, {**settings_of(given, self.kinds), **more})
+        with logged(str(given.verb), given.log_file, given.verbose):
+            return self.run(places, {**settings_of(given, self.kinds), **more})
 
 
 def job_verb(
@@ -85,8 +91,8 @@ def job_verb(
                 raise InputError(f"{place.metavar} '' does not exist: give a path")
         main = {key: value for key, value in given.items() if key in ("source", "output") and value is not None}
         rest = {key: value for key, value in given.items() if key not in ("source", "output")}
-        with closing(events()) as line:
-            result = run_job(Job(name, **main, settings={**settings, **rest}), line, seconds_before=process_seconds())
+        with closing(events()) as line, heard(line) as told:
+            result = run_job(Job(name, **main, settings={**settings, **rest}), told, seconds_before=process_seconds())
         if result.get("rank", 0) > 0:  # of several processes one tells
             raise SystemExit(0)
         if result.get("already_finished") and name != "simulate":

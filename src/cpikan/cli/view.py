@@ -6,13 +6,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpikan.cli.verb import CommandVerb, Place
 from cpikan.errors import InputError
 from cpikan.messages import say
 from cpikan.option import option
 from cpikan.streaming.events import ProgressLine
+
+if TYPE_CHECKING:
+    from cpikan.viewer.exhibit import Exhibit
+
+_WAIT_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -35,18 +40,20 @@ class ViewOptions:
 
 def _run(places: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Serve the maps until Ctrl-C."""
-    from cpikan.pipeline.maps.height_map import open_height_map
-    from cpikan.viewer.exhibit import Exhibit, check_pair
+    from cpikan.viewer.exhibit import check_pair
     from cpikan.viewer.server import ViewServer
 
     options = ViewOptions(**settings)
     paths = [places[name] for name in ("map", "other") if places[name] is not None]
-    exhibits = [Exhibit(open_height_map(path)) for path in paths]
+    exhibits = [_opened(path) for path in paths]
     if len(exhibits) > 1:
         check_pair(*exhibits)
     if options.export is not None:
         from cpikan.viewer.export import export_page
 
+        for exhibit in exhibits:
+            if exhibit.running is not None:
+                raise InputError(f"{exhibit.map.path} is still being written: export it when the run has ended")
         folder = Path(options.export)
         export_page(exhibits, folder, overwrite=options.overwrite, progress=ProgressLine())
         return {"output": options.export, "address": str((folder / "index.html").resolve())}
@@ -66,9 +73,24 @@ def _run(places: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, An
         server.close()
 
 
+def _opened(path: str) -> Exhibit:
+    """Open a map; where a run has begun that will write it, wait for its first rows."""
+    from cpikan.storage.writers.layout import partial_of
+    from cpikan.viewer.exhibit import Exhibit
+    from cpikan.viewer.running import is_running
+
+    place = Path(path)
+    if is_running(place) and not partial_of(place).exists():
+        say(f"cpikan: waiting for the first rows of {path} (Ctrl-C ends it)")
+        while is_running(place) and not partial_of(place).exists():
+            time.sleep(_WAIT_S)
+        time.sleep(_WAIT_S)  # its files are being made
+    return Exhibit.open(path)
+
+
 VERB = CommandVerb(
     (
-        Place("map", "MAP", "a height map of any format that is read"),
+        Place("map", "MAP", "a height map of any format that is read, also one that a run is writing"),
         Place("other", "OTHER", "a second one of the same size, linked and compared", needed=False),
     ),
     (ViewOptions,),

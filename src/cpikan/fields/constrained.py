@@ -26,13 +26,15 @@ class Ansatz:
 
     The distance vanishes where u is bound to the lift (Lagaris, Likas and Fotiadis, IEEE Trans. Neural Netw. 9, 987, 1998);
     outputs without such a bound have the lift 0 and the distance 1. Where slopes or periods are held, v is a network of the
-    functions of a ``point_map`` (`MappedCPIKAN`). ``embedded`` tells that it was made to hold slopes and periods too.
+    functions of a ``point_map`` (`MappedCPIKAN`). ``embedded`` tells that it was made to hold slopes and periods too, and
+    ``parity`` along which axes each output is even (1) or odd (-1) by its form.
     """
 
     lift: Function
     distance: Function
     point_map: PointMap | None = None
     embedded: bool = False
+    parity: tuple[tuple[int, tuple[int, ...]], ...] = ()
     # what both functions are at points that come again, as those of an objective do, while these live
     _known: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary, compare=False, repr=False)
 

@@ -51,8 +51,8 @@ def corrected(given: Solution | Path | str, problem: Problem) -> tuple[Problem, 
     network = field.network if isinstance(field, ConstrainedField) else field
     if isinstance(network, MappedCPIKAN):
         raise InputError(
-            f"the solution of {problem.name} holds slopes or periods by functions of the coordinates, on top of which there "
-            "is no correction: give one that was solved without constraints exact"
+            f"the solution of {problem.name} holds slopes, periods or symmetries by functions of the coordinates, on top of "
+            "which there is no correction: give one that was solved without constraints exact or symmetric"
         )
     below, scale = deepcopy(network), _scale(solution)
     if form is None:

@@ -73,7 +73,7 @@ def solve_curriculum(
     settings = SolveSettings() if settings is None else settings
     check_type("settings", settings, SolveSettings, "SolveSettings(...)")
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
-    recipe = recipe if len(curriculum.problems) == 1 else replace(recipe, own=None)
+    recipe = recipe if len(curriculum.problems) == 1 else replace(recipe, own=None, evolving=None)
 
     def one(number: int, before: Solution | None, given: SolveSettings) -> Solution:
         posed = curriculum.problems[number]

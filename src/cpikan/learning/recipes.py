@@ -42,7 +42,8 @@ from cpikan.physics.problem import Problem
 class Recipe:
     """``stages`` in turn, ending early when the residual is at the goal.
 
-    Without a field from the user, ``own`` (where there is one) finds the network and nothing follows; else the network has
+    Without a field from the user, ``own`` (where there is one) finds the network and nothing follows, and ``evolving`` does so
+    for what evolves along one axis of space (`can_window`); else the network has
     the ``hidden`` widths and ``degree``. Points follow ``rule``, ``rows`` of residuals for each parameter, and ``balancer``
     weighs the terms. With ``exact_values`` a network that the recipe draws stands behind an ansatz that holds conditions
     (`with_exact_conditions`). Hidden layers but the last are wider where several outputs would have more than ``output_share``
@@ -55,6 +56,7 @@ class Recipe:
     summary: str
     stages: tuple[Method | Strategy, ...]
     own: Strategy | None = None
+    evolving: Windows | None = None
     hidden: tuple[int, ...] = (12,)
     degree: int = 8
     rule: str = "chebyshev"
@@ -95,7 +97,7 @@ class Recipe:
         """Let conditions be held in one of the ways of `CONSTRAINTS`; raises InputError for an unknown one."""
         if constraints not in CONSTRAINTS:
             raise unknown_name("way to hold conditions", constraints, CONSTRAINTS)
-        recipe = replace(self, exact_values=constraints == "exact")
+        recipe = replace(self, exact_values=constraints in BY_FORM)
         if constraints not in _MULTIPLIERS:
             return recipe
         return replace(
@@ -119,7 +121,9 @@ class Recipe:
         if self.wider_s is None or seconds <= self.wider_s:
             return self
         factor = min(seconds / self.wider_s, _LONGEST) ** (1 / 6)
-        return replace(self, hidden=tuple(max(n, 4 * round(n * factor / 4)) for n in self.hidden))
+        hidden = tuple(max(n, 4 * round(n * factor / 4)) for n in self.hidden)
+        evolving = self.evolving and replace(self.evolving, hidden=hidden, hidden_s=seconds)
+        return replace(self, hidden=hidden, evolving=evolving)
 
     def methods(self) -> Iterator[Method]:
         """List the methods among the stages, those whose best state is kept or that have multipliers around them too."""
@@ -165,7 +169,8 @@ class Recipe:
 _Around = BestSoFar | AugmentedLagrangian
 _LONGEST = 60.0  # times ``wider_s``: beyond, nodes are as many as for that
 _MULTIPLIERS: dict[str, dict[str, float]] = {"augmented-lagrangian": {}, "al-pinn": {"ascent": 5e-4}}
-CONSTRAINTS = ("exact", "penalty", *_MULTIPLIERS)
+BY_FORM = ("exact", "symmetric")
+CONSTRAINTS = (*BY_FORM, "penalty", *_MULTIPLIERS)
 
 
 def _with_multipliers(stage: Method | Strategy, **settings: float) -> Method | Strategy:
@@ -218,8 +223,10 @@ RECIPES = {
         _deep(
             "trained",
             "all parameters of two hidden layers by Levenberg-Marquardt with geodesic acceleration, the output layer solved "
-            "for after every step, values at the ends of a box held exactly; wider where there is more than a minute",
+            "for after every step, values at the ends of a box held exactly; wider where there is more than a minute, in "
+            "windows of time where one network does not get far",
             (GeodesicLevenberg(),),
+            evolving=Windows(goal=1e-10, crawl=1.0, whole=1e-3, method=GeodesicLevenberg(patience=60)),
             wider_s=60.0,
             output_share=OUTPUT_SHARE,
         ),

@@ -29,10 +29,6 @@ def check_shared(problem: Problem, recipe: Recipe, own: Strategy | None, setting
         raise InputError(
             f"{count} processes for {problem.name} in one piece: give --subdomains (subdomains=), which they share"
         )
-    if (
-        settings.cut.levels > 1
-    ):  # of what levels say twice rounding decides, and that goes with the order of elimination
-        raise InputError(f"{settings.cut.levels} levels of subdomains for {count} processes: give one level")
     if settings.cut.schwarz is not None:
         raise InputError(f"a Schwarz method for {count} processes, which eliminate directly: leave it out")
     boxes = len(settings.cut.partition(problem))
@@ -45,6 +41,11 @@ def check_shared(problem: Problem, recipe: Recipe, own: Strategy | None, setting
 def _check_networks(recipe: Recipe, settings: SolveSettings) -> None:
     """Raise InputError for a way to train networks that needs more than the neighbours' values."""
     count = settings.ranks.size
+    assert settings.cut is not None, "several processes share subdomains"
+    if settings.cut.levels > 1:
+        raise InputError(
+            f"networks on {settings.cut.levels} levels of subdomains for {count} processes: give one level, or recipe default"
+        )
     if not all(isinstance(stage, _METHODS) for stage in recipe.stages):
         raise InputError(
             f"recipe {recipe.name} for {count} processes: give default, which solves for series, or adam or gradient-descent, "

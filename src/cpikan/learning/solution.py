@@ -128,6 +128,7 @@ class Solution:
             "problem": self.problem.name,
             "exact_values": constrained,
             "embedded": isinstance(self.field, ConstrainedField) and self.field.ansatz.embedded,
+            "symmetric": isinstance(self.field, ConstrainedField) and bool(self.field.ansatz.parity),
             "metrics": self.metrics,
             "stop_reason": int(self.stop_reason),
             "seed": self.seed,
@@ -166,6 +167,7 @@ def load_solution(path: Path | str, problem: Problem | str | None = None, module
         rest = (known["metrics"], known["seed"], *known["trust"], known["recipe_used"], tuple(known["warnings"]))
         history, reason = History(known["records"], ends), StopReason(known["stop_reason"])
         exact = bool(known["exact_values"])
+        symmetric = bool(known.get("symmetric", False))
         ways = (bool(known["embedded"]),) if "embedded" in known else (True, False)  # old files do not tell
     except (KeyError, TypeError, ValueError) as failure:
         raise InputError(f"{document} describes no solution ({failure!r}): save it again") from failure
@@ -176,17 +178,17 @@ def load_solution(path: Path | str, problem: Problem | str | None = None, module
         raise InputError(f"{document} is a solution of {name!r}, not of {posed.name!r}: give its own problem")
     field: nn.Module = load_field(weights, module)
     if exact:
-        field = _behind(field, posed, ways, str(document))
+        field = _behind(field, posed, (ways, symmetric), str(document))
     return Solution(posed, field, history, reason, *rest)
 
 
-def _behind(network: Any, posed: Problem, ways: Sequence[bool], document: str) -> ConstrainedField:
+def _behind(network: Any, posed: Problem, made: tuple[Sequence[bool], bool], document: str) -> ConstrainedField:
     """Put a network behind the form that holds the conditions of a problem; raises InputError where it has none like that.
 
-    ``ways`` are those to try: embedded or not.
+    ``made`` gives the ways to try, embedded or not, and whether it is symmetric.
     """
-    for embedded in ways:
-        ansatz = with_exact_conditions(posed, embedded=embedded)[1]
+    for embedded in made[0]:
+        ansatz = with_exact_conditions(posed, embedded=embedded, symmetric=made[1])[1]
         functions = posed.dimension if ansatz is None or ansatz.point_map is None else len(ansatz.point_map.lower)
         if ansatz is not None and network.dimension == functions:
             inner = network if ansatz.point_map is None else MappedCPIKAN.around(network, ansatz.point_map)

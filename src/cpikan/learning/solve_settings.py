@@ -16,7 +16,7 @@ from cpikan.learning.directions.direction import Direction
 from cpikan.learning.directions.kinds import direction_named
 from cpikan.learning.losses.kinds import loss_mode_of
 from cpikan.learning.losses.loss_mode import LossMode
-from cpikan.learning.recipes import Recipe
+from cpikan.learning.recipes import BY_FORM, Recipe
 from cpikan.learning.runner import Budget, Callback
 from cpikan.learning.samplers.kinds import SAMPLERS, make_sampler
 from cpikan.learning.samplers.points import Points
@@ -25,6 +25,7 @@ from cpikan.learning.solution import Solution
 from cpikan.learning.strategies.auto import AutoStrategy
 from cpikan.learning.strategies.blocks import Blocks
 from cpikan.learning.strategies.patchwork import can_patch
+from cpikan.learning.strategies.windows import can_window
 from cpikan.learning.subdomains import Subdomains, subdomains_of
 from cpikan.learning.transfer import check_start
 from cpikan.physics.exact_conditions import with_exact_conditions
@@ -47,12 +48,13 @@ class SolveSettings:
     the stages that take mini-batches. ``balancer`` weighs terms or points instead of the recipe's, and ``direction``
     combines their gradients in the stages that follow one, each by itself or by its name (`BALANCERS`, `DIRECTIONS`).
     ``constraints`` says how conditions are held: "exact" by the form of the solution, where it can (the rest by squares),
-    "penalty" by squares, "augmented-lagrangian" and "al-pinn" by multipliers too. ``loss_mode`` says what stands in the cost
-    for the equation, by itself or by its name (`LOSS_MODES`). ``start_from`` is a solution, or where one was saved, of this
-    or another problem: a copy of its network is the start (`transferred`). ``correct`` is a solution of this problem, or where
-    one was saved: it stays as it is, and a network on top of it is trained (`corrected`). With points or any of these seven a
-    recipe trains a network, whatever it does without. ``subdomains`` (`Subdomains`, or "4x4") cut the region, each with a
-    field of its own.
+    "symmetric" the same of values alone, by a form that is even or odd where the solution is, "penalty" by squares,
+    "augmented-lagrangian" and "al-pinn" by multipliers too. ``loss_mode`` says what stands in the cost for the equation, by
+    itself or by its name (`LOSS_MODES`). ``start_from`` is a solution, or where one was saved, of this or another problem:
+    a copy of its network is the start (`transferred`). ``correct`` is a solution of this problem, or where one was saved:
+    it stays as it is, and a network on top of it is trained (`corrected`). With points or any of these seven a recipe
+    trains a network, whatever it does without. ``subdomains`` (`Subdomains`, or "4x4") cut the region, each with a field of
+    its own.
     ``ranks`` are processes among which the subdomains are shared (`ranks_here`).
     ``callback(field, record)`` is called with the field as it is and a record of the history, every ten steps, or for each
     field that a strategy has made as a whole (a window of time, a passage); it ends the solve by returning True.
@@ -169,10 +171,19 @@ class SolveSettings:
         """
         if self.correct is not None:
             return corrected(self.correct, problem)
-        asked = self.constraints == "exact"
+        asked, symmetric = self.constraints in BY_FORM, self.constraints == "symmetric"
+        if symmetric and (self.cut is not None or not drawn):
+            what = "a field of yours" if self.cut is None else "subdomains"
+            raise InputError(f"constraints symmetric with {what}: the network has coordinates of its own, give exact")
         if not recipe.exact_values or not (asked or (drawn and isinstance(problem.region, Box))):
             return problem, None
-        found = with_exact_conditions(problem, embedded=drawn and asked and self.cut is None)
+        embedded = drawn and asked and self.cut is None and not symmetric
+        found = with_exact_conditions(problem, embedded=embedded, symmetric=symmetric)
+        if found[1] is None and symmetric:
+            raise InputError(
+                f"{problem.name} has nothing that is even or odd about the middle of a box, or no values at its ends: give "
+                "constraints exact"
+            )
         if found[1] is None and asked:
             raise InputError(
                 f"no condition of {problem.name} can be held by the form of the solution: give constraints='penalty' or "
@@ -181,9 +192,11 @@ class SolveSettings:
         return found
 
     def finding(self, recipe: Recipe, problem: Problem) -> Recipe:
-        """Let a recipe solve for series on subdomains at once where it is free to choose, or else train networks there."""
+        """Let a recipe march where it has a strategy for what evolves, solve for series on subdomains at once where it is free
+        to choose, or else train networks there."""
         if self.cut is None:
-            return recipe
+            marches = recipe.evolving is not None and not self.trains and can_window(problem)
+            return replace(recipe, own=recipe.evolving) if marches else recipe
         free = isinstance(recipe.own, AutoStrategy) and not (self.trains or self.cut.local) and can_patch(problem)
         asked = {
             "refine": self.cut.refine,

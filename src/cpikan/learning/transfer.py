@@ -37,7 +37,7 @@ def transferred(given: Given, problem: Problem, ansatz: Ansatz | None) -> Layere
     network = source.network if isinstance(source, ConstrainedField) else source
     if not isinstance(network, LayeredField):
         raise InputError(
-            f"{what} is a {type(network).__name__}, which is not trained: start from a network, as --recipe trained finds one"
+            f"{what} is a {type(network).__name__}, which is no single network: start from one, as recipe soap finds it"
         )
     if held and ansatz is None:
         raise InputError(
@@ -47,6 +47,11 @@ def transferred(given: Given, problem: Problem, ansatz: Ansatz | None) -> Layere
     if ansatz is not None and not held:
         raise InputError(
             f"{what} does not hold values by its form, and this solve of {problem.name} does: give constraints penalty"
+        )
+    before = source.ansatz.parity if isinstance(source, ConstrainedField) else ()
+    if before != (() if ansatz is None else ansatz.parity):
+        raise InputError(
+            f"{what} and this solve of {problem.name} are not even or odd alike by their forms: give constraints exact in both"
         )
     point_map = None if ansatz is None else ansatz.point_map
     plain = network.bare() if isinstance(network, MappedCPIKAN) else network

@@ -20,6 +20,7 @@ from cpikan.physics.bound_condition import Bound, bound, side_points
 from cpikan.physics.box_form import Line, box_ansatz
 from cpikan.physics.distances import Distance, check_distance, distance_to
 from cpikan.physics.outline import Outline, outline_of
+from cpikan.physics.parity import with_parity
 from cpikan.physics.problem import Condition, Problem, Side
 from cpikan.physics.region_form import region_ansatz
 from cpikan.physics.regions import Box
@@ -38,7 +39,11 @@ class _Form:
 
 
 def with_exact_conditions(
-    problem: Problem, through: Callable[[Ansatz], Ansatz] = lambda ansatz: ansatz, *, embedded: bool = False
+    problem: Problem,
+    through: Callable[[Ansatz], Ansatz] = lambda ansatz: ansatz,
+    *,
+    embedded: bool = False,
+    symmetric: bool = False,
 ) -> tuple[Problem, Ansatz | None]:
     """Pose a problem for v in u = lift + distance v, where conditions hold whatever v is; those are left out, others stay.
 
@@ -46,12 +51,16 @@ def with_exact_conditions(
     (`region_ansatz`): values and slopes on their parts. Whether a condition is of that kind is tried on jets drawn at random,
     and whether the form holds it on networks drawn at random: of values that differ at a corner, not both are held. The
     problem itself and None where none is. Without ``embedded`` values are taken alone: v is any network of the coordinates.
+    With ``symmetric`` what is even or odd is so by the form too (`with_parity`), and None is given where nothing is.
     ``through`` may exchange the ansatz for one of the same distance, as a lift by series. Raises InputError for a distance of a
     region of yours that vanishes inside.
     """
     left = frozenset(range(len(problem.conditions)))
     while left:
         form = _form(problem, left, embedded)
+        if form is not None and symmetric:
+            even = with_parity(problem, form.ansatz)
+            form = None if even is None else replace(form, ansatz=even)
         if form is None:
             return problem, None
         missed = _missed(problem, form, _HELD if embedded else _ABOUT)

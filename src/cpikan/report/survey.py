@@ -136,7 +136,7 @@ def survey(height_map: HeightMap, comparison: Comparison | None = None, *, progr
     picture, fit, raw = BlockMean(shape, reduction(shape, MAIN_PIXELS)), _plane_fit(shape), HeightTally()
     side = _SidePictures(height_map, shape)
     row, column = np.zeros(width), np.empty(height)
-    for band, rows in reader.heights():
+    for band, rows in reader.heights(", pass 1 of 2"):
         picture.add(band.start, rows)
         fit.add(band.start, rows)
         raw.add(rows)
@@ -146,7 +146,7 @@ def survey(height_map: HeightMap, comparison: Comparison | None = None, *, progr
             row = np.asarray(rows[height // 2 - band.start], np.float64)
     plane, flat = fit.solve(), HeightTally()
     bins = _Bins(picture.result())
-    for band, rows in reader.heights():
+    for band, rows in reader.heights(", pass 2 of 2"):
         flat.add(plane.remove(band.start, rows))
         bins.add(rows)
     return Survey(

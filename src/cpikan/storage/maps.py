@@ -139,6 +139,17 @@ class ZarrMap(LazyMap):
         self._folder, self._array = folder, array
         self._chunk = array.shards or array.chunks
 
+    @property
+    def chunk_rows(self) -> int:
+        """Count the rows of a chunk file."""
+        return int(self._chunk[0])
+
+    def chunk_of(self, row: int) -> Path:
+        """Name the first of the files that hold a row."""
+        from cpikan.storage.writers.zarr import chunk_path
+
+        return chunk_path(self._folder, self._array, (row // self.chunk_rows, 0))
+
     def _read(self, rows: range, columns: range) -> np.ndarray:
         from cpikan.storage.writers.zarr import BAD_ZARR, chunk_path
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections.abc import Mapping
 from typing import Protocol
 
 from cpikan.messages import on_terminal, one_line, say
@@ -11,6 +13,21 @@ from cpikan.streaming.memory import anonymous_mib
 _QUIET_S = 2.0  # shorter stages show nothing
 _LINE_S = 5.0  # without a terminal: one plain line this often
 _REDRAW_S = 0.2
+# what a stage does, where its name alone does not say it
+STAGE_WORDS: Mapping[str, str] = {
+    "survey": "frames, pass 1 of 2",
+    "demodulate": "frames to phases",
+    "demodulate, guided": "frames, pass 2 of 2",
+    "unwrap": "unwrapping",
+    "doubt": "doubtful orders",
+    "refine": "fitting a surface",
+    "learn": "network over the map",
+    "widen": "widening sigma",
+    "form": "phases to heights",
+    "numbers": "surface numbers",
+    "write": "writing the map",
+    "pyramid": "coarser levels",
+}
 
 
 class Cancelled(Exception):
@@ -60,6 +77,7 @@ class ProgressLine:
     def __init__(self, unit: str = "MPix", size: float = 1e6) -> None:
         self._unit, self._size = unit, size
         self._terminal, self._open, self._noted = on_terminal(), False, ""
+        self._hinted = False
         self._stage, self._first, self._done = "", 0.0, 0.0
         self._started = self._shown = time.perf_counter()
 
@@ -71,6 +89,7 @@ class ProgressLine:
         if stage != self._stage or done < self._done:
             self.close()
             self._stage, self._first, self._started, self._shown = stage, done, now, now
+            self.hint(STAGE_WORDS.get(stage, stage))
         self._done = done
         ends = self._open and done >= of
         pause = _REDRAW_S if self._terminal else _LINE_S
@@ -92,6 +111,13 @@ class ProgressLine:
         else:
             self._noted = one_line(text)
 
+    def hint(self, text: str) -> None:
+        """Show in a terminal what goes on now; it goes away with what comes next."""
+        self.close()
+        if self._terminal:
+            say(f"\r{one_line(text)[: _columns() - 4]} ...\x1b[K", end="")
+            self._hinted = True
+
     def cancelled(self) -> bool:
         return False
 
@@ -102,18 +128,21 @@ class ProgressLine:
         bar = ("#" * round(20 * min(share, 1.0))).ljust(20, ".")
         rate = f" {gained / self._size / max(elapsed_s, 1e-9):7.1f} {self._unit}/s," if self._unit else ""
         more = "".join(f" {name} {value:.4g}," for name, value in figures.items())
-        return f"{self._stage} [{bar}] {share:4.0%}{rate} {left} left,{more} memory {anonymous_mib():.0f} MiB"
+        words = STAGE_WORDS.get(self._stage, self._stage)
+        return f"{words} [{bar}] {share:4.0%}{rate} {left} left,{more} memory {anonymous_mib():.0f} MiB"
 
     def close(self) -> None:
         """End the line that is being rewritten, so that other output begins on its own."""
         if self._open:
             say("")
-            self._open = False
+        elif self._hinted:
+            say("\r\x1b[K", end="")
+        self._open = self._hinted = False
 
     def _show(self, text: str) -> None:
         self._open = self._terminal
-        if self._terminal:
-            say(f"\r{text}\x1b[K", end="")
+        if self._terminal:  # a line that wraps could not be rewritten
+            say(f"\r{text[: _columns()]}\x1b[K", end="")
         else:
             say(text)
 
@@ -137,6 +166,18 @@ def note(events: Events, text: str) -> None:
     tell = getattr(events, "note", None)
     if tell is not None:
         tell(text)
+
+
+def hint(events: Events, text: str) -> None:
+    """Say what goes on now to Events that have a method ``hint``; others are not asked."""
+    tell = getattr(events, "hint", None)
+    if tell is not None:
+        tell(text)
+
+
+def _columns() -> int:
+    """Count the characters that fit on a line of the terminal."""
+    return max(20, shutil.get_terminal_size().columns - 1)
 
 
 def _clock(seconds: float) -> str:

@@ -13,7 +13,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from cpikan.errors import InputError, ResumeError
+from cpikan.errors import Busy, ResumeError
 from cpikan.storage.atomic import full_disk_named, hold, open_unlinked
 from cpikan.storage.documents import parse_json
 
@@ -124,6 +124,36 @@ class Journal:
                 line = line[os.write(self._descriptor, line) :]
 
 
+class JournalReader:
+    """Follows the journal at ``path`` that another process writes; it takes no lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+
+    def read_new(self) -> list[dict[str, Any]]:
+        """Read the whole lines that came since the last call: the plan first, then steps; all anew after a rewind.
+
+        Raises FileNotFoundError where the journal is gone.
+        """
+        size = self.path.stat().st_size
+        if size < self._offset:
+            self._offset = 0
+        if size == self._offset:
+            return []
+        with open(self.path, "rb") as file:
+            file.seek(self._offset)
+            lines = file.read().splitlines(keepends=True)
+        entries: list[dict[str, Any]] = []
+        for line in lines:
+            entry = _entry(line)
+            if entry is None:
+                break
+            entries.append(entry)
+            self._offset += len(line)
+        return entries
+
+
 def check_same_plan(found: dict[str, Any], asked: dict[str, Any], otherwise: str = "run without --resume") -> None:
     """Raise ResumeError naming the first setting that differs between the run on disk and the one asked for."""
     before, now = _flat(found), _flat(json.loads(json.dumps(asked)))  # as it reads back: tuples are lists
@@ -174,7 +204,7 @@ def _lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as failure:
-        raise InputError(
+        raise Busy(
             f"another run is writing here ({path.name} is locked): wait for it or choose another output"
         ) from failure
 
@@ -192,20 +222,24 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
     entries: list[dict[str, Any]] = []
     length = 0
     for line in path.read_bytes().splitlines(keepends=True):
-        check, _, body = line.rstrip(b"\n").partition(b" ")
-        if not line.endswith(b"\n") or check != b"%08x" % zlib.crc32(body):
-            break
-        try:
-            entry = parse_json(body)
-        except ValueError:
-            break
-        if not isinstance(entry, dict) or (
-            not entries and not (isinstance(entry.get("plan"), dict) and "boot" in entry)
-        ):
+        entry = _entry(line)
+        if entry is None or (not entries and not (isinstance(entry.get("plan"), dict) and "boot" in entry)):
             break
         entries.append(entry)
         length += len(line)
     return entries, length
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """Read one line; None where it is torn or damaged."""
+    check, _, body = line.rstrip(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or check != b"%08x" % zlib.crc32(body):
+        return None
+    try:
+        entry = parse_json(body)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
 def _boot() -> str:

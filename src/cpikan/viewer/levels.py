@@ -1,7 +1,8 @@
-"""Coarser levels of one quantity of a map, made while its rows are read once, kept in a file without a name."""
+"""Coarser levels of one quantity of a map, made while its rows are read, kept in files without names."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -9,18 +10,21 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cpikan.errors import InputError
 from cpikan.pipeline.maps.pyramid import halve, level_shapes
 from cpikan.storage.maps import MapArray
 from cpikan.storage.writers.layout import QUANTITIES
 from cpikan.viewer.level_kernels import coarsen_heights, median_spot
 
 CHUNK = 512
-_BASE = 2  # the finest level that is kept: a sixteenth of the pixels; level 1 is made tile by tile
+_BASE = 2  # the finest level that is made while rows are read: a sixteenth of the pixels; level 1 follows, or is made by tiles
 _FACTOR = 1 << _BASE
 # a pixel is shown where it lies further from its neighbours than noise ever does: eight standard deviations, of which the
 # median of the spots of white noise is 0.275
 _SPOTS = 8 / 0.275
 _SAMPLES = 16
+_PIECE = 128  # rows of level 1 that are there or lost together
+_STRIP = 4096  # columns of level 1 that are made at a time
 
 
 class Levels:
@@ -40,6 +44,10 @@ class Levels:
         self._kept = [self._new(shape) for shape in self.shapes[_BASE:]]
         self._pits = [self._new(shape) for shape in self.shapes[_BASE:]] if self._heights else []
         self._limit: float | None = None
+        self.lost: str | None = None  # why some rows are not in the coarser levels
+        self._filled = 0  # rows of level 0 that the coarser levels were made of
+        self._halved: NDArray[Any] | None = None  # level 1, of which the first rows are made
+        self._halved_rows = 0
 
     @property
     def band_rows(self) -> int:
@@ -47,12 +55,15 @@ class Levels:
         return max(CHUNK, 1 << (len(self.shapes) - 1))
 
     def fill(self, start: int, stop: int) -> None:
-        """Make the coarser levels from rows ``start:stop`` of the finest, a multiple of `band_rows` or the end."""
+        """Make the coarser levels from rows ``start:stop`` of the finest, a multiple of `band_rows` or the end.
+
+        Rows that the file has lost stay empty, and ``lost`` says why.
+        """
         if not self._kept:
             return
-        height = self.shapes[0][0]
-        before, after = min(1, start), min(1, height - stop)
-        window = self._rows(start - before, stop + after)
+        window, before = self._around(start, stop)
+        if window is None:
+            return
         rows = slice(start // _FACTOR, -(-stop // _FACTOR))
         if self._heights:
             self._fill_heights(window, before, rows)
@@ -66,12 +77,55 @@ class Levels:
             if self._heights:
                 self._pits[coarser][rows] = _strongest(self._pits[finer][below], self._kept[finer][below])
 
+    def _around(self, start: int, stop: int) -> tuple[NDArray[Any] | None, int]:
+        """Read rows ``start:stop`` with one more on each side where there are such; tells how many come before ``start``."""
+        for before, after in ((min(1, start), min(1, self.shapes[0][0] - stop)), (0, 0)):
+            try:
+                return self._rows(start - before, stop + after), before
+            except InputError as failure:
+                reason = str(failure)
+        self.lost = self.lost or reason
+        return None, 0
+
     def fill_all(self, workers: int = 2) -> None:
-        """Make all coarser levels."""
+        """Make all coarser levels; level 1 where it is the only one."""
+        if not self._kept:
+            return self.halve_all()
         rows, height = self.band_rows, self.shapes[0][0]
         with ThreadPoolExecutor(workers) as pool:
             for done in [pool.submit(self.fill, y, min(height, y + rows)) for y in range(0, height, rows)]:
                 done.result()
+        self._filled = height
+        return None
+
+    def advance(self, rows: int) -> None:
+        """Make the coarser levels of the first ``rows`` rows, where that was not done: the others are not there yet."""
+        cell, height = 1 << (len(self.shapes) - 1), self.shapes[0][0]
+        stop = height if rows >= height else (rows - 1) // cell * cell  # how a row stands out is seen from the next one
+        while self._filled < stop:
+            after = min(stop, self._filled + self.band_rows)
+            self.fill(self._filled, after)
+            self._filled = after
+
+    def halve_all(self) -> None:
+        """Make level 1 and keep it, band by band, while tiles are asked for; does nothing where there is no room for it."""
+        if len(self.shapes) == 1 or self._halved is not None:
+            return
+        try:
+            halved = self._new(self.shapes[1])
+        except OSError:
+            return
+        height, width = self.shapes[1]
+        self._halved = halved
+        for top in range(0, height, CHUNK):
+            bottom = min(height, top + CHUNK)
+            for left in range(0, width, _STRIP):
+                right = min(width, left + _STRIP)
+                try:
+                    halved[top:bottom, left:right] = self._halve(top, bottom, left, right)
+                except InputError:  # lost: said by each tile that is asked for
+                    return
+            self._halved_rows = bottom
 
     def tile(self, level: int, row: int, column: int) -> NDArray[Any]:
         """Make the tile of a level, whole; what lies beyond the map is NaN (0 of integers)."""
@@ -94,10 +148,40 @@ class Levels:
             part = slice(top, bottom), slice(left, right)
             kept = np.asarray(self._kept[level - _BASE][part])
             return _shown(kept, np.asarray(self._pits[level - _BASE][part])) if self._heights else kept
-        above, beside = min(1, top), min(1, left)
+        if self._halved is not None and bottom <= self._halved_rows:
+            return np.asarray(self._halved[top:bottom, left:right])
+        return self._halve(top, bottom, left, right)
+
+    def _halve(self, top: int, bottom: int, left: int, right: int) -> NDArray[Any]:
+        """Make a part of level 1; rows of it that the file has lost are NaN, InputError where these are all."""
+        try:
+            return self._halved_part(top, bottom, left, right)
+        except InputError as failure:
+            self.lost = self.lost or str(failure)
+            starts = range(top, bottom, _PIECE)
+            pieces = [self._halved_or_none(start, min(bottom, start + _PIECE), left, right) for start in starts]
+            if not any(piece is not None for piece in pieces):
+                raise
+            found = np.full((bottom - top, right - left), self.quantity.fill, self.dtype)
+            for start, piece in zip(starts, pieces, strict=True):
+                if piece is not None:
+                    found[start - top : start - top + len(piece)] = piece
+            return found
+
+    def _halved_or_none(self, top: int, bottom: int, left: int, right: int) -> NDArray[Any] | None:
+        for margin in (1, 0):
+            try:
+                return self._halved_part(top, bottom, left, right, margin)
+            except InputError:
+                continue
+        return None
+
+    def _halved_part(self, top: int, bottom: int, left: int, right: int, margin: int = 1) -> NDArray[Any]:
+        """Make a part of level 1, with ``margin`` rows more on each side to see which pixels stand out."""
+        above, beside = min(margin, top), min(1, left)
         if not self._heights:
             return halve(np.asarray(self._array[2 * top : 2 * bottom, 2 * left : 2 * right]), self.quantity.name)
-        fine = self._array[2 * top - above : 2 * bottom + 1, 2 * left - beside : 2 * right + 1]
+        fine = self._array[2 * top - above : 2 * bottom + margin, 2 * left - beside : 2 * right + 1]
         window = np.ascontiguousarray(fine, np.float32)
         return _shown(*self._coarse(window, (above, beside), 2, (bottom - top, right - left)))
 
@@ -114,13 +198,16 @@ class Levels:
 
     @property
     def limit(self) -> float:
-        """Measure how far a pixel must stand out to be shown, on sixteen strips of rows."""
+        """Measure how far a pixel must stand out to be shown, on sixteen strips of the rows that are there."""
         if self._limit is None:
-            height = self.shapes[0][0]
+            height = getattr(self._array, "rows", self.shapes[0][0])
             starts = {y * max(0, height - 8) // _SAMPLES for y in range(_SAMPLES)}
-            spots = [median_spot(self._rows(start, min(height, start + 8))) for start in sorted(starts)]
+            strips = (self._around(start, min(height, start + 8))[0] for start in sorted(starts))
+            spots = [median_spot(strip) for strip in strips if strip is not None]
             finite = [spot for spot in spots if np.isfinite(spot)]
-            self._limit = _SPOTS * float(np.median(finite)) if finite else float("inf")
+            if not finite:
+                return float("inf")
+            self._limit = _SPOTS * float(np.median(finite))
         return self._limit
 
     def _rows(self, start: int, stop: int) -> NDArray[Any]:
@@ -128,12 +215,21 @@ class Levels:
         return np.ascontiguousarray(self._array[start:stop, :], kind)
 
     def _new(self, shape: tuple[int, int]) -> NDArray[Any]:
-        with tempfile.TemporaryFile() as file:  # the mapping holds what has no name
-            file.truncate(shape[0] * shape[1] * self.dtype.itemsize)
-            array = np.memmap(file, self.dtype, "r+", shape=shape)
+        array = unnamed_array(shape, self.dtype)
         if self.quantity.fill:
             array[:] = self.quantity.fill
-        return cast(NDArray[Any], array)
+        return array
+
+
+def unnamed_array(shape: tuple[int, int], dtype: np.dtype) -> NDArray[Any]:
+    """Map a new file of zeros into memory, which is gone with the array; raises OSError where there is no room."""
+    with tempfile.TemporaryFile() as file:  # the mapping holds what has no name
+        size = shape[0] * shape[1] * dtype.itemsize
+        if hasattr(os, "posix_fallocate"):  # a full disk shows now, not as a signal when the mapping is written
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+        return cast(NDArray[Any], np.memmap(file, dtype, "r+", shape=shape))
 
 
 def _shown(mean: NDArray[Any], pit: NDArray[Any]) -> NDArray[Any]:

@@ -51,8 +51,8 @@ class Patchwork:
 
     def __post_init__(self) -> None:
         self.partitions = self.cut.partitions(self.problem)
-        # boxes that meet, and intervals under windows, share rows in pairs
-        pairs = self.cut.sharp or self.problem.dimension == 1
+        # boxes that meet, and intervals under the windows of one level, share rows in pairs
+        pairs = self.cut.sharp or (self.problem.dimension == 1 and self.cut.levels == 1)
         self.share = WHOLE if self.ranks.size == 1 else Share(self.ranks, self.places, pairs)
         self._local: list[tuple[RowSet, Spots]] = []
         boxes = [DecomposedField.boxes(one) for one in self.partitions]

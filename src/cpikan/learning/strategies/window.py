@@ -29,6 +29,7 @@ _SHAPE = 1e-7  # tolerance where a function is only looked at
 _LAYER = 1e-3  # width, of half an axis, of a layer that begins where a start does not fit the conditions
 _LATER = 0.25  # of a window: when the layer of a kink is looked at
 _MISFIT = 1e-3  # of the largest value and slope of a start
+_LOOKED = 33  # places along an axis where they are looked at
 
 
 class Window:
@@ -126,15 +127,15 @@ class Window:
 
     @torch.no_grad()
     def _missed(self, condition: Condition, ends: list[tuple[int, str]]) -> bool:
-        """Tell whether the start misses a condition by a share of the largest value or slope at the ends."""
-        at = torch.full((2, self._whole.dimension), self.begin, dtype=torch.float64)
-        axis = ends[0][0]
-        at[0, axis], at[1, axis] = self.box.lower[axis], self.box.upper[axis]
+        """Tell whether the start misses a condition by a share of its largest value or slope."""
+        axis, far = ends[0][0], _LOOKED - 1
+        at = torch.full((_LOOKED, self._whole.dimension), self.begin, dtype=torch.float64)
+        at[:, axis] = torch.linspace(self.box.lower[axis], self.box.upper[axis], _LOOKED, dtype=torch.float64)
         outward = torch.zeros_like(at)
-        outward[0, axis], outward[1, axis] = -1.0, 1.0
+        outward[0, axis], outward[far, axis] = -1.0, 1.0
         jet = self.lift.jet(at, self._whole.second)
-        keep = sorted({1 if end == "max" else 0 for _, end in ends} if condition.period is None else {0})
-        first, other = (type(jet)(*(part[rows] for part in jet)) for rows in (keep, [1]))
+        keep = sorted({far if end == "max" else 0 for _, end in ends} if condition.period is None else {0})
+        first, other = (type(jet)(*(part[rows] for part in jet)) for rows in (keep, [far]))
         missed = condition.residual(first, Side(at[keep], outward[keep], other if condition.period else None))
         size = max(float(jet.value.abs().max()), float(jet.gradient[..., axis].abs().max()))
         return bool((missed.abs() > _MISFIT * size).any())

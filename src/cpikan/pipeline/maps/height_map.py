@@ -347,9 +347,9 @@ class MapRows:
             self._kept[name] = (first, np.asarray(source[first : first + _CHUNK_ROWS, :]))
         return self._kept[name][1][band.start - first : band.stop - first]
 
-    def heights(self) -> Iterator[tuple[Band, NDArray[Any]]]:
-        """Yield every band with its heights in nm, from top to bottom."""
-        with Progress(self._label, *self.shape, self._progress) as bar:
+    def heights(self, sweep: str = "") -> Iterator[tuple[Band, NDArray[Any]]]:
+        """Yield every band with its heights in nm, from top to bottom; ``sweep`` is told beside the progress."""
+        with Progress(self._label + sweep, *self.shape, self._progress) as bar:
             for band in self.bands:
                 rows = self.read("height_nm", band)
                 assert rows is not None

@@ -6,6 +6,7 @@ import json
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,7 +23,7 @@ from cpikan.pipeline.reconstruction.passes import FrameSource, flat_bands
 from cpikan.pipeline.reconstruction.plan import Plan, StackInfo, plan_reconstruction
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.pipeline.reconstruction.stage import Arrays, Context, Stage
-from cpikan.pipeline.reconstruction.summary import added, document, first_facts
+from cpikan.pipeline.reconstruction.summary import added, document, first_facts, run_place
 from cpikan.pipeline.reconstruction.workspace import Workspace, refuse_existing
 from cpikan.pipeline.stacks.frame_hash import check_finished, sha256_of_frames
 from cpikan.pipeline.stacks.stack import FrameStack
@@ -35,7 +36,7 @@ from cpikan.storage.atomic import check_disk_space, read_json
 from cpikan.storage.maps import open_map
 from cpikan.storage.scratch import ScratchArrays
 from cpikan.storage.writers.layout import document_path, output_format, required_bytes
-from cpikan.streaming.events import Events, as_events, note
+from cpikan.streaming.events import Events, as_events, hint, note
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.ranks import ALONE, Ranks, same_plan
 from cpikan.streaming.threads import RowPool
@@ -147,6 +148,7 @@ class _Run:
 
     def go(self, seconds_before: float = 0.0, *, resume: bool = False, overwrite: bool = False) -> bool:
         """Run what an earlier run has not done; tells whether that was nothing."""
+        begun_at = datetime.now(UTC)
         refuse_existing(self.output, resume=resume, overwrite=overwrite)  # before the first rows are read
         looked = time.perf_counter()
         identity = self._identity()  # reads a few rows, for which some files are decoded whole
@@ -180,8 +182,11 @@ class _Run:
             if facts.get("pv_robust_nm") is None:  # rows that an earlier run wrote went by unseen
                 facts["pv_robust_nm"] = self._robust_pv_nm()
             if self.settings.hash_frames:
+                hashed = time.perf_counter()
                 facts["frames_sha256"] = sha256_of_frames(self.stack)
-            space.commit(document(self.stack, identity, calibration.calibration, facts))
+                facts["seconds_hash"] = time.perf_counter() - hashed
+            where = run_place(begun_at, anonymous=self.settings.anonymous)
+            space.commit(document(self.stack, identity, calibration.calibration, facts, where))
         except NothingMeasured:
             space.discard()
             raise
@@ -217,6 +222,7 @@ class _Run:
     def _measured(self, space: Workspace, look: FirstLook) -> tuple[StackCalibration, dict[str, Any]]:
         """Calibrate and carry out the stages; the summary as far as they know it."""
         assert space.journal is not None
+        hint(self.events, "steps, noise and light of the frames")
         calibration, stack, plan = self._settled(look)
         self._check_disk(space, plan)  # what calibration found may need more scratch files
         facts = first_facts(self.settings.method, plan.device, calibration)

@@ -90,6 +90,7 @@ class ReconstructSettings:
     hash_frames: bool = option(
         False, "also frames_sha256, a hash of the frames that other programs can check", flag="--hash", speed_only=True
     )
+    anonymous: bool = option(False, "leave user and host out of the record", speed_only=True)
     band_rows: int | None = option(None, "image rows per band (default: about 20 MiB of frames)", speed_only=True)
 
     def __post_init__(self) -> None:

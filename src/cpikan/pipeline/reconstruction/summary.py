@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import platform
+import shlex
+import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +58,7 @@ def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[
         "frames_fit": describe_fits(calibration),
         "frames_xxh3": None,
         "frames_sha256": None,
+        "seconds_hash": None,
         "field_fit": None if surface is None else surface.summary,
         **told(calibration.warnings),
     }
@@ -97,11 +103,16 @@ def _steps_by(calibrated: StackCalibration) -> str:
 
 
 def document(
-    stack: FrameStack, identity: dict[str, Any], calibration: Calibration, summary: dict[str, Any]
+    stack: FrameStack,
+    identity: dict[str, Any],
+    calibration: Calibration,
+    summary: dict[str, Any],
+    where: dict[str, str | None],
 ) -> dict[str, Any]:
     """Collect what is kept as JSON beside the output.
 
-    Acquisition, settings, calibration, summary, provenance; under ``plan`` what a resumed run must share.
+    Acquisition, settings, calibration, summary, provenance with ``where`` (`run_place`); under ``plan`` what a resumed run
+    must share.
     """
     return {
         "acquisition": asdict(stack.acquisition),
@@ -121,9 +132,22 @@ def document(
             "python": platform.python_version(),
             "numpy": np.__version__,
             "machine": platform.machine(),
+            **where,
         },
         "plan": identity,
     }
+
+
+def run_place(started: datetime, *, anonymous: bool) -> dict[str, str | None]:
+    """Tell when a run began and ended, by which command, and by whom and where unless it is to be ``anonymous``."""
+    user = host = None
+    if not anonymous:
+        host = platform.node() or None
+        with suppress(OSError, KeyError, ImportError):  # a container may have no name for its user
+            user = getpass.getuser()
+    ended = datetime.now(UTC)
+    times = {name: at.isoformat(timespec="milliseconds") for name, at in (("started", started), ("ended", ended))}
+    return {**times, "command": shlex.join(sys.argv), "user": user, "host": host}
 
 
 def _fingerprint(stack: FrameStack, frames_xxh3: str) -> str:

@@ -63,8 +63,8 @@ class SolveOptions:
     )
     constraints: str | None = option(
         None,
-        "hold conditions by the form of the solution (exact), by squares (penalty), or by multipliers too "
-        "(augmented-lagrangian, al-pinn), while a network is trained",
+        "hold conditions by the form of the solution (exact, or with its symmetries: symmetric), by squares (penalty), or by "
+        "multipliers too (augmented-lagrangian, al-pinn), while a network is trained",
         metavar="NAME",
     )
     start_from: str | None = option(

@@ -93,7 +93,8 @@ class Demodulate(Stage):
         assert source.hashed is not None, "the frames of a run are hashed"
         source.hashed.read(source.stack, sink.first_row)
         tell_rows(source.ranks, sink)
-        with context.progress(self.name, context.shape[0] - sink.first_row) as progress:
+        label = self.name if guide is None else f"{self.name}, guided"
+        with context.progress(label, context.shape[0] - sink.first_row) as progress:
             if guide is None:
                 return busy_seconds(frame_pass(source, sink, progress))
             return busy_seconds(guided_pass(source, guide, sink, progress, context.pool))

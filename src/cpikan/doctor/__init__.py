@@ -1,0 +1,1 @@
+"""What of this machine makes runs slow or stops them."""

@@ -1,0 +1,1 @@
+"""Where the tasks of a batch run: in this process, or on workers of Dask."""

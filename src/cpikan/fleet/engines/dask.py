@@ -1,0 +1,181 @@
+"""Tasks on workers of Dask distributed: a cluster of this machine, or one that is there already.
+
+Each task is bound to a worker that has no other. So a worker that dies takes one stack with it, and that one is to blame; and
+there is never a finished task on a worker that Dask would do again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from cpikan.errors import InputError, need
+from cpikan.fleet.engines.engine import Answer
+from cpikan.fleet.wafer_task import WaferTask, do_wafer
+from cpikan.version import VERSION
+
+_THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_CONNECT_S = 10.0
+_GONE_S = 3.0  # a worker that was not seen for so long has lost its task
+_ALONE_S = 60.0  # without any worker
+_LOOK_S = 0.5
+_END_S = 30.0
+
+
+def worker_facts() -> dict[str, Any]:
+    """Tell, on a worker, its version of this package and its threads."""
+    import os
+
+    return {"version": VERSION, "threads": {name: os.environ.get(name) for name in _THREADS}}
+
+
+class DaskEngine:
+    """A client of a scheduler; ``threads`` of each task. Made by `local` or `connected`."""
+
+    def __init__(self, client: Any, cluster: Any, about: str) -> None:
+        self._client, self._cluster, self.about = client, cluster, about
+        self._tasks: dict[str, tuple[WaferTask, Any]] = {}  # by worker
+        self._seen: dict[str, float] = {}
+        self._any_s = time.monotonic()
+
+    @classmethod
+    def local(cls, workers: int, threads: int) -> DaskEngine:
+        """Start workers on this machine, one task each at a time, which live as long as the engine."""
+        need("distributed", "cluster", "a batch on several workers")
+        import dask
+        from distributed import Client, LocalCluster
+
+        settings = {
+            "distributed.scheduler.allowed-failures": 0,  # the batch counts, by stack
+            "distributed.worker.memory.terminate": False,  # mapped pages are counted there
+            "distributed.worker.memory.pause": False,
+            "distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREADS, str(threads)),
+        }
+        with dask.config.set(settings):
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None,
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            )
+        return cls(Client(cluster, set_as_default=False), cluster, f"{workers} workers of this machine")
+
+    @classmethod
+    def connected(cls, address: str) -> DaskEngine:
+        """Join a scheduler that runs; InputError where there is none, or a worker has another version of this package."""
+        need("distributed", "cluster", "a batch on a cluster")
+        from distributed import Client
+
+        try:
+            client = Client(address, set_as_default=False, timeout=_CONNECT_S)
+        except (OSError, TimeoutError, ValueError) as failure:
+            raise InputError(
+                f"no scheduler answers at {address}: start one (dask scheduler), or leave --scheduler out"
+            ) from failure
+        engine = cls(client, None, f"workers of {address}")
+        engine.check_versions()
+        return engine
+
+    def check_versions(self) -> None:
+        """Raise InputError for a worker that does not have this package in this version."""
+        for worker, facts in self._client.run(worker_facts, on_error="return").items():
+            found = facts["version"] if isinstance(facts, dict) else f"none ({type(facts).__name__})"
+            if found != VERSION:
+                self.close()
+                raise InputError(
+                    f"worker {worker} has cpikan {found}, here it is {VERSION}: install the same everywhere"
+                )
+
+    def free(self) -> int:
+        return len(self._idle())
+
+    def submit(self, task: WaferTask) -> None:
+        worker = self._idle()[0]
+        key = f"wafer-{uuid.uuid4().hex}"  # never an old answer for a file that changed
+        future = self._client.submit(do_wafer, asdict(task), key=key, pure=False, retries=0, workers=[worker])
+        self._tasks[worker] = (task, future)
+
+    def wait(self, seconds: float) -> list[Answer]:
+        from distributed import wait
+
+        until = time.monotonic() + seconds
+        while True:
+            answers = self._ended()
+            if answers or not self._tasks or time.monotonic() >= until:
+                return answers
+            futures = [future for _, future in self._tasks.values()]
+            with self._client.as_current(), suppress(TimeoutError):
+                wait(futures, timeout=_LOOK_S, return_when="FIRST_COMPLETED")
+
+    def abandon(self, name: str) -> bool:
+        worker = next((worker for worker, (task, _) in self._tasks.items() if task.name == name), None)
+        if worker is None:
+            return False
+        _, future = self._tasks.pop(worker)
+        future.cancel(force=True)
+        with suppress(Exception):  # one that is gone need not be ended; a task that runs ends with its process alone
+            self._client.restart_workers([worker], timeout=_END_S, raise_for_error=False)
+        return True
+
+    def close(self) -> None:
+        for _, future in self._tasks.values():
+            future.cancel(force=True)
+        self._tasks = {}
+        with suppress(TimeoutError, OSError):  # what does not end in time is ended with this process
+            self._client.close(timeout=_END_S)
+        if self._cluster is not None:
+            with suppress(TimeoutError, OSError):
+                self._cluster.close(timeout=_END_S)
+
+    def _ended(self) -> list[Answer]:
+        present, now = self._workers(), time.monotonic()
+        answers = []
+        for worker, (task, future) in list(self._tasks.items()):
+            if worker in present:
+                self._seen[worker] = now
+            if future.done():
+                answers.append(_answer(task, future))
+            elif now - self._seen.get(worker, now) > _GONE_S:
+                future.cancel(force=True)
+                answers.append(Answer(task, None, f"worker {worker} is gone"))
+            else:
+                self._seen.setdefault(worker, now)
+                continue
+            del self._tasks[worker]  # and with it the future: nothing that is finished stays there
+            self._seen.pop(worker, None)
+        return answers
+
+    def _idle(self) -> list[str]:
+        return [worker for worker in self._workers() if worker not in self._tasks]
+
+    def _workers(self) -> list[str]:
+        """List the workers that are there; InputError where scheduler or workers are gone for good."""
+        if self._client.status != "running":
+            raise InputError(f"the scheduler of {self.about} is gone: start it again, and the batch with --resume")
+        found = list(self._client.scheduler_info(n_workers=-1)["workers"])
+        now = time.monotonic()
+        if found:
+            self._any_s = now
+        elif now - self._any_s > _ALONE_S:
+            raise InputError(f"{self.about}: none is there for a minute; start workers, and the batch with --resume")
+        return found
+
+
+def _answer(task: WaferTask, future: Any) -> Answer:
+    from distributed import KilledWorker
+
+    if future.cancelled():
+        return Answer(task, None, "the task was lost with its worker or its scheduler")
+    failure = future.exception()
+    if isinstance(failure, KilledWorker):
+        return Answer(task, None, "the worker died over it (killed, out of memory, or a crash in a library)")
+    if failure is not None:
+        return Answer(task, None, f"{type(failure).__name__}: {failure}"[:200])
+    return Answer(task, future.result())

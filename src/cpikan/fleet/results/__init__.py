@@ -1,0 +1,1 @@
+"""Results of wafers as rows of a database."""

@@ -1,0 +1,145 @@
+"""Workers of this machine for real: tasks done, a worker killed, a scheduler that is not there or goes away."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cpikan.errors import InputError
+from cpikan.fleet.engines.dask import DaskEngine
+from cpikan.fleet.engines.engine import Answer
+from cpikan.fleet.wafer_task import WaferTask
+from small_stacks import folder_of
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # what distributed says of sockets it leaves open
+
+
+def answers(engine: DaskEngine, count: int, seconds: float = 120.0) -> dict[str, Answer]:
+    found: dict[str, Answer] = {}
+    until = time.monotonic() + seconds
+    while len(found) < count and time.monotonic() < until:
+        found |= {answer.task.name: answer for answer in engine.wait(1.0)}
+    return found
+
+
+def until_it_is_told(engine: DaskEngine, until: float) -> None:
+    while time.monotonic() < until:
+        engine.free()
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[DaskEngine]:
+    with closing(DaskEngine.local(2, 1)) as made:
+        yield made
+
+
+def test_tasks_run_on_workers_with_their_own_threads(engine: DaskEngine, wafer_folder: Path, tmp_path: Path) -> None:
+    engine.check_versions()
+    told = engine._client.run(lambda: {name: os.environ.get(name) for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")})
+    assert list(told.values()) == [{"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}] * 2
+    engine.submit(WaferTask("good", str(wafer_folder), str(tmp_path / "good.npy"), {}))
+    engine.submit(WaferTask("bad", str(tmp_path), str(tmp_path / "bad.npy"), {}))
+    assert engine.free() == 0
+    found = answers(engine, 2)
+    assert found["good"].outcome is not None
+    assert found["good"].outcome["state"] == "done"
+    assert found["good"].outcome["facts"]["process"] != os.getpid()
+    assert found["bad"].outcome is not None
+    assert found["bad"].outcome["state"] == "refused"
+    assert engine.free() == 2
+
+
+def test_a_killed_worker_loses_its_own_task_and_comes_back(engine: DaskEngine, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    large = folder_of(tmp_path / "large", rng.integers(0, 255, (4, 4, 1500, 1500), dtype=np.uint8))
+    engine.submit(WaferTask("killed", str(large), str(tmp_path / "killed.npy"), {"method": "hybrid"}))
+    (worker,) = engine._tasks
+    (pid,) = engine._client.run(os.getpid, workers=[worker]).values()
+    engine.submit(WaferTask("other", str(tmp_path), str(tmp_path / "other.npy"), {}))
+    os.kill(pid, signal.SIGKILL)
+    found = answers(engine, 2)
+    assert found["killed"].outcome is None
+    assert found["killed"].reason
+    assert found["other"].outcome is not None
+    until = time.monotonic() + 60
+    while engine.free() < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert engine.free() == 2
+
+
+def test_a_scheduler_that_is_not_there_is_told_in_one_line(monkeypatch) -> None:
+    from cpikan.fleet.engines import dask as module
+
+    monkeypatch.setattr(module, "_CONNECT_S", 0.5)
+    with pytest.raises(InputError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9") as refused:
+        DaskEngine.connected("tcp://127.0.0.1:9")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_scheduler_of_its_own_and_its_end(wafer_folder: Path, tmp_path: Path) -> None:
+    address = tmp_path / "scheduler.json"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    run = [sys.executable, "-m"]
+    scheduler = subprocess.Popen(
+        [
+            *run,
+            "distributed.cli.dask_scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            str(address),
+        ],
+        **quiet,
+    )
+    worker = None
+    try:
+        until = time.monotonic() + 60
+        while not (address.exists() and address.read_text().strip().endswith("}")) and time.monotonic() < until:
+            time.sleep(0.05)
+        where = json.loads(address.read_text())["address"]
+        worker = subprocess.Popen(
+            [*run, "distributed.cli.dask_worker", where, "--nthreads", "1", "--no-dashboard", "--memory-limit", "0"],
+            **quiet,
+        )
+        with closing(DaskEngine.connected(where)) as engine:
+            until = time.monotonic() + 120
+            while engine.free() < 1 and time.monotonic() < until:
+                time.sleep(0.1)
+            engine.submit(WaferTask("good", str(wafer_folder), str(tmp_path / "good.npy"), {}))
+            assert answers(engine, 1)["good"].outcome["state"] == "done"
+            scheduler.kill()
+            with pytest.raises(InputError, match="start it again, and the batch with --resume"):
+                until_it_is_told(engine, time.monotonic() + 60)
+    finally:
+        for process in (worker, scheduler):
+            if process is not None:
+                process.terminate()  # a nanny ends its worker too
+                process.wait(30)
+
+
+def test_a_task_that_is_abandoned_frees_its_worker(engine: DaskEngine, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    large = folder_of(tmp_path / "large", rng.integers(0, 255, (4, 4, 1500, 1500), dtype=np.uint8))
+    engine.submit(WaferTask("long", str(large), str(tmp_path / "long.npy"), {"method": "hybrid"}))
+    assert engine.abandon("long")
+    assert not engine.abandon("long")
+    until = time.monotonic() + 60
+    while engine.free() < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert engine.free() == 2
+    engine.submit(WaferTask("next", str(tmp_path), str(tmp_path / "next.npy"), {}))
+    assert set(answers(engine, 1)) == {"next"}
