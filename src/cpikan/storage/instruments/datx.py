@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.messages import one_line
 from cpikan.storage.hdf5_heaps import check_heaps
 from cpikan.storage.headers import check_frame_size, check_raw_size, decoding
 from cpikan.storage.instruments.rasters import Linear, pixel_pair_um, positive, stored_map
@@ -126,7 +127,7 @@ def _scale(path: Path, dataset: h5py.Dataset) -> _Scale:
     size = unit_nm(unit)
     if size is None:
         raise InputError(
-            f"{path} has heights in {unit or 'no unit'}: allowed are Fringes and lengths such as NanoMeters"
+            f"{path} has heights in {one_line(unit) or 'no unit'}: allowed are Fringes and lengths such as NanoMeters"
         )
     return _Scale(size, known, fringe)
 
