@@ -45,7 +45,7 @@ COUPLED = {
     "xpinn 4x4 networks": ((4, 4), "xpinn", "adam", 20),
 }  # boxes, coupling, recipe and steps of the other couplings
 SIDES = (1024, 2048)  # of the maps
-SHARED_SIDE = 2048  # of the map that processes share
+SHARED_SIDE = 1024  # of the map that processes share
 DAY_S = 86400.0
 
 

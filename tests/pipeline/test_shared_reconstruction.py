@@ -44,7 +44,7 @@ class Stops(Silent):
     """Ends a run once it has written some rows."""
 
     def progress(self, stage, done, of, **figures):
-        self.over = stage == "demodulate" and done > 0
+        self.over = stage.startswith("demodulate") and done > 0
 
     def cancelled(self):
         return self.over

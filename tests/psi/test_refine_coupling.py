@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from cpikan.psi.refine import field
-from cpikan.psi.refine.closed_form import ClosedForm, fit_closed_form, posterior_sigma
+from cpikan.psi.refine.closed_form import ClosedForm, fit_closed_form, posterior_sigma, shared_chunks
 from cpikan.psi.refine.coarse import CoarseHeights
 from cpikan.psi.refine.coupling import couple
 from cpikan.psi.refine.footprint import MeanPixels
+from cpikan.streaming.ranks import Alone
 
 SHAPE = (80, 104)  # blocks: 3 x 4 tiles
 NOISE_NM = 0.3  # of a block
@@ -142,3 +143,18 @@ def test_only_a_surface_for_its_own_sake_is_coupled(measuring, monkeypatch):
     else:
         field.guiding_surface(coarse)
     assert len(asked) == int(measuring)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 6, 9, 25, 33, 64])
+def test_two_processes_have_as_many_tiles(count):
+    """The parts are those of one process, none longer than asked for, and the loads of two differ by a tile."""
+    two = Alone()
+    two.size = 2
+    tiles = torch.arange(count)
+    alone, shared = (shared_chunks(tiles, 8, ranks) for ranks in (Alone(), two))
+    parts = [part.tolist() for _, part in shared]
+    assert parts == [part.tolist() for _, part in alone]
+    assert [tile for part in parts for tile in part] == tiles.tolist()
+    assert all(1 <= len(part) <= 8 for part in parts)
+    loads = [sum(len(part) for owner, part in shared if owner == rank) for rank in (0, 1)]
+    assert abs(loads[0] - loads[1]) <= 1

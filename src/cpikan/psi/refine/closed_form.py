@@ -129,8 +129,14 @@ def fit_closed_form(
 
 
 def shared_chunks(tiles: Tensor, chunk: int, ranks: Ranks) -> list[tuple[int, Tensor]]:
-    """Cut tiles into those that are worked on at a time, the same for any number of processes: (process, tiles) each."""
-    return [(number % ranks.size, index) for number, index in enumerate(tiles.split(chunk))]
+    """Cut tiles into those that are worked on at a time, at most ``chunk``, the same for any number of processes.
+
+    They are an even number of parts whose sizes differ by a tile at most, so that two processes have as much to do; gives
+    (process, tiles) of each.
+    """
+    count = min(2 * -(-len(tiles) // (2 * chunk)), len(tiles))
+    parts = tiles.tensor_split(count) if count else ()
+    return [(number % ranks.size, part) for number, part in enumerate(parts)]
 
 
 def told(ranks: Ranks, owner: int, values: Tensor) -> Tensor:
