@@ -28,6 +28,7 @@ FLOORS = {  # docs: the house; a module imports from its own floor or below
             "errors",
             "masked",
             "messages",
+            "notebook",
             "option",
             "units",
             "version",
@@ -51,6 +52,7 @@ FLOORS = {  # docs: the house; a module imports from its own floor or below
     "report": 8,
     "viewer": 8,
     "doctor": 8,
+    "napari_plugin": 8,
     "pipeline.jobs": 9,  # a job also writes the report
     "fleet": 10,
     "cli": 11,

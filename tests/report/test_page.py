@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import re
 from html.parser import HTMLParser
@@ -19,7 +20,7 @@ from cpikan.report import content
 from cpikan.report.content import palette_png
 from cpikan.report.html import write_report
 
-VOID = {"meta", "br"}
+VOID = {"meta", "br"}  # without an end
 
 
 @pytest.fixture
@@ -118,6 +119,8 @@ def test_a_full_page_shows_everything_and_needs_nothing(full_page: tuple[str, Ou
         "Error",
         "Histogram of the error",
         "Seams",
+        "Residual after form",
+        "Spectrum",
         "Histogram of the height",
         "Numbers",
         "Time and memory",
@@ -135,7 +138,15 @@ def test_a_full_page_shows_everything_and_needs_nothing(full_page: tuple[str, Ou
     assert f"{error_figures(align_to_truth(height_map, truth))['rms_nm']:.3f} <small>nm" in text
     # self-contained: every reference is inside the page or carries its data
     assert all(reference.startswith(("#", "data:image/png;base64,")) for reference in outline.references)
-    assert not re.search(r"https?://|<script|@import|url\((?!#)", text)
+    assert not re.search(r"https?://|@import|url\((?!#)", text)
+    scripts = re.findall(r"<script([^>]*)>(.*?)</script>", text, re.DOTALL)
+    assert [given for given, _ in scripts] == [
+        ' type="application/json" class="about"',
+        ' type="text/plain" class="packed"',
+        "",
+    ]
+    digest = base64.b64encode(hashlib.sha256(scripts[-1][1].encode()).digest()).decode()
+    assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'\"" in text
     # identifiers are unique, references resolve
     assert len(outline.ids) == len(set(outline.ids))
     assert {reference[1:] for reference in outline.references if reference[0] == "#"} <= set(outline.ids)
@@ -145,9 +156,16 @@ def test_a_full_page_shows_everything_and_needs_nothing(full_page: tuple[str, Ou
 def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     bare = memory_map(np.random.default_rng(0).normal(0, 1, (40, 50)).astype(np.float32), path=Path("out.npy"))
     text, outline = _page(tmp_path / "report.html", bare)
-    assert outline.headings == ["Height", "Profiles", "Histogram of the height", "Numbers"]
+    assert outline.headings == [
+        "Height",
+        "Profiles",
+        "Residual after form",
+        "Spectrum",
+        "Histogram of the height",
+        "Numbers",
+    ]
     assert "px" in text
-    assert "nan" not in re.sub(r"base64,[^\"]*", "", text).lower()
+    assert "nan" not in re.sub(r"base64,[^\"]*|<script.*?</script>", "", text, flags=re.DOTALL).lower()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (2, 2000), (1301, 3)])
@@ -165,7 +183,8 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     attack = "<script>alert(1)</script>\"'&"
     document = DOCUMENT | {attack: {attack: [attack]}, "settings": {"method": attack}, "summary": {"method": attack}}
     text, _ = _page(tmp_path / "report.html", memory_map(np.eye(9), path=Path(f"a{attack[:8]}.npy"), document=document))
-    assert "<script" not in text
+    assert text.count("<script") == 3  # the page's own
+    assert attack not in text
     assert "&lt;script&gt;alert(1)" in text
     broken = {"acquisition": None, "settings": [1], "summary": {"seconds_read": "x", "megapixels_per_second": None}}
     _page(tmp_path / "report.html", memory_map(np.eye(9), document=broken))

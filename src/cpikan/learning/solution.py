@@ -68,6 +68,12 @@ class Solution:
             "recipe_used": self.recipe_used,
         }
 
+    def _repr_html_(self) -> str:
+        """Show the picture and key numbers in a notebook."""
+        from cpikan.learning.solution_html import solution_html
+
+        return solution_html(self)
+
     def __call__(self, x: Tensor | np.ndarray | float | list[Any]) -> Any:
         """Evaluate the solution.
 

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from cpikan.pipeline.maps.evaluate import align_to_truth, error_figures
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.report import numbers
+from cpikan.report.advice import Told, advised
 from cpikan.report.content import Content, Section
+from cpikan.report.explorer import residual_section, script_policy, spectrum_section
+from cpikan.report.explorer import script as explorer_script
 from cpikan.report.frames import frame_sections
 from cpikan.report.place import check_page
 from cpikan.report.sections import error_sections, height_sections, histogram_section, profile_section, side_sections
@@ -32,7 +35,7 @@ def write_report(
     evaluation: Mapping[str, Any] | None = None,
     progress: bool | Events = True,
 ) -> Path:
-    """Write one HTML page about a height map, below 3 MB, without scripts or outside references; returns its path.
+    """Write one HTML page about a height map, below 3 MB, without outside references; returns its path.
 
     The map is read in bands, so memory does not grow with it; what it lacks (sigma, flags, times) is left out. With
     ``truth``, a .npy file or array of heights in nm (H, W), the page shows the error, checks the seams, and gives the
@@ -53,11 +56,11 @@ def write_report(
 
 def render(content: Content) -> str:
     """Render the page of a map as HTML text."""
-    found, notes = (content.part("summary").get(key) for key in ("warnings", "notes"))
+    found, names, notes = (content.part("summary").get(key) for key in ("warnings", "warning_names", "notes"))
     return render_page(
         content.name,
         _lead(content),
-        list(map(numbers.plain, found)) if isinstance(found, list | tuple) else [],
+        advised(list(map(numbers.plain, found)), names) if isinstance(found, list | tuple) else [],
         list(_keys(content)),
         list(_sections(content)),
         notes=list(map(numbers.plain, notes)) if isinstance(notes, list | tuple) else [],
@@ -67,13 +70,17 @@ def render(content: Content) -> str:
 def render_page(
     title: str,
     lead: str,
-    warnings: Sequence[str],
+    warnings: Sequence[str | Told],
     keys: Sequence[tuple[str, str, str]],
     sections: Sequence[Section],
     *,
     notes: Sequence[str] = (),
 ) -> str:
-    """Render a page as HTML text; whatever a document says is escaped by the templates."""
+    """Render a page as HTML text; whatever a document says is escaped by the templates.
+
+    A page whose sections hold a map to look into has a script, allowed by its digest alone; any other page has none.
+    """
+    script = any(part.kind == "explorer" for section in sections for part in section.parts)
     environment = Environment(
         loader=PackageLoader("cpikan.report"),
         autoescape=True,
@@ -82,7 +89,14 @@ def render_page(
         lstrip_blocks=True,
     )
     return environment.get_template("page.html").render(
-        title=title, lead=lead, warnings=warnings, notes=notes, keys=keys, sections=sections
+        title=title,
+        lead=lead,
+        warnings=[one if isinstance(one, Told) else Told(one) for one in warnings],
+        notes=notes,
+        keys=keys,
+        sections=sections,
+        script=explorer_script() if script else "",
+        script_policy=script_policy(),
     )
 
 
@@ -133,6 +147,8 @@ def _sections(content: Content) -> Iterable[Section]:
         yield from profile_section(content)
     if gathered.error is not None:
         yield from error_sections(content)
+    yield from residual_section(content)
+    yield from spectrum_section(content)
     yield from histogram_section(content)
     yield numbers_section(content)
     yield from surface_sections(content)

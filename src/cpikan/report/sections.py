@@ -8,6 +8,7 @@ import numpy as np
 
 from cpikan.report import figures, numbers
 from cpikan.report.content import Content, Judged, Part, Section, columns, drawing, legend
+from cpikan.report.explorer import explorer
 from cpikan.report.seams import SeamCheck
 from cpikan.report.survey import SIDE_PIXELS
 
@@ -29,7 +30,12 @@ def height_sections(content: Content) -> Iterable[Section]:
     tilt = f"Piston and tilt removed ({content.slope} nm per pixel along x and y). " if flat else ""
     note = f"{tilt}{_reduced(values.shape, gathered.shape)} The dashed lines mark the profiles below."
     title = "Height, levelled" if flat else "Height"
-    yield Section(title, note, [drawing(figure, "height", "map of the height")], wide=True)
+    still = drawing(figure, "height", "map of the height")
+    live = explorer(content)
+    if live is None:
+        yield Section(title, note, [still], wide=True)
+    else:
+        yield Section(title, "", [live, Part("static", {**still.data, "note": note})], wide=True)
     if flat:
         every = -(-values.size // SIDE_PIXELS)
         step = max(1, round(every**0.5))

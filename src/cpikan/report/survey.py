@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cpikan.pipeline.maps.evaluate import Comparison
 from cpikan.pipeline.maps.height_map import MapRows
 from cpikan.report.seams import SeamCheck, SeamSums, borders_of
+from cpikan.report.stored_map import stored_reduction
 from cpikan.streaming.engine import Band
 from cpikan.streaming.events import Events
 from cpikan.surface.aperture import Circle
@@ -32,17 +33,20 @@ def reduction(shape: tuple[int, int], pixels: int) -> int:
 
 
 class _Blocks:
-    """Where the blocks of ``factor`` x ``factor`` pixels lie; the last row and column of blocks may be smaller."""
+    """Where blocks of ``factor`` x ``factor`` pixels, or of (rows, columns), lie; the last row and column of blocks may be
+    smaller."""
 
-    def __init__(self, shape: tuple[int, int], factor: int) -> None:
-        self.shape, self.factor = shape, factor
-        self.reduced = (-(-shape[0] // factor), -(-shape[1] // factor))
-        self._columns = np.arange(0, shape[1], factor)
+    def __init__(self, shape: tuple[int, int], factor: int | tuple[int, int]) -> None:
+        self.block = (factor, factor) if isinstance(factor, int) else factor
+        self.shape = shape
+        self.reduced = (-(-shape[0] // self.block[0]), -(-shape[1] // self.block[1]))
+        self._columns = np.arange(0, shape[1], self.block[1])
 
     def _fold(self, start: int, rows: NDArray, add: np.ufunc) -> tuple[slice, NDArray]:
         """Combine rows [start, start + n) by blocks; returns the block rows they belong to and the result."""
-        first = start // self.factor
-        borders = np.arange(first, (start + len(rows) - 1) // self.factor + 1) * self.factor - start
+        size = self.block[0]
+        first = start // size
+        borders = np.arange(first, (start + len(rows) - 1) // size + 1) * size - start
         folded = add.reduceat(add.reduceat(rows, self._columns, axis=1), np.maximum(borders, 0), axis=0)
         return slice(first, first + len(folded)), folded
 
@@ -50,7 +54,7 @@ class _Blocks:
 class BlockMean(_Blocks):
     """Mean of the finite values of each block, float64; NaN where a block has none."""
 
-    def __init__(self, shape: tuple[int, int], factor: int) -> None:
+    def __init__(self, shape: tuple[int, int], factor: int | tuple[int, int]) -> None:
         super().__init__(shape, factor)
         self._sums, self._counts = np.zeros(self.reduced), np.zeros(self.reduced)
 
@@ -67,7 +71,7 @@ class BlockMean(_Blocks):
 class BlockOr(_Blocks):
     """All flags that occur in each block."""
 
-    def __init__(self, shape: tuple[int, int], factor: int) -> None:
+    def __init__(self, shape: tuple[int, int], factor: int | tuple[int, int]) -> None:
         super().__init__(shape, factor)
         self._flags = np.zeros(self.reduced, np.int64)
 
@@ -81,7 +85,8 @@ class BlockOr(_Blocks):
 
 FloatArray = NDArray[np.floating]
 
-MAIN_PIXELS, SIDE_PIXELS = 800_000, 240_000  # so that six noisy pictures stay below 3 MB
+# so that six noisy pictures and the stored map stay below 3 MB
+MAIN_PIXELS, SIDE_PIXELS = 240_000, 120_000
 _BINS = 240
 _SIGMA_SAMPLE = 500_000
 _SLOPE = "slope"  # the length of the gradient
@@ -109,7 +114,8 @@ class ErrorSurvey:
 @dataclass(frozen=True)
 class Survey:
     """Pictures are block means (flags: block OR) of the map; heights and sigma in nm, slopes (length of the
-    gradient) in nm per pixel, None where the map has none."""
+    gradient) in nm per pixel, None where the map has none. ``stored`` are the means of blocks of ``stored_block`` (rows,
+    columns) that the page carries."""
 
     shape: tuple[int, int]
     height: FloatArray
@@ -127,6 +133,8 @@ class Survey:
     row: FloatArray
     column: FloatArray
     error: ErrorSurvey | None = None
+    stored: FloatArray | None = None
+    stored_block: tuple[int, int] = (1, 1)
 
 
 def survey(height_map: HeightMap, comparison: Comparison | None = None, *, progress: bool | Events = False) -> Survey:
@@ -134,10 +142,12 @@ def survey(height_map: HeightMap, comparison: Comparison | None = None, *, progr
     reader = MapRows(height_map, "report", progress=progress)
     shape = height, width = reader.shape
     picture, fit, raw = BlockMean(shape, reduction(shape, MAIN_PIXELS)), _plane_fit(shape), HeightTally()
+    stored = BlockMean(shape, stored_reduction(shape))
     side = _SidePictures(height_map, shape)
     row, column = np.zeros(width), np.empty(height)
     for band, rows in reader.heights(", pass 1 of 2"):
         picture.add(band.start, rows)
+        stored.add(band.start, rows)
         fit.add(band.start, rows)
         raw.add(rows)
         side.add(reader, band)
@@ -166,6 +176,8 @@ def survey(height_map: HeightMap, comparison: Comparison | None = None, *, progr
         row=row,
         column=column,
         error=None if comparison is None else _survey_error(comparison, height_map.document),
+        stored=stored.result(),
+        stored_block=stored.block,
     )
 
 
@@ -177,7 +189,7 @@ def _plane_fit(shape: tuple[int, int]) -> GroupedFormFit:
 
 def _levelled(picture: BlockMean, plane: GroupedForm) -> FloatArray:
     """Subtract the plane, averaged over the same blocks, from the reduced heights."""
-    tilt = BlockMean(picture.shape, picture.factor)
+    tilt = BlockMean(picture.shape, picture.block)
     step = max(1, (1 << 20) // picture.shape[1])
     for start in range(0, picture.shape[0], step):
         every = np.ones((min(step, picture.shape[0] - start), picture.shape[1]), bool)

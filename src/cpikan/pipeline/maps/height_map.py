@@ -98,6 +98,12 @@ class HeightMap:
         sieve = "".join(f", {one.identity}" for one in self.filters)
         return f"HeightMap({str(self.path)!r}, {height} x {width}: {', '.join(self.arrays)}{cut}{level}{sieve})"
 
+    def _repr_html_(self) -> str:
+        """Show a picture and key numbers in a notebook; the map is read once, in bands."""
+        from cpikan.pipeline.maps.notebook import map_html
+
+        return map_html(self)
+
     def within(self, aperture: Aperture) -> HeightMap:
         """Restrict the map to the pixels inside an aperture, and inside those of earlier calls; nothing is read.
 
