@@ -57,6 +57,24 @@ def test_a_change_of_range_draws_anew_and_reads_nothing(page: Any) -> None:
 
 
 @needs_browser
+def test_what_stands_on_the_canvas_is_not_drawn_again(page: Any) -> None:
+    page.evaluate(
+        "() => { const { viewer } = cpikan.state.panes[0], begin = viewer.drawer.begin.bind(viewer.drawer);"
+        "window.drawn = window.frames_seen = 0; viewer.drawer.begin = (shading) => { window.drawn++; begin(shading); };"
+        "viewer.addHandler('update-viewport', () => window.frames_seen++); }"
+    )
+    for change, draws in ((False, 0), (True, 1)):
+        page.evaluate("() => { window.drawn = window.frames_seen = 0; }")
+        if change:
+            page.select_option("#colours", "grey")
+        for _ in range(3):
+            page.evaluate("() => cpikan.state.panes[0].redraw()")
+            page.wait_for_timeout(60)
+        until(page, lambda: page.evaluate("() => window.frames_seen") > 1)
+        assert page.evaluate("() => window.drawn") == draws
+
+
+@needs_browser
 def test_a_profile_across_a_scratch_gives_its_depth(page: Any, heights: np.ndarray) -> None:
     page.keyboard.press("p")
     start, end = (point_at(page, y, 700.5) for y in (SCRATCH_ROW - 60, SCRATCH_ROW + 60))

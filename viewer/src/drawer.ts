@@ -9,6 +9,7 @@ export interface DrawnTile {
     level: number;
     x: number;
     y: number;
+    cacheKey: string;
     bounds: OpenSeadragon.Rect;
     tiledImage: OpenSeadragon.TiledImage;
 }
@@ -16,6 +17,8 @@ export interface DrawnTile {
 type Parameters = ConstructorParameters<typeof OpenSeadragon.DrawerBase>[0];
 
 export abstract class NumberDrawer<Kept extends { numbers: TileNumbers }> extends OpenSeadragon.DrawerBase {
+    private standing = ""; // what was drawn last
+
     constructor(options: Parameters) {
         super(options);
     }
@@ -53,28 +56,40 @@ export abstract class NumberDrawer<Kept extends { numbers: TileNumbers }> extend
     abstract begin(shading: Shading): void;
     abstract put(kept: Kept, tile: DrawnTile, box: OpenSeadragon.Rect, shading: Shading): void;
 
-    draw(images: OpenSeadragon.TiledImage[]): void {
+    // Draw what is seen; not again what stands there already, for OpenSeadragon asks twice for every move.
+    draw(images: OpenSeadragon.TiledImage[], again = false): void {
         const { shading } = this;
         const size = this.viewport.getContainerSize();
         const [width, height] = [size.x, size.y].map((side) => Math.round(side * OpenSeadragon.pixelDensityRatio));
-        if (this.canvas.width !== width || this.canvas.height !== height) {
+        const resized = this.canvas.width !== width || this.canvas.height !== height;
+        if (resized) {
             this.canvas.width = width;
             this.canvas.height = height;
         }
         if (!shading) {
             return;
         }
-        this.begin(shading);
-        for (const image of images) {
-            const drawn = (image as unknown as { getTilesToDraw(): { tile: DrawnTile }[] }).getTilesToDraw();
-            for (const { tile } of drawn) {
-                const kept = this.getDataToDraw(tile as unknown as OpenSeadragon.Tile) as Kept | undefined;
-                if (kept) {
-                    kept.numbers.refresh();
-                    this.put(kept, tile, this.viewportToDrawerRectangle(tile.bounds), shading);
-                }
-            }
+        const parts = images.flatMap((image) => this.partsOf(image));
+        const looks = [shading.low, shading.high, shading.colourCount, shading.marked, ...shading.form, ...paper()];
+        const places = parts.map(({ kept, tile, box }) => [
+            tile.level, tile.x, tile.y, tile.cacheKey, kept.numbers.version, box.x, box.y, box.width, box.height,
+        ]);
+        const key = [looks, ...places].join();
+        if (key === this.standing && !resized && !again) {
+            return;
         }
+        this.standing = key;
+        this.begin(shading);
+        parts.forEach(({ kept, tile, box }) => this.put(kept, tile, box, shading));
+    }
+
+    private partsOf(image: OpenSeadragon.TiledImage): { kept: Kept; tile: DrawnTile; box: OpenSeadragon.Rect }[] {
+        const drawn = (image as unknown as { getTilesToDraw(): { tile: DrawnTile }[] }).getTilesToDraw();
+        return drawn.flatMap(({ tile }) => {
+            const kept = this.getDataToDraw(tile as unknown as OpenSeadragon.Tile) as Kept | undefined;
+            kept?.numbers.refresh();
+            return kept ? [{ kept, tile, box: this.viewportToDrawerRectangle(tile.bounds) }] : [];
+        });
     }
 
     destroy(): void {

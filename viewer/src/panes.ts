@@ -76,10 +76,10 @@ export class Pane {
     // The canvas as it is now: a browser keeps what was drawn on it until the end of the task alone.
     picture(): HTMLCanvasElement {
         const { drawer, world } = this.viewer as unknown as {
-            drawer: { draw(images: OpenSeadragon.TiledImage[]): void; canvas: HTMLCanvasElement };
+            drawer: { draw(images: OpenSeadragon.TiledImage[], again: boolean): void; canvas: HTMLCanvasElement };
             world: OpenSeadragon.World;
         };
-        drawer.draw(world.getItemCount() ? [world.getItemAt(0)] : []);
+        drawer.draw(world.getItemCount() ? [world.getItemAt(0)] : [], true);
         return drawer.canvas;
     }
 

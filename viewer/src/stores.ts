@@ -10,7 +10,7 @@ export class MissingTile extends Error {}
 // It is somewhere, but this page cannot read it.
 export class OutOfReach extends Error {}
 
-const MOST = 8; // tiles of a request: two are under way while a third is made
+const MOST = 16; // tiles of a request
 const FAILED = 0x80000000; // in the length of a tile: a reason follows in its place
 
 interface Waiting {
@@ -19,7 +19,7 @@ interface Waiting {
     reject: (failure: Error) => void;
 }
 
-// Tiles that are asked for together come together: a request costs as much as a tile.
+// Tiles that are asked for together come together: a request costs as much as a tile, and what comes apart is drawn twice.
 export class HttpStore implements Store {
     private waiting: Waiting[] = [];
 
@@ -33,10 +33,8 @@ export class HttpStore implements Store {
             queueMicrotask(() => {
                 const { waiting } = this;
                 this.waiting = [];
-                const parts = Math.ceil(waiting.length / MOST);
-                const each = Math.ceil(waiting.length / Math.max(parts, Math.min(2, waiting.length)));
-                for (let at = 0; at < waiting.length; at += each) {
-                    void this.fetchAll(waiting.slice(at, at + each));
+                for (let at = 0; at < waiting.length; at += MOST) {
+                    void this.fetchAll(waiting.slice(at, at + MOST));
                 }
             });
         }

@@ -20,31 +20,23 @@ void main() {
 // A software renderer evaluates branches that no pixel takes: what is not needed is left out of the program.
 const fragment = (shaped: boolean, marked: boolean): string => `#version 300 es
 precision highp float;
+precision highp int;
 precision highp sampler2D;
 precision highp usampler2D;
 uniform sampler2D values;
 uniform usampler2D flags;
 uniform sampler2D colours;
-uniform vec2 range; // low, 1 / (high - low)
+uniform vec2 range; // low, 255 / (high - low)
 uniform vec4 position; // x and y of the texture's corner, its size; coordinates of the form
 uniform float form[15];
 uniform uint marked;
-uniform bool missing;
+uniform float side; // pixels of the texture
 uniform vec3 paper;
 in vec2 place;
 out vec4 colour;
 void main() {
-    if (missing) {
-        bool stripe = mod(gl_FragCoord.x + gl_FragCoord.y, 12.0) < 6.0;
-        colour = stripe ? vec4(0.75, 0.2, 0.2, 1.0) : vec4(0.35, 0.1, 0.1, 1.0);
-        return;
-    }
-    float value = texture(values, place).r;
-    if (isnan(value) || isinf(value)) {
-        vec2 square = floor(gl_FragCoord.xy / 8.0);
-        colour = vec4(mod(square.x + square.y, 2.0) < 0.5 ? paper : paper * 0.96 + 0.01, 1.0);
-        return;
-    }
+    ivec2 pixel = ivec2(place * side);
+    float value = texelFetch(values, pixel, 0).r;
     ${shaped ? "" : "/*"}
         float x = position.x + place.x * position.z;
         float y = position.y + place.y * position.w;
@@ -53,9 +45,21 @@ void main() {
             + x * x * x * x * form[10] + x * x * x * y * form[11] + x * x * y * y * form[12] + x * y * y * y * form[13]
             + y * y * y * y * form[14];
     ${shaped ? "" : "*/"}
-    float share = clamp((value - range.x) * range.y, 0.0, 1.0);
-    colour = texture(colours, vec2(share * 255.0 / 256.0 + 0.5 / 256.0, 0.5));
-    ${marked ? "if ((texture(flags, place).r & marked) != 0u) colour = mix(colour, vec4(1.0, 0.1, 0.9, 1.0), 0.65);" : ""}
+    if (abs(value) < 3.4e38) {
+        colour = texelFetch(colours, ivec2(int(clamp((value - range.x) * range.y, 0.0, 255.0) + 0.5), 0), 0);
+        ${marked ? "if ((texelFetch(flags, pixel, 0).r & marked) != 0u) colour = mix(colour, vec4(1.0, 0.1, 0.9, 1.0), 0.65);" : ""}
+    } else {
+        int square = (int(gl_FragCoord.x) ^ int(gl_FragCoord.y)) & 8;
+        colour = vec4(square == 0 ? paper : paper * 0.96 + 0.01, 1.0);
+    }
+}`;
+
+const MISSING = `#version 300 es
+precision highp float;
+out vec4 colour;
+void main() {
+    bool stripe = mod(gl_FragCoord.x + gl_FragCoord.y, 12.0) < 6.0;
+    colour = stripe ? vec4(0.75, 0.2, 0.2, 1.0) : vec4(0.35, 0.1, 0.1, 1.0);
 }`;
 
 type Place = WebGLUniformLocation | null;
@@ -68,7 +72,7 @@ interface Program {
     position: Place;
     form: Place;
     marked: Place;
-    missing: Place;
+    side: Place;
     paper: Place;
 }
 
@@ -104,14 +108,13 @@ export class WebglDrawer extends NumberDrawer<Textures> {
     }
 
     // The program for what is shown, made when it is first needed.
-    private program(shaped: boolean, marked: boolean): Program {
-        const key = `${shaped} ${marked}`;
-        const there = this.programs.get(key);
+    private program(text: string): Program {
+        const there = this.programs.get(text);
         if (there) {
             return there;
         }
         const { gl } = this;
-        const program = programOf(gl, VERTEX, fragment(shaped, marked));
+        const program = programOf(gl, VERTEX, text);
         gl.useProgram(program);
         const at = (name: string) => gl.getUniformLocation(program, name);
         gl.uniform1i(at("values"), 0);
@@ -119,9 +122,9 @@ export class WebglDrawer extends NumberDrawer<Textures> {
         gl.uniform1i(at("colours"), 2);
         const made = {
             program, box: at("box"), part: at("part"), range: at("range"), position: at("position"), form: at("form"),
-            marked: at("marked"), missing: at("missing"), paper: at("paper"),
+            marked: at("marked"), side: at("side"), paper: at("paper"),
         };
-        this.programs.set(key, made);
+        this.programs.set(text, made);
         return made;
     }
 
@@ -179,9 +182,12 @@ export class WebglDrawer extends NumberDrawer<Textures> {
         if (kept.version !== kept.numbers.version) {
             this.fill(kept);
         }
-        const places = this.program(shading.form.some((value) => value !== 0), kept.flags !== null && shading.marked !== 0);
+        const { values, missing } = kept.numbers;
+        const shaped = shading.form.some((value) => value !== 0);
+        const marked = kept.flags !== null && shading.marked !== 0;
+        const places = this.program(missing === null ? fragment(shaped, marked) : MISSING);
         gl.useProgram(places.program);
-        gl.uniform2f(places.range, shading.low, 1 / (shading.high - shading.low));
+        gl.uniform2f(places.range, shading.low, 255 / (shading.high - shading.low));
         gl.uniform1fv(places.form, shading.form);
         gl.uniform3f(places.paper, ...this.paper);
         // whole pixels: neighbours meet without a seam
@@ -198,7 +204,7 @@ export class WebglDrawer extends NumberDrawer<Textures> {
         const { x, y, scaleX, scaleY } = unitOf(kept.full, kept.aspect);
         gl.uniform4f(places.position, (kept.left - x) / scaleX, (kept.top - y) / scaleY, kept.size / scaleX, kept.size / scaleY);
         gl.uniform1ui(places.marked, shading.marked);
-        gl.uniform1i(places.missing, kept.numbers.missing !== null ? 1 : 0);
+        gl.uniform1f(places.side, Math.sqrt(values.length));
         gl.activeTexture(gl.TEXTURE0);
         gl.bindTexture(gl.TEXTURE_2D, kept.values);
         gl.activeTexture(gl.TEXTURE1);

@@ -41,6 +41,7 @@ _SCOUTED = 3e-3  # relative residual at which the fronts of a window are looked 
 _SCOUT_TIME, _WHOLE_TIME = 0.3, 0.15  # that share, and that of the whole time, where it is tried as one window
 _LEAST = 40  # steps, whatever the time, before a window is called too long
 _LATELY = 100  # steps in which a network that does not crawl gets better
+_NEAR = 5.0  # times its goal: within that a window that crawls is left as it is
 _SOUND = 0.1  # of the residual at which a window fails: after one with less the next may be longer
 _EASY = 0.2  # of a window's time: one that needed less for its goal is followed by one twice as long
 
@@ -49,18 +50,18 @@ _EASY = 0.2  # of a window's time: one that needed less for its goal is followed
 class Windows(Strategy):
     """Train a network in one window of time after the other, each from the values that the one before ends with.
 
-    In a window u = lift + distance v: the lift has the values at its start and at walls (`WindowLift`), the distance vanishes
-    there, and v is a network with ``hidden`` nodes and stretched coordinates for the fronts of the lift, along axes that are
-    even (`even_axes`) of the cosine; in less than ``hidden_s`` seconds it is narrower (`nodes_within`). It trains by geodesic
-    Levenberg-Marquardt at fixed points, ``rows`` residuals for each parameter and as dense in fronts as elsewhere; fronts
-    that arise on the way are looked for once its residual is small, and a network that has those coordinates too takes its
-    place. A window has its share of the time that is left, and leaves to the others what it does not need for its ``goal``:
-    the held-out residual times the window's length, of the size of u, which bounds the error that it adds where errors do not
-    grow. One whose residual falls by less than the factor ``crawl`` in a hundred steps is left as it is. One whose residual
-    is above ``failed`` of that of the lift alone when its fronts are looked for, or above the root of that after its first
-    steps, is halved while there is time for it, one that is at its goal early is followed by one twice as long. ``first`` is
-    the share of time of the first window; with ``whole`` all time is tried as one window before, which fails above that.
-    ``steps`` bounds the steps of a network, whatever time is left.
+    In a window u = lift + distance v: the lift has the values at its start and at walls (`WindowLift`), the distance
+    vanishes there, and v is a network with ``hidden`` nodes and stretched coordinates for the fronts of the lift, along
+    axes that are even (`even_axes`) of the cosine; in less than ``hidden_s`` seconds it is narrower (`nodes_within`). It
+    trains by geodesic Levenberg-Marquardt at fixed points, ``rows`` residuals for each parameter and as dense in fronts as
+    elsewhere; fronts that arise on the way are looked for once its residual is small, and a network that has those
+    coordinates too takes its place. A window has its share of the time that is left, and leaves to the others what it does
+    not need for its ``goal``: the held-out residual times the window's length, of the size of u, which bounds the error
+    that it adds where errors do not grow. One near it whose residual falls by less than the factor ``crawl`` in a hundred
+    steps is left as it is. One whose residual is above ``failed`` of that of the lift alone when its fronts are looked for,
+    or above the root of that after its first steps, is halved while there is time for it, one that is at its goal early is
+    followed by one twice as long. ``first`` is the share of time of the first window; with ``whole`` all time is tried as
+    one window before, which fails above that. ``steps`` bounds the steps of a network, whatever time is left.
     Time marching: Wight and Zhao, Commun. Comput. Phys. 29 (2021); Krishnapriyan et al., NeurIPS (2021).
     Raises InputError for a problem that does not evolve, has several axes of space, or is of second order in time.
     """
@@ -274,10 +275,10 @@ class _Training:
         return math.sqrt(2 * self.iterate.best_cost) * self._over_size
 
     def done(self) -> bool:
-        """Tell whether the goal is reached, or the way there is too slow to be gone."""
-        late = self._costs[-1 - _LATELY :]
+        """Tell whether the goal is reached, or near and the way there too slow to be gone."""
+        late, goal = self._costs[-1 - _LATELY :], self._windows.goal
         crawls = len(late) > _LATELY and late[0] < self._windows.crawl**2 * late[-1]
-        return self.added() <= self._windows.goal or crawls
+        return self.added() <= (_NEAR * goal if crawls else goal)
 
     def go(self, seconds: float, done: Callable[[], bool]) -> None:
         """Train for so long, or until it is done, and leave the best state in the network."""
