@@ -133,10 +133,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for suffix in given.suffix:
             rows.append(measure(frames, Path(folder, f"out{suffix}"), (height, width)))
             print(rows[-1], flush=True)
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+            with RESULTS.open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
 
 
 if __name__ == "__main__":
