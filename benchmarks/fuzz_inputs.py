@@ -138,6 +138,16 @@ def _hdf5(**more: object) -> Callable[[Path], None]:
     return make
 
 
+def _hdf5_labelled(folder: Path) -> None:
+    """Names of axes are texts, which lie in a heap of the file."""
+    import h5py
+
+    with h5py.File(folder / "f.h5", "w") as file:
+        dataset = file.create_dataset("d", data=frames().swapaxes(0, 1))
+        for axis, name in zip(dataset.dims, ("step", "wavelength", "y", "x"), strict=True):
+            axis.label = name
+
+
 def _fits(unit: str) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         from astropy.io import fits
@@ -343,6 +353,7 @@ KINDS: tuple[Kind, ...] = (
         "frames-zarr-2", _zarr(chunks=(1, 16, 56), zarr_format=2), ["f.zarr/.z*", "f.zarr/*"], _frames_of("f.zarr"), 2
     ),
     Kind("frames-hdf5", _hdf5(), ["f.h5"], _frames_of("f.h5::/d")),
+    Kind("frames-hdf5-labelled", _hdf5_labelled, ["f.h5"], _frames_of("f.h5::/d")),
     Kind(
         "frames-hdf5-gzip",
         _hdf5(chunks=(1, 16, 56), compression="gzip", shuffle=True),

@@ -4,7 +4,7 @@
 
 The files are those of `fuzz.py` (``frames-*`` of `fuzz_inputs.KINDS`), damaged in the same way; here they are opened and all
 their rows read in children that live for many files, so that a kind takes minutes for 20 000 of them.
-results/fuzz_readers.csv has a line a kind: how many were read, refused, ``broke`` (an exception other than InputError, or a
+results/fuzz_readers.csv keeps a line a kind: how many were read, refused, ``broke`` (an exception other than InputError, or a
 message of several lines), took more than ten processor seconds (``hang``) or ended a child (``crash``). What broke is printed
 with its number.
 """
@@ -109,6 +109,19 @@ def run_kind(kind: Kind, count: int, seed: int) -> Counter[str]:
     return counts
 
 
+def keep(line: dict[str, object]) -> None:
+    """Put the line of a kind in the place of the one that was there: a run that is stopped leaves what it has."""
+    lines: dict[str, dict[str, object]] = {}
+    if RESULTS.exists():
+        with open(RESULTS, newline="", encoding="utf-8") as file:
+            lines = {str(one["kind"]): dict(one) for one in csv.DictReader(file)}
+    lines[str(line["kind"])] = line
+    with open(RESULTS, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(line), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines.values())
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = [kind for kind in KINDS if kind.name.startswith("frames-")]
@@ -122,11 +135,7 @@ def main() -> int:
             counts = run_kind(kind, given.count, given.seed)
             lines.append({"kind": kind.name, "files": given.count, **{name: counts[name] for name in OUTCOMES}})
             print(lines[-1], flush=True)
-    if given.only is None:
-        with open(RESULTS, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(lines[0]))
-            writer.writeheader()
-            writer.writerows(lines)
+            keep(lines[-1])
     return int(any(line[name] for line in lines for name in OUTCOMES[2:]))
 
 

@@ -2,8 +2,9 @@
 
 ``python benchmarks/surface_numbers.py --python INTERPRETER`` compares (an interpreter with surfalize, SurfaceTopography and
 prysm; they run in processes of their own) and writes results/surface_numbers.csv; ``--filters`` measures the Gaussian of a
-7000 x 9344 map and writes results/surface_filters.csv. Real maps come from the folder CPIKAN_DATA; of each the largest
-rectangle without a hole is taken, piston and tilt removed, since some of these packages refuse holes.
+7000 x 9344 map and writes results/surface_filters.csv; ``--whole HxW`` takes what holds the whole map, each in a process of its
+own, on rough terrain of that size and writes results/surface_whole.csv. Real maps come from the folder CPIKAN_DATA; of each
+the largest rectangle without a hole is taken, piston and tilt removed, since some of these packages refuse holes.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import cpikan
-from cpikan.streaming.memory import PeakMemory
+from cpikan.streaming.memory import PeakMemory, anonymous_mib
 from cpikan.surface.areal.families import FAMILIES
+from cpikan.surface.areal.spatial import texture_direction_deg
 from cpikan.surface.filters.gaussian import GaussianMean
+from cpikan.surface.filters.kinds import FILTERS
 from cpikan.surface.form import fit_form
 from cpikan.surface.measure import MeasureSettings, surface_parameters
 from cpikan.surface.spectra.psd import plane_spectrum
@@ -225,6 +229,53 @@ def worst(heights: np.ndarray, mean: GaussianMean, nesting: float) -> float:
     return found / float(np.nanmax(heights) - np.nanmin(heights))
 
 
+def rough(shape: tuple[int, int]) -> np.ndarray:
+    """50 nm of waves of every direction and of random heights, smoothed over three pixels, 1 % missing; float32 in nm."""
+    random = np.random.default_rng(3)
+    y, x = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
+    heights = 40 * np.sin(x / 37 + y / 53) + 30 * np.sin(y / 71 - x / 90)
+    noise = random.normal(size=(shape[0] + 2, shape[1] + 2)).astype(np.float32)
+    heights = heights + 10 * sum(noise[a : a + shape[0], b : b + shape[1]] for a in range(3) for b in range(3))
+    return np.where(random.random(shape) < 0.01, np.nan, heights).astype(np.float32)
+
+
+WHOLE: dict[str, Callable[[np.ndarray], Any]] = {
+    **{name: partial(lambda one, heights: FAMILIES[one].measure(heights, 1.0), name) for name in FAMILIES},
+    "std": texture_direction_deg,
+    "robust": lambda heights: FILTERS["robust"](heights, (100.0, 100.0)).rows(0, 1),
+    "spline": lambda heights: FILTERS["spline"](heights, (100.0, 100.0)).rows(0, 1),
+}
+
+
+def whole(shape: tuple[int, int]) -> Iterator[Line]:
+    """Processor time and memory of what holds the whole map; the map itself is not counted."""
+    for name, measure in WHOLE.items():
+        measure(rough((90, 120)))  # compiled
+        inner, outer = os.pipe()
+        if (child := os.fork()) == 0:
+            heights = rough(shape)
+            before = anonymous_mib()
+            with PeakMemory() as memory:
+                started = time.process_time()
+                measure(heights)
+                seconds = time.process_time() - started
+            os.write(outer, f"{seconds} {memory.peak() - before}".encode())
+            os._exit(0)
+        os.close(outer)
+        with os.fdopen(inner) as told:
+            words = told.read().split()
+        os.waitpid(child, 0)
+        seconds, mib = (float(word) for word in words)
+        yield {
+            "number": name,
+            "megapixels": round(math.prod(shape) / 1e6, 2),
+            "processor_seconds": round(seconds, 2),
+            "seconds_per_megapixel": round(seconds / math.prod(shape) * 1e6, 3),
+            "bytes_per_pixel": round(mib * 2**20 / math.prod(shape), 1),
+        }
+        print(name, seconds, mib, flush=True)
+
+
 def write(path: Path, lines: Iterator[Line], kept: str = "") -> None:
     """Write lines as they come, after the text that is kept."""
     with open(path, "w", newline="", encoding="utf-8") as file:
@@ -242,6 +293,7 @@ def main() -> None:
     parser.add_argument("--python", help="an interpreter with surfalize, SurfaceTopography and prysm")
     parser.add_argument("--filters", action="store_true", help="measure the Gaussian of a map of 65 megapixels")
     parser.add_argument("--only", help="maps whose name has this pattern; lines of others stay in the CSV")
+    parser.add_argument("--whole", metavar="HxW", help="measure what holds the whole map on a map of that size")
     options = parser.parse_args()
     results = HERE / "results"
     if options.python:
@@ -250,6 +302,9 @@ def main() -> None:
             head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = head + "".join(text for text in lines if not fnmatchcase(text.split(",")[1], options.only))
         write(path, compared(options.python, options.only or "*"), kept)
+    if options.whole:
+        height, width = (int(word) for word in options.whole.split("x"))
+        write(results / "surface_whole.csv", whole((height, width)))
     if options.filters:
         write(results / "surface_filters.csv", filters())
 

@@ -3,22 +3,25 @@
 python benchmarks/wafer_numbers.py [--pixels 2000] [--surfaces bowl ...]    results/wafer_numbers.csv, a line each
 python benchmarks/wafer_numbers.py --notches           results/wafer_notches.csv: five angles, 2000 and 7000 pixels
 python benchmarks/wafer_numbers.py --speed             results/wafer_speed.csv: 9344 x 7000 pixels
-python benchmarks/wafer_numbers.py --stitch [2000]     results/stitched_maps.csv: 5 x 5 maps
+python benchmarks/wafer_numbers.py --stitch [2000]     results/stitched_maps.csv: 5 x 5 maps, on whole pixels and off them
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -30,13 +33,12 @@ from cpikan.pipeline.maps.wafer.settings import WaferSettings  # noqa: E402
 from cpikan.registration.mosaic import Mosaic, place_maps  # noqa: E402
 from cpikan.streaming.memory import anonymous_mib  # noqa: E402
 from cpikan.wafer.outline import find_wafer  # noqa: E402
-from plain_wafer import Disc, plain_numbers  # noqa: E402
+from plain_wafer import Disc, noise_shares, plain_numbers  # noqa: E402
 
 NOTCHES = {"flat": 270.0, "notch 0": 0.0, "notch 45": 45.0, "notch 123.4": 123.4, "notch 311.7": 311.7}
 SURFACES = ("bowl", "dome", "saddle", "cylinder", "ramps", "waves", "roll-off", *NOTCHES)
 CONDITIONS = ((0.0, 0.0), (0.0, 1.0), (0.03, 0.0))  # missing, noise in nm
 COMPARED = ("gflr_um", "gfld_um", "gf3r_um", "gf3d_um", "sori_um", "bow_um")
-FIELDS = ("surface", "pixels", "missing", "noise_nm", "range_nm", "off_nm", "off_of_range", "notch_off_deg", "seconds")
 
 
 def surface(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -61,31 +63,41 @@ def made(disc: Disc, name: str) -> np.ndarray:
     return out
 
 
-def one_line(name: str, pixels: int, missing: float, noise: float) -> dict[str, Any]:
-    disc = Disc(pixels, 150.0, NOTCHES.get(name, 270.0), missing, noise)
-    heights = made(disc, name)
-    given = HeightMap(Path(name), {"height_nm": heights}, {"acquisition": {"pixel_um": disc.pixel_mm * 1e3}})
-    begun = time.process_time()
-    found = wafer_numbers(given, WaferSettings(diameter="300mm")).summary()
-    seconds = time.process_time() - begun
-    expected = plain_numbers(heights, found)
+def lines_of(name: str, pixels: int) -> Iterator[dict[str, Any]]:
+    """A line for each condition; noise against what the same pixels give without."""
+    exact: dict[str, Any] = {}
+    for missing, noise in CONDITIONS:
+        disc = Disc(pixels, 150.0, NOTCHES.get(name, 270.0), missing, noise)
+        heights = made(disc, name)
+        given = HeightMap(Path(name), {"height_nm": heights}, {"acquisition": {"pixel_um": disc.pixel_mm * 1e3}})
+        begun = time.process_time()
+        found = wafer_numbers(given, WaferSettings(diameter="300mm")).summary()
+        seconds = time.process_time() - begun
+        exact = found if not noise else exact
+        off = largest_difference(found, plain_numbers(heights, found))
+        span = float(np.nanmax(heights) - np.nanmin(heights))
+        notch = abs((found["notch_deg"] - disc.notch_deg + 180) % 360 - 180)
+        shares = noise_shares(found, exact, noise) if noise else {}
+        yield {
+            "surface": name,
+            "pixels": pixels,
+            "missing": missing,
+            "noise_nm": noise,
+            "range_nm": f"{span:.6g}",
+            "off_nm": f"{off * 1e3:.3g}",
+            "off_of_range": f"{off * 1e3 / span:.3g}" if span else "0",
+            "notch_off_deg": f"{notch:.4f}",
+            **{key: f"{shares[key]:.3f}" if shares else "" for key in ("bow_sigmas", "least_fall", "most_growth")},
+            "seconds": f"{seconds:.2f}",
+        }
+
+
+def largest_difference(found: dict[str, Any], expected: dict[str, Any]) -> float:
+    """The largest difference of all numbers, in um."""
     off = [abs(found[key] - expected[key]) for key in COMPARED]
     for site, plain in zip(found["sites"], expected["sites"], strict=True):
         off += [abs(site[key] - value) for key, value in plain.items()]
-    off += [abs(a["esfqr_um"] - b) for a, b in zip(found["sectors"], expected["esfqr_um"], strict=True)]
-    span = float(np.nanmax(heights) - np.nanmin(heights))
-    notch = abs((found["notch_deg"] - disc.notch_deg + 180) % 360 - 180)
-    return {
-        "surface": name,
-        "pixels": pixels,
-        "missing": missing,
-        "noise_nm": noise,
-        "range_nm": f"{span:.6g}",
-        "off_nm": f"{max(off) * 1e3:.3g}",
-        "off_of_range": f"{max(off) * 1e3 / max(span, 1e-9):.3g}" if span else "0",
-        "notch_off_deg": f"{notch:.4f}",
-        "seconds": f"{seconds:.2f}",
-    }
+    return max(off + [abs(a["esfqr_um"] - b) for a, b in zip(found["sectors"], expected["esfqr_um"], strict=True)])
 
 
 def notch_line(notch: float, pixels: int, missing: float) -> dict[str, Any]:
@@ -160,32 +172,79 @@ def terrain(size: int, seed: int) -> np.ndarray:
     return heights.astype(np.float32)
 
 
-def stitched(size: int, grid: int = 5) -> dict[str, Any]:
-    """5 x 5 maps, 15 % overlap, whole pixels of stage error up to 10, tilts, 1 nm of noise, one map empty; no truth used."""
+@dataclass(frozen=True)
+class Tiles:
+    """Maps of one terrain, an empty one among them; where they should lie and where they do."""
+
+    truth: np.ndarray
+    maps: list[np.ndarray]
+    nominal: np.ndarray
+    real: np.ndarray
+
+
+def between(heights: np.ndarray, corner: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Cut a window at any place by splines of fifth order."""
+    whole = np.floor(corner).astype(int)
+    if (whole == corner).all():
+        return heights[whole[0] : whole[0] + shape[0], whole[1] : whole[1] + shape[1]]
+    low = np.maximum(whole - 12, 0)
+    around = heights[low[0] : whole[0] + shape[0] + 12, low[1] : whole[1] + shape[1] + 12]
+    moved = ndimage.shift(around, -(corner - whole), order=5, mode="nearest")
+    at = whole - low
+    return moved[at[0] : at[0] + shape[0], at[1] : at[1] + shape[1]]
+
+
+def made_tiles(size: int, whole: bool, grid: int = 5) -> Tiles:
+    """15 % overlap, stage errors up to 10 pixels, tilts, 1 nm of noise, one map empty."""
     step, random = int(0.85 * size), np.random.default_rng(4)
     truth = terrain(step * (grid - 1) + size + 40, 5)
     y, x = np.arange(size)[:, None], np.arange(size)[None]
     maps, nominal, real = [], [], []
     for k in range(grid * grid):
         place = np.array(divmod(k, grid)) * step
-        at = place + 20 + random.integers(-10, 11, 2)
-        heights = truth[at[0] : at[0] + size, at[1] : at[1] + size] + random.normal(size=(size, size)).astype(
-            np.float32
-        )
+        at = place + 20 + (random.integers(-10, 11, 2) if whole else random.uniform(-10, 10, 2))
+        heights = between(truth, at, (size, size)) + random.normal(size=(size, size)).astype(np.float32)
         heights += (500 * random.normal() + random.normal() * y + random.normal() * x).astype(np.float32)
         maps.append(np.full((size, size), np.nan, np.float32) if k == grid * grid // 2 else heights)
         nominal.append(place)
         real.append(at)
+    return Tiles(truth, maps, np.array(nominal, float), np.array(real, float))
+
+
+def bound_px(tiles: Tiles, used: np.ndarray) -> float:
+    """The Cramer-Rao bound of places against their mean, RMS of all, with planes unknown and the slopes of the truth known.
+
+    Differences on an overlap have twice the variance of the noise; where three maps and more overlap they count as independent.
+    """
+    count, size = len(tiles.maps), len(tiles.maps[0])
+    information = np.zeros((count, 5, count, 5))
+    for i, j in itertools.combinations(np.flatnonzero(used), 2):
+        low = np.ceil(np.maximum(tiles.real[i], tiles.real[j])).astype(int)
+        high = np.floor(np.minimum(tiles.real[i], tiles.real[j]) + size).astype(int)
+        if (high - low < 12).any():
+            continue
+        heights = tiles.truth[low[0] : high[0], low[1] : high[1]].astype(float)
+        y, x = np.mgrid[low[0] : high[0], low[1] : high[1]] / len(tiles.truth) - 0.5
+        design = np.stack([*np.gradient(heights), np.ones_like(y), y, x], 2).reshape(-1, 5)
+        for a, b, sign in ((i, i, 1), (j, j, 1), (i, j, -1), (j, i, -1)):
+            information[a, :, b] += sign * design.T @ design / 2
+    covariance = np.linalg.pinv(information.reshape(5 * count, -1), rcond=1e-10, hermitian=True)
+    return float(np.sqrt(np.diag(covariance).reshape(count, 5)[used, :2].mean()))
+
+
+def stitched(size: int, whole: bool) -> dict[str, Any]:
+    """Stitch 5 x 5 maps without a look at the truth; errors of places against their mean, of heights less one plane."""
+    tiles = made_tiles(size, whole)
     begun = time.process_time()
-    placement = place_maps(maps, np.array(nominal, float))
-    mosaic = Mosaic(maps, placement)
-    away = (placement.places - real)[placement.matched]
-    corner = np.round(mosaic.origin - away.mean(0)).astype(int)
-    sums, total, count = np.zeros((3, 3)), np.zeros(3), 0
-    square = 0.0
-    for top in range(0, mosaic.shape[0], 256):
-        part = mosaic[top : top + 256]
-        rest = part - truth[corner[0] + top : corner[0] + top + len(part), corner[1] : corner[1] + mosaic.shape[1]]
+    placement = place_maps(tiles.maps, tiles.nominal)
+    mosaic = Mosaic(tiles.maps, placement)
+    parts = [(top, mosaic[top : top + 256]) for top in range(0, mosaic.shape[0], 256)]
+    seconds = time.process_time() - begun
+    away = (placement.places - tiles.real)[placement.matched]
+    corner = mosaic.origin - away.mean(0)
+    sums, total, count, square = np.zeros((3, 3)), np.zeros(3), 0, 0.0
+    for top, part in parts:
+        rest = part - between(tiles.truth, corner + np.array([top, 0]), part.shape)
         rows, columns = np.nonzero(np.isfinite(rest))
         design = np.stack([np.ones(rows.size), (rows + top) / mosaic.shape[0], columns / mosaic.shape[1]], 1)
         values = rest[rows, columns]
@@ -194,14 +253,19 @@ def stitched(size: int, grid: int = 5) -> dict[str, Any]:
         square += float(values @ values)
         count += rows.size
     rms = np.sqrt((square - total @ np.linalg.solve(sums, total)) / count)
+    errors = np.abs(away - away.mean(0))
     return {
-        "maps": grid * grid,
+        "stage_errors": "whole pixels" if whole else "any",
+        "maps": len(tiles.maps),
         "pixels": size,
         "matched": int(placement.matched.sum()),
-        "registration_px": f"{np.abs(away - away.mean(0)).max():.4f}",
+        "registration_rms_px": f"{np.sqrt((errors**2).mean()):.4f}",
+        "registration_max_px": f"{errors.max():.4f}",
+        "bound_rms_px": f"{bound_px(tiles, placement.matched):.4f}",
+        "sigma_rms_px": f"{np.sqrt((placement.sigma_px[placement.matched] ** 2).mean()):.4f}",
         "rms_nm": f"{rms:.4f}",
         "noise_nm": 1.0,
-        "processor_seconds": f"{time.process_time() - begun:.1f}",
+        "processor_seconds": f"{seconds:.1f}",
     }
 
 
@@ -233,10 +297,9 @@ def main() -> None:
     if given.speed:
         return write("wafer_speed", [speed()])
     if given.stitch:
-        return write("stitched_maps", [stitched(given.stitch)])
+        return write("stitched_maps", [stitched(given.stitch, whole) for whole in (True, False)])
     for k, (pixels, name) in enumerate((n, s) for n in given.pixels for s in given.surfaces):
-        lines = [one_line(name, pixels, *condition) for condition in CONDITIONS]
-        write("wafer_numbers", lines, added=given.add or k > 0)
+        write("wafer_numbers", list(lines_of(name, pixels)), added=given.add or k > 0)
     return None
 
 

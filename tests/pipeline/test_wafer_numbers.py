@@ -14,7 +14,7 @@ from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.pipeline.maps.wafer.measure import wafer_numbers
 from cpikan.pipeline.maps.wafer.settings import WaferSettings
-from plain_wafer import Disc, plain_numbers
+from plain_wafer import Disc, noise_shares, plain_numbers
 from test_output_page import _unexplained as unexplained
 
 SITES = WaferSettings(diameter="100mm", sites="12x16mm")
@@ -68,6 +68,20 @@ def test_a_bowl_and_a_saddle_have_their_closed_forms():
     assert bowl["sites"][0]["sbir_um"] is None
     saddle = wafer_numbers(map_of(disc.cut(surface("saddle", x, y)), disc.pixel_mm), SITES).summary()
     assert saddle["gflr_um"] == pytest.approx(18 * (48 / 50) ** 2, abs=18 * 2 * 48 / 50**2 * disc.pixel_mm)
+
+
+@pytest.mark.parametrize("name", ["bowl", "ramps"])
+def test_noise_moves_numbers_as_far_as_the_page_says(name):
+    """Four standard errors of bow and of the pixels at both ends of a range; growth below what no pixel's noise exceeds."""
+    found = []
+    for noise in (0.0, 1.0):
+        disc = Disc(360, 50.0, missing=0.03, noise_nm=noise)
+        heights = disc.cut(surface(name, *disc.places()))
+        found.append(wafer_numbers(map_of(heights, disc.pixel_mm), SITES).summary())
+    shares = noise_shares(found[1], found[0], 1.0)
+    assert shares["bow_sigmas"] < 4
+    assert shares["least_fall"] < 4
+    assert 0.1 < shares["most_growth"] < 1
 
 
 def test_bands_do_not_matter(monkeypatch):

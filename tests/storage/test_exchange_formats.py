@@ -227,6 +227,7 @@ class TestSur(ExchangeContract):
         path, data = tmp_path / "x.sur", self.written(tmp_path, marked()).read_bytes()
         refused(path, data[:128] + struct.pack("<f", 0) + data[132:], "a spacing in z of 0")
         refused(path, data[:212] + b"V".ljust(16) + data[228:], "heights in V")
+        refused(path, data[:212] + b"n\xf8\x1ap\n-?".ljust(16) + data[228:], "a map needs a length")
         refused(path, data[:212] + bytes(16) + data[228:], "heights in no unit")
         refused(path, data[:98] + struct.pack("<h", 24) + data[100:], "integers of 24 bits")
         refused(path, data[:18] + struct.pack("<h", 12) + data[20:], "object of kind 12")

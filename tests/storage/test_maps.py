@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,17 @@ def test_a_hole_inside_a_zarr_shard_raises(tmp_path: Path) -> None:
     careless[:, 512:] = np.nan
     with pytest.raises(InputError, match="a part of it is missing"):
         np.asarray(open_map(path).arrays["height_nm"])
+
+
+def test_zarr_chunks_without_pixels_raise(tmp_path: Path) -> None:
+    path = write(tmp_path / "out.zarr", truth((30, 40)))
+    told = path / "height_nm" / "0" / "zarr.json"
+    text = told.read_text()
+    changed = re.sub(r'("chunk_shape":\s*\[\s*)\d+', r"\g<1>0", text)
+    assert changed != text
+    told.write_text(changed)
+    with pytest.raises(InputError):
+        np.asarray(open_map(path).arrays["height_nm"][:])
 
 
 def test_damaged_zarr_metadata_raises(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -580,6 +581,16 @@ class TestImageFaults:
 
 
 class TestZarrFaults:
+    def test_chunks_without_pixels_are_refused(self, tmp_path: Path) -> None:
+        path = Path(zarr_writer(chunks=(1, 1, 8, 8))(tmp_path, frames_of("uint16")))
+        told = path / "zarr.json"
+        text = told.read_text()
+        changed = re.sub(r'("chunk_shape":\s*\[\s*)1', r"\g<1>0", text)
+        assert changed != text
+        told.write_text(changed)
+        with pytest.raises(InputError, match="chunks without pixels"):
+            open_frames(path)
+
     @pytest.mark.parametrize("options", [{"chunks": (1, 1, 8, 8)}, {"chunks": (1, 1, 8, 8), "zarr_format": 2}])
     def test_a_missing_chunk_is_refused_when_opened(self, tmp_path: Path, options: dict[str, object]) -> None:
         path = Path(zarr_writer(**options)(tmp_path, frames_of("uint16")))
@@ -664,6 +675,26 @@ class TestHdf5Faults:
         (tmp_path / "x.h5").write_bytes(b"hello" * 100)
         with pytest.raises(InputError, match=r"x\.h5 is damaged"):
             open_frames(f"{tmp_path / 'x.h5'}::frames")
+
+    @pytest.mark.parametrize("stored", [{}, {"chunks": (1, 1, 16, 16)}])
+    def test_names_of_axes_that_would_stop_the_library_are_refused(self, tmp_path: Path, stored: dict) -> None:
+        """The mark of a heap among the numbers is none; a heap whose free space never ends is one."""
+        path = tmp_path / "x.h5"
+        shots = np.zeros((3, 2, 16, 16), np.uint8)
+        shots[0, 0, 0, :8] = np.frombuffer(b"GCOL\1\0\0\0", np.uint8)
+        with h5py.File(path, "w") as file:
+            dataset = file.create_dataset("d", data=shots, **stored)
+            for axis, name in zip(dataset.dims, ("step", "wavelength", "y", "x"), strict=True):
+                axis.label = name
+        if not stored:
+            with closing(open_frames(f"{path}::d").reader) as reader:
+                assert reader.groups == 2
+        data = bytearray(path.read_bytes())
+        at = data.index(b"step\0") - 16
+        data[at : at + 16] = struct.pack("<HHIQ", 0, 0, 0, 0)
+        path.write_bytes(data)
+        with pytest.raises(InputError, match="among its texts"):
+            open_frames(f"{path}::d")
 
 
 @pytest.mark.parametrize("source", ["", "nowhere", "nowhere.h5::/a", "nowhere.npy", "bad\0name"])

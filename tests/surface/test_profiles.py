@@ -83,6 +83,35 @@ def test_sections_are_averaged_and_the_largest_is_kept():
     assert (flat["ra_nm"], flat["rz_nm"], flat["rsk"]) == (0, 0, None)
 
 
+def test_elements_are_as_wide_as_their_period():
+    """Ripple below a tenth of Rz makes no elements, a gap joins none, and widths of 60 and 140 average to 100."""
+    place = np.arange(2000) + 0.25
+    wave, ripple = 10 * np.sin(2 * np.pi * place / 100), 0.9 * np.sin(2 * np.pi * place / 7)
+    assert profile_numbers(profile_of(wave, 0.5))["rsm_um"] == pytest.approx(50, rel=1e-4)
+    # a ripple moves a crossing by up to its height over the slope, 1.5 steps: the ends of 38 ways in all, half of them shared
+    assert profile_numbers(profile_of(wave + ripple, 0.5))["rsm_um"] == pytest.approx(50, abs=0.5 * 2 * 1.5 / 18)
+    broken = wave.copy()
+    broken[950:1010] = np.nan
+    assert profile_numbers(profile_of(broken, 0.5))["rsm_um"] == pytest.approx(50, rel=1e-3)
+    uneven = np.concatenate([np.sin(2 * np.pi * (np.arange(n) + 0.5) / n) for n in (60, 140) * 10])
+    assert profile_numbers(profile_of(uneven))["rsm_um"] == pytest.approx(100, rel=0.03)  # ends: one width of 38
+    assert profile_numbers(profile_of(np.arange(50.0)))["rsm_um"] is None
+
+
+def test_the_core_of_a_profile_is_that_of_its_curve():
+    """A curve of three straight parts: 10 % peaks, 70 % core, 20 % pits, in any order of the heights."""
+    ratio = (np.arange(20000) + 0.5) / 20000
+    heights = np.interp(ratio, [0, 0.1, 0.8, 1], [300, 100, -40, -440])
+    found = profile_numbers(profile_of(np.random.default_rng(0).permutation(heights)))
+    assert found["rk_nm"] == pytest.approx(140 / 0.7, rel=1e-3)
+    level = 100 + 0.1 * 200, -40 - 0.2 * 200  # where the line of the core ends
+    above, below = (300 - level[0]) ** 2 / 4000, (level[1] + 440) ** 2 / 4000  # areas of triangles: slopes of 2000 nm
+    assert found["rmrk1_percent"] == pytest.approx(100 * (300 - level[0]) / 2000, rel=1e-2)
+    assert found["rmrk2_percent"] == pytest.approx(100 - 100 * (level[1] + 440) / 2000, rel=1e-2)
+    assert found["rpk_nm"] == pytest.approx(2 * above / ((300 - level[0]) / 2000), rel=1e-2)
+    assert found["rvk_nm"] == pytest.approx(2 * below / ((level[1] + 440) / 2000), rel=1e-2)
+
+
 def test_a_filtered_profile_keeps_the_band_between():
     x = np.arange(2000)
     low, middle, high = (np.cos(2 * np.pi * x / period) for period in (2000, 80, 4))

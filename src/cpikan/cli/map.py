@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +47,8 @@ def _run(places: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
         found = combine.average(maps)
     elif action == "stitch":
         found, placement = combine.stitch(maps, _pair(options.grid), options.overlap, most_px=options.most_off)
-        facts = {"places_px": placement.places.tolist(), "matched": placement.matched.tolist()}
+        sigma = [row if all(map(math.isfinite, row)) else None for row in placement.sigma_px.tolist()]
+        facts = {"places_px": placement.places.tolist(), "matched": placement.matched.tolist(), "sigma_px": sigma}
     elif action == "register":
         found, how = combine.register(*_two(action, maps), turned=not options.shift_only)
         facts = {"turn_deg": how.turn_deg, "scale": how.scale, "shift_px": list(how.shift_px)}

@@ -12,7 +12,9 @@ from cpikan.registration.kernels import resample_tile
 
 FloatArray = NDArray[np.float64]
 
-_SMOOTH_PX = 2.0  # sigma: noise of a pixel would pull shifts to where interpolation averages it
+SMOOTH_PX = 2.0  # sigma: noise of a pixel would pull shifts to where interpolation averages it
+EVERY = 2  # pixels of a smoothed map from one that counts to the next: what lies between follows from them
+SHARED_PX = 4 * math.pi * SMOOTH_PX**2 / EVERY**2  # of these, so many have one noise
 _FEWEST_PIXELS = 64
 _STEPS, _STOP_PX = 20, 1e-4
 _FINE = 0.35  # cycles per pixel beyond which a spectrum is taken for noise
@@ -57,9 +59,10 @@ def refine_shift(first: FloatArray, second: FloatArray, start: NDArray[np.int64]
     one, two = (_inner(smoothed(part)) for part in (first, second))
     slopes = [np.ascontiguousarray(slope) for slope in np.gradient(two)]
     shift = np.asarray(start, np.float64).copy()
-    y, x = np.mgrid[: first.shape[0], : first.shape[1]].astype(np.float64)
+    y, x = np.mgrid[: first.shape[0] : EVERY, : first.shape[1] : EVERY].astype(np.float64)
+    one = one[::EVERY, ::EVERY]
     for _ in range(_STEPS):
-        moved = [_moved(part, shift) for part in (two, *slopes)]
+        moved = [_moved(part, shift)[::EVERY, ::EVERY] for part in (two, *slopes)]
         used = np.isfinite(one) & np.isfinite(moved[0]) & np.isfinite(moved[1]) & np.isfinite(moved[2])
         if np.count_nonzero(used) < _FEWEST_PIXELS:
             return None
@@ -75,11 +78,10 @@ def refine_shift(first: FloatArray, second: FloatArray, start: NDArray[np.int64]
     left = rest - design @ step
     variance = float((left**2).mean()) + 1e-30
     reduced = normal[:2, :2] - normal[:2, 2:] @ np.linalg.solve(normal[2:, 2:], normal[2:, :2])
-    correlated = 4 * np.pi * _SMOOTH_PX**2  # pixels that smoothing has made one
-    return Match(shift, reduced / variance / correlated, float(np.sqrt(variance)))
+    return Match(shift, reduced / variance / SHARED_PX, float(np.sqrt(variance)))
 
 
-def smoothed(heights: FloatArray, sigma_px: float = _SMOOTH_PX) -> FloatArray:
+def smoothed(heights: FloatArray, sigma_px: float = SMOOTH_PX) -> FloatArray:
     """Smooth by a Gaussian renormalised over valid pixels; NaN stays NaN."""
     from scipy.ndimage import gaussian_filter
 
@@ -94,7 +96,7 @@ def smoothed(heights: FloatArray, sigma_px: float = _SMOOTH_PX) -> FloatArray:
 
 def _inner(heights: FloatArray) -> FloatArray:
     """Drop the border, where a smoothed window does not know what lies beyond it."""
-    rows, columns = (min(math.ceil(3 * _SMOOTH_PX), length // 4) for length in heights.shape)
+    rows, columns = (min(math.ceil(3 * SMOOTH_PX), length // 4) for length in heights.shape)
     out = np.full(heights.shape, np.nan)
     middle = slice(rows, heights.shape[0] - rows), slice(columns, heights.shape[1] - columns)
     out[middle] = heights[middle]

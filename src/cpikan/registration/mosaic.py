@@ -1,4 +1,4 @@
-"""Many maps as one: places from shifts of overlaps, piston and tilt of each map, both by least squares over all of them."""
+"""Many maps as one: places from shifts of overlaps, then places, pistons and tilts together by least squares."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpikan.registration.affine import Affine, ResampledMap
 from cpikan.registration.correlation import find_shift, refine_shift
+from cpikan.registration.settling import Settled, laid_at, settle
 from cpikan.storage.maps import LazyMap
 
 FloatArray = NDArray[np.float64]
 
 _WINDOW_PX = 1024  # of an overlap, for its shift
 _LEAST_PX = 12
-_LINES = 64  # rows of an overlap that its plane is fitted to
-_WHOLE_PX = 0.05  # a place within this of a whole pixel is rounded: its pixels keep their values
+_WHOLE_PX, _MOST_PX, _SIGMAS = (
+    0.05,
+    0.25,
+    4,
+)  # places are whole where all lie within this, or so many sigmas, of whole ones
 _PRIOR = 1e-3  # information of a place as it was said, where nothing else is known
+_WRONG_PX = 1.0  # a shift that contradicts the others by more is wrong rather than noisy
 
 
 @dataclass(frozen=True)
@@ -27,24 +31,28 @@ class Placement:
     """Rows and columns of the first pixels of the maps (maps, 2), and the planes (maps, 3) that are taken off them.
 
     A plane is a + b row + c column of the mosaic. ``matched`` tells which maps had an overlap to find their place by.
+    ``sigma_px`` (maps, 2) is the standard error of a place against the mean of all, from noise alone; NaN without a match.
     """
 
     places: FloatArray
     planes: FloatArray
     matched: NDArray[np.bool_]
+    sigma_px: FloatArray
 
 
 def place_maps(maps: Sequence[Any], nominal: FloatArray, most_px: int = 32) -> Placement:
     """Find places and planes of maps (H, W) from where they should lie, (maps, 2), at most ``most_px`` off between two.
 
-    Shifts of overlaps come from phase correlation and refinement, weighed by what they are worth; planes from the differences
-    on the overlaps, of the maps as they lie then. A map without a match stays where it was said.
+    Shifts of overlaps come from phase correlation and refinement, weighed by what they are worth; from there places and planes
+    of all maps are refined together on the differences of all overlaps. A map without a match stays where it was said.
     """
     pairs = list(_pairs([one.shape for one in maps], nominal))
     found = [(i, j, _match(maps[i], maps[j], nominal[j] - nominal[i], most_px)) for i, j in pairs]
     matches = [(i, j, *match) for i, j, match in found if match is not None]
     places, matched = _solve_places(nominal, matches)
-    return Placement(places, _solve_planes(maps, places), matched)
+    agreed = {(i, j) for i, j, away, _ in matches if np.hypot(*(places[j] - places[i] - away)) < _WRONG_PX}
+    settled = settle(maps, places, list(_pairs([one.shape for one in maps], places)), agreed)
+    return Placement(_rounded(settled), settled.planes, matched, settled.sigma_px)
 
 
 def _pairs(shapes: Sequence[tuple[int, ...]], places: FloatArray) -> Iterator[tuple[int, int]]:
@@ -76,6 +84,21 @@ def _match(first: Any, second: Any, away: FloatArray, most_px: int) -> tuple[Flo
     return whole - match.shift_px, match.information
 
 
+def _rounded(settled: Settled) -> FloatArray:
+    """Round the places where all of them lie as near to whole ones as their errors let them: pixels keep their values then.
+
+    What they have in common beside whole pixels is no distance between them: it is taken off before.
+    """
+    known = np.isfinite(settled.sigma_px).all(1)
+    if not known.any():
+        return settled.places
+    turns = np.exp(2j * np.pi * settled.places[known]).mean(0)
+    moved = settled.places - np.angle(turns) / (2 * np.pi)
+    near = np.clip(_SIGMAS * settled.sigma_px[known], _WHOLE_PX, _MOST_PX)
+    whole = np.round(moved)
+    return whole if (np.abs(moved - whole)[known] < near).all() else settled.places
+
+
 def _solve_places(
     nominal: FloatArray, matches: Sequence[tuple[int, int, FloatArray, FloatArray]]
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
@@ -87,7 +110,7 @@ def _solve_places(
         normal, right = _PRIOR * np.eye(2 * count), _PRIOR * nominal.ravel()
         for i, j, away, information in matches:
             rest = places[j] - places[i] - away
-            share = 1 / max(1.0, float(np.hypot(*rest)))  # pixels: beyond one, a match is wrong rather than noisy
+            share = 1 / max(1.0, float(np.hypot(*rest)) / _WRONG_PX)
             block = share * information
             for a, b, sign in ((i, i, 1), (j, j, 1), (i, j, -1), (j, i, -1)):
                 normal[2 * a : 2 * a + 2, 2 * b : 2 * b + 2] += sign * block
@@ -98,51 +121,7 @@ def _solve_places(
     if matched.any():
         first = int(np.argmax(matched))
         places -= places[first] - np.round(nominal[first])
-    near = np.round(places)
-    return np.where(np.abs(places - near) < _WHOLE_PX, near, places), matched
-
-
-def _solve_planes(maps: Sequence[Any], places: FloatArray) -> FloatArray:
-    """Solve for the planes by which the maps differ least on all overlaps; their sum is zero."""
-    count = len(maps)
-    normal, right = np.zeros((3 * count, 3 * count)), np.zeros(3 * count)
-    centre = places.mean(0) + np.array(maps[0].shape) / 2
-    scale = max(max(one.shape) for one in maps)
-    for i, j in _pairs([one.shape for one in maps], places):
-        block, moment = _difference(maps, places, (i, j), centre, scale)
-        for a, b, sign in ((i, i, 1), (j, j, 1), (i, j, -1), (j, i, -1)):
-            normal[3 * a : 3 * a + 3, 3 * b : 3 * b + 3] += sign * block
-        right[3 * j : 3 * j + 3] += moment
-        right[3 * i : 3 * i + 3] -= moment
-    found = np.asarray(np.linalg.lstsq(normal, right, rcond=1e-10)[0].reshape(count, 3), np.float64)
-    found[:, 1:] /= scale
-    found[:, 0] -= found[:, 1:] @ centre
-    return found
-
-
-def _difference(
-    maps: Sequence[Any], places: FloatArray, pair: tuple[int, int], centre: FloatArray, scale: float
-) -> tuple[FloatArray, FloatArray]:
-    """Sum up the normal equations of the plane of second - first on an overlap."""
-    i, j = pair
-    low = np.ceil(np.maximum(places[i], places[j])).astype(int)
-    high = np.floor(np.minimum(places[i] + maps[i].shape, places[j] + maps[j].shape)).astype(int)
-    laid = [placed(maps[k], places[k] - low, tuple(high - low)) for k in pair]
-    block, moment = np.zeros((3, 3)), np.zeros(3)
-    for row in range(0, high[0] - low[0], max(1, (high[0] - low[0]) // _LINES)):
-        rest = np.asarray(laid[1][row]) - np.asarray(laid[0][row])
-        used = np.flatnonzero(np.isfinite(rest))
-        x = (low[1] + used - centre[1]) / scale
-        design = np.stack([np.ones(used.size), np.full(used.size, (low[0] + row - centre[0]) / scale), x], 1)
-        block += design.T @ design
-        moment += design.T @ rest[used]
-    return block, moment
-
-
-def placed(source: Any, place: FloatArray, shape: tuple[int, ...]) -> ResampledMap:
-    """Lay a map with its first pixel at ``place`` (row, column) on pixels of ``shape``."""
-    matrix = np.array([[1.0, 0.0, -place[0]], [0.0, 1.0, -place[1]]])
-    return ResampledMap(source, Affine(matrix), (int(shape[0]), int(shape[1])))
+    return places, matched
 
 
 class Mosaic(LazyMap):
@@ -155,7 +134,7 @@ class Mosaic(LazyMap):
         super().__init__((int(shape[0]), int(shape[1])), np.dtype(np.float64))
         self.origin = low
         self._maps, self._placement = maps, placement
-        self._laid = [placed(one, place - low, self.shape) for one, place in zip(maps, placement.places, strict=True)]
+        self._laid = [laid_at(one, place - low, self.shape) for one, place in zip(maps, placement.places, strict=True)]
 
     def _read(self, rows: range, columns: range) -> np.ndarray:
         total, weight = np.zeros((len(rows), len(columns))), np.zeros((len(rows), len(columns)))

@@ -94,7 +94,8 @@ def _sections(numbers: WaferNumbers, summary: dict[str, Any], picture: Picture) 
     sites = [(f"{name.upper()}, largest", _joined(summary[f"{name}_max_um"])) for name in _SITES]
     yield Section(f"Flatness of the {summary['flatness_of']}", "", [table([*flat, *sites])])
     yield _edge_table(summary)
-    yield _worst_sites(summary)
+    yield _sites(summary, "Sites of the largest SFQR", _WORST)
+    yield _sites(summary, "All sites")
     yield _place(summary)
 
 
@@ -113,15 +114,21 @@ def _edge_table(summary: dict[str, Any]) -> Section:
     return Section("Near-edge geometry", "", [table(rows.items()) if rows else remark("Nothing was measured there.")])
 
 
-def _worst_sites(summary: dict[str, Any]) -> Section:
-    seen = [site for site in summary["sites"] if site["sfqr_um"] is not None]
-    worst = sorted(seen, key=lambda site: -site["sfqr_um"])[:_WORST]
+def _sites(summary: dict[str, Any], title: str, worst: int | None = None) -> Section:
+    """Make the table of the full sites of the largest SFQR, or of all sites from the top row on."""
+    names: tuple[str, ...] = ("sfqr", "sfqd", "psfqr", "psfqd", "sflr")
+    chosen = sorted(summary["sites"], key=lambda site: (-site["y_mm"], site["x_mm"]))
+    if worst is not None:
+        names = "sfqr", "sfqd", "sflr"
+        full = [site for site in chosen if site["sfqr_um"] is not None]
+        chosen = sorted(full, key=lambda site: -site["sfqr_um"])[:worst]
     cells = {
-        "x / mm": [shown.digits(site["x_mm"]) for site in worst],
-        "y / mm": [shown.digits(site["y_mm"]) for site in worst],
-        **{name.upper(): [_joined(site[f"{name}_um"]) for site in worst] for name in ("sfqr", "sfqd", "sflr")},
+        "x / mm": [shown.digits(site["x_mm"]) for site in chosen],
+        "y / mm": [shown.digits(site["y_mm"]) for site in chosen],
+        "pixels": [str(site["pixels"]) for site in chosen],
+        **{name.upper(): [_joined(site[f"{name}_um"]) for site in chosen] for name in names},
     }
-    return Section("Sites of the largest SFQR", "", [columns(cells)])
+    return Section(title, "", [columns(cells)])
 
 
 def _place(summary: dict[str, Any]) -> Section:

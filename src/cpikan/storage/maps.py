@@ -133,6 +133,8 @@ class ZarrMap(LazyMap):
     def __init__(self, folder: Path, array: zarr.Array[Any]) -> None:
         if array.ndim != 2:
             raise InputError(f"{folder} has {array.ndim} dimensions: a map has 2")
+        if 0 in (*array.chunks, *(array.shards or ())):
+            raise InputError(f"{folder} claims chunks without pixels: its zarr.json is damaged; write the map again")
         super().__init__((array.shape[0], array.shape[1]), array.dtype)
         self._folder, self._array = folder, array
         self._chunk = array.shards or array.chunks

@@ -19,7 +19,7 @@ ZERO = np.zeros(3)
 _FEWEST_PIXELS = 16  # below, a plane follows the noise of single pixels
 _THIN = 1e-9  # of a region: pixels on one line have no plane
 SUPPORT_MM = 3.175  # distance of the three points from the edge (MF534: a circle 6.35 mm smaller than the wafer)
-POINT_MM = 0.5  # radius of the disc that a point is the plane of
+POINT_MM, _POINT_PX = 0.5, 2.0  # radius of the disc that a point is the plane of, at least: 12 pixels wherever it lies
 _FEWEST_OF_POINT = 6
 
 
@@ -133,7 +133,7 @@ def _moved(sums: FloatArray, centre: FloatArray) -> FloatArray:
 
 
 class PointHeights:
-    """Heights at places (points, 2) in mm: of the least-squares planes of the valid pixels within 0.5 mm (at least 1.5 pixels).
+    """Heights at places (points, 2) in mm: of the least-squares planes of the valid pixels within 0.5 mm (at least 2 pixels).
 
     Fed with bands of rows through `add`.
     """
@@ -141,7 +141,7 @@ class PointHeights:
     def __init__(self, wafer: Wafer, places_mm: FloatArray) -> None:
         self._wafer = wafer
         self._places = np.asarray(places_mm, np.float64).reshape(-1, 2)
-        self._radius = max(POINT_MM, 1.5 * max(wafer.pixel_mm))
+        self._radius = max(POINT_MM, _POINT_PX * max(wafer.pixel_mm))
         self._sums = np.zeros((len(self._places), 9))
         middle = np.array([wafer.pixel(x, y) for x, y in self._places]).reshape(-1, 2)
         reach = self._radius / np.array(wafer.pixel_mm)

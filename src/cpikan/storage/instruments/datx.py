@@ -8,8 +8,6 @@ second parameter of ``X Converter`` and ``Y Converter``.
 from __future__ import annotations
 
 import math
-import mmap
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.messages import one_line
+from cpikan.storage.hdf5_heaps import check_heaps
 from cpikan.storage.headers import check_frame_size, check_raw_size, decoding
 from cpikan.storage.instruments.rasters import Linear, pixel_pair_um, positive, stored_map
 from cpikan.storage.maps import LazyMap, StoredMap
@@ -92,29 +92,7 @@ def _check_end(path: Path) -> None:
         raise InputError(f"{path} is no .datx: it does not begin as HDF5 of a known version")
     told = int.from_bytes(head[at : at + 8], "little")
     check_raw_size(str(path), told, path.stat().st_size)
-    _check_heaps(path)
-
-
-_OBJECT = struct.Struct("<HHIQ")  # number, references, nothing, size
-
-
-def _check_heaps(path: Path) -> None:
-    """Refuse a collection of texts and lists (GCOL) whose objects do not follow one another: the library never ends there.
-
-    Object 0 is what is free, its own head included.
-    """
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        at = data.find(b"GCOL\1\0\0\0")
-        while at >= 0:
-            size = int.from_bytes(data[at + 8 : at + 16], "little")
-            place, end = at + _OBJECT.size, min(at + size, len(data))
-            while place + _OBJECT.size <= end:
-                number, _, _, length = _OBJECT.unpack_from(data, place)
-                step = length if number == 0 else _OBJECT.size + -(-length // 8) * 8
-                if step < _OBJECT.size or place + step > end:
-                    raise InputError(f"{path} is damaged at byte {place}, among its texts: copy or export it again")
-                place += step
-            at = data.find(b"GCOL\1\0\0\0", at + 8)
+    check_heaps(path)
 
 
 def _surfaces(path: Path, file: h5py.File) -> list[str]:
@@ -149,7 +127,7 @@ def _scale(path: Path, dataset: h5py.Dataset) -> _Scale:
     size = unit_nm(unit)
     if size is None:
         raise InputError(
-            f"{path} has heights in {unit or 'no unit'}: allowed are Fringes and lengths such as NanoMeters"
+            f"{path} has heights in {one_line(unit) or 'no unit'}: allowed are Fringes and lengths such as NanoMeters"
         )
     return _Scale(size, known, fringe)
 

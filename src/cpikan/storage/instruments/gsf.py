@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.messages import one_line
 from cpikan.storage.instruments.rasters import Block, Linear, MappedRaster, pixel_pair_um, stored_map
 from cpikan.storage.maps import StoredMap
 from cpikan.units import unit_nm
@@ -39,9 +40,8 @@ def open_gsf_map(path: Path) -> StoredMap:
     width, height = int(fields["XRes"]), int(fields["YRes"])
     unit = unit_nm(fields.get("ZUnits", ""))
     if unit is None:
-        raise InputError(
-            f"{path} has heights in {fields.get('ZUnits') or 'no unit'}: a map needs a length; write ZUnits = m into it"
-        )
+        told = one_line(fields.get("ZUnits", "")) or "no unit"
+        raise InputError(f"{path} has heights in {told}: a map needs a length; write ZUnits = m into it")
     heights = MappedRaster(Block(path, np.dtype("<f4"), end // 4 * 4 + 4, (height, width)), Linear(unit))
     pixel, notes = _pixel_um(path, fields, (height, width))
     wave = float(fields.get("Wavelength", "nan")) * 1e9

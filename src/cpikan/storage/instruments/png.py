@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.messages import one_line
 from cpikan.storage.documents import parse_json
 from cpikan.storage.headers import check_compressed_size, check_frame_size, decoding
 from cpikan.storage.instruments.rasters import Linear, pixel_pair_um, positive, stored_map
@@ -113,7 +114,9 @@ def _ours(path: Path, shape: tuple[int, int], text: str) -> StoredMap:
 def _gwyddion(path: Path, shape: tuple[int, int], texts: dict[str, str]) -> StoredMap:
     unit = unit_nm(texts.get("Gwy::ZUnit", ""))
     if unit is None:
-        raise InputError(f"{path} has heights in {texts.get('Gwy::ZUnit') or 'no unit'}: a map needs a length")
+        raise InputError(
+            f"{path} has heights in {one_line(texts.get('Gwy::ZUnit', '')) or 'no unit'}: a map needs a length"
+        )
     low, high = float(texts["Gwy::ZMin"]), float(texts["Gwy::ZMax"])
     heights = _Picture(path, shape, Linear(positive(path, high - low, "a range of") * unit / _TOP, low * unit))
     lateral = unit_nm(texts.get("Gwy::XYUnit", ""))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.messages import one_line
 from cpikan.storage.headers import check_compressed_size, check_frame_size
 from cpikan.storage.instruments.rasters import (
     Block,
@@ -91,7 +92,9 @@ def open_sur_map(path: Path) -> StoredMap:
     shape = (fields["height"], fields["width"])
     unit = unit_nm(_text(fields["step_unit_z"]))
     if unit is None:
-        raise InputError(f"{path} has heights in {_text(fields['step_unit_z']) or 'no unit'}: a map needs a length")
+        raise InputError(
+            f"{path} has heights in {one_line(_text(fields['step_unit_z'])) or 'no unit'}: a map needs a length"
+        )
     scale = positive(path, fields["spacing_z"], "a spacing in z of")
     mark = fields["lowest"] - 2
     missing = (lambda numbers: numbers == mark) if fields["special_points"] == 1 else None

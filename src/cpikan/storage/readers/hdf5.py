@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cpikan.errors import InputError, unknown_name
+from cpikan.storage.hdf5_heaps import check_heaps
 from cpikan.storage.headers import check_compressed_size, check_raw_size, decoding
 from cpikan.storage.readers.array import layout_of
 from cpikan.storage.readers.axes import InOrder, check_axes, turned_axes
@@ -82,12 +83,29 @@ class Hdf5Reader(BaseReader):
         shape = data.shape or ()
         if axes is not None:
             return check_axes(self._label, axes, shape)
-        labels = [dimension.label for dimension in data.dims]
+        labels = self._labels()
         if is_step_major(self._label, labels, data.ndim):
             return "swyx"
         if data.ndim not in (3, 4) and not (single and data.ndim == 2):
             layout_of(self._label, shape, data.dtype)
         return "wsyx"[-data.ndim :]
+
+    def _labels(self) -> list[str]:
+        """Read the names of four axes, the only texts that are read of a dataset.
+
+        The attribute itself is read: the library's own way to the names ends the process where the file is damaged.
+        """
+        import h5py
+
+        data, name = self._dataset, "DIMENSION_LABELS"
+        if data.ndim != 4 or name not in data.attrs:
+            return []
+        stored = data.attrs.get_id(name)
+        if stored.shape != (4,) or h5py.check_string_dtype(stored.dtype) is None:
+            return []
+        offset = data.id.get_offset() if data.chunks is None else None
+        check_heaps(self._path, range(0) if offset is None else range(offset, offset + data.id.get_storage_size()))
+        return [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in data.attrs[name]]
 
     def _check_stored(self) -> None:
         data, label = self._dataset, self._label
@@ -145,11 +163,11 @@ def _no_data(path: Path, name: str) -> float | None:
     import h5py
 
     with h5py.File(path, "r") as file:
-        value = file[name].attrs.get("No Data") if name in file else None
-    if value is None:
-        return None
-    number = float(np.asarray(value).ravel()[0])
-    return number if np.isfinite(number) else None
+        marks = file[name].attrs if name in file else None
+        if marks is None or "No Data" not in marks or marks.get_id("No Data").dtype.kind not in "fiu":
+            return None
+        value = np.ravel(marks["No Data"])
+    return float(value[0]) if value.size and np.isfinite(value[0]) else None
 
 
 def array_names(path: Path, fewest: int) -> dict[str, tuple[int, ...]]:

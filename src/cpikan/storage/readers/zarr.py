@@ -43,6 +43,8 @@ class ZarrReader(BaseReader):
         self._turned = is_step_major(label, _axis_names(path, self._array), self._array.ndim)
         self._frames: Any = InOrder(self._array, "swyx") if self._turned else self._array
         super().__init__(layout_of(label, self._frames.shape, self._array.dtype, path.name))
+        if 0 in (*self._outer, *self._array.chunks):
+            raise InputError(f"{label} claims chunks without pixels: its zarr.json is damaged; copy the array again")
         stored = {os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names}
         chunks = [name for name in stored if os.path.basename(name) not in (*_METADATA, ".zattrs")]
         size = sum(os.path.getsize(name) for name in chunks)
