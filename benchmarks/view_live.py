@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         simulate = [sys.executable, "-m", "cpikan", "simulate", str(frames), "--shape", given.shape, "--frames", "4"]
         subprocess.run([*simulate, "--wavelength", "632.8nm", "640nm", "--surface", "smooth"], check=True)
         for suffix in given.suffix:
-            rows.append(measure(frames, Path(folder, f"out{suffix}"), (height, width)))
+            rows.append(measure(frames, Path(folder, f"{suffix[1:]}_out{suffix}"), (height, width)))
             print(rows[-1], flush=True)
             with RESULTS.open("w", newline="") as file:
                 writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
