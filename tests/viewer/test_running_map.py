@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running_output import running
+from running_output import RunningOutput, running
 from viewed_map import heights_of
 
-from cpikan.cli import main
+from cpikan.cli import main, view
 from cpikan.errors import InputError
 from cpikan.streaming.journal import Journal, JournalReader
 from cpikan.viewer.exhibit import Exhibit
@@ -120,10 +120,37 @@ def test_unfinished_outputs_that_cannot_be_followed_are_one_line(
     assert "still being written" in capsys.readouterr().err
 
 
+def test_the_verb_waits_for_the_first_rows(
+    tmp_path: Path, heights: np.ndarray, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.zarr"
+    log = Journal.start(tmp_path / "out.zarr.journal", {"shape": [2, 4, *SHAPE]})
+    steps = iter(["folder", "files", "rows"])
+
+    def next_step(seconds: float) -> None:
+        step = next(steps)
+        if step == "folder":
+            (tmp_path / "out.zarr.partial").mkdir()
+        elif step == "files":
+            made.append(RunningOutput(path, heights, log))
+        else:
+            made[0].write(512)
+
+    made: list[RunningOutput] = []
+    monkeypatch.setattr(view.time, "sleep", next_step)
+    exhibit = view._opened(str(path))
+    assert exhibit.running is not None
+    assert exhibit.running.rows == 512
+    assert exhibit.quantities == ("height_nm", "sigma_nm")
+    assert capsys.readouterr().err.count("waiting for the first rows") == 1
+    made[0].close()
+
+
 def test_a_map_that_is_being_written_is_not_exported(
     tmp_path: Path, heights: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with running(tmp_path / "out.npy", heights):
+    with running(tmp_path / "out.npy", heights) as run:
+        run.write(512)
         assert main(["view", str(tmp_path / "out.npy"), "--export", str(tmp_path / "page")]) == 2
     assert "export it when the run has ended" in capsys.readouterr().err
 

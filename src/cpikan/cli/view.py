@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cpikan.viewer.exhibit import Exhibit
 
 _WAIT_S = 0.2
+_PATIENCE = 100  # looks at files that are being made
 
 
 @dataclass(frozen=True)
@@ -74,17 +75,26 @@ def _run(places: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, An
 
 
 def _opened(path: str) -> Exhibit:
-    """Open a map; where a run has begun that will write it, wait for its first rows."""
+    """Open a map; where a run has begun that will write it, wait for its first rows: all its files are there then."""
     from cpikan.storage.writers.layout import partial_of
     from cpikan.viewer.exhibit import Exhibit
     from cpikan.viewer.running import is_running
 
-    place = Path(path)
-    if is_running(place) and not partial_of(place).exists():
-        say(f"cpikan: waiting for the first rows of {path} (Ctrl-C ends it)")
-        while is_running(place) and not partial_of(place).exists():
-            time.sleep(_WAIT_S)
-        time.sleep(_WAIT_S)  # its files are being made
+    place, waiting, patience = Path(path), False, _PATIENCE
+    while is_running(place):
+        if partial_of(place).exists():
+            try:
+                exhibit = Exhibit.open(path)
+                if exhibit.running is None or exhibit.running.rows:
+                    return exhibit
+            except InputError:  # its files are being made
+                patience -= 1
+                if not patience or not place.with_name(place.name + ".journal").exists():
+                    raise
+        if not waiting:
+            say(f"cpikan: waiting for the first rows of {path} (Ctrl-C ends it)")
+            waiting = True
+        time.sleep(_WAIT_S)
     return Exhibit.open(path)
 
 
