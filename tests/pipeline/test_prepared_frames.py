@@ -224,6 +224,7 @@ def test_average_and_flags(scene, tmp_path: Path, capsys: pytest.CaptureFixture[
         ("rotate", True, "rotate True is no quarter"),
         ("dark", 5, "dark 5 is no path"),
         ("dark", "nothing.tif", "dark: .*nothing.tif' does not exist"),
+        ("dark", "n" * 400, "dark: .*nnn' does not exist"),  # no file system holds it
         ("average", [3], r"average \[3\] is no path"),
         ("raw", "Mono8", "KEY=VALUE"),
         ("pattern", 3, "pattern 3 is no text"),

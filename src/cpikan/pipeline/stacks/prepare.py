@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from cpikan.storage.readers.base import BaseReader
 from cpikan.storage.readers.corrected import CorrectedReader
 from cpikan.storage.readers.folder import frame_files
 from cpikan.storage.readers.name_pattern import parse_pattern
-from cpikan.storage.readers.open import open_frames
+from cpikan.storage.readers.open import frames_path, open_frames
 from cpikan.storage.readers.raw_layout import parse_raw
 from cpikan.storage.readers.read_as import ReadAs
 from cpikan.storage.readers.turned import FLIPS, ROTATIONS, Turn, TurnedReader
@@ -69,7 +68,7 @@ def prepare(reader: BaseReader, acquisition: Acquisition, frames: Mapping[str, A
         def open_all(key: str) -> list[BaseReader]:
             found = []
             for path in _paths(key, frames.get(key)):
-                found.append(_named(key, path, how if key == "average" else _of_one_frame(path, how)))
+                found.append(_named(key, path, how))
                 opened.callback(found[-1].close)
             return found
 
@@ -106,7 +105,7 @@ def _paths(key: str, value: Any) -> list[str]:
 
 def _of_one_frame(path: str, how: ReadAs) -> ReadAs:
     """Give how a dark or a flat is read: by its own form, and as the bare pixels of the stack only where it has none."""
-    place = Path(path.partition("::")[0])
+    place = frames_path(path)
     first = next(iter(frame_files(place)), None) if place.is_dir() else place
     known = None if first is None else format_of(first)
     bare = known is None or ".raw" in known.suffixes
@@ -116,7 +115,8 @@ def _of_one_frame(path: str, how: ReadAs) -> ReadAs:
 def _named(key: str, path: str, how: ReadAs) -> BaseReader:
     """Open what a key names; InputError that says which key it was."""
     try:
-        reader: BaseReader = open_frames(path, how).reader
+        one = how if key == "average" else _of_one_frame(path, how)
+        reader: BaseReader = open_frames(path, one).reader
     except InputError as error:
         raise InputError(f"{key}: {error}") from error
     return reader
