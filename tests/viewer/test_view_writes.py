@@ -68,6 +68,7 @@ def test_remarks_go_into_a_file_beside_the_map(server: ViewServer, path: Path) -
     [
         {TOKEN_HEADER: ""},
         {TOKEN_HEADER: "guessed"},
+        {TOKEN_HEADER: "gu\xe9ss\xe9"},
         {"Origin": "http://evil.example"},
         {"Host": "evil.example"},
         {"Sec-Fetch-Site": "cross-site"},

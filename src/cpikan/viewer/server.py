@@ -111,7 +111,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Write remarks, filter heights or make a report: for the page alone, which knows the token."""
-        if not self._ours() or not secrets.compare_digest(self.headers.get(TOKEN_HEADER, ""), self.server.token):
+        if not self._ours() or not secrets.compare_digest(
+            self.headers.get(TOKEN_HEADER, "").encode(), self.server.token.encode()
+        ):
             self.close_connection = True  # what was sent is not read
             return self._refuse(HTTPStatus.FORBIDDEN, f"this page is only for {self.server.address}")
         length = self.headers.get("Content-Length", "")
