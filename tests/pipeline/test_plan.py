@@ -245,6 +245,7 @@ OTHERS: dict[str, tuple[str, Any]] = {  # another value of each setting, and the
     "all_quantities": (WAVES, True),
     "threads": (WAVES, 3),
     "hash_frames": (WAVES, True),
+    "anonymous": (WAVES, True),
     "band_rows": (WAVES, 7),
 }
 BASE: dict[str, dict[str, Any]] = {

@@ -14,6 +14,7 @@ from cpikan.cli.flags import Parser
 from cpikan.cli.surroundings import open_missing_streams, quiet_libraries
 from cpikan.errors import InputError, unknown_name
 from cpikan.messages import printable
+from cpikan.streaming.run_log import logged
 from cpikan.version import VERSION
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with quiet_libraries():
             parsed, verb = _parse(given)
-            result = verb(parsed)
+            with logged(parsed.verb, parsed.log_file, parsed.verbose):
+                result = verb(parsed)
             _show(result, verb, as_json=parsed.json)
     except (SystemExit, GeneratorExit):
         raise

@@ -12,7 +12,7 @@ from cpikan.cli.flags import add_flags, settings_of
 from cpikan.errors import InputError
 from cpikan.messages import one_line, say
 from cpikan.streaming.events import ProgressLine
-from cpikan.streaming.run_log import heard, logged
+from cpikan.streaming.run_log import heard
 
 
 class Place(NamedTuple):
@@ -67,8 +67,7 @@ class CommandVerb:
         """Run the verb with the arguments ``given`` and return its figures."""
         places = {place.name: getattr(given, place.name) for place in self.places}
         more = {} if given.json else self.in_words
-        with logged(str(given.verb), given.log_file, given.verbose):
-            return self.run(places, {**settings_of(given, self.kinds), **more})
+        return self.run(places, {**settings_of(given, self.kinds), **more})
 
 
 def job_verb(
