@@ -78,6 +78,10 @@ def test_a_folder_of_stacks_and_its_resume(lot: Path, capsys) -> None:
     assert {path: path.stat().st_mtime_ns for path in (lot / "out" / "maps").rglob("*")} == before
     assert main(batch(lot)) == 2
     assert "add --resume" in capsys.readouterr().err
+    assert main(batch(lot, "--workers", "0", "--overwrite")) == 1
+    maps = [path for path in before if path.suffix == ".npy"]
+    assert len(maps) == 3
+    assert all(path.stat().st_mtime_ns > before[path] for path in maps)
 
 
 def test_a_killed_batch_goes_on_and_gives_the_same_maps(lot: Path, capsys) -> None:

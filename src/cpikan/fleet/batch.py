@@ -30,13 +30,15 @@ _WAIT_S = 1.0
 @dataclass(frozen=True)
 class BatchSettings:
     """``attempts`` a stack has; ``threads`` of each task; ``memory_mib`` for all that run at once (None: most of what there
-    is); ``limit_s`` for one attempt (None: any time); ``command``: what was asked, for the rows."""
+    is); ``limit_s`` for one attempt (None: any time); ``command``: what was asked, for the rows;
+    ``anew``: maps that are there are made again."""
 
     attempts: int = 3
     threads: int = 1
     memory_mib: float | None = None
     limit_s: float | None = None
     command: str = ""
+    anew: bool = False
 
 
 class _Running(NamedTuple):
@@ -150,6 +152,7 @@ class Batch:
             report=str(page) if recipe.report else "",
             threads=self._settings.threads,
             stamp=self._ledger.stamp(source.name),
+            anew=self._settings.anew,
         )
 
     def _may_begin(self, memory_mib: float) -> bool:

@@ -6,7 +6,7 @@ import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def run_batch(
     recipe = recipe_of(options)
     sources, place = find_sources(given, recipe.identity, recipe.pattern), Path(folder)
     where = options.database or str(place / RESULTS)
-    settings = options.settings(command)
+    settings = replace(options.settings(command), anew=options.overwrite)
     with (
         closing(Ledger.open(place, recipe, resume=options.resume, overwrite=options.overwrite)) as ledger,
         closing(engine_of(options, len(sources), events)) as engine,

@@ -26,7 +26,8 @@ class WaferTask:
     """One stack: ``source`` to the map ``output``, with a page where there is a ``report``, by the tables of a recipe.
 
     ``threads`` are those of the task, ``memory_mib`` what it may take (None: anything). ``stamp`` is that of the frames when
-    they were done, empty where they were not: unchanged frames are not looked at again.
+    they were done, empty where they were not: unchanged frames are not looked at again. ``anew``: whatever map is there is
+    made again.
     """
 
     name: str
@@ -39,6 +40,7 @@ class WaferTask:
     threads: int = 1
     memory_mib: float | None = None
     stamp: str = ""
+    anew: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _done(task: WaferTask) -> Outcome:
     if task.memory_mib is not None and memory > task.memory_mib:
         return Outcome(task.name, "crowded", f"needs {memory:.0f} MiB", memory, disk)
     events = _Heard()
-    summary = _reconstructed(job, task.report, events)
+    summary = _reconstructed(job, task, events)
     figures = figures_of("reconstruct", {k: v for k, v in summary.items() if k not in _COSTS})
     for verb, settings in (("evaluate", task.evaluate), ("wafer", task.wafer)):
         if settings is not None:
@@ -153,12 +155,14 @@ def _run(job: Any, events: Any) -> dict[str, Any]:
     return run(job, events)
 
 
-def _reconstructed(job: Any, report: str, events: Any) -> dict[str, Any]:
+def _reconstructed(job: Any, task: WaferTask, events: Any) -> dict[str, Any]:
     """Reconstruct, going on with what an earlier try left; what other frames or settings left is made anew."""
     from dataclasses import replace
 
-    settings = dict(job.settings) | ({"report": report} if report else {})
+    settings = dict(job.settings) | ({"report": task.report} if task.report else {})
     try:
+        if task.anew:
+            return _run(replace(job, settings={**settings, "overwrite": True}), events)
         return _run(replace(job, settings={**settings, "resume": True}), events)
     except ResumeError:
         return _run(replace(job, settings={**settings, "overwrite": True}), events)

@@ -53,6 +53,7 @@ class DaskEngine:
             "distributed.scheduler.allowed-failures": 0,  # the batch counts, by stack
             "distributed.worker.memory.terminate": False,  # mapped pages are counted there
             "distributed.worker.memory.pause": False,
+            "distributed.worker.profile.enabled": False,  # a hundred looks a second at what each worker does
             "distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREADS, str(threads)),
         }
         with dask.config.set(settings):
