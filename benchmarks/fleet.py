@@ -294,7 +294,7 @@ def service(work: Path, given: argparse.Namespace) -> Iterator[Line]:
         2,
     )
     with open(work / "serve.log", "w") as log:
-        running = cpikan(*asked, "--queue", 100, stderr=log)
+        running = cpikan(*asked, "--queue", 20, stderr=log)
     until = time.monotonic() + 60
     while "serving at " not in (work / "serve.log").read_text() and time.monotonic() < until:
         time.sleep(0.1)
