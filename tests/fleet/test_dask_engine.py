@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from cpikan.errors import InputError
@@ -57,6 +58,14 @@ def test_tasks_run_on_workers_with_their_own_threads(engine: DaskEngine, wafer_f
     assert found["good"].outcome["facts"]["process"] != os.getpid()
     assert found["bad"].outcome is not None
     assert found["bad"].outcome["state"] == "refused"
+    assert engine.free() == 2
+
+
+def test_nothing_listens_beyond_this_machine(engine: DaskEngine) -> None:
+    here = psutil.Process()
+    every = [one.net_connections(kind="inet") for one in (here, *here.children(recursive=True))]
+    listening = {link.laddr.ip for links in every for link in links if link.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1"}
     assert engine.free() == 2
 
 
