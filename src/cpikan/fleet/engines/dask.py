@@ -122,7 +122,8 @@ class DaskEngine:
             return False
         _, future = self._tasks.pop(worker)
         future.cancel(force=True)
-        with suppress(Exception):  # one that is gone need not be ended; a task that runs ends with its process alone
+        # one that is gone need not be ended; a task that runs ends with its process alone
+        with suppress(ValueError, OSError, TimeoutError):
             self._client.restart_workers([worker], timeout=_END_S, raise_for_error=False)
         return True
 
