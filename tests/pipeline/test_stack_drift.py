@@ -50,6 +50,14 @@ def test_the_drift_and_what_it_costs_are_told(tmp_path: Path, order: str) -> Non
     assert "between the 3 stacks" in caution.text
 
 
+def test_the_order_that_calibration_found_counts(tmp_path: Path) -> None:
+    with stacks(tmp_path, [0.0, 0.8], order="step-major") as stack:
+        other = stack.in_order("wavelength-major")  # as it was given, and wrong
+        caution = drift_caution(other, np.array([STEPS] * 2), "step-major")
+    assert caution is not None
+    assert "up to 0.80 rad" in caution.text
+
+
 def test_a_tilt_alone_is_told_too(tmp_path: Path) -> None:
     with stacks(tmp_path, [0.0, 2.4 * (X - X.mean())]) as stack:
         caution = said(stack)
