@@ -248,9 +248,10 @@ def links(work: Path, given: argparse.Namespace) -> Iterator[Line]:
             direct = json.loads((work / "scheduler.json").read_text())["address"]
             words = [sys.executable, "-m", "cpikan"]
             log = work / "worker.log"
+            shutil.rmtree(work / "linked", ignore_errors=True)
             with log.open("w") as heard:
                 worker = subprocess.Popen([*there, *words, "worker", address, "--workers", "2"], stderr=heard)
-            asked = batch(work, place, "linked", "--scheduler", direct, "--overwrite")
+            asked = batch(work, place, "linked", "--scheduler", direct)
             running = subprocess.Popen([*here, *words, *map(str, asked)], **quiet)
             try:
                 while len(list((work / "linked" / "maps").glob("*.json"))) < given.stacks // 4:
