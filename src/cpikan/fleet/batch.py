@@ -16,6 +16,7 @@ from cpikan.errors import InputError
 from cpikan.fleet.engines.engine import Answer, Engine
 from cpikan.fleet.ledger import DEAD, DONE, Ledger
 from cpikan.fleet.limits import overall
+from cpikan.fleet.progress import StackProgress, progress_path, read_progress
 from cpikan.fleet.recipe import Recipe
 from cpikan.fleet.sources import Source
 from cpikan.fleet.wafer_task import WaferTask
@@ -32,7 +33,7 @@ _BUSY_S = 180.0  # a worker that was cut off hears of it within a minute, and ha
 class BatchSettings:
     """``attempts`` a stack has; ``threads`` of each task; ``memory_mib`` for all that run at once (None: most of what there
     is); ``limit_s`` for one attempt (None: any time); ``command``: what was asked, for the rows;
-    ``anew``: maps that are there are made again."""
+    ``anew``: maps that are there are made again; ``tells``: how far stacks are can be asked, by `Batch.progress`."""
 
     attempts: int = 3
     threads: int = 1
@@ -40,6 +41,7 @@ class BatchSettings:
     limit_s: float | None = None
     command: str = ""
     anew: bool = False
+    tells: bool = False
 
 
 class _Running(NamedTuple):
@@ -110,11 +112,16 @@ class Batch:
         """Name the stacks that run."""
         return frozenset(self._running)
 
+    def progress(self, name: str) -> StackProgress:
+        """Tell how far a stack is that runs; from any thread."""
+        return read_progress(progress_path(self._map(name)))
+
     def cancel(self, name: str) -> None:
         """Give a stack up, whether it waits or runs; the ledger hears nothing of it."""
         self._waiting = deque(one for one in self._waiting if one[0].name != name)
         if self._running.pop(name, None) is not None:
             self._engine.abandon(name)
+        self._untold(name)
 
     def step(self, seconds: float, *, begin: bool = True) -> list[str]:
         """Begin what there is room for, wait for what ends, at most so long; name the stacks that are settled."""
@@ -130,6 +137,7 @@ class Batch:
         settled = []
         for answer in [*self._engine.wait(seconds), *self._too_slow()]:
             self._running.pop(answer.task.name)
+            self._untold(answer.task.name)
             again = self._settled(answer)
             if again is None:
                 settled.append(answer.task.name)
@@ -152,7 +160,7 @@ class Batch:
     def _task(self, source: Source) -> WaferTask:
         """Put together what is asked of a stack."""
         recipe, page = self._recipe, self._folder / REPORTS / f"{source.name}.html"
-        output = self._folder / MAPS / f"{source.name}.{recipe.format}"
+        output = self._map(source.name)
         for path in (output, page) if recipe.report else (output,):
             path.parent.mkdir(parents=True, exist_ok=True)
         return WaferTask(
@@ -166,7 +174,16 @@ class Batch:
             threads=self._settings.threads,
             stamp=self._ledger.stamp(source.name),
             anew=self._settings.anew,
+            tells=self._settings.tells,
         )
+
+    def _untold(self, name: str) -> None:
+        """Remove what a process that was killed has left of how far it was."""
+        if self._settings.tells:
+            progress_path(self._map(name)).unlink(missing_ok=True)
+
+    def _map(self, name: str) -> Path:
+        return self._folder / MAPS / f"{name}.{self._recipe.format}"
 
     def _may_begin(self, memory_mib: float) -> bool:
         """Tell whether a worker, the memory and the disk have room for one more."""
@@ -267,7 +284,7 @@ class Batch:
             **{key: entry.get(key) for key in ("name", "source", "state", "reason", "started", "ended", "seconds")},
             **source.identity,
             **{key: entry.get("facts", {}).get(key) for key in ("frames_sha256", "method", "version", "host")},
-            "map": str(self._folder / MAPS / f"{source.name}.{self._recipe.format}") if made else None,
+            "map": str(self._map(source.name)) if made else None,
             "report": str(page) if made and self._recipe.report else None,
             "verdict": overall(verdicts) if made else None,
             "command": self._settings.command,

@@ -14,6 +14,7 @@ from typing import Literal
 
 from cpikan.fleet.batch import Batch
 from cpikan.fleet.ledger import DONE, Ledger
+from cpikan.fleet.progress import StackProgress
 from cpikan.fleet.sources import Source, safe_name
 from cpikan.messages import one_line
 from cpikan.streaming.journal import Journal
@@ -23,6 +24,7 @@ State = Literal["waiting", "running", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
 _STEP_S = 0.1
 _USUAL_S = 2.0  # of a stack, before one was measured
+_BEGUN = StackProgress(share=0.0)
 _KEPT = 10_000  # ended jobs that are answered for from memory
 
 
@@ -51,6 +53,7 @@ class Job:
     reason: str = ""
     figures: Mapping[str, float | None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    told: StackProgress = _BEGUN  # how far it last was
 
 
 class Jobs:
@@ -125,6 +128,15 @@ class Jobs:
 
     def get(self, number: str) -> Job | None:
         return self._jobs.get(number)
+
+    def progress(self, job: Job) -> StackProgress:
+        """Tell how far a job is, by its state and by what the process that has it says."""
+        if job.state == "running":
+            found = self._batch.progress(job.name)
+            if found.share is not None:  # the file goes before the state does
+                job.told = found
+            return job.told
+        return StackProgress(share={"waiting": 0.0, "done": 1.0}.get(job.state))
 
     def listed(self, state: str | None, most: int) -> list[Job]:
         """List the newest jobs, of one state or all."""
