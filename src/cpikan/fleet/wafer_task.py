@@ -94,10 +94,8 @@ def do_wafer(table: dict[str, Any]) -> dict[str, Any]:
     started, clock = datetime.now(UTC), time.perf_counter()
     try:
         found = _done(task)
-    except (
-        Busy
-    ) as failure:  # a worker behind a link that was cut, or of a service that was killed, may not have ended yet
-        time.sleep(_BUSY_S)
+    except Busy as failure:
+        time.sleep(_BUSY_S)  # a worker that was cut off, or of a service that was killed, may not have ended yet
         found = Outcome(task.name, "busy", one_line(str(failure)))
     except InputError as failure:
         found = Outcome(task.name, "refused", one_line(str(failure)))
