@@ -27,8 +27,9 @@ class Held:
     def free(self) -> int:
         return int(self.task is None)
 
-    def submit(self, task: WaferTask) -> None:
+    def submit(self, task: WaferTask) -> bool:
         self.task = task
+        return True
 
     def wait(self, seconds: float) -> list[Answer]:
         if self.task is None or not self.go:

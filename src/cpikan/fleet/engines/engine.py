@@ -23,8 +23,8 @@ class Engine(Protocol):
     def free(self) -> int:
         """Count the tasks that can be submitted now."""
 
-    def submit(self, task: WaferTask) -> None:
-        """Begin a task."""
+    def submit(self, task: WaferTask) -> bool:
+        """Begin a task; False where the room for it went away meanwhile."""
 
     def wait(self, seconds: float) -> list[Answer]:
         """Wait for tasks that end, at most so long; none may have."""

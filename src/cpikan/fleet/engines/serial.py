@@ -19,8 +19,9 @@ class SerialEngine:
     def free(self) -> int:
         return 1 - len(self._waiting)
 
-    def submit(self, task: WaferTask) -> None:
+    def submit(self, task: WaferTask) -> bool:
         self._waiting.append(task)
+        return True
 
     def wait(self, seconds: float) -> list[Answer]:
         tasks, self._waiting = self._waiting, []
