@@ -1,4 +1,4 @@
-"""The order search of the CPU's pixel pass: every order of a range, or the one next to the row before where no other can win."""
+"""The CPU's order search: all orders of a range, or the one that continues the row before where no other can win."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def search(waves, ratio, limits, found, n):  # type: ignore[no-untyped-def]
 def _continue(waves, model, last, found, open_, n):  # type: ignore[no-untyped-def]
     """Try the order next to ``last``, heights of the row before; note by ones in ``open_`` where another may win or come near.
 
-    Residuals of two orders differ by a vector of the grid of wrapped phases, whose least length is in ``model.apart``. So by the
+    Residuals of two orders differ by a vector of the grid of wrapped phases, of least length ``model.apart``. So by the
     triangle inequality the root of the other's chi squared is at least sqrt(apart w) - sqrt(best), w the least weight, and
     the other is more than the margin above the best where 4 best + 2 margin < apart w.
     """
