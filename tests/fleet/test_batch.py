@@ -28,6 +28,7 @@ class Scripted:
     """Ends the tasks that run all at once, as ``play`` says: an outcome, or None for the death of the worker."""
 
     about = "a script"
+    memory_mib: float | None = None
 
     def __init__(self, play: Play, slots: int = 2) -> None:
         self.play, self.slots = play, slots
@@ -161,6 +162,24 @@ def test_workers_that_join_later_share_the_memory(tmp_path: Path) -> None:
         batch = Batch(tmp_path, RECIPE, ledger, engine, BatchSettings(memory_mib=200.0))
         batch.run([Source(f"/in/{n}", f"w{n}") for n in range(4)], Heard())
     assert [[task.memory_mib for task in tasks] for tasks in engine.rounds] == [[], [50.0] * 4]
+
+
+def test_workers_with_memory_of_their_own_share_none_and_a_stack_that_fits_no_worker_is_given_up(
+    tmp_path: Path,
+) -> None:
+    class Jobs(Scripted):
+        memory_mib = 100.0
+
+    def play(task: WaferTask) -> dict[str, Any]:
+        return {"state": "crowded", "reason": "", "memory_mib": 150.0} if task.name == "w3" else done(task)
+
+    engine = Jobs(play, slots=4)
+    with closing(Ledger.open(tmp_path, RECIPE, resume=False, overwrite=False)) as ledger:
+        batch = Batch(tmp_path, RECIPE, ledger, engine, BatchSettings())
+        batch.run([Source(f"/in/{n}", f"w{n}") for n in range(4)], Heard())
+    assert [[task.memory_mib for task in tasks] for tasks in engine.rounds] == [[100.0] * 4]
+    assert [row["state"] for row in batch.rows()] == [DONE] * 3 + [DEAD]
+    assert "it needs 150 MiB and there are 100" in batch.rows()[3]["reason"]
 
 
 def test_a_large_stack_waits_until_it_has_the_memory_and_one_that_never_fits_is_given_up(tmp_path: Path) -> None:
