@@ -3,7 +3,8 @@
 ``python benchmarks/surface_numbers.py --python INTERPRETER`` compares (an interpreter with surfalize, SurfaceTopography and
 prysm; they run in processes of their own) and writes results/surface_numbers.csv; ``--filters`` measures the Gaussian of a
 7000 x 9344 map and writes results/surface_filters.csv; ``--whole HxW`` takes what is not done in one sweep, each in a
-process of its own, on rough terrain of that size and writes results/surface_whole.csv. Real maps come from the folder
+process of its own, on rough terrain of that size and writes results/surface_whole.csv; ``--spectra`` sums spectra by Parseval's
+theorem and fits surfaces of known ones and writes results/surface_spectra.csv. Real maps come from the folder
 CPIKAN_DATA; of each the largest rectangle without a hole is taken, piston and tilt removed, since some of these packages
 refuse holes.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import math
 import os
@@ -34,7 +36,8 @@ from cpikan.surface.filters.gaussian import GaussianMean
 from cpikan.surface.filters.kinds import FILTERS
 from cpikan.surface.form import fit_form
 from cpikan.surface.measure import MeasureSettings, surface_parameters
-from cpikan.surface.spectra.psd import plane_spectrum
+from cpikan.surface.spectra.power_law import fit_power_law
+from cpikan.surface.spectra.psd import WINDOWS, Spectrum, axis_spectrum, plane_spectrum
 from cpikan.units import pixel_pair
 
 HERE = Path(__file__).resolve().parent
@@ -288,6 +291,75 @@ def whole(shape: tuple[int, int], only: str) -> Iterator[Line]:
             print(name, seconds, mib, flush=True)
 
 
+def spectra() -> Iterator[Line]:
+    """Parseval's theorem on maps with holes, by sums written out, and exponents of surfaces that are drawn from a law.
+
+    Those are a quarter of a periodic surface, so that nothing repeats at their edges; four of each, 1024 x 1024 pixels of
+    10 um, fitted from 0.03 to 1 mm. ``difference`` is relative for sums, and that of the mean exponent of the four.
+    """
+    random = np.random.default_rng(6)
+    for shape in ((300, 401), (512, 256), (1, 1000)):
+        heights = random.normal(40, 5, shape).cumsum(1)
+        heights[random.random(shape) < 0.1] = np.nan
+        for window in WINDOWS:
+            for along in ("x", "y", "rings"):
+                axes = [axis for axis in (0, 1) if along == "rings" or axis == "yx".index(along)]
+                expected = weighed_square(heights, axes if window == "hann" else [])
+                if along == "rings":
+                    found = plane_spectrum(heights, (2.0, 3.0), window).rings().mean_square_nm2
+                else:
+                    found = axis_spectrum(heights, (2.0, 3.0), "x" if along == "x" else "y", window).mean_square_nm2
+                yield {
+                    "kind": "parseval",
+                    "along": along,
+                    "window": window,
+                    "rows": shape[0],
+                    "columns": shape[1],
+                    "truth": expected,
+                    "found": found,
+                    "sigma": "",
+                    "difference": abs(found - expected) / expected,
+                }
+    for along, exponent in itertools.product(("rings", "x"), (1.5, 2.0, 2.5, 3.0, 3.5)):
+        laws = [fit_power_law(drawn_spectrum(exponent, along, seed), 1.0, 0.03) for seed in range(4)]
+        mean = float(np.mean([law.exponent for law in laws]))
+        yield {
+            "kind": "slope",
+            "along": along,
+            "window": "hann",
+            "rows": 1024,
+            "columns": 1024,
+            "truth": exponent,
+            "found": mean,
+            "sigma": laws[0].exponent_sigma / 2,
+            "difference": abs(mean - exponent),
+        }
+
+
+def weighed_square(heights: np.ndarray, axes: list[int]) -> float:
+    """Mean square about the mean under Hann windows along axes, over valid pixels."""
+    weights = np.isfinite(heights).astype(np.float64)
+    for axis in axes:
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(heights.shape[axis]) + 0.5) / heights.shape[axis])
+        weights *= window[:, None] if axis == 0 else window
+    apart = np.nan_to_num(heights - np.nanmean(heights))
+    return float(((apart * weights) ** 2).sum() / (weights**2).sum())
+
+
+def drawn_spectrum(exponent: float, along: str, seed: int, size: int = 1024) -> Spectrum:
+    """Measure the spectrum of a surface whose density over the plane, or along each row, is drawn from f^-exponent."""
+    noise = np.random.default_rng(seed).normal(size=(2 * size, 2 * size))
+    if along == "rings":
+        frequency = np.hypot(np.fft.fftfreq(2 * size)[:, None], np.fft.rfftfreq(2 * size)[None])
+        frequency[0, 0] = np.inf
+        heights = np.fft.irfft2(np.fft.rfft2(noise) * frequency ** (-exponent / 2))[:size, :size]
+        return plane_spectrum(heights, 10.0).rings()
+    frequency = np.fft.rfftfreq(2 * size)
+    frequency[0] = np.inf
+    heights = np.fft.irfft(np.fft.rfft(noise[:size]) * frequency ** (-exponent / 2))[:, :size]
+    return axis_spectrum(heights, 10.0)
+
+
 def write(path: Path, lines: Iterator[Line], kept: str = "") -> None:
     """Write lines as they come, after the text that is kept."""
     with open(path, "w", newline="", encoding="utf-8") as file:
@@ -308,6 +380,7 @@ def main() -> None:
         "--only", help="maps, or numbers of --whole, whose name has this pattern; lines of others stay in the CSV"
     )
     parser.add_argument("--whole", metavar="HxW", help="measure what is not done in one sweep, on a map of that size")
+    parser.add_argument("--spectra", action="store_true", help="sum spectra, and fit surfaces of known ones")
     options = parser.parse_args()
     results = HERE / "results"
     if options.python:
@@ -323,6 +396,8 @@ def main() -> None:
             head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = head + "".join(text for text in lines if not fnmatchcase(text.split(",")[0], name))
         write(path, whole((height, width), name), kept)
+    if options.spectra:
+        write(results / "surface_spectra.csv", spectra())
     if options.filters:
         write(results / "surface_filters.csv", filters())
 

@@ -29,7 +29,7 @@ def stacks(folder: Path, drifts: list, noise: float = 2.0, order: str = "wavelen
         angle = waves * PHASE + np.radians(STEPS)[:, None, None] + drift
         frames = 110 + 60 * np.cos(angle) + random.normal(0, noise, angle.shape)
         frames = frames.swapaxes(0, 1) if order == "step-major" else frames
-        np.save(folder / f"s{k}.npy", np.rint(frames).clip(0, 255).astype(np.uint8))
+        np.save(folder / f"s{k}.npy", np.rint(frames).clip(0, 255).astype(np.uint8).reshape(-1, *SHAPE))
     told = {"wavelengths": ["633 nm", "506 nm"], "phase_steps": list(STEPS), "order": order}
     return open_stack(folder / "s0.npy", average=[str(folder / f"s{k}.npy") for k in range(1, len(drifts))], **told)
 
