@@ -18,6 +18,7 @@ class Held:
     """An engine of one slot whose task ends when it is let go."""
 
     about = "a test"
+    memory_mib = None
 
     def __init__(self) -> None:
         self.task: WaferTask | None = None
@@ -27,8 +28,9 @@ class Held:
     def free(self) -> int:
         return int(self.task is None)
 
-    def submit(self, task: WaferTask) -> None:
+    def submit(self, task: WaferTask) -> bool:
         self.task = task
+        return True
 
     def wait(self, seconds: float) -> list[Answer]:
         if self.task is None or not self.go:

@@ -85,7 +85,7 @@ def test_a_task_that_needs_more_memory_than_it_was_given_does_not_begin(wafer_fo
         (SystemExit(3), "failed", "SystemExit: 3"),
         (KeyboardInterrupt(), "failed", "KeyboardInterrupt"),
         (MemoryError("so\nmuch"), "failed", "MemoryError: so much"),
-        (Busy("another run is writing here"), "failed", "another run"),
+        (Busy("another run is writing here"), "busy", "another run"),
         (InputError("no frames"), "refused", "no frames"),
     ],
 )

@@ -29,7 +29,7 @@ def stacks(folder: Path, drifts: list, noise: float = 2.0, order: str = "wavelen
         angle = waves * PHASE + np.radians(STEPS)[:, None, None] + drift
         frames = 110 + 60 * np.cos(angle) + random.normal(0, noise, angle.shape)
         frames = frames.swapaxes(0, 1) if order == "step-major" else frames
-        np.save(folder / f"s{k}.npy", np.rint(frames).clip(0, 255).astype(np.uint8))
+        np.save(folder / f"s{k}.npy", np.rint(frames).clip(0, 255).astype(np.uint8).reshape(-1, *SHAPE))
     told = {"wavelengths": ["633 nm", "506 nm"], "phase_steps": list(STEPS), "order": order}
     return open_stack(folder / "s0.npy", average=[str(folder / f"s{k}.npy") for k in range(1, len(drifts))], **told)
 
@@ -48,6 +48,14 @@ def test_the_drift_and_what_it_costs_are_told(tmp_path: Path, order: str) -> Non
     assert "up to 0.80 rad" in caution.text
     assert f"loses {100 * lost:.0f} % of its contrast" in caution.text
     assert "between the 3 stacks" in caution.text
+
+
+def test_the_order_that_calibration_found_counts(tmp_path: Path) -> None:
+    with stacks(tmp_path, [0.0, 0.8], order="step-major") as stack:
+        other = stack.in_order("wavelength-major")  # as it was given, and wrong
+        caution = drift_caution(other, np.array([STEPS] * 2), "step-major")
+    assert caution is not None
+    assert "up to 0.80 rad" in caution.text
 
 
 def test_a_tilt_alone_is_told_too(tmp_path: Path) -> None:

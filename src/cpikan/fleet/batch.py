@@ -26,6 +26,7 @@ from cpikan.streaming.events import Cancelled, Events
 MAPS, REPORTS = "maps", "reports"
 _OF_MEMORY = 0.8  # of what is available at the start
 _WAIT_S = 1.0
+_BUSY_S = 180.0  # a worker that was cut off hears of it within a minute, and has half of one to end
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,13 @@ class Batch:
     ) -> None:
         self._folder, self._recipe, self._ledger = folder, recipe, ledger
         self._engine, self._settings, self._deliver = engine, settings, deliver
-        self._waiting: deque[tuple[WaferTask, float]] = deque()
-        self._given_mib = settings.memory_mib or _OF_MEMORY * psutil.virtual_memory().available / 2**20
+        self._waiting: deque[tuple[WaferTask, float | None]] = deque()  # with the memory one asked for, if it did
+        here_mib = _OF_MEMORY * psutil.virtual_memory().available / 2**20
+        self._given_mib = engine.memory_mib or settings.memory_mib or here_mib  # one task takes no more
         self._running: dict[str, _Running] = {}  # by name
         self._sources: dict[str, Source] = {}
         self._attempts: dict[str, int] = {}
+        self._busy_s: dict[str, float] = {}  # since when another process is at the map
         self._largest_bytes = 0
         self._slots = max(1, engine.free())
         self.unchanged = 0
@@ -97,7 +100,8 @@ class Batch:
             if one.name not in busy:
                 self._sources[one.name] = one
                 self._attempts.pop(one.name, None)
-                self._waiting.append((self._task(one), self._given_mib / self._slots))
+                self._busy_s.pop(one.name, None)
+                self._waiting.append((self._task(one), None))
 
     @property
     def left(self) -> int:
@@ -122,10 +126,15 @@ class Batch:
 
     def step(self, seconds: float, *, begin: bool = True) -> list[str]:
         """Begin what there is room for, wait for what ends, at most so long; name the stacks that are settled."""
-        while begin and self._waiting and self._may_begin(self._waiting[0][1]):
-            task, memory = self._waiting.popleft()
+        while begin and self._waiting:
+            task, asked = self._waiting[0]
+            memory = asked or self._share_mib()
+            if not self._may_begin(memory):
+                break
+            if not self._engine.submit(replace(task, memory_mib=memory)):
+                break
+            self._waiting.popleft()
             self._running[task.name] = _Running(task, memory, time.monotonic())
-            self._engine.submit(replace(task, memory_mib=memory))
         settled = []
         for answer in [*self._engine.wait(seconds), *self._too_slow()]:
             self._running.pop(answer.task.name)
@@ -136,6 +145,13 @@ class Batch:
             else:
                 self._waiting.append(again)
         return settled
+
+    def _share_mib(self) -> float:
+        """Give the memory of one task where all workers have one; workers may join later."""
+        if self._engine.memory_mib is not None:
+            return self._engine.memory_mib
+        self._slots = max(self._slots, self._engine.free() + len(self._running))
+        return self._given_mib / self._slots
 
     def _too_slow(self) -> Iterator[Answer]:
         """Stop the tasks that took longer than they may: a stack that hangs must not keep a worker."""
@@ -179,7 +195,8 @@ class Batch:
         if not self._running:
             self._check_disk(1)
             return True
-        if sum(one.memory_mib for one in self._running.values()) + memory_mib > self._given_mib * (1 + 1e-9):
+        taken = sum(one.memory_mib for one in self._running.values())
+        if self._engine.memory_mib is None and taken + memory_mib > self._given_mib * (1 + 1e-9):
             return False
         return free_bytes(self._folder) > self._largest_bytes * (len(self._running) + 1)
 
@@ -191,23 +208,26 @@ class Batch:
                 "with --resume"
             )
 
-    def _settled(self, answer: Answer) -> tuple[WaferTask, float] | None:
+    def _settled(self, answer: Answer) -> tuple[WaferTask, float | None] | None:
         """Take an answer into the ledger; give the task that is to be tried again, with its memory, if there is one."""
         task, found = answer.task, answer.outcome or {"state": "failed", "reason": answer.reason}
-        share = self._given_mib / self._slots
         self._largest_bytes = max(self._largest_bytes, int(found.get("disk_bytes", 0)))
         state = found["state"]
         if state == "crowded":
             if found["memory_mib"] <= self._given_mib:
                 return task, found["memory_mib"]
             state, found = "refused", found | {"reason": self._too_large(found["memory_mib"])}
+        if state == "busy":  # that is no fault of the stack
+            if time.monotonic() - self._busy_s.setdefault(task.name, time.monotonic()) < _BUSY_S:
+                return task, None
+            state = "failed"
         if state == "unchanged":
             self.unchanged += 1
             self._tell(task.name)  # limits may be others than before
             return None
         attempts = self._attempts[task.name] = self._attempts.get(task.name, 0) + 1
         if state == "failed" and attempts < self._settings.attempts:
-            return task, share
+            return task, None
         keep = {
             key: value
             for key, value in found.items()

@@ -18,8 +18,9 @@ from cpikan.streaming.events import Silent
 from cpikan.version import VERSION
 
 _BUSY_S = 2.0
-# refused: the stack itself is bad and will be; failed: another try may help; crowded: it needs more memory than it was given
-State = Literal["done", "unchanged", "refused", "failed", "crowded"]
+# refused: the stack itself is bad and will be; failed: another try may help; crowded: it needs more memory than it was given;
+# busy: another process is at its map
+State = Literal["done", "unchanged", "refused", "failed", "crowded", "busy"]
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,9 @@ def do_wafer(table: dict[str, Any]) -> dict[str, Any]:
     started, clock = datetime.now(UTC), time.perf_counter()
     try:
         found = _done(task)
-    except Busy as failure:  # the worker of a service that was killed may not have ended yet
-        time.sleep(_BUSY_S)
-        found = Outcome(task.name, "failed", one_line(str(failure)))
+    except Busy as failure:
+        time.sleep(_BUSY_S)  # a worker that was cut off, or of a service that was killed, may not have ended yet
+        found = Outcome(task.name, "busy", one_line(str(failure)))
     except InputError as failure:
         found = Outcome(task.name, "refused", one_line(str(failure)))
     except BaseException as failure:

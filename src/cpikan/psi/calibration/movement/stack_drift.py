@@ -11,7 +11,6 @@ from cpikan.psi.model.acquisition import step_condition
 
 BLOCK_PX = 64  # columns of a block; its rows are those of a band
 _FRINGES = 0.5  # of 1: how alike phasors of neighbours are where there are fringes and not noise alone
-_ALIKE = 0.5  # of that: where phasors of two stacks are less alike, they have other fringes
 _SHARE = 0.9  # of the blocks lose no more contrast than is told
 
 
@@ -39,28 +38,18 @@ def determined(steps_deg: np.ndarray) -> bool:
 
 
 def block_phases(stacks: np.ndarray) -> np.ndarray:
-    """Compare phasors (S, n, W) of a band with those of the first stack: unit phasors (S, blocks), 0 where other fringes lie.
+    """Compare phasors (S, n, W) of a band with those of the first stack: unit phasors (S, blocks), 0 where one has none.
 
     Blocks without fringes are left out.
     """
     found = []
     for left in range(0, stacks.shape[2], BLOCK_PX):
         block = stacks[:, :, left : left + BLOCK_PX]
-        own = _likeness(block[:1, :, 1:], block[0, :, :-1])[0]
-        if own[1] < _FRINGES:
-            continue
-        each = _likeness(block, block[0])
-        found.append([unit if alike > _ALIKE * own[1] else 0.0 for unit, alike in each])
+        beside = block[0, :, 1:] * block[0, :, :-1].conj()
+        if np.abs(beside.sum()) > _FRINGES * np.abs(beside).sum():
+            sums = (block * block[0].conj()).sum(axis=(1, 2))
+            found.append(sums / np.maximum(np.abs(sums), np.finfo(float).tiny))
     return np.array(found, complex).reshape(-1, len(stacks)).T
-
-
-def _likeness(phasors: np.ndarray, first: np.ndarray) -> list[tuple[complex, float]]:
-    """Give the mean direction of phasors (S, ...) against ``first``, of size 1, and how alike they are, from 0 to 1."""
-    found = []
-    for one in phasors:
-        total, most = complex((one * first.conj()).sum()), float(np.abs(one * first).sum())
-        found.append((total / abs(total), abs(total) / most) if total else (0j, 0.0))
-    return found
 
 
 def stack_drift(phases: np.ndarray) -> StackDrift | None:
