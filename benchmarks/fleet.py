@@ -6,6 +6,8 @@ Cases, each in a process of its own, kernels compiled before:
   workers   40 distinct stacks of 4 MPix by one worker, by two, and by a command each; the cluster's start counts
   large     20 stacks of 65 MPix by one worker: wall time over the sum of what the runs and their hashes took
   kills     40 stacks by two workers, one of which is killed at ten random moments; the batch killed whole, and resumed
+  links     40 stacks by two workers whose link to the scheduler is cut for 5 s, for 90 s: silence between two network
+            namespaces, or without the right to make them resets by a proxy
   soak      200 stacks in one process: anonymous memory and open files after the 20th and the last
   watch     a stack of 65 MPix every 2 s for --seconds, then one every second for a quarter of that: seconds from arrival
   service   50 clients, 500 submissions of which a tenth is broken: answers that nobody asked for, 99th percentile of status
@@ -30,10 +32,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from cut_link import CutLink
 
 RESULTS = Path(__file__).parent / "results" / "fleet.csv"
 FIELDS = ("case", "figure", "value", "unit", "target")
@@ -172,6 +178,100 @@ def kills(work: Path, given: argparse.Namespace) -> Iterator[Line]:
         yield line("kills", "maps that were there and were made again", again, f"of {done} at the last", "0")
     finally:
         shutil.rmtree(place / "bad")
+
+
+@contextmanager
+def two_hosts(work: Path) -> Iterator[tuple[str, list[str], list[str], str, Callable[[float], None]]]:
+    """Start a scheduler behind a link. Gives how it is cut, how commands are run near it and far from it, its address as it is
+    seen from there, and what cuts the link for so many seconds."""
+    told = work / "scheduler.json"
+    told.unlink(missing_ok=True)
+    run = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard", "--scheduler-file", str(told)]
+    near, far = f"cpikan-near-{os.getpid()}", f"cpikan-far-{os.getpid()}"
+    spaces = os.geteuid() == 0 and _ip("netns", "add", near) and _ip("netns", "add", far)
+    ends = ("cpikan-a", "cpikan-b")
+    if spaces:
+        assert _ip("link", "add", ends[0], "netns", near, "type", "veth", "peer", "name", ends[1], "netns", far)
+        for space, end, host in ((near, ends[0], 1), (far, ends[1], 2)):
+            assert _ip("-n", space, "addr", "add", f"10.199.7.{host}/24", "dev", end)
+            assert _ip("-n", space, "link", "set", end, "up")
+            assert _ip("-n", space, "link", "set", "lo", "up")
+    here, there = (["ip", "netns", "exec", space] if spaces else [] for space in (near, far))
+    scheduler = subprocess.Popen(
+        [*here, *run, "--host", "10.199.7.1" if spaces else "127.0.0.1", "--port", "0"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    link = None
+    try:
+        until = time.monotonic() + 60
+        while not (told.exists() and told.read_text().strip().endswith("}")) and time.monotonic() < until:
+            time.sleep(0.1)
+        address = json.loads(told.read_text())["address"]
+        if spaces:
+
+            def silence(seconds: float) -> None:
+                assert _ip("-n", far, "link", "set", ends[1], "down")
+                time.sleep(seconds)
+                assert _ip("-n", far, "link", "set", ends[1], "up")
+
+            yield "network namespaces", here, there, address, silence
+        else:
+            link = CutLink(int(address.rpartition(":")[2]))
+
+            def reset(seconds: float) -> None:
+                link.cut(seconds)
+                time.sleep(seconds)
+
+            yield "proxy", here, there, f"tcp://127.0.0.1:{link.port}", reset
+    finally:
+        scheduler.kill()
+        scheduler.wait()
+        if link is not None:
+            link.close()
+        for space in (near, far):
+            _ip("netns", "del", space)
+
+
+def _ip(*words: str) -> bool:
+    with suppress(FileNotFoundError):
+        return subprocess.run(["ip", *words], capture_output=True, check=False).returncode == 0
+    return False
+
+
+def links(work: Path, given: argparse.Namespace) -> Iterator[Line]:
+    place = copies(work, simulated(work, "small", "2048x2048"), given.stacks)
+    ended(cpikan(*batch(work, place, "whole", "--workers", 1, "--overwrite")))
+    wanted, quiet = maps(work / "whole"), {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    for seconds in given.cuts:
+        with two_hosts(work) as (way, here, there, address, cut):
+            direct = json.loads((work / "scheduler.json").read_text())["address"]
+            words = [sys.executable, "-m", "cpikan"]
+            log = work / "worker.log"
+            shutil.rmtree(work / "linked", ignore_errors=True)
+            with log.open("w") as heard:
+                worker = subprocess.Popen([*there, *words, "worker", address, "--workers", "2"], stderr=heard)
+            asked = batch(work, place, "linked", "--scheduler", direct)
+            running = subprocess.Popen([*here, *words, *map(str, asked)], **quiet)
+            try:
+                while len(list((work / "linked" / "maps").glob("*.json"))) < given.stacks // 4:
+                    assert running.poll() is None
+                    time.sleep(0.05)
+                before = {path: path.stat().st_mtime_ns for path in (work / "linked" / "maps").glob("*.npy")}
+                done = {path for path in before if path.with_suffix(".json").exists()}
+                cut(seconds)
+                ended(running)
+            finally:
+                running.kill()
+                worker.terminate()
+                worker.wait(60)
+        same = sum(maps(work / "linked").get(name) == text for name, text in wanted.items())
+        again = sum(path.stat().st_mtime_ns != before[path] for path in done)
+        after = f"a cut of {seconds:g} s"
+        many = f"{len(wanted)}"
+        yield line("links", f"maps byte-identical after {after} ({way})", same, f"of {many}", many)
+        yield line("links", f"finished maps made again after {after} ({way})", again, f"of {len(done)}", "0")
+        yield line("links", f"workers started after {after} ({way})", log.read_text().count("has joined"), "")
 
 
 def soak(work: Path, given: argparse.Namespace) -> Iterator[Line]:
@@ -359,6 +459,7 @@ def _asked(address: str, body: dict[str, str] | None = None) -> tuple[int, dict[
 CASES: dict[str, Callable[[Path, argparse.Namespace], Iterator[Line]]] = {
     "workers": workers,
     "kills": kills,
+    "links": links,
     "soak": soak,
     "service": service,
     "watch": watch,
@@ -373,6 +474,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--stacks", type=int, default=40)
     parser.add_argument("--large", type=int, default=20)
+    parser.add_argument("--cuts", type=float, nargs="+", default=[5.0, 90.0], help="seconds")
     given = parser.parse_args()
     made = given.work is None
     work = Path(tempfile.mkdtemp(prefix="fleet")) if made else given.work

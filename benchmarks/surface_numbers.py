@@ -2,15 +2,18 @@
 
 ``python benchmarks/surface_numbers.py --python INTERPRETER`` compares (an interpreter with surfalize, SurfaceTopography and
 prysm; they run in processes of their own) and writes results/surface_numbers.csv; ``--filters`` measures the Gaussian of a
-7000 x 9344 map and writes results/surface_filters.csv; ``--whole HxW`` takes what holds the whole map, each in a process of its
-own, on rough terrain of that size and writes results/surface_whole.csv. Real maps come from the folder CPIKAN_DATA; of each
-the largest rectangle without a hole is taken, piston and tilt removed, since some of these packages refuse holes.
+7000 x 9344 map and writes results/surface_filters.csv; ``--whole HxW`` takes what is not done in one sweep, each in a
+process of its own, on rough terrain of that size and writes results/surface_whole.csv; ``--spectra`` sums spectra by Parseval's
+theorem and fits surfaces of known ones and writes results/surface_spectra.csv. Real maps come from the folder
+CPIKAN_DATA; of each the largest rectangle without a hole is taken, piston and tilt removed, since some of these packages
+refuse holes.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import math
 import os
@@ -28,12 +31,13 @@ import numpy as np
 import cpikan
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
 from cpikan.surface.areal.families import FAMILIES
-from cpikan.surface.areal.spatial import texture_direction_deg
+from cpikan.surface.areal.texture_direction import texture_direction_deg
 from cpikan.surface.filters.gaussian import GaussianMean
 from cpikan.surface.filters.kinds import FILTERS
 from cpikan.surface.form import fit_form
 from cpikan.surface.measure import MeasureSettings, surface_parameters
-from cpikan.surface.spectra.psd import plane_spectrum
+from cpikan.surface.spectra.power_law import fit_power_law
+from cpikan.surface.spectra.psd import WINDOWS, Spectrum, axis_spectrum, plane_spectrum
 from cpikan.units import pixel_pair
 
 HERE = Path(__file__).resolve().parent
@@ -229,14 +233,19 @@ def worst(heights: np.ndarray, mean: GaussianMean, nesting: float) -> float:
     return found / float(np.nanmax(heights) - np.nanmin(heights))
 
 
-def rough(shape: tuple[int, int]) -> np.ndarray:
-    """50 nm of waves of every direction and of random heights, smoothed over three pixels, 1 % missing; float32 in nm."""
-    random = np.random.default_rng(3)
-    y, x = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
-    heights = 40 * np.sin(x / 37 + y / 53) + 30 * np.sin(y / 71 - x / 90)
-    noise = random.normal(size=(shape[0] + 2, shape[1] + 2)).astype(np.float32)
-    heights = heights + 10 * sum(noise[a : a + shape[0], b : b + shape[1]] for a in range(3) for b in range(3))
-    return np.where(random.random(shape) < 0.01, np.nan, heights).astype(np.float32)
+def rough(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """Store 50 nm of waves of every direction and of random heights, smoothed over three pixels, 1 % missing: float32 in nm."""
+    random, stored = np.random.default_rng(3), np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    x = np.arange(shape[1])[None]
+    noise = random.normal(size=(2, shape[1] + 2)).astype(np.float32)
+    for start in range(0, shape[0], 256):
+        y = np.arange(start, min(start + 256, shape[0]))[:, None]
+        noise = np.vstack([noise[-2:], random.normal(size=(len(y), shape[1] + 2)).astype(np.float32)])
+        heights = 40 * np.sin(x / 37 + y / 53) + 30 * np.sin(y / 71 - x / 90)
+        heights += 10 * sum(noise[a : a + len(y), b : b + shape[1]] for a in range(3) for b in range(3))
+        stored[start : start + len(y)] = np.where(random.random(heights.shape) < 0.01, np.nan, heights)
+    del stored
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 WHOLE: dict[str, Callable[[np.ndarray], Any]] = {
@@ -247,33 +256,108 @@ WHOLE: dict[str, Callable[[np.ndarray], Any]] = {
 }
 
 
-def whole(shape: tuple[int, int]) -> Iterator[Line]:
-    """Processor time and memory of what holds the whole map; the map itself is not counted."""
-    for name, measure in WHOLE.items():
-        measure(rough((90, 120)))  # compiled
-        inner, outer = os.pipe()
-        if (child := os.fork()) == 0:
-            heights = rough(shape)
-            before = anonymous_mib()
-            with PeakMemory() as memory:
-                started = time.process_time()
-                measure(heights)
-                seconds = time.process_time() - started
-            os.write(outer, f"{seconds} {memory.peak() - before}".encode())
-            os._exit(0)
-        os.close(outer)
-        with os.fdopen(inner) as told:
-            words = told.read().split()
-        os.waitpid(child, 0)
-        seconds, mib = (float(word) for word in words)
+def whole(shape: tuple[int, int], only: str) -> Iterator[Line]:
+    """Processor time and anonymous memory of what more than one sweep of a map takes, the map itself on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        small, path = rough(Path(folder, "small.npy"), (90, 120)), Path(folder, "map.npy")
+        rough(path, shape)
+        for name, measure in WHOLE.items():
+            if not fnmatchcase(name, only):
+                continue
+            measure(small)  # compiled
+            inner, outer = os.pipe()
+            if (child := os.fork()) == 0:
+                heights = np.load(path, mmap_mode="r", allow_pickle=False)
+                before = anonymous_mib()
+                with PeakMemory() as memory:
+                    started = time.process_time()
+                    measure(heights)
+                    seconds = time.process_time() - started
+                os.write(outer, f"{seconds} {memory.peak() - before}".encode())
+                os._exit(0)
+            os.close(outer)
+            with os.fdopen(inner) as told:
+                words = told.read().split()
+            os.waitpid(child, 0)
+            seconds, mib = (float(word) for word in words)
+            yield {
+                "number": name,
+                "megapixels": round(math.prod(shape) / 1e6, 2),
+                "processor_seconds": round(seconds, 2),
+                "seconds_per_megapixel": round(seconds / math.prod(shape) * 1e6, 3),
+                "peak_anonymous_mib": round(mib, 1),
+                "bytes_per_pixel": round(mib * 2**20 / math.prod(shape), 1),
+            }
+            print(name, seconds, mib, flush=True)
+
+
+def spectra() -> Iterator[Line]:
+    """Parseval's theorem on maps with holes, by sums written out, and exponents of surfaces that are drawn from a law.
+
+    Those are a quarter of a periodic surface, so that nothing repeats at their edges; four of each, 1024 x 1024 pixels of
+    10 um, fitted from 0.03 to 1 mm. ``difference`` is relative for sums, and that of the mean exponent of the four.
+    """
+    random = np.random.default_rng(6)
+    for shape in ((300, 401), (512, 256), (1, 1000)):
+        heights = random.normal(40, 5, shape).cumsum(1)
+        heights[random.random(shape) < 0.1] = np.nan
+        for window in WINDOWS:
+            for along in ("x", "y", "rings"):
+                axes = [axis for axis in (0, 1) if along == "rings" or axis == "yx".index(along)]
+                expected = weighed_square(heights, axes if window == "hann" else [])
+                if along == "rings":
+                    found = plane_spectrum(heights, (2.0, 3.0), window).rings().mean_square_nm2
+                else:
+                    found = axis_spectrum(heights, (2.0, 3.0), "x" if along == "x" else "y", window).mean_square_nm2
+                yield {
+                    "kind": "parseval",
+                    "along": along,
+                    "window": window,
+                    "rows": shape[0],
+                    "columns": shape[1],
+                    "truth": expected,
+                    "found": found,
+                    "sigma": "",
+                    "difference": abs(found - expected) / expected,
+                }
+    for along, exponent in itertools.product(("rings", "x"), (1.5, 2.0, 2.5, 3.0, 3.5)):
+        laws = [fit_power_law(drawn_spectrum(exponent, along, seed), 1.0, 0.03) for seed in range(4)]
+        mean = float(np.mean([law.exponent for law in laws]))
         yield {
-            "number": name,
-            "megapixels": round(math.prod(shape) / 1e6, 2),
-            "processor_seconds": round(seconds, 2),
-            "seconds_per_megapixel": round(seconds / math.prod(shape) * 1e6, 3),
-            "bytes_per_pixel": round(mib * 2**20 / math.prod(shape), 1),
+            "kind": "slope",
+            "along": along,
+            "window": "hann",
+            "rows": 1024,
+            "columns": 1024,
+            "truth": exponent,
+            "found": mean,
+            "sigma": laws[0].exponent_sigma / 2,
+            "difference": abs(mean - exponent),
         }
-        print(name, seconds, mib, flush=True)
+
+
+def weighed_square(heights: np.ndarray, axes: list[int]) -> float:
+    """Mean square about the mean under Hann windows along axes, over valid pixels."""
+    weights = np.isfinite(heights).astype(np.float64)
+    for axis in axes:
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(heights.shape[axis]) + 0.5) / heights.shape[axis])
+        weights *= window[:, None] if axis == 0 else window
+    apart = np.nan_to_num(heights - np.nanmean(heights))
+    return float(((apart * weights) ** 2).sum() / (weights**2).sum())
+
+
+def drawn_spectrum(exponent: float, along: str, seed: int, size: int = 1024) -> Spectrum:
+    """Measure the spectrum of a surface whose density over the plane, or along each row, is drawn from f^-exponent."""
+    noise = np.random.default_rng(seed).normal(size=(2 * size, 2 * size))
+    if along == "rings":
+        frequency = np.hypot(np.fft.fftfreq(2 * size)[:, None], np.fft.rfftfreq(2 * size)[None])
+        frequency[0, 0] = np.inf
+        heights = np.fft.irfft2(np.fft.rfft2(noise) * frequency ** (-exponent / 2))[:size, :size]
+        return plane_spectrum(heights, 10.0).rings()
+    frequency = np.fft.rfftfreq(2 * size)
+    frequency[0] = np.inf
+    heights = np.fft.irfft(np.fft.rfft(noise[:size]) * frequency ** (-exponent / 2))[:, :size]
+    return axis_spectrum(heights, 10.0)
 
 
 def write(path: Path, lines: Iterator[Line], kept: str = "") -> None:
@@ -292,8 +376,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", help="an interpreter with surfalize, SurfaceTopography and prysm")
     parser.add_argument("--filters", action="store_true", help="measure the Gaussian of a map of 65 megapixels")
-    parser.add_argument("--only", help="maps whose name has this pattern; lines of others stay in the CSV")
-    parser.add_argument("--whole", metavar="HxW", help="measure what holds the whole map on a map of that size")
+    parser.add_argument(
+        "--only", help="maps, or numbers of --whole, whose name has this pattern; lines of others stay in the CSV"
+    )
+    parser.add_argument("--whole", metavar="HxW", help="measure what is not done in one sweep, on a map of that size")
+    parser.add_argument("--spectra", action="store_true", help="sum spectra, and fit surfaces of known ones")
     options = parser.parse_args()
     results = HERE / "results"
     if options.python:
@@ -304,7 +391,13 @@ def main() -> None:
         write(path, compared(options.python, options.only or "*"), kept)
     if options.whole:
         height, width = (int(word) for word in options.whole.split("x"))
-        write(results / "surface_whole.csv", whole((height, width)))
+        path, kept, name = results / "surface_whole.csv", "", options.only or "*"
+        if options.only:
+            head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = head + "".join(text for text in lines if not fnmatchcase(text.split(",")[0], name))
+        write(path, whole((height, width), name), kept)
+    if options.spectra:
+        write(results / "surface_spectra.csv", spectra())
     if options.filters:
         write(results / "surface_filters.csv", filters())
 

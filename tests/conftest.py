@@ -17,6 +17,7 @@ from hypothesis import settings
 
 from cpikan.pipeline.reconstruction import calibrate
 from independent_frames import Faults, Scene, make_scene
+from pages import CHROMIUM, FLAGS
 from small_stacks import FIVE_DEG, STEPS_DEG, WAVES_NM, folder_of
 
 # where a failure would stop a landing the examples are the same every time; elsewhere they wander
@@ -93,3 +94,13 @@ def calibrated_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibrate, "calibrate_stack", remembering)
         yield
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from cpikan.order_statistics import median, quantile
+from cpikan.order_statistics import median, quantile, streamed_median
 
 SHARES = (0.0, 0.001, 0.3, 0.5, 0.9, 0.998, 1.0)
 DRAW = np.random.default_rng(4)
@@ -39,3 +39,19 @@ def test_what_is_not_a_number_makes_the_answer_none(place):
         warnings.simplefilter("error")
         found = [median(values), quantile(values, 0.2), quantile(values, 1.0), median(np.empty(0)), quantile([], 0.5)]
     assert all(map(math.isnan, found))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 10, 3001, 3002])
+@pytest.mark.parametrize("few", [1, 40, 1 << 21])
+def test_values_that_come_in_parts_have_the_same_median(count, few, monkeypatch):
+    monkeypatch.setattr("cpikan.order_statistics._FEW", few)
+    random = np.random.default_rng(count)
+    for values in (
+        np.abs(random.normal(0, 50, count)),
+        random.integers(0, 4, count).astype(float),
+        np.full(count, 7.0),
+        1 + 1e-12 * random.normal(size=count),
+        10.0 ** random.integers(-300, 300, count),
+    ):
+        found = streamed_median(lambda values=values: iter(np.array_split(values, 7)))
+        assert found == np.median(values) if count else math.isnan(found)

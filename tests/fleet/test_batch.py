@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from cpikan.errors import InputError, ResumeError
 from cpikan.fleet import batch as module
 from cpikan.fleet.batch import Batch, BatchSettings
 from cpikan.fleet.engines.engine import Answer
-from cpikan.fleet.ledger import DEAD, DONE, Ledger
+from cpikan.fleet.ledger import DEAD, DONE, NAME, Ledger
 from cpikan.fleet.recipe import Recipe
 from cpikan.fleet.sources import Source
 from cpikan.fleet.wafer_task import WaferTask
 from cpikan.streaming.events import Cancelled
+from cpikan.streaming.journal import Journal
 from heard_events import Heard
 
 Play = Callable[[WaferTask], dict[str, Any] | None]
@@ -27,6 +29,7 @@ class Scripted:
     """Ends the tasks that run all at once, as ``play`` says: an outcome, or None for the death of the worker."""
 
     about = "a script"
+    memory_mib: float | None = None
 
     def __init__(self, play: Play, slots: int = 2) -> None:
         self.play, self.slots = play, slots
@@ -36,9 +39,10 @@ class Scripted:
     def free(self) -> int:
         return self.slots - len(self.running)
 
-    def submit(self, task: WaferTask) -> None:
+    def submit(self, task: WaferTask) -> bool:
         assert len(self.running) < self.slots
         self.running.append(task)
+        return True
 
     def wait(self, seconds: float) -> list[Answer]:
         tasks, self.running = self.running, []
@@ -108,6 +112,75 @@ def test_one_that_fails_once_is_done_at_its_second_attempt_and_a_refused_one_has
     batch, _ = ran(tmp_path, play)
     assert {row["name"]: row["state"] for row in batch.rows()} == {"w0": DONE, "w1": DONE, "w2": DEAD, "w3": DONE}
     assert (seen.count("w0"), seen.count("w2")) == (2, 1)
+
+
+def test_a_stack_whose_map_another_process_is_at_waits_for_it_and_spends_no_attempt(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def play(task: WaferTask) -> dict[str, Any]:
+        seen.append(task.name)
+        busy = task.name == "w0" and seen.count("w0") <= 5
+        return {"state": "busy", "reason": "another run is writing here"} if busy else done(task)
+
+    batch, _ = ran(tmp_path, play, attempts=1)
+    assert seen.count("w0") == 6
+    assert {row["state"] for row in batch.rows()} == {DONE}
+
+
+def test_a_stack_whose_map_another_process_never_leaves_is_given_up(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_BUSY_S", 0.0)
+    batch, _ = ran(tmp_path, lambda task: {"state": "busy", "reason": "another run is writing here"}, count=1)
+    assert [(row["state"], row["reason"]) for row in batch.rows()] == [(DEAD, "another run is writing here")]
+
+
+def test_a_stack_whose_worker_goes_away_before_it_begins_is_begun_later_and_once(tmp_path: Path) -> None:
+    class Leaving(Scripted):
+        refused = 0
+
+        def submit(self, task: WaferTask) -> bool:
+            if self.rounds or self.refused:
+                return super().submit(task)
+            self.refused += 1
+            return False
+
+    engine = Leaving(done)
+    with closing(Ledger.open(tmp_path, RECIPE, resume=False, overwrite=False)) as ledger:
+        batch = Batch(tmp_path, RECIPE, ledger, engine, BatchSettings(attempts=1, memory_mib=200.0))
+        batch.run([Source(f"/in/{n}", f"w{n}") for n in range(3)], Heard())
+    assert engine.refused == 1
+    assert sorted(task.name for tasks in engine.rounds for task in tasks) == ["w0", "w1", "w2"]
+
+
+def test_workers_that_join_later_share_the_memory(tmp_path: Path) -> None:
+    class Growing(Scripted):
+        def wait(self, seconds: float) -> list[Answer]:
+            found = super().wait(seconds)
+            self.slots = 4
+            return found
+
+    engine = Growing(done, slots=0)
+    with closing(Ledger.open(tmp_path, RECIPE, resume=False, overwrite=False)) as ledger:
+        batch = Batch(tmp_path, RECIPE, ledger, engine, BatchSettings(memory_mib=200.0))
+        batch.run([Source(f"/in/{n}", f"w{n}") for n in range(4)], Heard())
+    assert [[task.memory_mib for task in tasks] for tasks in engine.rounds] == [[], [50.0] * 4]
+
+
+def test_workers_with_memory_of_their_own_share_none_and_a_stack_that_fits_no_worker_is_given_up(
+    tmp_path: Path,
+) -> None:
+    class Jobs(Scripted):
+        memory_mib = 100.0
+
+    def play(task: WaferTask) -> dict[str, Any]:
+        return {"state": "crowded", "reason": "", "memory_mib": 150.0} if task.name == "w3" else done(task)
+
+    engine = Jobs(play, slots=4)
+    with closing(Ledger.open(tmp_path, RECIPE, resume=False, overwrite=False)) as ledger:
+        batch = Batch(tmp_path, RECIPE, ledger, engine, BatchSettings())
+        batch.run([Source(f"/in/{n}", f"w{n}") for n in range(4)], Heard())
+    assert [[task.memory_mib for task in tasks] for tasks in engine.rounds] == [[100.0] * 4]
+    assert [row["state"] for row in batch.rows()] == [DONE] * 3 + [DEAD]
+    assert "it needs 150 MiB and there are 100" in batch.rows()[3]["reason"]
 
 
 def test_a_large_stack_waits_until_it_has_the_memory_and_one_that_never_fits_is_given_up(tmp_path: Path) -> None:
@@ -205,3 +278,11 @@ def test_a_cancelled_batch_says_how_far_it_came(tmp_path: Path) -> None:
     with pytest.raises(Cancelled, match="2 of 4 wafers"):
         batch.run([Source(f"/in/{n}", f"w{n}") for n in range(4)], Enough())
     ledger.close()
+
+
+@pytest.mark.parametrize("line", [{"name": "a"}, {"name": 1, "source": "b", "state": "done", "reason": ""}])
+def test_a_ledger_that_no_batch_wrote_is_refused_in_one_line(tmp_path: Path, line: dict[str, Any]) -> None:
+    with closing(Journal.start(tmp_path / NAME, RECIPE.plan())) as journal:
+        journal.add(line)
+    with pytest.raises(InputError, match=r"ledger\.jsonl holds a line that no batch wrote"):
+        Ledger.open(tmp_path, RECIPE, resume=True, overwrite=False)

@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 
 from cpikan.cli import main
+from cpikan.pipeline.maps.height_map import open_height_map
 from independent_frames import Scene
+from pages import loaded, needs_browser, point_at, read_under
 from small_stacks import folder_of
 
 TOKEN = "0123456789abcdef-token"
@@ -102,10 +104,18 @@ def served(place: Path) -> Iterator[Served]:
         made.end(signal.SIGKILL)
 
 
-def test_a_stack_is_submitted_followed_and_its_map_read(served: Served) -> None:
+@pytest.fixture(scope="module")
+def events(served: Served) -> list[str]:
+    """What was told of a stack until it was done."""
     code, job, _ = served.ask("/jobs", "POST", {"source": str(served.place / "in" / "w1"), "lot": "L1"})
     assert (code, job["state"]) == (202, "waiting")
-    events = served.ask(f"/jobs/{job['id']}/events")[1].decode().strip().split("\n\n")
+    return served.ask(f"/jobs/{job['id']}/events")[1].decode().strip().split("\n\n")
+
+
+def test_a_stack_is_submitted_followed_and_its_map_read(served: Served, events: list[str]) -> None:
+    shares = [json.loads(event.partition("data: ")[2])["share"] for event in events]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
     assert events[-1].startswith("event: done\n")
     found = json.loads(events[-1].partition("data: ")[2])
     assert found["figures"]["reconstruct.rms_nm"] > 0
@@ -118,6 +128,47 @@ def test_a_stack_is_submitted_followed_and_its_map_read(served: Served) -> None:
     assert served.ask("/healthz")[1]["status"] == "ok"
 
 
+@needs_browser
+def test_a_browser_shows_a_map_to_those_who_know_the_token(served: Served, events: list[str], browser: Any) -> None:
+    job = json.loads(events[-1].partition("data: ")[2])
+    assert served.ask(job["view"], Authorization="")[0] == 401
+    context = browser.new_context(http_credentials={"username": "anybody", "password": TOKEN}, locale="en-US")
+    page = context.new_page()
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    page.goto(served.address)
+    page.click(f"a[href='{job['view']}']")
+    loaded(page)
+    y, x, told = read_under(page, point_at(page, 80, 100))
+    heights = open_height_map(served.place / "out" / job["map"].lstrip("/")).height_nm
+    assert np.float32(told.split()[0]) == np.float32(f"{heights[y : y + 1, x : x + 1].item():.9g}")
+    context.close()
+    assert failures == []
+
+
+def test_view_opens_the_page_of_a_map_of_a_service(served: Served, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert main(["view", f"{served.address}/maps/a.zarr", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["address"] == opened[0] == f"{served.address}/view/a.zarr/"
+    assert main(["view", f"{served.address}/maps/a.zarr", f"{served.address}/view/lot/b.zarr/", "--no-browser"]) == 0
+    assert f"{served.address}/view/a.zarr,lot/b.zarr/" in capsys.readouterr().out
+    for wrong, said in (
+        ([f"{served.address}/jobs/0"], "wants a token"),
+        ([f"{served.address}/results"], "names no map of a service"),
+        (["http://127.0.0.1:1/maps/a.zarr"], "no service answers"),
+        (["http://[::1/maps/a.zarr"], "names no map of a service"),
+        ([f"{served.address}/maps/a.zarr", "http://127.0.0.1:1/maps/b.zarr"], "compared where both lie"),
+        ([f"{served.address}/maps/a.zarr", "b.zarr"], "compared where both lie"),
+        ([f"{served.address}/maps/a.zarr", "--export", "page"], "--export takes a map from disk"),
+    ):
+        assert main(["view", *wrong]) == 2
+        told = capsys.readouterr().err.strip()
+        assert said in told
+        assert "\n" not in told
+    assert len(opened) == 1
+
+
 def test_a_broken_stack_fails_alone(served: Served) -> None:
     job = served.ask("/jobs", "POST", {"source": str(served.place / "in" / "broken")})[1]
     ended = served.until_ended(job["id"])
@@ -128,11 +179,11 @@ def test_a_broken_stack_fails_alone(served: Served) -> None:
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        ({"source": "{place}/elsewhere"}, 400),
-        ({"source": "{place}/in/out"}, 400),  # a link that leads out
-        ({"source": "{place}/in/../elsewhere"}, 400),
-        ({"source": "{place}/in/none"}, 400),
-        ({"source": "\0"}, 400),
+        ({"source": "{place}/elsewhere"}, 403),
+        ({"source": "{place}/in/out"}, 403),  # a link that leads out
+        ({"source": "{place}/in/../elsewhere"}, 403),
+        ({"source": "{place}/in/none"}, 403),
+        ({"source": "\0"}, 403),
         ({"source": ""}, 422),
         ({"source": "x", "unknown": "y"}, 422),
         ({}, 422),

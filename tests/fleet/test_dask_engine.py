@@ -1,12 +1,9 @@
-"""Workers of this machine for real: tasks done, a worker killed, a scheduler that is not there or goes away."""
+"""Workers of this machine for real: tasks done, a worker killed, a scheduler that is not there."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -31,12 +28,6 @@ def answers(engine: DaskEngine, count: int, seconds: float = 120.0) -> dict[str,
     while len(found) < count and time.monotonic() < until:
         found |= {answer.task.name: answer for answer in engine.wait(1.0)}
     return found
-
-
-def until_it_is_told(engine: DaskEngine, until: float) -> None:
-    while time.monotonic() < until:
-        engine.free()
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -94,50 +85,6 @@ def test_a_scheduler_that_is_not_there_is_told_in_one_line(monkeypatch) -> None:
     with pytest.raises(InputError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9") as refused:
         DaskEngine.connected("tcp://127.0.0.1:9")
     assert "\n" not in str(refused.value)
-
-
-def test_a_scheduler_of_its_own_and_its_end(wafer_folder: Path, tmp_path: Path) -> None:
-    address = tmp_path / "scheduler.json"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    run = [sys.executable, "-m"]
-    scheduler = subprocess.Popen(
-        [
-            *run,
-            "distributed.cli.dask_scheduler",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--no-dashboard",
-            "--scheduler-file",
-            str(address),
-        ],
-        **quiet,
-    )
-    worker = None
-    try:
-        until = time.monotonic() + 60
-        while not (address.exists() and address.read_text().strip().endswith("}")) and time.monotonic() < until:
-            time.sleep(0.05)
-        where = json.loads(address.read_text())["address"]
-        worker = subprocess.Popen(
-            [*run, "distributed.cli.dask_worker", where, "--nthreads", "1", "--no-dashboard", "--memory-limit", "0"],
-            **quiet,
-        )
-        with closing(DaskEngine.connected(where)) as engine:
-            until = time.monotonic() + 120
-            while engine.free() < 1 and time.monotonic() < until:
-                time.sleep(0.1)
-            engine.submit(WaferTask("good", str(wafer_folder), str(tmp_path / "good.npy"), {}))
-            assert answers(engine, 1)["good"].outcome["state"] == "done"
-            scheduler.kill()
-            with pytest.raises(InputError, match="start it again, and the batch with --resume"):
-                until_it_is_told(engine, time.monotonic() + 60)
-    finally:
-        for process in (worker, scheduler):
-            if process is not None:
-                process.terminate()  # a nanny ends its worker too
-                process.wait(30)
 
 
 def test_a_task_that_is_abandoned_frees_its_worker(engine: DaskEngine, tmp_path: Path) -> None:

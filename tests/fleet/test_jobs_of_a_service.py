@@ -2,61 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
+from held_engine import Held, service
 
-from cpikan.fleet.batch import Batch, BatchSettings
+from cpikan.errors import InputError
 from cpikan.fleet.engines.engine import Answer
-from cpikan.fleet.ledger import Ledger
-from cpikan.fleet.recipe import Recipe
-from cpikan.fleet.service.jobs import Jobs, QueueFull, Stopping
-from cpikan.fleet.wafer_task import WaferTask
-
-Play = Callable[[WaferTask], dict[str, Any]]
-
-
-class Held:
-    """An engine of one slot whose task ends when it is let go."""
-
-    about = "a test"
-
-    def __init__(self) -> None:
-        self.task: WaferTask | None = None
-        self.go = False
-        self.done: list[str] = []
-
-    def free(self) -> int:
-        return int(self.task is None)
-
-    def submit(self, task: WaferTask) -> None:
-        self.task = task
-
-    def wait(self, seconds: float) -> list[Answer]:
-        if self.task is None or not self.go:
-            return []
-        task, self.task = self.task, None
-        self.done.append(task.source)
-        if task.source.endswith("bad"):
-            return [Answer(task, {"state": "refused", "reason": "no frames"})]
-        return [Answer(task, {"state": "done", "figures": {"a": 1.0}, "warnings": ["w"], "stamp": "s"})]
-
-    def abandon(self, name: str) -> bool:
-        assert self.task is not None
-        assert self.task.name == name
-        self.task = None
-        return True
-
-    def close(self) -> None:
-        pass
-
-
-def service(folder: Path, engine: Held, most: int = 3) -> tuple[Jobs, Ledger]:
-    ledger = Ledger.open(folder, Recipe(), resume=(folder / "ledger.jsonl").exists(), overwrite=False)
-    return Jobs(folder, Batch(folder, Recipe(), ledger, engine, BatchSettings(memory_mib=100.0)), ledger, most), ledger
+from cpikan.fleet.service.jobs import QUEUE, QueueFull, Stopping
+from cpikan.streaming.journal import Journal
 
 
 def test_jobs_pass_through_their_states_in_order(tmp_path: Path) -> None:
@@ -135,6 +90,14 @@ def test_a_job_is_given_up_whether_it_waits_or_runs(tmp_path: Path) -> None:
         assert jobs.cancel(third.id).state == "done"  # too late
         assert jobs.ended == {"done": 1, "failed": 0, "cancelled": 2}
         assert jobs.counts() == {"waiting": 0, "running": 0}
+
+
+@pytest.mark.parametrize("line", [{"id": "a"}, {"id": 1, "name": "a", "source": "b", "identity": {}, "submitted": "c"}])
+def test_a_queue_that_no_service_wrote_is_refused_in_one_line(tmp_path: Path, line: dict[str, object]) -> None:
+    with closing(Journal.start(tmp_path / QUEUE, {"queue": 1})) as journal:
+        journal.add(line)
+    with pytest.raises(InputError, match=r"queue\.jsonl holds a line that no service wrote"):
+        service(tmp_path, Held())
 
 
 def test_what_ends_the_batch_is_told_and_no_job_is_taken_after_it(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from cpikan.errors import Busy, InputError
 from cpikan.fleet import wafer_task
+from cpikan.fleet.progress import ProgressFile, progress_path, read_progress
 from cpikan.fleet.wafer_task import WaferTask, do_wafer
 from independent_frames import Scene
 from small_stacks import folder_of
@@ -36,6 +37,27 @@ def test_a_stack_becomes_a_map_and_figures_that_travel_as_json(
     again = do_wafer(asked | {"stamp": found["stamp"]})
     assert again["state"] == "unchanged"
     assert not {"reconstruct.seconds", "reconstruct.peak_anonymous_mib"} & set(found["figures"])
+
+
+def test_how_far_a_stack_is_stands_beside_its_map_until_it_ends(
+    wafer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    def kept(file: ProgressFile) -> None:
+        write(file)
+        told.append(read_progress(progress_path(tmp_path / "w.zarr")))
+
+    write = ProgressFile._write
+    monkeypatch.setattr(ProgressFile, "_write", kept)
+    monkeypatch.setattr("cpikan.fleet.progress._EVERY_S", 0.0)
+    found = do_wafer(task(wafer_folder, tmp_path / "w.zarr", evaluate={}, tells=True))
+    assert found["state"] == "done"
+    shares = [one.share for one in told]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert {"demodulate", "pyramid", "evaluate"} <= {one.stage for one in told}
+    assert not progress_path(tmp_path / "w.zarr").exists()
 
 
 def test_frames_that_changed_are_measured_again(wafer: Scene, tmp_path: Path) -> None:
@@ -63,7 +85,7 @@ def test_a_task_that_needs_more_memory_than_it_was_given_does_not_begin(wafer_fo
         (SystemExit(3), "failed", "SystemExit: 3"),
         (KeyboardInterrupt(), "failed", "KeyboardInterrupt"),
         (MemoryError("so\nmuch"), "failed", "MemoryError: so much"),
-        (Busy("another run is writing here"), "failed", "another run"),
+        (Busy("another run is writing here"), "busy", "another run"),
         (InputError("no frames"), "refused", "no frames"),
     ],
 )

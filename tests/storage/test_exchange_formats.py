@@ -96,6 +96,10 @@ class TestGwy(ExchangeContract):
         refused(path, data[:z] + data[z:].replace(b"unitstr\0sm\0", b"unitstr\0sV\0", 1), r"in a length \(V\)")
         refused(path, data.replace(b"/0/data\0o", b"/0/dbtb\0o"), "no data field")
         refused(path, data.replace(b"xres\0i\x1a", b"xres\0i\x1b"), "without as many numbers")
+        path.write_bytes(data.replace(b"GwyContainer\0", b"G\n\1Container\0", 1)[:-9])
+        with pytest.raises(InputError) as told:  # names are shown on one line, whatever they hold
+            open_height_map(path)
+        assert str(told.value).isprintable()
         nested = b"x\0oGwyContainer\0" + struct.pack("<I", 0)
         for _ in range(20):
             nested = b"x\0oGwyContainer\0" + struct.pack("<I", len(nested)) + nested

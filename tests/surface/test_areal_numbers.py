@@ -9,10 +9,12 @@ import pytest
 
 from cpikan.errors import InputError
 from cpikan.surface.areal import spatial as spatial_module
+from cpikan.surface.areal.dales import find_dales
 from cpikan.surface.areal.families import FAMILIES, families_of
-from cpikan.surface.areal.features import feature_numbers, find_dales
+from cpikan.surface.areal.features import feature_numbers
 from cpikan.surface.areal.material_ratio import MaterialRatio, functional_numbers
-from cpikan.surface.areal.spatial import decay_lengths, spatial_numbers, texture_direction_deg
+from cpikan.surface.areal.spatial import decay_lengths, spatial_numbers
+from cpikan.surface.areal.texture_direction import texture_direction_deg
 from cpikan.surface.measure import MeasureSettings, measure, surface_parameters
 
 
@@ -180,6 +182,27 @@ def test_dales_are_those_of_wolf_pruning_step_by_step(pruning):
         assert all(heights.ravel()[p] == min(heights.ravel()[list(s)]) for p, s in zip(found.pits, parts, strict=True))
 
 
+def test_bands_of_rows_change_no_dale(monkeypatch):
+    """Terrain, steps of few heights (ties), and holes: labels, pits, overflows and edges whatever the bands."""
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        heights = (
+            random.integers(0, 5, (31, 17)).astype(np.float32) if seed % 2 else random.normal(size=(31, 17)).cumsum(0)
+        )
+        heights[random.random(heights.shape) < 0.05] = np.nan
+        whole, numbers = find_dales(heights, 0.1), feature_numbers(heights, 2.0)
+        for pixels in (1, 40, 100):
+            monkeypatch.setattr("cpikan.surface.areal.dales._BAND_PIXELS", pixels)
+            found = find_dales(heights, 0.1)
+            for name in ("labels", "pits", "open", "spill_nm", "depths_nm"):
+                np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+            again = feature_numbers(heights, 2.0)
+            assert again.keys() == numbers.keys()
+            for key, value in again.items():
+                assert value == (numbers[key] if value is None else pytest.approx(numbers[key], rel=1e-12))
+        monkeypatch.undo()
+
+
 def test_hills_of_known_size_in_closed_form():
     """Paraboloids on cones: how many lie inside, how high and how curved they are; those at the edge do not count."""
     y, x = np.mgrid[:200.0, :240.0]
@@ -287,6 +310,26 @@ def test_direction_of_a_grating(degrees):
     wide = np.cos(2 * np.pi * (2 * x * np.cos(turn) - y * np.sin(turn)) / 13.7)
     found = texture_direction_deg(wide, (1.0, 2.0))
     assert abs((found - degrees + 90) % 180 - 90) < 0.1
+
+
+def test_the_direction_does_not_depend_on_bands(monkeypatch):
+    heights = rough((70, 90))
+    whole = texture_direction_deg(heights, (1.0, 1.5))
+    monkeypatch.setattr("cpikan.surface.areal.texture_direction._BAND_PIXELS", 200)
+    monkeypatch.setattr("cpikan.surface.areal.texture_direction._COLUMNS", 7)
+    assert texture_direction_deg(heights, (1.0, 1.5)) == pytest.approx(whole, abs=1e-9)
+    # written out: all of the spectrum at once
+    window = np.outer(*(np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2 for size in heights.shape))
+    amplitude = np.abs(np.fft.fft2(np.where(np.isfinite(heights), heights - np.nanmean(heights), 0.0) * window))
+    y, x = np.meshgrid(np.fft.fftfreq(70, 1.0), np.fft.fftfreq(90, 1.5), indexing="ij")
+    inside = (np.hypot(y, x) > 0) & (np.hypot(y, x) <= 0.5 / 1.5)
+    degrees = np.degrees(np.arctan2(-y, x))[inside] % 180
+    direction = float(np.bincount(np.rint(degrees).astype(int) % 180, amplitude[inside]).argmax())
+    for _ in range(3):
+        offset = (degrees - direction + 90) % 180 - 90
+        near = np.abs(offset) <= 6
+        direction = (direction + float(np.average(offset[near], weights=amplitude[inside][near] ** 2))) % 180
+    assert whole == pytest.approx(direction, abs=1e-6)
 
 
 def test_area_of_a_plane_and_of_a_wave():

@@ -52,6 +52,21 @@ def test_the_robust_filter_is_a_fixed_point_of_its_definition():
     assert np.allclose(found.ravel(), mean, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("nesting", [9.0, 40.0])
+def test_bands_change_nothing_of_the_robust_filter(nesting, monkeypatch):
+    heights = bumpy()[1]
+    whole = RobustMean(heights, nesting).rows(0, 60)
+    monkeypatch.setattr("cpikan.surface.filters.robust._BAND_PIXELS", 700)
+    monkeypatch.setattr("cpikan.order_statistics._FEW", 50)
+    np.testing.assert_allclose(RobustMean(heights, nesting).rows(0, 60), whole, rtol=0, atol=1e-9)
+
+
+def test_a_spline_that_memory_cannot_hold_is_refused(monkeypatch):
+    monkeypatch.setattr("cpikan.surface.filters.spline._PIXEL_BYTES", 2**50)
+    with pytest.raises(InputError, match=r"spline filter of 4 x 4 pixels takes .* GiB of memory and .* are free: crop"):
+        SplineSurface(np.eye(4), 3.0).rows(0, 4)
+
+
 @pytest.mark.parametrize("kind", FILTERS)
 def test_every_filter_keeps_what_is_flat_and_turns_with_the_map(kind):
     heights = bumpy((24, 31))[1]

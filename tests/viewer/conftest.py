@@ -1,4 +1,4 @@
-"""A browser and served maps for the tests of the viewer."""
+"""Served maps for the tests of the viewer."""
 
 from __future__ import annotations
 
@@ -7,21 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pages import CHROMIUM, FLAGS, open_page
 from viewed_map import heights_of, write_map
 
 from cpikan.viewer.exhibit import Exhibit
 from cpikan.viewer.server import ViewServer
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+from pages import open_page
 
 
 @pytest.fixture(scope="session")

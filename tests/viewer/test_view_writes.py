@@ -19,7 +19,8 @@ from cpikan.surface.filters.gaussian import gaussian_filter
 from cpikan.viewer.exhibit import Exhibit
 from cpikan.viewer.levels import CHUNK
 from cpikan.viewer.remarks import parse_remarks, read_remarks, remarks_path
-from cpikan.viewer.server import MOST_TILES, TOKEN_HEADER, ViewServer
+from cpikan.viewer.server import ViewServer
+from cpikan.viewer.showing import MOST_TILES, TOKEN_HEADER
 
 SHAPE = (800, 700)
 REMARKS = {
@@ -43,7 +44,7 @@ def server(path: Path) -> Iterator[ViewServer]:
 
 def ask(server: ViewServer, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
     """Ask as the page does: GET, or POST with the token."""
-    token = {} if body is None else {TOKEN_HEADER: server.token}
+    token = {} if body is None else {TOKEN_HEADER: server.showing.token}
     content = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
         connection.request("GET" if body is None else "POST", path, content, {**token, **headers})
@@ -82,9 +83,9 @@ def test_nobody_else_can_write(server: ViewServer, path: Path, headers: dict[str
 
 
 def test_the_token_is_for_the_page_alone(server: ViewServer) -> None:
-    assert json.loads(ask(server, "/maps.json")[1])["token"] == server.token
+    assert json.loads(ask(server, "/maps.json")[1])["token"] == server.showing.token
     assert ask(server, "/maps.json", **{"Sec-Fetch-Site": "cross-site"})[0] == 403
-    assert server.token.encode() not in ask(server, "/")[1]
+    assert server.showing.token.encode() not in ask(server, "/")[1]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_what_is_no_list_of_remarks_is_refused(server: ViewServer, path: Path, s
 def test_a_body_that_is_too_large_is_not_read(server: ViewServer) -> None:
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
         connection.putrequest("POST", "/remarks/0")
-        connection.putheader(TOKEN_HEADER, server.token)
+        connection.putheader(TOKEN_HEADER, server.showing.token)
         connection.putheader("Content-Length", str(1 << 40))
         connection.endheaders()
         assert connection.getresponse().status == 413
@@ -187,7 +188,7 @@ def test_filters_that_are_none_are_refused(server: ViewServer, asked: Any, told:
 
 def test_a_report_is_made_when_it_is_asked_for(server: ViewServer) -> None:
     assert ask(server, "/report/0")[0] == 404
-    assert json.loads(ask(server, "/report/0", {})[1]) == {"address": "/report/0"}
+    assert json.loads(ask(server, "/report/0", {})[1]) == {"address": "report/0"}
     status, page = ask(server, "/report/0")
     assert status == 200
     assert b"map.npy" in page

@@ -249,7 +249,7 @@ export class Page {
         notice(this.words.say("reporting"));
         try {
             const number = this.scene.mode === "second" ? 1 : 0;
-            const { address } = (await this.server?.post<{ address: string }>(`/report/${number}`, {})) ?? { address: "" };
+            const { address } = (await this.server?.post<{ address: string }>(`report/${number}`, {})) ?? { address: "" };
             notice(this.words.say("reported"), { address, text: this.words.say("report") });
         } catch (failure) {
             notice((failure as Error).message);

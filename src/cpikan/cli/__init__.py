@@ -30,6 +30,7 @@ VERBS = {
     "batch": "many stacks by one recipe: maps, figures, verdicts, a ledger to go on with",
     "watch": "measure the stacks that a tool drops into a folder, as they come",
     "serve": "measure stacks that are submitted over HTTP, and answer for their maps and results",
+    "worker": "work for the Dask scheduler of a batch elsewhere; what was closed, as by a cut link, is started again",
     "results": "rows of a batch: which wafers passed, their figures as a table, control charts",
     "convert": "a height map into another format, by suffix: instruments' files, ISO 25178, Gwyddion, TIFF, PNG, text, meshes",
     "wafer": "bow, warp, TTV, site flatness, near-edge geometry, nanotopography and notch of a wafer, by SEMI's names",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,12 +40,15 @@ class ViewOptions:
 
 
 def _run(places: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Serve the maps until Ctrl-C."""
+    """Serve the maps until Ctrl-C; those of a service it shows by itself."""
     from cpikan.viewer.exhibit import check_pair
+    from cpikan.viewer.remote import is_address
     from cpikan.viewer.server import ViewServer
 
     options = ViewOptions(**settings)
     paths = [places[name] for name in ("map", "other") if places[name] is not None]
+    if any(is_address(path) for path in paths):
+        return _remote(paths, options)
     exhibits = [_opened(path) for path in paths]
     if len(exhibits) > 1:
         check_pair(*exhibits)
@@ -74,6 +77,21 @@ def _run(places: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, An
         server.close()
 
 
+def _remote(addresses: Sequence[str], options: ViewOptions) -> dict[str, Any]:
+    from cpikan.viewer.remote import is_address, page_of
+
+    if not all(is_address(address) for address in addresses):
+        raise InputError("two maps are compared where both lie: give two paths, or two addresses of one service")
+    if options.export is not None:
+        raise InputError("--export takes a map from disk: give its path")
+    address = page_of(addresses)
+    if not options.no_browser:
+        import webbrowser
+
+        webbrowser.open(address)
+    return {"output": None, "address": address}
+
+
 def _opened(path: str) -> Exhibit:
     """Open a map; where a run has begun that will write it, wait for its first rows: all its files are there then."""
     from cpikan.storage.writers.layout import partial_of
@@ -100,7 +118,11 @@ def _opened(path: str) -> Exhibit:
 
 VERB = CommandVerb(
     (
-        Place("map", "MAP", "a height map of any format that is read, also one that a run is writing"),
+        Place(
+            "map",
+            "MAP",
+            "a height map of any format that is read, also one that a run is writing, or the address of one of a service",
+        ),
         Place("other", "OTHER", "a second one of the same size, linked and compared", needed=False),
     ),
     (ViewOptions,),

@@ -16,6 +16,7 @@ from cpikan.errors import InputError
 from cpikan.fleet.engines.engine import Answer, Engine
 from cpikan.fleet.ledger import DEAD, DONE, Ledger
 from cpikan.fleet.limits import overall
+from cpikan.fleet.progress import StackProgress, progress_path, read_progress
 from cpikan.fleet.recipe import Recipe
 from cpikan.fleet.sources import Source
 from cpikan.fleet.wafer_task import WaferTask
@@ -25,13 +26,14 @@ from cpikan.streaming.events import Cancelled, Events
 MAPS, REPORTS = "maps", "reports"
 _OF_MEMORY = 0.8  # of what is available at the start
 _WAIT_S = 1.0
+_BUSY_S = 180.0  # a worker that was cut off hears of it within a minute, and has half of one to end
 
 
 @dataclass(frozen=True)
 class BatchSettings:
     """``attempts`` a stack has; ``threads`` of each task; ``memory_mib`` for all that run at once (None: most of what there
     is); ``limit_s`` for one attempt (None: any time); ``command``: what was asked, for the rows;
-    ``anew``: maps that are there are made again."""
+    ``anew``: maps that are there are made again; ``tells``: how far stacks are can be asked, by `Batch.progress`."""
 
     attempts: int = 3
     threads: int = 1
@@ -39,6 +41,7 @@ class BatchSettings:
     limit_s: float | None = None
     command: str = ""
     anew: bool = False
+    tells: bool = False
 
 
 class _Running(NamedTuple):
@@ -68,11 +71,13 @@ class Batch:
     ) -> None:
         self._folder, self._recipe, self._ledger = folder, recipe, ledger
         self._engine, self._settings, self._deliver = engine, settings, deliver
-        self._waiting: deque[tuple[WaferTask, float]] = deque()
-        self._given_mib = settings.memory_mib or _OF_MEMORY * psutil.virtual_memory().available / 2**20
+        self._waiting: deque[tuple[WaferTask, float | None]] = deque()  # with the memory one asked for, if it did
+        here_mib = _OF_MEMORY * psutil.virtual_memory().available / 2**20
+        self._given_mib = engine.memory_mib or settings.memory_mib or here_mib  # one task takes no more
         self._running: dict[str, _Running] = {}  # by name
         self._sources: dict[str, Source] = {}
         self._attempts: dict[str, int] = {}
+        self._busy_s: dict[str, float] = {}  # since when another process is at the map
         self._largest_bytes = 0
         self._slots = max(1, engine.free())
         self.unchanged = 0
@@ -95,7 +100,8 @@ class Batch:
             if one.name not in busy:
                 self._sources[one.name] = one
                 self._attempts.pop(one.name, None)
-                self._waiting.append((self._task(one), self._given_mib / self._slots))
+                self._busy_s.pop(one.name, None)
+                self._waiting.append((self._task(one), None))
 
     @property
     def left(self) -> int:
@@ -107,27 +113,45 @@ class Batch:
         """Name the stacks that run."""
         return frozenset(self._running)
 
+    def progress(self, name: str) -> StackProgress:
+        """Tell how far a stack is that runs; from any thread."""
+        return read_progress(progress_path(self._map(name)))
+
     def cancel(self, name: str) -> None:
         """Give a stack up, whether it waits or runs; the ledger hears nothing of it."""
         self._waiting = deque(one for one in self._waiting if one[0].name != name)
         if self._running.pop(name, None) is not None:
             self._engine.abandon(name)
+        self._untold(name)
 
     def step(self, seconds: float, *, begin: bool = True) -> list[str]:
         """Begin what there is room for, wait for what ends, at most so long; name the stacks that are settled."""
-        while begin and self._waiting and self._may_begin(self._waiting[0][1]):
-            task, memory = self._waiting.popleft()
+        while begin and self._waiting:
+            task, asked = self._waiting[0]
+            memory = asked or self._share_mib()
+            if not self._may_begin(memory):
+                break
+            if not self._engine.submit(replace(task, memory_mib=memory)):
+                break
+            self._waiting.popleft()
             self._running[task.name] = _Running(task, memory, time.monotonic())
-            self._engine.submit(replace(task, memory_mib=memory))
         settled = []
         for answer in [*self._engine.wait(seconds), *self._too_slow()]:
             self._running.pop(answer.task.name)
+            self._untold(answer.task.name)
             again = self._settled(answer)
             if again is None:
                 settled.append(answer.task.name)
             else:
                 self._waiting.append(again)
         return settled
+
+    def _share_mib(self) -> float:
+        """Give the memory of one task where all workers have one; workers may join later."""
+        if self._engine.memory_mib is not None:
+            return self._engine.memory_mib
+        self._slots = max(self._slots, self._engine.free() + len(self._running))
+        return self._given_mib / self._slots
 
     def _too_slow(self) -> Iterator[Answer]:
         """Stop the tasks that took longer than they may: a stack that hangs must not keep a worker."""
@@ -139,7 +163,7 @@ class Batch:
     def _task(self, source: Source) -> WaferTask:
         """Put together what is asked of a stack."""
         recipe, page = self._recipe, self._folder / REPORTS / f"{source.name}.html"
-        output = self._folder / MAPS / f"{source.name}.{recipe.format}"
+        output = self._map(source.name)
         for path in (output, page) if recipe.report else (output,):
             path.parent.mkdir(parents=True, exist_ok=True)
         return WaferTask(
@@ -153,7 +177,16 @@ class Batch:
             threads=self._settings.threads,
             stamp=self._ledger.stamp(source.name),
             anew=self._settings.anew,
+            tells=self._settings.tells,
         )
+
+    def _untold(self, name: str) -> None:
+        """Remove what a process that was killed has left of how far it was."""
+        if self._settings.tells:
+            progress_path(self._map(name)).unlink(missing_ok=True)
+
+    def _map(self, name: str) -> Path:
+        return self._folder / MAPS / f"{name}.{self._recipe.format}"
 
     def _may_begin(self, memory_mib: float) -> bool:
         """Tell whether a worker, the memory and the disk have room for one more."""
@@ -162,7 +195,8 @@ class Batch:
         if not self._running:
             self._check_disk(1)
             return True
-        if sum(one.memory_mib for one in self._running.values()) + memory_mib > self._given_mib * (1 + 1e-9):
+        taken = sum(one.memory_mib for one in self._running.values())
+        if self._engine.memory_mib is None and taken + memory_mib > self._given_mib * (1 + 1e-9):
             return False
         return free_bytes(self._folder) > self._largest_bytes * (len(self._running) + 1)
 
@@ -174,23 +208,26 @@ class Batch:
                 "with --resume"
             )
 
-    def _settled(self, answer: Answer) -> tuple[WaferTask, float] | None:
+    def _settled(self, answer: Answer) -> tuple[WaferTask, float | None] | None:
         """Take an answer into the ledger; give the task that is to be tried again, with its memory, if there is one."""
         task, found = answer.task, answer.outcome or {"state": "failed", "reason": answer.reason}
-        share = self._given_mib / self._slots
         self._largest_bytes = max(self._largest_bytes, int(found.get("disk_bytes", 0)))
         state = found["state"]
         if state == "crowded":
             if found["memory_mib"] <= self._given_mib:
                 return task, found["memory_mib"]
             state, found = "refused", found | {"reason": self._too_large(found["memory_mib"])}
+        if state == "busy":  # that is no fault of the stack
+            if time.monotonic() - self._busy_s.setdefault(task.name, time.monotonic()) < _BUSY_S:
+                return task, None
+            state = "failed"
         if state == "unchanged":
             self.unchanged += 1
             self._tell(task.name)  # limits may be others than before
             return None
         attempts = self._attempts[task.name] = self._attempts.get(task.name, 0) + 1
         if state == "failed" and attempts < self._settings.attempts:
-            return task, share
+            return task, None
         keep = {
             key: value
             for key, value in found.items()
@@ -251,7 +288,7 @@ class Batch:
             **{key: entry.get(key) for key in ("name", "source", "state", "reason", "started", "ended", "seconds")},
             **source.identity,
             **{key: entry.get("facts", {}).get(key) for key in ("frames_sha256", "method", "version", "host")},
-            "map": str(self._folder / MAPS / f"{source.name}.{self._recipe.format}") if made else None,
+            "map": str(self._map(source.name)) if made else None,
             "report": str(page) if made and self._recipe.report else None,
             "verdict": overall(verdicts) if made else None,
             "command": self._settings.command,

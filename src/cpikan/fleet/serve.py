@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def run_serve(output: str | Path, options: ServeOptions, events: Events, command
     from cpikan.fleet.service.jobs import Jobs
 
     recipe, place = recipe_of(options), Path(output)
-    settings = options.settings(command)
+    settings = replace(options.settings(command), tells=True)
     database = options.database or str(place / RESULTS)
     listening = _listening(options.host, options.port)
     port = int(listening.getsockname()[1])

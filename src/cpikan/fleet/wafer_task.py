@@ -12,13 +12,15 @@ from typing import Any, Literal
 
 from cpikan.errors import Busy, InputError, ResumeError
 from cpikan.fleet.figures import figures_of
+from cpikan.fleet.progress import ProgressFile, progress_path
 from cpikan.messages import one_line
 from cpikan.streaming.events import Silent
 from cpikan.version import VERSION
 
 _BUSY_S = 2.0
-# refused: the stack itself is bad and will be; failed: another try may help; crowded: it needs more memory than it was given
-State = Literal["done", "unchanged", "refused", "failed", "crowded"]
+# refused: the stack itself is bad and will be; failed: another try may help; crowded: it needs more memory than it was given;
+# busy: another process is at its map
+State = Literal["done", "unchanged", "refused", "failed", "crowded", "busy"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class WaferTask:
 
     ``threads`` are those of the task, ``memory_mib`` what it may take (None: anything). ``stamp`` is that of the frames when
     they were done, empty where they were not: unchanged frames are not looked at again. ``anew``: whatever map is there is
-    made again.
+    made again. ``tells``: how far it is stands in a file beside the map meanwhile.
     """
 
     name: str
@@ -41,6 +43,7 @@ class WaferTask:
     memory_mib: float | None = None
     stamp: str = ""
     anew: bool = False
+    tells: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,15 @@ class Outcome:
 
 
 class _Heard(Silent):
-    """Warnings of the jobs, once each."""
+    """Warnings of the jobs, once each; how far they are goes into a file, where there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: ProgressFile | None) -> None:
         self.warnings: list[str] = []
+        self._file = file
+
+    def progress(self, stage: str, done: float, of: float, **figures: float) -> None:
+        if self._file is not None:
+            self._file.progress(stage, done, of)
 
     def warning(self, text: str) -> None:
         if text not in self.warnings:
@@ -86,9 +94,9 @@ def do_wafer(table: dict[str, Any]) -> dict[str, Any]:
     started, clock = datetime.now(UTC), time.perf_counter()
     try:
         found = _done(task)
-    except Busy as failure:  # the worker of a service that was killed may not have ended yet
-        time.sleep(_BUSY_S)
-        found = Outcome(task.name, "failed", one_line(str(failure)))
+    except Busy as failure:
+        time.sleep(_BUSY_S)  # a worker that was cut off, or of a service that was killed, may not have ended yet
+        found = Outcome(task.name, "busy", one_line(str(failure)))
     except InputError as failure:
         found = Outcome(task.name, "refused", one_line(str(failure)))
     except BaseException as failure:
@@ -115,12 +123,19 @@ def _done(task: WaferTask) -> Outcome:
     memory, disk = float(takes["memory_mib"]), _disk_bytes(takes, task.output)
     if task.memory_mib is not None and memory > task.memory_mib:
         return Outcome(task.name, "crowded", f"needs {memory:.0f} MiB", memory, disk)
-    events = _Heard()
-    summary = _reconstructed(job, task, events)
-    figures = figures_of("reconstruct", {k: v for k, v in summary.items() if k not in _COSTS})
-    for verb, settings in (("evaluate", task.evaluate), ("wafer", task.wafer)):
-        if settings is not None:
+    after = {name: table for name, table in (("evaluate", task.evaluate), ("wafer", task.wafer)) if table is not None}
+    file = None
+    if task.tells:
+        file = ProgressFile(progress_path(Path(task.output)), [*takes["stages"], "pyramid", *after])
+    events = _Heard(file)
+    try:
+        summary = _reconstructed(job, task, events)
+        figures = figures_of("reconstruct", {k: v for k, v in summary.items() if k not in _COSTS})
+        for verb, settings in after.items():
             figures |= figures_of(verb, _run(Job(verb, task.output, settings=settings), events))
+    finally:
+        if file is not None:
+            file.close()
     return Outcome(
         task.name,
         "done",

@@ -16,7 +16,7 @@ from cpikan.storage.atomic import check_disk_space
 from cpikan.streaming.events import Events, Progress
 from cpikan.viewer.exhibit import Exhibit
 from cpikan.viewer.levels import CHUNK
-from cpikan.viewer.server import catalogue
+from cpikan.viewer.showing import catalogue
 
 
 def export_page(

@@ -1,27 +1,32 @@
 """Tasks on workers of Dask distributed: a cluster of this machine, or one that is there already.
 
 Each task is bound to a worker that has no other. So a worker that dies takes one stack with it, and that one is to blame; and
-there is never a finished task on a worker that Dask would do again.
+there is never a finished task on a worker that Dask would do again. A worker that Dask has closed, as it does when a link is
+cut, is started again: by the cluster where there is one, else by ``cpikan worker`` where it ran.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from cpikan.errors import InputError, need
 from cpikan.fleet.engines.engine import Answer
+from cpikan.fleet.engines.settings import THREADS, worker_settings
+from cpikan.fleet.engines.slurm import SlurmJobs, resubmit
 from cpikan.fleet.wafer_task import WaferTask, do_wafer
 from cpikan.version import VERSION
 
-_THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _CONNECT_S = 10.0
 _GONE_S = 3.0  # a worker that was not seen for so long has lost its task
-_ALONE_S = 60.0  # without any worker
+_ALONE_S = 600.0  # without any worker: longer than a link is cut and a machine started
+_REPAIR_S = 5.0
 _LOOK_S = 0.5
 _END_S = 30.0
 
@@ -30,17 +35,23 @@ def worker_facts() -> dict[str, Any]:
     """Tell, on a worker, its version of this package and its threads."""
     import os
 
-    return {"version": VERSION, "threads": {name: os.environ.get(name) for name in _THREADS}}
+    return {"version": VERSION, "threads": {name: os.environ.get(name) for name in THREADS}}
 
 
 class DaskEngine:
-    """A client of a scheduler; ``threads`` of each task. Made by `local` or `connected`."""
+    """A client of a scheduler, with the ``cluster`` of ``workers`` that is its own, or None.
 
-    def __init__(self, client: Any, cluster: Any, about: str) -> None:
-        self._client, self._cluster, self.about = client, cluster, about
+    ``memory_mib`` is that of each worker, where it has some of its own. Made by `local`, `connected` or `queued`.
+    """
+
+    def __init__(self, client: Any, cluster: Any, about: str, workers: int = 0) -> None:
+        self._client, self._cluster, self.about, self._wanted = client, cluster, about, workers
+        self.memory_mib: float | None = None
+        self._alone_s = _ALONE_S
+        self._repair: Callable[[], None] = lambda: cluster.scale(workers)
         self._tasks: dict[str, tuple[WaferTask, Any]] = {}  # by worker
         self._seen: dict[str, float] = {}
-        self._any_s = time.monotonic()
+        self._any_s = self._repaired_s = time.monotonic()
 
     @classmethod
     def local(cls, workers: int, threads: int) -> DaskEngine:
@@ -49,14 +60,7 @@ class DaskEngine:
         import dask
         from distributed import Client, LocalCluster
 
-        settings = {
-            "distributed.scheduler.allowed-failures": 0,  # the batch counts, by stack
-            "distributed.worker.memory.terminate": False,  # mapped pages are counted there
-            "distributed.worker.memory.pause": False,
-            "distributed.worker.profile.enabled": False,  # a hundred looks a second at what each worker does
-            "distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREADS, str(threads)),
-        }
-        with dask.config.set(settings):
+        with dask.config.set(worker_settings(threads)):
             cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
@@ -67,7 +71,7 @@ class DaskEngine:
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
             )
-        return cls(Client(cluster, set_as_default=False), cluster, f"{workers} workers of this machine")
+        return cls(Client(cluster, set_as_default=False), cluster, f"{workers} workers of this machine", workers)
 
     @classmethod
     def connected(cls, address: str) -> DaskEngine:
@@ -85,6 +89,18 @@ class DaskEngine:
         engine.check_versions()
         return engine
 
+    @classmethod
+    def queued(cls, jobs: SlurmJobs, threads: int) -> DaskEngine:
+        """Submit workers as jobs of SLURM, which live as long as the engine; the queue may take any time."""
+        need("distributed", "cluster", "a batch on a cluster")
+        from distributed import Client
+
+        cluster = jobs.cluster(threads)
+        engine = cls(Client(cluster, set_as_default=False), cluster, f"{jobs.jobs} jobs of SLURM", jobs.jobs)
+        engine.memory_mib, engine._alone_s = jobs.memory_mib, math.inf
+        engine._repair = lambda: resubmit(cluster, jobs.jobs)
+        return engine
+
     def check_versions(self) -> None:
         """Raise InputError for a worker that does not have this package in this version."""
         for worker, facts in self._client.run(worker_facts, on_error="return").items():
@@ -98,11 +114,14 @@ class DaskEngine:
     def free(self) -> int:
         return len(self._idle())
 
-    def submit(self, task: WaferTask) -> None:
-        worker = self._idle()[0]
+    def submit(self, task: WaferTask) -> bool:
+        worker = next(iter(self._idle()), None)
+        if worker is None:
+            return False
         key = f"wafer-{uuid.uuid4().hex}"  # never an old answer for a file that changed
         future = self._client.submit(do_wafer, asdict(task), key=key, pure=False, retries=0, workers=[worker])
         self._tasks[worker] = (task, future)
+        return True
 
     def wait(self, seconds: float) -> list[Answer]:
         from distributed import wait
@@ -110,8 +129,11 @@ class DaskEngine:
         until = time.monotonic() + seconds
         while True:
             answers = self._ended()
-            if answers or not self._tasks or time.monotonic() >= until:
+            if answers or time.monotonic() >= until:
                 return answers
+            if not self._tasks:  # no worker is there
+                time.sleep(min(seconds, _LOOK_S))
+                return []
             futures = [future for _, future in self._tasks.values()]
             with self._client.as_current(), suppress(TimeoutError):
                 wait(futures, timeout=_LOOK_S, return_when="FIRST_COMPLETED")
@@ -160,14 +182,20 @@ class DaskEngine:
 
     def _workers(self) -> list[str]:
         """List the workers that are there; InputError where scheduler or workers are gone for good."""
-        if self._client.status != "running":
+        if self._client.status not in ("running", "connecting"):
             raise InputError(f"the scheduler of {self.about} is gone: start it again, and the batch with --resume")
-        found = list(self._client.scheduler_info(n_workers=-1)["workers"])
+        there = self._client.status == "running"  # while it is sought again, nobody knows of its workers
+        found = list(self._client.scheduler_info(n_workers=-1)["workers"]) if there else []
         now = time.monotonic()
         if found:
             self._any_s = now
-        elif now - self._any_s > _ALONE_S:
-            raise InputError(f"{self.about}: none is there for a minute; start workers, and the batch with --resume")
+        elif now - self._any_s > self._alone_s:
+            raise InputError(
+                f"{self.about}: none is there for {_ALONE_S:g} s; start some (cpikan worker), and the batch with --resume"
+            )
+        if len(found) < self._wanted and now - self._repaired_s > _REPAIR_S:
+            self._repaired_s = now
+            self._repair()
         return found
 
 

@@ -19,12 +19,13 @@ class Engine(Protocol):
     """Runs tasks, each in a process that has no other at that time, so that a death has one cause."""
 
     about: str  # for people
+    memory_mib: float | None  # of each worker, where it has some of its own; None: all share that of this machine
 
     def free(self) -> int:
         """Count the tasks that can be submitted now."""
 
-    def submit(self, task: WaferTask) -> None:
-        """Begin a task."""
+    def submit(self, task: WaferTask) -> bool:
+        """Begin a task; False where the room for it went away meanwhile."""
 
     def wait(self, seconds: float) -> list[Answer]:
         """Wait for tasks that end, at most so long; none may have."""

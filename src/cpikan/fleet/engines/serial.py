@@ -12,6 +12,7 @@ class SerialEngine:
     """Does a task when it is waited for; a stack that ends the process ends the batch, which can be resumed."""
 
     about = "this process"
+    memory_mib: float | None = None
 
     def __init__(self) -> None:
         self._waiting: list[WaferTask] = []
@@ -19,8 +20,9 @@ class SerialEngine:
     def free(self) -> int:
         return 1 - len(self._waiting)
 
-    def submit(self, task: WaferTask) -> None:
+    def submit(self, task: WaferTask) -> bool:
         self._waiting.append(task)
+        return True
 
     def wait(self, seconds: float) -> list[Answer]:
         tasks, self._waiting = self._waiting, []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Sequence
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +24,25 @@ class Access:
     roots: tuple[Path, ...]
 
     def knows(self, authorization: str | None) -> bool:
-        """Tell whether the header of a request carries the token, in a time that says nothing about it."""
-        given = (authorization or "").removeprefix("Bearer ").strip()
-        return not self.token or hmac.compare_digest(given.encode(), self.token.encode())
+        """Tell whether the header of a request carries the token, in a time that says nothing about it.
 
-    def serves(self, host: str | None, origin: str | None) -> bool:
+        It may be the password of any user, too: browsers ask for one, and send it with all that their pages ask for.
+        """
+        given = authorization or ""
+        if given.startswith("Basic "):
+            given = _password(given.removeprefix("Basic "))
+        return not self.token or hmac.compare_digest(
+            given.removeprefix("Bearer ").strip().encode(), self.token.encode()
+        )
+
+    def serves(self, headers: Mapping[str, str]) -> bool:
         """Tell whether a request is for this address and, where a page made it, from a page of this address."""
-        return host in self.hosts and (origin is None or origin.partition("://")[2] in self.hosts)
+        origin = headers.get("origin")
+        return (
+            headers.get("host") in self.hosts
+            and (origin is None or origin.partition("://")[2] in self.hosts)
+            and headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+        )
 
     def stack(self, source: str) -> Path:
         """Give the path of a stack; InputError where it is not there, or lies outside the roots."""
@@ -65,6 +78,13 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _password(encoded: str) -> str:
+    try:
+        return b64decode(encoded, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _token(path: str) -> str:

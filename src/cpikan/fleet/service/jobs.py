@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from cpikan.errors import InputError
 from cpikan.fleet.batch import Batch
 from cpikan.fleet.ledger import DONE, Ledger
+from cpikan.fleet.progress import StackProgress
 from cpikan.fleet.sources import Source, safe_name
 from cpikan.messages import one_line
 from cpikan.streaming.journal import Journal
@@ -23,6 +25,7 @@ State = Literal["waiting", "running", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
 _STEP_S = 0.1
 _USUAL_S = 2.0  # of a stack, before one was measured
+_BEGUN = StackProgress(share=0.0)
 _KEPT = 10_000  # ended jobs that are answered for from memory
 
 
@@ -51,6 +54,7 @@ class Job:
     reason: str = ""
     figures: Mapping[str, float | None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    told: StackProgress = _BEGUN  # how far it last was
 
 
 class Jobs:
@@ -77,11 +81,11 @@ class Jobs:
 
     def _take_up(self) -> None:
         """Read the journal: jobs that ended are known, others wait."""
-        gone = {step["cancel"] for step in self._journal.steps if "cancel" in step}
+        gone = {str(step["cancel"]) for step in self._journal.steps if "cancel" in step}
         for step in self._journal.steps:
             if "id" not in step:
                 continue
-            job = Job(step["id"], step["name"], step["source"], step["identity"], step["submitted"])
+            job = self._accepted(step)
             self._jobs[job.id] = job
             if job.id in gone:
                 job.state = "cancelled"
@@ -90,6 +94,18 @@ class Jobs:
             else:
                 self._new.append(job)
         self._forget()
+
+    def _accepted(self, step: Mapping[str, Any]) -> Job:
+        """Read a job that was accepted; InputError for a line that no service wrote."""
+        words = [step.get(key) for key in ("id", "name", "source", "submitted")]
+        who = step.get("identity")
+        if not all(isinstance(one, str) for one in words) or not isinstance(who, dict):
+            self._journal.close()
+            raise InputError(
+                f"{self._journal.path} holds a line that no service wrote: move it away; its jobs are lost"
+            )
+        number, name, source, submitted = (str(one) for one in words)
+        return Job(number, name, source, who, submitted)
 
     def submit(self, source: str, identity: Mapping[str, str]) -> Job:
         """Accept a stack; raises `QueueFull` and `Stopping`."""
@@ -125,6 +141,15 @@ class Jobs:
 
     def get(self, number: str) -> Job | None:
         return self._jobs.get(number)
+
+    def progress(self, job: Job) -> StackProgress:
+        """Tell how far a job is, by its state and by what the process that has it says."""
+        if job.state == "running":
+            found = self._batch.progress(job.name)
+            if found.share is not None:  # the file goes before the state does
+                job.told = found
+            return job.told
+        return StackProgress(share={"waiting": 0.0, "done": 1.0}.get(job.state))
 
     def listed(self, state: str | None, most: int) -> list[Job]:
         """List the newest jobs, of one state or all."""

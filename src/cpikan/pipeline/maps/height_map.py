@@ -167,7 +167,7 @@ class HeightMap:
         """Compute the surface numbers that ``cpikan evaluate`` gives of this cut, levelled and filtered map.
 
         With ``names``, only those: keys of numbers, or families ("functional", "spatial", "features") of
-        ``cpikan.surface.areal.families``, which need the whole map in memory. Raises InputError for an unknown name.
+        ``cpikan.surface.areal.families``, which sweep the map several times. Raises InputError for an unknown name.
         """
         from cpikan.pipeline.maps.numbers import chosen_figures, map_figures
 

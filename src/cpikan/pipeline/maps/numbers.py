@@ -55,8 +55,7 @@ def chosen_figures(height_map: HeightMap, names: str | Iterable[str]) -> dict[st
         every = map_figures(height_map)
         found |= {name: every[name] for name in summed}
     if families:
-        heights = np.asarray(height_map.height_nm)
         for family in families:
-            numbers = FAMILIES[family].measure(heights, height_map.pixel_um)
+            numbers = FAMILIES[family].measure(height_map.height_nm, height_map.pixel_um)
             found |= {key: value for key, value in numbers.items() if family in wanted or key in wanted}
     return found

@@ -13,6 +13,7 @@ import numpy as np
 
 from cpikan.errors import InputError
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
+from cpikan.pipeline.stacks.averaged import drift_caution
 from cpikan.pipeline.stacks.burnt import find_text
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.pipeline.stacks.subsample import should_differ, take_subsample
@@ -136,12 +137,14 @@ def calibrated(stack: FrameStack, settings: ReconstructSettings, plan: Plan, loo
     if calibration.model.search is not None:
         search = replace(calibration.model.search, shared=max(calibration.model.search.shared, shared))
         calibration = replace(calibration, model=replace(calibration.model, search=search))
+    order = stack.acquisition.order if used is None else used.order
+    drift = drift_caution(stack, np.array(calibration.steps_deg), order)
     seen = (*shared_noise(factors, calibration.sigma_phase_rad), *lying.cautions())
     calibration = replace(
         calibration,
         warnings=(
             *stack.cautions,
-            *(() if look.written is None else (look.written,)),
+            *(one for one in (look.written, drift) if one is not None),
             *(told or _stored_twice(stack, inside)),
             *_clipped(limits, inside),
             *calibration.warnings,

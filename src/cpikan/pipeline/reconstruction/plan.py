@@ -18,9 +18,11 @@ from cpikan.pipeline.reconstruction.stages.form import RemoveForm
 from cpikan.pipeline.reconstruction.stages.inpaint import Inpaint
 from cpikan.pipeline.reconstruction.stages.learn import Learn
 from cpikan.pipeline.reconstruction.stages.refine import Refine
+from cpikan.pipeline.reconstruction.stages.take_reference import TakeReference
 from cpikan.pipeline.reconstruction.stages.unwrap import Ripple, Unwrap
 from cpikan.pipeline.reconstruction.stages.widen_sigma import WidenSigma
 from cpikan.pipeline.reconstruction.stages.write import Write
+from cpikan.pipeline.stacks.reference import Reference
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.calibration.movement.registration import EdgeReach
 from cpikan.psi.kernels.cpu import CpuKernels
@@ -32,15 +34,16 @@ from cpikan.storage.writers.layout import QUANTITIES, SLOPES, output_format, req
 
 
 class StackInfo(NamedTuple):
-    """What a plan depends on: the shape (L, K, H, W) of the frames, and what their steps are worth."""
+    """What a plan depends on: the shape (L, K, H, W) of the frames, what their steps are worth, and the reference."""
 
     shape: tuple[int, int, int, int]
     steps: str
+    reference: Reference | None = None
 
     @classmethod
     def of(cls, stack: FrameStack) -> StackInfo:
         """Read the headers of a stack."""
-        return cls(stack.shape, stack.acquisition.steps)
+        return cls(stack.shape, stack.acquisition.steps, stack.reference)
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,9 @@ def plan_reconstruction(info: StackInfo, settings: ReconstructSettings, target: 
     _check(info, settings)
     method, one_wave = METHODS[settings.method], info.shape[0] == 1
     height_only = target.height_alone and not settings.all_quantities
-    slopes = SLOPES if method.surface and not height_only else ()
+    slopes = SLOPES if method.surface and not height_only and info.reference is None else ()
     neighbours = "never" if one_wave else method.neighbours
-    whole = bool(one_wave or settings.remove or settings.inpaint or method.network)
+    whole = bool(one_wave or settings.remove or settings.inpaint or method.network or info.reference)
     stages: list[Stage]
     if one_wave:
         stages = [Demodulate.to_phases(), Unwrap(), Ripple()]
@@ -115,6 +118,7 @@ def plan_reconstruction(info: StackInfo, settings: ReconstructSettings, target: 
     else:
         stages = [Demodulate.to_heights(slopes, direct=not whole)]
     stages += [Learn()] if method.network else []
+    stages += [] if info.reference is None else [TakeReference.off(one_wave=one_wave)]
     stages += [RemoveForm()] if settings.remove else []
     stages += [Inpaint()] if settings.inpaint else []
     stages += [Write()] if whole else []

@@ -31,7 +31,17 @@ _OF_FIT = (
     *("effects", "omitted", "determined", "reason", "conditioning", "circle_coverage", "fringes"),
     *("residual_dn", "residual_over_three_dn"),
 )
-_REPORTS = ("unwrapping", "refining", "learned", "inpainting", "ripple_mrad", "form", "surface", "field_fit")
+_REPORTS = (
+    "unwrapping",
+    "refining",
+    "learned",
+    "inpainting",
+    "ripple_mrad",
+    "reference",
+    "form",
+    "surface",
+    "field_fit",
+)
 
 
 def first_facts(method: str, device: str, calibrated: StackCalibration) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is said of how the frames lie in their files, and of what is done to them before they are measured."""
+"""What is said of how the frames lie in their files, and of what is done to them and to their map."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from cpikan.option import option
 
-PATH_KEYS = ("dark", "flat", "average")
+PATH_KEYS = ("dark", "flat", "average", "reference")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,12 @@ class FrameFlags:
     )
     average: Any = option(
         None, "further stacks of the same frames, which are averaged with these", metavar="STACK", many=True
+    )
+
+    reference: Any = option(
+        None,
+        "map of the reference surface, taken off the heights of the result; it lies as the result does",
+        metavar="MAP",
     )
 
     def given(self) -> dict[str, Any]:

@@ -28,11 +28,13 @@ from cpikan.units import pixel_pair
 
 @dataclass(frozen=True)
 class Prepared:
-    """A reader of what is measured, its acquisition, and a sentence for each thing that was done to the frames."""
+    """A reader of what is measured, its acquisition, a sentence for each thing that was done to the frames, and the stacks
+    whose mean they are, as they were read (none: there is but one)."""
 
     reader: BaseReader
     acquisition: Acquisition
     done: tuple[str, ...]
+    averaged: tuple[BaseReader, ...] = ()
 
 
 def read_as(frames: Mapping[str, Any], wavelengths_nm: Sequence[float]) -> ReadAs:
@@ -73,8 +75,9 @@ def prepare(reader: BaseReader, acquisition: Acquisition, frames: Mapping[str, A
             return found
 
         others = open_all("average")
+        averaged = (reader, *others) if others else ()
         if others:
-            reader = AveragedReader([reader, *others], saturation_dn)
+            reader = AveragedReader(averaged, saturation_dn)
             done.append(f"mean of {len(others) + 1} stacks")
         dark, flat = open_all("dark"), open_all("flat")
         if dark or flat:
@@ -93,7 +96,7 @@ def prepare(reader: BaseReader, acquisition: Acquisition, frames: Mapping[str, A
             acquisition = replace(acquisition, pixel_um=_exchanged(acquisition.pixel_um))
     if "flip" in frames or "rotate" in frames:  # the orientation is said, and no longer a question
         reader.remarks = tuple(remark for remark in reader.remarks if remark[0] != "orientation-unsaid")
-    return Prepared(reader, acquisition, tuple(done))
+    return Prepared(reader, acquisition, tuple(done), averaged)
 
 
 def _paths(key: str, value: Any) -> list[str]:

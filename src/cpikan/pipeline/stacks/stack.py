@@ -16,6 +16,7 @@ from cpikan.errors import InputError, check_names, check_path
 from cpikan.pipeline.stacks.acquisition_file import ACQUISITION_KEYS, acquisition_of, said_of_frames, wavelengths_said
 from cpikan.pipeline.stacks.frame_flags import FRAME_KEYS
 from cpikan.pipeline.stacks.prepare import prepare, read_as
+from cpikan.pipeline.stacks.reference import Reference, open_reference, sampled_rows
 from cpikan.psi.model.acquisition import Acquisition, FrameOrder, check_steps
 from cpikan.psi.model.caution import Caution
 from cpikan.storage.protocols import FrameReader
@@ -25,7 +26,6 @@ from cpikan.storage.readers.open import frames_path, open_frames
 from cpikan.storage.readers.zarr import is_zarr
 from cpikan.units import as_json, format_length, pixel_pair
 
-_SAMPLED_ROWS = 5
 _KEYS = (ACQUISITION_KEYS, FRAME_KEYS)
 MIN_FRAMES = 3  # background, modulation and phase are three unknowns a pixel
 
@@ -48,6 +48,7 @@ class AcquisitionKeywords(TypedDict, total=False):
     dark: str | Sequence[str] | None
     flat: str | Sequence[str] | None
     average: str | Sequence[str] | None
+    reference: str | None
 
 
 def open_stack(path: str | Path, **given: Unpack[AcquisitionKeywords]) -> FrameStack:
@@ -58,7 +59,7 @@ def open_stack(path: str | Path, **given: Unpack[AcquisitionKeywords]) -> FrameS
     ``steps`` trusted, nominal or unknown, ``pixel_size`` with a unit (two, (y, x), where pixels are not square),
     ``bit_depth``, ``order`` wavelength-major or step-major, ``pistons`` in degrees. How the frames lie in their files say
     ``raw``, ``pattern`` and ``axes``; ``average``, ``dark``, ``flat``, ``rotate`` and ``flip`` are done to them, in that
-    order. Raises InputError when the frames
+    order. ``reference`` is a map that `reconstruct` takes off the heights. Raises InputError when the frames
     cannot be read, are not as many as wavelengths x steps, or the metadata is missing or contradicts itself.
     """
     check_path("the stack", path)
@@ -73,6 +74,13 @@ def open_stack(path: str | Path, **given: Unpack[AcquisitionKeywords]) -> FrameS
         prepared = prepare(opened.reader, acquisition_of(said, opened.reader.told), said.frames, how)
         stack = FrameStack(prepared.reader, prepared.acquisition, source=str(path), form=opened.form)
         stack.prepared = prepared.done
+        stack.averaged = tuple(
+            FrameStack(one, prepared.acquisition, source=str(path), form=opened.form) for one in prepared.averaged
+        )
+        if "reference" in said.frames:
+            pixel_um = stack.acquisition.pixel_um
+            stack.reference = open_reference(said.frames["reference"], stack.shape[2:], pixel_um, stack.prepared)
+            stack.prepared = (*stack.prepared, f"heights less those of {stack.reference.path}")
         stack.seconds_open = time.perf_counter() - started
         return stack
     except BaseException:
@@ -105,6 +113,8 @@ class FrameStack:
         self.dtype = reader.dtype
         self.stored_dtype = np.dtype(getattr(reader, "stored_dtype", reader.dtype))
         self.prepared: tuple[str, ...] = ()  # what was done to the frames of the file
+        self.averaged: tuple[FrameStack, ...] = ()  # the stacks whose mean this is, as they were read
+        self.reference: Reference | None = None  # what is taken off the heights
         told = acquisition.bit_depth or getattr(reader, "bits", None)
         self.bit_depth = _bit_depth(reader.dtype, told, source)
 
@@ -148,6 +158,7 @@ class FrameStack:
         """Give the same frames taken to follow each other in another ``order``; both share one reader."""
         other = FrameStack(self._reader, replace(self.acquisition, order=order), source=self.source, form=self.form)
         other.seconds_open, other.prepared = self.seconds_open, self.prepared
+        other.averaged, other.reference = tuple(one.in_order(order) for one in self.averaged), self.reference
         return other
 
     @property
@@ -198,13 +209,14 @@ class FrameStack:
         return band[..., column_start : max(column_start, column_stop)]
 
     def fingerprint(self) -> str:
-        """Hash the acquisition and a few whole rows of every frame: cheap, and the same for a copy of the frames.
+        """Hash the acquisition, the reference and a few whole rows of every frame: cheap, and the same for a copy of them.
 
         `cpikan.pipeline.stacks.frame_hash` hashes all of them.
         """
         digest = hashlib.sha256(f"{self.shape} {self.dtype.name} {self.acquisition}".encode())
-        last = self.shape[2] - 1
-        for row in sorted({last * part // (_SAMPLED_ROWS - 1) for part in range(_SAMPLED_ROWS)}):
+        if self.reference is not None:
+            digest.update(self.reference.fingerprint().encode())
+        for row in sampled_rows(self.shape[2]):
             digest.update(np.ascontiguousarray(self.rows(row, row + 1)).data)
         return digest.hexdigest()
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.messages import printable
 from cpikan.storage.instruments.rasters import Block, Linear, MappedRaster, pixel_pair_um, stored_map
 from cpikan.storage.maps import StoredMap
 from cpikan.units import unit_nm
@@ -149,7 +150,7 @@ def _text(path: Path, file: BinaryIO, end: int, longest: int = _NAME) -> str:
     if stop < 0:
         raise InputError(f"{path} has a text without an end at byte {at}: it is damaged; save it again")
     file.seek(at + stop + 1)
-    return data[:stop].decode("utf-8", "replace")
+    return printable(data[:stop].decode("utf-8", "replace").replace("\n", " "))
 
 
 def export_gwy(content: MapContent, path: Path) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cpikan.errors import unknown_name
 from cpikan.surface.areal.features import feature_numbers
 from cpikan.surface.areal.material_ratio import functional_numbers
 from cpikan.surface.areal.spatial import spatial_numbers
+from cpikan.surface.filters.gaussian import Rows
 from cpikan.units import PixelUm
 
 Numbers = dict[str, float | None]
@@ -21,12 +21,11 @@ Numbers = dict[str, float | None]
 class Family:
     """Numbers that come from one computation: ``measure(heights (H, W) in nm, pixel in um)`` gives all of ``labels``.
 
-    ``labels`` has for each key the symbol of the standard and the unit; ``memory_bytes`` are those in use for a pixel.
+    Heights are an array, or a map on disk. ``labels`` has for each key the symbol of the standard and the unit.
     """
 
     labels: dict[str, tuple[str, str]]
-    measure: Callable[[NDArray[np.floating], PixelUm | None], Numbers]
-    memory_bytes: int
+    measure: Callable[[Rows, PixelUm | None], Numbers]
 
 
 FAMILIES: dict[str, Family] = {
@@ -45,13 +44,11 @@ FAMILIES: dict[str, Family] = {
             "vvc_nm": ("Vvc", "nm"),
             "vvv_nm": ("Vvv", "nm"),
         },
-        lambda heights, pixel_um: functional_numbers(heights),
-        32,
+        lambda heights, pixel_um: functional_numbers(np.asarray(heights)),
     ),
     "spatial": Family(
         {"sal_um": ("Sal", "um"), "str": ("Str", ""), "std_deg": ("Std", "deg")},
         spatial_numbers,
-        60,
     ),
     "features": Family(
         {
@@ -68,7 +65,6 @@ FAMILIES: dict[str, Family] = {
             "sdv_um3": ("Sdv", "um3"),
         },
         feature_numbers,
-        80,
     ),
 }
 

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from cpikan.surface.areal.texture_direction import texture_direction_deg
+from cpikan.surface.filters.gaussian import Rows
 from cpikan.surface.spectra.autocorrelation import Autocorrelation, autocorrelation
 from cpikan.units import PixelUm, pixel_pair
 
@@ -18,7 +20,6 @@ DECAY = 0.2  # of the autocorrelation at lag 0 (ISO 25178-3)
 _ANGLES = 360  # rays over half a turn
 _STEP_PX = 0.25
 _FIRST_REACH, _WIDEST_REACH = 64, 1024
-_BINS, _AROUND = 180, 6.0  # sectors of half a turn; degrees
 SPATIAL = ("sal_um", "str", "std_deg")
 
 
@@ -104,42 +105,9 @@ def _crossings(correlation: Autocorrelation, square: float, pixel: tuple[float, 
     return found
 
 
-def texture_direction_deg(height_nm: Float[np.ndarray, "h w"], pixel_um: PixelUm = 1.0) -> float | None:
-    """Find the direction in which the angular spectrum of amplitudes is the largest: Std; None for a flat map.
-
-    In degrees from +x towards +y on the map as it is seen (row 0 on top), 0 to 180; the lay lies across it. Amplitudes
-    are those of the heights about their mean, holes filled with it, under a Hann window; they are summed over sectors of
-    one degree up to the lower of both Nyquist frequencies, and the direction is the mean within 6 degrees of the largest,
-    weighted by power.
-    """
-    from scipy.fft import fftfreq, rfft2, rfftfreq
-
-    heights = np.asarray(height_nm, np.float64)
-    valid = np.isfinite(heights)
-    values = np.where(valid, heights - (heights[valid].mean() if valid.any() else 0.0), 0.0)
-    if not values.any() or min(values.shape) < 3:
-        return None
-    windows = [np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2 for size in values.shape]
-    amplitude = np.abs(rfft2(values * windows[0][:, None] * windows[1][None, :]))
-    pair = pixel_pair(pixel_um) or (1.0, 1.0)
-    y, x = np.meshgrid(fftfreq(values.shape[0], pair[0]), rfftfreq(values.shape[1], pair[1]), indexing="ij")
-    radius = np.hypot(y, x)
-    inside = (radius > 0) & (radius <= 0.5 / max(pair))
-    degrees = np.degrees(np.arctan2(-y[inside], x[inside])) % 180
-    weight = amplitude[inside] * np.where(x[inside] > 0, 2.0, 1.0)  # the other half of the plane
-    sectors = np.rint(degrees).astype(np.int64) % _BINS
-    direction = float(np.bincount(sectors, weight, _BINS).argmax())
-    power = np.where(x[inside] > 0, 2.0, 1.0) * amplitude[inside] ** 2
-    for _ in range(3):  # to the middle of what stands out there
-        offset = (degrees - direction + 90) % 180 - 90
-        near = np.abs(offset) <= _AROUND
-        direction = (direction + float(np.average(offset[near], weights=power[near]))) % 180
-    return direction
-
-
-def spatial_numbers(height_nm: Float[np.ndarray, "h w"], pixel_um: PixelUm | None = None) -> dict[str, float | None]:
+def spatial_numbers(height_nm: Rows, pixel_um: PixelUm | None = None) -> dict[str, float | None]:
     """Compute Sal, Str and Std; None where the correlation does not decay within half the map, or the map is flat."""
-    decay = decay_lengths(height_nm, pixel_um or 1.0)
+    decay = decay_lengths(np.asarray(height_nm), pixel_um or 1.0)
     ratio = None
     if decay.shortest_um is not None and decay.longest_um is not None:
         ratio = decay.shortest_um / decay.longest_um

@@ -22,13 +22,15 @@ FloatArray = NDArray[np.float64]
 
 _ENOUGH, _MOST_STEPS = 1e-10, 500
 _SHORTEST_PX = 2.0
+_PIXEL_BYTES = 100
 
 
 class SplineSurface:
     """The large-scale part of a map by the spline filter; the whole map is held, about 100 bytes a pixel.
 
     Conjugate gradients, preconditioned by the filter of a map without holes whose ends are mirrored, which a cosine
-    transform solves. Raises InputError for a nesting index below two pixels, and where the steps do not suffice.
+    transform solves. Raises InputError for a nesting index below two pixels, for a map that is larger than the memory that
+    is free, and where the steps do not suffice.
     """
 
     def __init__(self, source: Rows, nesting_px: float | tuple[float, float]) -> None:
@@ -44,6 +46,7 @@ class SplineSurface:
 
     @cached_property
     def _surface(self) -> FloatArray:
+        _check_memory(tuple(int(size) for size in self._source.shape))
         heights = np.asarray(self._source[0 : int(self._source.shape[0])], np.float64)
         valid = np.isfinite(heights)
         if not valid.any():
@@ -91,6 +94,17 @@ class SplineSurface:
         y, x = (4 * np.sin(np.pi * np.arange(n) / (2 * n)) ** 2 * a for n, a in zip(shape, self._stiff, strict=True))
         scale = 1 / (share + (y[:, None] + x[None, :]) ** 2)
         return lambda right: idctn(scale * dctn(right, norm="ortho"), norm="ortho")
+
+
+def _check_memory(shape: tuple[int, ...]) -> None:
+    import psutil
+
+    needed, free = _PIXEL_BYTES * math.prod(shape), int(psutil.virtual_memory().available)
+    if needed > free:
+        raise InputError(
+            f"the spline filter of {shape[0]} x {shape[1]} pixels takes {needed / 2**30:.1f} GiB of memory and "
+            f"{free / 2**30:.1f} are free: crop the map, or take gaussian2 or robust2, which are swept"
+        )
 
 
 def _first_transposed(values: FloatArray, axis: int) -> FloatArray:

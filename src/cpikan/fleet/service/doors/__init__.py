@@ -1,0 +1,1 @@
+"""The doors of the service, a router for each thing that can be asked for."""
