@@ -18,6 +18,7 @@ class Held:
     """An engine of one slot whose task ends when it is let go."""
 
     about = "a test"
+    memory_mib = None
 
     def __init__(self) -> None:
         self.task: WaferTask | None = None

@@ -13,11 +13,12 @@ from cpikan.errors import InputError, ResumeError
 from cpikan.fleet import batch as module
 from cpikan.fleet.batch import Batch, BatchSettings
 from cpikan.fleet.engines.engine import Answer
-from cpikan.fleet.ledger import DEAD, DONE, Ledger
+from cpikan.fleet.ledger import DEAD, DONE, NAME, Ledger
 from cpikan.fleet.recipe import Recipe
 from cpikan.fleet.sources import Source
 from cpikan.fleet.wafer_task import WaferTask
 from cpikan.streaming.events import Cancelled
+from cpikan.streaming.journal import Journal
 from heard_events import Heard
 
 Play = Callable[[WaferTask], dict[str, Any] | None]
@@ -28,6 +29,7 @@ class Scripted:
     """Ends the tasks that run all at once, as ``play`` says: an outcome, or None for the death of the worker."""
 
     about = "a script"
+    memory_mib: float | None = None
 
     def __init__(self, play: Play, slots: int = 2) -> None:
         self.play, self.slots = play, slots
@@ -163,6 +165,24 @@ def test_workers_that_join_later_share_the_memory(tmp_path: Path) -> None:
     assert [[task.memory_mib for task in tasks] for tasks in engine.rounds] == [[], [50.0] * 4]
 
 
+def test_workers_with_memory_of_their_own_share_none_and_a_stack_that_fits_no_worker_is_given_up(
+    tmp_path: Path,
+) -> None:
+    class Jobs(Scripted):
+        memory_mib = 100.0
+
+    def play(task: WaferTask) -> dict[str, Any]:
+        return {"state": "crowded", "reason": "", "memory_mib": 150.0} if task.name == "w3" else done(task)
+
+    engine = Jobs(play, slots=4)
+    with closing(Ledger.open(tmp_path, RECIPE, resume=False, overwrite=False)) as ledger:
+        batch = Batch(tmp_path, RECIPE, ledger, engine, BatchSettings())
+        batch.run([Source(f"/in/{n}", f"w{n}") for n in range(4)], Heard())
+    assert [[task.memory_mib for task in tasks] for tasks in engine.rounds] == [[100.0] * 4]
+    assert [row["state"] for row in batch.rows()] == [DONE] * 3 + [DEAD]
+    assert "it needs 150 MiB and there are 100" in batch.rows()[3]["reason"]
+
+
 def test_a_large_stack_waits_until_it_has_the_memory_and_one_that_never_fits_is_given_up(tmp_path: Path) -> None:
     needs = {"w0": 150.0, "w1": 500.0}
 
@@ -258,3 +278,11 @@ def test_a_cancelled_batch_says_how_far_it_came(tmp_path: Path) -> None:
     with pytest.raises(Cancelled, match="2 of 4 wafers"):
         batch.run([Source(f"/in/{n}", f"w{n}") for n in range(4)], Enough())
     ledger.close()
+
+
+@pytest.mark.parametrize("line", [{"name": "a"}, {"name": 1, "source": "b", "state": "done", "reason": ""}])
+def test_a_ledger_that_no_batch_wrote_is_refused_in_one_line(tmp_path: Path, line: dict[str, Any]) -> None:
+    with closing(Journal.start(tmp_path / NAME, RECIPE.plan())) as journal:
+        journal.add(line)
+    with pytest.raises(InputError, match=r"ledger\.jsonl holds a line that no batch wrote"):
+        Ledger.open(tmp_path, RECIPE, resume=True, overwrite=False)

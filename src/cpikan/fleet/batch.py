@@ -72,7 +72,8 @@ class Batch:
         self._folder, self._recipe, self._ledger = folder, recipe, ledger
         self._engine, self._settings, self._deliver = engine, settings, deliver
         self._waiting: deque[tuple[WaferTask, float | None]] = deque()  # with the memory one asked for, if it did
-        self._given_mib = settings.memory_mib or _OF_MEMORY * psutil.virtual_memory().available / 2**20
+        here_mib = _OF_MEMORY * psutil.virtual_memory().available / 2**20
+        self._given_mib = engine.memory_mib or settings.memory_mib or here_mib  # one task takes no more
         self._running: dict[str, _Running] = {}  # by name
         self._sources: dict[str, Source] = {}
         self._attempts: dict[str, int] = {}
@@ -147,6 +148,8 @@ class Batch:
 
     def _share_mib(self) -> float:
         """Give the memory of one task where all workers have one; workers may join later."""
+        if self._engine.memory_mib is not None:
+            return self._engine.memory_mib
         self._slots = max(self._slots, self._engine.free() + len(self._running))
         return self._given_mib / self._slots
 
@@ -192,7 +195,8 @@ class Batch:
         if not self._running:
             self._check_disk(1)
             return True
-        if sum(one.memory_mib for one in self._running.values()) + memory_mib > self._given_mib * (1 + 1e-9):
+        taken = sum(one.memory_mib for one in self._running.values())
+        if self._engine.memory_mib is None and taken + memory_mib > self._given_mib * (1 + 1e-9):
             return False
         return free_bytes(self._folder) > self._largest_bytes * (len(self._running) + 1)
 

@@ -37,6 +37,7 @@ class RunningOptions:
         None, "processes of this machine (default: one per core; 0: this process alone)", metavar="N"
     )
     scheduler: str | None = option(None, "address of a Dask scheduler instead of workers here", metavar="ADDRESS")
+    jobqueue: str | None = option(None, "workers as jobs of SLURM, as this file says", metavar="SLURM.toml")
     threads: int = option(1, "threads of each task", metavar="N")
     memory: float | None = option(None, "GiB for all that runs at once (default: most of what is free)", metavar="GIB")
     attempts: int = option(3, "how often a stack is tried whose task fails or dies", metavar="N")
@@ -54,8 +55,11 @@ class RunningOptions:
             raise InputError(f"--limit {self.limit:g}: give seconds, such as 3600")
         if self.memory is not None and not 0 < self.memory < 1e6:
             raise InputError(f"--memory {self.memory:g}: give GiB, such as 8")
-        if self.workers is not None and self.scheduler is not None:
-            raise InputError("--workers and --scheduler exclude each other: a cluster has workers of its own")
+        asked = [name for name in ("workers", "scheduler", "jobqueue") if getattr(self, name) is not None]
+        if len(asked) > 1:
+            raise InputError(f"--{asked[0]} and --{asked[1]} exclude each other: a cluster has workers of its own")
+        if self.jobqueue is not None and self.memory is not None:
+            raise InputError("--jobqueue and --memory exclude each other: the memory of a job stands in its file")
 
     def settings(self, command: str) -> BatchSettings:
         """Make the settings of a batch."""
@@ -126,6 +130,11 @@ def engine_of(options: RunningOptions, tasks: int | None, events: Events) -> Eng
         from cpikan.fleet.engines.dask import DaskEngine
 
         return DaskEngine.connected(options.scheduler)
+    if options.jobqueue is not None:
+        from cpikan.fleet.engines.dask import DaskEngine
+        from cpikan.fleet.engines.slurm import SlurmJobs
+
+        return DaskEngine.queued(SlurmJobs.from_file(options.jobqueue), options.threads)
     wanted = options.workers
     if wanted is None and importlib.util.find_spec("distributed") is None:
         note(events, "one stack at a time: several workers need pip install 'scaled-cpikan[cluster]'")

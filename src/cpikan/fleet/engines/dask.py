@@ -8,8 +8,10 @@ cut, is started again: by the cluster where there is one, else by ``cpikan worke
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 from cpikan.errors import InputError, need
 from cpikan.fleet.engines.engine import Answer
 from cpikan.fleet.engines.settings import THREADS, worker_settings
+from cpikan.fleet.engines.slurm import SlurmJobs, resubmit
 from cpikan.fleet.wafer_task import WaferTask, do_wafer
 from cpikan.version import VERSION
 
@@ -36,10 +39,16 @@ def worker_facts() -> dict[str, Any]:
 
 
 class DaskEngine:
-    """A client of a scheduler, with the ``cluster`` of ``workers`` that is its own, or None. Made by `local` or `connected`."""
+    """A client of a scheduler, with the ``cluster`` of ``workers`` that is its own, or None.
+
+    ``memory_mib`` is that of each worker, where it has some of its own. Made by `local`, `connected` or `queued`.
+    """
 
     def __init__(self, client: Any, cluster: Any, about: str, workers: int = 0) -> None:
         self._client, self._cluster, self.about, self._wanted = client, cluster, about, workers
+        self.memory_mib: float | None = None
+        self._alone_s = _ALONE_S
+        self._repair: Callable[[], None] = lambda: cluster.scale(workers)
         self._tasks: dict[str, tuple[WaferTask, Any]] = {}  # by worker
         self._seen: dict[str, float] = {}
         self._any_s = self._repaired_s = time.monotonic()
@@ -78,6 +87,18 @@ class DaskEngine:
             ) from failure
         engine = cls(client, None, f"workers of {address}")
         engine.check_versions()
+        return engine
+
+    @classmethod
+    def queued(cls, jobs: SlurmJobs, threads: int) -> DaskEngine:
+        """Submit workers as jobs of SLURM, which live as long as the engine; the queue may take any time."""
+        need("distributed", "cluster", "a batch on a cluster")
+        from distributed import Client
+
+        cluster = jobs.cluster(threads)
+        engine = cls(Client(cluster, set_as_default=False), cluster, f"{jobs.jobs} jobs of SLURM", jobs.jobs)
+        engine.memory_mib, engine._alone_s = jobs.memory_mib, math.inf
+        engine._repair = lambda: resubmit(cluster, jobs.jobs)
         return engine
 
     def check_versions(self) -> None:
@@ -168,13 +189,13 @@ class DaskEngine:
         now = time.monotonic()
         if found:
             self._any_s = now
-        elif now - self._any_s > _ALONE_S:
+        elif now - self._any_s > self._alone_s:
             raise InputError(
                 f"{self.about}: none is there for {_ALONE_S:g} s; start some (cpikan worker), and the batch with --resume"
             )
         if len(found) < self._wanted and now - self._repaired_s > _REPAIR_S:
             self._repaired_s = now
-            self._cluster.scale(self._wanted)  # starts those that Dask has closed and forgotten
+            self._repair()
         return found
 
 

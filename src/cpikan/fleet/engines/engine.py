@@ -19,6 +19,7 @@ class Engine(Protocol):
     """Runs tasks, each in a process that has no other at that time, so that a death has one cause."""
 
     about: str  # for people
+    memory_mib: float | None  # of each worker, where it has some of its own; None: all share that of this machine
 
     def free(self) -> int:
         """Count the tasks that can be submitted now."""

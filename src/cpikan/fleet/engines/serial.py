@@ -12,6 +12,7 @@ class SerialEngine:
     """Does a task when it is waited for; a stack that ends the process ends the batch, which can be resumed."""
 
     about = "this process"
+    memory_mib: float | None = None
 
     def __init__(self) -> None:
         self._waiting: list[WaferTask] = []
