@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 import cpikan
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.psi.calibration.steps.fit import FitOptions, StepFit, fit_phase_steps
-from cpikan.surface.aperture import Circle
+from cpikan.surface.apertures.aperture import Circle
 from ledger import Row, keep
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -29,7 +29,7 @@ from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.calibration.samples.subsample import Subsample
 from cpikan.psi.calibration.surface_fit.fit import SurfaceFitOptions, fit_surface_to_frames
 from cpikan.psi.model.acquisition import Acquisition
-from cpikan.surface.aperture import Circle
+from cpikan.surface.apertures.aperture import Circle
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "frame_fits.csv"

@@ -7,9 +7,11 @@ import io
 import os
 import shutil
 import struct
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -404,3 +406,144 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("checkpoint", _checkpoint, ["ck/*"], (*_SOLVE, "--checkpoint", "ck", "--resume", "--seconds", "1"), 2, True),
 )
+
+
+@dataclass(frozen=True)
+class Document:
+    """Text that is read back: a whole one, and the function that reads the file it is damaged in."""
+
+    name: str
+    file: str
+    text: str
+    read: Callable[[Path], object]
+
+    def make(self, folder: Path) -> None:
+        (folder / self.file).write_text(self.text)
+
+    def targets(self, work: Path) -> list[str]:
+        return [self.file]
+
+
+def _checked(read: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Read a journal whose second line has the damaged text, with a checksum that is right: what a reader has to look at."""
+
+    def reads(path: Path) -> object:
+        body = path.read_bytes().replace(b"\n", b" ")
+        journal = path.with_name("journal")
+        lines = (b'{"plan": {"queue": 1}, "boot": ""}', body)
+        journal.write_bytes(b"".join(b"%08x %s\n" % (zlib.crc32(line), line) for line in lines))
+        return read(journal)
+
+    return reads
+
+
+def _ledger(path: Path) -> object:
+    from cpikan.fleet.ledger import Ledger
+    from cpikan.streaming.journal import Journal
+
+    journal = Journal.resume(path, {"queue": 1})
+    try:
+        return Ledger(journal)
+    finally:
+        journal.close()
+
+
+def _queue(path: Path) -> object:
+    from cpikan.fleet.batch import Batch, BatchSettings
+    from cpikan.fleet.engines.serial import SerialEngine
+    from cpikan.fleet.recipe import Recipe
+    from cpikan.fleet.service.jobs import QUEUE, Jobs
+
+    class NoLedger:
+        entries: ClassVar[dict[str, object]] = {}
+
+    path.replace(path.with_name(QUEUE))
+    batch = Batch(path.parent, Recipe(), NoLedger(), SerialEngine(), BatchSettings(memory_mib=100.0))
+    jobs = Jobs(path.parent, batch, NoLedger(), 10)
+    jobs.stop(0.0)
+    return jobs
+
+
+def _documents() -> Iterator[Document]:
+    from cpikan.fleet.limits import Limits
+    from cpikan.fleet.progress import read_progress
+    from cpikan.fleet.recipe import Recipe
+    from cpikan.fleet.sources import find_sources
+    from cpikan.pipeline.jobs.job import Job
+    from cpikan.pipeline.maps.height_map import open_height_map
+    from cpikan.pipeline.stacks.acquisition_file import read_acquisition_file
+    from cpikan.viewer.remarks import read_remarks, remarks_path
+
+    limits = "wafer.sfqr_max_um = { max = 0.05 }\nevaluate.rms_nm = { min = 0, max = 40 }\n"
+    yield Document(
+        "recipe-toml",
+        "recipe.toml",
+        '[reconstruct]\nrange = "27 um"\nband_rows = 64\n[evaluate]\nremove = "piston,tilt"\n[wafer]\ndiameter = "300mm"\n'
+        '[output]\nformat = "npy"\nreport = true\n[identity]\npattern = "{lot}/{wafer}_{slot}"\ntool = "T1"\n[limits]\n'
+        + limits,
+        Recipe.from_file,
+    )
+    yield Document("limits-toml", "limits.toml", limits, Limits.from_file)
+    yield Document(
+        "acquisition-text",
+        "acquisition.toml",
+        'wavelengths = ["5 um", "5.5 um"]\nphase_steps = [[0, 90, 180, 270], [0, 90, 180, 270]]\nsteps = "nominal"\n'
+        'pistons = [0, 12.5]\npixel_size = ["5 um", "6 um"]\nbit_depth = 8\norder = "wavelength-major"\nrotate = 90\n',
+        read_acquisition_file,
+    )
+    yield Document(
+        "job-json",
+        "job.json",
+        '{"verb": "reconstruct", "source": "w1", "output": "o.npy", "settings": {"range": "27 um", "tile": 512, '
+        '"remove": ["piston", "tilt"], "wavelengths": ["5 um"], "phase_steps": "0,90,180,270"}}',
+        lambda path: Job.from_json(path.read_text(errors="surrogateescape")),
+    )
+    yield Document(
+        "map-json",
+        "m.json",
+        '{"acquisition": {"wavelengths_nm": [633.0], "pixel_um": [5.0, 6.0]}, "settings": {"threads": 2}, "summary": '
+        '{"method": "pixel", "warnings": ["a"], "warning_names": ["b"], "rms_nm": 1.5, "valid_fraction": 1.0}, '
+        '"provenance": {"cpikan": "0.1.0", "started": "2026-01-01T00:00:00Z"}}',
+        _map_document(open_height_map),
+    )
+    yield Document(
+        "remarks-json",
+        remarks_path(Path("m.npy")).name,
+        '{"notes": [{"x": 1.5, "y": 2, "text": "a"}], "masks": [{"name": "b", "corners": [[0, 0], [9, 0], [0, 9.5]]}]}',
+        lambda path: read_remarks(path.with_name("m.npy")),
+    )
+    yield Document("progress-json", "m.progress", '{"stage": "demodulate", "share": 0.25}', read_progress)
+    yield Document("sources-txt", "list.txt", "a/f.npy\n# words\n\nb/*.npy\nc d\n", _sources(find_sources))
+    yield Document(
+        "sources-csv", "list.csv", 'source,lot,wafer\n"a,b.npy",L1,w1\nc.npy,L2,w2\n', _sources(find_sources)
+    )
+    yield Document(
+        "ledger-json",
+        "entry",
+        '{"name": "w1", "source": "a", "state": "done", "reason": "", "attempts": 1, "stamp": "s", "figures": {"a.b": 1.0}, '
+        '"signature": "x", "synced": true}',
+        _checked(_ledger),
+    )
+    yield Document(
+        "queue-json",
+        "entry",
+        '{"id": "0123", "name": "w1-0123", "source": "a", "identity": {"lot": "L"}, "submitted": "2026", "synced": true}',
+        _checked(_queue),
+    )
+
+
+def _map_document(read: Callable[[Path], Any]) -> Callable[[Path], object]:
+    def reads(path: Path) -> object:
+        if not path.with_suffix(".npy").exists():
+            np.save(path.with_suffix(".npy"), np.ones((4, 5), np.float32))
+        found = read(path.with_suffix(".npy"))
+        return found.summary, found.pixel_um, found.wavelengths_nm, found.notes
+
+    return reads
+
+
+def _sources(read: Callable[..., Any]) -> Callable[[Path], object]:
+    return lambda path: read([str(path)], {})
+
+
+DOCUMENTS = tuple(_documents())

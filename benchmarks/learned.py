@@ -36,7 +36,7 @@ from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.pipeline.training.simulated_stacks import noisy_instrument
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.psi.simulate import SimulationSettings, simulate_stack
-from cpikan.surface.aperture import Circle
+from cpikan.surface.apertures.aperture import Circle
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results" / "learned.csv"

@@ -26,7 +26,7 @@ from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
 from cpikan.pipeline.stacks.stack import open_stack
 from cpikan.report.demo import run_demo
-from cpikan.surface.aperture import Circle
+from cpikan.surface.apertures.aperture import Circle
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 INK, PAPER = "#1c2836", "#ffffff"

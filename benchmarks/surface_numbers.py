@@ -34,10 +34,10 @@ from cpikan.surface.areal.families import FAMILIES
 from cpikan.surface.areal.texture_direction import texture_direction_deg
 from cpikan.surface.filters.gaussian import GaussianMean
 from cpikan.surface.filters.kinds import FILTERS
-from cpikan.surface.form import fit_form
-from cpikan.surface.measure import MeasureSettings, surface_parameters
+from cpikan.surface.forms.form import fit_form
 from cpikan.surface.spectra.power_law import fit_power_law
 from cpikan.surface.spectra.psd import WINDOWS, Spectrum, axis_spectrum, plane_spectrum
+from cpikan.surface.sums.measure import MeasureSettings, surface_parameters
 from cpikan.units import pixel_pair
 
 HERE = Path(__file__).resolve().parent

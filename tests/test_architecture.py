@@ -61,6 +61,7 @@ FLOORS = {  # docs: the house; a module imports from its own floor or below
 }
 INNER_FLOORS = {  # the same inside a room
     "pipeline": {"stacks": 0, "maps": 1, "simulation": 1, "reconstruction": 2, "training": 3, "jobs": 4},
+    "surface": {"apertures": 0, "filters": 0, "spectra": 0, "forms": 1, "areal": 1, "profiles": 2, "sums": 2},
     "psi": {"model": 0, "kernels": 1, "simulate": 1, "calibration": 2, "unwrap": 2, "refine": 3, "warm": 4},
 }
 MOST_INSIDE = 7  # files and folders directly in a room of rooms

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from cpikan.errors import InputError
 from cpikan.metrics import wrong_order_limit_nm
-from cpikan.surface.tallies import ErrorTally
+from cpikan.surface.sums.tallies import ErrorTally
 from plain_metrics import coverage, relative_l2, remove_piston, rms, wrong_order_fraction, wrong_order_mask
 
 HEIGHTS = st.floats(-1e4, 1e4, width=32)

@@ -12,9 +12,9 @@ from PIL import Image
 
 import cpikan
 from cpikan.psi.calibration.steps.aia import estimate_steps
-from cpikan.surface.aperture import Circle, Mask
-from cpikan.surface.form import fit_form
-from cpikan.surface.ripple import fringe_ripple
+from cpikan.surface.apertures.aperture import Circle, Mask
+from cpikan.surface.forms.form import fit_form
+from cpikan.surface.spectra.ripple import fringe_ripple
 
 DATA = Path(os.environ.get("CPIKAN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="measured data absent: set CPIKAN_DATA")

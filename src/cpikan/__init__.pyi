@@ -80,12 +80,12 @@ from .streaming.tiling.model import TileFunction as TileFunction
 from .streaming.tiling.model import TileModel as TileModel
 from .streaming.tiling.plan import TilingSettings as TilingSettings
 from .streaming.tiling.torch_model import TorchTiles as TorchTiles
-from .surface.aperture import Circle as Circle
-from .surface.aperture import Mask as Mask
-from .surface.aperture import Rectangle as Rectangle
-from .surface.form import fit_form as fit_form
-from .surface.measure import MeasureSettings as MeasureSettings
-from .surface.measure import surface_parameters as surface_parameters
+from .surface.apertures.aperture import Circle as Circle
+from .surface.apertures.aperture import Mask as Mask
+from .surface.apertures.aperture import Rectangle as Rectangle
+from .surface.forms.form import fit_form as fit_form
+from .surface.sums.measure import MeasureSettings as MeasureSettings
+from .surface.sums.measure import surface_parameters as surface_parameters
 
 __version__: str
 __all__: list[str]

@@ -13,11 +13,12 @@ from cpikan.errors import InputError, ResumeError
 from cpikan.fleet import batch as module
 from cpikan.fleet.batch import Batch, BatchSettings
 from cpikan.fleet.engines.engine import Answer
-from cpikan.fleet.ledger import DEAD, DONE, Ledger
+from cpikan.fleet.ledger import DEAD, DONE, NAME, Ledger
 from cpikan.fleet.recipe import Recipe
 from cpikan.fleet.sources import Source
 from cpikan.fleet.wafer_task import WaferTask
 from cpikan.streaming.events import Cancelled
+from cpikan.streaming.journal import Journal
 from heard_events import Heard
 
 Play = Callable[[WaferTask], dict[str, Any] | None]
@@ -277,3 +278,11 @@ def test_a_cancelled_batch_says_how_far_it_came(tmp_path: Path) -> None:
     with pytest.raises(Cancelled, match="2 of 4 wafers"):
         batch.run([Source(f"/in/{n}", f"w{n}") for n in range(4)], Enough())
     ledger.close()
+
+
+@pytest.mark.parametrize("line", [{"name": "a"}, {"name": 1, "source": "b", "state": "done", "reason": ""}])
+def test_a_ledger_that_no_batch_wrote_is_refused_in_one_line(tmp_path: Path, line: dict[str, Any]) -> None:
+    with closing(Journal.start(tmp_path / NAME, RECIPE.plan())) as journal:
+        journal.add(line)
+    with pytest.raises(InputError, match=r"ledger\.jsonl holds a line that no batch wrote"):
+        Ledger.open(tmp_path, RECIPE, resume=True, overwrite=False)

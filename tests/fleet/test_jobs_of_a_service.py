@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from held_engine import Held, service
 
+from cpikan.errors import InputError
 from cpikan.fleet.engines.engine import Answer
-from cpikan.fleet.service.jobs import QueueFull, Stopping
+from cpikan.fleet.service.jobs import QUEUE, QueueFull, Stopping
+from cpikan.streaming.journal import Journal
 
 
 def test_jobs_pass_through_their_states_in_order(tmp_path: Path) -> None:
@@ -88,6 +90,14 @@ def test_a_job_is_given_up_whether_it_waits_or_runs(tmp_path: Path) -> None:
         assert jobs.cancel(third.id).state == "done"  # too late
         assert jobs.ended == {"done": 1, "failed": 0, "cancelled": 2}
         assert jobs.counts() == {"waiting": 0, "running": 0}
+
+
+@pytest.mark.parametrize("line", [{"id": "a"}, {"id": 1, "name": "a", "source": "b", "identity": {}, "submitted": "c"}])
+def test_a_queue_that_no_service_wrote_is_refused_in_one_line(tmp_path: Path, line: dict[str, object]) -> None:
+    with closing(Journal.start(tmp_path / QUEUE, {"queue": 1})) as journal:
+        journal.add(line)
+    with pytest.raises(InputError, match=r"queue\.jsonl holds a line that no service wrote"):
+        service(tmp_path, Held())
 
 
 def test_what_ends_the_batch_is_told_and_no_job_is_taken_after_it(tmp_path: Path) -> None:

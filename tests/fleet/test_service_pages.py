@@ -94,6 +94,16 @@ def test_what_is_no_map_of_the_service_is_not_shown(made: tuple[TestClient, Jobs
     assert client.get(path).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"), [("/jobs", "GET, POST"), ("/jobs/1", "DELETE, GET"), ("/view/w1.npy/", "GET, POST")]
+)
+def test_what_is_not_for_an_address_is_told_what_is(
+    made: tuple[TestClient, Jobs, Path], path: str, allowed: str
+) -> None:
+    answer = made[0].put(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
 def test_notes_are_kept_by_the_page_alone(made: tuple[TestClient, Jobs, Path]) -> None:
     client, _, folder = made
     height_map(folder / MAPS / "w1.npy")

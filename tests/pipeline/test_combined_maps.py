@@ -13,7 +13,7 @@ from cpikan.errors import InputError
 from cpikan.pipeline.maps import combine
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.psi.model.flags import Flag
-from cpikan.surface.polygon import Polygon
+from cpikan.surface.apertures.polygon import Polygon
 from test_output_page import _unexplained as unexplained
 
 

@@ -17,8 +17,8 @@ from cpikan.pipeline.maps.height_map import open_height_map
 from cpikan.pipeline.maps.surface import compare_maps
 from cpikan.storage.atomic import plain, write_json
 from cpikan.storage.writers.layout import QUANTITIES, document_path, open_writer
-from cpikan.surface.aperture import Circle
-from cpikan.surface.form import fit_form
+from cpikan.surface.apertures.aperture import Circle
+from cpikan.surface.forms.form import fit_form
 
 DATA = Path(os.environ.get("CPIKAN_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SHAPE = (70, 90)

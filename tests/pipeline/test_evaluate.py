@@ -17,8 +17,8 @@ from cpikan.psi.model.flags import Flag
 from cpikan.storage.atomic import write_json
 from cpikan.storage.writers.layout import open_writer
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
-from cpikan.surface.aperture import Circle, Mask
-from cpikan.surface.zernike import ZernikeBasis
+from cpikan.surface.apertures.aperture import Circle, Mask
+from cpikan.surface.forms.zernike import ZernikeBasis
 
 SHAPE = (300, 251)
 ORDER_NM = 316.4

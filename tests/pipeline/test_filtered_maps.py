@@ -12,11 +12,11 @@ from cpikan.cli import main
 from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.storage.atomic import write_json
-from cpikan.surface.aperture import Circle
+from cpikan.surface.apertures.aperture import Circle
 from cpikan.surface.areal.families import FAMILIES
 from cpikan.surface.filters.gaussian import gaussian_filter
-from cpikan.surface.measure import MeasureSettings, surface_parameters
 from cpikan.surface.spectra.psd import axis_spectrum, plane_spectrum
+from cpikan.surface.sums.measure import MeasureSettings, surface_parameters
 
 DISC = Circle(70, 60, 55)
 

@@ -142,7 +142,7 @@ def test_a_reconstruction_is_that_of_the_function(frames, tmp_path):
     job = Job("reconstruct", str(frames), str(tmp_path / "a.npy"), {**settings, "report": str(tmp_path / "a.html")})
     summary = run(job, events)
     with cpikan.open_stack(frames) as stack:
-        from cpikan.surface.aperture import Circle
+        from cpikan.surface.apertures.aperture import Circle
 
         plain = cpikan.reconstruct(
             stack,

@@ -16,8 +16,8 @@ from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.storage.atomic import write_json
 from cpikan.storage.maps import LazyMap
 from cpikan.storage.writers.layout import QUANTITIES
-from cpikan.surface.aperture import Circle, Mask, Rectangle
-from cpikan.surface.form import fit_form
+from cpikan.surface.apertures.aperture import Circle, Mask, Rectangle
+from cpikan.surface.forms.form import fit_form
 
 SHAPE = (1100, 130)
 RING = Circle(60, 500, 58, 12)

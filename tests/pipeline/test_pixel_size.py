@@ -18,8 +18,8 @@ from cpikan.pipeline.stacks.acquisition_file import AcquisitionFlags, build_acqu
 from cpikan.pipeline.stacks.stack import FrameStack, describe_stack, format_description
 from cpikan.psi.model.acquisition import Acquisition
 from cpikan.report.figures import Lateral
-from cpikan.surface.aperture import Circle, Mask, Rectangle
-from cpikan.surface.form import fit_form
+from cpikan.surface.apertures.aperture import Circle, Mask, Rectangle
+from cpikan.surface.forms.form import fit_form
 from cpikan.units import parse_pixel_um
 
 STEPS = (0.0, 90.0, 180.0, 270.0)

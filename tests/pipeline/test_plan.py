@@ -19,7 +19,7 @@ from cpikan.pipeline.reconstruction.settings import METHODS, ReconstructSettings
 from cpikan.pipeline.reconstruction.stage import Arrays, Context, Stage
 from cpikan.storage.writers.layout import QUANTITIES, SLOPES, Quantity, output_format
 from cpikan.streaming.events import Silent
-from cpikan.surface.aperture import Circle
+from cpikan.surface.apertures.aperture import Circle
 from independent_frames import Faults, Scene, make_scene
 from small_stacks import STEPS_DEG, stack_of
 

@@ -19,9 +19,9 @@ import cpikan
 from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
 from cpikan.psi.model.acquisition import Acquisition
-from cpikan.surface.aperture import Circle, Mask
-from cpikan.surface.form import fit_form
-from cpikan.surface.zernike import ZernikeBasis
+from cpikan.surface.apertures.aperture import Circle, Mask
+from cpikan.surface.forms.form import fit_form
+from cpikan.surface.forms.zernike import ZernikeBasis
 from independent_frames import Faults, Scene, make_scene, make_stack
 from small_stacks import (
     AMBIGUOUS,

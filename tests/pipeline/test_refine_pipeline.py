@@ -17,7 +17,7 @@ from cpikan.pipeline.reconstruction.stages import inpaint as holes
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.model.flags import Flag
 from cpikan.psi.refine.inpaint import required_bytes
-from cpikan.surface.aperture import Mask
+from cpikan.surface.apertures.aperture import Mask
 from small_stacks import STEPS_DEG, WAVES_NM, folder_of, leftovers, stack_of
 
 SHAPE = (150, 200)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cpikan.errors import InputError
 from cpikan.pipeline.reconstruction.settings import ReconstructSettings
-from cpikan.surface.aperture import Circle, Mask
+from cpikan.surface.apertures.aperture import Circle, Mask
 
 
 def test_defaults_are_those_of_the_command_line():

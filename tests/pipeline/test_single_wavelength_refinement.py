@@ -16,7 +16,7 @@ from cpikan.pipeline.reconstruction.reconstruct import reconstruct
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.writers.layout import SLOPES
-from cpikan.surface.aperture import Circle
+from cpikan.surface.apertures.aperture import Circle
 from small_stacks import STEPS_DEG, contents, leftovers, stack_of
 
 WAVE_NM = 632.8

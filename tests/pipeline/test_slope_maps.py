@@ -16,7 +16,7 @@ from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.refine.slopes import SLOPE_SIGMAS
 from cpikan.psi.refine.slopes import SLOPES as DERIVATIVES
 from cpikan.storage.writers.layout import QUANTITIES, SLOPES
-from cpikan.surface.aperture import Mask
+from cpikan.surface.apertures.aperture import Mask
 from small_stacks import STEPS_DEG, WAVES_NM, folder_of, leftovers, stack_of
 
 SHAPE = (152, 200)  # whole blocks

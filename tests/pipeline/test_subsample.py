@@ -8,7 +8,7 @@ import pytest
 import cpikan
 from cpikan.pipeline.stacks.subsample import take_subsample
 from cpikan.psi.model.acquisition import Acquisition
-from cpikan.surface.aperture import Rectangle
+from cpikan.surface.apertures.aperture import Rectangle
 
 FOUR = (0.0, 90.0, 180.0, 270.0)
 SHAPE = (40, 700)

@@ -16,10 +16,10 @@ from cpikan.pipeline.maps.surface import surface_figures
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
 from cpikan.storage.atomic import write_json
 from cpikan.streaming.memory import PeakMemory, anonymous_mib
-from cpikan.surface.aperture import Circle, Mask
-from cpikan.surface.form import fit_form
-from cpikan.surface.measure import MeasureSettings, surface_parameters
-from cpikan.surface.ripple import fringe_ripple
+from cpikan.surface.apertures.aperture import Circle, Mask
+from cpikan.surface.forms.form import fit_form
+from cpikan.surface.spectra.ripple import fringe_ripple
+from cpikan.surface.sums.measure import MeasureSettings, surface_parameters
 from independent_frames import make_scene
 from small_stacks import FIVE_DEG, stack_of
 

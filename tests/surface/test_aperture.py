@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cpikan.errors import InputError
-from cpikan.surface.aperture import Aperture, Circle, Mask, Rectangle, aperture_of
+from cpikan.surface.apertures.aperture import Aperture, Circle, Mask, Rectangle, aperture_of
 
 SHAPE = (40, 50)
 

@@ -15,7 +15,7 @@ from cpikan.surface.areal.features import feature_numbers
 from cpikan.surface.areal.material_ratio import MaterialRatio, functional_numbers
 from cpikan.surface.areal.spatial import decay_lengths, spatial_numbers
 from cpikan.surface.areal.texture_direction import texture_direction_deg
-from cpikan.surface.measure import MeasureSettings, measure, surface_parameters
+from cpikan.surface.sums.measure import MeasureSettings, measure, surface_parameters
 
 
 def rough(shape: tuple[int, int] = (40, 53), seed: int = 0) -> np.ndarray:

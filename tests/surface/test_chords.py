@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cpikan.surface.aperture import Circle
-from cpikan.surface.chords import Chords
-from cpikan.surface.form import ModeSums, surface_rows
-from cpikan.surface.zernike import ZernikeBasis, ansi_index, modes_up_to
+from cpikan.surface.apertures.aperture import Circle
+from cpikan.surface.forms.chords import Chords
+from cpikan.surface.forms.form import ModeSums, surface_rows
+from cpikan.surface.forms.zernike import ZernikeBasis, ansi_index, modes_up_to
 
 SHAPE = (41, 300)  # rows longer than a block of the kernels
 

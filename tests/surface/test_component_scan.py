@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cpikan.surface.components import ComponentScan
+from cpikan.surface.apertures.components import ComponentScan
 
 
 @settings(deadline=None)

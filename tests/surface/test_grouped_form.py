@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpikan.surface.aperture import Circle
-from cpikan.surface.form import form_modes
-from cpikan.surface.grouped_form import GroupedFormFit, no_form
-from cpikan.surface.zernike import ZernikeBasis
+from cpikan.surface.apertures.aperture import Circle
+from cpikan.surface.forms.form import form_modes
+from cpikan.surface.forms.grouped_form import GroupedFormFit, no_form
+from cpikan.surface.forms.zernike import ZernikeBasis
 
 SHAPE = (37, 53)
 TERMS = ("piston", "tilt", "piston,tilt,power", "coma", "zernike:16")

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpikan.errors import InputError
-from cpikan.surface import alignment
-from cpikan.surface.alignment import Block, align
-from cpikan.surface.aperture import Circle
-from cpikan.surface.form import form_modes
-from cpikan.surface.zernike import ZernikeBasis
+from cpikan.surface.apertures.aperture import Circle
+from cpikan.surface.forms import alignment
+from cpikan.surface.forms.alignment import Block, align
+from cpikan.surface.forms.form import form_modes
+from cpikan.surface.forms.zernike import ZernikeBasis
 
 LIMIT = 158.2
 

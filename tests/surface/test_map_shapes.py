@@ -12,12 +12,12 @@ CHECKED = """
     plain = ("aperture", "form", "grouped_form", "measure", "registry", "ripple", "tallies", "zernike")  # without kernels
     with install_import_hook([f"cpikan.surface.{name}" for name in plain], "beartype.beartype"):
         import numpy as np
-        from cpikan.surface.aperture import Circle, Mask, Rectangle
-        from cpikan.surface.form import fit_form, form_modes
-        from cpikan.surface.grouped_form import GroupedFormFit
-        from cpikan.surface.measure import MeasureSettings, surface_parameters
-        from cpikan.surface.ripple import fringe_ripple
-        from cpikan.surface.tallies import ErrorTally
+        from cpikan.surface.apertures.aperture import Circle, Mask, Rectangle
+        from cpikan.surface.forms.form import fit_form, form_modes
+        from cpikan.surface.forms.grouped_form import GroupedFormFit
+        from cpikan.surface.sums.measure import MeasureSettings, surface_parameters
+        from cpikan.surface.spectra.ripple import fringe_ripple
+        from cpikan.surface.sums.tallies import ErrorTally
 
     def refused(call):
         try:

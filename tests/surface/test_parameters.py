@@ -18,12 +18,12 @@ from cpikan.pipeline.maps.surface import compare_maps
 from cpikan.pipeline.reconstruction.reconstruct import reconstruct
 from cpikan.report.html import write_report
 from cpikan.storage.instruments.zygo import open_zygo
-from cpikan.surface.aperture import Circle
-from cpikan.surface.form import fit_form
-from cpikan.surface.measure import MeasureSettings, measure, surface_parameters
-from cpikan.surface.registry import PARAMETERS, Parameter, Sums, SurfaceParameters
-from cpikan.surface.tallies import PVR_MODES, HeightTally, SlopeTally
-from cpikan.surface.zernike import ZernikeBasis, noll_mode
+from cpikan.surface.apertures.aperture import Circle
+from cpikan.surface.forms.form import fit_form
+from cpikan.surface.forms.zernike import ZernikeBasis, noll_mode
+from cpikan.surface.sums.measure import MeasureSettings, measure, surface_parameters
+from cpikan.surface.sums.registry import PARAMETERS, Parameter, Sums, SurfaceParameters
+from cpikan.surface.sums.tallies import PVR_MODES, HeightTally, SlopeTally
 from independent_frames import make_scene
 from small_stacks import STEPS_DEG, WAVES_NM, stack_of
 

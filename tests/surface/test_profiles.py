@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from cpikan.errors import InputError
-from cpikan.surface.aperture import Circle
+from cpikan.surface.apertures.aperture import Circle
 from cpikan.surface.filters.spikes import find_spikes, without_spikes
-from cpikan.surface.form import fit_form
-from cpikan.surface.optics import best_sphere, irregularity, seidel
+from cpikan.surface.forms.form import fit_form
+from cpikan.surface.forms.optics import best_sphere, irregularity, seidel
 from cpikan.surface.profiles.path import Profile, circle_profile, line_profile
 from cpikan.surface.profiles.roughness import ROUGHNESS, filtered_profile, profile_numbers
 from cpikan.surface.profiles.steps import groove_depth, step_between

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cpikan.errors import InputError
-from cpikan.surface.ripple import fringe_ripple
+from cpikan.surface.spectra.ripple import fringe_ripple
 
 
 def _form(height: int, width: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cpikan.surface.slow_form import SlowForm
+from cpikan.surface.forms.slow_form import SlowForm
 
 SHAPE = (90, 120)
 FIRSTS = list(range(0, 88, 4))

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpikan.errors import InputError
-from cpikan.surface.aperture import Circle, ExtentScan
-from cpikan.surface.form import FormFit, check_form_terms, fit_form, form_modes
-from cpikan.surface.zernike import (
+from cpikan.surface.apertures.aperture import Circle, ExtentScan
+from cpikan.surface.forms.form import FormFit, check_form_terms, fit_form, form_modes
+from cpikan.surface.forms.zernike import (
     MAX_ORDER,
     NUMBERINGS,
     ZernikeBasis,

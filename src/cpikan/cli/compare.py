@@ -22,7 +22,7 @@ class CompareOptions:
 
 def _run(places: dict[str, str], settings: dict[str, Any]) -> dict[str, Any]:
     from cpikan.pipeline.maps.surface import compare_maps
-    from cpikan.surface.aperture import aperture_of
+    from cpikan.surface.apertures.aperture import aperture_of
 
     options = CompareOptions(**settings)
     aperture = aperture_of(options.circle, None)

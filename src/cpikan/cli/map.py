@@ -68,7 +68,7 @@ def _run(places: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
 
 def _cropped(source: Any, options: MapOptions) -> Any:
     from cpikan.pipeline.maps import combine
-    from cpikan.surface.polygon import Polygon
+    from cpikan.surface.apertures.polygon import Polygon
 
     if options.polygon is not None:
         source = source.within(Polygon.parse(options.polygon))

@@ -10,6 +10,7 @@ from cpikan.fleet.recipe import Recipe
 from cpikan.streaming.journal import Journal
 
 NAME = "ledger.jsonl"
+_WORDS = ("name", "source", "state", "reason")  # of every entry
 DONE, DEAD = "done", "dead"
 
 
@@ -22,7 +23,12 @@ class Ledger:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self.entries: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in journal.steps}
+        self.entries: dict[str, dict[str, Any]] = {}
+        for entry in journal.steps:
+            if not all(isinstance(entry.get(key), str) for key in _WORDS):
+                journal.close()
+                raise InputError(f"{journal.path} holds a line that no batch wrote: move it away, and begin anew")
+            self.entries[entry["name"]] = entry
 
     @classmethod
     def open(cls, folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> Ledger:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cpikan.errors import InputError
 from cpikan.storage.maps import LazyMap
-from cpikan.surface.aperture import Aperture
+from cpikan.surface.apertures.aperture import Aperture
 from cpikan.surface.filters.gaussian import GaussianMean
 
 FloatArray = NDArray[np.float64]

@@ -15,10 +15,10 @@ from cpikan.report.seams import SeamCheck, SeamSums, borders_of
 from cpikan.report.stored_map import stored_reduction
 from cpikan.streaming.engine import Band
 from cpikan.streaming.events import Events
-from cpikan.surface.aperture import Circle
-from cpikan.surface.form import form_modes
-from cpikan.surface.grouped_form import GroupedForm, GroupedFormFit
-from cpikan.surface.tallies import HeightTally
+from cpikan.surface.apertures.aperture import Circle
+from cpikan.surface.forms.form import form_modes
+from cpikan.surface.forms.grouped_form import GroupedForm, GroupedFormFit
+from cpikan.surface.sums.tallies import HeightTally
 
 if TYPE_CHECKING:
     from cpikan.pipeline.maps.height_map import HeightMap

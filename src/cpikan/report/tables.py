@@ -8,7 +8,7 @@ from typing import Any
 from cpikan.report import numbers
 from cpikan.report.content import Content, Part, Section, columns, legend, remark, table
 from cpikan.report.fits import array, finite
-from cpikan.surface.registry import PARAMETERS
+from cpikan.surface.sums.registry import PARAMETERS
 
 _STAGES: Mapping[str, tuple[str, str]] = {
     "seconds_read": ("read", "#0072b2"),

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from cpikan.errors import InputError
 from cpikan.fleet.batch import Batch
 from cpikan.fleet.ledger import DONE, Ledger
 from cpikan.fleet.progress import StackProgress
@@ -80,11 +81,11 @@ class Jobs:
 
     def _take_up(self) -> None:
         """Read the journal: jobs that ended are known, others wait."""
-        gone = {step["cancel"] for step in self._journal.steps if "cancel" in step}
+        gone = {str(step["cancel"]) for step in self._journal.steps if "cancel" in step}
         for step in self._journal.steps:
             if "id" not in step:
                 continue
-            job = Job(step["id"], step["name"], step["source"], step["identity"], step["submitted"])
+            job = self._accepted(step)
             self._jobs[job.id] = job
             if job.id in gone:
                 job.state = "cancelled"
@@ -93,6 +94,18 @@ class Jobs:
             else:
                 self._new.append(job)
         self._forget()
+
+    def _accepted(self, step: Mapping[str, Any]) -> Job:
+        """Read a job that was accepted; InputError for a line that no service wrote."""
+        words = [step.get(key) for key in ("id", "name", "source", "submitted")]
+        who = step.get("identity")
+        if not all(isinstance(one, str) for one in words) or not isinstance(who, dict):
+            self._journal.close()
+            raise InputError(
+                f"{self._journal.path} holds a line that no service wrote: move it away; its jobs are lost"
+            )
+        number, name, source, submitted = (str(one) for one in words)
+        return Job(number, name, source, who, submitted)
 
     def submit(self, source: str, identity: Mapping[str, str]) -> Job:
         """Accept a stack; raises `QueueFull` and `Stopping`."""

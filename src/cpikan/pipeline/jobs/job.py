@@ -14,7 +14,7 @@ from cpikan.storage.documents import parse_json, parse_toml
 from cpikan.streaming.events import Events, as_events
 
 if TYPE_CHECKING:
-    from cpikan.surface.aperture import Aperture
+    from cpikan.surface.apertures.aperture import Aperture
 
 
 _MASK = "pixels that count are nonzero: .npy or a grey image"
@@ -38,7 +38,7 @@ class AreaOptions:
 
     def open(self) -> Aperture | None:
         """Open the aperture of a circle and of a mask file; InputError where either cannot be read."""
-        from cpikan.surface.aperture import aperture_of  # NumPy: help must not wait for it
+        from cpikan.surface.apertures.aperture import aperture_of  # NumPy: help must not wait for it
 
         return aperture_of(self.circle, self.mask)
 

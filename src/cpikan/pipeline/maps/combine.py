@@ -16,7 +16,7 @@ from cpikan.registration.affine import Affine, ResampledMap
 from cpikan.registration.derived import Between, Difference, Filled, Grown, Holes, Mean, Window
 from cpikan.registration.mosaic import Mosaic, Placement, place_maps
 from cpikan.registration.similarity import Similarity, find_similarity
-from cpikan.surface.aperture import Aperture
+from cpikan.surface.apertures.aperture import Aperture
 from cpikan.units import PixelUm, as_json, pixel_pair
 
 _SAME = 0.01  # relative, of pixel sizes

@@ -18,11 +18,11 @@ from cpikan.psi.model.flags import Flag
 from cpikan.storage.maps import open_npy
 from cpikan.streaming.engine import Band
 from cpikan.streaming.events import Events
-from cpikan.surface.alignment import Alignment, Block, align
-from cpikan.surface.aperture import Aperture, laid_on, pupil_of
-from cpikan.surface.components import ComponentScan
-from cpikan.surface.form import check_form_terms, form_modes
-from cpikan.surface.tallies import ErrorTally
+from cpikan.surface.apertures.aperture import Aperture, laid_on, pupil_of
+from cpikan.surface.apertures.components import ComponentScan
+from cpikan.surface.forms.alignment import Alignment, Block, align
+from cpikan.surface.forms.form import check_form_terms, form_modes
+from cpikan.surface.sums.tallies import ErrorTally
 from cpikan.units import pixel_aspect
 
 _INPAINTED = int(Flag.INPAINTED)
@@ -126,7 +126,7 @@ def align_to_truth(
 ) -> Comparison:
     """Lay a height map on its truth: a piston per component is always removed, and a common form as ``remove`` names it.
 
-    Terms are those of ``cpikan.surface.form.check_form_terms``; only pixels of ``aperture`` count.
+    Terms are those of ``cpikan.surface.forms.form.check_form_terms``; only pixels of ``aperture`` count.
     Components are those of the map's ``component`` array; without one, a map of a single wavelength is split into the
     connected parts of its finite pixels. Raises InputError for an unknown term, a truth that does not fit, or a map
     that does not say its wavelengths.

@@ -19,8 +19,8 @@ from cpikan.storage.maps import LazyMap, MapArray, open_map
 from cpikan.storage.writers.layout import QUANTITIES
 from cpikan.streaming.engine import Band, split_bands
 from cpikan.streaming.events import Events, Progress
-from cpikan.surface.aperture import Aperture, circle_around, pupil_of
-from cpikan.surface.form import Form, FormFit, check_form_terms, surface_rows
+from cpikan.surface.apertures.aperture import Aperture, circle_around, pupil_of
+from cpikan.surface.forms.form import Form, FormFit, check_form_terms, surface_rows
 from cpikan.units import PixelUm, pixel_aspect, pixel_pair
 
 if TYPE_CHECKING:
@@ -117,8 +117,8 @@ class HeightMap:
     def remove(self, terms: str | Iterable[str]) -> HeightMap:
         """Remove the least-squares form of ``terms``, such as "piston,tilt"; the fit is made when heights are read.
 
-        Terms are those of ``cpikan.surface.form.check_form_terms``, added to those of earlier calls. Raises InputError for
-        any other.
+        Terms are those of ``cpikan.surface.forms.form.check_form_terms``, added to those of earlier calls. Raises InputError
+        for any other.
         """
         return replace(self, removed=check_form_terms((*self.removed, *check_form_terms(terms))))
 

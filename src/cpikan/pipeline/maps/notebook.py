@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.notebook import card
-from cpikan.surface.tallies import HeightTally
+from cpikan.surface.sums.tallies import HeightTally
 from cpikan.units import pixel_pair
 
 if TYPE_CHECKING:

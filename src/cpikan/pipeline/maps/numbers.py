@@ -13,8 +13,8 @@ from cpikan.pipeline.maps.height_map import HeightMap
 from cpikan.pipeline.maps.surface import surface_figures
 from cpikan.streaming.events import Events
 from cpikan.surface.areal.families import FAMILIES, families_of
-from cpikan.surface.registry import PARAMETERS
 from cpikan.surface.spectra.psd import Spectrum, Window, axis_spectrum, plane_spectrum
+from cpikan.surface.sums.registry import PARAMETERS
 
 
 def map_figures(height_map: HeightMap, progress: bool | Events = False) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from cpikan.errors import InputError
 from cpikan.pipeline.maps.height_map import HeightMap, MapRows, open_height_map
 from cpikan.streaming.engine import Band
 from cpikan.streaming.events import Events, Progress
-from cpikan.surface.aperture import Aperture, Circle, laid_on, pupil_of
-from cpikan.surface.form import Form, check_form_terms
-from cpikan.surface.measure import Measurement, MeasureSettings, measure
-from cpikan.surface.ripple import fringe_ripple, sample_step
-from cpikan.surface.zernike import ZernikeBasis
+from cpikan.surface.apertures.aperture import Aperture, Circle, laid_on, pupil_of
+from cpikan.surface.forms.form import Form, check_form_terms
+from cpikan.surface.forms.zernike import ZernikeBasis
+from cpikan.surface.spectra.ripple import fringe_ripple, sample_step
+from cpikan.surface.sums.measure import Measurement, MeasureSettings, measure
 from cpikan.units import PixelUm, as_json, pixel_aspect, pixel_pair
 
 _BLOCK_PIXELS = 1 << 18  # a band and its form stay in the cache
@@ -190,7 +190,7 @@ def compare_maps(
     All three rest on the same pixels: valid in both, and inside ``aperture`` when one is given (otherwise the form is
     fitted in the circle around those pixels). The fit is plain least squares, so the difference without its form is the
     difference of the two without theirs; an error of a whole fringe order is a difference like any other (``evaluate``
-    tells them apart). Terms are those of ``cpikan.surface.form.check_form_terms``. Raises InputError when a file cannot
+    tells them apart). Terms are those of ``cpikan.surface.forms.form.check_form_terms``. Raises InputError when a file cannot
     be read, the shapes or pixel sizes differ, or too few pixels are valid in both.
     """
     terms = check_form_terms(remove)

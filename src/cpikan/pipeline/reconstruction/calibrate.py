@@ -35,7 +35,7 @@ from cpikan.psi.model.schemes import LEAST_SQUARES
 from cpikan.psi.refine.ambiguity import is_doubtful
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.threads import RowPool, single_threaded
-from cpikan.surface.aperture import Aperture
+from cpikan.surface.apertures.aperture import Aperture
 
 if TYPE_CHECKING:
     from cpikan.pipeline.reconstruction.plan import Plan

@@ -29,7 +29,7 @@ from cpikan.streaming.engine import Band, BufferPool, StreamTimings, split_bands
 from cpikan.streaming.events import Progress
 from cpikan.streaming.ranks import ALONE, Ranks
 from cpikan.streaming.threads import RowPool, single_threaded
-from cpikan.surface.aperture import Aperture
+from cpikan.surface.apertures.aperture import Aperture
 
 _MAX_ROWS = 256  # narrow images of a few thousand rows have as many bands in flight as long ones
 _FLAT_BAND_PIXELS = 2**20

@@ -40,7 +40,7 @@ from cpikan.streaming.events import Events, as_events, hint, note
 from cpikan.streaming.memory import PeakMemory
 from cpikan.streaming.ranks import ALONE, Ranks, same_plan
 from cpikan.streaming.threads import RowPool
-from cpikan.surface.aperture import laid_on
+from cpikan.surface.apertures.aperture import laid_on
 from cpikan.units import pixel_aspect
 from cpikan.version import VERSION
 

@@ -12,7 +12,7 @@ from cpikan.errors import InputError, check_name, unknown_name
 from cpikan.option import FORM_HELP, option, options_of
 from cpikan.psi.calibration.steps.model import EFFECTS
 from cpikan.psi.model.schemes import CARRE, LEAST_SQUARES, SCHEMES
-from cpikan.surface.aperture import Aperture
+from cpikan.surface.apertures.aperture import Aperture
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class ReconstructSettings:
     band_rows: int | None = option(None, "image rows per band (default: about 20 MiB of frames)", speed_only=True)
 
     def __post_init__(self) -> None:
-        from cpikan.surface.form import check_form_terms  # compiled: help must not wait for it
+        from cpikan.surface.forms.form import check_form_terms  # compiled: help must not wait for it
 
         check_name("method", self.method, METHODS)
         check_name("combination", self.combine, COMBINATIONS)

@@ -9,7 +9,7 @@ import numpy as np
 
 from cpikan.images.features import FeatureSpec, noise_unit_nm
 from cpikan.psi.model.flags import Flag
-from cpikan.surface.slow_form import SlowForm
+from cpikan.surface.forms.slow_form import SlowForm
 
 _SAMPLED_ROWS = 128  # pairs of rows that the form and the noise unit are estimated on
 _INVALID = np.uint8(Flag.INVALID)

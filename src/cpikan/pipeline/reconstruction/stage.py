@@ -26,7 +26,7 @@ from cpikan.streaming.events import Events, Progress
 from cpikan.streaming.journal import Journal
 from cpikan.streaming.ranks import ALONE, Ranks
 from cpikan.streaming.threads import RowPool
-from cpikan.surface.grouped_form import GroupedForm, no_form
+from cpikan.surface.forms.grouped_form import GroupedForm, no_form
 
 if TYPE_CHECKING:
     from cpikan.pipeline.reconstruction.network import LearnedModel
@@ -222,7 +222,7 @@ def levelled_slopes(source: SlopeSource, datum: GroupedForm, shape: tuple[int, i
     """Take the derivatives of the form off the slopes of ``source``, exactly; the sigmas stay."""
     if not datum.basis.modes:
         return source
-    from cpikan.surface.form_slopes import FormSlopes
+    from cpikan.surface.forms.form_slopes import FormSlopes
 
     form = FormSlopes(datum, shape)
 

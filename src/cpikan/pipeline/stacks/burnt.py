@@ -12,7 +12,7 @@ from scipy import ndimage
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.calibration.samples.burnt_text import SIDE, Usual, burnt_blocks
 from cpikan.psi.model.caution import Caution
-from cpikan.surface.aperture import Aperture
+from cpikan.surface.apertures.aperture import Aperture
 
 _FRAMES = 3  # more contradict themselves where one of them holds text
 _BAND_ROWS = 32 * SIDE

@@ -9,7 +9,7 @@ from cpikan.order_statistics import quantile
 from cpikan.pipeline.stacks.stack import FrameStack
 from cpikan.psi.calibration.samples.subsample import Subsample
 from cpikan.psi.calibration.steps.carrier import WholeRows
-from cpikan.surface.aperture import Aperture
+from cpikan.surface.apertures.aperture import Aperture
 
 _LARGEST = 1e15  # of a sample: fourth powers still fit single precision
 _ROWS = 96

@@ -11,8 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from cpikan.psi.kernels.model import Demodulation, OrderSearch
+from cpikan.psi.kernels.order_distance import square_distance
 
 Array = np.ndarray
+_SURE = 0.9  # of a distance: single precision works out chi squared of an order to a thousandth of that
 COSINE, SINE, MEAN, PARITY = 0, 1, 2, 3  # of the weights
 AT_BLACK, AT_WHITE = 1, 2  # the end at which a pixel's samples are clipped
 
@@ -68,7 +70,8 @@ class Search(NamedTuple):
 
     ``near`` is searched first, ``whole`` where the misfit is above ``misfit_max``. An order whose runner-up is within
     ``margin_min`` (chi squared) is ambiguous; ``finest`` takes the height from the anchor alone. ``rivals`` are the numbers
-    of orders by which one is most easily missed, ``shared`` the share of the phase variance that neighbours share.
+    of orders by which one is most easily missed, ``shared`` the share of the phase variance that neighbours share. ``apart``
+    is the square of the least distance of two orders of ``near`` (`order_distance`), in cycles.
     """
 
     ratio: tuple[np.float32, ...]
@@ -81,6 +84,7 @@ class Search(NamedTuple):
     finest: bool
     rivals: tuple[np.float32, ...]
     shared: np.float32
+    apart: np.float32
 
 
 class Span(NamedTuple):
@@ -138,6 +142,16 @@ class Found(NamedTuple):
     second: Array
     order: Array
     shift: Array
+
+
+class Aside(NamedTuple):
+    """Pixels of a block that are searched by themselves: ``open`` ones where there may be any, their ``places``, and room for
+    their phases and their search."""
+
+    places: Array
+    open: Array
+    waves: Waves
+    found: Found
 
 
 class Curve(NamedTuple):
@@ -213,6 +227,7 @@ def pack_search(search: OrderSearch) -> Search:
         finest=search.finest,
         rivals=tuple(np.float32(sign * step) for step in search.rivals for sign in (1, -1)),
         shared=np.float32(search.shared),
+        apart=np.float32(_SURE * square_distance(search.ratio, search.near_candidates)),
     )
 
 

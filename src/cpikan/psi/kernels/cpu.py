@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cpikan.psi.kernels import cpu_blocks
+from cpikan.psi.kernels import cpu_blocks, cpu_search
 from cpikan.psi.kernels.arguments import Found, NodeRows, Range, Span, Waves, as_tuple, pack_demodulation, pack_search
 from cpikan.psi.kernels.model import DemodulatedRows, HeightRows, PhaseRows, PixelModel, empty_demodulated
 from cpikan.psi.kernels.statistics import row_sums
@@ -28,8 +28,8 @@ def search_orders(ratio: np.ndarray) -> Callable[[np.ndarray, np.ndarray, float,
         waves = Waves(np.ascontiguousarray(cycles, np.float32), np.ascontiguousarray(1 / variance, np.float32))
         found = Found(*(np.empty(n, np.float32) for _ in Found._fields))
         limits = Range(np.float32(low), np.float32(low + span), max(1, int(np.ceil(span))))
-        cpu_blocks.start_search(waves, ratios, limits.low, found, n)
-        cpu_blocks.search(waves, ratios, limits, found, n)
+        cpu_search.start_search(waves, ratios, limits.low, found, n)
+        cpu_search.search(waves, ratios, limits, found, n)
         return tuple(a.astype(np.float64) for a in (found.order, found.shift, found.best, found.second))
 
     return search

@@ -8,28 +8,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpikan.psi.kernels.arguments import AT_BLACK, Block, Found, Quality, Sums, Waves
+from cpikan.psi.kernels.arguments import AT_BLACK, Block, Quality, Sums
 from cpikan.psi.kernels.cpu_field import demodulate, fill_row_weights, node_buffers
-from cpikan.psi.kernels.cpu_phasors import BLOCK, TURN, empty, jit
+from cpikan.psi.kernels.cpu_phasors import BLOCK, LARGE, TURN, empty, jit
+from cpikan.psi.kernels.cpu_search import empty_waves, find_orders, remember_heights, search_buffers
 from cpikan.psi.kernels.model import LOW_SIGMA_RAD
 from cpikan.psi.model.flags import Flag
 
 _f = np.float32
-_ROUND = _f(12582912.0)  # 1.5 * 2**23: adding and subtracting it rounds a float32 to the nearest integer
 _INVALID, _SATURATED = int(Flag.INVALID), int(Flag.SATURATED)
 _LOW, _AMBIGUOUS = int(Flag.LOW_MODULATION), int(Flag.AMBIGUOUS)
-_LARGE = _f(1e30)
 _LOW_VARIANCE = _f((LOW_SIGMA_RAD / (2 * np.pi)) ** 2)  # cycles^2
-
-
-@jit
-def _single():  # type: ignore[no-untyped-def]
-    return np.empty(1, np.float32)
-
-
-@jit
-def _waves(wavelengths, n):  # type: ignore[no-untyped-def]
-    return Waves(np.empty((wavelengths, n), np.float32), np.empty((wavelengths, n), np.float32))
 
 
 @jit
@@ -42,17 +31,7 @@ def _wave_buffers(wavelengths, shown):  # type: ignore[no-untyped-def]
     return (
         Sums(empty(), empty(), empty(), empty(), empty()),
         Quality(empty(), modulation, empty(), empty(), np.ones(BLOCK, np.float32)),
-        _waves(wavelengths, BLOCK),
-    )
-
-
-@jit
-def _search_buffers(wavelengths):  # type: ignore[no-untyped-def]
-    """Make room for the search of a block, and for the phases and the search of a single pixel."""
-    return (
-        Found(empty(), empty(), empty(), empty(), empty(), empty()),
-        _waves(wavelengths, 1),
-        Found(_single(), _single(), _single(), _single(), _single(), _single()),
+        empty_waves(wavelengths),
     )
 
 
@@ -107,88 +86,8 @@ def _remove_bow(bow, plane, block, phase):  # type: ignore[no-untyped-def]
 
 
 @jit
-def start_search(waves, ratio, low, found, n):  # type: ignore[no-untyped-def]
-    """Fill the variance of the joint height (cycles^2 of the anchor) and the lowest order in range."""
-    anchor, weight, total, start = waves.phase_cycles[0], waves.weight, found.variance, found.start
-    for x in range(n):
-        total[x] = _f(0)
-    for i in range(weight.shape[0]):
-        row, square = weight[i], ratio[i] * ratio[i]
-        for x in range(n):
-            total[x] += row[x] * square
-    for x in range(n):
-        total[x] = _f(1) / total[x]
-        need = low - anchor[x]
-        near = (need + _ROUND) - _ROUND
-        start[x] = near + (_f(1) if near < need else _f(0))  # ceil, in vector arithmetic
-
-
-@jit
-def order_misfit(phase, weight, ratio, anchor, variance, x):  # type: ignore[no-untyped-def]
-    """Work out chi squared of one order of pixel x, its height free, and the correction of the height that makes it least."""
-    misfit, slope = _f(0), _f(0)
-    for i in range(len(ratio) - 1):
-        residual = phase[i + 1, x] - anchor * ratio[i + 1]
-        residual = residual - ((residual + _ROUND) - _ROUND)
-        weighted = weight[i + 1, x] * residual
-        misfit += weighted * residual
-        slope += weighted * ratio[i + 1]
-    correction = slope * variance
-    return misfit - slope * correction, correction
-
-
-@jit
-def search(waves, ratio, limits, found, n):  # type: ignore[no-untyped-def]
-    """Try the orders from ``found.start`` on; keep the best misfit, the runner-up, the order and the correction.
-
-    ``ratio`` is a tuple: its length, the number of wavelengths, is a constant of the compiled code. Orders at or above the
-    end of ``limits`` do not count, but the first always does. Two orders a sweep halve the memory traffic.
-    """
-    phase, weight = waves
-    total, start, best, second, order, shift = found
-    end = limits.end
-    for x in range(n):
-        best[x], shift[x] = order_misfit(phase, weight, ratio, phase[0, x] + start[x], total[x], x)
-        second[x] = _LARGE
-        order[x] = start[x]
-    for j in range(1, limits.orders, 2):
-        for x in range(n):
-            k0 = start[x] + _f(j)
-            k1 = k0 + _f(1)
-            anchor0, anchor1 = phase[0, x] + k0, phase[0, x] + k1
-            misfit0, shift0 = order_misfit(phase, weight, ratio, anchor0, total[x], x)
-            misfit1, shift1 = order_misfit(phase, weight, ratio, anchor1, total[x], x)
-            misfit0 = misfit0 if anchor0 < end else _LARGE
-            misfit1 = misfit1 if anchor1 < end else _LARGE  # the odd one at the end is beyond the limit
-            swap = misfit1 < misfit0
-            low, high = min(misfit0, misfit1), max(misfit0, misfit1)
-            old = best[x]
-            better = low < old
-            second[x] = min(min(second[x], high), max(low, old))
-            order[x] = (k1 if swap else k0) if better else order[x]
-            shift[x] = (shift1 if swap else shift0) if better else shift[x]
-            best[x] = min(low, old)
-
-
-@jit
-def _search_far(model, n, snr_min, quality, waves, found, lone_waves, lone):  # type: ignore[no-untyped-def]
-    """Search all orders of the rare pixel that fits nowhere near, one pixel at a time."""
-    snr, _, saturated, _, in_mask = quality
-    for x in range(n):
-        if found.best[x] > model.misfit_max and snr[x] >= snr_min and saturated[x] == _f(0) and in_mask[x] > _f(0):
-            for i in range(len(model.ratio)):
-                lone_waves.phase_cycles[i, 0] = waves.phase_cycles[i, x]
-                lone_waves.weight[i, 0] = waves.weight[i, x]
-            lone.start[0] = np.ceil(model.whole.low - waves.phase_cycles[0, x])
-            lone.variance[0] = found.variance[x]
-            search(lone_waves, model.ratio, model.whole, lone, np.intp(1))  # no literal: see `phase_rows`
-            found.best[x], found.second[x] = lone.best[0], lone.second[0]
-            found.order[x], found.shift[x] = lone.order[0], lone.shift[0]
-
-
-@jit
 def _is_measured(snr, snr_min):  # type: ignore[no-untyped-def]
-    return (snr >= snr_min) & (snr > _f(0)) & (snr < _LARGE)
+    return (snr >= snr_min) & (snr > _f(0)) & (snr < LARGE)
 
 
 @jit
@@ -244,7 +143,7 @@ def _form_sigma(weight, variance, quality, snr_min, model, sigma, modulation):  
         valid = _is_valid(snr[x], snr_min, saturated[x], in_mask[x])
         variance_of = _f(1) / weight[x] if finest else variance[x]
         sigma[x] = np.sqrt(variance_of) * half_wave if valid else _f(np.nan)
-        modulation[x] = modulation_sum[x] * share if modulation_sum[x] < _LARGE else _f(0)
+        modulation[x] = modulation_sum[x] * share if modulation_sum[x] < LARGE else _f(0)
 
 
 @jit
@@ -257,7 +156,7 @@ def _form_phases(waves, quality, snr_min, phase, sigma, modulation, flags):  # t
         valid = _is_valid(snr[x], snr_min, saturated[x], in_mask[x])
         phase[x] = cycles[x] * TURN if valid else _f(np.nan)
         sigma[x] = TURN / np.sqrt(weight[x]) if valid else _f(np.nan)
-        modulation[x] = modulation_sum[x] if modulation_sum[x] < _LARGE else _f(0)
+        modulation[x] = modulation_sum[x] if modulation_sum[x] < LARGE else _f(0)
         low = _f(1) if _is_loud(_f(1) / weight[x]) else low_modulation[x]
         flags[x] = _flags(valid, measured, saturated[x], low, False)
 
@@ -287,7 +186,8 @@ def height_rows(frames, span, mask, demodulator, model, field, out, kept):  # ty
     width, wavelengths = frames.shape[3], len(model.ratio)
     # unpacked once: each unpacking in the loops would count the users of the arrays anew
     sums, quality, waves = _wave_buffers(wavelengths, out.sigma_nm.shape[0] > 0)
-    found, lone_waves, lone = _search_buffers(wavelengths)
+    found, aside, last = search_buffers(wavelengths, width)
+    every = kept.order.shape[0] > 0  # what is kept has the runner-up of every pixel
     nodes, snr_min = node_buffers(field, frames.shape[1]), demodulator.snr_min
     for y in range(span.first, span.last):
         fill_row_weights(field, span.image_row + y, nodes.lines)
@@ -301,11 +201,9 @@ def height_rows(frames, span, mask, demodulator, model, field, out, kept):  # ty
                 demodulate(frames, plane.source, block, demodulator, field, nodes, sums, phase, weight, quality)
                 _remove_plane(plane, block, phase)
                 _remove_bow(plane.bow, plane, block, phase)
-            start_search(waves, model.ratio, model.near.low, found, block.n)
-            search(waves, model.ratio, model.near, found, block.n)
-            if model.whole.orders > model.near.orders:
-                _search_far(model, block.n, snr_min, quality, waves, found, lone_waves, lone)
-            if kept.order.shape[0] > 0:
+            find_orders(waves, model, quality, snr_min, every, last[part], found, aside, block.n)
+            remember_heights(waves, found, last[part])
+            if every:
                 _keep(waves, found, block, kept)
             _form_heights(waves, found, quality, snr_min, model, out.height_nm[y, part], out.flags[y, part])
             if out.sigma_nm.shape[0] > 0:

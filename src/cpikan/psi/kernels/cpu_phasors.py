@@ -18,6 +18,7 @@ from cpikan.psi.kernels.model import LONGEST_SEGMENT, LOW_SIGMA_RAD, PARITY_BEND
 BLOCK = LONGEST_SEGMENT  # long runs for the prefetcher, and all buffers of a block in the second-level cache
 _f = np.float32
 TURN = _f(2 * np.pi)
+LARGE = _f(1e30)
 _LOW_VARIANCE = _f((LOW_SIGMA_RAD / (2 * np.pi)) ** 2)  # cycles^2
 _PARITY_MAX, _PARITY_BEND, _PARITY_ROUNDING = _f(PARITY_MAX), _f(PARITY_BEND), _f(PARITY_ROUNDING)
 _ROUND_NOISE = _f(1e-6)  # relative: noise of u and v this equal is a circle

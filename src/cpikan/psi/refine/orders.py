@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cpikan.psi.kernels.arguments import Search
-from cpikan.psi.kernels.cpu_blocks import order_misfit
 from cpikan.psi.kernels.cpu_phasors import inlined, jit
+from cpikan.psi.kernels.cpu_search import order_misfit
 from cpikan.psi.kernels.model import DemodulatedRows, HeightRows
 from cpikan.psi.model.flags import Flag
 from cpikan.psi.refine.patch_evidence import RADIUS as PATCH

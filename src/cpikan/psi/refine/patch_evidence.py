@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpikan.psi.kernels.cpu_blocks import order_misfit
 from cpikan.psi.kernels.cpu_phasors import jit
+from cpikan.psi.kernels.cpu_search import order_misfit
 
 RADIUS = 3  # pixels, of the patch
 _f = np.float32

@@ -25,6 +25,9 @@ def submit(asked: Submission, service: Served) -> JobAnswer:
     """Accept a stack into the queue."""
     try:
         service.access.stack(asked.source)
+    except InputError as failure:
+        raise HTTPException(403, str(failure)) from failure
+    try:
         return service.told(service.jobs.submit(asked.source, asked.model_dump(exclude={"source"}, exclude_none=True)))
     except InputError as failure:
         raise HTTPException(400, str(failure)) from failure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
@@ -18,6 +19,13 @@ from cpikan.viewer.showing import TOKEN_HEADER, Reply, Showing
 _MOST_JOBS = 100
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
+
+def _answers(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the answers of the viewer: of any kind, refusals in plain words."""
+    words = {"content": {"text/plain": {"schema": {"type": "string"}}}}
+    return {200: {"content": {"*/*": {}}}, **{code: told | words for code, told in problems(*codes).items()}}
+
+
 router = APIRouter(tags=["pages"])
 
 
@@ -29,7 +37,7 @@ def jobs_page(service: Served) -> HTMLResponse:
     return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"})
 
 
-@router.get("/view/{path:path}", response_class=Response, responses=problems(401, 403, 404, 410))
+@router.get("/view/{path:path}", response_class=Response, responses=_answers(400, 401, 403, 404, 410))
 def view(path: str, request: Request, service: Served) -> Response:
     """Show a map (``MAP.zarr/``), or two to compare (``MAP.zarr,OTHER.zarr/``), and what their page asks for."""
     if split(path) is None and split(f"{path}/") is not None:  # what the page asks for lies below it
@@ -38,7 +46,7 @@ def view(path: str, request: Request, service: Served) -> Response:
     return _sent(page.get(rest, request.url.query))
 
 
-@router.post("/view/{path:path}", response_class=Response, responses=problems(400, 401, 403, 404, 413))
+@router.post("/view/{path:path}", response_class=Response, responses=_answers(400, 401, 403, 404, 410, 413))
 async def ask(path: str, request: Request, service: Served) -> Response:
     """Keep notes and masks, filter heights or make a report: for the page itself, which is told a token."""
     body = await request.body()

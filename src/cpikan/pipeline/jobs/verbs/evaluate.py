@@ -11,7 +11,7 @@ from cpikan.pipeline.jobs.job import AreaOptions, Job, Verb
 from cpikan.streaming.events import Events
 
 if TYPE_CHECKING:
-    from cpikan.surface.aperture import Aperture
+    from cpikan.surface.apertures.aperture import Aperture
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class EvaluateOptions:
 
     def __post_init__(self) -> None:
         from cpikan.surface.filters.kinds import FILTERS
-        from cpikan.surface.form import check_form_terms  # compiled: help must not wait for it
+        from cpikan.surface.forms.form import check_form_terms  # compiled: help must not wait for it
 
         check_form_terms(self.remove or "")
         check_name("filter", self.filter, FILTERS)

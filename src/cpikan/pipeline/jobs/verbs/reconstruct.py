@@ -16,7 +16,7 @@ from cpikan.report.place import check_page
 from cpikan.storage.writers.layout import document_path, output_paths
 from cpikan.streaming.events import SILENT, Events
 from cpikan.streaming.ranks import Ranks, ranks_here, ranks_on_this_host
-from cpikan.surface.aperture import Aperture
+from cpikan.surface.apertures.aperture import Aperture
 from cpikan.units import parse_length_nm
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import numpy as np
 from cpikan.errors import InputError
 from cpikan.pipeline.reconstruction.stage import Arrays, Context, FormedMap, Stage, levelled_slopes
 from cpikan.storage.writers.layout import SLOPES
-from cpikan.surface.aperture import Circle, ExtentScan, pupil_of
-from cpikan.surface.form import form_modes
-from cpikan.surface.grouped_form import GroupedForm, GroupedFormFit, no_form
-from cpikan.surface.measure import MeasureSettings, measure
+from cpikan.surface.apertures.aperture import Circle, ExtentScan, pupil_of
+from cpikan.surface.forms.form import form_modes
+from cpikan.surface.forms.grouped_form import GroupedForm, GroupedFormFit, no_form
+from cpikan.surface.sums.measure import MeasureSettings, measure
 from cpikan.units import pixel_aspect
 
 

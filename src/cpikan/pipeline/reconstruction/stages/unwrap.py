@@ -78,7 +78,7 @@ class Ripple(Stage):
 
     def run(self, arrays: Arrays, context: Context) -> dict[str, Any]:
         """Measure the ripple on pixels spread over the map; empty where they are too few."""
-        from cpikan.surface.ripple import fringe_ripple
+        from cpikan.surface.spectra.ripple import fringe_ripple
 
         step = max(1, round((context.shape[0] * context.shape[1] / _RIPPLE_PIXELS) ** 0.5))
         part = (slice(None, None, step), slice(None, None, step))

@@ -10,7 +10,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from scipy.spatial import cKDTree
 
-from cpikan.surface.ripple import ripple_of_points
+from cpikan.surface.spectra.ripple import ripple_of_points
 
 _NEIGHBOURS = 7  # the pixel itself among them; with fewer, pixels in rows farther apart than along them fall apart
 _TAILS = (0.002, 0.998)  # single pixels do not count

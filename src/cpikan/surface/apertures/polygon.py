@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cpikan.errors import InputError
-from cpikan.surface.aperture import Aperture
+from cpikan.surface.apertures.aperture import Aperture
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from cpikan.errors import InputError, check_name, unknown_name
 from cpikan.masked import without_mask
-from cpikan.surface.aperture import Circle, circle_around
-from cpikan.surface.chords import Chords, chord_moments, chord_values, degree, node_weights
-from cpikan.surface.zernike import MAX_ORDER, NUMBERINGS, Mode, ZernikeBasis, ansi_index, modes_up_to
+from cpikan.surface.apertures.aperture import Circle, circle_around
+from cpikan.surface.forms.chords import Chords, chord_moments, chord_values, degree, node_weights
+from cpikan.surface.forms.zernike import MAX_ORDER, NUMBERINGS, Mode, ZernikeBasis, ansi_index, modes_up_to
 
 FloatArray = NDArray[np.float64]
 

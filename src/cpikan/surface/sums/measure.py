@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from cpikan.errors import InputError, check_type
 from cpikan.masked import without_mask
-from cpikan.surface.aperture import Circle, circle_around
-from cpikan.surface.form import Form, ModeSums, check_form_terms, fitted_modes, form_modes, surface_rows
-from cpikan.surface.registry import Sums, SurfaceParameters
-from cpikan.surface.tallies import PVR_MODES, AreaTally, FitTally, HeightTally, SlopeTally
-from cpikan.surface.tally_kernels import combine
-from cpikan.surface.zernike import Mode, ZernikeBasis, ansi_index
+from cpikan.surface.apertures.aperture import Circle, circle_around
+from cpikan.surface.forms.form import Form, ModeSums, check_form_terms, fitted_modes, form_modes, surface_rows
+from cpikan.surface.forms.zernike import Mode, ZernikeBasis, ansi_index
+from cpikan.surface.sums.registry import Sums, SurfaceParameters
+from cpikan.surface.sums.tallies import PVR_MODES, AreaTally, FitTally, HeightTally, SlopeTally
+from cpikan.surface.sums.tally_kernels import combine
 from cpikan.units import PixelUm, pixel_aspect, pixel_pair
 
 FloatArray = NDArray[np.float64]

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
-from cpikan.surface.aperture import Circle, ExtentScan
-from cpikan.surface.grouped_form import GroupedForm, GroupedFormFit
-from cpikan.surface.zernike import Mode, ZernikeBasis
+from cpikan.surface.apertures.aperture import Circle, ExtentScan
+from cpikan.surface.forms.grouped_form import GroupedForm, GroupedFormFit
+from cpikan.surface.forms.zernike import Mode, ZernikeBasis
 
 _SAMPLE = 2_000_000  # pixels behind the medians
 _FORM_SAMPLE = 200_000  # pixels behind the robust start of the form

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from cpikan.errors import InputError
-from cpikan.surface.aperture import Circle
-from cpikan.surface.form import Form, fit_form
-from cpikan.surface.zernike import ZernikeBasis, fringe_mode
+from cpikan.surface.apertures.aperture import Circle
+from cpikan.surface.forms.form import Form, fit_form
+from cpikan.surface.forms.zernike import ZernikeBasis, fringe_mode
 from cpikan.units import PixelUm, pixel_pair
 
 FloatArray = NDArray[np.float64]

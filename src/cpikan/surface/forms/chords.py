@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpikan.compiled import compiled
-from cpikan.surface.aperture import EDGE, Circle
-from cpikan.surface.zernike import ZernikeBasis
+from cpikan.surface.apertures.aperture import EDGE, Circle
+from cpikan.surface.forms.zernike import ZernikeBasis
 
 FloatArray = NDArray[np.float64]
 

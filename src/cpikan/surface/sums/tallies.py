@@ -11,8 +11,8 @@ from jaxtyping import Float, Float64
 from numpy.typing import NDArray
 
 from cpikan.metrics import NORMAL_95
-from cpikan.surface.tally_kernels import area_sums, difference_sums, height_sums
-from cpikan.surface.zernike import modes_up_to
+from cpikan.surface.forms.zernike import modes_up_to
+from cpikan.surface.sums.tally_kernels import area_sums, difference_sums, height_sums
 from cpikan.units import PixelUm, pixel_pair
 
 FloatArray = NDArray[np.float64]

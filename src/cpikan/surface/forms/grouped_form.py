@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 from numpy.typing import NDArray
 
-from cpikan.surface.aperture import Circle
-from cpikan.surface.chords import Chords, group_sums
-from cpikan.surface.form import ModeSums, fitted_modes, surface_rows
-from cpikan.surface.zernike import Mode, ZernikeBasis, noll_index
+from cpikan.surface.apertures.aperture import Circle
+from cpikan.surface.forms.chords import Chords, group_sums
+from cpikan.surface.forms.form import ModeSums, fitted_modes, surface_rows
+from cpikan.surface.forms.zernike import Mode, ZernikeBasis, noll_index
 
 FloatArray = NDArray[np.float64]
 

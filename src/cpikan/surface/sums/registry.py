@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cpikan.surface.tallies import AreaTally, FitTally, HeightTally, SlopeTally
+from cpikan.surface.sums.tallies import AreaTally, FitTally, HeightTally, SlopeTally
 from cpikan.units import PixelUm, pixel_pair
 
 Need = Literal["heights", "slopes", "fit", "area", "pixel_um"]

@@ -8,7 +8,7 @@ from numpy.polynomial.chebyshev import chebvander
 from cpikan.fields.grid_evaluator import Piece, Place
 from cpikan.fields.grid_slopes import TensorSlopes
 from cpikan.partition.windows import Profile
-from cpikan.surface.grouped_form import GroupedForm
+from cpikan.surface.forms.grouped_form import GroupedForm
 
 
 class FormSlopes:

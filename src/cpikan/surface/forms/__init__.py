@@ -1,0 +1,1 @@
+"""Forms of surfaces: polynomials fitted to maps, and what they say."""

@@ -1,0 +1,1 @@
+"""Surface numbers that are sums, over bands of rows."""
