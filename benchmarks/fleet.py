@@ -8,6 +8,7 @@ Cases, each in a process of its own, kernels compiled before:
   kills     40 stacks by two workers, one of which is killed at ten random moments; the batch killed whole, and resumed
   links     40 stacks by two workers whose link to the scheduler is cut for 5 s, for 90 s: silence between two network
             namespaces, or without the right to make them resets by a proxy
+  cold      4 stacks of 1 MPix with no kernel compiled before, by one worker and by two: processor time that compiling takes
   soak      200 stacks in one process: anonymous memory and open files after the 20th and the last
   watch     a stack of 65 MPix every 2 s for --seconds, then one every second for a quarter of that: seconds from arrival
   service   50 clients, 500 submissions of which a tenth is broken: answers that nobody asked for, 99th percentile of status
@@ -22,6 +23,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -274,6 +276,26 @@ def links(work: Path, given: argparse.Namespace) -> Iterator[Line]:
         yield line("links", f"workers started after {after} ({way})", log.read_text().count("has joined"), "")
 
 
+def cold(work: Path, given: argparse.Namespace) -> Iterator[Line]:
+    place = copies(work, simulated(work, "tiny", "1024x1024"), 4)
+    (work / "few.txt").write_text("".join(f"{place}/w{number:03d}\n" for number in range(4)))
+    took = {}
+    for count in (1, 2):
+        kernels = work / f"kernels{count}"
+        shutil.rmtree(kernels, ignore_errors=True)
+        kernels.mkdir()
+        for state in ("cold", "warm"):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            asked = batch(work, work / "few.txt", "few", "--workers", count, "--overwrite")
+            ended(cpikan(*asked, env={**os.environ, "NUMBA_CACHE_DIR": str(kernels)}))
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            took[count, state] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        shutil.rmtree(kernels)
+    one, two = (took[count, "cold"] - took[count, "warm"] for count in (1, 2))
+    yield line("cold", "compiling, one worker, processor time", one, "s")
+    yield line("cold", "compiling, two workers against one, processor time", two / one, "x", "<= 1.2")
+
+
 def soak(work: Path, given: argparse.Namespace) -> Iterator[Line]:
     place = copies(work, simulated(work, "tiny", "1024x1024"), 200)
     script = (
@@ -460,6 +482,7 @@ CASES: dict[str, Callable[[Path, argparse.Namespace], Iterator[Line]]] = {
     "workers": workers,
     "kills": kills,
     "links": links,
+    "cold": cold,
     "soak": soak,
     "service": service,
     "watch": watch,

@@ -24,6 +24,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 FLOORS = {  # docs: the house; a module imports from its own floor or below
     **dict.fromkeys(
         [
+            "turn",
             "compiled",
             "errors",
             "masked",

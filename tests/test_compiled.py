@@ -6,13 +6,18 @@ import os
 import runpy
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numba
 import pytest
+from numba.core.caching import FunctionCache
 
-from cpikan.compiled import _CacheImpl, _Entries, _PrivateLocator, kernel_sources
+from cpikan.compiled import _CacheImpl, _Entries, _PrivateLocator, _SourcesCache, kernel_sources
 from cpikan.psi.kernels import cpu_blocks, cpu_phasors
 from cpikan.psi.model import flags
+from cpikan.turn import Turn
 from forked import exit_code_of_fork
 
 OUTER = """
@@ -204,3 +209,38 @@ def test_an_entry_of_other_sources_is_deleted_and_none_is_given_for_another_sign
     assert new.load(("float64",)) is None
     new.flush()
     assert list(tmp_path.iterdir()) == []
+
+
+def _anything(x):
+    return x
+
+
+def test_of_two_that_need_a_kernel_one_compiles_it_and_the_other_waits_for_it(tmp_path, monkeypatch):
+    """Two caches of one function, as two processes have them, over a store that both see."""
+    store = {}
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(numba.core.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(FunctionCache, "load_overload", lambda self, sig, context: store.get(sig))
+    monkeypatch.setattr(FunctionCache, "save_overload", lambda self, sig, data: store.update({sig: data}))
+    one, other = (_SourcesCache(_anything, frozenset(), frozenset()) for _ in range(2))
+    assert one.load_overload("sig", None) is None
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(other.load_overload, "sig", None)
+        time.sleep(0.3)
+        assert not waits.done()
+        one.save_overload("sig", "code")
+        assert waits.result(30) == "code"
+    free = Turn(one._turn._path, 0.0)
+    assert free.begin()  # both gave it back
+    free.end()
+
+
+def test_a_turn_that_is_not_given_back_is_not_waited_for_beyond_patience(tmp_path):
+    held, late = Turn(tmp_path / "lock", 30.0), Turn(tmp_path / "lock", 0.1)
+    assert held.begin()
+    assert not held.begin()
+    assert not late.begin()
+    held.end()
+    assert late.begin()
+    late.end()
+    assert not Turn(tmp_path / "nowhere" / "lock", 30.0).begin()

@@ -4,7 +4,8 @@ Numba's own cache goes by the date of the one file a function stands in; the cod
 other files can change unseen, and so can a file that keeps its date. Here the key is the contents of all those files.
 
 Where neither the package's folder nor the user's own can be written to, the cache is in a private folder among temporary files,
-or there is none; a cache that cannot be read or written is as good as none.
+or there is none; a cache that cannot be read or written is as good as none. Of several processes that need the same kernel one
+compiles it, and the others wait for it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ from numba.core.caching import (
     UserWideCacheLocator,
 )
 
+from cpikan.turn import Turn
+
 Function = Callable[..., Any]
+_PATIENCE_S = 600.0  # the slowest kernel takes some ten seconds, minutes on a machine that is starved of time
 _to_tell: ContextVar[Callable[[], None] | None] = ContextVar("to_tell", default=None)
 
 
@@ -131,20 +135,32 @@ class _SourcesCache(FunctionCache):
         for source in sorted(sources):
             stamp.update(_digest(source))
         self._cache_file = _Entries(self._cache_path, self._impl.filename_base, stamp.hexdigest())
+        self._turn = Turn(Path(self._cache_path, f"{self._impl.filename_base}.lock"), _PATIENCE_S)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Load what was compiled before; what is damaged counts as not there."""
-        found = None
-        with suppress(Exception):  # a pickle cut short or changed raises anything
-            found = super().load_overload(sig, target_context)
+        """Load what was compiled before, or is compiled by another process just now; what is damaged counts as not there."""
+        found = self._loaded(sig, target_context)
+        if found is None:
+            with suppress(OSError):
+                self._impl.locator.ensure_cache_path()
+            if self._turn.begin():
+                found = self._loaded(sig, target_context)
+                if found is not None:
+                    self._turn.end()
         if found is None:
             _tell_once()
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep what was compiled, where there is room and the right to."""
+        """Keep what was compiled, where there is room and the right to; whoever waits for it may load it."""
         with suppress(OSError):
             super().save_overload(sig, data)
+        self._turn.end()
+
+    def _loaded(self, sig: Any, target_context: Any) -> Any:
+        with suppress(Exception):  # a pickle cut short or changed raises anything
+            return super().load_overload(sig, target_context)
+        return None
 
 
 class _Entries(IndexDataCacheFile):
