@@ -1,6 +1,7 @@
 """Tables of docs/how-to/choose.md from what the solver's benchmarks found: ``python benchmarks/pde_docs.py [--check]``.
 
-They are results/pde.csv, pde_success.csv, pde_peers.csv, pde_published.csv and affine_scaling.csv. Tables go between ``<!-- pde:NAME:begin -->`` and ``<!-- pde:NAME:end -->``; one that is not measured keeps what stands there.
+They are results/pde.csv, pde_success.csv, pde_peers.csv, pde_published.csv and affine_scaling.csv. Tables go between
+``<!-- pde:NAME:begin -->`` and ``<!-- pde:NAME:end -->``; one that is not measured keeps what stands there.
 ``--picture`` draws docs/images/solution.png anew.
 """
 
@@ -94,6 +95,7 @@ def default_table() -> str:
         plain.sort(key=lambda run: float(run["relative_l2"]))
         counted = [run["success"] == "True" for run in seeds.get((name,), [])]
         counted = counted or [run["within_10x"] == "True" for run in runs if run["target"]]
+        share = f"{sum(counted)} of {len(counted)}" if counted else ""
         target = f"{power(runs[0]['target'])} in {seconds(runs[0]['target_seconds'])} s" if runs[0]["target"] else ""
         steps = [middle(run[column] for run in runs) for column in TIMES]
         lines.append(
@@ -195,7 +197,8 @@ def filled(text: str) -> str:
         if not read(source):
             continue
         marks = re.compile(rf"(<!-- pde:{name}:begin -->\n).*?(<!-- pde:{name}:end -->)", re.DOTALL)
-        text = marks.sub(lambda match, made=make(): match[1] + made + match[2], text)  # type: ignore[misc]
+        made = make()
+        text = marks.sub(lambda match, made=made: match[1] + made + match[2], text)  # type: ignore[misc]
     return text
 
 
