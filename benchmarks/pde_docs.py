@@ -101,10 +101,7 @@ def default_table() -> str:
         lines.append(
             [
                 *(f"`{name}`", target, power(middle(run["relative_l2"] for run in runs) or float("nan"))),
-                *(
-                    seconds(middle(run["seconds"] for run in runs) or 0.0),
-                    f"{sum(counted)} of {len(counted)}" if counted else "",
-                ),
+                *(seconds(middle(run["seconds"] for run in runs) or 0.0), share),
                 *("" if step is None else seconds(step) for step in steps),
                 *(runs[0]["interior_points"], power(plain[0]["relative_l2"]) if plain else ""),
             ]
