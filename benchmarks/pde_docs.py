@@ -1,6 +1,7 @@
-"""Tables of docs/how-to/choose.md from results/pde.csv and results/pde_peers.csv: ``python benchmarks/pde_docs.py [--check]``.
+"""Tables of docs/how-to/choose.md from what the solver's benchmarks found: ``python benchmarks/pde_docs.py [--check]``.
 
-Tables go between ``<!-- pde:NAME:begin -->`` and ``<!-- pde:NAME:end -->``; one that is not measured keeps what stands there.
+They are results/pde.csv, pde_success.csv, pde_peers.csv, pde_published.csv and affine_scaling.csv. Tables go between
+``<!-- pde:NAME:begin -->`` and ``<!-- pde:NAME:end -->``; one that is not measured keeps what stands there.
 ``--picture`` draws docs/images/solution.png anew.
 """
 
@@ -21,6 +22,7 @@ PICTURE = ROOT / "docs" / "images" / "solution.png"
 TIMES = ("s_1e-2", "s_1e-4", "s_1e-6", "s_1e-8", "s_1e-10")
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 Row = dict[str, str]
+Key = tuple[str, ...]
 
 
 def read(name: str) -> list[Row]:
@@ -61,16 +63,28 @@ def table(heads: list[str], lines: list[list[str]]) -> str:
     return "\n".join(out + [f"| {' | '.join(line)} |" for line in lines]) + "\n"
 
 
-def grouped(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Seeds of one problem and method together."""
-    out: dict[tuple[str, str], list[Row]] = {}
+def grouped(rows: list[Row], *columns: str) -> dict[Key, list[Row]]:
+    """Seeds of one case together: of one problem and method, or of what is equal in other columns."""
+    out: dict[Key, list[Row]] = {}
     for row in rows:
-        out.setdefault((row["problem"], row["method"]), []).append(row)
+        out.setdefault(tuple(row[column] for column in columns or ("problem", "method")), []).append(row)
     return out
 
 
-def default_table(rows: list[Row], peers: list[Row]) -> str:
-    """Every problem by the default recipe."""
+def crossed(rows: list[Row], down: str, across: str, error: str) -> tuple[list[str], dict[str, list[str]]]:
+    """Heads of a table and its lines: medians of errors over seeds, a dash where there is no figure."""
+    groups = grouped(rows, down, across)
+    heads = list(dict.fromkeys(head for _, head in groups))
+    lines: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for name, _ in groups):
+        cells = [[row[error] for row in groups.get((name, head), []) if row[error]] for head in heads]
+        lines[name] = [power(middle(found) or float("nan")) if found else "–" for found in cells]
+    return heads, lines
+
+
+def default_table() -> str:
+    """Every problem by the default recipe; how many seeds succeed is counted by runs of their own where there are any."""
+    rows, seeds = read("pde.csv"), grouped(read("pde_success.csv"), "problem")
     groups, lines = grouped(rows), []
     for (name, method), runs in groups.items():
         if method != "default":
@@ -79,13 +93,15 @@ def default_table(rows: list[Row], peers: list[Row]) -> str:
             run for (other, label), found in groups.items() if other == name and "colloc" in label for run in found
         ]
         plain.sort(key=lambda run: float(run["relative_l2"]))
-        share = sum(run["within_10x"] == "True" for run in runs) / len(runs)
+        counted = [run["success"] == "True" for run in seeds.get((name,), [])]
+        counted = counted or [run["within_10x"] == "True" for run in runs if run["target"]]
+        share = f"{sum(counted)} of {len(counted)}" if counted else ""
         target = f"{power(runs[0]['target'])} in {seconds(runs[0]['target_seconds'])} s" if runs[0]["target"] else ""
         steps = [middle(run[column] for run in runs) for column in TIMES]
         lines.append(
             [
                 *(f"`{name}`", target, power(middle(run["relative_l2"] for run in runs) or float("nan"))),
-                *(seconds(middle(run["seconds"] for run in runs) or 0.0), f"{share:.0%}" if target else ""),
+                *(seconds(middle(run["seconds"] for run in runs) or 0.0), share),
                 *("" if step is None else seconds(step) for step in steps),
                 *(runs[0]["interior_points"], power(plain[0]["relative_l2"]) if plain else ""),
             ]
@@ -95,9 +111,9 @@ def default_table(rows: list[Row], peers: list[Row]) -> str:
     return table([*heads, *powers, "interior points at once", "collocation"], lines)
 
 
-def inverse_table(rows: list[Row], peers: list[Row]) -> str:
+def inverse_table() -> str:
     """Coefficients that were found."""
-    groups = grouped([row for row in rows if row["coefficient"] and row["method"] == "default"])
+    groups = grouped([row for row in read("pde.csv") if row["coefficient"] and row["method"] == "default"])
     lines = []
     for (name, _), runs in groups.items():
         true = float(runs[0]["coefficient_true"])
@@ -108,9 +124,9 @@ def inverse_table(rows: list[Row], peers: list[Row]) -> str:
     return table(["problem", "coefficient", "relative error", "worst seed", "s"], lines)
 
 
-def nonlinear_table(rows: list[Row], peers: list[Row]) -> str:
+def nonlinear_table() -> str:
     """Recipes that never solve for the output layer."""
-    groups = grouped(rows)
+    groups = grouped(read("pde.csv"))
     names = list(dict.fromkeys(name for name, _ in groups if name.startswith("helmholtz") and "inverse" not in name))
     names = [name for name in names if (name, "paper") in groups]
     recipes = list(dict.fromkeys(method for name, method in groups if name in names and "nodes" not in method))
@@ -122,9 +138,9 @@ def nonlinear_table(rows: list[Row], peers: list[Row]) -> str:
     return table(["recipe", *(f"`{name}`" for name in names)], lines)
 
 
-def scaling_table(rows: list[Row], peers: list[Row]) -> str:
+def scaling_table() -> str:
     """Diffusion with and without the scaling of its domain."""
-    groups = grouped(rows)
+    groups = grouped(read("pde.csv"))
     names = ["diffusion", "diffusion-600"]
     methods = list(dict.fromkeys(method for name, method in groups if name in names))
     lines = []
@@ -137,38 +153,48 @@ def scaling_table(rows: list[Row], peers: list[Row]) -> str:
     return table(["method", *(f"`{name}`" for name in names)], lines)
 
 
-def peers_table(rows: list[Row], peers: list[Row]) -> str:
-    """Other packages, same seconds: medians over seeds; a dash where there is no figure."""
-    groups = grouped(peers)
-    methods = list(dict.fromkeys(method for _, method in groups))
-    names = list(dict.fromkeys(name for name, _ in groups))
-    lines = []
-    for name in names:
-        cells = [[run["error"] for run in groups.get((name, method), []) if run["error"]] for method in methods]
-        lines.append([f"`{name}`", *(power(middle(found) or float("nan")) if found else "–" for found in cells)])
-    return table(["problem", *methods], lines)
+def widths_table() -> str:
+    """Networks behind the affine map and without it, trained on wider and wider boxes."""
+    rows = [row | {"trained": f"{row['method']}, {row['network']}"} for row in read("affine_scaling.csv")]
+    heads, lines = crossed(rows, "trained", "width", "relative_l2")
+    order = sorted(lines, key=lambda name: name.split(", ")[0])  # stable: networks stay in their order
+    return table(["trained by, network", *(f"{head} wide" for head in heads)], [[name, *lines[name]] for name in order])
+
+
+def published_table() -> str:
+    """The published network on its problems, by its own settings, and recipes of this package."""
+    heads, lines = crossed(read("pde_published.csv"), "problem", "recipe", "relative_l2")
+    return table(["problem", *heads], [[f"`{name}`", *cells] for name, cells in lines.items()])
+
+
+def peers_table() -> str:
+    """Other packages, same seconds."""
+    heads, lines = crossed(read("pde_peers.csv"), "problem", "method", "error")
+    return table(["problem", *heads], [[f"`{name}`", *cells] for name, cells in lines.items()])
 
 
 def _power(value: float | None) -> str:
     return "" if value is None else power(value)
 
 
-TABLES: dict[str, Callable[[list[Row], list[Row]], str]] = {
-    "default": default_table,
-    "inverse": inverse_table,
-    "nonlinear": nonlinear_table,
-    "scaling": scaling_table,
-    "peers": peers_table,
+TABLES: dict[str, tuple[str, Callable[[], str]]] = {
+    "default": ("pde.csv", default_table),
+    "inverse": ("pde.csv", inverse_table),
+    "nonlinear": ("pde.csv", nonlinear_table),
+    "scaling": ("pde.csv", scaling_table),
+    "widths": ("affine_scaling.csv", widths_table),
+    "published": ("pde_published.csv", published_table),
+    "peers": ("pde_peers.csv", peers_table),
 }
 
 
-def filled(text: str, rows: list[Row], peers: list[Row]) -> str:
+def filled(text: str) -> str:
     """The document with its tables brought up to date."""
-    for name, make in TABLES.items():
-        if not (peers if name == "peers" else rows):
+    for name, (source, make) in TABLES.items():
+        if not read(source):
             continue
         marks = re.compile(rf"(<!-- pde:{name}:begin -->\n).*?(<!-- pde:{name}:end -->)", re.DOTALL)
-        made = make(rows, peers)
+        made = make()
         text = marks.sub(lambda match, made=made: match[1] + made + match[2], text)  # type: ignore[misc]
     return text
 
@@ -188,7 +214,7 @@ def main() -> int:
     if given.picture:
         picture()
     old = DOCUMENT.read_text(encoding="utf-8")
-    new = filled(old, read("pde.csv"), read("pde_peers.csv"))
+    new = filled(old)
     if new != old and not given.check:
         DOCUMENT.write_text(new, encoding="utf-8")
     print(

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pages import colour_at, loaded, needs_browser, point_at, read_under, until
 from viewed_map import DEPTH, SCRATCH_ROW, write_map
 
 import cpikan
 from cpikan.viewer.exhibit import Exhibit
 from cpikan.viewer.export import export_page
 from cpikan.viewer.server import ViewServer
+from pages import colour_at, loaded, needs_browser, point_at, read_under, until
 
 SOURCE = Path(__file__).parents[2] / "viewer"
 

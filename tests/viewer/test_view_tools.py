@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pages import colour_at, loaded, needs_browser, open_page, point_at, read_under, until
 from running_output import running
 from viewed_map import DEPTH, SCRATCH_ROW, heights_of, write_map
 
@@ -21,6 +20,7 @@ from cpikan.surface.filters.gaussian import gaussian_filter
 from cpikan.viewer.exhibit import Exhibit
 from cpikan.viewer.remarks import read_remarks
 from cpikan.viewer.server import ViewServer
+from pages import colour_at, loaded, needs_browser, open_page, point_at, read_under, until
 
 SHAPE = (800, 1000)
 

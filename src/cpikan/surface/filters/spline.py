@@ -22,11 +22,11 @@ FloatArray = NDArray[np.float64]
 
 _ENOUGH, _MOST_STEPS = 1e-10, 500
 _SHORTEST_PX = 2.0
-_PIXEL_BYTES = 100
+_PIXEL_BYTES = 112
 
 
 class SplineSurface:
-    """The large-scale part of a map by the spline filter; the whole map is held, about 100 bytes a pixel.
+    """The large-scale part of a map by the spline filter; the whole map is held, about 112 bytes a pixel.
 
     Conjugate gradients, preconditioned by the filter of a map without holes whose ends are mirrored, which a cosine
     transform solves. Raises InputError for a nesting index below two pixels, for a map that is larger than the memory that
