@@ -9,7 +9,8 @@ import textwrap
 CHECKED = """
     from jaxtyping import TypeCheckError, install_import_hook
 
-    plain = ("aperture", "form", "grouped_form", "measure", "registry", "ripple", "tallies", "zernike")  # without kernels
+    forms = ("forms.form", "forms.grouped_form", "forms.zernike")  # of modules without kernels
+    plain = (*forms, "apertures.aperture", "sums.measure", "sums.registry", "sums.tallies", "spectra.ripple")
     with install_import_hook([f"cpikan.surface.{name}" for name in plain], "beartype.beartype"):
         import numpy as np
         from cpikan.surface.apertures.aperture import Circle, Mask, Rectangle
