@@ -23,6 +23,7 @@ from small_stacks import FIVE_DEG, STEPS_DEG, WAVES_NM, folder_of
 # where a failure would stop a landing the examples are the same every time; elsewhere they wander
 settings.register_profile("steady", derandomize=True, deadline=None, max_examples=60)
 settings.register_profile("default", deadline=None)  # no test fails because the machine is busy
+settings.register_profile("long", deadline=None, max_examples=400)  # benchmarks/reliability.py
 settings.load_profile(os.environ.get("EXAMPLES", "steady" if os.environ.get("CI") else "default"))
 
 # 1 DN of read noise and uneven light, as a bench has them; 20 DN of fringes remain everywhere

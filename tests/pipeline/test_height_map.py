@@ -9,7 +9,7 @@ import pytest
 import zarr
 
 from cpikan.errors import InputError
-from cpikan.pipeline.maps.height_map import open_height_map
+from cpikan.pipeline.maps.height_map import HeightMap, open_height_map
 from cpikan.pipeline.maps.pyramid import build_pyramid
 from cpikan.psi.model.flags import Flag
 from cpikan.storage.atomic import write_json
@@ -89,3 +89,11 @@ def test_flags_are_the_documented_bits_of_a_byte() -> None:
     assert [flag.value for flag in Flag] == [1, 2, 4, 8, 16, 32]
     assert np.uint8(Flag.INVALID | Flag.INPAINTED) == 33
     assert Flag(9) == Flag.INVALID | Flag.AMBIGUOUS
+
+
+@pytest.mark.parametrize("said", [[None], ["a"], 633.0])
+def test_a_document_without_numbers_is_told_in_one_line(said: object) -> None:
+    document = {"acquisition": {"wavelengths_nm": said}}
+    found = HeightMap(Path("m.npy"), {"height_nm": np.zeros((2, 2), np.float32)}, document)
+    with pytest.raises(InputError, match="no numbers in wavelengths_nm"):
+        _ = found.wavelengths_nm

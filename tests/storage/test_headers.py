@@ -190,6 +190,12 @@ def test_whatever_a_decoder_raises_becomes_one_line_that_names_the_file(error: E
     assert caught.value.__cause__ is error
 
 
+def test_words_of_a_damaged_file_do_not_act_on_the_terminal() -> None:
+    with pytest.raises(InputError) as caught, decoding("file.x"):
+        raise TypeError("unexpected keyword 'chunk_\x7fhape'\x1b[2J")
+    assert str(caught.value).isprintable()
+
+
 def test_decoding_keeps_input_errors_and_interrupts() -> None:
     with pytest.raises(InputError, match=r"^as it was$"), decoding("file.x"):
         raise InputError("as it was")

@@ -18,7 +18,7 @@ from viewed_map import DEPTH, SCRATCH_ROW, heights_of, write_map
 
 from cpikan.surface.filters.gaussian import gaussian_filter
 from cpikan.viewer.exhibit import Exhibit
-from cpikan.viewer.remarks import read_remarks
+from cpikan.viewer.remarks import read_remarks, write_remarks
 from cpikan.viewer.server import ViewServer
 from pages import colour_at, loaded, needs_browser, open_page, point_at, read_under, until
 
@@ -122,6 +122,46 @@ SURFACE = """() => { const canvas = document.querySelector("#surface-canvas"); c
         coloured += Math.abs(read[i] - read[i + 1]) > 20 ? 1 : 0;
     }
     return [sum, (4 * coloured) / read.length]; }"""
+
+
+@needs_browser
+def test_masks_leave_out_what_they_cover_where_that_is_asked_for(
+    browser: Any, small: np.ndarray, tmp_path: Path
+) -> None:
+    heights = small.copy()
+    heights[300:500, 300:600] += 5000
+    path = write_map(tmp_path / "map.npy", heights)
+    corners = [[299.5, 299.5], [599.5, 299.5], [599.5, 499.5], [299.5, 499.5]]  # the borders of its pixels
+    write_remarks(path, json.dumps({"notes": [], "masks": [{"name": "step", "corners": corners}]}).encode())
+    with serving(Exhibit.open(path)) as server:
+        page = open_page(browser, server.address)
+        until(page, lambda: page.locator(".mask").count() == 1)
+        high = page.evaluate("() => cpikan.state.range[1]")
+        assert high > 4000
+        page.check("#masks-cut")
+        until(page, lambda: page.evaluate("() => cpikan.state.range[1]") < 200)
+        until(page, lambda: np.ptp(colour_at(page, point_at(page, 420, 450))[:3]) < 20)  # grey, as where nothing is
+        assert np.ptp(colour_at(page, point_at(page, 650, 450))[:3]) > 40
+        page.check("#form-tilt")  # of the rest alone: a step would tip it
+        until(page, lambda: page.evaluate("() => Math.max(...cpikan.state.range.map(Math.abs))") < 100)
+        for y, x, there in ((320, 320, False), (480, 580, False), (280, 450, True), (520, 450, True), (400, 620, True)):
+            told = read_under(page, point_at(page, y + 0.5, x + 0.5))[2]
+            assert (" nm" in told) == there, (y, x, told)
+        page.uncheck("#masks-cut")
+        until(page, lambda: page.evaluate("() => cpikan.state.range[1]") > 1000)
+        assert page.failures == []
+        page.close()
+
+
+@needs_browser
+def test_the_surface_has_room_in_a_small_window(browser: Any, server: ViewServer) -> None:
+    page = open_page(browser, server.address)
+    page.set_viewport_size({"width": 560, "height": 480})
+    page.keyboard.press("3")
+    until(page, lambda: "heights ×" in (page.text_content("#surface-figures") or ""))
+    box = page.locator("#surface-canvas").bounding_box()
+    assert (box["width"], box["height"] > 200) == (560, True)
+    page.close()
 
 
 @needs_browser

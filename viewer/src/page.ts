@@ -65,7 +65,10 @@ export class Page {
                 profile ? void this.profile.show(mark) : this.remarks.ask(mark);
             },
         });
-        this.remarks = new RemarksPanel(server, words, overlays);
+        this.remarks = new RemarksPanel(server, words, overlays, (masks) => {
+            scene.masks = masks;
+            this.open();
+        });
         this.dies = new DieGrid(catalogue.maps[0], overlays);
         this.live = new Live(() => scene.maps, server, words, () => this.grow());
         new FilterPanel(scene, server, (name) => {
@@ -203,6 +206,7 @@ export class Page {
                 tiles,
                 less: scene.less,
                 flags: scene.shading.marked !== 0,
+                masks: scene.masks,
                 grown: () => this.redraw(),
             }),
         );

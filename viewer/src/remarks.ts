@@ -23,7 +23,9 @@ export class RemarksPanel {
         private readonly server: Server | null,
         private readonly words: Words,
         private readonly changed: () => void,
+        private readonly cut: (masks: Point[][]) => void,
     ) {
+        element("masks-cut").onchange = () => this.leaveOut();
         element("remarks-section").hidden = server === null;
         element<HTMLFormElement>("remark-form").onsubmit = (event) => {
             event.preventDefault();
@@ -115,5 +117,14 @@ export class RemarksPanel {
         ];
         this.list();
         this.changed();
+        if (element<HTMLInputElement>("masks-cut").checked) {
+            this.leaveOut();
+        }
+    }
+
+    // Tell which masks leave out what they cover: all, or none.
+    private leaveOut(): void {
+        const wanted = element<HTMLInputElement>("masks-cut").checked;
+        this.cut(wanted ? this.marks.filter(({ kind }) => kind === "mask").map(({ points }) => points) : []);
     }
 }

@@ -1,6 +1,8 @@
 // What is shown: which maps, which quantity, less which form, in which colours; and its values.
 
 import { fitForm, NO_FORM, unitOf, valueOf } from "./form";
+import { cutOut } from "./masks";
+import type { Point } from "./profile";
 import { newShading } from "./shading";
 import type { Part, Tiles } from "./tiles";
 
@@ -16,6 +18,7 @@ export class Scene {
     quantity = "height_nm";
     mode: Mode;
     forms: string[] = [];
+    masks: Point[][] = []; // what they cover is left out
 
     constructor(public maps: Tiles[]) {
         this.mode = maps.length > 1 ? "both" : "first";
@@ -51,7 +54,8 @@ export class Scene {
             value -= await this.less.value(this.quantity, y, x);
             sigma = Math.hypot(sigma, await sigmaAt(this.less, y, x));
         }
-        return { value: value - this.formAt(tiles, y, x), sigma };
+        const [left] = cutOut(Float32Array.of(value), this.masks, { top: y, left: x, step: 1, width: 1 });
+        return { value: Number.isNaN(left) ? NaN : value - this.formAt(tiles, y, x), sigma };
     }
 
     formAt(tiles: Tiles, y: number, x: number): number {
@@ -71,6 +75,7 @@ export class Scene {
             const other = await this.less.level(this.quantity, coarsest);
             level.values = level.values.map((value, i) => value - other.values[i]);
         }
+        level.values = cutOut(level.values, this.masks, { top: 0, left: 0, step: 2 ** coarsest, width: level.shape[1] });
         return level;
     }
 

@@ -2,6 +2,8 @@
 
 import OpenSeadragon from "openseadragon";
 
+import { cutOut } from "./masks";
+import type { Point } from "./profile";
 import type { TileNumbers } from "./shading";
 import { MissingTile } from "./stores";
 import type { Numbers, Tiles } from "./tiles";
@@ -13,6 +15,7 @@ export interface Shown {
     tiles: Tiles;
     less: Tiles | null; // shown is the difference to this map
     flags: boolean;
+    masks: Point[][]; // what they cover is left out
     grown: () => void; // called when a tile that is drawn has more rows
 }
 
@@ -36,6 +39,9 @@ async function contentOf(shown: Shown, level: number, row: number, column: numbe
             const other = floats(second);
             values = values.map((value, i) => value - other[i]);
         }
+        const step = 2 ** level;
+        const place = { top: row * size * step, left: column * size * step, step, width: size };
+        values = cutOut(values, shown.masks, place);
         return { values, flags: flags as Uint8Array | null, missing: null };
     } catch (failure) {
         if (failure instanceof MissingTile) {

@@ -3,6 +3,7 @@
 import { paper } from "./drawer";
 import { element, notice } from "./elements";
 import { save } from "./files";
+import { cutOut } from "./masks";
 import type { Pane } from "./panes";
 import type { Scene } from "./scene";
 import { type Pose, SurfaceDrawing } from "./surface";
@@ -117,6 +118,8 @@ export class SurfacePanel {
             right: Math.min(width, Math.ceil(seen.right / cell)),
         };
         const part = await tiles.part(scene.quantity, level, box);
+        const place = { top: box.top * cell, left: box.left * cell, step: cell, width: part.shape[1] };
+        part.values = cutOut(part.values, scene.masks, place);
         const less = scene.less ? await scene.less.part(scene.quantity, level, box) : null;
         const columns = part.shape[1];
         part.values = part.values.map((value, i) => {

@@ -44,6 +44,7 @@ const WORDS = {
     toolarge: ["too large a part to save", "저장하기에 너무 큰 영역"],
     mask: ["Mask", "마스크"],
     note: ["Note", "메모"],
+    cut: ["leave out what masks cover", "마스크로 가린 곳 제외"],
     read: ["Cursor", "커서"],
     surface: ["3D", "3차원"],
     report: ["Report", "보고서"],

@@ -9,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from cpikan.errors import InputError
+from cpikan.messages import one_line
 
 MAX_FRAME_PIXELS = 2**32
 MAX_FRAMES = 2**16
@@ -103,5 +104,5 @@ def decoding(label: str) -> Iterator[None]:
     except PermissionError as error:
         raise InputError(f"{label} may not be read: check its permissions") from error
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        reason = one_line((str(error).strip().splitlines() or [""])[0][:200])  # words of the file may be in it
         raise InputError(f"{label} is damaged or not what its name says ({type(error).__name__}: {reason})") from error

@@ -271,7 +271,12 @@ class HeightMap:
     @property
     def wavelengths_nm(self) -> tuple[float, ...]:
         """List the wavelengths of the measurement, empty where the file does not say them."""
-        return tuple(float(value) for value in self._acquisition.get("wavelengths_nm") or ())
+        try:
+            return tuple(float(value) for value in self._acquisition.get("wavelengths_nm") or ())
+        except (TypeError, ValueError) as failure:
+            raise InputError(
+                f"{self.path}: its document has no numbers in wavelengths_nm: mend it, or move it away"
+            ) from failure
 
     @property
     def fringes_nm(self) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-FUZZ = Path(__file__).parents[1] / "benchmarks" / "fuzz.py"
+FUZZ = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
 FRAMES = "frames-npy frames-tif frames-png frames-png-16 frames-bmp frames-zarr-sharded frames-hdf5-gzip"
 RECORDS = "acquisition-toml metropro map-npy map-tif map-zarr truth-npy compare-json journal document-resume"
 
