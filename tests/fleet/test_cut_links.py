@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import signal
 import subprocess
@@ -30,13 +29,6 @@ from small_stacks import folder_of
 pytestmark = pytest.mark.filterwarnings("ignore")  # what distributed says of sockets it leaves open
 RECIPE = '[reconstruct]\nmethod = "pixel"\n[output]\nformat = "npy"\n'
 _QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-
-
-@pytest.fixture(autouse=True)
-def _sockets_are_collected() -> Iterator[None]:
-    """Collect what distributed has left open while its warnings are not heard."""
-    yield
-    gc.collect()
 
 
 @contextmanager
