@@ -97,8 +97,9 @@ def calibrated_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Start a browser for a module: while it runs, no other loop of events can run in this thread."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:

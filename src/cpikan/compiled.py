@@ -36,7 +36,7 @@ from numba.core.caching import (
 from cpikan.turn import Turn
 
 Function = Callable[..., Any]
-_PATIENCE_S = 600.0  # the slowest kernel takes some ten seconds, minutes on a machine that is starved of time
+_PATIENCE_S = 120.0  # the slowest kernel takes some ten seconds, more on a machine that is starved of time
 _to_tell: ContextVar[Callable[[], None] | None] = ContextVar("to_tell", default=None)
 
 

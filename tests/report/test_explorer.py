@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import shutil
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -26,9 +25,7 @@ from cpikan.report.stored_map import (
     residual,
     stored_reduction,
 )
-
-CHROMIUM = shutil.which("chromium")
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+from pages import needs_browser
 
 
 def unpacked(text: str, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -106,9 +103,7 @@ def test_the_largest_stored_map_of_noise_leaves_room_below_three_megabytes() -> 
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, np.ndarray]]:
-    from playwright.sync_api import sync_playwright
-
+def opened(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, np.ndarray]]:
     rng = np.random.default_rng(5)
     heights = rng.normal(0, 1.0, (240, 320)).astype(np.float32)
     heights[:, 200:] += 100  # a step
@@ -120,16 +115,14 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, np.n
     page_path = write_report(
         tmp_path_factory.mktemp("page") / "report.html", memory_map(heights, document=document), progress=False
     )
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 1400})
-        failures: list[str] = []
-        page.on("pageerror", lambda error: failures.append(str(error)))
-        page.on("request", lambda asked: failures.append(asked.url) if not asked.url.startswith("file:") else None)
-        page.goto(page_path.as_uri())
-        page.wait_for_function("() => document.querySelector('.explorer').explored")
-        yield page, heights
-        browser.close()
+    page = browser.new_page(viewport={"width": 1280, "height": 1400})
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    page.on("request", lambda asked: failures.append(asked.url) if not asked.url.startswith("file:") else None)
+    page.goto(page_path.as_uri())
+    page.wait_for_function("() => document.querySelector('.explorer').explored")
+    yield page, heights
+    page.close()
     assert failures == []
 
 
