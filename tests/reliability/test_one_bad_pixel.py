@@ -1,4 +1,4 @@
-"""One bad pixel in one frame: it is invalid, and nothing else changes."""
+"""One bad pixel in one frame: it alone is invalid, and others change by what one sample less does to the calibration."""
 
 from __future__ import annotations
 
