@@ -140,7 +140,7 @@ def navier_stokes(name: str) -> Problem:
         return {**along, "continuity": f.gradient[..., 0, 0] + f.gradient[..., 1, 1]}
 
     def start(output: int) -> Callable[[Tensor], Tensor]:
-        return lambda x: torch.from_numpy(torus_start(x[..., :2].numpy())[..., output].copy())
+        return lambda x: torus_start(x[..., :2])[..., output]
 
     conditions: list[Any] = [initial(start(output), output=output) for output in (0, 1)]
     for axis in ("x", "y"):

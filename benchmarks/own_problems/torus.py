@@ -6,6 +6,8 @@ import math
 from functools import cache
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from own_problems.spectral import Resolution, Values, time_series
 
@@ -39,12 +41,14 @@ def _velocity(x: np.ndarray, k: np.ndarray, amplitude: np.ndarray, phase: np.nda
     return np.stack([wave @ k[:, 1], -wave @ k[:, 0]], axis=-1)
 
 
-def torus_start(x: np.ndarray) -> np.ndarray:
+def torus_start(x: Tensor) -> Tensor:
     """Evaluate the velocities (..., 2) at the start, at points (..., 2): waves of random amplitudes and phases.
 
-    Their sizes have a peak at wave number 2, and the largest speed is 3.
+    Their sizes have a peak at wave number 2, and the largest speed is 3. By torch alone: forms that hold them need slopes.
     """
-    return _velocity(x, *_waves())
+    k, amplitude, phase = (torch.from_numpy(part) for part in _waves())
+    wave = -amplitude * torch.sin(x @ k.T + phase)
+    return torch.stack([wave @ k[:, 1], -wave @ k[:, 0]], dim=-1)
 
 
 def torus_flow(modes: int = 96, degree: int = 14, steps: int = 20) -> Values:
@@ -64,7 +68,8 @@ def torus_flow(modes: int = 96, degree: int = 14, steps: int = 20) -> Values:
         return -np.where(keep, np.fft.fft2(carried), 0)
 
     ticks = np.arange(modes) * SIDE / modes
-    u, v = np.moveaxis(torus_start(np.stack(np.meshgrid(ticks, ticks, indexing="ij"), axis=-1)), -1, 0)
+    grid = np.stack(np.meshgrid(ticks, ticks, indexing="ij"), axis=-1)
+    u, v = np.moveaxis(torus_start(torch.from_numpy(grid)).numpy(), -1, 0)
     start = by_x * np.fft.fft2(v) - by_y * np.fft.fft2(u)
     series = time_series(-VISCOSITY * square, rate, start, END, Resolution(modes, 1, degree, steps))[0]
     velocities = np.stack([by_y * stream * series, -by_x * stream * series]) / modes**2

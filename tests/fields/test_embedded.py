@@ -13,7 +13,7 @@ from torch.func import jacrev
 import cpikan
 from cpikan.errors import InputError
 from cpikan.fields.embedded import EmbeddedField
-from cpikan.fields.embeddings import EvenEmbedding, FourierEmbedding, PeriodicEmbedding, embedding_of
+from cpikan.fields.embeddings import EvenEmbedding, FourierEmbedding, PeriodicEmbedding, WaveEmbedding, embedding_of
 from cpikan.fields.files import load_field, save_field
 from cpikan.fields.functional import functional, named_parameters, parameter_vector
 from cpikan.fields.jet_tape import JetTape
@@ -53,6 +53,30 @@ def test_nodes_of_a_periodic_embedding_are_waves_and_the_other_axis():
     waves = [math.cos(angle), math.sin(angle), math.cos(2 * angle), math.sin(2 * angle)]
     assert embedding.width == 5
     assert embedding(x)[0].tolist() == pytest.approx([0.3, *waves], abs=1e-15)
+
+
+def test_nodes_of_a_wave_embedding_are_the_coordinates_and_waves_from_end_to_end():
+    embedding = WaveEmbedding(2, [(1, 2.5), (0, 7.0)])
+    x = torch.tensor([[0.3, -0.2]], dtype=torch.float64)
+    pairs = [f(count * math.pi * at) for count, at in ((2.5, -0.2), (7.0, 0.3)) for f in (math.cos, math.sin)]
+    assert embedding.width == 6
+    assert embedding(x)[0].tolist() == pytest.approx([0.3, -0.2, *pairs], abs=1e-15)
+
+
+@pytest.mark.parametrize("second", ["full", "axes", "laplacian", "none"])
+def test_jets_of_a_network_behind_waves_are_those_of_autograd(second):
+    field = EmbeddedField(
+        make_field("scaled-cpikan", [6, 5, 2], [2, 3], None, 1), WaveEmbedding(2, [(0, 4.5), (1, 3.0)]), BOX
+    )
+    x = points(5)
+    jet = field.jet(x, second)
+    gradient = torch.stack([jacrev(lambda p: field(p[None])[0])(one) for one in x])
+    hessian = torch.stack([jacrev(jacrev(lambda p: field(p[None])[0]))(one) for one in x])
+    axes = hessian.diagonal(dim1=-2, dim2=-1)
+    wanted = {"full": hessian, "axes": axes, "laplacian": axes.sum(-1), "none": hessian[..., 0, :0]}[second]
+    assert same(jet.gradient, gradient) <= 1e-12
+    assert jet.second.shape == wanted.shape
+    assert not wanted.numel() or same(jet.second, wanted) <= 1e-11
 
 
 def test_a_network_behind_an_even_embedding_is_even_and_periodic():
@@ -134,6 +158,8 @@ def test_settings_come_back_and_change_the_nodes():
         (PeriodicEmbedding(2, [0], 2), PeriodicEmbedding(2, [1], 2)),
         (PeriodicEmbedding(2, [0, 1], 2), PeriodicEmbedding(2, [0, 1], 3)),
         (EvenEmbedding(2, [0]), EvenEmbedding(2, [0, 1])),
+        (WaveEmbedding(2, [(0, 3.5)]), WaveEmbedding(2, [(1, 3.5)])),
+        (WaveEmbedding(2, [(0, 3.5)]), WaveEmbedding(2, [(0, 4)])),
         (FourierEmbedding(2, 4), FourierEmbedding(2, 6)),
         (FourierEmbedding(2, 4), FourierEmbedding(2, 4, 0.7)),
         (FourierEmbedding(2, 4), FourierEmbedding(2, 4, start=Start(1))),
@@ -159,6 +185,11 @@ def test_settings_come_back_and_change_the_nodes():
         (lambda: PeriodicEmbedding(2, [0], 0), "0 waves of a period: give at least 1"),
         (lambda: EvenEmbedding(2, [2]), r"even axes \[2\] of 2: give some of 0 to 1, each once"),
         (lambda: EvenEmbedding(2, [0.5]), "an even axis is 0.5: give numbers of axes"),
+        (lambda: WaveEmbedding(2, []), r"wave axes \[\] of 2: give some of 0 to 1"),
+        (lambda: WaveEmbedding(2, [(2, 4.0)]), r"wave axes \[2\] of 2"),
+        (lambda: WaveEmbedding(2, [(0.5, 4.0)]), "a wave axis is 0.5: give numbers of axes"),
+        (lambda: WaveEmbedding(2, [(0, -4.0)]), "-4.0 waves along an axis: give a positive number"),
+        (lambda: WaveEmbedding(2, [(0, math.inf)]), "inf waves along an axis"),
         (lambda: FourierEmbedding(2, 5), "5 Fourier features: give an even number"),
         (lambda: FourierEmbedding(2, 4, [1.0, -1.0]), r"sigma \[1.0, -1.0\] of Fourier features"),
         (

@@ -293,3 +293,48 @@ def test_what_needs_other_coordinates_is_left_where_the_network_is_given():
     assert ansatz.point_map is None
     assert [condition.name for condition in rest.conditions] == ["neumann"]
     assert with_exact_conditions(replace(one, constants={0: 1.0})) == (replace(one, constants={0: 1.0}), None)
+
+
+@pytest.mark.parametrize("kind", [dirichlet, neumann])
+@pytest.mark.parametrize(
+    ("what", "held", "data"),
+    [
+        ("by NumPy", False, lambda x: torch.from_numpy(np.sin(x[..., 0].numpy()))),
+        ("detached", False, lambda x: torch.sin(x.detach()[..., 0])),
+        ("rounded on the way", False, lambda x: torch.sin(x[..., 0].detach()) + x[..., 0]),
+        ("a number", True, 0.3),
+        ("the same everywhere", True, lambda x: torch.full_like(x[..., 0], 0.3)),
+        ("a step", True, lambda x: (x[..., 0] > 0.7).double()),
+        ("fast", True, lambda x: 1 + 1e-3 * torch.sin(90 * x[..., 0])),
+    ],
+)
+def test_data_that_torch_cannot_differentiate_stay_residuals(kind, what, held, data):
+    """A form would take their slopes for zero, and solve another equation."""
+    one = posed(kind(data, "y=max"))
+    rest, ansatz = with_exact_conditions(one, embedded=True)
+    assert (ansatz is not None, len(rest.conditions)) == ((True, 0) if held else (False, 1)), what
+
+
+def test_nothing_is_held_at_the_ends_of_free_axes():
+    """A condition on all walls is held on the others, one on these alone stays as it is."""
+    fixed = dirichlet(wall, name="all")
+    for conditions, held, left in (
+        ([fixed], {"y=min", "y=max"}, [("x=min", "x=max")]),
+        ([fixed, neumann(0.0, "x=max")], {"y=min", "y=max"}, [("x=min", "x=max"), ("x=max",)]),
+        ([dirichlet(wall, ["x=min"])], set(), [("x=min",)]),
+        ([dirichlet(wall, ["y=min"])], {"y=min"}, []),
+    ):
+        one = posed(*conditions)
+        rest, ansatz = with_exact_conditions(one, free=[0])
+        assert [condition.on for condition in rest.conditions] == left
+        assert (ansatz is None) == (not held)
+        if ansatz is None:
+            assert rest is one
+            continue
+        assert ansatz.free == (0,)
+        field = ConstrainedField(ScaledCPIKAN([2, 4, 1], 3, (SQUARE.lower, SQUARE.upper), start=Start(2)), ansatz)
+        for part in SQUARE.parts:
+            x = torch.from_numpy(SQUARE.on(part, np.linspace(0, 1, 7)[:, None], False)[0])
+            off = float((field(x).detach()[:, 0] - wall(x)).abs().max())
+            assert (off < 1e-13) == (part in held)
+    assert with_exact_conditions(posed(fixed, region=disc(1.0)), free=[0])[0].conditions == ()

@@ -26,8 +26,9 @@ class Ansatz:
 
     The distance vanishes where u is bound to the lift (Lagaris, Likas and Fotiadis, IEEE Trans. Neural Netw. 9, 987, 1998);
     outputs without such a bound have the lift 0 and the distance 1. Where slopes or periods are held, v is a network of the
-    functions of a ``point_map`` (`MappedCPIKAN`). ``embedded`` tells that it was made to hold slopes and periods too, and
-    ``parity`` along which axes each output is even (1) or odd (-1) by its form.
+    functions of a ``point_map`` (`MappedCPIKAN`). ``embedded`` tells that it was made to hold slopes and periods too,
+    ``parity`` along which axes each output is even (1) or odd (-1) by its form, and ``free`` at the ends of which axes nothing
+    is held.
     """
 
     lift: Function
@@ -35,6 +36,7 @@ class Ansatz:
     point_map: PointMap | None = None
     embedded: bool = False
     parity: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    free: tuple[int, ...] = ()
     # what both functions are at points that come again, as those of an objective do, while these live
     _known: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary, compare=False, repr=False)
 

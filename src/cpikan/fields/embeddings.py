@@ -133,6 +133,49 @@ class EvenEmbedding(Embedding):
         return side_by_side(parts)
 
 
+class WaveEmbedding(Embedding):
+    """The scaled coordinates, and cos w pi x^, sin w pi x^ beside them for every (axis, w) of ``waves``.
+
+    w is how many waves there are from one end of the axis to the other, a whole number or not. A network behind it gives these
+    waves a varying amplitude by products alone, where one of the coordinates has to find each of their crests. Raises
+    InputError for none, for axes that are not there, and for numbers of waves that are not positive.
+    """
+
+    settings = ("waves",)
+
+    def __init__(self, dimension: int, waves: Sequence[tuple[int, float]]) -> None:
+        super().__init__()
+        self.dimension, self.waves = dimension, tuple((axis, float(w)) for axis, w in waves)
+        for _, count in self.waves:
+            if not (count > 0 and math.isfinite(count)):
+                raise InputError(f"{count} waves along an axis: give a positive number")
+        _checked_axes("wave", dimension, sorted({axis for axis, _ in self.waves}))
+
+    @property
+    def width(self) -> int:
+        """Count the nodes."""
+        return self.dimension + 2 * len(self.waves)
+
+    def forward(self, scaled: Tensor) -> Tensor:
+        """Embed points: the coordinates, then the pairs."""
+        phases = [count * math.pi * scaled[..., a : a + 1] for a, count in self.waves]
+        return torch.cat([scaled, *(part for phase in phases for part in (torch.cos(phase), torch.sin(phase)))], dim=-1)
+
+    def streams(self, scaled: Streams, through: Through) -> Streams:
+        """Embed points with derivatives, in closed form."""
+        del through
+        parts = [scaled]
+        for a, count in self.waves:
+            axis, rate = scaled.mapped(lambda part, a=a: part[..., a : a + 1]), count * math.pi  # type: ignore[misc]
+            c, s = torch.cos(rate * axis.value), torch.sin(rate * axis.value)
+            parts += [axis.through(c, -rate * s, -(rate**2) * c), axis.through(s, rate * c, -(rate**2) * s)]
+        return side_by_side(parts)
+
+    def config(self) -> dict[str, Any]:
+        """Write down what is needed to make the embedding again."""
+        return {"kind": "WaveEmbedding", "dimension": self.dimension, "waves": [list(one) for one in self.waves]}
+
+
 class FourierEmbedding(Embedding):
     """cos 2 pi x^B, sin 2 pi x^B with ``features`` / 2 columns of B, normal with deviation ``sigma``, or several in turn.
 
@@ -203,7 +246,9 @@ def _checked_axes(kind: str, dimension: int, axes: Sequence[int]) -> tuple[int, 
 
 
 NAMES = ("periodic", "fourier", "trained-fourier")
-EMBEDDINGS: dict[str, Any] = {kind.__name__: kind for kind in (PeriodicEmbedding, EvenEmbedding, FourierEmbedding)}
+EMBEDDINGS: dict[str, Any] = {
+    kind.__name__: kind for kind in (PeriodicEmbedding, EvenEmbedding, WaveEmbedding, FourierEmbedding)
+}
 
 
 def embedding_named(name: str, dimension: int, periods: Sequence[int], features: int, seed: int = 0) -> Embedding:

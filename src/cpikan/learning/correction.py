@@ -58,7 +58,9 @@ def corrected(given: Solution | Path | str, problem: Problem) -> tuple[Problem, 
     if form is None:
         found = Correction.of(below, scale, None)
         return posed_behind(problem, found), found
-    posed, made = with_exact_conditions(problem, lambda _: Correction.of(below, scale, form), embedded=form.embedded)
+    posed, made = with_exact_conditions(
+        problem, lambda _: Correction.of(below, scale, form), embedded=form.embedded, free=form.free
+    )
     assert isinstance(made, Correction)  # what the solution holds can be held
     return posed, made
 

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cpikan.errors import WHOLE, InputError, check_type, unknown_name
+from cpikan.fields.embedded import EmbeddedField
+from cpikan.fields.embeddings import WaveEmbedding
+from cpikan.fields.layered import LayeredField
 from cpikan.fields.mapped import MappedCPIKAN, PointMap
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
 from cpikan.learning.augmented_lagrangian import AugmentedLagrangian
@@ -36,6 +39,7 @@ from cpikan.learning.strategies.pieces import Pieces
 from cpikan.learning.strategies.windows import Windows
 from cpikan.learning.trained import OUTPUT_SHARE, widened
 from cpikan.physics.problem import Problem
+from cpikan.physics.waves import Wave, known_waves
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class Recipe:
     (`with_exact_conditions`). Hidden layers but the last are wider where several outputs would have more than ``output_share``
     of the parameters. A network that ends stuck far from the goal while time is left is drawn anew up to ``restarts``
     times, and the best of all stays. ``hidden`` are for limits of time up to ``wider_s``, where that is given, and longer
-    ones have more nodes (`within`).
+    ones have more nodes (`within`). Beside the coordinates a network takes the ``waves`` of the data (`WaveEmbedding`), which
+    are looked for where ``wave_degree`` is given: that of its first layer then.
     """
 
     name: str
@@ -66,6 +71,8 @@ class Recipe:
     exact_values: bool = False
     wider_s: float | None = None
     output_share: float = 1.0
+    wave_degree: int | None = None
+    waves: tuple[Wave, ...] = ()
 
     def __post_init__(self) -> None:
         check_type("name of a recipe", self.name, str, "text")
@@ -125,6 +132,10 @@ class Recipe:
         evolving = self.evolving and replace(self.evolving, hidden=hidden, hidden_s=seconds)
         return replace(self, hidden=hidden, evolving=evolving)
 
+    def seeing(self, problem: Problem) -> Recipe:
+        """Look for the waves in the data of a problem, where the recipe wants them."""
+        return self if self.wave_degree is None else replace(self, waves=known_waves(problem))
+
     def methods(self) -> Iterator[Method]:
         """List the methods among the stages, those whose best state is kept or that have multipliers around them too."""
         for stage in self.stages:
@@ -151,13 +162,21 @@ class Recipe:
                     "method that follows the gradient; give recipe adam, gradient-descent, or residual-attention"
                 )
 
-    def network(self, problem: Problem, seed: int, point_map: PointMap | None = None) -> ScaledCPIKAN:
-        """Make a fresh network on the box around the problem's region, or of a ``point_map`` of it."""
+    def network(self, problem: Problem, seed: int, point_map: PointMap | None = None) -> LayeredField:
+        """Make a fresh network on the box around the problem's region: of a ``point_map`` of it, or of waves too."""
+        box, start = (problem.region.lower, problem.region.upper), Start(seed)
+        degrees = [self.degree] * (len(self.hidden) + 1)
+        embedding = WaveEmbedding(problem.dimension, self.waves) if self.waves and point_map is None else None
+        if embedding is not None and self.wave_degree is not None:
+            degrees[0] = self.wave_degree
+        inputs = problem.dimension if embedding is None else embedding.width
+        inputs = inputs if point_map is None else len(point_map.lower)
+        widths = widened([inputs, *self.hidden, problem.outputs], degrees, self.output_share)
         if point_map is not None:
-            widths = widened([len(point_map.lower), *self.hidden, problem.outputs], self.degree, self.output_share)
-            return MappedCPIKAN(widths, self.degree, point_map, start=Start(seed))
-        widths = widened([problem.dimension, *self.hidden, problem.outputs], self.degree, self.output_share)
-        return ScaledCPIKAN(widths, self.degree, (problem.region.lower, problem.region.upper), start=Start(seed))
+            return MappedCPIKAN(widths, self.degree, point_map, start=start)
+        if embedding is not None:
+            return EmbeddedField(ScaledCPIKAN(widths, degrees, start=start), embedding, box)
+        return ScaledCPIKAN(widths, self.degree, box, start=start)
 
     def points(self, problem: Problem, parameters: int, seed: int) -> Points:
         """Choose points for so many parameters: at least ``rows`` times as many residuals."""
@@ -224,11 +243,12 @@ RECIPES = {
             "trained",
             "all parameters of two hidden layers by Levenberg-Marquardt with geodesic acceleration, the output layer solved "
             "for after every step, values at the ends of a box held exactly; wider where there is more than a minute, in "
-            "windows of time where one network does not get far",
+            "windows of time where one network does not get far; the waves of sources and values beside the coordinates",
             (GeodesicLevenberg(),),
             evolving=Windows(goal=1e-10, crawl=1.0, whole=1e-3, method=GeodesicLevenberg(patience=60)),
             wider_s=60.0,
             output_share=OUTPUT_SHARE,
+            wave_degree=2,
         ),
         replace(
             _deep(

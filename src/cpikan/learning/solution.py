@@ -135,6 +135,7 @@ class Solution:
             "exact_values": constrained,
             "embedded": isinstance(self.field, ConstrainedField) and self.field.ansatz.embedded,
             "symmetric": isinstance(self.field, ConstrainedField) and bool(self.field.ansatz.parity),
+            "free_axes": list(self.field.ansatz.free) if isinstance(self.field, ConstrainedField) else [],
             "metrics": self.metrics,
             "stop_reason": int(self.stop_reason),
             "seed": self.seed,
@@ -173,7 +174,7 @@ def load_solution(path: Path | str, problem: Problem | str | None = None, module
         rest = (known["metrics"], known["seed"], *known["trust"], known["recipe_used"], tuple(known["warnings"]))
         history, reason = History(known["records"], ends), StopReason(known["stop_reason"])
         exact = bool(known["exact_values"])
-        symmetric = bool(known.get("symmetric", False))
+        symmetric, free = bool(known.get("symmetric", False)), tuple(known.get("free_axes", ()))
         ways = (bool(known["embedded"]),) if "embedded" in known else (True, False)  # old files do not tell
     except (KeyError, TypeError, ValueError) as failure:
         raise InputError(f"{document} describes no solution ({failure!r}): save it again") from failure
@@ -184,17 +185,19 @@ def load_solution(path: Path | str, problem: Problem | str | None = None, module
         raise InputError(f"{document} is a solution of {name!r}, not of {posed.name!r}: give its own problem")
     field: nn.Module = load_field(weights, module)
     if exact:
-        field = _behind(field, posed, (ways, symmetric), str(document))
+        field = _behind(field, posed, (ways, symmetric, free), str(document))
     return Solution(posed, field, history, reason, *rest)
 
 
-def _behind(network: Any, posed: Problem, made: tuple[Sequence[bool], bool], document: str) -> ConstrainedField:
+def _behind(
+    network: Any, posed: Problem, made: tuple[Sequence[bool], bool, Sequence[int]], document: str
+) -> ConstrainedField:
     """Put a network behind the form that holds the conditions of a problem; raises InputError where it has none like that.
 
-    ``made`` gives the ways to try, embedded or not, and whether it is symmetric.
+    ``made`` gives the ways to try, embedded or not, whether it is symmetric, and the axes at whose ends nothing is held.
     """
     for embedded in made[0]:
-        ansatz = with_exact_conditions(posed, embedded=embedded, symmetric=made[1])[1]
+        ansatz = with_exact_conditions(posed, embedded=embedded, symmetric=made[1], free=made[2])[1]
         functions = posed.dimension if ansatz is None or ansatz.point_map is None else len(ansatz.point_map.lower)
         if ansatz is not None and network.dimension == functions:
             inner = network if ansatz.point_map is None else MappedCPIKAN.around(network, ansatz.point_map)

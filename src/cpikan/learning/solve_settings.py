@@ -27,7 +27,7 @@ from cpikan.learning.strategies.blocks import Blocks
 from cpikan.learning.strategies.patchwork import can_patch
 from cpikan.learning.strategies.windows import can_window
 from cpikan.learning.subdomains import Subdomains, subdomains_of
-from cpikan.learning.transfer import check_start
+from cpikan.learning.transfer import check_start, waves_of
 from cpikan.physics.exact_conditions import with_exact_conditions
 from cpikan.physics.problem import Problem
 from cpikan.physics.regions import Box
@@ -150,6 +150,10 @@ class SolveSettings:
         recipe = loss_mode_of(self.loss_mode).applied(recipe)
         if self.steps is None and self.subdomains is None:
             recipe = recipe.within(self.seconds)
+        if self.start_from is not None:
+            recipe = replace(recipe, waves=waves_of(self.start_from))
+        elif self.cut is None and self.constraints != "symmetric":
+            recipe = recipe.seeing(problem)
         if self.constraints is not None:
             recipe = recipe.holding(self.constraints)
         if self.balancer is not None:
@@ -166,7 +170,8 @@ class SolveSettings:
     def posed(self, problem: Problem, recipe: Recipe, drawn: bool) -> tuple[Problem, Ansatz | None]:
         """Take conditions that are held exactly out of a problem, for a field that is drawn, or given with "exact" asked for.
 
-        Unasked a recipe holds values on boxes: functions of coordinates that have slopes or periods train more slowly. Raises
+        Unasked a recipe holds values on boxes, as functions of coordinates that have slopes or periods train more slowly, and
+        none at the ends of axes with waves, which are waves no more when divided by a distance that vanishes there. Raises
         InputError where "exact" was asked for and there is nothing to hold.
         """
         if self.correct is not None:
@@ -178,7 +183,8 @@ class SolveSettings:
         if not recipe.exact_values or not (asked or (drawn and isinstance(problem.region, Box))):
             return problem, None
         embedded = drawn and asked and self.cut is None and not symmetric
-        found = with_exact_conditions(problem, embedded=embedded, symmetric=symmetric)
+        free = () if asked else sorted({axis for axis, _ in recipe.waves})
+        found = with_exact_conditions(problem, embedded=embedded, symmetric=symmetric, free=free)
         if found[1] is None and symmetric:
             raise InputError(
                 f"{problem.name} has nothing that is even or odd about the middle of a box, or no values at its ends: give "
@@ -195,7 +201,7 @@ class SolveSettings:
         """Let a recipe march where it has a strategy for what evolves, solve for series on subdomains at once where it is free
         to choose, or else train networks there."""
         if self.cut is None:
-            marches = recipe.evolving is not None and not self.trains and can_window(problem)
+            marches = recipe.evolving is not None and not (self.trains or recipe.waves) and can_window(problem)
             return replace(recipe, own=recipe.evolving) if marches else recipe
         free = isinstance(recipe.own, AutoStrategy) and not (self.trains or self.cut.local) and can_patch(problem)
         asked = {

@@ -18,13 +18,15 @@ _WORSE = 100.0  # times the held-out residual
 _RANK, _STEPS, _HALVINGS, _FLAT = 1e-10, 20, 12, 1e-3
 
 
-def widened(widths: Sequence[int], degree: int, share: float) -> list[int]:
+def widened(widths: Sequence[int], degree: int | Sequence[int], share: float) -> list[int]:
     """Widen all hidden layers but the last of Chebyshev networks until the output has at most ``share`` of the parameters.
 
-    Widths of fewer than two hidden layers stay, for nothing inside of them would grow.
+    ``degree`` is that of every layer, or one for each. Widths of fewer than two hidden layers stay, for nothing inside of them
+    would grow.
     """
     found = list(widths)
-    while len(found) > 3 and _share_of_output(found, degree) > share:
+    degrees = [degree] * (len(widths) - 1) if isinstance(degree, int) else degree
+    while len(found) > 3 and _share_of_output(found, degrees) > share:
         found[1:-2] = [width + 1 for width in found[1:-2]]
     return found
 
@@ -38,8 +40,9 @@ def nodes_within(hidden: Sequence[int], seconds: float, wanted_s: float) -> tupl
     return tuple(min(n, max(4, 4 * round(n * factor / 4))) for n in hidden)
 
 
-def _share_of_output(widths: Sequence[int], degree: int) -> float:
-    sizes = [after * (degree * before + 1) for before, after in pairwise(widths)]
+def _share_of_output(widths: Sequence[int], degrees: Sequence[int]) -> float:
+    layers = zip(pairwise(widths), degrees, strict=True)
+    sizes = [after * (degree * before + 1) for (before, after), degree in layers]
     return sizes[-1] / sum(sizes)
 
 

@@ -10,11 +10,14 @@ from torch import Tensor
 
 from cpikan.errors import PATH, InputError, check_type
 from cpikan.fields.constrained import Ansatz, ConstrainedField
+from cpikan.fields.embedded import EmbeddedField
+from cpikan.fields.embeddings import WaveEmbedding
 from cpikan.fields.layered import LayeredField
 from cpikan.fields.mapped import MappedCPIKAN
 from cpikan.fields.scaling import AffineScaling
 from cpikan.learning.solution import Solution, load_solution
 from cpikan.physics.problem import Problem
+from cpikan.physics.waves import Wave
 
 Given = Solution | Path | str
 
@@ -48,6 +51,15 @@ def transferred(given: Given, problem: Problem, ansatz: Ansatz | None) -> Layere
         raise InputError(
             f"{what} does not hold values by its form, and this solve of {problem.name} does: give constraints penalty"
         )
+    left, free = (
+        source.ansatz.free if isinstance(source, ConstrainedField) else (),
+        () if ansatz is None else ansatz.free,
+    )
+    if left != free:
+        raise InputError(
+            f"{what} leaves the ends of {len(left)} axes to its residuals, and this solve of {problem.name} those of "
+            f"{len(free)}: solve both with constraints exact, or both without"
+        )
     before = source.ansatz.parity if isinstance(source, ConstrainedField) else ()
     if before != (() if ansatz is None else ansatz.parity):
         raise InputError(
@@ -66,6 +78,14 @@ def transferred(given: Given, problem: Problem, ansatz: Ansatz | None) -> Layere
     made = deepcopy(plain)
     made.scaling = AffineScaling(*_box(plain, solution.problem, problem))
     return made
+
+
+def waves_of(given: Solution | Path | str) -> tuple[Wave, ...]:
+    """Give the waves that the network of a solution takes beside the coordinates."""
+    source = (given if isinstance(given, Solution) else load_solution(given)).field
+    network = source.network if isinstance(source, ConstrainedField) else source
+    embedding = network.embedding if isinstance(network, EmbeddedField) else None
+    return embedding.waves if isinstance(embedding, WaveEmbedding) else ()
 
 
 def _box(network: LayeredField, before: Problem, problem: Problem) -> tuple[Tensor, Tensor]:

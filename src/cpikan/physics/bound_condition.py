@@ -13,6 +13,8 @@ from cpikan.physics.problem import Condition, Problem, Side
 
 _SAMPLE = 6  # points per part where a condition is tried
 _SAME = 1e-10
+_STEP = 1e-4  # of the region, for differences of the data
+_ABOUT, _ROUNDED = 0.1, 1e-9  # how far these may be off
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,33 @@ def bound(problem: Problem, condition: Condition, name: str) -> Bound | None:
     output = int(seen.int().argmax())
     slope = bool((along.abs() > _SAME * size).any())
     leading = (along if slope else by_value)[:, output].abs()
-    return Bound(condition, name, output, problem.outputs, slope) if float(leading.min()) > 1e-3 * size else None
+    if not float(leading.min()) > 1e-3 * size:
+        return None
+    found = Bound(condition, name, output, problem.outputs, slope)
+    return found if _differentiable(found, points, normals) else None
+
+
+def _differentiable(found: Bound, points: Tensor, normals: Tensor) -> bool:
+    """Tell whether the data of a condition have slopes that torch can compute, as a form that holds them needs.
+
+    Those by NumPy raise, and those that leave torch on the way have slopes of zero where differences are not.
+    """
+
+    def data(x: Tensor) -> Tensor:
+        return torch.stack(found.flux(x, normals) if found.slope else (found.value(x, normals),), dim=-1)
+
+    generator = torch.Generator().manual_seed(11)
+    along = torch.randn(points.shape, generator=generator, dtype=torch.float64)
+    along = along - (along * normals).sum(-1, keepdim=True) * normals  # data are asked for on the wall alone
+    step = _STEP * along * (points.amax(dim=0) - points.amin(dim=0))
+    try:
+        value, pull = torch.func.vjp(data, points)[:2]
+    except RuntimeError:
+        return False
+    parts = torch.eye(value.shape[-1], dtype=value.dtype)
+    slope = torch.stack([(pull(one.expand_as(value))[0] * step).sum(-1) for one in parts], dim=-1)
+    differences = (data(points + step) - data(points - step)) / 2
+    return bool(((slope - differences).abs() <= _ABOUT * (slope.abs() + differences.abs()) + _ROUNDED).all())
 
 
 def side_points(problem: Problem, condition: Condition, count: int) -> tuple[Tensor, Tensor]:

@@ -44,6 +44,7 @@ def with_exact_conditions(
     *,
     embedded: bool = False,
     symmetric: bool = False,
+    free: Sequence[int] = (),
 ) -> tuple[Problem, Ansatz | None]:
     """Pose a problem for v in u = lift + distance v, where conditions hold whatever v is; those are left out, others stay.
 
@@ -52,23 +53,42 @@ def with_exact_conditions(
     and whether the form holds it on networks drawn at random: of values that differ at a corner, not both are held. The
     problem itself and None where none is. Without ``embedded`` values are taken alone: v is any network of the coordinates.
     With ``symmetric`` what is even or odd is so by the form too (`with_parity`), and None is given where nothing is.
+    Conditions at the ends of the axes ``free`` of a box are left.
     ``through`` may exchange the ansatz for one of the same distance, as a lift by series. Raises InputError for a distance of a
     region of yours that vanishes inside.
     """
-    left = frozenset(range(len(problem.conditions)))
+    whole, left = problem, frozenset(range(len(problem.conditions)))
+    if free and isinstance(problem.region, Box):
+        problem, left = _without(problem, problem.region, free)
     while left:
         form = _form(problem, left, embedded)
         if form is not None and symmetric:
             even = with_parity(problem, form.ansatz)
             form = None if even is None else replace(form, ansatz=even)
         if form is None:
-            return problem, None
+            break
         missed = _missed(problem, form, _HELD if embedded else _ABOUT)
         if not missed:
-            ansatz = replace(through(form.ansatz), embedded=embedded)
+            ansatz = replace(through(form.ansatz), embedded=embedded, free=tuple(free))
             return posed_behind(problem, ansatz, form.held), ansatz
         left = form.held - missed
-    return problem, None
+    return whole, None
+
+
+def _without(problem: Problem, region: Box, free: Sequence[int]) -> tuple[Problem, frozenset[int]]:
+    """Give a problem whose conditions are each at ends of the axes ``free`` or of none, and the numbers of the latter ones."""
+    conditions: list[Condition] = []
+    left = set()
+    for condition in problem.conditions:
+        parts = () if condition.at is not None else _parts(problem, condition)
+        there = tuple(part for part in parts if part not in region.inner and region.side(part)[0] in free)
+        elsewhere = tuple(part for part in parts if part not in there)
+        if not there or elsewhere:
+            left.add(len(conditions))
+            conditions.append(replace(condition, on=elsewhere) if there else condition)
+        if there:
+            conditions.append(replace(condition, on=there))
+    return replace(problem, conditions=conditions), frozenset(left)
 
 
 def _form(problem: Problem, among: frozenset[int], embedded: bool) -> _Form | None:
