@@ -361,6 +361,13 @@ TABLE: dict[str, Wrong] = {
         lambda: cpikan.WaferPatchDataset([], patch_settings()),
         lambda: cpikan.WaferPatchDataset(),
     ),
+    "WaveEmbedding": Wrong(
+        lambda: cpikan.WaveEmbedding(2, [(0, [1.0, 2.0])]),
+        lambda: cpikan.WaveEmbedding(2, [("x", 4.0)]),
+        "no argument is a name",
+        lambda: cpikan.WaveEmbedding(2, [(0, -1.0)]),
+        lambda: cpikan.WaveEmbedding(2),
+    ),
     "WaveletKAN": network(cpikan.WaveletKAN),
     "Weak": Wrong(
         lambda: cpikan.solve(

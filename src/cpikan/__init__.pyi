@@ -10,6 +10,7 @@ from .fields.deep_galerkin import DeepGalerkinField as DeepGalerkinField
 from .fields.embedded import EmbeddedField as EmbeddedField
 from .fields.embeddings import FourierEmbedding as FourierEmbedding
 from .fields.embeddings import PeriodicEmbedding as PeriodicEmbedding
+from .fields.embeddings import WaveEmbedding as WaveEmbedding
 from .fields.fourier_ckan import FourierCKAN as FourierCKAN
 from .fields.gated_ckan import GatedCKAN as GatedCKAN
 from .fields.higher import higher_derivatives as higher_derivatives

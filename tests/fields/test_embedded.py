@@ -188,8 +188,12 @@ def test_settings_come_back_and_change_the_nodes():
         (lambda: WaveEmbedding(2, []), r"wave axes \[\] of 2: give some of 0 to 1"),
         (lambda: WaveEmbedding(2, [(2, 4.0)]), r"wave axes \[2\] of 2"),
         (lambda: WaveEmbedding(2, [(0.5, 4.0)]), "a wave axis is 0.5: give numbers of axes"),
-        (lambda: WaveEmbedding(2, [(0, -4.0)]), "-4.0 waves along an axis: give a positive number"),
-        (lambda: WaveEmbedding(2, [(0, math.inf)]), "inf waves along an axis"),
+        (
+            lambda: WaveEmbedding(2, [(0, -4.0)]),
+            r"\(0, -4.0\) for waves along an axis: give its number and a positive one",
+        ),
+        (lambda: WaveEmbedding(2, [4.0]), "a wave is 4.0: give an axis and a number"),
+        (lambda: WaveEmbedding(2, [(0, math.inf)]), r"\(0, inf\) for waves"),
         (lambda: FourierEmbedding(2, 5), "5 Fourier features: give an even number"),
         (lambda: FourierEmbedding(2, 4, [1.0, -1.0]), r"sigma \[1.0, -1.0\] of Fourier features"),
         (

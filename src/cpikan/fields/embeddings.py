@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cpikan.errors import WHOLE, InputError, check_type, unknown_name
+from cpikan.errors import NUMBER, WHOLE, InputError, check_type, unknown_name
 from cpikan.fields.layered import Through
 from cpikan.fields.phase_layer import PhaseLayer
 from cpikan.fields.start import START, Start
@@ -145,11 +145,16 @@ class WaveEmbedding(Embedding):
 
     def __init__(self, dimension: int, waves: Sequence[tuple[int, float]]) -> None:
         super().__init__()
-        self.dimension, self.waves = dimension, tuple((axis, float(w)) for axis, w in waves)
-        for _, count in self.waves:
-            if not (count > 0 and math.isfinite(count)):
-                raise InputError(f"{count} waves along an axis: give a positive number")
-        _checked_axes("wave", dimension, sorted({axis for axis, _ in self.waves}))
+        check_type("waves", waves, Sequence, "pairs of an axis and a number, as [(0, 4.0)]")
+        for one in waves:
+            check_type("a wave", one, Sequence, "an axis and a number, as (0, 4.0)")
+            check_type("the number of waves", one[-1], NUMBER, "a number, as 4.0")
+            if len(one) != 2 or not (one[1] > 0 and math.isfinite(one[1])):
+                raise InputError(f"{one} for waves along an axis: give its number and a positive one, as (0, 4.0)")
+        self.dimension = dimension
+        axes = dict.fromkeys(axis for axis, _ in waves)
+        _checked_axes("wave", dimension, list(axes))
+        self.waves = tuple((int(axis), float(count)) for axis, count in waves)
 
     @property
     def width(self) -> int:
