@@ -209,6 +209,17 @@ def test_the_shift_of_marks_is_the_mean_distance_of_their_pairs():
     assert mean_shift(one[:, :6], other[:, :6], 1)[1:] == (np.inf, 0)  # narrower than the distances that are looked for
 
 
+def test_steps_side_by_side_at_the_rim_are_not_taken_for_a_shift():
+    """Dies whose columns begin one and five pixels from the rim of a window: pairs of different steps, all on one side."""
+    marks = np.zeros((96, 255), bool)
+    marks[:, [1, 5, 62, 251]] = True
+    for columns in (marks, marks[:, ::-1], np.random.default_rng(4).random((96, 255)) < 0.1):
+        assert mean_shift(columns, columns, 1)[0] == 0.0
+        assert mean_shift(columns.T, columns.T, 0)[0] == 0.0
+    one, other = (np.random.default_rng(seed).random((60, 90)) < 0.2 for seed in (1, 2))
+    assert mean_shift(one, other, 1)[0] == pytest.approx(-mean_shift(other, one, 1)[0], abs=1e-15)
+
+
 def test_the_caution_says_which_way_the_image_lies():
     text = ImageShift(2, (-1.26, 0.0)).caution().text
     assert "wavelength 3 lies 1.3 px up from that of wavelength 1" in text

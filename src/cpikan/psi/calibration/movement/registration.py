@@ -137,12 +137,14 @@ def _may_tell(marks: np.ndarray) -> bool:
 def mean_shift(one: np.ndarray, other: np.ndarray, axis: int) -> tuple[float, float, int]:
     """Compute by how much marks of ``other`` lie behind those of ``one`` along ``axis``: pixels, standard error, pairs.
 
-    Every pair of marks within four pixels counts; chance pairs lie on both sides alike.
+    Every pair of marks within four pixels counts, unless one of them is nearer to the rim: chance pairs, as those of two steps
+    four pixels apart, then lie on both sides alike, and marks that are the same are never apart.
     """
     one, other = (np.moveaxis(marks, axis, 1).astype(np.float64) for marks in (one, other))
     middle = one[:, _REACH_PX:-_REACH_PX]
     if not middle.size:
         return 0.0, np.inf, 0
+    other[:, :_REACH_PX] = other[:, -_REACH_PX:] = 0.0
     reach = np.arange(-_REACH_PX, _REACH_PX + 1)
     pairs = np.stack([(middle * other[:, _REACH_PX + s : _REACH_PX + s + middle.shape[1]]).sum(axis=1) for s in reach])
     count, moment = pairs.sum(axis=0), reach @ pairs
