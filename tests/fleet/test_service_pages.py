@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -154,6 +155,35 @@ def test_the_page_of_jobs_links_to_their_maps(made: tuple[TestClient, Jobs, Path
     np.save(folder / MAPS / f"{job['name']}.npy.partial", np.zeros((4, 4), np.float32))
     (folder / MAPS / f"{job['name']}.npy.journal").write_text("")
     assert f'href="/view/{job["name"]}.npy/"' in client.get("/").text
+
+
+def test_the_page_of_doors_says_what_each_takes_and_answers_and_loads_nothing(
+    made: tuple[TestClient, Jobs, Path],
+) -> None:
+    client, _, _ = made
+    answer = client.get("/docs")
+    page, document = answer.text, client.get("/openapi.json").json()
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert not re.search(r"<script|<link|src=|url\(|https?:", page)
+    heads = re.findall(r"<h3>(\w+) ([^<]+)</h3>", page)
+    assert heads == [
+        (method.upper(), path)
+        for tag in ("jobs", "results", "pages", "health")
+        for path, methods in document["paths"].items()
+        for method, one in methods.items()
+        if one["tags"] == [tag]
+    ]
+    post = page.partition("<h3>POST /jobs</h3>")[2].partition("<h3>")[0]
+    assert "Accept a stack into the queue." in post
+    rows = re.findall(r"<td><code>(\w+)</code>(, optional)?</td><td>([^<]*)</td><td>([^<]*)</td>", post)
+    assert ("source", "", "body, application/json", "string") in rows
+    assert len(rows) == len(document["components"]["schemas"]["Submission"]["properties"])
+    assert "<code>429</code>" in post
+    listed = page.partition("<h3>GET /jobs</h3>")[2].partition("<h3>")[0]
+    assert "integer from 1 to" in listed
+    assert "100 unless given" in listed
+    assert re.search(r"waiting \| running \| ", listed)
+    assert client.get("/redoc").status_code == 404
 
 
 def test_events_tell_the_share_of_a_stack(made: tuple[TestClient, Jobs, Path]) -> None:

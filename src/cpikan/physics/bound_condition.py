@@ -75,15 +75,15 @@ def bound(problem: Problem, condition: Condition, name: str) -> Bound | None:
     leading = (along if slope else by_value)[:, output].abs()
     if not float(leading.min()) > 1e-3 * size:
         return None
-    found = Bound(condition, name, output, problem.outputs, slope)
-    return found if _differentiable(found, points, normals) else None
+    return Bound(condition, name, output, problem.outputs, slope)
 
 
-def _differentiable(found: Bound, points: Tensor, normals: Tensor) -> bool:
-    """Tell whether the data of a condition have slopes that torch can compute, as a form that holds them needs.
+def has_slopes(problem: Problem, found: Bound) -> bool:
+    """Tell whether the data of a condition have slopes that torch can compute, as a lift of these data needs.
 
     Those by NumPy raise, and those that leave torch on the way have slopes of zero where differences are not.
     """
+    points, normals = side_points(problem, found.condition, _SAMPLE)
 
     def data(x: Tensor) -> Tensor:
         return torch.stack(found.flux(x, normals) if found.slope else (found.value(x, normals),), dim=-1)

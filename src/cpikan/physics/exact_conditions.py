@@ -16,7 +16,7 @@ from cpikan.fields.constrained import Ansatz, ConstrainedField
 from cpikan.fields.mapped import MappedCPIKAN
 from cpikan.fields.protocol import Jet
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN, Start
-from cpikan.physics.bound_condition import Bound, bound, side_points
+from cpikan.physics.bound_condition import Bound, bound, has_slopes, side_points
 from cpikan.physics.box_form import Line, box_ansatz
 from cpikan.physics.distances import Distance, check_distance, distance_to
 from cpikan.physics.outline import Outline, outline_of
@@ -40,7 +40,7 @@ class _Form:
 
 def with_exact_conditions(
     problem: Problem,
-    through: Callable[[Ansatz], Ansatz] = lambda ansatz: ansatz,
+    through: Callable[[Ansatz], Ansatz] | None = None,
     *,
     embedded: bool = False,
     symmetric: bool = False,
@@ -54,12 +54,15 @@ def with_exact_conditions(
     problem itself and None where none is. Without ``embedded`` values are taken alone: v is any network of the coordinates.
     With ``symmetric`` what is even or odd is so by the form too (`with_parity`), and None is given where nothing is.
     Conditions at the ends of the axes ``free`` of a box are left.
-    ``through`` may exchange the ansatz for one of the same distance, as a lift by series. Raises InputError for a distance of a
+    ``through`` may exchange the ansatz for one of the same distance, as a lift by series; without it data that torch cannot
+    differentiate are not held. Raises InputError for a distance of a
     region of yours that vanishes inside.
     """
     whole, left = problem, frozenset(range(len(problem.conditions)))
     if free and isinstance(problem.region, Box):
         problem, left = _without(problem, problem.region, free)
+    if through is None:
+        left = frozenset(number for number in left if _has_slopes(problem, number))
     while left:
         form = _form(problem, left, embedded)
         if form is not None and symmetric:
@@ -69,10 +72,17 @@ def with_exact_conditions(
             break
         missed = _missed(problem, form, _HELD if embedded else _ABOUT)
         if not missed:
-            ansatz = replace(through(form.ansatz), embedded=embedded, free=tuple(free))
+            ansatz = form.ansatz if through is None else through(form.ansatz)
+            ansatz = replace(ansatz, embedded=embedded, free=tuple(free))
             return posed_behind(problem, ansatz, form.held), ansatz
         left = form.held - missed
     return whole, None
+
+
+def _has_slopes(problem: Problem, number: int) -> bool:
+    """Tell whether nothing keeps a condition from being held by a lift of its data."""
+    found = bound(problem, problem.conditions[number], str(number))
+    return found is None or has_slopes(problem, found)
 
 
 def _without(problem: Problem, region: Box, free: Sequence[int]) -> tuple[Problem, frozenset[int]]:

@@ -24,7 +24,11 @@ _ROOMS = (jobs, results, views, health)
 def make_app(queue: Jobs, folder: Path, database: str, access: Access, suffix: str) -> FastAPI:
     """Make the application; maps end in ``suffix`` and lie in ``folder``."""
     app = FastAPI(
-        title="cpikan", version=VERSION, summary="Frames of interferometers to height maps with an uncertainty."
+        title="cpikan",
+        version=VERSION,
+        summary="Frames of interferometers to height maps with an uncertainty.",
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.serving = Serving(queue, folder, database, access, suffix, ShownMaps(folder / MAPS))
     for room in _ROOMS:

@@ -1,4 +1,4 @@
-"""Doors to pages: the jobs at a glance, and each map in the viewer."""
+"""Doors to pages: the jobs at a glance, the doors in words, and each map in the viewer."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cpikan.errors import InputError
+from cpikan.fleet.service.described import described
 from cpikan.fleet.service.doors.answers import problems
 from cpikan.fleet.service.serving import Served, Serving
 from cpikan.fleet.service.shown_maps import split
+from cpikan.version import VERSION
 from cpikan.viewer.showing import TOKEN_HEADER, Reply, Showing
 
 _MOST_JOBS = 100
@@ -33,8 +35,14 @@ router = APIRouter(tags=["pages"])
 def jobs_page(service: Served) -> HTMLResponse:
     """Show the newest jobs, how far they are, and where their maps can be looked at."""
     jobs = [service.told(job) for job in service.jobs.listed(None, _MOST_JOBS)]
-    page = _template().render(jobs=jobs, counts=service.jobs.counts(), failure=service.jobs.failure)
-    return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"})
+    return _shown("jobs.html", jobs=jobs, counts=service.jobs.counts(), failure=service.jobs.failure)
+
+
+@router.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+def doors_page(request: Request, service: Served) -> HTMLResponse:
+    """Show what each door takes and answers: FastAPI's own page takes its script from a server outside."""
+    rooms = described(request.app.openapi())
+    return _shown("doors.html", rooms=rooms, version=VERSION, token=bool(service.access.token))
 
 
 @router.get("/view/{path:path}", response_class=Response, responses=_answers(400, 401, 403, 404, 410))
@@ -72,7 +80,13 @@ def _sent(reply: Reply) -> Response:
     return Response(bytes(reply.body), reply.status, reply.headers)
 
 
+def _shown(name: str, **values: Any) -> HTMLResponse:
+    """Fill one of the pages, which load nothing."""
+    page = _pages().get_template(name).render(**values)
+    return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"})
+
+
 @cache
-def _template() -> Template:
+def _pages() -> Environment:
     loader = PackageLoader("cpikan.fleet.service", "pages")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("jobs.html")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
