@@ -78,6 +78,40 @@ def test_a_killed_worker_loses_its_own_task_and_comes_back(engine: DaskEngine, t
     assert engine.free() == 2
 
 
+def test_a_worker_of_another_version_that_joins_later_gets_no_stacks(engine: DaskEngine, monkeypatch, capsys) -> None:
+    """On the cluster of this machine, as one that a scheduler elsewhere has; what the second worker tells is changed."""
+    from cpikan.fleet.engines import dask as module
+
+    joined = DaskEngine(engine._client, None, "workers of elsewhere")
+    joined._known = {}
+    first, second = sorted(joined._workers())
+    monkeypatch.setattr(joined, "_workers", lambda: [first])
+    joined.check_versions()
+    joined._known = {first: True}
+    assert joined.free() == 1
+    monkeypatch.setattr(joined, "_workers", lambda: [first, second])
+    monkeypatch.setattr(module, "VERSION", "9.9")
+    assert joined.free() == 1  # it was not heard yet
+    assert until_free(joined, lambda: second in joined._known)
+    assert joined.free() == 1
+    told = capsys.readouterr().err
+    assert f"warning: worker {second} has cpikan" in told
+    assert "here it is 9.9: install the same everywhere; it gets no stacks" in told
+    monkeypatch.setattr(joined, "_workers", lambda: [first])
+    assert joined.free() == 1
+    monkeypatch.undo()
+    assert until_free(joined, lambda: joined.free() == 2)  # it joined again, with the version of here
+    assert capsys.readouterr().err == ""
+
+
+def until_free(engine: DaskEngine, ready, seconds: float = 60.0) -> bool:
+    until = time.monotonic() + seconds
+    while not ready() and time.monotonic() < until:
+        engine.free()
+        time.sleep(0.05)
+    return bool(ready())
+
+
 def test_a_scheduler_that_is_not_there_is_told_in_one_line(monkeypatch) -> None:
     from cpikan.fleet.engines import dask as module
 

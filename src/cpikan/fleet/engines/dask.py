@@ -21,6 +21,7 @@ from cpikan.fleet.engines.engine import Answer
 from cpikan.fleet.engines.settings import THREADS, worker_settings
 from cpikan.fleet.engines.slurm import SlurmJobs, resubmit
 from cpikan.fleet.wafer_task import WaferTask, do_wafer
+from cpikan.messages import say
 from cpikan.version import VERSION
 
 _CONNECT_S = 10.0
@@ -51,6 +52,8 @@ class DaskEngine:
         self._repair: Callable[[], None] = lambda: cluster.scale(workers)
         self._tasks: dict[str, tuple[WaferTask, Any]] = {}  # by worker
         self._seen: dict[str, float] = {}
+        self._known: dict[str, bool] | None = None  # by worker, whether its version is ours; None where all are of here
+        self._asked: dict[str, Any] = {}  # by worker, the future of its answer
         self._any_s = self._repaired_s = time.monotonic()
 
     @classmethod
@@ -86,6 +89,7 @@ class DaskEngine:
                 f"no scheduler answers at {address}: start one (dask scheduler), or leave --scheduler out"
             ) from failure
         engine = cls(client, None, f"workers of {address}")
+        engine._known = {}
         engine.check_versions()
         return engine
 
@@ -97,19 +101,19 @@ class DaskEngine:
 
         cluster = jobs.cluster(threads)
         engine = cls(Client(cluster, set_as_default=False), cluster, f"{jobs.jobs} jobs of SLURM", jobs.jobs)
-        engine.memory_mib, engine._alone_s = jobs.memory_mib, math.inf
+        engine.memory_mib, engine._alone_s, engine._known = jobs.memory_mib, math.inf, {}
         engine._repair = lambda: resubmit(cluster, jobs.jobs)
         return engine
 
     def check_versions(self) -> None:
         """Raise InputError for a worker that does not have this package in this version."""
         for worker, facts in self._client.run(worker_facts, on_error="return").items():
-            found = facts["version"] if isinstance(facts, dict) else f"none ({type(facts).__name__})"
-            if found != VERSION:
+            refused = _other_version(worker, facts)
+            if refused is not None:
                 self.close()
-                raise InputError(
-                    f"worker {worker} has cpikan {found}, here it is {VERSION}: install the same everywhere"
-                )
+                raise InputError(refused)
+            if self._known is not None:
+                self._known[worker] = True
 
     def free(self) -> int:
         return len(self._idle())
@@ -178,7 +182,32 @@ class DaskEngine:
         return answers
 
     def _idle(self) -> list[str]:
-        return [worker for worker in self._workers() if worker not in self._tasks]
+        workers = self._workers()
+        if self._known is not None:
+            self._get_to_know(workers, self._known)
+            workers = [worker for worker in workers if self._known.get(worker)]
+        return [worker for worker in workers if worker not in self._tasks]
+
+    def _get_to_know(self, workers: list[str], known: dict[str, bool]) -> None:
+        """Ask workers that have joined for their version, and take those of another for none; nobody waits for an answer."""
+        for worker in {*known, *self._asked} - {*workers}:
+            known.pop(worker, None)
+            self._asked.pop(worker, None)
+        for worker in workers:
+            if worker in known:
+                continue
+            if worker not in self._asked:
+                key = f"facts-{uuid.uuid4().hex}"
+                self._asked[worker] = self._client.submit(
+                    worker_facts, key=key, pure=False, retries=0, workers=[worker]
+                )
+            elif self._asked[worker].done():
+                future = self._asked.pop(worker)
+                if future.status in ("finished", "error"):  # else it was lost with a link, and is asked again
+                    refused = _other_version(worker, future.exception() or future.result())
+                    known[worker] = refused is None
+                    if refused is not None:
+                        say(f"cpikan: warning: {refused}; it gets no stacks")
 
     def _workers(self) -> list[str]:
         """List the workers that are there; InputError where scheduler or workers are gone for good."""
@@ -197,6 +226,16 @@ class DaskEngine:
             self._repaired_s = now
             self._repair()
         return found
+
+
+def _other_version(worker: str, facts: Any) -> str | None:
+    """Say which version of this package a worker has, where it is not that of here."""
+    found = facts["version"] if isinstance(facts, dict) else f"none ({type(facts).__name__})"
+    return (
+        None
+        if found == VERSION
+        else f"worker {worker} has cpikan {found}, here it is {VERSION}: install the same everywhere"
+    )
 
 
 def _answer(task: WaferTask, future: Any) -> Answer:
