@@ -14,7 +14,7 @@ import numba
 import pytest
 from numba.core.caching import FunctionCache
 
-from cpikan.compiled import _CacheImpl, _Entries, _PrivateLocator, _SourcesCache, kernel_sources
+from cpikan.compiled import _CacheImpl, _Entries, _PrivateLocator, _SourcesCache, compiled, kernel_sources
 from cpikan.psi.kernels import cpu_blocks, cpu_phasors
 from cpikan.psi.model import flags
 from cpikan.turn import Turn
@@ -233,6 +233,21 @@ def test_of_two_that_need_a_kernel_one_compiles_it_and_the_other_waits_for_it(tm
     free = Turn(one._turn._path, 0.0)
     assert free.begin()  # both gave it back
     free.end()
+
+
+def test_a_kernel_that_cannot_be_compiled_gives_its_turn_back():
+    """The error comes at once, in this process and in any that would have waited for it."""
+    for _ in range(2):
+        with pytest.raises(numba.TypingError):
+            _adds_text(1.0)
+        free = Turn(_adds_text._cache._turn._path, 0.0)
+        assert free.begin()
+        free.end()
+
+
+@compiled
+def _adds_text(x):
+    return x + "text"
 
 
 def test_a_turn_that_is_not_given_back_is_not_waited_for_beyond_patience(tmp_path):

@@ -57,9 +57,19 @@ def _compiled(function: Function, options: dict[str, Any]) -> Function:
         return function
     dispatcher.kernel_sources, dispatcher.kernel_constants = kernel_sources(function), _constants(function)
     try:
-        dispatcher._cache = _SourcesCache(function, dispatcher.kernel_sources, dispatcher.kernel_constants)
+        cache = _SourcesCache(function, dispatcher.kernel_sources, dispatcher.kernel_constants)
     except (RuntimeError, OSError):  # there is no place for a cache, or there are no sources
         dispatcher._cache = _NoCache()
+        return dispatcher
+    dispatcher._cache, compiling = cache, dispatcher.compile
+
+    def compile_in_turn(signature: Any) -> Any:
+        try:
+            return compiling(signature)
+        finally:
+            cache.end_turn()  # also where compiling fails: nobody waits for what will not come
+
+    dispatcher.compile = compile_in_turn
     return dispatcher
 
 
@@ -155,6 +165,10 @@ class _SourcesCache(FunctionCache):
         """Keep what was compiled, where there is room and the right to; whoever waits for it may load it."""
         with suppress(OSError):
             super().save_overload(sig, data)
+        self._turn.end()
+
+    def end_turn(self) -> None:
+        """Let others compile, whether this process has or not."""
         self._turn.end()
 
     def _loaded(self, sig: Any, target_context: Any) -> Any:
