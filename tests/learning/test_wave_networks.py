@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,13 +17,16 @@ from cpikan.fields.embedded import EmbeddedField
 from cpikan.fields.embeddings import WaveEmbedding
 from cpikan.fields.functional import parameter_vector
 from cpikan.fields.scaled_cpikan import ScaledCPIKAN
+from cpikan.learning import solver, wave_trial
 from cpikan.learning.methods.geodesic import GeodesicLevenberg
 from cpikan.learning.recipes import RECIPES
 from cpikan.learning.samplers.points import Points
 from cpikan.learning.solution import load_solution
 from cpikan.learning.solver import SolveSettings, solve
+from cpikan.learning.wave_trial import WaveTrial, try_waves
 from cpikan.physics.problem import Problem, dirichlet, initial
 from cpikan.physics.regions import box
+from cpikan.physics.waves import known_waves
 
 SHORT = replace(RECIPES["trained"], name="short", stages=(GeodesicLevenberg(4),), hidden=(4, 4), degree=3, wider_s=None)
 POINTS = Points(60, 12)
@@ -44,7 +48,8 @@ def waves(count=5.0, name="waves"):
 
 def run(problem, recipe=SHORT, **settings):
     with unjudged():
-        given = SolveSettings(seconds=1e4, **({"points": POINTS, "restarts": 0} | settings))
+        counted = {"points": POINTS, "restarts": 0, "steps": 1000}  # where steps are counted, nothing is tried before
+        given = SolveSettings(seconds=1e4, **(counted | settings))
         return solve(problem, recipe=recipe, settings=given)
 
 
@@ -86,6 +91,37 @@ def test_with_waves_as_many_steps_get_somewhere():
     )
     assert found < 1e-2
     assert without > 0.5
+
+
+@pytest.mark.parametrize(("with_waves", "without", "chosen"), [(1e-3, None, True), (0.3, 0.2, False), (0.3, 0.4, True)])
+def test_what_gets_further_in_a_trial_goes_on(monkeypatch, with_waves, without, chosen):
+    """The one without waves is trained where the other one has not come down alone."""
+    known = known_waves(waves())
+    recipe, tried = replace(SHORT, waves=known), []
+
+    def residual(recipe, *_):
+        tried.append(recipe.waves)
+        return recipe.waves, with_waves if recipe.waves else without
+
+    monkeypatch.setattr(wave_trial, "_tried", residual)
+    found = try_waves(recipe, waves(), 0, SolveSettings())
+    assert found.recipe.waves == found.network == (known if chosen else ())
+    assert tried == ([known] if without is None else [known, ()])
+    assert found.seconds > 0
+    for settings in (SolveSettings(steps=5), SolveSettings(start_from=Path("a")), SolveSettings(correct=Path("a"))):
+        assert try_waves(recipe, waves(), 0, settings) == (recipe, None, 0.0)
+    assert try_waves(SHORT, waves(), 0, SolveSettings()) == (SHORT, None, 0.0)
+    assert len(tried) == (1 if without is None else 2)
+
+
+def test_a_network_that_was_tried_goes_on_from_there(monkeypatch):
+    recipe = replace(SHORT, stages=(), waves=known_waves(waves()))
+    network = recipe.network(waves(), 5)
+    monkeypatch.setattr(solver, "try_waves", lambda *_: WaveTrial(recipe, network, 40.0))
+    with unjudged():
+        found = solve(waves(), recipe=recipe, settings=SolveSettings(points=POINTS))
+    assert found.field.network is network
+    assert 40 < found.metrics["seconds"] < 60
 
 
 def test_values_are_held_everywhere_where_that_is_asked_for():

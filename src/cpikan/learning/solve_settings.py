@@ -152,7 +152,7 @@ class SolveSettings:
             recipe = recipe.within(self.seconds)
         if self.start_from is not None:
             recipe = replace(recipe, waves=waves_of(self.start_from))
-        elif self.cut is None and self.constraints != "symmetric":
+        elif self.cut is None and self.constraints != "symmetric" and not loss_mode_of(self.loss_mode).trains:
             recipe = recipe.seeing(problem)
         if self.constraints is not None:
             recipe = recipe.holding(self.constraints)

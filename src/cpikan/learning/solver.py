@@ -40,6 +40,7 @@ from cpikan.learning.transfer import transferred
 from cpikan.learning.trust.assess import assess
 from cpikan.learning.unknowns import network_of, outputs_of, unknowns_of, zero_output
 from cpikan.learning.violations import Violation, violations, zero_cost
+from cpikan.learning.wave_trial import WaveTrial, try_waves
 from cpikan.physics.catalogue import problem as problem_named
 from cpikan.physics.problem import Problem
 from cpikan.physics.resonance import near_resonance
@@ -75,7 +76,10 @@ def solve(
     problem = problem_named(problem) if isinstance(problem, str) else problem
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
     asked, mode = recipe, loss_mode_of(settings.loss_mode)
-    recipe = settings.finding(settings.applied(recipe, problem), problem)
+    tried = WaveTrial(settings.applied(recipe, problem))
+    if field is None:
+        tried = try_waves(tried.recipe, problem, seed, settings)
+    recipe = settings.finding(tried.recipe, problem)
     own = None if settings.trains or field is not None else recipe.own
     drawn, begun = own is None and field is None, _as_it_was(field) if isinstance(field, LayeredField) else None
     if field is not None and (settings.start_from is not None or settings.cut is not None):
@@ -87,6 +91,7 @@ def solve(
     plain, posed, whole = (settings.coupled(one) for one in (plain, posed, problem))
     point_map = None if ansatz is None else ansatz.point_map
     if own is None:
+        field = tried.network if field is None else field
         field = _start(posed, ansatz, recipe, seed, settings) if field is None else field
         check_field(problem, field)
         settings = settings.sampling(problem, _points(recipe, problem, field, seed))
@@ -97,6 +102,7 @@ def solve(
     mode.check(posed)
     callback = _callback(settings.callback, ansatz)
     run = Runner(posed, settings.budget, seed, settings.events, store, callback, ranks=settings.ranks)
+    run.started -= tried.seconds
     same_plan(
         settings.ranks, described([VERSION, identity, None if store is None else store.saved and store.saved.state])
     )

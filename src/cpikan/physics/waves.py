@@ -20,6 +20,7 @@ _FEWEST = 3.5  # waves along an axis: a network of the coordinates learns fewer 
 _MOST = 3  # of different lengths along an axis
 _LINES, _PLACES = 24, 512  # where data are looked at: lines along an axis, and places of each
 _STRONG, _BESIDE = 0.3, 0.02  # of the power along an axis: what a wave has, and what others have beside one
+_APART = 2.0  # waves: nearer than that two lengths, as those of a packet in source and values, are one
 _REACH = 3  # places of the spectrum to both sides of a wave that the window spreads it to
 _STANDS_OUT = 10.0  # times the power two places farther on: what falls off slowly, as that of a step does, is no wave
 _NEAR_HALF = 0.03  # waves: this near to a whole number of half waves they are as many
@@ -43,7 +44,11 @@ def known_waves(problem: Problem) -> tuple[Wave, ...]:
         for values in _along(problem, region, axis):
             for waves, share in _peaks(values):
                 powers[waves] = max(share, powers.get(waves, 0.0))
-        found += [(axis, waves) for waves in sorted(powers, key=lambda one: -powers[one])[:_MOST]]
+        kept: list[float] = []
+        for waves in sorted(powers, key=lambda one: -powers[one]):
+            if len(kept) < _MOST and all(abs(waves - one) > _APART for one in kept):
+                kept.append(waves)
+        found += [(axis, waves) for waves in kept]
     return tuple(found)
 
 
