@@ -135,7 +135,7 @@ def picture() -> None:
     short = [line for line in minute if line["limit_s"] == "60"]
     places = [[float(line[key]) for line in short] for key in ("processor_s", "relative_l2")]
     axes.semilogy(
-        *places, "o", color="#c8553d", label=f"60 s allowed, three seeds: {short[0]['parameters']} parameters"
+        *places, "o", color="#c8553d", label=f"60 s allowed, {len(short)} seeds: {short[0]['parameters']} parameters"
     )
     axes.set(xlabel="processor seconds", ylabel="relative L2 error", title=name)
     axes.grid(alpha=0.25)
