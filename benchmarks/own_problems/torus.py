@@ -31,14 +31,15 @@ def _waves() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     phase = random.uniform(0, SIDE, len(k))
     ticks = np.arange(64) * SIDE / 64
     grid = np.stack(np.meshgrid(ticks, ticks, indexing="ij"), axis=-1)
-    fastest = np.linalg.norm(_velocity(grid, k, amplitude, phase), axis=-1).max()
+    fastest = float(_velocity(torch.from_numpy(grid), k, amplitude, phase).norm(dim=-1).max())
     return k, amplitude * _FASTEST / fastest, phase
 
 
-def _velocity(x: np.ndarray, k: np.ndarray, amplitude: np.ndarray, phase: np.ndarray) -> np.ndarray:
+def _velocity(x: Tensor, k: np.ndarray, amplitude: np.ndarray, phase: np.ndarray) -> Tensor:
     """Evaluate the velocities (..., 2) of a stream function sum a cos(k x + phase): its slopes by y, and by x, negative."""
-    wave = -amplitude * np.sin(x @ k.T + phase)
-    return np.stack([wave @ k[:, 1], -wave @ k[:, 0]], axis=-1)
+    waves, sizes, shifts = (torch.from_numpy(part) for part in (k, amplitude, phase))
+    wave = -sizes * torch.sin(x @ waves.T + shifts)
+    return torch.stack([wave @ waves[:, 1], -wave @ waves[:, 0]], dim=-1)
 
 
 def torus_start(x: Tensor) -> Tensor:
@@ -46,9 +47,7 @@ def torus_start(x: Tensor) -> Tensor:
 
     Their sizes have a peak at wave number 2, and the largest speed is 3. By torch alone: forms that hold them need slopes.
     """
-    k, amplitude, phase = (torch.from_numpy(part) for part in _waves())
-    wave = -amplitude * torch.sin(x @ k.T + phase)
-    return torch.stack([wave @ k[:, 1], -wave @ k[:, 0]], dim=-1)
+    return _velocity(x, *_waves())
 
 
 def torus_flow(modes: int = 96, degree: int = 14, steps: int = 20) -> Values:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import cpikan
-from cpikan.physics.problem import Problem, dirichlet, initial, neumann
+from cpikan.physics.problem import Condition, Problem, dirichlet, initial, neumann
 from cpikan.physics.regions import box, disc
 from cpikan.physics.waves import known_waves
 
@@ -98,6 +98,12 @@ def test_systems_tell_by_each_equation_and_other_regions_and_unknowns_do_not():
     assert known_waves(Problem("two", region, residual, [dirichlet(0.0)], outputs=2)) == ((1, 5.0),)
     assert known_waves(poisson(lambda x: torch.sin(40 * x[..., 0]), disc(1.0))) == ()
     assert known_waves(cpikan.problem("helmholtz-inverse")) == ()
+
+
+def test_residuals_of_a_wrong_shape_are_left_to_the_solve_to_tell_of():
+    """A column and a row would make a matrix of all points by all points."""
+    column = Condition("column", lambda jet, side: jet.value - torch.sin(9 * side.points[:, :1]), ("x=min",))
+    assert known_waves(poisson(lambda x: torch.sin(TAU * 5 * share(x, 0)), conditions=[column])) == ((0, 5.0),)
 
 
 def test_the_data_need_not_be_differentiable_nor_keep_their_shape():

@@ -54,25 +54,26 @@ def known_waves(problem: Problem) -> tuple[Wave, ...]:
 
 @torch.no_grad()
 def _along(problem: Problem, region: Box, axis: int) -> Iterator[np.ndarray]:
-    """Evaluate every source on lines along an axis, (lines, places) each; those that are not finite are left out."""
-    for points, names in ((_lines(region, axis, None), None), *_wall_lines(problem, region, axis)):
-        jet = _nothing(problem, points)
-        if names is None:
-            try:
-                sources = list(problem.interior(jet, points).values())
-            except ArithmeticError:
-                continue
-        else:
-            condition, normals = names
-            sources = [condition.residual(jet, Side(points, normals.expand(len(points), -1)))]
-        for source in sources:
-            values = (source + points.new_zeros(len(points))).reshape(-1, _PLACES).numpy()
+    """Evaluate every source on lines along an axis, (lines, places) each.
+
+    Left out are those that are not finite, and residuals of a wrong shape, of which a solve tells.
+    """
+    points = _lines(region, axis, None)
+    try:
+        found = list(problem.interior(_nothing(problem, points), points).values())
+    except ArithmeticError:  # an equation that has no value where u = 0
+        found = []
+    for on_wall, condition, normal in _wall_lines(problem, region, axis):
+        found.append(condition.residual(_nothing(problem, on_wall), Side(on_wall, normal.expand(len(on_wall), -1))))
+    for source in found:
+        if source.shape in ((), points.shape[:1]):
+            values = source.expand(len(points)).reshape(-1, _PLACES).numpy()
             if np.isfinite(values).all():
                 yield values
 
 
-def _wall_lines(problem: Problem, region: Box, axis: int) -> Iterator[tuple[Tensor, tuple[Condition, Tensor]]]:
-    """Lay lines on the walls that conditions with data are on, where these run along an axis."""
+def _wall_lines(problem: Problem, region: Box, axis: int) -> Iterator[tuple[Tensor, Condition, Tensor]]:
+    """Lay lines on the walls that conditions are on, where these run along an axis; with the outward normal."""
     for condition in problem.conditions:
         if condition.at is not None or condition.period is not None or condition.second != "none":
             continue
@@ -82,7 +83,7 @@ def _wall_lines(problem: Problem, region: Box, axis: int) -> Iterator[tuple[Tens
             across, end = region.side(part)
             normal = torch.zeros(problem.dimension, dtype=torch.float64)
             normal[across] = 2.0 * end - 1
-            yield _lines(region, axis, (across, end)), (condition, normal)
+            yield _lines(region, axis, (across, end)), condition, normal
 
 
 def _lines(region: Box, axis: int, wall: tuple[int, int] | None) -> Tensor:
